@@ -1,0 +1,168 @@
+//! What the library tells while it works. It prints nothing itself; `ui` does.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::protocol::failure::{Reason, Side};
+use crate::protocol::path::RelPath;
+
+/// Something that a person or a script may want to know.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// This side waits for the other.
+    Listening(Listening),
+    /// A peer has been authenticated.
+    Connected {
+        /// Its address.
+        address: SocketAddr,
+        /// Its fingerprint.
+        fingerprint: String,
+        /// Its name and version, escaped.
+        agent: String,
+    },
+    /// Entries begin to flow.
+    Started {
+        /// Which side this process is.
+        side: Side,
+        /// Random name of the transfer, lower-case hexadecimal.
+        transfer: String,
+    },
+    /// Where the transfer stands; several times a second while anything moves.
+    Progress(Progress),
+    /// One entry has been settled.
+    File(FileSettled),
+    /// Something that does not end the transfer.
+    Warning {
+        /// The entry it is about.
+        path: Option<String>,
+        /// A stable kind, where there is one.
+        reason: Option<Reason>,
+        /// One sentence.
+        message: String,
+    },
+    /// The transfer has ended well, but for the entries in `failed`.
+    Finished(Summary),
+}
+
+/// How to reach a waiting side.
+#[derive(Debug, Clone)]
+pub struct Listening {
+    /// Which side waits.
+    pub side: Side,
+    /// Where from or where to, as given.
+    pub what: Vec<PathBuf>,
+    /// The ticket, with its secret.
+    pub ticket: String,
+    /// Addresses that the ticket names.
+    pub addresses: Vec<SocketAddr>,
+    /// Fingerprint of this machine.
+    pub fingerprint: String,
+}
+
+/// Totals so far. `total_*` grow while the walk goes on and are final when `walked`.
+#[derive(Debug, Clone, Default)]
+pub struct Progress {
+    /// Since the start.
+    pub elapsed: Duration,
+    /// The manifest is complete.
+    pub walked: bool,
+    /// Files announced.
+    pub total_files: u64,
+    /// Bytes announced.
+    pub total_bytes: u64,
+    /// Bytes that QUIC took (on the receiver: bytes that came).
+    pub sent_bytes: u64,
+    /// Bytes that are written at the receiver and acked, or were there before.
+    pub written_bytes: u64,
+    /// Files under their final name.
+    pub done_files: u64,
+    /// Files of several chunks that are on the way, at most a few.
+    pub active: Vec<ActiveFile>,
+    /// Why nothing moves just now, when nothing does.
+    pub waiting_for: Option<&'static str>,
+}
+
+/// A large file on its way.
+#[derive(Debug, Clone)]
+pub struct ActiveFile {
+    /// Number of its entry.
+    pub id: u64,
+    /// Its path.
+    pub path: RelPath,
+    /// Its size.
+    pub size: u64,
+    /// Bytes of it that are sent.
+    pub sent_bytes: u64,
+    /// Bytes of it that are written.
+    pub written_bytes: u64,
+}
+
+/// How an entry ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It travelled and is under its final name.
+    Written,
+    /// The same was there before.
+    Identical,
+    /// Something was there before and `--exists skip` left it.
+    Skipped,
+    /// It is not there, or not as it was sent; the reason says why.
+    Failed(Reason),
+}
+
+/// One settled entry (files and links; directories only when they fail).
+#[derive(Debug, Clone)]
+pub struct FileSettled {
+    /// Path in the manifest.
+    pub path: RelPath,
+    /// Another name that it got on the receiver (`--exists rename`).
+    pub renamed: Option<RelPath>,
+    /// A regular file (not a link or directory).
+    pub is_file: bool,
+    /// Size in bytes.
+    pub size: u64,
+    /// The BLAKE3 root, as b3sum prints it; absent for what is no file, was skipped or failed.
+    pub blake3: Option<blake3::Hash>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it failed.
+    pub message: Option<String>,
+}
+
+/// The end of a transfer.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Which side this process is.
+    pub side: Side,
+    /// Regular files under their final names that travelled.
+    pub files: u64,
+    /// Directories.
+    pub dirs: u64,
+    /// Symbolic links.
+    pub links: u64,
+    /// Files and links that were there before.
+    pub identical: u64,
+    /// Files and links that were left alone.
+    pub skipped: u64,
+    /// Entries that failed.
+    pub failed: u64,
+    /// The gravest reason among them.
+    pub gravest: Option<Reason>,
+    /// Bytes that travelled.
+    pub bytes: u64,
+    /// From the start to the end.
+    pub elapsed: Duration,
+    /// The BLAKE3 root when there was exactly one file.
+    pub blake3: Option<blake3::Hash>,
+    /// What held the transfer most of the time.
+    pub limited_by: &'static str,
+    /// Everything is durable (not so with `--no-fsync`).
+    pub synced: bool,
+}
+
+/// Takes events. Called from many tasks; must not block for long.
+pub trait Reporter: Send + Sync + 'static {
+    /// Takes one.
+    fn report(&self, event: Event);
+}

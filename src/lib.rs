@@ -1,0 +1,13 @@
+//! towline hauls files between two machines over QUIC.
+//!
+//! `ARCHITECTURE.md` shows the rooms of the house and which may import which.
+
+pub mod app;
+pub mod cli;
+pub mod event;
+pub mod protocol;
+pub mod session;
+pub mod storage;
+pub mod transport;
+pub mod trust;
+pub mod ui;

@@ -1,0 +1,74 @@
+//! What a manifest says of one file, directory or link.
+
+use bytes::Bytes;
+
+use super::path::RelPath;
+
+/// Number of an entry in its manifest, from 0 in the order of the walk. Directories leave under a number of
+/// their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryId(pub u64);
+
+/// A point in time: seconds since 1970 (negative before), and nanoseconds below 1e9.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Time {
+    /// Whole seconds.
+    pub seconds: i64,
+    /// The rest, 0 to 999,999,999.
+    pub nanos: u32,
+}
+
+/// Attributes that travel with an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Meta {
+    /// Permission bits, 0 to 0o777; set-id and sticky bits do not travel.
+    pub mode: u32,
+    /// Modification time.
+    pub mtime: Time,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file of `size` bytes.
+    File {
+        /// Bytes, holes counted.
+        size: u64,
+    },
+    /// A directory, before what it holds.
+    Dir,
+    /// The end of a directory: everything in it has been announced. Its attributes are applied when all of that
+    /// is settled.
+    DirEnd,
+    /// A symbolic link; the target is any bytes and is never followed.
+    Symlink {
+        /// As `readlink` gives it.
+        target: Bytes,
+    },
+}
+
+/// One line of the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Under the target directory.
+    pub path: RelPath,
+    /// Permission bits and times.
+    pub meta: Meta,
+    /// File, directory or link.
+    pub kind: Kind,
+}
+
+impl Entry {
+    /// Bytes of the file, 0 for everything else.
+    pub fn size(&self) -> u64 {
+        match self.kind {
+            Kind::File { size } => size,
+            _ => 0,
+        }
+    }
+
+    /// What the entry counts against [`super::limits::OPEN_PATH_BYTES_MAX`].
+    pub fn path_bytes(&self) -> usize {
+        self.path.as_bytes().len() + if let Kind::Symlink { target } = &self.kind { target.len() } else { 0 }
+    }
+}

@@ -1,0 +1,43 @@
+//! Every limit of the protocol, with a name. A peer that passes one is refused before anything is allocated.
+
+/// Bytes of a relative path, as Linux has it (`PATH_MAX`).
+pub const PATH_BYTES_MAX: usize = 4096;
+/// Bytes of one component (`NAME_MAX`).
+pub const PATH_COMPONENT_BYTES_MAX: usize = 255;
+/// Components of a path.
+pub const PATH_DEPTH_MAX: usize = 128;
+/// Bytes of a symbolic link's target.
+pub const LINK_TARGET_BYTES_MAX: usize = 4096;
+/// Bytes of a file: what a signed 64-bit offset can name.
+pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+
+/// Smallest chunk, as a power of two: 1 MiB.
+pub const CHUNK_LOG2_MIN: u8 = 20;
+/// Largest chunk, as a power of two: 64 MiB.
+pub const CHUNK_LOG2_MAX: u8 = 26;
+/// Bytes of one block, the unit in which a chunk is read, hashed and written. Memory is counted in blocks.
+pub const BLOCK_BYTES: usize = 256 * 1024;
+/// Files up to this size travel together; a parcel of several never holds more than a chunk of bytes.
+pub const SMALL_FILE_BYTES_MAX: u64 = BLOCK_BYTES as u64;
+/// Files in one parcel.
+pub const PARCEL_FILES_MAX: usize = 1024;
+/// Parcels on the way at once: what a peer may ask for with its stream credits.
+pub const STREAMS_MAX: u32 = 1024;
+
+/// Payload of one message on the control or manifest stream.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of text in a message (agent, reason).
+pub const TEXT_BYTES_MAX: usize = 512;
+/// Bytes of the reason in an application close: it must fit the smallest packet.
+pub const REASON_BYTES_MAX: usize = 1000;
+
+/// Entries announced and not yet settled.
+pub const OPEN_ENTRIES_MAX: usize = 16 * 1024;
+/// Bytes of paths and link targets of entries announced and not yet settled.
+pub const OPEN_PATH_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Chunks that may be verified ahead of the first missing one of their file.
+pub const CHUNKS_AHEAD_MAX: usize = 4096;
+/// Runs of data or hole in one record; a chunk holds at most this many pages.
+pub const RUNS_MAX: usize = 1 << 15;
+/// Names tried when `--exists rename` looks for a free one.
+pub const RENAME_TRIES_MAX: u32 = 10_000;

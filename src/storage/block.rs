@@ -1,0 +1,97 @@
+//! Blocks: the memory that file bytes pass through. Their number is the budget.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::protocol::limits::BLOCK_BYTES;
+
+/// A fixed number of blocks of [`BLOCK_BYTES`]. They are allocated when first needed, zeroed once and reused.
+#[derive(Clone)]
+pub struct BlockPool {
+    credits: Arc<Semaphore>,
+    free: Arc<Mutex<Vec<Box<[u8]>>>>,
+}
+
+impl BlockPool {
+    /// A pool of `blocks` blocks, at least one.
+    pub fn new(blocks: usize) -> Self {
+        Self { credits: Arc::new(Semaphore::new(blocks.max(1))), free: Arc::default() }
+    }
+
+    /// Waits for a block. What it holds is of no meaning.
+    pub async fn acquire(&self) -> Block {
+        let permit = Arc::clone(&self.credits).acquire_owned().await.expect("the semaphore is never closed");
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let bytes = free.unwrap_or_else(|| vec![0; BLOCK_BYTES].into_boxed_slice());
+        Block { bytes: Some(bytes), free: Arc::clone(&self.free), _permit: permit }
+    }
+
+    /// Blocks that nobody holds.
+    pub fn available(&self) -> usize {
+        self.credits.available_permits()
+    }
+}
+
+/// [`BLOCK_BYTES`] bytes that return to their pool when dropped.
+pub struct Block {
+    bytes: Option<Box<[u8]>>,
+    free: Arc<Mutex<Vec<Box<[u8]>>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Block {
+    /// The block as shared bytes; it returns to the pool with the last reference.
+    pub fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Deref for Block {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.bytes.as_deref().unwrap_or_default()
+    }
+}
+
+impl DerefMut for Block {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.bytes.as_deref_mut().unwrap_or_default()
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        if let Some(bytes) = self.bytes.take() {
+            self.free.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_block_returns_when_its_last_slice_is_dropped() {
+        let pool = BlockPool::new(1);
+        let mut block = pool.acquire().await;
+        block[0] = 7;
+        let bytes = block.into_bytes();
+        let slice = bytes.slice(..1);
+        drop(bytes);
+        assert_eq!(pool.available(), 0);
+        assert_eq!(slice[0], 7);
+        drop(slice);
+        assert_eq!(pool.available(), 1);
+        assert_eq!(pool.acquire().await.len(), BLOCK_BYTES);
+    }
+}

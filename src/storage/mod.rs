@@ -1,0 +1,233 @@
+//! The disks: what a sender reads from and a receiver writes to, as traits, and the file system behind them.
+//!
+//! Calls are asynchronous so that a slow disk never holds up the network, and work on batches so that ten
+//! thousand small files do not cost ten thousand hops between threads.
+
+pub mod block;
+#[cfg(test)]
+mod conformance;
+pub mod fs;
+#[cfg(test)]
+pub(crate) mod memory;
+
+use std::io;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use self::block::Block;
+use crate::protocol::entry::{Entry, EntryId, Meta};
+use crate::protocol::failure::Failure;
+use crate::protocol::path::RelPath;
+
+/// An operation on a disk that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {op} {path}: {source}")]
+pub struct StorageError {
+    /// What was tried, as a verb: `open`, `write`, `sync`, `rename`.
+    pub op: &'static str,
+    /// The whole path, safe to print.
+    pub path: String,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Result of a storage operation.
+pub type Result<T> = std::result::Result<T, StorageError>;
+
+/// What a walk comes upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Something that travels.
+    Entry(Entry),
+    /// Something that does not: a socket, FIFO, device, an unreadable directory, a name that is not allowed.
+    Skipped {
+        /// Its path, safe to print.
+        path: String,
+        /// Why.
+        failure: Failure,
+    },
+}
+
+/// A piece of a file: bytes that are stored, or a hole that reads as zeros.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Bytes of the file, relative to its start.
+    pub range: Range<u64>,
+    /// Nothing is stored there.
+    pub is_hole: bool,
+}
+
+/// Whole small files in one block, in the order asked for.
+pub struct SmallBatch {
+    /// The bytes of all, one behind the other.
+    pub block: Block,
+    /// For each file asked for: where its bytes lie in the block, or why there are none.
+    pub files: Vec<std::result::Result<Range<usize>, Failure>>,
+}
+
+/// What a sender reads from.
+///
+/// Every path is one that [`Source::walk`] gave. Entries come parents first; a [`Kind::DirEnd`] with the same
+/// path closes each [`Kind::Dir`]. Links are not followed anywhere. Failures have the reasons
+/// `SourceUnreadable`, `SourceChanged` or `SpecialFile` and side `Sender`.
+///
+/// [`Kind::Dir`]: crate::protocol::entry::Kind::Dir
+/// [`Kind::DirEnd`]: crate::protocol::entry::Kind::DirEnd
+pub trait Source: Send + Sync + 'static {
+    /// An open file.
+    type File: Send + Sync + 'static;
+
+    /// The next few entries of the walk; empty when it has ended. `max` bounds how many.
+    fn walk(&self, max: usize) -> impl Future<Output = Vec<Found>> + Send;
+
+    /// Reads whole files into one block. The sum of the sizes in their entries is at most its length. A file
+    /// whose size or mtime is not the entry's, before or after the reading, fails with `SourceChanged`.
+    fn read_small(&self, files: Vec<Entry>, block: Block) -> impl Future<Output = SmallBatch> + Send;
+
+    /// Opens a file; `SourceChanged` when size or mtime is not the entry's.
+    fn open(&self, entry: Entry) -> impl Future<Output = std::result::Result<Self::File, Failure>> + Send;
+
+    /// Data and holes of `range`, in order and without gaps. Never more than `RUNS_MAX` runs.
+    fn runs(
+        &self,
+        file: &Self::File,
+        range: Range<u64>,
+    ) -> impl Future<Output = std::result::Result<Vec<Run>, Failure>> + Send;
+
+    /// Reads the `len` bytes at `offset` to the front of `block`; fewer than that is `SourceChanged`.
+    fn read_at(
+        &self,
+        file: &Self::File,
+        offset: u64,
+        len: usize,
+        block: Block,
+    ) -> impl Future<Output = std::result::Result<Block, Failure>> + Send;
+
+    /// Whether the open file, and what is under its path now, still are what the entry said.
+    fn verify_unchanged(
+        &self,
+        file: &Self::File,
+    ) -> impl Future<Output = std::result::Result<(), Failure>> + Send;
+
+    /// The BLAKE3 root of a whole file, read for comparison with one that is at the receiver already.
+    fn root(&self, entry: Entry) -> impl Future<Output = std::result::Result<blake3::Hash, Failure>> + Send;
+}
+
+/// What is under the final name of an announced entry.
+#[derive(Debug)]
+pub enum Admission {
+    /// Nothing. (A directory has been made.)
+    Free,
+    /// The very same: a directory, or a link with the same target.
+    Same,
+    /// A regular file of the same size: the bytes decide.
+    SameSize,
+    /// Something else.
+    Conflict,
+    /// The name cannot be used here: it leads through a link or a file, or the file system does not take it.
+    Refused(StorageError),
+    /// The disk failed.
+    Failed(StorageError),
+}
+
+/// Bytes for a staged file: `block[range]` goes to `offset` of `id`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Which file.
+    pub id: EntryId,
+    /// Where in the file.
+    pub offset: u64,
+    /// Where in the block.
+    pub range: Range<usize>,
+}
+
+/// What to do about something that appeared under a final name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Leave it and report [`Committed::Exists`].
+    Keep,
+    /// Put the new one in its place (files and links only; a directory in the way is [`Committed::Exists`]).
+    Replace,
+    /// Take another name: `name~1`, or `stem~1.ext`; the first free one.
+    Rename,
+}
+
+/// What a staged entry becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Final {
+    /// A file of `size` bytes. What was not written of it is a hole; an entry without any write is all hole.
+    File {
+        /// Its size.
+        size: u64,
+    },
+    /// A symbolic link.
+    Symlink {
+        /// As given by the sender.
+        target: Bytes,
+    },
+}
+
+/// An entry that is complete and verified, to be given its final name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Which one.
+    pub id: EntryId,
+    /// Its final name.
+    pub path: RelPath,
+    /// File or link.
+    pub kind: Final,
+    /// Permission bits and time, set before the name is.
+    pub meta: Meta,
+    /// What may happen to something that is there.
+    pub on_conflict: OnConflict,
+}
+
+/// How a commit went.
+#[derive(Debug)]
+pub enum Committed {
+    /// Under its final name; `Some` when that is another one than asked for.
+    Done(Option<RelPath>),
+    /// Something else is there; the staged entry is gone.
+    Exists,
+    /// The name cannot be used here; the staged entry is gone.
+    Refused(StorageError),
+    /// The disk failed.
+    Failed(StorageError),
+}
+
+/// What a receiver writes to: one transfer into one directory.
+///
+/// What is written is staged and invisible until [`Target::commit`]; that syncs the data of all its entries, then
+/// renames, then syncs the directories (unless syncing is off), so that a final name never holds a part of a
+/// file, whenever the machine stops. No access leaves the directory or goes through a link in it.
+pub trait Target: Send + Sync + 'static {
+    /// Looks at the final names of `entries` and makes directories (with at least `u+rwx` until
+    /// [`Target::finish_dirs`]). One answer for each, in order.
+    fn admit(&self, entries: Vec<Entry>) -> impl Future<Output = Vec<Admission>> + Send;
+
+    /// Writes pieces of one or several staged files, creating them at the first piece. A short write is
+    /// continued, never reported as success.
+    fn write(&self, writes: Vec<Write>, block: Block) -> impl Future<Output = Result<Block>> + Send;
+
+    /// Gives entries their final names. One answer for each, in order.
+    fn commit(&self, commits: Vec<Commit>) -> impl Future<Output = Vec<Committed>> + Send;
+
+    /// Sets permission bits and times of directories, in order.
+    fn finish_dirs(&self, dirs: Vec<(RelPath, Meta)>) -> impl Future<Output = Vec<Result<()>>> + Send;
+
+    /// The BLAKE3 root of the regular file under a final name.
+    fn root(&self, path: RelPath) -> impl Future<Output = Result<blake3::Hash>> + Send;
+
+    /// Drops a staged entry.
+    fn discard(&self, id: EntryId) -> impl Future<Output = ()> + Send;
+
+    /// After the last commit: everything durable (directories and their attributes too), staging removed.
+    fn finish(&self) -> impl Future<Output = Result<()>> + Send;
+
+    /// After a failure: removes what is staged and can be removed.
+    fn abort(&self) -> impl Future<Output = ()> + Send;
+
+    /// The whole path of an entry, safe to print.
+    fn display(&self, path: &RelPath) -> String;
+}

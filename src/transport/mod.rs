@@ -1,0 +1,140 @@
+//! The network: an authenticated connection with many streams, as traits, and quinn behind them.
+
+pub mod address;
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+pub(crate) mod memory;
+pub mod quic;
+mod socket;
+pub mod tls;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::trust::Fingerprint;
+
+/// Why a connection or stream ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// The peer closed the connection with a code and a text of its own.
+    #[error("closed by the peer with code {code}")]
+    Closed {
+        /// Application error code.
+        code: u64,
+        /// At most [`crate::protocol::limits::REASON_BYTES_MAX`] bytes, not checked.
+        reason: Bytes,
+    },
+    /// This side closed it.
+    #[error("closed here")]
+    ClosedHere,
+    /// Nothing came for the idle time-out.
+    #[error("nothing was heard from the peer for {0:?}")]
+    TimedOut(Duration),
+    /// Nothing answered at all while connecting.
+    #[error("nothing answered on UDP at {0}")]
+    NoAnswer(String),
+    /// TLS: certificate, fingerprint, ALPN.
+    #[error("{0}")]
+    NotAuthenticated(String),
+    /// The peer speaks another protocol or version.
+    #[error("{0}")]
+    Incompatible(String),
+    /// The peer ended this one stream.
+    #[error("the peer ended the stream with code {0}")]
+    StreamEnded(u64),
+    /// Anything else: the socket, a transport error of the peer, a reset.
+    #[error("{0}")]
+    Lost(String),
+}
+
+/// What the transport keeps of the session's budget: the brakes in QUIC's own terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Byte credits of the connection: received and not yet read, at most.
+    pub receive_window_bytes: u32,
+    /// Byte credits of one stream.
+    pub stream_window_bytes: u32,
+    /// Written and not yet acknowledged, at most.
+    pub send_window_bytes: u64,
+    /// Stream credits: parcels that the peer may have on the way.
+    pub streams: u32,
+    /// Without a word from the peer for so long the connection is lost.
+    pub idle_timeout: Duration,
+    /// How long a dialler waits for a first answer.
+    pub connect_timeout: Duration,
+    /// Congestion control of quinn's.
+    pub congestion: Congestion,
+}
+
+/// Congestion controllers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Congestion {
+    /// RFC 9438.
+    #[default]
+    Cubic,
+    /// RFC 9002, section 7.
+    NewReno,
+}
+
+/// Numbers of the path so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PathStats {
+    /// Smoothed round-trip time.
+    pub rtt: Duration,
+    /// Congestion window in bytes.
+    pub congestion_window_bytes: u64,
+    /// Largest UDP payload in use, bytes.
+    pub mtu_bytes: u16,
+    /// Packets sent.
+    pub sent_packets: u64,
+    /// Packets called lost.
+    pub lost_packets: u64,
+}
+
+/// A connection between two authenticated peers. Cheap to clone; closed when told, or when the last clone goes.
+pub trait Connection: Clone + Send + Sync + 'static {
+    /// Sending half of a stream.
+    type Send: SendStream;
+    /// Receiving half of a stream.
+    type Recv: RecvStream;
+
+    /// Opens a bidirectional stream; waits while the peer gives no stream credit.
+    fn open_bi(&self) -> impl Future<Output = Result<(Self::Send, Self::Recv), TransportError>> + Send;
+    /// The next bidirectional stream of the peer, in the order of their opening.
+    fn accept_bi(&self) -> impl Future<Output = Result<(Self::Send, Self::Recv), TransportError>> + Send;
+    /// Opens a stream to the peer.
+    fn open_uni(&self) -> impl Future<Output = Result<Self::Send, TransportError>> + Send;
+    /// The next one-way stream of the peer.
+    fn accept_uni(&self) -> impl Future<Output = Result<Self::Recv, TransportError>> + Send;
+    /// 32 bytes that only the two ends of this TLS session can compute (RFC 9266, RFC 8446 section 7.5).
+    fn export_keying_material(&self, label: &[u8]) -> Result<[u8; 32], TransportError>;
+    /// SHA-256 of the SubjectPublicKeyInfo that the peer has proved to hold.
+    fn peer_fingerprint(&self) -> Fingerprint;
+    /// Where the peer is.
+    fn remote_address(&self) -> SocketAddr;
+    /// Ends everything at once; `reason` reaches the peer even when it reads no stream.
+    fn close(&self, code: u32, reason: &[u8]);
+    /// Waits for the end of the connection and says why.
+    fn closed(&self) -> impl Future<Output = TransportError> + Send;
+    /// Numbers of the path.
+    fn stats(&self) -> PathStats;
+}
+
+/// Sending half of a stream. Dropped without [`SendStream::finish`], it is reset.
+pub trait SendStream: Send + 'static {
+    /// Writes all of `chunks` in order; waits while the peer gives no byte credit. The bytes are shared, not copied.
+    fn write_all(&mut self, chunks: &mut [Bytes]) -> impl Future<Output = Result<(), TransportError>> + Send;
+    /// No more will be written.
+    fn finish(&mut self) -> Result<(), TransportError>;
+    /// Streams with a higher value go first; 0 at the start.
+    fn set_priority(&self, priority: i32);
+}
+
+/// Receiving half of a stream. Dropped before its end, the peer is told to stop.
+pub trait RecvStream: Send + 'static {
+    /// The next bytes in order, at most `max` of them; `None` at the end. Byte credit returns as it is read.
+    fn read(&mut self, max: usize) -> impl Future<Output = Result<Option<Bytes>, TransportError>> + Send;
+}
