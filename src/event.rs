@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::protocol::entry::Outcome;
 use crate::protocol::failure::{Reason, Side};
 use crate::protocol::path::RelPath;
 
@@ -96,19 +97,6 @@ pub struct ActiveFile {
     pub sent_bytes: u64,
     /// Bytes of it that are written.
     pub written_bytes: u64,
-}
-
-/// How an entry ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It travelled and is under its final name.
-    Written,
-    /// The same was there before.
-    Identical,
-    /// Something was there before and `--exists skip` left it.
-    Skipped,
-    /// It is not there, or not as it was sent; the reason says why.
-    Failed(Reason),
 }
 
 /// One settled entry (files and links; directories only when they fail).

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::failure::Reason;
 use super::path::RelPath;
 
 /// Number of an entry in its manifest, from 0 in the order of the walk. Directories leave under a number of
@@ -25,6 +26,36 @@ pub struct Meta {
     pub mode: u32,
     /// Modification time.
     pub mtime: Time,
+}
+
+/// How an entry ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It travelled and is under its final name.
+    Written,
+    /// The same was there before.
+    Identical,
+    /// Something was there before and `--exists skip` left it.
+    Skipped,
+    /// It is not there, or not as it was sent; the reason says why.
+    Failed(Reason),
+}
+
+/// An entry that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// Which one.
+    pub id: EntryId,
+    /// What it was.
+    pub entry: Entry,
+    /// Another name that it got at the receiver.
+    pub renamed: Option<RelPath>,
+    /// Root of a file whose bytes were hashed.
+    pub root: Option<blake3::Hash>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it failed.
+    pub message: Option<String>,
 }
 
 /// What an entry is.

@@ -8,8 +8,8 @@ pub const PATH_COMPONENT_BYTES_MAX: usize = 255;
 pub const PATH_DEPTH_MAX: usize = 128;
 /// Bytes of a symbolic link's target.
 pub const LINK_TARGET_BYTES_MAX: usize = 4096;
-/// Bytes of a file: what a signed 64-bit offset can name.
-pub const FILE_BYTES_MAX: u64 = i64::MAX as u64;
+/// Bytes of a file: 1 EiB, so that lengths and offsets, and twice a length, are varints.
+pub const FILE_BYTES_MAX: u64 = 1 << 60;
 
 /// Smallest chunk, as a power of two: 1 MiB.
 pub const CHUNK_LOG2_MIN: u8 = 20;
@@ -37,7 +37,7 @@ pub const OPEN_ENTRIES_MAX: usize = 16 * 1024;
 pub const OPEN_PATH_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Chunks that may be verified ahead of the first missing one of their file.
 pub const CHUNKS_AHEAD_MAX: usize = 4096;
-/// Runs of data or hole in one record; a chunk holds at most this many pages.
-pub const RUNS_MAX: usize = 1 << 15;
+/// Runs of data or hole in one record: every other page of the smallest chunk.
+pub const RUNS_MAX: usize = 256;
 /// Names tried when `--exists rename` looks for a free one.
 pub const RENAME_TRIES_MAX: u32 = 10_000;

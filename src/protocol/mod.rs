@@ -4,14 +4,14 @@
 //! It imports bytes, blake3 and thiserror, and nothing of this crate; everything else may import it.
 //! `docs/protocol.md` is the specification.
 
-// pub mod brake;
-// pub mod codec;
+pub mod brake;
+pub mod codec;
 pub mod entry;
 pub mod failure;
 pub mod limits;
-// pub mod message;
-// pub mod parcel;
+pub mod message;
+pub mod parcel;
 pub mod path;
 // pub mod receiver;
 // pub mod sender;
-// pub mod tree;
+pub mod tree;
