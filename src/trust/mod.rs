@@ -1,5 +1,15 @@
 //! Who a peer is: identities, fingerprints and tickets. Codes, known peers and PKI will have their place here.
+//!
+//! A machine is its key: [`Fingerprint`] names it, [`Identity`] holds it. A [`Ticket`] lets a stranger reach a
+//! waiting side and prove, with its [`Secret`], that the ticket was handed over. Names and dates in certificates
+//! mean nothing here.
 
-/// SHA-256 of a peer's SubjectPublicKeyInfo.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint([u8; 32]);
+mod fingerprint;
+mod identity;
+mod secret;
+mod ticket;
+
+pub use fingerprint::{Fingerprint, FingerprintError};
+pub use identity::{Identity, IdentityError, default_path};
+pub use secret::Secret;
+pub use ticket::{ADDRESSES_MAX, Ticket, TicketError};

@@ -1,0 +1,116 @@
+//! The name of a key.
+
+use std::fmt;
+use std::str::FromStr;
+
+use data_encoding::{BASE32_NOPAD, BASE32_NOPAD_NOCASE};
+use rustls::pki_types::CertificateDer;
+use rustls::server::ParsedCertificate;
+
+/// Characters of a fingerprint in base32 without padding.
+const TEXT_CHARS: usize = 52;
+
+/// SHA-256 of a peer's SubjectPublicKeyInfo (DER), so it outlives the certificate around the key.
+///
+/// Shown as 52 characters of lower-case base32; upper case and grouping by `-` or spaces are read as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint([u8; 32]);
+
+/// Why a text or a certificate gives no fingerprint.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FingerprintError {
+    /// Another number of characters, grouping aside.
+    #[error("a fingerprint has {TEXT_CHARS} characters, this has {0}")]
+    Length(usize),
+    /// A character outside base32, or bits behind the last byte.
+    #[error("this is no fingerprint: it consists of the letters a-z and the digits 2-7")]
+    Encoding,
+    /// The bytes are no X.509 certificate.
+    #[error("the certificate cannot be read: {0}")]
+    Certificate(String),
+}
+
+impl Fingerprint {
+    /// From the digest itself.
+    pub const fn from_bytes(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+
+    /// The digest.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Of the key in `certificate`; nothing else in it is looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`FingerprintError::Certificate`] when it is no X.509 certificate.
+    pub fn of_certificate(certificate: &CertificateDer<'_>) -> Result<Self, FingerprintError> {
+        let parsed = ParsedCertificate::try_from(certificate)
+            .map_err(|e| FingerprintError::Certificate(e.to_string()))?;
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &parsed.subject_public_key_info());
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest.as_ref());
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE32_NOPAD.encode(&self.0).to_ascii_lowercase())
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = FingerprintError;
+
+    fn from_str(text: &str) -> Result<Self, FingerprintError> {
+        let letters = || text.chars().filter(|c| *c != '-' && !c.is_ascii_whitespace());
+        let count = letters().count();
+        if count != TEXT_CHARS {
+            return Err(FingerprintError::Length(count));
+        }
+        let plain: String = letters().collect();
+        let bytes = BASE32_NOPAD_NOCASE.decode(plain.as_bytes()).map_err(|_| FingerprintError::Encoding)?;
+        bytes.try_into().map(Self).map_err(|_| FingerprintError::Encoding)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_comes_back_in_any_case_and_grouping() {
+        let fingerprint = Fingerprint::from_bytes(std::array::from_fn(|i| u8::try_from(i * 7).unwrap()));
+        let text = fingerprint.to_string();
+        assert_eq!(text.len(), TEXT_CHARS);
+        assert_eq!(text, text.to_lowercase());
+        let grouped: Vec<&str> = text.as_bytes().chunks(4).map(|c| str::from_utf8(c).unwrap()).collect();
+        for form in
+            [text.clone(), text.to_uppercase(), grouped.join("-"), format!(" {}\n", grouped.join(" "))]
+        {
+            assert_eq!(form.parse(), Ok(fingerprint), "{form:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_fingerprint_says_why() {
+        let text = Fingerprint::from_bytes([0; 32]).to_string();
+        assert_eq!(text[1..].parse::<Fingerprint>(), Err(FingerprintError::Length(51)));
+        assert_eq!("".parse::<Fingerprint>(), Err(FingerprintError::Length(0)));
+        assert_eq!(text.replacen('a', "1", 1).parse::<Fingerprint>(), Err(FingerprintError::Encoding));
+        // 52 characters carry 260 bits; the four behind the digest must be zero, or two texts would name one key.
+        let bits_behind = format!("{}b", &text[..51]);
+        assert_eq!(bits_behind.parse::<Fingerprint>(), Err(FingerprintError::Encoding));
+        let accented = format!("{}é", &text[..51]);
+        assert_eq!(accented.parse::<Fingerprint>(), Err(FingerprintError::Encoding));
+    }
+
+    #[test]
+    fn garbage_is_no_certificate() {
+        let garbage = CertificateDer::from(vec![0x30, 0x03, 1, 2, 3]);
+        assert!(matches!(Fingerprint::of_certificate(&garbage), Err(FingerprintError::Certificate(_))));
+    }
+}

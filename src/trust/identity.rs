@@ -1,0 +1,358 @@
+//! The key of a machine, and the file that keeps it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use etcetera::BaseStrategy;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::Fingerprint;
+
+/// Bytes of an identity file, at most.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Names the file when the default place does not suit.
+const PATH_VARIABLE: &str = "TOWLINE_IDENTITY";
+
+/// A private key (Ed25519 when made here) and the self-signed certificate that presents it.
+pub struct Identity {
+    cert: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+    fingerprint: Fingerprint,
+}
+
+/// Why there is no identity, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// Neither `$TOWLINE_IDENTITY` nor `$XDG_CONFIG_HOME` nor a home directory.
+    #[error("no home directory was found to keep the identity in; set {PATH_VARIABLE} to a path")]
+    NoHome,
+    /// A system call failed.
+    #[error("cannot {op} the identity {}: {source}{}", path.display(), hint(source))]
+    Io {
+        /// What was tried: `read`, `write`, …
+        op: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Group or others have rights on the key.
+    #[error("others may read the key in {p} (mode {mode:04o}); mend it with: chmod 600 {p}", p = path.display())]
+    OthersCanRead {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file holds no usable key and certificate.
+    #[error("{}: {what}; restore it from a copy, or make another identity with: towline id new", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The cryptographic library refused.
+    #[error("cannot make a key: {0}")]
+    Generate(String),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => " (towline id new makes one)",
+        io::ErrorKind::PermissionDenied => " (TOWLINE_IDENTITY names another place)",
+        _ => "",
+    }
+}
+
+/// Where this machine's identity is: `$TOWLINE_IDENTITY`, else `towline/identity.pem` in `$XDG_CONFIG_HOME` or
+/// `~/.config`.
+///
+/// # Errors
+///
+/// [`IdentityError::NoHome`].
+pub fn default_path() -> Result<PathBuf, IdentityError> {
+    if let Some(path) = std::env::var_os(PATH_VARIABLE).filter(|p| !p.is_empty()) {
+        return Ok(path.into());
+    }
+    let strategy = etcetera::choose_base_strategy().map_err(|_| IdentityError::NoHome)?;
+    Ok(strategy.config_dir().join("towline").join("identity.pem"))
+}
+
+impl Identity {
+    /// A new one that no file keeps.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError::Generate`].
+    pub fn generate() -> Result<Self, IdentityError> {
+        let (key, cert) = generate()?;
+        let key = PrivateKeyDer::try_from(key.serialize_der())
+            .map_err(|e| IdentityError::Generate(e.to_string()))?;
+        Self::new(cert.der().clone(), key).map_err(IdentityError::Generate)
+    }
+
+    /// The one in `path`; one is made if there is none. Of two processes that do so at once, both get the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`Identity::load`], and [`IdentityError::Io`] when it cannot be written.
+    pub fn load_or_create(path: &Path) -> Result<Self, IdentityError> {
+        match Self::load(path) {
+            Err(IdentityError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        // A hard link, unlike a rename, does not replace what another process put there meanwhile.
+        write_new(path, |temp| match fs::hard_link(temp, path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        })?;
+        Self::load(path)
+    }
+
+    /// The one in `path`: a PEM file with one private key and one certificate, for its owner only.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError::Io`], [`IdentityError::OthersCanRead`], [`IdentityError::Malformed`].
+    pub fn load(path: &Path) -> Result<Self, IdentityError> {
+        let io = |source| IdentityError::Io { op: "read", path: path.to_owned(), source };
+        let malformed =
+            |what: &str| IdentityError::Malformed { path: path.to_owned(), what: what.to_owned() };
+        let file = File::open(path).map_err(io)?;
+        check_mode(&file, path)?;
+        let mut pem = Vec::new();
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut pem).map_err(io)?;
+        if pem.len() as u64 > FILE_BYTES_MAX {
+            return Err(malformed("it is too large for an identity"));
+        }
+        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| malformed("it holds no private key"))?;
+        let cert = CertificateDer::from_pem_slice(&pem).map_err(|_| malformed("it holds no certificate"))?;
+        Self::new(cert, key).map_err(|what| malformed(&what))
+    }
+
+    /// Puts a new one in the place of whatever is at `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Identity::load_or_create`].
+    pub fn replace(path: &Path) -> Result<Self, IdentityError> {
+        write_new(path, |temp| fs::rename(temp, path))?;
+        Self::load(path)
+    }
+
+    /// The certificate that presents the key.
+    pub fn cert(&self) -> &CertificateDer<'static> {
+        &self.cert
+    }
+
+    /// The private key.
+    pub fn key(&self) -> &PrivateKeyDer<'static> {
+        &self.key
+    }
+
+    /// The name of the key.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    fn new(cert: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> Result<Self, String> {
+        let fingerprint = Fingerprint::of_certificate(&cert).map_err(|e| e.to_string())?;
+        let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
+            .map_err(|e| format!("the private key cannot be used: {e}"))?;
+        CertifiedKey::new(vec![cert.clone()], signer)
+            .keys_match()
+            .map_err(|_| "private key and certificate do not belong together".to_owned())?;
+        Ok(Self { cert, key, fingerprint })
+    }
+}
+
+impl Clone for Identity {
+    fn clone(&self) -> Self {
+        Self { cert: self.cert.clone(), key: self.key.clone_key(), fingerprint: self.fingerprint }
+    }
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Identity({})", self.fingerprint)
+    }
+}
+
+fn generate() -> Result<(rcgen::KeyPair, rcgen::Certificate), IdentityError> {
+    let error = |e: rcgen::Error| IdentityError::Generate(e.to_string());
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(error)?;
+    // Peers look at the key only. rcgen's dates (1975 to 4096) keep tools that look at dates content.
+    let mut params = rcgen::CertificateParams::new(vec!["towline".to_owned()]).map_err(error)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "towline");
+    let cert = params.self_signed(&key).map_err(error)?;
+    Ok((key, cert))
+}
+
+/// Refuses a key that others may read: it may be known to them already.
+#[cfg(unix)]
+fn check_mode(file: &File, path: &Path) -> Result<(), IdentityError> {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata =
+        file.metadata().map_err(|source| IdentityError::Io { op: "read", path: path.to_owned(), source })?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(IdentityError::OthersCanRead { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+/// Elsewhere the directory's access list guards it.
+#[cfg(not(unix))]
+fn check_mode(_file: &File, _path: &Path) -> Result<(), IdentityError> {
+    Ok(())
+}
+
+/// Writes a new identity beside `path`, whole and for its owner only, and has `place` bring it there.
+fn write_new(path: &Path, place: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), IdentityError> {
+    let (key, cert) = generate()?;
+    let pem = format!("{}{}", key.serialize_pem(), cert.pem());
+    let io = |source| IdentityError::Io { op: "write", path: path.to_owned(), source };
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    create_dir(dir).map_err(|source| IdentityError::Io {
+        op: "make the directory of",
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut unique = [0; 8];
+    getrandom::fill(&mut unique).map_err(|e| IdentityError::Generate(e.to_string()))?;
+    let temp = dir.join(format!(".identity-{}.tmp", HEXLOWER.encode(&unique)));
+    let written = write_private(&temp, pem.as_bytes()).and_then(|()| place(&temp));
+    // After a rename it is gone already; after a link or a failure it must go.
+    let _ = fs::remove_file(&temp);
+    written.map_err(io)?;
+    #[cfg(unix)]
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)?;
+    Ok(())
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn create_dir(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn it_is_made_once_private_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/identity.pem");
+        let made = Identity::load_or_create(&path).unwrap();
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        assert_eq!(Identity::load_or_create(&path).unwrap().fingerprint(), made.fingerprint());
+        let replaced = Identity::replace(&path).unwrap();
+        assert_ne!(replaced.fingerprint(), made.fingerprint());
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(Identity::load(&path).unwrap().fingerprint(), replaced.fingerprint());
+        let names: Vec<_> =
+            fs::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["identity.pem"], "nothing else is left behind");
+    }
+
+    #[test]
+    fn many_at_once_end_with_one_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("identity.pem");
+        let barrier = std::sync::Barrier::new(8);
+        let mut found: Vec<Fingerprint> = std::thread::scope(|scope| {
+            let make = || {
+                barrier.wait();
+                Identity::load_or_create(&path).unwrap().fingerprint()
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        found.dedup();
+        assert_eq!(found.len(), 1);
+    }
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused_with_the_cure() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("identity.pem");
+        Identity::load_or_create(&path).unwrap();
+        for bad in [0o640, 0o604, 0o620] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(bad)).unwrap();
+            let error = Identity::load_or_create(&path).unwrap_err();
+            assert!(matches!(error, IdentityError::OthersCanRead { mode, .. } if mode == bad));
+            assert!(error.to_string().ends_with(&format!("chmod 600 {}", path.display())), "{error}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        Identity::load(&path).unwrap();
+    }
+
+    #[test]
+    fn a_broken_file_is_named_and_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("identity.pem"), dir.path().join("other.pem"));
+        Identity::load_or_create(&path).unwrap();
+        Identity::load_or_create(&other).unwrap();
+        let (pem, pem_other) = (fs::read_to_string(&path).unwrap(), fs::read_to_string(&other).unwrap());
+        let begin = "-----BEGIN CERTIFICATE";
+        let (key, cert) = pem.split_at(pem.find(begin).unwrap());
+        let mixed = format!("{key}{}", &pem_other[pem_other.find(begin).unwrap()..]);
+        let large = "#".repeat(usize::try_from(FILE_BYTES_MAX).unwrap() + 1);
+        let cases = [
+            ("", "no private key"),
+            (key, "no certificate"),
+            (cert, "no private key"),
+            (&mixed, "do not belong together"),
+            (&large, "too large"),
+        ];
+        for (content, what) in cases {
+            fs::write(&path, content).unwrap();
+            let error = Identity::load_or_create(&path).unwrap_err().to_string();
+            assert!(error.contains(what) && error.contains(path.to_str().unwrap()), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+    }
+
+    #[test]
+    fn a_missing_file_says_how_to_make_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Identity::load(&dir.path().join("none.pem")).unwrap_err();
+        assert!(error.to_string().contains("towline id new"), "{error}");
+    }
+
+    #[test]
+    fn the_private_key_is_not_in_debug_output() {
+        let identity = Identity::generate().unwrap();
+        assert_eq!(format!("{identity:?}"), format!("Identity({})", identity.fingerprint()));
+        assert_eq!(identity.clone().fingerprint(), identity.fingerprint());
+    }
+}

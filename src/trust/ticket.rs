@@ -1,0 +1,254 @@
+//! A ticket: how to reach a waiting side, and the right to do so, in one word.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use bytes::{Buf, BufMut};
+use data_encoding::{BASE32_NOPAD, BASE32_NOPAD_NOCASE};
+
+use super::{Fingerprint, Secret};
+
+/// Addresses in one ticket, at most.
+pub const ADDRESSES_MAX: usize = 16;
+/// What a ticket begins with; the digit is the version of what follows.
+const PREFIX: &str = "tl1";
+/// Bytes of the checksum that tells a typo from a wrong ticket.
+const CHECKSUM_BYTES: usize = 4;
+/// Family, address and port of an IPv6 address.
+const ADDRESS_BYTES_MAX: usize = 1 + 16 + 2;
+/// Characters behind the prefix, at most: a longer text is refused before it is decoded.
+const TEXT_CHARS_MAX: usize =
+    (1 + ADDRESSES_MAX * ADDRESS_BYTES_MAX + 32 + 16 + CHECKSUM_BYTES).div_ceil(5) * 8;
+
+/// Addresses of a waiting side, its fingerprint, and a secret that is good for one transfer.
+///
+/// As text: `tl1` and base32 without padding, in either case, of
+/// `count(1) · count × (family(1: 4 or 6) · ip(4 or 16) · port(2, big-endian)) · fingerprint(32) · secret(16) ·
+/// checksum(4)`, where the checksum is the head of the BLAKE3 hash of everything before it. Scope ids of IPv6 do
+/// not travel: they mean nothing on another machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// Where the waiting side may be reached; the first [`ADDRESSES_MAX`] are written.
+    pub addresses: Vec<SocketAddr>,
+    /// Whom one must find there.
+    pub fingerprint: Fingerprint,
+    /// What the dialler proves.
+    pub secret: Secret,
+}
+
+/// Why a text is no ticket. Never holds any of the text, which may be a secret with a typo.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TicketError {
+    /// It does not begin with `tl1`.
+    #[error("a ticket begins with `{PREFIX}`")]
+    Prefix,
+    /// It begins with `tl` and another digit.
+    #[error("this ticket was made by a newer towline")]
+    Version,
+    /// Characters outside base32, or too many of them.
+    #[error("this is no ticket: behind `{PREFIX}` come only the letters a-z and the digits 2-7")]
+    Encoding,
+    /// The checksum is wrong.
+    #[error("the ticket is incomplete or has a typo")]
+    Checksum,
+    /// The checksum is right but the content is not.
+    #[error("the ticket is malformed: {0}")]
+    Malformed(&'static str),
+}
+
+impl Ticket {
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(128);
+        let addresses = &self.addresses[..self.addresses.len().min(ADDRESSES_MAX)];
+        out.put_u8(u8::try_from(addresses.len()).expect("at most ADDRESSES_MAX"));
+        for address in addresses {
+            match address.ip() {
+                IpAddr::V4(ip) => {
+                    out.put_u8(4);
+                    out.put_slice(&ip.octets());
+                }
+                IpAddr::V6(ip) => {
+                    out.put_u8(6);
+                    out.put_slice(&ip.octets());
+                }
+            }
+            out.put_u16(address.port());
+        }
+        out.put_slice(self.fingerprint.as_bytes());
+        out.put_slice(self.secret.as_bytes());
+        let checksum = checksum(&out);
+        out.put_slice(&checksum);
+        out
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, TicketError> {
+        let (mut body, sum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(TicketError::Checksum)?;
+        if checksum(body) != *sum {
+            return Err(TicketError::Checksum);
+        }
+        let short = |_| TicketError::Malformed("it ends too early");
+        let count = usize::from(body.try_get_u8().map_err(short)?);
+        if count > ADDRESSES_MAX {
+            return Err(TicketError::Malformed("too many addresses"));
+        }
+        let mut addresses = Vec::with_capacity(count);
+        for _ in 0..count {
+            let ip = match body.try_get_u8().map_err(short)? {
+                4 => IpAddr::V4(Ipv4Addr::from_bits(body.try_get_u32().map_err(short)?)),
+                6 => IpAddr::V6(Ipv6Addr::from_bits(body.try_get_u128().map_err(short)?)),
+                _ => return Err(TicketError::Malformed("an unknown kind of address")),
+            };
+            let port = body.try_get_u16().map_err(short)?;
+            addresses.push(SocketAddr::new(ip, port));
+        }
+        let (mut fingerprint, mut secret) = ([0; 32], [0; 16]);
+        body.try_copy_to_slice(&mut fingerprint).map_err(short)?;
+        body.try_copy_to_slice(&mut secret).map_err(short)?;
+        if body.has_remaining() {
+            return Err(TicketError::Malformed("something follows its end"));
+        }
+        let (fingerprint, secret) = (Fingerprint::from_bytes(fingerprint), Secret::from_bytes(secret));
+        Ok(Self { addresses, fingerprint, secret })
+    }
+}
+
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let hash = blake3::hash(bytes);
+    *hash.as_bytes().first_chunk().expect("a hash has 32 bytes")
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}", BASE32_NOPAD.encode(&self.to_bytes()).to_ascii_lowercase())
+    }
+}
+
+impl FromStr for Ticket {
+    type Err = TicketError;
+
+    fn from_str(text: &str) -> Result<Self, TicketError> {
+        let text = text.trim();
+        let (prefix, rest) = text.split_at_checked(PREFIX.len()).ok_or(TicketError::Prefix)?;
+        if !prefix.eq_ignore_ascii_case(PREFIX) {
+            let is_newer = matches!(prefix.as_bytes(), [b't' | b'T', b'l' | b'L', b'0'..=b'9']);
+            return Err(if is_newer { TicketError::Version } else { TicketError::Prefix });
+        }
+        if rest.len() > TEXT_CHARS_MAX {
+            return Err(TicketError::Encoding);
+        }
+        // A number of characters that base32 never has is a lost character; a strange one is something else.
+        let is_base32 = |b: u8| b.is_ascii_alphabetic() || (b'2'..=b'7').contains(&b);
+        if !rest.bytes().all(is_base32) {
+            return Err(TicketError::Encoding);
+        }
+        let bytes = BASE32_NOPAD_NOCASE.decode(rest.as_bytes()).map_err(|_| TicketError::Checksum)?;
+        Self::from_bytes(&bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample() -> Ticket {
+        Ticket {
+            addresses: vec!["192.0.2.7:4750".parse().unwrap(), "[2001:db8::7]:65535".parse().unwrap()],
+            fingerprint: Fingerprint::from_bytes([0x5a; 32]),
+            secret: Secret::from_bytes([0xa5; 16]),
+        }
+    }
+
+    fn text_of(body: &[u8]) -> String {
+        let sealed = [body, &checksum(body)].concat();
+        format!("{PREFIX}{}", BASE32_NOPAD.encode(&sealed))
+    }
+
+    /// The layout is a contract between versions.
+    #[test]
+    fn the_layout_is_pinned() {
+        let expected = "tl1aicmaaaca4ji4braaeg3qaaaaaaaaaaaaaaaaaah777vuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuwvfuws2ljnfuws2ljnfuws2ljnf7vb6rvi";
+        assert_eq!(sample().to_string(), expected);
+        assert_eq!(expected.to_uppercase().parse(), Ok(sample()));
+        assert_eq!(format!("  {expected}\n").parse(), Ok(sample()));
+    }
+
+    #[test]
+    fn the_secret_is_not_in_debug_output() {
+        let shown = format!("{:?}", sample());
+        assert!(shown.contains("Secret(..)") && !shown.contains("165"), "{shown}");
+    }
+
+    #[test]
+    fn a_typo_anywhere_is_called_a_typo() {
+        let text = sample().to_string();
+        for at in PREFIX.len()..text.len() {
+            let other = if text.as_bytes()[at] == b'q' { "r" } else { "q" };
+            let mut bent = text.clone();
+            bent.replace_range(at..=at, other);
+            assert_eq!(bent.parse::<Ticket>(), Err(TicketError::Checksum), "character {at}");
+        }
+        for cut in PREFIX.len()..text.len() {
+            assert_eq!(text[..cut].parse::<Ticket>(), Err(TicketError::Checksum), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_ticket_says_why() {
+        let body = sample().to_bytes();
+        let body = &body[..body.len() - CHECKSUM_BYTES];
+        let mut many = body.to_vec();
+        many[0] = 17;
+        let mut family = body.to_vec();
+        family[1] = 5;
+        let cases: [(String, TicketError); 9] = [
+            (String::new(), TicketError::Prefix),
+            ("7-lemon-tide".into(), TicketError::Prefix),
+            ("tlé".into(), TicketError::Prefix),
+            ("tl2abcd".into(), TicketError::Version),
+            ("tl1ab-cd".into(), TicketError::Encoding),
+            (format!("tl1{}", "a".repeat(TEXT_CHARS_MAX + 1)), TicketError::Encoding),
+            (text_of(&[body, b"x"].concat()), TicketError::Malformed("something follows its end")),
+            (text_of(&many), TicketError::Malformed("too many addresses")),
+            (text_of(&family), TicketError::Malformed("an unknown kind of address")),
+        ];
+        for (text, error) in cases {
+            assert_eq!(text.parse::<Ticket>(), Err(error), "{text}");
+        }
+        let early = TicketError::Malformed("it ends too early");
+        assert_eq!(text_of(&body[..body.len() - 1]).parse::<Ticket>(), Err(early));
+    }
+
+    #[test]
+    fn a_full_ticket_fits_and_more_addresses_are_left_out() {
+        let mut ticket = sample();
+        ticket.addresses = vec!["[2001:db8::7]:4750".parse().unwrap(); ADDRESSES_MAX + 3];
+        let back: Ticket = ticket.to_string().parse().unwrap();
+        assert_eq!(back.addresses.len(), ADDRESSES_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            addresses in prop::collection::vec((any::<IpAddr>(), any::<u16>()), 0..=ADDRESSES_MAX),
+            fingerprint: [u8; 32],
+            secret: [u8; 16],
+        ) {
+            let ticket = Ticket {
+                addresses: addresses.into_iter().map(SocketAddr::from).collect(),
+                fingerprint: Fingerprint::from_bytes(fingerprint),
+                secret: Secret::from_bytes(secret),
+            };
+            prop_assert_eq!(ticket.to_string().parse::<Ticket>(), Ok(ticket));
+        }
+
+        #[test]
+        fn any_text_and_any_bytes_never_panic(text in "\\PC*", bytes: Vec<u8>) {
+            let _ = text.parse::<Ticket>();
+            let _ = format!("tl1{text}").parse::<Ticket>();
+            let _ = text_of(&bytes).parse::<Ticket>();
+        }
+    }
+}
