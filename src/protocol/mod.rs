@@ -12,6 +12,6 @@ pub mod limits;
 pub mod message;
 pub mod parcel;
 pub mod path;
-// pub mod receiver;
-// pub mod sender;
+pub mod receiver;
+pub mod sender;
 pub mod tree;

@@ -1,1 +1,121 @@
-//! To be filled.
+//! A transfer from the first message to the last: drivers that join the protocol's machines to transport and
+//! storage.
+//!
+//! A failure of either side travels as the code and reason of QUIC's connection close, so that it reaches a peer
+//! whose streams are blocked.
+
+mod budget;
+mod gauge;
+pub mod handshake;
+mod messages;
+pub mod receive;
+mod receive_parcel;
+pub mod send;
+mod send_parcel;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+pub use self::budget::Budget;
+use crate::event::Reporter;
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::limits::REASON_BYTES_MAX;
+use crate::protocol::path::printable;
+use crate::transport::{Connection, TransportError};
+
+/// Application code of a close after everything is done.
+const CLOSE_DONE: u32 = 0;
+/// How often progress is told.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// How often a side says that it is alive.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
+/// Roots of files that are hashed for comparison at the same time.
+const ROOTS_AT_ONCE: usize = 2;
+
+/// What both drivers need besides the connection and the disk.
+#[derive(Clone)]
+pub struct Context {
+    /// Memory, streams.
+    pub budget: Budget,
+    /// Without an ack for so long the transfer ends.
+    pub timeout: Duration,
+    /// Whether the receiver syncs; the summary says so.
+    pub synced: bool,
+    /// Takes events.
+    pub reporter: Arc<dyn Reporter>,
+    /// Turns to a failure when this process is asked to stop.
+    pub stop: watch::Receiver<Option<Failure>>,
+}
+
+impl Context {
+    /// Waits until this process is asked to stop.
+    async fn stopped(&mut self) -> Failure {
+        let stopped = self.stop.wait_for(Option::is_some).await.map(|failure| failure.clone());
+        match stopped {
+            Ok(Some(failure)) => failure,
+            // Nobody is left who could ask.
+            _ => std::future::pending().await,
+        }
+    }
+}
+
+/// A connection whose two ends have let each other in, with its control stream.
+pub struct Link<C: Connection> {
+    /// The connection.
+    pub connection: C,
+    /// Name and version of the peer's program, escaped.
+    pub agent: String,
+    control_out: C::Send,
+    control_in: messages::MessageReader<C::Recv>,
+}
+
+/// Closes `connection` so that the peer learns of `failure`.
+pub fn close_with<C: Connection>(connection: &C, failure: &Failure) {
+    let mut reason = vec![match failure.side {
+        None => 0,
+        Some(Side::Sender) => 1,
+        Some(Side::Receiver) => 2,
+    }];
+    let text = failure.message.as_bytes();
+    reason.extend_from_slice(&text[..text.len().min(REASON_BYTES_MAX - 1)]);
+    connection.close(failure.reason.code(), &reason);
+}
+
+/// The failure that a transport error means to a person.
+pub fn transport_failure(error: TransportError) -> Failure {
+    let message = error.to_string();
+    match error {
+        TransportError::Closed { code, reason } => closed_failure(code, &reason),
+        TransportError::ClosedHere => Failure::new(Reason::ConnectionLost, "the connection was closed"),
+        TransportError::TimedOut(_) | TransportError::Lost(_) => {
+            Failure::new(Reason::ConnectionLost, format!("the connection was lost: {message}"))
+        }
+        TransportError::NoAnswer(_) => Failure::new(Reason::Unreachable, message),
+        TransportError::NotAuthenticated(_) => Failure::new(Reason::NotAuthenticated, message),
+        TransportError::Incompatible(_) => Failure::new(Reason::Incompatible, message),
+        TransportError::StreamEnded(_) => Failure::new(Reason::Protocol, message),
+    }
+}
+
+fn closed_failure(code: u64, reason: &Bytes) -> Failure {
+    if code == u64::from(CLOSE_DONE) {
+        return Failure::new(Reason::ConnectionLost, "the peer closed the connection before the end");
+    }
+    let side = match reason.first() {
+        Some(1) => Some(Side::Sender),
+        Some(2) => Some(Side::Receiver),
+        _ => None,
+    };
+    Failure::from_wire(code, side, reason.get(1..).unwrap_or_default())
+}
+
+/// A peer that did not keep to the codec.
+fn codec_failure(error: crate::protocol::codec::CodecError) -> Failure {
+    Failure::protocol(printable(error.to_string().as_bytes()))
+}

@@ -1,0 +1,523 @@
+//! The receiver as a state machine: what has been announced, what is wanted of it, what is written, what has its
+//! final name.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::brake::Brake;
+use super::entry::{Entry, EntryId, Kind, Outcome, Settled};
+use super::failure::{Failure, Reason, Side};
+use super::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+use super::message::{Message, Status};
+use super::path::RelPath;
+use super::tree::{RootBuilder, TreeError};
+
+/// What becomes of an entry whose name is taken by something else. A file with the same bytes is no conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Exists {
+    /// It fails, and what is there stays.
+    #[default]
+    Refuse,
+    /// What is there stays, and that is no failure. Bytes are not compared.
+    Skip,
+    /// It takes the place of what is there.
+    Replace,
+    /// It gets another name.
+    Rename,
+}
+
+/// What storage found under a final name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing; a directory has been made.
+    Free,
+    /// The very same directory or link.
+    Same,
+    /// A file of the same size.
+    SameSize,
+    /// Something else.
+    Conflict,
+    /// The name cannot be used, and why.
+    Refused(String),
+}
+
+/// How a commit went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// Under its final name, another one if there is one here.
+    Done(Option<RelPath>),
+    /// The name was taken in the meantime.
+    Exists,
+    /// The name cannot be used, and why.
+    Refused(String),
+}
+
+/// What the driver is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Send on the control stream.
+    Control(Message),
+    /// Look at the final name (and make the directory), then call [`Receiver::admitted`].
+    Admit(EntryId, Entry),
+    /// Compute the root of the file that is there, then call [`Receiver::hashed`].
+    Root(EntryId, RelPath),
+    /// Sync, rename, sync, then call [`Receiver::committed`].
+    Commit(EntryId, Entry),
+    /// Drop what is staged.
+    Discard(EntryId),
+    /// Set the attributes of a directory, then call [`Receiver::dir_finished`].
+    FinishDir(EntryId, Entry),
+    /// An entry has ended.
+    Settled(Settled),
+    /// Make everything durable, then call [`Receiver::finished`].
+    Finish,
+}
+
+#[derive(Debug)]
+enum State {
+    Admitting,
+    Comparing { mine: Option<blake3::Hash>, theirs: Option<blake3::Hash> },
+    Receiving { root: RootBuilder, begun: BTreeSet<u64> },
+    Committing { root: Option<blake3::Hash> },
+    Leaving,
+}
+
+#[derive(Debug)]
+struct Open {
+    entry: Entry,
+    state: State,
+}
+
+/// Numbers of a transfer so far, as the receiver knows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Files announced.
+    pub files: u64,
+    /// Bytes of files announced.
+    pub bytes: u64,
+    /// Bytes written and verified, and of files that need not travel.
+    pub settled_bytes: u64,
+    /// Files settled.
+    pub settled_files: u64,
+}
+
+/// The machine. Time is a duration since any fixed moment.
+#[derive(Debug)]
+pub struct Receiver {
+    chunk_log2: u8,
+    exists: Exists,
+    timeout: Duration,
+    /// The directory, as shown.
+    target: String,
+    open: BTreeMap<EntryId, Open>,
+    leaving: BTreeMap<EntryId, Entry>,
+    open_path_bytes: usize,
+    next_id: u64,
+    ended: bool,
+    finishing: bool,
+    done: bool,
+    totals: Totals,
+    actions: VecDeque<Action>,
+    last_heard: Duration,
+}
+
+impl Receiver {
+    /// A receiver for one transfer into `target` (as shown to people), which ends when the sender is silent for
+    /// `timeout`.
+    pub fn new(chunk_log2: u8, exists: Exists, target: String, timeout: Duration, now: Duration) -> Self {
+        Self {
+            chunk_log2,
+            exists,
+            timeout,
+            target,
+            open: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            open_path_bytes: 0,
+            next_id: 0,
+            ended: false,
+            finishing: false,
+            done: false,
+            totals: Totals::default(),
+            actions: VecDeque::new(),
+            last_heard: now,
+        }
+    }
+
+    /// Whether the manifest may be read on: what is open is bounded.
+    pub fn takes_entries(&self) -> bool {
+        self.open.len() + self.leaving.len() < OPEN_ENTRIES_MAX && self.open_path_bytes < OPEN_PATH_BYTES_MAX
+    }
+
+    /// Numbers so far.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The manifest is complete.
+    pub fn is_walked(&self) -> bool {
+        self.ended
+    }
+
+    /// Everything is durable and the sender has been told.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// An entry that has not been settled.
+    pub fn entry(&self, id: EntryId) -> Option<&Entry> {
+        self.open.get(&id).map(|open| &open.entry)
+    }
+
+    /// What to do next, if anything.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// A message of the manifest stream.
+    pub fn on_manifest(&mut self, message: Message) -> Result<(), Failure> {
+        match message {
+            Message::Entry(_) | Message::End(_) if self.ended => {
+                Err(Failure::protocol("the manifest goes on behind its end"))
+            }
+            Message::Entry(entry) => {
+                let id = EntryId(self.next_id);
+                self.next_id += 1;
+                if let Kind::File { size } = entry.kind {
+                    self.totals.files += 1;
+                    self.totals.bytes = self.totals.bytes.saturating_add(size);
+                }
+                self.open_path_bytes += entry.path_bytes();
+                let state = match entry.kind {
+                    Kind::DirEnd => State::Leaving,
+                    _ => {
+                        self.actions.push_back(Action::Admit(id, entry.clone()));
+                        State::Admitting
+                    }
+                };
+                self.open.insert(id, Open { entry, state });
+                self.advance();
+                Ok(())
+            }
+            Message::End(count) if count == self.next_id => {
+                self.ended = true;
+                self.advance();
+                Ok(())
+            }
+            Message::End(count) => Err(Failure::protocol(format!(
+                "the manifest ends with {count} entries, but {} have come",
+                self.next_id
+            ))),
+            other => Err(Failure::protocol(format!("{other:?} does not belong on the manifest stream"))),
+        }
+    }
+
+    /// What is under the final name of `id`.
+    pub fn admitted(&mut self, id: EntryId, found: Found) {
+        let Some(open) = self.open.get_mut(&id).filter(|open| matches!(open.state, State::Admitting)) else {
+            return;
+        };
+        let is_dir = open.entry.kind == Kind::Dir;
+        match (&open.entry.kind, found) {
+            (_, Found::Refused(why)) => self.fail(id, Reason::Refused, why),
+            (Kind::Dir, Found::Free) => self.settle(id, Status::Done(None), None, Outcome::Written),
+            (_, Found::Same) => self.settle(id, Status::Identical, None, Outcome::Identical),
+            (Kind::File { size: 0 }, Found::SameSize) => {
+                self.settle(id, Status::Identical, Some(blake3::hash(b"")), Outcome::Identical);
+            }
+            (_, Found::SameSize | Found::Conflict) if self.exists == Exists::Skip && !is_dir => {
+                self.settle(id, Status::Skipped, None, Outcome::Skipped);
+            }
+            (_, Found::SameSize) => {
+                open.state = State::Comparing { mine: None, theirs: None };
+                let path = open.entry.path.clone();
+                self.actions.push_back(Action::Control(Message::Status(id, Status::Check)));
+                self.actions.push_back(Action::Root(id, path));
+            }
+            (_, Found::Conflict) if self.exists == Exists::Refuse || is_dir => self.fail_existing(id),
+            (_, Found::Free | Found::Conflict) => self.want(id),
+        }
+    }
+
+    /// The root of the file that is under the final name of `id`.
+    pub fn hashed(&mut self, id: EntryId, root: blake3::Hash) {
+        if let Some(Open { state: State::Comparing { mine, .. }, .. }) = self.open.get_mut(&id) {
+            *mine = Some(root);
+            self.compare(id);
+        }
+    }
+
+    fn compare(&mut self, id: EntryId) {
+        let Some(Open { state: State::Comparing { mine: Some(mine), theirs: Some(theirs) }, .. }) =
+            self.open.get(&id)
+        else {
+            return;
+        };
+        let (mine, theirs) = (*mine, *theirs);
+        if mine == theirs {
+            self.settle(id, Status::Identical, Some(mine), Outcome::Identical);
+        } else if self.exists == Exists::Refuse {
+            self.fail_existing(id);
+        } else {
+            self.want(id);
+        }
+    }
+
+    fn want(&mut self, id: EntryId) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        let size = open.entry.size();
+        if size == 0 {
+            let root = matches!(open.entry.kind, Kind::File { .. }).then(|| blake3::hash(b""));
+            self.commit(id, root);
+            return;
+        }
+        let chunks = size.div_ceil(1 << self.chunk_log2);
+        open.state = State::Receiving { root: RootBuilder::new(chunks), begun: BTreeSet::new() };
+        self.actions.push_back(Action::Control(Message::Status(id, Status::Want)));
+    }
+
+    fn commit(&mut self, id: EntryId, root: Option<blake3::Hash>) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        open.state = State::Committing { root };
+        self.actions.push_back(Action::Commit(id, open.entry.clone()));
+    }
+
+    /// A record begins on a parcel's stream: `len` bytes of `id` at `offset`. Returns the size of the file.
+    ///
+    /// # Errors
+    ///
+    /// `TransferEnded` and `TransferFailed` concern the one parcel, which is answered by a Nack; everything else
+    /// ends the session.
+    pub fn begin_record(&mut self, id: EntryId, offset: u64, len: u64) -> Result<u64, Failure> {
+        if id.0 >= self.next_id {
+            return Err(Failure::new(Reason::UnknownTransfer, format!("there is no entry {}", id.0)));
+        }
+        let Some(open) = self.open.get_mut(&id) else {
+            return Err(Failure::new(Reason::TransferEnded, format!("entry {} has ended already", id.0)));
+        };
+        let size = open.entry.size();
+        let State::Receiving { root, begun } = &mut open.state else {
+            return Err(Failure::protocol(format!("entry {} was not asked for", id.0)));
+        };
+        let chunk = 1 << self.chunk_log2;
+        let expected = if offset < size { (size - offset).min(chunk) } else { 0 };
+        if offset % chunk != 0 || len != expected || len == 0 {
+            return Err(Failure::protocol(format!(
+                "{len} bytes at {offset} are no chunk of {} ({size} bytes)",
+                open.entry.path
+            )));
+        }
+        let index = offset >> self.chunk_log2;
+        root.admits(index).map_err(|e| tree_failure(&open.entry, e))?;
+        if !begun.insert(index) {
+            return Err(tree_failure(&open.entry, TreeError::Twice));
+        }
+        Ok(size)
+    }
+
+    /// A record is written, and its chaining value is what the sender said.
+    pub fn record_written(
+        &mut self,
+        id: EntryId,
+        offset: u64,
+        len: u64,
+        value: [u8; 32],
+    ) -> Result<(), Failure> {
+        let index = offset >> self.chunk_log2;
+        let Some(Open { entry, state: State::Receiving { root, begun } }) = self.open.get_mut(&id) else {
+            return Ok(());
+        };
+        if !begun.remove(&index) {
+            return Err(tree_failure(entry, TreeError::Twice));
+        }
+        root.insert(index, value).map_err(|e| tree_failure(entry, e))?;
+        self.totals.settled_bytes += len;
+        if entry.size() <= SMALL_FILE_BYTES_MAX {
+            let root = root.root();
+            self.commit(id, root);
+        }
+        Ok(())
+    }
+
+    /// A parcel's stream ended before its record was whole; the chunk may come again.
+    pub fn record_cut(&mut self, id: EntryId, offset: u64) {
+        let index = offset >> self.chunk_log2;
+        if let Some(Open { state: State::Receiving { begun, .. }, .. }) = self.open.get_mut(&id) {
+            begun.remove(&index);
+        }
+    }
+
+    /// A message of the control stream.
+    pub fn on_control(&mut self, message: Message) -> Result<(), Failure> {
+        match message {
+            Message::Digest(id, digest) => {
+                self.check_id(id)?;
+                match self.open.get_mut(&id) {
+                    Some(Open { state: State::Comparing { theirs, .. }, .. }) => {
+                        *theirs = Some(blake3::Hash::from_bytes(digest));
+                        self.compare(id);
+                        Ok(())
+                    }
+                    _ => Err(Failure::protocol(format!("the root of entry {} was not asked for", id.0))),
+                }
+            }
+            Message::Close(id, digest) => self.on_close(id, blake3::Hash::from_bytes(digest)),
+            Message::Abandon(id, reason, message) => self.on_abandon(id, reason, &message),
+            Message::Heartbeat(_) => Ok(()),
+            other => Err(Failure::protocol(format!("the sender sent what only a receiver sends: {other:?}"))),
+        }
+    }
+
+    fn check_id(&self, id: EntryId) -> Result<(), Failure> {
+        if id.0 >= self.next_id {
+            return Err(Failure::new(Reason::UnknownTransfer, format!("there is no entry {}", id.0)));
+        }
+        if !self.open.contains_key(&id) {
+            return Err(Failure::new(Reason::TransferEnded, format!("entry {} has ended already", id.0)));
+        }
+        Ok(())
+    }
+
+    fn on_close(&mut self, id: EntryId, theirs: blake3::Hash) -> Result<(), Failure> {
+        self.check_id(id)?;
+        let Some(Open { state: State::Receiving { root, .. }, entry }) = self.open.get(&id) else {
+            return Err(Failure::protocol(format!("entry {} is not being received", id.0)));
+        };
+        match root.root() {
+            None => Err(Failure::protocol(format!("{} was closed before all of it was acked", entry.path))),
+            Some(mine) if mine != theirs => Err(Failure::on(
+                Side::Receiver,
+                Reason::Verification,
+                format!("{}: the BLAKE3 root is {mine} here and {theirs} at the sender", entry.path),
+            )),
+            Some(mine) => {
+                self.commit(id, Some(mine));
+                Ok(())
+            }
+        }
+    }
+
+    fn on_abandon(&mut self, id: EntryId, reason: Reason, message: &str) -> Result<(), Failure> {
+        if id.0 >= self.next_id {
+            return Err(Failure::new(Reason::UnknownTransfer, format!("there is no entry {}", id.0)));
+        }
+        // It may have ended here while the sender gave it up, or have its final name any moment.
+        if self.open.get(&id).is_some_and(|open| !matches!(open.state, State::Committing { .. })) {
+            self.actions.push_back(Action::Discard(id));
+            self.fail(id, reason, super::path::printable(message.as_bytes()));
+        }
+        Ok(())
+    }
+
+    /// How the commit of `id` went.
+    pub fn committed(&mut self, id: EntryId, committed: Committed) {
+        let Some(Open { state: State::Committing { root }, .. }) = self.open.get(&id) else { return };
+        let root = *root;
+        match committed {
+            Committed::Done(renamed) => self.settle(id, Status::Done(renamed), root, Outcome::Written),
+            Committed::Exists if self.exists == Exists::Skip => {
+                self.settle(id, Status::Skipped, None, Outcome::Skipped);
+            }
+            Committed::Exists => self.fail_existing(id),
+            Committed::Refused(why) => self.fail(id, Reason::Refused, why),
+        }
+    }
+
+    /// The attributes of a directory are set, or could not be.
+    pub fn dir_finished(&mut self, id: EntryId, result: Result<(), String>) {
+        let Some(entry) = self.leaving.remove(&id) else { return };
+        let (status, outcome, message) = match result {
+            Ok(()) => (Status::Done(None), Outcome::Written, None),
+            Err(why) => {
+                (Status::Failed(Reason::Refused, why.clone()), Outcome::Failed(Reason::Refused), Some(why))
+            }
+        };
+        self.report(id, entry, status, None, outcome, message);
+    }
+
+    /// Everything is durable; tells the sender.
+    pub fn finished(&mut self, disk: Duration, starved: Duration) {
+        let micros =
+            |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX).min(super::codec::VARINT_MAX);
+        let message = Message::Finished { disk_micros: micros(disk), starved_micros: micros(starved) };
+        self.actions.push_back(Action::Control(message));
+        self.done = true;
+    }
+
+    fn fail_existing(&mut self, id: EntryId) {
+        let Some(path) = self.entry(id).map(|entry| entry.path.clone()) else { return };
+        let message = format!(
+            "{}/{path} exists already and is not the same; it was left as it is (receive --exists replace, rename or skip takes another way)",
+            self.target
+        );
+        self.fail(id, Reason::TargetExists, message);
+    }
+
+    fn fail(&mut self, id: EntryId, reason: Reason, why: String) {
+        let Some(Open { entry, .. }) = self.open.remove(&id) else { return };
+        self.report(id, entry, Status::Failed(reason, why.clone()), None, Outcome::Failed(reason), Some(why));
+    }
+
+    fn settle(&mut self, id: EntryId, status: Status, root: Option<blake3::Hash>, outcome: Outcome) {
+        let Some(Open { entry, state }) = self.open.remove(&id) else { return };
+        // Bytes that travelled were counted when they were written.
+        if outcome != Outcome::Written || !matches!(state, State::Committing { .. }) {
+            self.totals.settled_bytes = self.totals.settled_bytes.saturating_add(entry.size());
+        }
+        self.report(id, entry, status, root, outcome, None);
+    }
+
+    fn report(
+        &mut self,
+        id: EntryId,
+        entry: Entry,
+        status: Status,
+        root: Option<blake3::Hash>,
+        outcome: Outcome,
+        message: Option<String>,
+    ) {
+        self.open_path_bytes -= entry.path_bytes();
+        if matches!(entry.kind, Kind::File { .. }) {
+            self.totals.settled_files += 1;
+        }
+        let renamed = if let Status::Done(renamed) = &status { renamed.clone() } else { None };
+        self.actions.push_back(Action::Control(Message::Status(id, status)));
+        self.actions.push_back(Action::Settled(Settled { id, entry, renamed, root, outcome, message }));
+        self.advance();
+    }
+
+    /// Lets directories end whose contents are all settled, and the transfer when nothing is left.
+    fn advance(&mut self) {
+        while let Some(first) = self.open.first_entry() {
+            if !matches!(first.get().state, State::Leaving) {
+                break;
+            }
+            let (id, Open { entry, .. }) = first.remove_entry();
+            self.leaving.insert(id, entry.clone());
+            self.actions.push_back(Action::FinishDir(id, entry));
+        }
+        if self.ended && self.open.is_empty() && self.leaving.is_empty() && !self.finishing {
+            self.finishing = true;
+            self.actions.push_back(Action::Finish);
+        }
+    }
+
+    /// Something came from the sender, or the own disk is at work.
+    pub fn heard(&mut self, now: Duration) {
+        self.last_heard = now;
+    }
+
+    /// Ends the transfer when nothing came for the time-out.
+    pub fn check_stall(&self, now: Duration) -> Result<(), Failure> {
+        if self.finishing || now.saturating_sub(self.last_heard) <= self.timeout {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Reason::AckTimeout,
+            format!("nothing came for {:?}; what held it: {}", self.timeout, Brake::Network.as_str()),
+        ))
+    }
+}
+
+fn tree_failure(entry: &Entry, error: TreeError) -> Failure {
+    Failure::protocol(format!("{}: {error}", entry.path))
+}

@@ -1,0 +1,430 @@
+//! The sender as a state machine: what has been announced, what is wanted, what is on the way, what is acked.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::brake::Brake;
+use super::entry::{Entry, EntryId, Kind, Outcome, Settled};
+use super::failure::{Failure, Reason, Side};
+use super::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX, PARCEL_FILES_MAX, SMALL_FILE_BYTES_MAX};
+use super::message::{Activity, Message, Status};
+use super::tree::RootBuilder;
+
+/// What one stream is to carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parcel {
+    /// One chunk of a large file.
+    Chunk {
+        /// The file.
+        id: EntryId,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// Whole small files.
+    Files(Vec<EntryId>),
+}
+
+/// What the driver is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Send on the control stream.
+    Control(Message),
+    /// Compute the root of the source for a comparison, then call [`Sender::hashed`].
+    Root(EntryId),
+    /// See whether the source is still what was announced, then call [`Sender::verified`].
+    Verify(EntryId),
+    /// An entry has ended; whatever is kept open for it can go.
+    Settled(Settled),
+}
+
+#[derive(Debug)]
+enum State {
+    /// No answer yet.
+    Announced,
+    /// The receiver has a file of this size; the root was asked for.
+    Checking { root: Option<blake3::Hash> },
+    /// The receiver wants it.
+    Wanted(Transfer),
+    /// Given up here; the receiver has not confirmed.
+    Abandoned(Failure),
+}
+
+#[derive(Debug)]
+struct Transfer {
+    root: RootBuilder,
+    /// The final word came before the last ack was seen.
+    done: Option<Option<super::path::RelPath>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    entry: Entry,
+    state: State,
+}
+
+/// Numbers of a transfer so far, as the sender knows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Files announced.
+    pub files: u64,
+    /// Bytes of files announced.
+    pub bytes: u64,
+    /// Bytes acked, and of files that need not travel.
+    pub settled_bytes: u64,
+    /// Files settled.
+    pub settled_files: u64,
+}
+
+/// The machine. Time is a duration since any fixed moment.
+#[derive(Debug)]
+pub struct Sender {
+    chunk_log2: u8,
+    timeout: Duration,
+    open: BTreeMap<EntryId, Open>,
+    open_path_bytes: usize,
+    next_id: u64,
+    walked: bool,
+    small: VecDeque<EntryId>,
+    large: VecDeque<(EntryId, u64)>,
+    parcels: u64,
+    totals: Totals,
+    actions: VecDeque<Action>,
+    last_progress: Duration,
+    finished: Option<(u64, u64)>,
+}
+
+impl Sender {
+    /// A sender that cuts files into chunks of 2^`chunk_log2` bytes and ends when nothing was acked for
+    /// `timeout`.
+    pub fn new(chunk_log2: u8, timeout: Duration, now: Duration) -> Self {
+        Self {
+            chunk_log2,
+            timeout,
+            open: BTreeMap::new(),
+            open_path_bytes: 0,
+            next_id: 0,
+            walked: false,
+            small: VecDeque::new(),
+            large: VecDeque::new(),
+            parcels: 0,
+            totals: Totals::default(),
+            actions: VecDeque::new(),
+            last_progress: now,
+            finished: None,
+        }
+    }
+
+    /// Whether another entry may be announced: what is open is bounded.
+    pub fn can_announce(&self) -> bool {
+        !self.walked && self.open.len() < OPEN_ENTRIES_MAX && self.open_path_bytes < OPEN_PATH_BYTES_MAX
+    }
+
+    /// The walk came upon `entry`; the message goes to the manifest stream.
+    pub fn announce(&mut self, entry: Entry, now: Duration) -> Message {
+        let id = EntryId(self.next_id);
+        self.next_id += 1;
+        if self.open.is_empty() {
+            self.last_progress = now;
+        }
+        if let Kind::File { size } = entry.kind {
+            self.totals.files += 1;
+            self.totals.bytes += size;
+        }
+        self.open_path_bytes += entry.path_bytes();
+        let message = Message::Entry(entry.clone());
+        self.open.insert(id, Open { entry, state: State::Announced });
+        message
+    }
+
+    /// The walk has ended; the message goes to the manifest stream.
+    pub fn walk_ended(&mut self, now: Duration) -> Message {
+        self.walked = true;
+        if self.open.is_empty() {
+            self.last_progress = now;
+        }
+        Message::End(self.next_id)
+    }
+
+    /// An entry that has not been settled.
+    pub fn entry(&self, id: EntryId) -> Option<&Entry> {
+        self.open.get(&id).map(|open| &open.entry)
+    }
+
+    /// Numbers so far.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The manifest is complete.
+    pub fn is_walked(&self) -> bool {
+        self.walked
+    }
+
+    /// Parcels cut and neither acked nor failed.
+    pub fn parcels_on_the_way(&self) -> u64 {
+        self.parcels
+    }
+
+    /// The receiver has everything safe, and said for how many microseconds its disk worked and it starved.
+    pub fn finished(&self) -> Option<(u64, u64)> {
+        self.finished
+    }
+
+    /// What to do next, if anything.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Cuts the next parcel. Small files go first: a large one fills whatever they leave.
+    pub fn next_parcel(&mut self) -> Option<Parcel> {
+        let parcel = self.next_files().or_else(|| self.next_chunk())?;
+        self.parcels += 1;
+        Some(parcel)
+    }
+
+    fn next_files(&mut self) -> Option<Parcel> {
+        let mut ids = Vec::new();
+        let mut bytes = 0;
+        while let Some(&id) = self.small.front() {
+            let Some(open) = self.open.get(&id).filter(|open| matches!(open.state, State::Wanted(_))) else {
+                self.small.pop_front();
+                continue;
+            };
+            bytes += open.entry.size();
+            if ids.len() == PARCEL_FILES_MAX || (!ids.is_empty() && bytes > 1 << self.chunk_log2) {
+                break;
+            }
+            ids.push(id);
+            self.small.pop_front();
+        }
+        (!ids.is_empty()).then_some(Parcel::Files(ids))
+    }
+
+    fn next_chunk(&mut self) -> Option<Parcel> {
+        while let Some((id, offset)) = self.large.front_mut() {
+            let (file, start) = (*id, *offset);
+            let Some(open) = self.open.get(&file).filter(|open| matches!(open.state, State::Wanted(_)))
+            else {
+                self.large.pop_front();
+                continue;
+            };
+            let size = open.entry.size();
+            let len = (size - start).min(1 << self.chunk_log2);
+            *offset += len;
+            if *offset == size {
+                self.large.pop_front();
+            }
+            return Some(Parcel::Chunk { id: file, offset: start, len });
+        }
+        None
+    }
+
+    /// A parcel was acked; `values` are the chaining values of its records, in order.
+    pub fn parcel_acked(
+        &mut self,
+        parcel: &Parcel,
+        values: &[(EntryId, [u8; 32])],
+        now: Duration,
+    ) -> Result<(), Failure> {
+        self.parcels -= 1;
+        self.last_progress = now;
+        for (id, value) in values {
+            let (index, len) = match parcel {
+                Parcel::Chunk { offset, len, .. } => (offset >> self.chunk_log2, *len),
+                Parcel::Files(_) => (0, self.entry(*id).map_or(0, Entry::size)),
+            };
+            let Some(Open { state: State::Wanted(transfer), entry }) = self.open.get_mut(id) else {
+                continue;
+            };
+            transfer
+                .root
+                .insert(index, *value)
+                .map_err(|e| Failure::new(Reason::Internal, format!("{}: {e}", entry.path)))?;
+            self.totals.settled_bytes += len;
+            if !transfer.root.is_complete() {
+                continue;
+            }
+            if let Some(renamed) = transfer.done.take() {
+                let root = transfer.root.root();
+                self.settle(*id, renamed, root, Outcome::Written, None);
+            } else if entry.size() > SMALL_FILE_BYTES_MAX {
+                self.actions.push_back(Action::Verify(*id));
+            }
+        }
+        Ok(())
+    }
+
+    /// A parcel did not arrive whole. That is no harm when its entry has been given up, by either side.
+    pub fn parcel_failed(&mut self, parcel: &Parcel, failure: Failure) -> Result<(), Failure> {
+        self.parcels -= 1;
+        match (parcel, failure.reason) {
+            (Parcel::Chunk { .. }, Reason::TransferFailed | Reason::TransferEnded) => Ok(()),
+            (Parcel::Chunk { id, .. }, _) if !matches!(self.state(*id), Some(State::Wanted(_))) => Ok(()),
+            _ => Err(failure),
+        }
+    }
+
+    fn state(&self, id: EntryId) -> Option<&State> {
+        self.open.get(&id).map(|open| &open.state)
+    }
+
+    /// The source of `id` is still what was announced.
+    pub fn verified(&mut self, id: EntryId) {
+        if let Some(Open { state: State::Wanted(transfer), .. }) = self.open.get(&id)
+            && let Some(root) = transfer.root.root()
+        {
+            self.actions.push_back(Action::Control(Message::Close(id, *root.as_bytes())));
+        }
+    }
+
+    /// The root of the source that [`Action::Root`] asked for.
+    pub fn hashed(&mut self, id: EntryId, hash: blake3::Hash, now: Duration) {
+        self.last_progress = now;
+        if let Some(Open { state: State::Checking { root }, .. }) = self.open.get_mut(&id) {
+            *root = Some(hash);
+            self.actions.push_back(Action::Control(Message::Digest(id, *hash.as_bytes())));
+        }
+    }
+
+    /// The source of `id` failed. The transfer goes on without it.
+    pub fn abandon(&mut self, id: EntryId, failure: Failure) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        if matches!(open.state, State::Abandoned(_)) {
+            return;
+        }
+        let message = Message::Abandon(id, failure.reason, failure.message.clone());
+        open.state = State::Abandoned(failure);
+        self.actions.push_back(Action::Control(message));
+    }
+
+    /// A message of the control stream.
+    pub fn on_control(&mut self, message: Message, now: Duration) -> Result<(), Failure> {
+        match message {
+            Message::Status(id, status) => {
+                self.last_progress = now;
+                self.on_status(id, status)
+            }
+            Message::Heartbeat(Activity::Disk) => {
+                self.last_progress = now;
+                Ok(())
+            }
+            Message::Heartbeat(Activity::Waiting) => Ok(()),
+            Message::Finished { disk_micros, starved_micros } => {
+                if !self.walked || !self.open.is_empty() {
+                    return Err(Failure::protocol("the receiver says that it has finished before it has"));
+                }
+                self.finished = Some((disk_micros, starved_micros));
+                Ok(())
+            }
+            other => Err(Failure::protocol(format!("the receiver sent what only a sender sends: {other:?}"))),
+        }
+    }
+
+    fn on_status(&mut self, id: EntryId, status: Status) -> Result<(), Failure> {
+        if id.0 >= self.next_id {
+            return Err(Failure::new(Reason::UnknownTransfer, format!("there is no entry {}", id.0)));
+        }
+        let Some(open) = self.open.get_mut(&id) else {
+            return Err(Failure::new(Reason::TransferEnded, format!("entry {} has ended already", id.0)));
+        };
+        let is_file = matches!(open.entry.kind, Kind::File { .. });
+        match (&mut open.state, status) {
+            (State::Abandoned(failure), Status::Failed(..)) => {
+                let failure = failure.clone();
+                self.settle(id, None, None, Outcome::Failed(failure.reason), Some(failure.message));
+            }
+            // It was said before the receiver knew.
+            (State::Abandoned(_), _) => {}
+            (_, Status::Failed(reason, message)) => {
+                let message = super::path::printable(message.as_bytes());
+                self.settle(id, None, None, Outcome::Failed(reason), Some(message));
+            }
+            (State::Announced | State::Checking { .. }, Status::Want) if is_file => self.want(id),
+            (state @ State::Announced, Status::Check) if is_file => {
+                *state = State::Checking { root: None };
+                self.actions.push_back(Action::Root(id));
+            }
+            (State::Announced, Status::Identical) => self.settle(id, None, None, Outcome::Identical, None),
+            (State::Checking { root }, Status::Identical) => {
+                let root = *root;
+                self.settle(id, None, root, Outcome::Identical, None);
+            }
+            (State::Announced | State::Checking { .. }, Status::Skipped) => {
+                self.settle(id, None, None, Outcome::Skipped, None);
+            }
+            // Something took the name while the bytes were on their way.
+            (State::Wanted(_), Status::Skipped) => self.settle(id, None, None, Outcome::Skipped, None),
+            (State::Announced, Status::Done(renamed)) if open.entry.size() == 0 => {
+                let root = is_file.then(|| blake3::hash(b""));
+                self.settle(id, renamed, root, Outcome::Written, None);
+            }
+            (State::Wanted(transfer), Status::Done(renamed)) => match transfer.root.root() {
+                Some(root) => self.settle(id, renamed, Some(root), Outcome::Written, None),
+                None => transfer.done = Some(renamed),
+            },
+            (state, status) => {
+                return Err(Failure::protocol(format!(
+                    "{:?} does not follow for entry {} ({state:?})",
+                    status, id.0
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn want(&mut self, id: EntryId) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        let size = open.entry.size();
+        let chunks = size.div_ceil(1 << self.chunk_log2);
+        open.state = State::Wanted(Transfer { root: RootBuilder::new(chunks), done: None });
+        if size <= SMALL_FILE_BYTES_MAX {
+            self.small.push_back(id);
+        } else {
+            self.large.push_back((id, 0));
+        }
+    }
+
+    fn settle(
+        &mut self,
+        id: EntryId,
+        renamed: Option<super::path::RelPath>,
+        root: Option<blake3::Hash>,
+        outcome: Outcome,
+        message: Option<String>,
+    ) {
+        let Some(Open { entry, state }) = self.open.remove(&id) else { return };
+        self.open_path_bytes -= entry.path_bytes();
+        if matches!(entry.kind, Kind::File { .. }) {
+            self.totals.settled_files += 1;
+            if !matches!(state, State::Wanted(_)) {
+                self.totals.settled_bytes += entry.size();
+            }
+        }
+        self.actions.push_back(Action::Settled(Settled { id, entry, renamed, root, outcome, message }));
+    }
+
+    /// Something local that takes its time goes on (hashing for a comparison): that is no stall.
+    pub fn note_progress(&mut self, now: Duration) {
+        self.last_progress = now;
+    }
+
+    /// Ends the transfer when nothing was acked for the time-out; `brake` says what held it.
+    pub fn check_stall(&self, brake: Brake, now: Duration) -> Result<(), Failure> {
+        let outstanding = self.walked || !self.open.is_empty();
+        if self.finished.is_some() || !outstanding || now.saturating_sub(self.last_progress) <= self.timeout {
+            return Ok(());
+        }
+        let side = match brake {
+            Brake::ReceiverDisk | Brake::Credits => Some(Side::Receiver),
+            Brake::SenderDisk => Some(Side::Sender),
+            Brake::Network => None,
+        };
+        Err(Failure {
+            reason: Reason::AckTimeout,
+            side,
+            message: format!("nothing was acked for {:?}; what held it: {}", self.timeout, brake.as_str()),
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! The first words: who wants what, and who is let in.
+
+use super::messages::{MessageReader, write_message};
+use super::{Link, transport_failure};
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::message::{Message, Role};
+use crate::protocol::path::printable;
+use crate::transport::{Connection, SendStream};
+use crate::trust::{Fingerprint, Secret};
+
+/// Label of the TLS exporter that a ticket's proof is bound to.
+const EXPORTER_LABEL: &[u8] = b"EXPORTER-towline-ticket";
+/// Control messages overtake parcels.
+const CONTROL_PRIORITY: i32 = 2;
+
+/// What this program calls itself.
+pub fn agent() -> String {
+    concat!("towline/", env!("CARGO_PKG_VERSION")).to_owned()
+}
+
+/// The dialler's part: says which `side` it is, and proves that it holds the ticket when it has one.
+pub async fn dial<C: Connection>(
+    connection: C,
+    side: Side,
+    secret: Option<&Secret>,
+) -> Result<Link<C>, Failure> {
+    let proof = match secret {
+        None => None,
+        Some(secret) => {
+            let exporter = connection.export_keying_material(EXPORTER_LABEL).map_err(transport_failure)?;
+            Some(secret.proof(&exporter))
+        }
+    };
+    let (mut control_out, control_in) = connection.open_bi().await.map_err(transport_failure)?;
+    control_out.set_priority(CONTROL_PRIORITY);
+    let role = if side == Side::Sender { Role::Send } else { Role::Receive };
+    write_message(&mut control_out, &Message::Hello { role, agent: agent(), proof }).await?;
+    let mut control_in = MessageReader::new(control_in);
+    match control_in.expect().await? {
+        Message::Welcome { agent } => {
+            Ok(Link { connection, agent: printable(agent.as_bytes()), control_out, control_in })
+        }
+        other => Err(Failure::protocol(format!("the listener began with {other:?}"))),
+    }
+}
+
+/// What a dialler has shown of itself.
+pub struct Claim {
+    /// The key that it holds.
+    pub fingerprint: Fingerprint,
+    proof: Option<[u8; 32]>,
+    exporter: [u8; 32],
+}
+
+impl Claim {
+    /// It holds the ticket with this secret.
+    pub fn proves(&self, secret: &Secret) -> bool {
+        self.proof.is_some_and(|proof| secret.verify(&self.exporter, &proof))
+    }
+
+    /// It claims to hold a ticket.
+    pub fn has_proof(&self) -> bool {
+        self.proof.is_some()
+    }
+}
+
+/// The listener's part: `admit` decides whether the dialler is let in. Nothing is said to one that is not, but
+/// why.
+pub async fn answer<C: Connection>(
+    connection: C,
+    side: Side,
+    admit: impl FnOnce(&Claim) -> Result<(), Failure>,
+) -> Result<Link<C>, Failure> {
+    let (mut control_out, control_in) = connection.accept_bi().await.map_err(transport_failure)?;
+    control_out.set_priority(CONTROL_PRIORITY);
+    let mut control_in = MessageReader::new(control_in);
+    let Message::Hello { role, agent: peer_agent, proof } = control_in.expect().await? else {
+        return Err(Failure::protocol("the dialler did not begin with Hello"));
+    };
+    let exporter = connection.export_keying_material(EXPORTER_LABEL).map_err(transport_failure)?;
+    admit(&Claim { fingerprint: connection.peer_fingerprint(), proof, exporter })?;
+    let wanted = if side == Side::Sender { Role::Receive } else { Role::Send };
+    if role != wanted {
+        let both = if side == Side::Sender { "send" } else { "receive" };
+        return Err(Failure::new(
+            Reason::Incompatible,
+            format!("both sides want to {both}; one of them must do the other"),
+        ));
+    }
+    write_message(&mut control_out, &Message::Welcome { agent: agent() }).await?;
+    Ok(Link { connection, agent: printable(peer_agent.as_bytes()), control_out, control_in })
+}

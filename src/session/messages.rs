@@ -1,0 +1,86 @@
+//! Messages on streams.
+
+use bytes::BytesMut;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::{codec_failure, transport_failure};
+use crate::protocol::codec::Deframer;
+use crate::protocol::failure::Failure;
+use crate::protocol::message::Message;
+use crate::transport::{RecvStream, SendStream};
+
+/// Bytes read from a stream of messages at once.
+const READ_BYTES: usize = 64 * 1024;
+/// Bytes of messages gathered into one write.
+const WRITE_BYTES: usize = 32 * 1024;
+
+/// Reads messages off a stream.
+pub(super) struct MessageReader<R> {
+    stream: R,
+    deframer: Deframer,
+}
+
+impl<R: RecvStream> MessageReader<R> {
+    pub(super) fn new(stream: R) -> Self {
+        Self { stream, deframer: Deframer::default() }
+    }
+
+    /// The next message; `None` at the end of the stream.
+    pub(super) async fn next(&mut self) -> Result<Option<Message>, Failure> {
+        loop {
+            if let Some(message) = Message::next(&mut self.deframer).map_err(codec_failure)? {
+                return Ok(Some(message));
+            }
+            match self.stream.read(READ_BYTES).await.map_err(transport_failure)? {
+                Some(bytes) => self.deframer.push(&bytes),
+                None if self.deframer.is_empty() => return Ok(None),
+                None => return Err(Failure::protocol("a stream ends inside a message")),
+            }
+        }
+    }
+
+    /// All messages that have come, at least one; none at the end of the stream.
+    pub(super) async fn next_batch(&mut self) -> Result<Vec<Message>, Failure> {
+        let mut batch: Vec<_> = self.next().await?.into_iter().collect();
+        while !batch.is_empty()
+            && let Some(message) = Message::next(&mut self.deframer).map_err(codec_failure)?
+        {
+            batch.push(message);
+        }
+        Ok(batch)
+    }
+
+    /// The next message, which must come.
+    pub(super) async fn expect(&mut self) -> Result<Message, Failure> {
+        self.next().await?.ok_or_else(|| Failure::protocol("a stream ends before its message"))
+    }
+}
+
+/// Writes one message.
+pub(super) async fn write_message<S: SendStream>(stream: &mut S, message: &Message) -> Result<(), Failure> {
+    let mut out = BytesMut::new();
+    message.encode(&mut out);
+    stream.write_all(&mut [out.freeze()]).await.map_err(transport_failure)
+}
+
+/// Writes what comes through the channel, gathered; finishes the stream when the channel closes. What waits in
+/// the channel is bounded by the entries that may be open.
+pub(super) fn spawn_writer<S: SendStream>(
+    mut stream: S,
+) -> (mpsc::UnboundedSender<Message>, JoinHandle<Result<(), Failure>>) {
+    let (tx, mut rx) = mpsc::unbounded_channel::<Message>();
+    let task = tokio::spawn(async move {
+        while let Some(message) = rx.recv().await {
+            let mut out = BytesMut::new();
+            message.encode(&mut out);
+            while out.len() < WRITE_BYTES {
+                let Ok(message) = rx.try_recv() else { break };
+                message.encode(&mut out);
+            }
+            stream.write_all(&mut [out.freeze()]).await.map_err(transport_failure)?;
+        }
+        stream.finish().map_err(transport_failure)
+    });
+    (tx, task)
+}

@@ -1,0 +1,498 @@
+//! The receiving driver: manifest, parcels, commits and the control stream, around the receiver's machine.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tracing::debug;
+
+use super::gauge::Gauge;
+use super::messages::{MessageReader, spawn_writer};
+use super::receive_parcel::receive_parcel;
+use super::send::joined;
+use super::tally::Tally;
+use super::{CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, transport_failure};
+use crate::event::{Event, Progress, Summary};
+use crate::protocol::brake::{Brake, Times};
+use crate::protocol::entry::{Entry, EntryId, Kind};
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::message::{Activity, Message};
+use crate::protocol::path::RelPath;
+use crate::protocol::receiver::{Action, Committed, Exists, Found, Receiver};
+use crate::storage::block::BlockPool;
+use crate::storage::{self, Admission, Commit, Final, OnConflict, StorageError, Target};
+use crate::transport::{Connection, RecvStream};
+
+/// Entries looked at, committed or left in one step.
+const BATCH: usize = 1024;
+/// After everything is durable, how long the sender may take to say good-bye.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Nothing has been written for so long: people are told what is waited for.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// What the sender offers.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer {
+    /// Random name of the transfer, in lower-case hexadecimal the name of its staging directory.
+    pub transfer: [u8; 16],
+    /// Chunk size as a power of two.
+    pub chunk_log2: u8,
+}
+
+/// Waits for what the sender offers.
+pub async fn offer<C: Connection>(link: &mut Link<C>) -> Result<Offer, Failure> {
+    match link.control_in.expect().await? {
+        Message::Offer { transfer, chunk_log2 } => Ok(Offer { transfer, chunk_log2 }),
+        other => Err(Failure::protocol(format!("the sender began with {other:?}"))),
+    }
+}
+
+/// Receives everything into `target`, shown to people as `target_name`. Returns when all of it is durable under
+/// final names and the sender has been told, but for the entries that the summary counts as failed.
+///
+/// # Errors
+///
+/// Whatever ends the transfer as a whole. The peer has been told, and staging removed, by then.
+pub async fn run<C: Connection, T: Target>(
+    link: Link<C>,
+    offer: Offer,
+    target: Arc<T>,
+    target_name: String,
+    exists: Exists,
+    context: Context,
+) -> Result<Summary, Failure> {
+    let connection = link.connection.clone();
+    let driver = Driver::start(link, offer, Arc::clone(&target), target_name, exists, context);
+    let result = driver.run().await;
+    match &result {
+        Ok(_) => connection.close(CLOSE_DONE, b""),
+        Err(failure) => {
+            super::close_with(&connection, failure);
+            target.abort().await;
+        }
+    }
+    result
+}
+
+/// What all streams of a transfer share.
+pub(super) struct Shared<T> {
+    machine: Mutex<Receiver>,
+    /// The machine may have something to do, or room for more entries.
+    changed: Notify,
+    room: Notify,
+    pub(super) target: Arc<T>,
+    pub(super) pool: BlockPool,
+    started: Instant,
+    /// Bytes of files that have come.
+    pub(super) came_bytes: AtomicU64,
+    /// Waiting for the disk.
+    pub(super) writing: Gauge,
+    /// Waiting for bytes.
+    pub(super) starving: Gauge,
+}
+
+impl<T> Shared<T> {
+    pub(super) fn machine(&self) -> MutexGuard<'_, Receiver> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the machine and wakes the driver.
+    pub(super) fn with_machine<R>(&self, change: impl FnOnce(&mut Receiver) -> R) -> R {
+        let result = change(&mut self.machine());
+        self.changed.notify_one();
+        result
+    }
+
+    /// Something came from the sender.
+    pub(super) fn heard(&self) {
+        self.machine().heard(self.started.elapsed());
+    }
+}
+
+enum Job {
+    Admitted(Vec<(EntryId, Admission)>),
+    Root(EntryId, storage::Result<blake3::Hash>),
+    Committed(Vec<(EntryId, storage::Committed)>),
+    DirsFinished(Vec<(EntryId, storage::Result<()>)>),
+    Discarded,
+    Finished(storage::Result<()>),
+}
+
+/// Waiting work of one kind, done in batches, one at a time.
+struct Queue<I> {
+    waiting: VecDeque<I>,
+    running: bool,
+}
+
+impl<I> Queue<I> {
+    fn new() -> Self {
+        Self { waiting: VecDeque::new(), running: false }
+    }
+
+    fn next_batch(&mut self) -> Option<Vec<I>> {
+        if self.running || self.waiting.is_empty() {
+            return None;
+        }
+        self.running = true;
+        let n = self.waiting.len().min(BATCH);
+        Some(self.waiting.drain(..n).collect())
+    }
+}
+
+struct Driver<C: Connection, T: Target> {
+    connection: C,
+    shared: Arc<Shared<T>>,
+    exists: Exists,
+    context: Context,
+    control_out: Option<mpsc::UnboundedSender<Message>>,
+    control_writer: tokio::task::JoinHandle<Result<(), Failure>>,
+    readers: JoinSet<Result<(), Failure>>,
+    parcels: JoinSet<Result<(), Failure>>,
+    jobs: JoinSet<Job>,
+    admits: Queue<(EntryId, Entry)>,
+    commits: Queue<(EntryId, Entry)>,
+    dirs: Queue<(EntryId, Entry)>,
+    roots: VecDeque<(EntryId, RelPath)>,
+    roots_running: usize,
+    tally: Tally,
+    last_heartbeat: Instant,
+    last_written: (u64, Instant),
+    last_told: Option<(u64, u64, u64)>,
+}
+
+impl<C: Connection, T: Target> Driver<C, T> {
+    fn start(
+        link: Link<C>,
+        offer: Offer,
+        target: Arc<T>,
+        target_name: String,
+        exists: Exists,
+        context: Context,
+    ) -> Self {
+        let Link { connection, control_out, control_in, .. } = link;
+        let started = Instant::now();
+        let machine = Receiver::new(offer.chunk_log2, exists, target_name, context.timeout, Duration::ZERO);
+        let shared = Arc::new(Shared {
+            machine: Mutex::new(machine),
+            changed: Notify::new(),
+            room: Notify::new(),
+            target,
+            pool: BlockPool::new(context.budget.blocks().min(context.budget.streams())),
+            started,
+            came_bytes: AtomicU64::new(0),
+            writing: Gauge::default(),
+            starving: Gauge::default(),
+        });
+        let (control_out, control_writer) = spawn_writer(control_out);
+        let mut readers = JoinSet::new();
+        readers.spawn(read_control(Arc::clone(&shared), control_in));
+        readers.spawn(read_manifest(Arc::clone(&shared), connection.clone()));
+        Self {
+            connection,
+            shared,
+            exists,
+            context,
+            control_out: Some(control_out),
+            control_writer,
+            readers,
+            parcels: JoinSet::new(),
+            jobs: JoinSet::new(),
+            admits: Queue::new(),
+            commits: Queue::new(),
+            dirs: Queue::new(),
+            roots: VecDeque::new(),
+            roots_running: 0,
+            tally: Tally::default(),
+            last_heartbeat: started,
+            last_written: (0, started),
+            last_told: None,
+        }
+    }
+
+    async fn run(mut self) -> Result<Summary, Failure> {
+        let mut tick = interval(PROGRESS_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let connection = self.connection.clone();
+        let closed = connection.closed();
+        tokio::pin!(closed);
+        let shared = Arc::clone(&self.shared);
+        loop {
+            self.act();
+            self.begin_work();
+            if self.shared.machine().is_done() {
+                break;
+            }
+            tokio::select! {
+                () = shared.changed.notified() => {}
+                Some(end) = self.readers.join_next() => joined(end)??,
+                Some(end) = self.parcels.join_next() => joined(end)??,
+                Some(job) = self.jobs.join_next() => self.on_job(joined(job)?)?,
+                stream = connection.accept_bi() => {
+                    let (answer, parcel) = stream.map_err(transport_failure)?;
+                    debug!(on_the_way = self.parcels.len() + 1, "a parcel begins");
+                    self.parcels.spawn(receive_parcel::<C, T>(Arc::clone(&self.shared), answer, parcel));
+                }
+                _ = tick.tick() => self.on_tick()?,
+                error = &mut closed => return Err(transport_failure(error)),
+                failure = self.context.stopped() => return Err(failure.or_side(Side::Receiver)),
+            }
+        }
+        Ok(self.farewell().await)
+    }
+
+    /// Everything is safe. What happens to the connection now changes nothing about that.
+    async fn farewell(mut self) -> Summary {
+        let (disk, starved) = (self.shared.writing.total(), self.shared.starving.total());
+        self.last_told = None;
+        self.tell_progress();
+        self.control_out = None;
+        let _ = timeout(FAREWELL, async {
+            let _ = (&mut self.control_writer).await;
+            self.connection.closed().await
+        })
+        .await;
+        let times = Times { reading: Duration::ZERO, writing: disk, starving: starved };
+        self.tally.summary(Side::Receiver, self.shared.started.elapsed(), times, self.context.synced)
+    }
+
+    fn report(&self, event: Event) {
+        self.context.reporter.report(event);
+    }
+
+    fn control(&self, message: Message) {
+        if let Some(control) = &self.control_out {
+            // A writer that is gone means a connection that is gone, which `closed` tells.
+            let _ = control.send(message);
+        }
+    }
+
+    fn act(&mut self) {
+        loop {
+            let action = self.shared.machine().poll();
+            match action {
+                None => break,
+                Some(Action::Control(message)) => self.control(message),
+                Some(Action::Admit(id, entry)) => self.admits.waiting.push_back((id, entry)),
+                Some(Action::Root(id, path)) => self.roots.push_back((id, path)),
+                Some(Action::Commit(id, entry)) => self.commits.waiting.push_back((id, entry)),
+                Some(Action::FinishDir(id, entry)) => self.dirs.waiting.push_back((id, entry)),
+                Some(Action::Discard(id)) => {
+                    let target = Arc::clone(&self.shared.target);
+                    self.jobs.spawn(async move {
+                        target.discard(id).await;
+                        Job::Discarded
+                    });
+                }
+                Some(Action::Settled(settled)) => {
+                    if let Some(event) = self.tally.settled(settled) {
+                        self.report(event);
+                    }
+                }
+                Some(Action::Finish) => {
+                    let shared = Arc::clone(&self.shared);
+                    self.jobs.spawn(async move {
+                        Job::Finished(shared.writing.during(shared.target.finish()).await)
+                    });
+                }
+            }
+        }
+        if self.shared.machine().takes_entries() {
+            self.shared.room.notify_one();
+        }
+    }
+
+    fn begin_work(&mut self) {
+        if let Some(batch) = self.admits.next_batch() {
+            let shared = Arc::clone(&self.shared);
+            self.jobs.spawn(async move {
+                let (ids, entries): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+                Job::Admitted(ids.into_iter().zip(shared.target.admit(entries).await).collect())
+            });
+        }
+        if let Some(batch) = self.commits.next_batch() {
+            let shared = Arc::clone(&self.shared);
+            let on_conflict = match self.exists {
+                Exists::Refuse | Exists::Skip => OnConflict::Keep,
+                Exists::Replace => OnConflict::Replace,
+                Exists::Rename => OnConflict::Rename,
+            };
+            self.jobs.spawn(async move {
+                let commits: Vec<_> =
+                    batch.into_iter().map(|(id, entry)| commit(id, entry, on_conflict)).collect();
+                let ids: Vec<_> = commits.iter().map(|commit| commit.id).collect();
+                let done = shared.writing.during(shared.target.commit(commits)).await;
+                Job::Committed(ids.into_iter().zip(done).collect())
+            });
+        }
+        if let Some(batch) = self.dirs.next_batch() {
+            let shared = Arc::clone(&self.shared);
+            self.jobs.spawn(async move {
+                let (ids, dirs): (Vec<_>, Vec<_>) =
+                    batch.into_iter().map(|(id, entry)| (id, (entry.path, entry.meta))).unzip();
+                Job::DirsFinished(ids.into_iter().zip(shared.target.finish_dirs(dirs).await).collect())
+            });
+        }
+        while self.roots_running < ROOTS_AT_ONCE
+            && let Some((id, path)) = self.roots.pop_front()
+        {
+            self.roots_running += 1;
+            let shared = Arc::clone(&self.shared);
+            self.jobs.spawn(async move { Job::Root(id, shared.target.root(path).await) });
+        }
+    }
+
+    fn on_job(&mut self, job: Job) -> Result<(), Failure> {
+        let mut machine = self.shared.machine();
+        match job {
+            Job::Admitted(batch) => {
+                self.admits.running = false;
+                for (id, admission) in batch {
+                    let found = match admission {
+                        Admission::Free => Found::Free,
+                        Admission::Same => Found::Same,
+                        Admission::SameSize => Found::SameSize,
+                        Admission::Conflict => Found::Conflict,
+                        Admission::Refused(error) => Found::Refused(error.to_string()),
+                        Admission::Failed(error) => return Err(storage_failure(&error)),
+                    };
+                    machine.admitted(id, found);
+                }
+            }
+            Job::Root(id, root) => {
+                self.roots_running -= 1;
+                machine.hashed(id, root.map_err(|e| storage_failure(&e))?);
+            }
+            Job::Committed(batch) => {
+                self.commits.running = false;
+                for (id, committed) in batch {
+                    let committed = match committed {
+                        storage::Committed::Done(renamed) => Committed::Done(renamed),
+                        storage::Committed::Exists => Committed::Exists,
+                        storage::Committed::Refused(error) => Committed::Refused(error.to_string()),
+                        storage::Committed::Failed(error) => return Err(storage_failure(&error)),
+                    };
+                    machine.committed(id, committed);
+                }
+            }
+            Job::DirsFinished(batch) => {
+                self.dirs.running = false;
+                for (id, result) in batch {
+                    machine.dir_finished(id, result.map_err(|e| e.to_string()));
+                }
+            }
+            Job::Discarded => {}
+            Job::Finished(result) => {
+                result.map_err(|e| storage_failure(&e))?;
+                machine.finished(self.shared.writing.total(), self.shared.starving.total());
+            }
+        }
+        Ok(())
+    }
+
+    fn disk_is_at_work(&self) -> bool {
+        self.shared.writing.now() > 0
+            || self.roots_running > 0
+            || self.admits.running
+            || self.commits.running
+            || self.dirs.running
+    }
+
+    fn on_tick(&mut self) -> Result<(), Failure> {
+        let busy = self.disk_is_at_work();
+        if busy {
+            self.shared.heard();
+        }
+        self.shared.machine().check_stall(self.shared.started.elapsed())?;
+        if self.last_heartbeat.elapsed() >= HEARTBEAT_EVERY {
+            self.last_heartbeat = Instant::now();
+            self.control(Message::Heartbeat(if busy { Activity::Disk } else { Activity::Waiting }));
+            debug!(
+                writing = self.shared.writing.now(),
+                starving = self.shared.starving.now(),
+                blocks_free = self.shared.pool.available(),
+                "heart-beat"
+            );
+        }
+        self.tell_progress();
+        Ok(())
+    }
+
+    fn tell_progress(&mut self) {
+        let (totals, walked) = {
+            let machine = self.shared.machine();
+            (machine.totals(), machine.is_walked())
+        };
+        let came = self.shared.came_bytes.load(Relaxed);
+        if self.last_written.0 != totals.settled_bytes + totals.settled_files {
+            self.last_written = (totals.settled_bytes + totals.settled_files, Instant::now());
+        }
+        let quiet = self.last_written.1.elapsed() >= QUIET;
+        let state = (came, totals.settled_bytes, totals.settled_files);
+        if self.last_told == Some(state) && !quiet {
+            return;
+        }
+        self.last_told = Some(state);
+        let brake = if self.disk_is_at_work() { Brake::ReceiverDisk } else { Brake::Network };
+        self.report(Event::Progress(Progress {
+            elapsed: self.shared.started.elapsed(),
+            walked,
+            total_files: totals.files,
+            total_bytes: totals.bytes,
+            sent_bytes: came,
+            written_bytes: totals.settled_bytes,
+            done_files: totals.settled_files,
+            active: Vec::new(),
+            waiting_for: quiet.then(|| brake.as_str()),
+        }));
+    }
+}
+
+fn commit(id: EntryId, entry: Entry, on_conflict: OnConflict) -> Commit {
+    let kind = match entry.kind {
+        Kind::Symlink { target } => Final::Symlink { target },
+        Kind::File { size } => Final::File { size },
+        // The machine commits files and links only.
+        Kind::Dir | Kind::DirEnd => Final::File { size: 0 },
+    };
+    Commit { id, path: entry.path, kind, meta: entry.meta, on_conflict }
+}
+
+/// The receiver's disk failed.
+pub(super) fn storage_failure(error: &StorageError) -> Failure {
+    Failure::on(Side::Receiver, Reason::Storage, error.to_string())
+}
+
+async fn read_control<T, R: RecvStream>(
+    shared: Arc<Shared<T>>,
+    mut control: MessageReader<R>,
+) -> Result<(), Failure> {
+    loop {
+        let batch = control.next_batch().await?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        shared.heard();
+        shared
+            .with_machine(|machine| batch.into_iter().try_for_each(|message| machine.on_control(message)))?;
+    }
+}
+
+async fn read_manifest<T, C: Connection>(shared: Arc<Shared<T>>, connection: C) -> Result<(), Failure> {
+    let stream = connection.accept_uni().await.map_err(transport_failure)?;
+    let mut manifest = MessageReader::new(stream);
+    while let Some(message) = manifest.next().await? {
+        while !shared.machine().takes_entries() {
+            shared.room.notified().await;
+        }
+        shared.heard();
+        shared.with_machine(|machine| machine.on_manifest(message))?;
+    }
+    if shared.machine().is_walked() {
+        return Ok(());
+    }
+    Err(Failure::protocol("the manifest stream ended before the manifest"))
+}

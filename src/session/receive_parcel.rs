@@ -1,0 +1,296 @@
+//! One parcel coming in: records are cut out, gathered into blocks, hashed, written, acked.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::{Buf, BytesMut};
+use tracing::debug;
+
+use super::messages::write_message;
+use super::receive::{Shared, storage_failure};
+use super::{codec_failure, transport_failure};
+use crate::protocol::entry::EntryId;
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::limits::BLOCK_BYTES;
+use crate::protocol::message::Message;
+use crate::protocol::parcel::{RecordHeader, TRAILER_BYTES};
+use crate::protocol::tree::RecordHasher;
+use crate::storage::block::Block;
+use crate::storage::{Target, Write};
+use crate::transport::{Connection, RecvStream, SendStream, TransportError};
+
+/// Receives one parcel and answers it.
+///
+/// # Errors
+///
+/// Only what ends the transfer. A parcel that the sender cut off, or that concerns an entry which has ended, is
+/// not that.
+pub(super) async fn receive_parcel<C: Connection, T: Target>(
+    shared: Arc<Shared<T>>,
+    mut answer: C::Send,
+    stream: C::Recv,
+) -> Result<(), Failure> {
+    let mut incoming = Incoming {
+        shared,
+        stream,
+        head: BytesMut::new(),
+        gathered: Gathered::default(),
+        open: None,
+        records: 0,
+    };
+    let message = match incoming.receive().await {
+        Ok(()) => Message::Ack(incoming.records),
+        Err(Stop::NotTaken(reason)) => Message::Nack(reason),
+        Err(Stop::Cut) => return Ok(()),
+        Err(Stop::Failed(failure)) => return Err(failure),
+    };
+    debug!(?message, "answered");
+    match write_message(&mut answer, &message).await {
+        Ok(()) => answer.finish().map_err(transport_failure),
+        // The sender has no use for the answer any more.
+        Err(failure) if failure.reason == Reason::Protocol => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
+
+enum Stop {
+    /// The sender reset the stream.
+    Cut,
+    /// A record concerns an entry that has ended.
+    NotTaken(Reason),
+    Failed(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<TransportError> for Stop {
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::StreamEnded(_) => Self::Cut,
+            other => Self::Failed(transport_failure(other)),
+        }
+    }
+}
+
+/// A record whose end has not come yet.
+struct OpenRecord {
+    id: EntryId,
+    offset: u64,
+    len: u64,
+    hasher: RecordHasher,
+}
+
+/// What has been gathered into a block and is neither hashed nor written.
+#[derive(Default)]
+struct Gathered {
+    block: Option<Block>,
+    used: usize,
+    pieces: Vec<Piece>,
+}
+
+enum Piece {
+    Begin(OpenRecord),
+    Data { offset: u64, range: Range<usize> },
+    Hole(u64),
+    End([u8; TRAILER_BYTES]),
+}
+
+struct Incoming<T: Target, R: RecvStream> {
+    shared: Arc<Shared<T>>,
+    stream: R,
+    /// Bytes read and not yet taken: headers and trailers, and whatever came behind them.
+    head: BytesMut,
+    gathered: Gathered,
+    open: Option<OpenRecord>,
+    records: u64,
+}
+
+/// When a parcel ends early, its chunks may come again on another stream.
+impl<T: Target, R: RecvStream> Drop for Incoming<T, R> {
+    fn drop(&mut self) {
+        let begun = self.gathered.pieces.iter().filter_map(|piece| match piece {
+            Piece::Begin(record) => Some((record.id, record.offset)),
+            _ => None,
+        });
+        let cut: Vec<_> = self.open.iter().map(|record| (record.id, record.offset)).chain(begun).collect();
+        if !cut.is_empty() {
+            let mut machine = self.shared.machine();
+            for (id, offset) in cut {
+                machine.record_cut(id, offset);
+            }
+        }
+    }
+}
+
+impl<T: Target, R: RecvStream> Incoming<T, R> {
+    async fn receive(&mut self) -> Result<(), Stop> {
+        while let Some(header) = self.header().await? {
+            let (id, offset, len) = (header.id, header.offset, header.len);
+            let size =
+                self.shared.machine().begin_record(id, offset, len).map_err(|failure| {
+                    match failure.reason {
+                        reason @ (Reason::TransferEnded | Reason::TransferFailed) => Stop::NotTaken(reason),
+                        _ => Stop::Failed(failure),
+                    }
+                })?;
+            let hasher = RecordHasher::new(size, offset, len);
+            self.gathered.pieces.push(Piece::Begin(OpenRecord { id, offset, len, hasher }));
+            let mut at = offset;
+            for run in header.runs() {
+                if run.is_hole {
+                    self.gathered.pieces.push(Piece::Hole(run.len));
+                    self.shared.came_bytes.fetch_add(run.len, Relaxed);
+                } else {
+                    self.data(at, run.len).await?;
+                }
+                at += run.len;
+            }
+            let trailer = self.trailer().await?;
+            self.gathered.pieces.push(Piece::End(trailer));
+        }
+        self.flush().await
+    }
+
+    /// More bytes of the stream, behind those in `head`; false at its end.
+    async fn fill(&mut self) -> Result<bool, Stop> {
+        let bytes = self.shared.starving.during(self.stream.read(BLOCK_BYTES)).await?;
+        self.shared.heard();
+        match bytes {
+            Some(bytes) => {
+                self.head.extend_from_slice(&bytes);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    async fn header(&mut self) -> Result<Option<RecordHeader>, Stop> {
+        loop {
+            if let Some(header) = RecordHeader::decode(&mut self.head).map_err(codec_failure)? {
+                return Ok(Some(header));
+            }
+            if !self.fill().await? {
+                return if self.head.is_empty() { Ok(None) } else { Err(cut_short().into()) };
+            }
+        }
+    }
+
+    async fn trailer(&mut self) -> Result<[u8; TRAILER_BYTES], Stop> {
+        while self.head.len() < TRAILER_BYTES {
+            if !self.fill().await? {
+                return Err(cut_short().into());
+            }
+        }
+        let mut value = [0; TRAILER_BYTES];
+        self.head.copy_to_slice(&mut value);
+        Ok(value)
+    }
+
+    /// Gathers `len` bytes of data that belong at `offset`.
+    async fn data(&mut self, mut offset: u64, mut len: u64) -> Result<(), Stop> {
+        while len > 0 {
+            if self.gathered.used == BLOCK_BYTES {
+                self.flush().await?;
+            }
+            if self.gathered.block.is_none() {
+                self.gathered.block = Some(self.shared.writing.during(self.shared.pool.acquire()).await);
+            }
+            let start = self.gathered.used;
+            let room = usize::try_from(len).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES - start);
+            let n = self.gather(start, room).await?;
+            self.gathered.used += n;
+            match self.gathered.pieces.last_mut() {
+                Some(Piece::Data { range, .. }) => range.end += n,
+                _ => self.gathered.pieces.push(Piece::Data { offset, range: start..start + n }),
+            }
+            self.shared.came_bytes.fetch_add(n as u64, Relaxed);
+            offset += n as u64;
+            len -= n as u64;
+        }
+        Ok(())
+    }
+
+    /// Copies at most `room` bytes into the block, from `head` first, else from the stream. One copy here makes
+    /// the pieces of datagrams into runs that BLAKE3 hashes several lanes at a time and the disk takes in one
+    /// write, and gives QUIC its memory back at once.
+    async fn gather(&mut self, start: usize, room: usize) -> Result<usize, Stop> {
+        let Some(block) = self.gathered.block.as_mut() else { return Ok(0) };
+        if !self.head.is_empty() {
+            let n = room.min(self.head.len());
+            block[start..start + n].copy_from_slice(&self.head[..n]);
+            self.head.advance(n);
+            return Ok(n);
+        }
+        let bytes = self.shared.starving.during(self.stream.read(room)).await?;
+        self.shared.heard();
+        let bytes = bytes.ok_or_else(cut_short)?;
+        block[start..start + bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+
+    /// Hashes and writes what has been gathered, and tells the machine of the records that end in it.
+    async fn flush(&mut self) -> Result<(), Stop> {
+        let Gathered { block, pieces, .. } = std::mem::take(&mut self.gathered);
+        let (mut writes, mut ended) = (Vec::new(), Vec::new());
+        for piece in pieces {
+            match piece {
+                Piece::Begin(record) => self.open = Some(record),
+                Piece::Hole(len) => {
+                    if let Some(record) = &mut self.open {
+                        record.hasher.update_zeros(len);
+                    }
+                }
+                Piece::Data { offset, range } => {
+                    if let (Some(record), Some(block)) = (&mut self.open, &block) {
+                        record.hasher.update(&block[range.clone()]);
+                        writes.push(Write { id: record.id, offset, range });
+                    }
+                }
+                Piece::End(theirs) => {
+                    if let Some(record) = self.open.take() {
+                        let mine = record.hasher.finish();
+                        if mine != theirs {
+                            return Err(self.mismatch(&record).into());
+                        }
+                        ended.push((record, mine));
+                    }
+                }
+            }
+        }
+        if let Some(block) = block
+            && !writes.is_empty()
+        {
+            let written = self.shared.writing.during(self.shared.target.write(writes, block)).await;
+            written.map_err(|e| storage_failure(&e))?;
+        }
+        self.records += ended.len() as u64;
+        self.shared.with_machine(|machine| {
+            ended.iter().try_for_each(|(record, value)| {
+                machine.record_written(record.id, record.offset, record.len, *value)
+            })
+        })?;
+        Ok(())
+    }
+
+    fn mismatch(&self, record: &OpenRecord) -> Failure {
+        let machine = self.shared.machine();
+        let name = machine.entry(record.id).map(|entry| entry.path.to_string()).unwrap_or_default();
+        Failure::on(
+            Side::Receiver,
+            Reason::Verification,
+            format!(
+                "{name}: the {} bytes at {} have another BLAKE3 value than the sender says",
+                record.len, record.offset
+            ),
+        )
+    }
+}
+
+fn cut_short() -> Failure {
+    Failure::protocol("a parcel ends inside a record")
+}

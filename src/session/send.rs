@@ -1,0 +1,410 @@
+//! The sending driver: the walk, the manifest, parcels, and the control stream, around the sender's machine.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::debug;
+
+use super::messages::spawn_writer;
+use super::send_parcel::{FileHandle, ParcelEnd, Sending, send_parcel};
+use super::tally::Tally;
+use super::{CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, transport_failure};
+use crate::event::{ActiveFile, Event, Progress, Summary};
+use crate::protocol::brake::{Brake, Times};
+use crate::protocol::entry::EntryId;
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::limits::{FILE_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+use crate::protocol::message::{Activity, Message};
+use crate::protocol::sender::{Action, Parcel, Sender};
+use crate::storage::{Found, Source};
+use crate::transport::{Connection, SendStream};
+
+/// Entries that one step of the walk brings.
+const WALK_BATCH: usize = 256;
+/// The manifest goes before parcels, behind the control stream.
+const MANIFEST_PRIORITY: i32 = 1;
+/// Batches of control messages that wait for the driver.
+const CONTROL_BATCHES: usize = 16;
+/// Nothing has been acked for so long: people are told what is waited for.
+const QUIET: Duration = Duration::from_secs(1);
+/// Large files that progress tells of.
+const ACTIVE_FILES_MAX: usize = 8;
+
+/// Work beside the streams.
+enum Job {
+    Walked(Vec<Found>),
+    Root(EntryId, Result<blake3::Hash, Failure>),
+    Verified(EntryId, Result<(), Failure>),
+}
+
+/// Sends everything that `source` walks over. Returns when the receiver has it all safe under final names, but
+/// for the entries that the summary counts as failed.
+///
+/// # Errors
+///
+/// Whatever ends the transfer as a whole. The peer has been told by then.
+pub async fn run<C: Connection, S: Source>(
+    link: Link<C>,
+    source: Arc<S>,
+    chunk_log2: u8,
+    transfer: [u8; 16],
+    context: Context,
+) -> Result<Summary, Failure> {
+    let connection = link.connection.clone();
+    let result = Driver::start(link, source, chunk_log2, transfer, context).await;
+    let result = match result {
+        Ok(driver) => driver.run().await,
+        Err(failure) => Err(failure),
+    };
+    match &result {
+        Ok(_) => connection.close(CLOSE_DONE, b""),
+        Err(failure) => super::close_with(&connection, failure),
+    }
+    result
+}
+
+struct Driver<C: Connection, S: Source> {
+    connection: C,
+    sending: Arc<Sending<S>>,
+    machine: Sender,
+    context: Context,
+    started: Instant,
+    control_out: mpsc::UnboundedSender<Message>,
+    control_in: mpsc::Receiver<Result<Vec<Message>, Failure>>,
+    manifest_out: Option<mpsc::UnboundedSender<Message>>,
+    parcels: JoinSet<ParcelEnd>,
+    jobs: JoinSet<Job>,
+    walking: bool,
+    roots: VecDeque<EntryId>,
+    roots_running: usize,
+    files: HashMap<EntryId, Arc<FileHandle<S::File>>>,
+    tally: Tally,
+    peer_activity: Option<Activity>,
+    last_acked: (u64, Instant),
+    last_heartbeat: Instant,
+    last_told: Option<(u64, u64, u64)>,
+}
+
+impl<C: Connection, S: Source> Driver<C, S> {
+    async fn start(
+        link: Link<C>,
+        source: Arc<S>,
+        chunk_log2: u8,
+        transfer: [u8; 16],
+        context: Context,
+    ) -> Result<Self, Failure> {
+        let Link { connection, control_out, mut control_in, .. } = link;
+        let (control_out, _) = spawn_writer(control_out);
+        let _ = control_out.send(Message::Offer { transfer, chunk_log2 });
+        let manifest = connection.open_uni().await.map_err(transport_failure)?;
+        manifest.set_priority(MANIFEST_PRIORITY);
+        let (manifest_out, _) = spawn_writer(manifest);
+        let (tx, rx) = mpsc::channel(CONTROL_BATCHES);
+        tokio::spawn(async move {
+            loop {
+                let batch = match control_in.next_batch().await {
+                    Ok(batch) if batch.is_empty() => return,
+                    other => other,
+                };
+                let failed = batch.is_err();
+                if tx.send(batch).await.is_err() || failed {
+                    return;
+                }
+            }
+        });
+        let started = Instant::now();
+        Ok(Self {
+            sending: Arc::new(Sending::new(source, context.budget.blocks())),
+            machine: Sender::new(chunk_log2, context.timeout, Duration::ZERO),
+            connection,
+            context,
+            started,
+            control_out,
+            control_in: rx,
+            manifest_out: Some(manifest_out),
+            parcels: JoinSet::new(),
+            jobs: JoinSet::new(),
+            walking: false,
+            roots: VecDeque::new(),
+            roots_running: 0,
+            files: HashMap::new(),
+            tally: Tally::default(),
+            peer_activity: None,
+            last_acked: (0, started),
+            last_heartbeat: started,
+            last_told: None,
+        })
+    }
+
+    async fn run(mut self) -> Result<Summary, Failure> {
+        let mut tick = interval(PROGRESS_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let connection = self.connection.clone();
+        let closed = connection.closed();
+        tokio::pin!(closed);
+        loop {
+            self.act();
+            self.begin_work();
+            if let Some((disk_micros, starved_micros)) = self.machine.finished() {
+                return Ok(self.finish(disk_micros, starved_micros));
+            }
+            tokio::select! {
+                batch = self.control_in.recv() => self.on_control(batch)?,
+                Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?)?,
+                Some(job) = self.jobs.join_next() => self.on_job(joined(job)?),
+                _ = tick.tick() => self.on_tick()?,
+                error = &mut closed => return Err(transport_failure(error)),
+                failure = self.context.stopped() => return Err(failure.or_side(Side::Sender)),
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn report(&self, event: Event) {
+        self.context.reporter.report(event);
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.machine.poll() {
+            match action {
+                Action::Control(message) => {
+                    // A writer that is gone means a connection that is gone, which `closed` tells.
+                    let _ = self.control_out.send(message);
+                }
+                Action::Root(id) => self.roots.push_back(id),
+                Action::Verify(id) => self.verify(id),
+                Action::Settled(settled) => {
+                    self.files.remove(&settled.id);
+                    if let Some(event) = self.tally.settled(settled) {
+                        self.report(event);
+                    }
+                }
+            }
+        }
+    }
+
+    fn verify(&mut self, id: EntryId) {
+        let Some(handle) = self.files.get(&id).cloned() else { return };
+        let sending = Arc::clone(&self.sending);
+        self.jobs.spawn(async move { Job::Verified(id, handle.verify(&sending).await) });
+    }
+
+    fn begin_work(&mut self) {
+        if !self.walking && self.machine.can_announce() {
+            self.walking = true;
+            let source = Arc::clone(&self.sending.source);
+            self.jobs.spawn(async move { Job::Walked(source.walk(WALK_BATCH).await) });
+        }
+        while self.roots_running < ROOTS_AT_ONCE
+            && let Some(id) = self.roots.pop_front()
+        {
+            let Some(entry) = self.machine.entry(id).cloned() else { continue };
+            let source = Arc::clone(&self.sending.source);
+            self.roots_running += 1;
+            self.jobs.spawn(async move { Job::Root(id, source.root(entry).await) });
+        }
+        while self.parcels.len() < self.context.budget.streams()
+            && let Some(parcel) = self.machine.next_parcel()
+        {
+            self.begin_parcel(parcel);
+        }
+    }
+
+    fn begin_parcel(&mut self, parcel: Parcel) {
+        let entries = match &parcel {
+            Parcel::Chunk { id, .. } => {
+                self.machine.entry(*id).map(|entry| (*id, entry.clone())).into_iter().collect()
+            }
+            Parcel::Files(ids) => {
+                ids.iter().filter_map(|id| Some((*id, self.machine.entry(*id)?.clone()))).collect::<Vec<_>>()
+            }
+        };
+        let handle = match (&parcel, entries.first()) {
+            (Parcel::Chunk { id, .. }, Some((_, entry))) => Some(Arc::clone(
+                self.files.entry(*id).or_insert_with(|| Arc::new(FileHandle::new(entry.clone()))),
+            )),
+            _ => None,
+        };
+        let (connection, sending) = (self.connection.clone(), Arc::clone(&self.sending));
+        self.parcels.spawn(send_parcel(connection, sending, parcel, entries, handle));
+    }
+
+    fn on_control(&mut self, batch: Option<Result<Vec<Message>, Failure>>) -> Result<(), Failure> {
+        let Some(batch) = batch else {
+            return Err(Failure::protocol("the receiver ended the control stream before the transfer"));
+        };
+        let now = self.now();
+        for message in batch? {
+            if let Message::Heartbeat(activity) = message {
+                self.peer_activity = Some(activity);
+            }
+            self.machine.on_control(message, now)?;
+        }
+        Ok(())
+    }
+
+    fn on_parcel(&mut self, end: ParcelEnd) -> Result<(), Failure> {
+        let now = self.now();
+        for (id, failure) in end.abandoned {
+            self.machine.abandon(id, failure);
+        }
+        match end.result {
+            Ok(()) => {
+                if let Parcel::Chunk { id, len, .. } = &end.parcel
+                    && let Some(handle) = self.files.get(id)
+                {
+                    handle.acked_bytes.fetch_add(*len, Relaxed);
+                }
+                self.machine.parcel_acked(&end.parcel, &end.values, now)
+            }
+            Err(failure) => self.machine.parcel_failed(&end.parcel, failure),
+        }
+    }
+
+    fn on_job(&mut self, job: Job) {
+        let now = self.now();
+        match job {
+            Job::Walked(found) => self.walked(found, now),
+            Job::Root(id, result) => {
+                self.roots_running -= 1;
+                match result {
+                    Ok(root) => self.machine.hashed(id, root, now),
+                    Err(failure) => self.machine.abandon(id, failure),
+                }
+            }
+            Job::Verified(id, Ok(())) => self.machine.verified(id),
+            Job::Verified(id, Err(failure)) => self.machine.abandon(id, failure),
+        }
+    }
+
+    fn walked(&mut self, found: Vec<Found>, now: Duration) {
+        self.walking = false;
+        let ended = found.is_empty();
+        for found in found {
+            match found {
+                Found::Entry(entry) if entry.size() > FILE_BYTES_MAX => {
+                    let path = entry.path.to_string();
+                    let message = format!("{path} is larger than {FILE_BYTES_MAX} bytes");
+                    self.skip(path, Failure::on(Side::Sender, Reason::SourceUnreadable, message));
+                }
+                Found::Entry(entry) => {
+                    let message = self.machine.announce(entry, now);
+                    self.announce(message);
+                }
+                Found::Skipped { path, failure } => self.skip(path, failure),
+            }
+        }
+        if ended {
+            let message = self.machine.walk_ended(now);
+            self.announce(message);
+            self.manifest_out = None;
+        }
+    }
+
+    fn announce(&self, message: Message) {
+        if let Some(manifest) = &self.manifest_out {
+            let _ = manifest.send(message);
+        }
+    }
+
+    fn skip(&mut self, path: String, failure: Failure) {
+        self.tally.count_failure(failure.reason);
+        self.report(Event::Warning {
+            path: Some(path),
+            reason: Some(failure.reason),
+            message: failure.message,
+        });
+    }
+
+    fn on_tick(&mut self) -> Result<(), Failure> {
+        let now = self.now();
+        if self.roots_running > 0 {
+            self.machine.note_progress(now);
+        }
+        self.machine.check_stall(self.brake(), now)?;
+        if self.last_heartbeat.elapsed() >= HEARTBEAT_EVERY {
+            self.last_heartbeat = Instant::now();
+            let busy = self.sending.reading.now() > 0 || self.walking || self.roots_running > 0;
+            let activity = if busy { Activity::Disk } else { Activity::Waiting };
+            let _ = self.control_out.send(Message::Heartbeat(activity));
+        }
+        self.tell_progress();
+        Ok(())
+    }
+
+    /// What most streams wait for just now.
+    fn brake(&self) -> Brake {
+        let sending = &self.sending;
+        let (reading, opening) = (sending.reading.now(), sending.opening.now());
+        let (writing, acking) = (sending.writing.now(), sending.acking.now());
+        if reading > 0 && writing + acking == 0 {
+            Brake::SenderDisk
+        } else if self.peer_activity == Some(Activity::Disk) {
+            Brake::ReceiverDisk
+        } else if opening > 0 && writing + acking == 0 {
+            Brake::Credits
+        } else {
+            Brake::Network
+        }
+    }
+
+    fn tell_progress(&mut self) {
+        let totals = self.machine.totals();
+        let sent_bytes = self.sending.sent_bytes.load(Relaxed);
+        if self.last_acked.0 != totals.settled_bytes + totals.settled_files {
+            self.last_acked = (totals.settled_bytes + totals.settled_files, Instant::now());
+        }
+        let quiet = self.last_acked.1.elapsed() >= QUIET;
+        let state = (sent_bytes, totals.settled_bytes, totals.settled_files);
+        if self.last_told == Some(state) && !quiet {
+            return;
+        }
+        self.last_told = Some(state);
+        let mut active: Vec<_> = self.files.iter().collect();
+        active.sort_by_key(|(id, _)| **id);
+        let active = active.into_iter().take(ACTIVE_FILES_MAX).map(|(id, handle)| ActiveFile {
+            id: id.0,
+            path: handle.entry.path.clone(),
+            size: handle.entry.size(),
+            sent_bytes: handle.sent_bytes.load(Relaxed),
+            written_bytes: handle.acked_bytes.load(Relaxed),
+        });
+        let active = active.filter(|file| file.size > SMALL_FILE_BYTES_MAX).collect();
+        self.report(Event::Progress(Progress {
+            elapsed: self.started.elapsed(),
+            walked: self.machine.is_walked(),
+            total_files: totals.files,
+            total_bytes: totals.bytes,
+            sent_bytes,
+            written_bytes: totals.settled_bytes,
+            done_files: totals.settled_files,
+            active,
+            waiting_for: quiet.then(|| self.brake().as_str()),
+        }));
+    }
+
+    fn finish(mut self, disk_micros: u64, starved_micros: u64) -> Summary {
+        self.last_told = None;
+        self.tell_progress();
+        let times = Times {
+            reading: self.sending.reading.total(),
+            writing: Duration::from_micros(disk_micros),
+            starving: Duration::from_micros(starved_micros),
+        };
+        debug!(?times, stats = ?self.connection.stats(), "finished");
+        self.tally.summary(Side::Sender, self.started.elapsed(), times, self.context.synced)
+    }
+}
+
+/// What a task gave, or the failure that its panic is.
+pub(super) fn joined<T>(result: Result<T, JoinError>) -> Result<T, Failure> {
+    result.map_err(|e| Failure::new(Reason::Internal, format!("a task of the transfer ended early: {e}")))
+}

@@ -1,0 +1,274 @@
+//! One parcel on its way: stream credit, reading, hashing, byte credit, ack.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::OnceCell;
+use tracing::debug;
+
+use super::gauge::Gauge;
+use super::messages::MessageReader;
+use super::transport_failure;
+use crate::protocol::entry::{Entry, EntryId};
+use crate::protocol::failure::Failure;
+use crate::protocol::limits::BLOCK_BYTES;
+use crate::protocol::message::Message;
+use crate::protocol::parcel::{RecordHeader, RunLength};
+use crate::protocol::sender::Parcel;
+use crate::protocol::tree::RecordHasher;
+use crate::storage::block::BlockPool;
+use crate::storage::{Run, Source};
+use crate::transport::{Connection, SendStream};
+
+/// What all parcels of a transfer share.
+pub(super) struct Sending<S> {
+    pub(super) source: Arc<S>,
+    pool: BlockPool,
+    /// Bytes of files that QUIC took.
+    pub(super) sent_bytes: AtomicU64,
+    /// Waiting for a stream credit.
+    pub(super) opening: Gauge,
+    /// Waiting for the disk.
+    pub(super) reading: Gauge,
+    /// Waiting for memory or byte credit.
+    pub(super) writing: Gauge,
+    /// Waiting for an ack.
+    pub(super) acking: Gauge,
+}
+
+impl<S> Sending<S> {
+    pub(super) fn new(source: Arc<S>, blocks: usize) -> Self {
+        Self {
+            source,
+            pool: BlockPool::new(blocks),
+            sent_bytes: AtomicU64::new(0),
+            opening: Gauge::default(),
+            reading: Gauge::default(),
+            writing: Gauge::default(),
+            acking: Gauge::default(),
+        }
+    }
+}
+
+/// A large file, opened when its first chunk is read.
+pub(super) struct FileHandle<F> {
+    pub(super) entry: Entry,
+    file: OnceCell<F>,
+    pub(super) sent_bytes: AtomicU64,
+    pub(super) acked_bytes: AtomicU64,
+}
+
+impl<F: Send + Sync> FileHandle<F> {
+    pub(super) fn new(entry: Entry) -> Self {
+        Self { entry, file: OnceCell::new(), sent_bytes: AtomicU64::new(0), acked_bytes: AtomicU64::new(0) }
+    }
+
+    async fn open<S: Source<File = F>>(&self, sending: &Sending<S>) -> Result<&F, Failure> {
+        self.file.get_or_try_init(|| sending.source.open(self.entry.clone())).await
+    }
+
+    /// Whether the source still is what was announced.
+    pub(super) async fn verify<S: Source<File = F>>(&self, sending: &Sending<S>) -> Result<(), Failure> {
+        let file = self.open(sending).await?;
+        sending.source.verify_unchanged(file).await
+    }
+}
+
+/// How a parcel ended.
+pub(super) struct ParcelEnd {
+    pub(super) parcel: Parcel,
+    /// Chaining values of the records that travelled.
+    pub(super) values: Vec<(EntryId, [u8; 32])>,
+    /// Entries whose source failed.
+    pub(super) abandoned: Vec<(EntryId, Failure)>,
+    /// Acked, or why not.
+    pub(super) result: Result<(), Failure>,
+}
+
+/// Sends one parcel and waits for its ack.
+pub(super) async fn send_parcel<C: Connection, S: Source>(
+    connection: C,
+    sending: Arc<Sending<S>>,
+    parcel: Parcel,
+    entries: Vec<(EntryId, Entry)>,
+    handle: Option<Arc<FileHandle<S::File>>>,
+) -> ParcelEnd {
+    let (mut values, mut abandoned) = (Vec::new(), Vec::new());
+    let result = match (&parcel, handle) {
+        (Parcel::Chunk { id, offset, len }, Some(handle)) => {
+            let range = *offset..*offset + *len;
+            send_chunk(&connection, &sending, *id, &handle, range, &mut values, &mut abandoned).await
+        }
+        _ => send_files(&connection, &sending, entries, &mut values, &mut abandoned).await,
+    };
+    ParcelEnd { parcel, values, abandoned, result }
+}
+
+async fn open_stream<C: Connection, S: Source>(
+    connection: &C,
+    sending: &Sending<S>,
+) -> Result<(C::Send, C::Recv), Failure> {
+    let streams = sending.opening.during(connection.open_bi()).await.map_err(transport_failure)?;
+    debug!("stream credit taken");
+    Ok(streams)
+}
+
+async fn send_chunk<C: Connection, S: Source>(
+    connection: &C,
+    sending: &Sending<S>,
+    id: EntryId,
+    handle: &FileHandle<S::File>,
+    range: Range<u64>,
+    values: &mut Vec<(EntryId, [u8; 32])>,
+    abandoned: &mut Vec<(EntryId, Failure)>,
+) -> Result<(), Failure> {
+    let (mut stream, answer) = open_stream(connection, sending).await?;
+    let mut give_up = |failure: Failure| {
+        abandoned.push((id, failure.clone()));
+        failure
+    };
+    let file = sending.reading.during(handle.open(sending)).await.map_err(&mut give_up)?;
+    let runs =
+        sending.reading.during(sending.source.runs(file, range.clone())).await.map_err(&mut give_up)?;
+    let mut out = BytesMut::new();
+    let len = range.end - range.start;
+    RecordHeader { id, offset: range.start, len, runs: run_lengths(&runs) }.encode(&mut out);
+    write(sending, &mut stream, &mut [out.freeze()]).await?;
+    let mut hasher = RecordHasher::new(handle.entry.size(), range.start, len);
+    for run in runs {
+        let run_len = run.range.end - run.range.start;
+        if run.is_hole {
+            hasher.update_zeros(run_len);
+            count_sent(sending, handle, run_len);
+            continue;
+        }
+        let mut offset = run.range.start;
+        while offset < run.range.end {
+            let n = usize::try_from(run.range.end - offset).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+            let block = sending.writing.during(sending.pool.acquire()).await;
+            let block = sending
+                .reading
+                .during(sending.source.read_at(file, offset, n, block))
+                .await
+                .map_err(&mut give_up)?;
+            hasher.update(&block[..n]);
+            write(sending, &mut stream, &mut [block.into_bytes().slice(..n)]).await?;
+            count_sent(sending, handle, n as u64);
+            offset += n as u64;
+        }
+    }
+    let value = hasher.finish();
+    write(sending, &mut stream, &mut [Bytes::copy_from_slice(&value)]).await?;
+    await_ack::<C, S>(sending, stream, answer, 1).await?;
+    debug!(entry = id.0, offset = range.start, bytes = len, "acked");
+    values.push((id, value));
+    Ok(())
+}
+
+fn count_sent<S, F>(sending: &Sending<S>, handle: &FileHandle<F>, bytes: u64) {
+    sending.sent_bytes.fetch_add(bytes, Relaxed);
+    handle.sent_bytes.fetch_add(bytes, Relaxed);
+}
+
+/// The runs as they stand in a header: none when all is data.
+fn run_lengths(runs: &[Run]) -> Vec<RunLength> {
+    if runs.iter().all(|run| !run.is_hole) {
+        return Vec::new();
+    }
+    runs.iter().map(|run| RunLength { len: run.range.end - run.range.start, is_hole: run.is_hole }).collect()
+}
+
+async fn send_files<C: Connection, S: Source>(
+    connection: &C,
+    sending: &Sending<S>,
+    entries: Vec<(EntryId, Entry)>,
+    values: &mut Vec<(EntryId, [u8; 32])>,
+    abandoned: &mut Vec<(EntryId, Failure)>,
+) -> Result<(), Failure> {
+    let (mut stream, answer) = open_stream(connection, sending).await?;
+    let mut rest = entries.into_iter().peekable();
+    let mut records = Vec::new();
+    while rest.peek().is_some() {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while let Some((id, entry)) = rest.next_if(|(_, entry)| bytes + entry.size() <= BLOCK_BYTES as u64) {
+            bytes += entry.size();
+            batch.push((id, entry));
+        }
+        send_block(sending, &mut stream, batch, &mut records, abandoned).await?;
+    }
+    await_ack::<C, S>(sending, stream, answer, records.len()).await?;
+    debug!(files = records.len(), "acked");
+    *values = records;
+    Ok(())
+}
+
+/// Sends the records of files that fit one block.
+async fn send_block<S: Source, T: SendStream>(
+    sending: &Sending<S>,
+    stream: &mut T,
+    batch: Vec<(EntryId, Entry)>,
+    records: &mut Vec<(EntryId, [u8; 32])>,
+    abandoned: &mut Vec<(EntryId, Failure)>,
+) -> Result<(), Failure> {
+    let block = sending.writing.during(sending.pool.acquire()).await;
+    let entries = batch.iter().map(|(_, entry)| entry.clone()).collect();
+    let read = sending.reading.during(sending.source.read_small(entries, block)).await;
+    let data = read.block.into_bytes();
+    let mut chunks = Vec::with_capacity(batch.len() * 2 + 1);
+    let mut between = BytesMut::new();
+    let mut sent = 0;
+    for ((id, entry), file) in batch.into_iter().zip(read.files) {
+        let range = match file {
+            Ok(range) => range,
+            Err(failure) => {
+                abandoned.push((id, failure));
+                continue;
+            }
+        };
+        let len = range.len() as u64;
+        let mut hasher = RecordHasher::new(entry.size(), 0, len);
+        hasher.update(&data[range.clone()]);
+        let value = hasher.finish();
+        RecordHeader { id, offset: 0, len, runs: Vec::new() }.encode(&mut between);
+        chunks.push(between.split().freeze());
+        chunks.push(data.slice(range));
+        between.extend_from_slice(&value);
+        records.push((id, value));
+        sent += len;
+    }
+    chunks.push(between.freeze());
+    drop(data);
+    write(sending, stream, &mut chunks).await?;
+    sending.sent_bytes.fetch_add(sent, Relaxed);
+    Ok(())
+}
+
+async fn write<S, T: SendStream>(
+    sending: &Sending<S>,
+    stream: &mut T,
+    chunks: &mut [Bytes],
+) -> Result<(), Failure> {
+    sending.writing.during(stream.write_all(chunks)).await.map_err(transport_failure)
+}
+
+/// Finishes the stream and waits for the answer to its `records` records.
+async fn await_ack<C: Connection, S: Source>(
+    sending: &Sending<S>,
+    mut stream: C::Send,
+    answer: C::Recv,
+    records: usize,
+) -> Result<(), Failure> {
+    stream.finish().map_err(transport_failure)?;
+    let answer = sending.acking.during(async { MessageReader::new(answer).expect().await }).await?;
+    match answer {
+        Message::Ack(count) if count == records as u64 => Ok(()),
+        Message::Ack(count) => Err(Failure::protocol(format!("{count} records were acked of {records}"))),
+        Message::Nack(reason) => {
+            Err(Failure::new(reason, format!("the receiver did not take a parcel: {}", reason.as_str())))
+        }
+        other => Err(Failure::protocol(format!("{other:?} is no answer to a parcel"))),
+    }
+}

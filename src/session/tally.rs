@@ -1,0 +1,86 @@
+//! What a transfer comes to.
+
+use std::time::Duration;
+
+use crate::event::{Event, FileSettled, Outcome, Summary};
+use crate::protocol::brake::Times;
+use crate::protocol::entry::{Kind, Settled};
+use crate::protocol::failure::{Failure, Reason, Side};
+
+/// Counts settled entries.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    files: u64,
+    dirs: u64,
+    links: u64,
+    identical: u64,
+    skipped: u64,
+    failed: u64,
+    gravest: Option<Reason>,
+    bytes: u64,
+    regular: u64,
+    root: Option<blake3::Hash>,
+}
+
+impl Tally {
+    /// Counts an entry; gives the event that tells of it, if anybody wants to hear.
+    pub(super) fn settled(&mut self, settled: Settled) -> Option<Event> {
+        let Settled { entry, renamed, root, outcome, message, .. } = settled;
+        let is_file = matches!(entry.kind, Kind::File { .. });
+        let is_dir = matches!(entry.kind, Kind::Dir | Kind::DirEnd);
+        if is_file {
+            self.regular += 1;
+            self.root = root;
+        }
+        match (outcome, &entry.kind) {
+            (Outcome::Failed(reason), _) => self.count_failure(reason),
+            (_, Kind::DirEnd) => {}
+            (_, Kind::Dir) => self.dirs += 1,
+            (Outcome::Identical, _) => self.identical += 1,
+            (Outcome::Skipped, _) => self.skipped += 1,
+            (Outcome::Written, Kind::Symlink { .. }) => self.links += 1,
+            (Outcome::Written, Kind::File { size }) => {
+                self.files += 1;
+                self.bytes += size;
+            }
+        }
+        if is_dir && !matches!(outcome, Outcome::Failed(_)) {
+            return None;
+        }
+        let size = entry.size();
+        Some(Event::File(FileSettled {
+            path: entry.path,
+            renamed,
+            is_file,
+            size,
+            blake3: root,
+            outcome,
+            message,
+        }))
+    }
+
+    /// Counts an entry that the walk could not take along.
+    pub(super) fn count_failure(&mut self, reason: Reason) {
+        self.failed += 1;
+        self.gravest = Some(self.gravest.map_or(reason, |gravest| Failure::graver(gravest, reason)));
+    }
+
+    /// The end.
+    pub(super) fn summary(&self, side: Side, elapsed: Duration, times: Times, synced: bool) -> Summary {
+        Summary {
+            side,
+            files: self.files,
+            dirs: self.dirs,
+            links: self.links,
+            identical: self.identical,
+            skipped: self.skipped,
+            failed: self.failed,
+            gravest: self.gravest,
+            bytes: self.bytes,
+            elapsed,
+            blake3: self.root.filter(|_| self.regular == 1),
+            limited_by: times.limited_by().as_str(),
+            synced,
+        }
+    }
+}
