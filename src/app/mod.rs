@@ -1,1 +1,89 @@
-//! To be filled.
+//! What the commands do: build the parts, run them, handle signals.
+
+mod connect;
+mod id;
+mod manifest;
+mod receive;
+mod send;
+pub mod settings;
+mod signals;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use self::settings::{Command, Ending};
+use crate::event::{Event, Reporter, Summary};
+use crate::protocol::failure::{Failure, Reason};
+
+/// Threads that wait for disks. More would only add memory: the parcels on the way are fewer.
+const DISK_THREADS_MAX: usize = 16;
+/// Threads that serve the network and hash.
+const WORKERS_MAX: usize = 4;
+
+/// Runs a command to its end.
+pub fn run(command: Command, reporter: Arc<dyn Reporter>) -> Ending {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(DISK_THREADS_MAX)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return Ending::failed(Failure::new(Reason::Internal, format!("cannot start threads: {error}"))),
+    };
+    let ending = runtime.block_on(async {
+        let (signals, stop) = match signals::watch() {
+            Ok(watching) => watching,
+            Err(error) => {
+                return Ending::failed(Failure::new(Reason::Internal, format!("cannot watch signals: {error}")));
+            }
+        };
+        let result = dispatch(command, reporter, stop).await;
+        let ending = match result {
+            Ok(exit_code) => Ending { exit_code, failure: None },
+            Err(failure) => Ending::failed(failure),
+        };
+        match (signals.exit_code(), ending.exit_code) {
+            // A transfer that was complete before the signal could stop it is complete.
+            (Some(exit_code), code) if code != 0 => Ending { exit_code, ..ending },
+            _ => ending,
+        }
+    });
+    // A disk that hangs must not keep a process that has said its last word.
+    runtime.shutdown_background();
+    ending
+}
+
+async fn dispatch(
+    command: Command,
+    reporter: Arc<dyn Reporter>,
+    stop: watch::Receiver<Option<Failure>>,
+) -> Result<u8, Failure> {
+    match command {
+        Command::Send(settings) => send::run(settings, reporter, stop).await,
+        Command::Receive(settings) => receive::run(settings, reporter, stop).await,
+        Command::Id(settings) => id::run(&settings, reporter.as_ref()),
+    }
+}
+
+/// Tells of the end of a transfer; 0, or the code of the gravest entry that failed.
+fn conclude(summary: Summary, reporter: &dyn Reporter) -> u8 {
+    let exit_code = summary.gravest.map_or(0, Reason::exit_code);
+    reporter.report(Event::Finished(summary));
+    exit_code
+}
+
+/// A transfer's random name.
+fn transfer_id() -> Result<[u8; 16], Failure> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id)
+        .map_err(|e| Failure::new(Reason::Internal, format!("the system gives no random numbers: {e}")))?;
+    Ok(id)
+}
+
+/// As it names the staging directory.
+fn hex(id: [u8; 16]) -> String {
+    data_encoding::HEXLOWER.encode(&id)
+}

@@ -64,13 +64,16 @@ impl Claim {
     }
 }
 
-/// The listener's part: `admit` decides whether the dialler is let in. Nothing is said to one that is not, but
-/// why.
-pub async fn answer<C: Connection>(
-    connection: C,
-    side: Side,
-    admit: impl FnOnce(&Claim) -> Result<(), Failure>,
-) -> Result<Link<C>, Failure> {
+/// Who decides whom a listener lets in.
+pub trait Door: Send + Sync {
+    /// Whether the dialler may come in at all.
+    fn check(&self, claim: &Claim) -> Result<(), Failure>;
+    /// Takes the one seat that there is; fails when another dialler has it.
+    fn take_seat(&self) -> Result<(), Failure>;
+}
+
+/// The listener's part. A dialler that `door` does not let in is told why, and nothing else.
+pub async fn answer<C: Connection>(connection: C, side: Side, door: &dyn Door) -> Result<Link<C>, Failure> {
     let (mut control_out, control_in) = connection.accept_bi().await.map_err(transport_failure)?;
     control_out.set_priority(CONTROL_PRIORITY);
     let mut control_in = MessageReader::new(control_in);
@@ -78,7 +81,7 @@ pub async fn answer<C: Connection>(
         return Err(Failure::protocol("the dialler did not begin with Hello"));
     };
     let exporter = connection.export_keying_material(EXPORTER_LABEL).map_err(transport_failure)?;
-    admit(&Claim { fingerprint: connection.peer_fingerprint(), proof, exporter })?;
+    door.check(&Claim { fingerprint: connection.peer_fingerprint(), proof, exporter })?;
     let wanted = if side == Side::Sender { Role::Receive } else { Role::Send };
     if role != wanted {
         let both = if side == Side::Sender { "send" } else { "receive" };
@@ -87,6 +90,7 @@ pub async fn answer<C: Connection>(
             format!("both sides want to {both}; one of them must do the other"),
         ));
     }
+    door.take_seat()?;
     write_message(&mut control_out, &Message::Welcome { agent: agent() }).await?;
     Ok(Link { connection, agent: printable(peer_agent.as_bytes()), control_out, control_in })
 }

@@ -1,0 +1,279 @@
+//! How the two sides find each other: one listens, the other dials.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
+use tracing::{debug, info};
+
+use super::id;
+use super::settings::{CommonSettings, Peer};
+use crate::event::{Event, Listening, Reporter};
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::session::handshake::{self, Claim, Door};
+use crate::session::{Budget, Link, close_with, transport_failure};
+use crate::transport::address::{HostPort, ListenAddress, resolve};
+use crate::transport::endpoint::{Endpoint, Incoming, dial};
+use crate::transport::quic::Quic;
+use crate::transport::{Connection, Limits};
+use crate::trust::{Fingerprint, Identity, Secret, Ticket};
+
+/// No answer for so long means that nobody is there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+/// From the end of the TLS handshake, how long a dialler may take to say what it wants.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a process that ends waits for its last packets to be sent.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// A link and what keeps it alive.
+pub(super) struct Connected {
+    pub(super) link: Link<Quic>,
+    endpoint: Endpoint,
+    answering: Option<AbortHandle>,
+}
+
+impl Connected {
+    /// Parts the link from its keeper.
+    pub(super) fn split(self) -> (Link<Quic>, Keeper) {
+        (self.link, Keeper { endpoint: self.endpoint, answering: self.answering })
+    }
+}
+
+/// Keeps the socket until the last packets are sent.
+pub(super) struct Keeper {
+    endpoint: Endpoint,
+    answering: Option<AbortHandle>,
+}
+
+impl Keeper {
+    /// Lets the last words reach the peer.
+    pub(super) async fn goodbye(self) {
+        if let Some(answering) = &self.answering {
+            answering.abort();
+        }
+        self.endpoint.wait_idle(GOODBYE).await;
+    }
+}
+
+/// The transport's part of the settings.
+pub(super) fn limits(common: &CommonSettings, budget: Budget) -> Limits {
+    budget.limits(common.timeout, CONNECT_TIMEOUT.min(common.timeout), common.congestion)
+}
+
+/// Reaches the other side: dials `peer`, or waits for one peer to dial.
+pub(super) async fn connect(
+    side: Side,
+    peer: Option<&Peer>,
+    what: Vec<PathBuf>,
+    common: &CommonSettings,
+    budget: Budget,
+    reporter: &Arc<dyn Reporter>,
+    mut stop: watch::Receiver<Option<Failure>>,
+) -> Result<Connected, Failure> {
+    let identity = id::own()?;
+    let limits = limits(common, budget);
+    let connecting = async {
+        match peer {
+            Some(peer) => dial_peer(side, peer, common, &identity, &limits).await,
+            None => listen(side, what, common, &identity, &limits, reporter).await,
+        }
+    };
+    let connected = tokio::select! {
+        connected = connecting => connected?,
+        stopped = stop.wait_for(Option::is_some) => {
+            let failure = stopped.ok().and_then(|failure| failure.clone());
+            return Err(failure.unwrap_or_else(|| Failure::new(Reason::Interrupted, "stopped")));
+        }
+    };
+    reporter.report(Event::Connected {
+        address: connected.link.connection.remote_address(),
+        fingerprint: connected.link.connection.peer_fingerprint().to_string(),
+        agent: connected.link.agent.clone(),
+    });
+    Ok(connected)
+}
+
+fn parse_fingerprint(text: &str) -> Result<Fingerprint, Failure> {
+    text.parse().map_err(|e| Failure::new(Reason::NotAuthenticated, format!("--fingerprint: {e}")))
+}
+
+async fn dial_peer(
+    side: Side,
+    peer: &Peer,
+    common: &CommonSettings,
+    identity: &Identity,
+    limits: &Limits,
+) -> Result<Connected, Failure> {
+    let (addresses, expected, secret) = match peer {
+        Peer::Ticket(text) => {
+            let ticket: Ticket =
+                text.parse().map_err(|e| Failure::new(Reason::NotAuthenticated, format!("the ticket: {e}")))?;
+            (ticket.addresses, ticket.fingerprint, Some(ticket.secret))
+        }
+        Peer::Host { host, port } => {
+            let fingerprint = common.fingerprint.as_deref().ok_or_else(|| {
+                Failure::new(Reason::NotAuthenticated, format!("{host} is not known here: add its --fingerprint"))
+            })?;
+            let expected = parse_fingerprint(fingerprint)?;
+            let addresses = resolve(&HostPort { host: host.clone(), port: *port })
+                .await
+                .map_err(|e| Failure::new(Reason::Unreachable, e.to_string()))?;
+            (addresses, expected, None)
+        }
+        // The sender takes care of its own before it dials.
+        Peer::Dir(_) => return Err(Failure::new(Reason::Internal, "dir: is only for sending to")),
+    };
+    dial_known(side, &addresses, expected, secret.as_ref(), identity, limits).await
+}
+
+async fn dial_known(
+    side: Side,
+    addresses: &[std::net::SocketAddr],
+    expected: Fingerprint,
+    secret: Option<&Secret>,
+    identity: &Identity,
+    limits: &Limits,
+) -> Result<Connected, Failure> {
+    let (connection, endpoint) = dial(addresses, expected, identity, limits).await.map_err(transport_failure)?;
+    let greeting = timeout(limits.idle_timeout, handshake::dial(connection.clone(), side, secret));
+    let link = match greeting.await {
+        Ok(Ok(link)) => link,
+        Ok(Err(failure)) => {
+            close_with(&connection, &failure);
+            endpoint.wait_idle(GOODBYE).await;
+            return Err(failure);
+        }
+        Err(_) => {
+            let failure = Failure::new(Reason::AckTimeout, "the peer took the connection and then said nothing");
+            close_with(&connection, &failure);
+            return Err(failure);
+        }
+    };
+    Ok(Connected { link, endpoint, answering: None })
+}
+
+/// One seat: whoever proves the ticket's secret, or holds the one key that was named.
+struct OneSeat {
+    secret: Secret,
+    allowed: Option<Fingerprint>,
+    taken: AtomicBool,
+}
+
+impl Door for OneSeat {
+    fn check(&self, claim: &Claim) -> Result<(), Failure> {
+        if claim.proves(&self.secret) || self.allowed == Some(claim.fingerprint) {
+            return Ok(());
+        }
+        let message = if claim.has_proof() {
+            "the ticket's secret is not the one that this side gave out; ask for the ticket once more".to_owned()
+        } else {
+            format!(
+                "the dialling machine ({}) is not known to the waiting one: dial with the ticket, or let the waiting side start with --fingerprint {}",
+                claim.fingerprint, claim.fingerprint
+            )
+        };
+        Err(Failure::new(Reason::NotAuthenticated, message))
+    }
+
+    fn take_seat(&self) -> Result<(), Failure> {
+        if self.taken.swap(true, Relaxed) {
+            return Err(Failure::new(
+                Reason::TicketUsed,
+                "this ticket has been used: it is good for one transfer; ask for a new one",
+            ));
+        }
+        Ok(())
+    }
+}
+
+async fn listen(
+    side: Side,
+    what: Vec<PathBuf>,
+    common: &CommonSettings,
+    identity: &Identity,
+    limits: &Limits,
+    reporter: &Arc<dyn Reporter>,
+) -> Result<Connected, Failure> {
+    let address = common.listen.map_or(ListenAddress::Any, ListenAddress::At);
+    let endpoint = Endpoint::listen(&address, identity, limits)
+        .map_err(|e| Failure::new(Reason::Unreachable, e.to_string()).or_side(side))?;
+    let addresses = endpoint.local_addresses().map_err(transport_failure)?;
+    let secret = Secret::generate();
+    let ticket = Ticket { addresses, fingerprint: identity.fingerprint(), secret: secret.clone() };
+    let allowed = common.fingerprint.as_deref().map(parse_fingerprint).transpose()?;
+    let door = Arc::new(OneSeat { secret, allowed, taken: AtomicBool::new(false) });
+    let (links, link) = mpsc::channel(1);
+    let answering = tokio::spawn(answer_all(endpoint.clone(), side, door, links)).abort_handle();
+    reporter.report(Event::Listening(Listening {
+        side,
+        what,
+        ticket: ticket.to_string(),
+        addresses: ticket.addresses,
+        fingerprint: ticket.fingerprint.to_string(),
+    }));
+    let link = first_link(link).await?;
+    Ok(Connected { link, endpoint, answering: Some(answering) })
+}
+
+async fn first_link(mut link: mpsc::Receiver<Link<Quic>>) -> Result<Link<Quic>, Failure> {
+    link.recv().await.ok_or_else(|| Failure::new(Reason::Internal, "the socket was closed while waiting"))
+}
+
+/// Answers every dialler, each in a task of its own, until aborted: after the seat is taken the others still learn
+/// why they are not let in.
+async fn answer_all(endpoint: Endpoint, side: Side, door: Arc<OneSeat>, links: mpsc::Sender<Link<Quic>>) {
+    while let Some(incoming) = endpoint.accept().await {
+        tokio::spawn(answer_one(incoming, side, Arc::clone(&door), links.clone()));
+    }
+}
+
+async fn answer_one(incoming: Incoming, side: Side, door: Arc<OneSeat>, links: mpsc::Sender<Link<Quic>>) {
+    let from = incoming.remote_address();
+    let connection = match incoming.handshake().await {
+        Ok(connection) => connection,
+        Err(error) => {
+            info!(%from, %error, "a dialler did not finish its handshake");
+            return;
+        }
+    };
+    let greeting = timeout(HELLO_TIMEOUT, handshake::answer(connection.clone(), side, &*door));
+    match greeting.await {
+        Ok(Ok(link)) => {
+            debug!(%from, "let in");
+            let _ = links.send(link).await;
+        }
+        Ok(Err(failure)) => {
+            info!(%from, %failure, "a dialler was not let in");
+            close_with(&connection, &failure);
+        }
+        Err(_) => {
+            let failure = Failure::new(Reason::NotAuthenticated, "nothing was said in time");
+            close_with(&connection, &failure);
+        }
+    }
+}
+
+/// A receiver and a sender of this process that reach each other over loopback, both with keys of the moment.
+pub(super) async fn pair(common: &CommonSettings, budget: Budget) -> Result<(Connected, Connected), Failure> {
+    let generate = || Identity::generate().map_err(|e| id::identity_failure(&e));
+    let (receiver, sender) = (generate()?, generate()?);
+    let limits = limits(common, budget);
+    let loopback = ListenAddress::At(([127, 0, 0, 1], 0).into());
+    let endpoint = Endpoint::listen(&loopback, &receiver, &limits).map_err(transport_failure)?;
+    let addresses = [endpoint.local_address().map_err(transport_failure)?];
+    let (links, link) = mpsc::channel(1);
+    let door = OneSeat {
+        secret: Secret::generate(),
+        allowed: Some(sender.fingerprint()),
+        taken: AtomicBool::new(false),
+    };
+    let answering =
+        tokio::spawn(answer_all(endpoint.clone(), Side::Receiver, Arc::new(door), links)).abort_handle();
+    let dialled = dial_known(Side::Sender, &addresses, receiver.fingerprint(), None, &sender, &limits).await?;
+    let answered = Connected { link: first_link(link).await?, endpoint, answering: Some(answering) };
+    Ok((dialled, answered))
+}

@@ -1,0 +1,31 @@
+//! `towline id`: this machine's identity.
+
+use super::settings::{IdAction, IdSettings};
+use crate::event::{Event, Reporter};
+use crate::protocol::failure::{Failure, Reason};
+use crate::trust::{Identity, IdentityError, default_path};
+
+/// Shows the identity, or makes a new one.
+pub(super) fn run(settings: &IdSettings, reporter: &dyn Reporter) -> Result<u8, Failure> {
+    let path = default_path().map_err(|e| identity_failure(&e))?;
+    let (identity, is_new) = match settings.action {
+        IdAction::Show => {
+            let is_new = !path.exists();
+            (Identity::load_or_create(&path), is_new)
+        }
+        IdAction::New => (Identity::replace(&path), true),
+    };
+    let identity = identity.map_err(|e| identity_failure(&e))?;
+    reporter.report(Event::Identity { fingerprint: identity.fingerprint().to_string(), path, is_new });
+    Ok(0)
+}
+
+/// This machine's identity, made at first use.
+pub(super) fn own() -> Result<Identity, Failure> {
+    let path = default_path().map_err(|e| identity_failure(&e))?;
+    Identity::load_or_create(&path).map_err(|e| identity_failure(&e))
+}
+
+pub(super) fn identity_failure(error: &IdentityError) -> Failure {
+    Failure::new(Reason::Internal, error.to_string())
+}

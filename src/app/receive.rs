@@ -1,0 +1,74 @@
+//! `towline receive`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::connect::{Connected, connect};
+use super::manifest::WithManifest;
+use super::send::context;
+use super::settings::ReceiveSettings;
+use super::{conclude, hex};
+use crate::event::{Event, Reporter, Summary};
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::path::printable;
+use crate::protocol::receiver::Exists;
+use crate::session::{self, Budget, Context, close_with};
+use crate::storage::fs::FsTarget;
+
+/// Receives, and returns the exit code.
+pub(super) async fn run(
+    settings: ReceiveSettings,
+    reporter: Arc<dyn Reporter>,
+    stop: watch::Receiver<Option<Failure>>,
+) -> Result<u8, Failure> {
+    let ReceiveSettings { peer, into, exists, manifest, common, .. } = settings;
+    let manifest = manifest.map(|path| WithManifest::create(path, Arc::clone(&reporter))).transpose()?;
+    let reporter: Arc<dyn Reporter> = match &manifest {
+        Some(manifest) => Arc::clone(manifest) as _,
+        None => reporter,
+    };
+    let budget = Budget::new(common.memory_bytes, common.streams);
+    let what = vec![into.clone()];
+    let connected = connect(Side::Receiver, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
+    let context = context(&common, budget, Arc::clone(&reporter), stop);
+    let summary = receive_through(connected, &into, exists, common.fsync, context).await?;
+    if let Some(manifest) = manifest {
+        manifest.finish()?;
+    }
+    Ok(conclude(summary, reporter.as_ref()))
+}
+
+/// Receives one transfer into `dir`, which is made if it is not there.
+pub(super) async fn receive_through(
+    connected: Connected,
+    dir: &Path,
+    exists: Exists,
+    sync: bool,
+    context: Context,
+) -> Result<Summary, Failure> {
+    let (mut link, keeper) = connected.split();
+    let connection = link.connection.clone();
+    let opened = async {
+        let offer = session::receive::offer(&mut link).await?;
+        context.reporter.report(Event::Started { side: Side::Receiver, transfer: hex(offer.transfer) });
+        let (dir, transfer) = (dir.to_owned(), hex(offer.transfer));
+        let target = tokio::task::spawn_blocking(move || FsTarget::new(&dir, &transfer, sync)).await;
+        let target = target.map_err(|e| Failure::new(Reason::Internal, e.to_string()))?;
+        let target = target.map_err(|e| Failure::on(Side::Receiver, Reason::Storage, e.to_string()))?;
+        Ok((offer, target))
+    };
+    let result = match opened.await {
+        Ok((offer, target)) => {
+            let name = printable(dir.as_os_str().as_encoded_bytes());
+            session::receive::run(link, offer, Arc::new(target), name, exists, context).await
+        }
+        Err(failure) => {
+            close_with(&connection, &failure);
+            Err(failure)
+        }
+    };
+    keeper.goodbye().await;
+    result
+}

@@ -1,0 +1,96 @@
+//! `towline send`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::connect::{Connected, connect, pair};
+use super::manifest::WithManifest;
+use super::settings::{CommonSettings, Peer, SendSettings};
+use super::{conclude, hex, receive, transfer_id};
+use crate::event::{Event, Reporter, Summary};
+use crate::protocol::failure::{Failure, Side};
+use crate::protocol::receiver::Exists;
+use crate::session::{self, Budget, Context};
+use crate::storage::fs::FsSource;
+
+/// Sends, and returns the exit code.
+pub(super) async fn run(
+    settings: SendSettings,
+    reporter: Arc<dyn Reporter>,
+    stop: watch::Receiver<Option<Failure>>,
+) -> Result<u8, Failure> {
+    let SendSettings { sources, peer, manifest, common } = settings;
+    let source = FsSource::new(&sources)?;
+    let manifest = manifest.map(|path| WithManifest::create(path, Arc::clone(&reporter))).transpose()?;
+    let reporter: Arc<dyn Reporter> = match &manifest {
+        Some(manifest) => Arc::clone(manifest) as _,
+        None => reporter,
+    };
+    let summary = match peer {
+        Some(Peer::Dir(dir)) => send_to_dir(source, &dir, &common, &reporter, stop).await?,
+        peer => {
+            let budget = Budget::new(common.memory_bytes, common.streams);
+            let what: Vec<PathBuf> = sources;
+            let connected =
+                connect(Side::Sender, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
+            let context = context(&common, budget, Arc::clone(&reporter), stop);
+            send_through(connected, source, &common, context).await?
+        }
+    };
+    if let Some(manifest) = manifest {
+        manifest.finish()?;
+    }
+    Ok(conclude(summary, reporter.as_ref()))
+}
+
+pub(super) fn context(
+    common: &CommonSettings,
+    budget: Budget,
+    reporter: Arc<dyn Reporter>,
+    stop: watch::Receiver<Option<Failure>>,
+) -> Context {
+    Context { budget, timeout: common.timeout, synced: common.fsync, reporter, stop }
+}
+
+async fn send_through(
+    connected: Connected,
+    source: FsSource,
+    common: &CommonSettings,
+    context: Context,
+) -> Result<Summary, Failure> {
+    let (link, keeper) = connected.split();
+    let transfer = transfer_id()?;
+    context.reporter.report(Event::Started { side: Side::Sender, transfer: hex(transfer) });
+    let chunk_log2 = u8::try_from(common.chunk_size_bytes.trailing_zeros()).unwrap_or(u8::MAX);
+    let result = session::send::run(link, Arc::new(source), chunk_log2, transfer, context).await;
+    keeper.goodbye().await;
+    result
+}
+
+/// Hears nothing: the sender beside it tells everything.
+struct Silent;
+
+impl Reporter for Silent {
+    fn report(&self, _: Event) {}
+}
+
+/// Sends to a receiver in this process; each has half of the memory.
+async fn send_to_dir(
+    source: FsSource,
+    dir: &Path,
+    common: &CommonSettings,
+    reporter: &Arc<dyn Reporter>,
+    stop: watch::Receiver<Option<Failure>>,
+) -> Result<Summary, Failure> {
+    let budget = Budget::new(common.memory_bytes / 2, common.streams);
+    let (sender, receiver) = pair(common, budget).await?;
+    let sending = context(common, budget, Arc::clone(reporter), stop.clone());
+    let receiving = context(common, budget, Arc::new(Silent), stop);
+    let receiving = receive::receive_through(receiver, dir, Exists::default(), common.fsync, receiving);
+    let sending = send_through(sender, source, common, sending);
+    // The failure of either reaches the sender, which has the last word.
+    let (summary, _) = tokio::join!(sending, receiving);
+    summary
+}

@@ -1,0 +1,66 @@
+//! Ctrl-C and termination: the first asks for a clean stop, the second does not wait for it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+use tokio::sync::watch;
+
+use crate::protocol::failure::{Failure, Reason};
+
+/// Remembers which signal came.
+pub(super) struct Signals {
+    exit_code: Arc<AtomicU8>,
+}
+
+impl Signals {
+    /// 128 and the number of the signal, if one came.
+    pub(super) fn exit_code(&self) -> Option<u8> {
+        Some(self.exit_code.load(Relaxed)).filter(|code| *code != 0)
+    }
+}
+
+/// Begins to watch. The receiver turns to a failure with the first signal.
+#[cfg(unix)]
+pub(super) fn watch() -> io::Result<(Signals, watch::Receiver<Option<Failure>>)> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let exit_code = Arc::new(AtomicU8::new(0));
+    let (stop, stopped) = watch::channel(None);
+    let code = Arc::clone(&exit_code);
+    tokio::spawn(async move {
+        loop {
+            let (number, name) = tokio::select! {
+                _ = interrupt.recv() => (2, "SIGINT"),
+                _ = terminate.recv() => (15, "SIGTERM"),
+                _ = hangup.recv() => (1, "SIGHUP"),
+            };
+            if code.swap(128 + number, Relaxed) != 0 {
+                std::process::exit(i32::from(128 + number));
+            }
+            let failure = Failure::new(Reason::Interrupted, format!("stopped by {name}"));
+            stop.send_replace(Some(failure));
+        }
+    });
+    Ok((Signals { exit_code }, stopped))
+}
+
+/// Begins to watch. The receiver turns to a failure with Ctrl-C.
+#[cfg(not(unix))]
+pub(super) fn watch() -> io::Result<(Signals, watch::Receiver<Option<Failure>>)> {
+    let exit_code = Arc::new(AtomicU8::new(0));
+    let (stop, stopped) = watch::channel(None);
+    let code = Arc::clone(&exit_code);
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if code.swap(130, Relaxed) != 0 {
+                std::process::exit(130);
+            }
+            stop.send_replace(Some(Failure::new(Reason::Interrupted, "stopped by Ctrl-C")));
+        }
+    });
+    Ok((Signals { exit_code }, stopped))
+}
