@@ -1,1 +1,60 @@
 //! The file system.
+//!
+//! Every access is relative to an open directory and goes down one component at a time without following links,
+//! so that nothing outside the source or the target is reached, whatever is swapped meanwhile. Calls into the
+//! kernel that may block run on tokio's blocking threads, one hop for a batch.
+
+mod commit;
+mod dirs;
+mod source;
+mod staging;
+mod target;
+mod walk;
+
+use std::io;
+use std::panic;
+
+use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
+
+pub use self::source::{FsFile, FsSource};
+pub use self::target::FsTarget;
+use super::StorageError;
+use crate::protocol::entry::{Meta, Time};
+
+/// Permission bits that travel.
+const MODE_BITS: u32 = 0o777;
+
+/// Runs `work` on a blocking thread; a panic in it goes on here.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => panic::resume_unwind(panic),
+            // The runtime is shutting down; nobody waits for the value any more.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+fn failed(op: &'static str, path: String, source: impl Into<io::Error>) -> StorageError {
+    StorageError { op, path, source: source.into() }
+}
+
+fn size_of(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+fn meta_of(stat: &Stat) -> Meta {
+    let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    Meta { mode: stat.st_mode & MODE_BITS, mtime: Time { seconds: stat.st_mtime, nanos } }
+}
+
+/// Sets the modification time and leaves the other alone.
+fn timestamps(mtime: Time) -> Timestamps {
+    // Above 999,999,999 lie numbers with a meaning of their own, "now" among them.
+    let tv_nsec = i64::from(mtime.nanos.min(999_999_999));
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec },
+    }
+}

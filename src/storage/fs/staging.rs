@@ -1,0 +1,306 @@
+//! The staging directory of one transfer, `.towline/<transfer>/` under the target, and the files in it.
+//!
+//! A lock file, held as long as the receiver lives, tells a directory in use from one that a killed receiver has
+//! left; the next receiver removes the latter. No lock guards making against removing, so each allows for the
+//! other at every step:
+//!
+//! - The maker makes the directory, makes the lock file, takes the lock, and only then looks whether the lock
+//!   file still has a link. If not, or if any of its steps found the directory gone, it starts again.
+//! - The remover takes the lock before it touches anything, and unlinks the lock file last. A maker that gets
+//!   the lock first is left alone; one that gets it later sees that the file has no link.
+//! - A directory without a lock file is about to be used, or about to go: `rmdir` takes it only when it is empty.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rustix::fs::{
+    AtFlags, Dir, FlockOperation, Mode, OFlags, fchmod, flock, fstat, ftruncate, futimens, mkdirat, openat,
+    symlinkat, unlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use super::dirs::open_dir;
+use super::{MODE_BITS, size_of, timestamps};
+use crate::protocol::entry::{EntryId, Meta, Time};
+use crate::protocol::path::STAGING_DIR;
+
+/// Name of the lock file; the staged files have numbers for names.
+const LOCK: &str = "lock";
+/// Digits of a transfer's name.
+const TRANSFER_DIGITS: usize = 32;
+/// Staged files that are kept open; those above are closed and opened again when needed.
+const OPEN_MAX: usize = 256;
+/// How often making the directory begins anew when others remove it, a millisecond apart.
+const ATTEMPTS_MAX: u32 = 100;
+
+/// The staging directory of one transfer. Removed when dropped.
+pub(super) struct Staging {
+    root: Arc<OwnedFd>,
+    /// `.towline`.
+    hub: OwnedFd,
+    name: String,
+    dir: OwnedFd,
+    /// Held, never read.
+    _lock: OwnedFd,
+    files: Mutex<Files>,
+}
+
+#[derive(Default)]
+struct Files {
+    has_ended: bool,
+    staged: HashMap<EntryId, Option<Opened>>,
+    /// Open files by the time of their last use.
+    by_use: BTreeMap<u64, EntryId>,
+    clock: u64,
+}
+
+struct Opened {
+    file: Arc<File>,
+    used: u64,
+}
+
+impl Staging {
+    /// Makes the staging directory of `transfer` (32 lower-case hexadecimal digits), and removes those that
+    /// nobody holds any more.
+    pub(super) fn create(root: &Arc<OwnedFd>, transfer: &str) -> io::Result<Self> {
+        if !is_transfer(transfer.as_bytes()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the name of a transfer"));
+        }
+        for _ in 0..ATTEMPTS_MAX {
+            if let Some((hub, dir, lock)) = try_create(root, transfer)? {
+                let (root, name) = (Arc::clone(root), transfer.to_owned());
+                return Ok(Self { root, hub, name, dir, _lock: lock, files: Mutex::default() });
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Err(Errno::EXIST.into())
+    }
+
+    /// Path of a staged file under the target directory.
+    pub(super) fn path(&self, id: EntryId) -> String {
+        format!("{STAGING_DIR}/{}/{}", self.name, id.0)
+    }
+
+    /// The directory and the name in it under which `id` is staged.
+    pub(super) fn place(&self, id: EntryId) -> (&OwnedFd, String) {
+        (&self.dir, id.0.to_string())
+    }
+
+    /// Writes all of `bytes` at `offset`, making the file if need be. It grows as it is written: what a peer
+    /// declares costs nothing.
+    pub(super) fn write(&self, id: EntryId, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.open(id)?.write_all_at(bytes, offset)
+    }
+
+    /// Gives a staged file its size, permission bits and time. What was never written is a hole.
+    pub(super) fn complete(&self, id: EntryId, size: u64, meta: &Meta) -> io::Result<Arc<File>> {
+        let file = self.open(id)?;
+        self.files().forget(id);
+        if size_of(&fstat(&file)?) != size {
+            ftruncate(&file, size)?;
+        }
+        match fchmod(&file, Mode::from_raw_mode(meta.mode & MODE_BITS)) {
+            // The file is our own: this file system has no such permission bits, which is no reason to refuse it.
+            Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        futimens(&file, &timestamps(meta.mtime))?;
+        Ok(file)
+    }
+
+    /// Stages a link.
+    pub(super) fn link(&self, id: EntryId, target: &Bytes, mtime: Time) -> io::Result<()> {
+        let (dir, name) = self.place(id);
+        symlinkat(target.as_ref(), dir, &name)?;
+        Ok(utimensat(dir, &name, &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Removes a staged entry, if there is one.
+    pub(super) fn discard(&self, id: EntryId) {
+        let file = self.files().forget(id);
+        drop(file);
+        let (dir, name) = self.place(id);
+        let _ = unlinkat(dir, &name, AtFlags::empty());
+    }
+
+    /// Removes everything that is staged, the directory, and `.towline` when no other transfer uses it. Nothing
+    /// can be staged afterwards. What cannot be removed is left to the next receiver.
+    pub(super) fn remove(&self) {
+        let ended = mem::replace(&mut *self.files(), Files { has_ended: true, ..Files::default() });
+        if ended.has_ended {
+            return;
+        }
+        drop(ended);
+        remove_staged(&self.dir);
+        let _ = unlinkat(&self.dir, LOCK, AtFlags::empty());
+        let _ = unlinkat(&self.hub, self.name.as_str(), AtFlags::REMOVEDIR);
+        let _ = unlinkat(&*self.root, STAGING_DIR, AtFlags::REMOVEDIR);
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The staged file, made when it is the first time. The lock is held meanwhile, so that of two pieces that
+    /// come at once one makes the file and the other finds it.
+    fn open(&self, id: EntryId) -> io::Result<Arc<File>> {
+        let mut files = self.files();
+        if files.has_ended {
+            return Err(io::Error::other("the transfer has ended"));
+        }
+        if let Some(file) = files.use_open(id) {
+            return Ok(file);
+        }
+        let mut flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if !files.staged.contains_key(&id) {
+            flags |= OFlags::CREATE | OFlags::EXCL;
+        }
+        let (dir, name) = self.place(id);
+        let file = Arc::new(File::from(openat(dir, &name, flags, Mode::RUSR | Mode::WUSR)?));
+        let closed = files.keep_open(id, Arc::clone(&file));
+        drop(files);
+        drop(closed); // outside of the lock: closing may take its time
+        Ok(file)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+impl Files {
+    fn use_open(&mut self, id: EntryId) -> Option<Arc<File>> {
+        let opened = self.staged.get_mut(&id)?.as_mut()?;
+        self.clock += 1;
+        self.by_use.remove(&opened.used);
+        self.by_use.insert(self.clock, id);
+        opened.used = self.clock;
+        Some(Arc::clone(&opened.file))
+    }
+
+    /// Keeps `file` open; gives back the one that must go for it.
+    fn keep_open(&mut self, id: EntryId, file: Arc<File>) -> Option<Opened> {
+        let closed = if self.by_use.len() >= OPEN_MAX {
+            let oldest = self.by_use.pop_first();
+            oldest.and_then(|(_, id)| self.staged.get_mut(&id)).and_then(Option::take)
+        } else {
+            None
+        };
+        self.clock += 1;
+        self.by_use.insert(self.clock, id);
+        self.staged.insert(id, Some(Opened { file, used: self.clock }));
+        closed
+    }
+
+    fn forget(&mut self, id: EntryId) -> Option<Opened> {
+        let opened = self.staged.remove(&id)??;
+        self.by_use.remove(&opened.used);
+        Some(opened)
+    }
+}
+
+/// One attempt; `None` when somebody has removed what was just made.
+fn try_create(root: &OwnedFd, transfer: &str) -> io::Result<Option<(OwnedFd, OwnedFd, OwnedFd)>> {
+    match make_and_lock(root, transfer) {
+        Ok(Some(made)) => Ok(Some(made)),
+        Ok(None) | Err(Errno::NOENT | Errno::EXIST) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn make_and_lock(root: &OwnedFd, transfer: &str) -> Result<Option<(OwnedFd, OwnedFd, OwnedFd)>, Errno> {
+    match mkdirat(root, STAGING_DIR, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let hub = open_dir(root, STAGING_DIR.as_bytes(), OFlags::RDONLY)?;
+    remove_stale(&hub);
+    mkdirat(&hub, transfer, Mode::RWXU)?;
+    let dir = open_dir(&hub, transfer.as_bytes(), OFlags::RDONLY)?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let lock = openat(&dir, LOCK, flags, Mode::RUSR | Mode::WUSR)?;
+    // Any other error means that there are no locks here: then nobody else can take one either, and what cannot
+    // be locked is never removed.
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+        return Ok(None);
+    }
+    if fstat(&lock)?.st_nlink == 0 {
+        return Ok(None);
+    }
+    Ok(Some((hub, dir, lock)))
+}
+
+/// Removes the staging directories whose receivers are gone. Whatever does not look like one stays.
+fn remove_stale(hub: &OwnedFd) {
+    let Ok(names) = Dir::read_from(hub) else { return };
+    for entry in names.flatten() {
+        let name = entry.file_name().to_bytes();
+        if is_transfer(name) {
+            remove_if_stale(hub, name);
+        }
+    }
+}
+
+fn remove_if_stale(hub: &OwnedFd, name: &[u8]) {
+    let Ok(dir) = open_dir(hub, name, OFlags::RDONLY) else { return };
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match openat(&dir, LOCK, flags, Mode::empty()) {
+        Ok(lock) => {
+            let is_free = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+            if !is_free || !holds_only_staged(&dir) {
+                return;
+            }
+            remove_staged(&dir);
+            let _ = unlinkat(&dir, LOCK, AtFlags::empty());
+        }
+        Err(Errno::NOENT) => {}
+        Err(_) => return,
+    }
+    let _ = unlinkat(hub, name, AtFlags::REMOVEDIR);
+}
+
+fn holds_only_staged(dir: &OwnedFd) -> bool {
+    let Ok(mut names) = Dir::read_from(dir) else { return false };
+    names.all(|entry| {
+        entry.is_ok_and(|entry| {
+            let name = entry.file_name().to_bytes();
+            is_staged(name) || matches!(name, b"." | b"..") || name == LOCK.as_bytes()
+        })
+    })
+}
+
+/// Unlinks what has a number for a name. Directories stay: `unlinkat` does not take them.
+fn remove_staged(dir: &OwnedFd) {
+    // Removing while reading may make a file system skip names, so it is read until nothing more goes.
+    loop {
+        let mut removed = 0;
+        let Ok(names) = Dir::read_from(dir) else { return };
+        for entry in names.flatten() {
+            let name = entry.file_name();
+            if is_staged(name.to_bytes()) && unlinkat(dir, name, AtFlags::empty()).is_ok() {
+                removed += 1;
+            }
+        }
+        if removed == 0 {
+            return;
+        }
+    }
+}
+
+fn is_transfer(name: &[u8]) -> bool {
+    name.len() == TRANSFER_DIGITS && name.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn is_staged(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(u8::is_ascii_digit)
+}

@@ -1,0 +1,265 @@
+//! The receiver's disk: what comes before an entry is complete. `commit` has the rest.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{self, Path};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, fchmod, fstat, futimens, mkdirat, openat, readlinkat, statat,
+    syncfs,
+};
+use rustix::io::Errno;
+
+use super::commit::commit_batch;
+use super::dirs::{Blocked, Dirs, open_dir};
+use super::source::hash_file;
+use super::staging::Staging;
+use super::{MODE_BITS, blocking, failed, size_of, timestamps};
+use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
+use crate::protocol::path::{RelPath, printable};
+use crate::storage::block::Block;
+use crate::storage::{Admission, Commit, Committed, Result, StorageError, Target, Write};
+
+/// A directory of the file system. What is staged is removed when the last use of it ends.
+pub struct FsTarget {
+    shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    /// The target directory as an absolute path, safe to print, without a slash at the end.
+    dir: String,
+    pub(super) root: Arc<OwnedFd>,
+    pub(super) staging: Staging,
+    pub(super) sync: bool,
+    /// What the first failed sync of the whole file system said.
+    sync_error: Mutex<Option<Errno>>,
+}
+
+impl FsTarget {
+    /// Opens `dir`, which is made with its parents when it is missing, and makes a place in it for what the
+    /// transfer named `transfer` (32 lower-case hexadecimal digits) has not completed yet. Places that receivers
+    /// before left behind are removed. Without `sync` nothing is synced.
+    ///
+    /// Fails when `dir` cannot be made or opened, or when its `.towline` is anything but a directory.
+    pub fn new(dir: &Path, transfer: &str, sync: bool) -> Result<Self> {
+        let whole = path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        let shown = printable(whole.as_os_str().as_bytes());
+        fs::create_dir_all(dir).map_err(|error| failed("create", shown.clone(), error))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root =
+            openat(CWD, dir, flags, Mode::empty()).map_err(|errno| failed("open", shown.clone(), errno))?;
+        let dir = shown.trim_end_matches('/').to_owned();
+        let root = Arc::new(root);
+        let staging = Staging::create(&root, transfer)
+            .map_err(|error| failed("stage files in", format!("{dir}/.towline"), error))?;
+        Ok(Self { shared: Arc::new(Shared { dir, root, staging, sync, sync_error: Mutex::default() }) })
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || work(&shared)).await
+    }
+}
+
+impl Target for FsTarget {
+    async fn admit(&self, entries: Vec<Entry>) -> Vec<Admission> {
+        self.run(move |shared| {
+            let mut dirs = Dirs::for_lookup();
+            entries.iter().map(|entry| shared.admit(&mut dirs, entry)).collect()
+        })
+        .await
+    }
+
+    async fn write(&self, writes: Vec<Write>, block: Block) -> Result<Block> {
+        self.run(move |shared| {
+            for Write { id, offset, range } in writes {
+                shared
+                    .staging
+                    .write(id, offset, &block[range])
+                    .map_err(|error| failed("write", shared.display_staged(id), error))?;
+            }
+            Ok(block)
+        })
+        .await
+    }
+
+    async fn commit(&self, commits: Vec<Commit>) -> Vec<Committed> {
+        self.run(move |shared| commit_batch(shared, commits)).await
+    }
+
+    async fn finish_dirs(&self, dirs: Vec<(RelPath, Meta)>) -> Vec<Result<()>> {
+        self.run(move |shared| {
+            let mut open = Dirs::for_lookup();
+            dirs.iter().map(|(path, meta)| shared.finish_dir(&mut open, path, meta)).collect()
+        })
+        .await
+    }
+
+    async fn root(&self, path: RelPath) -> Result<blake3::Hash> {
+        self.run(move |shared| {
+            let file = shared.open_final(&path)?;
+            let hash = fstat(&file).map_err(io::Error::from).and_then(|stat| {
+                if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                    hash_file(&file, size_of(&stat))
+                } else {
+                    Err(io::Error::other("it is no regular file"))
+                }
+            });
+            hash.map_err(|error| failed("read", shared.display(&path), error))
+        })
+        .await
+    }
+
+    async fn discard(&self, id: EntryId) {
+        self.run(move |shared| shared.staging.discard(id)).await;
+    }
+
+    async fn finish(&self) -> Result<()> {
+        self.run(|shared| {
+            let synced = if shared.sync { shared.sync_all() } else { Ok(()) };
+            shared.staging.remove();
+            synced.map_err(|errno| failed("sync", shared.dir.clone(), errno))
+        })
+        .await
+    }
+
+    async fn abort(&self) {
+        self.run(|shared| shared.staging.remove()).await;
+    }
+
+    fn display(&self, path: &RelPath) -> String {
+        self.shared.display(path)
+    }
+}
+
+impl Shared {
+    pub(super) fn display(&self, path: &RelPath) -> String {
+        format!("{}/{path}", self.dir)
+    }
+
+    pub(super) fn display_staged(&self, id: EntryId) -> String {
+        format!("{}/{}", self.dir, self.staging.path(id))
+    }
+
+    pub(super) fn blocked(&self, blocked: Blocked) -> StorageError {
+        failed("open", format!("{}/{}", self.dir, printable(&blocked.dir)), blocked.errno)
+    }
+
+    /// Everything on this file system, with one call. The kernel reports an error of writing back once, to
+    /// whoever asks next, so one failure fails every sync after it: the bytes it was about may be anybody's.
+    pub(super) fn sync_all(&self) -> std::result::Result<(), Errno> {
+        let mut sync_error = self.sync_error.lock().unwrap_or_else(PoisonError::into_inner);
+        if sync_error.is_none() {
+            *sync_error = syncfs(&*self.root).err();
+        }
+        sync_error.map_or(Ok(()), Err)
+    }
+
+    fn admit(&self, dirs: &mut Dirs, entry: &Entry) -> Admission {
+        let (holder, name) = match dirs.parent(&self.root, &entry.path) {
+            Ok(found) => found,
+            Err(blocked) => return admission(self.blocked(blocked)),
+        };
+        let admitted = match &entry.kind {
+            Kind::Dir => admit_dir(&holder, name, &entry.meta),
+            Kind::DirEnd => Ok(Admission::Same),
+            Kind::File { size } => look(&holder, name, |stat| {
+                Ok(match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::RegularFile if size_of(stat) == *size => Admission::SameSize,
+                    _ => Admission::Conflict,
+                })
+            }),
+            Kind::Symlink { target } => look(&holder, name, |stat| {
+                if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+                    return Ok(Admission::Conflict);
+                }
+                let there = readlinkat(&holder, name, Vec::new())?;
+                Ok(if there.as_bytes() == target.as_ref() { Admission::Same } else { Admission::Conflict })
+            }),
+        };
+        admitted.unwrap_or_else(|errno| {
+            let op = if entry.kind == Kind::Dir { "create" } else { "look up" };
+            admission(failed(op, self.display(&entry.path), errno))
+        })
+    }
+
+    fn finish_dir(&self, dirs: &mut Dirs, path: &RelPath, meta: &Meta) -> Result<()> {
+        let (holder, name) = dirs.parent(&self.root, path).map_err(|blocked| self.blocked(blocked))?;
+        let fd = open_dir(&holder, name, OFlags::RDONLY)
+            .map_err(|errno| failed("open", self.display(path), errno))?;
+        fchmod(&fd, Mode::from_raw_mode(meta.mode & MODE_BITS))
+            .map_err(|errno| failed("set the mode of", self.display(path), errno))?;
+        futimens(&fd, &timestamps(meta.mtime))
+            .map_err(|errno| failed("set the time of", self.display(path), errno))
+    }
+
+    /// Opens what is under a final name, to read it.
+    fn open_final(&self, path: &RelPath) -> Result<File> {
+        let (holder, name) =
+            Dirs::for_lookup().parent(&self.root, path).map_err(|blocked| self.blocked(blocked))?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        openat(&holder, name, flags, Mode::empty())
+            .map(File::from)
+            .map_err(|errno| failed("open", self.display(path), errno))
+    }
+}
+
+/// Whether an error says that the name cannot be used here, rather than that the disk has failed: it leads
+/// through a link, a file, a directory that is gone or another file system, or the file system does not take it.
+pub(super) fn is_refusal(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(
+        errno,
+        Some(
+            Errno::LOOP
+                | Errno::NOTDIR
+                | Errno::NOENT
+                | Errno::NAMETOOLONG
+                | Errno::ILSEQ
+                | Errno::INVAL
+                | Errno::XDEV
+                | Errno::FBIG
+        )
+    )
+}
+
+fn admission(error: StorageError) -> Admission {
+    if is_refusal(&error.source) { Admission::Refused(error) } else { Admission::Failed(error) }
+}
+
+fn look(
+    holder: &OwnedFd,
+    name: &[u8],
+    compare: impl FnOnce(&Stat) -> std::result::Result<Admission, Errno>,
+) -> std::result::Result<Admission, Errno> {
+    match statat(holder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => compare(&stat),
+        Err(Errno::NOENT) => Ok(Admission::Free),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn admit_dir(holder: &OwnedFd, name: &[u8], meta: &Meta) -> std::result::Result<Admission, Errno> {
+    let mode = Mode::from_raw_mode(meta.mode & MODE_BITS) | Mode::RWXU;
+    match mkdirat(holder, name, mode) {
+        Ok(()) => return Ok(Admission::Free),
+        Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let stat = statat(holder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return Ok(Admission::Conflict);
+    }
+    // A directory that is already there may be read-only, as the one sent is. If it cannot be opened up, what
+    // goes into it will say so.
+    let there = Mode::from_raw_mode(stat.st_mode & MODE_BITS);
+    if !there.contains(Mode::RWXU)
+        && let Ok(dir) = open_dir(holder, name, OFlags::RDONLY)
+    {
+        let _ = fchmod(&dir, there | Mode::RWXU);
+    }
+    Ok(Admission::Same)
+}

@@ -1,0 +1,186 @@
+//! The walk over the sources: depth first, lazy, one open directory for each level.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use bytes::Bytes;
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, readlinkat, statat};
+use rustix::io::Errno;
+
+use super::dirs::open_dir;
+use super::source::Origin;
+use super::{meta_of, size_of};
+use crate::protocol::entry::{Entry, Kind, Meta};
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::limits::LINK_TARGET_BYTES_MAX;
+use crate::protocol::path::{PathError, RelPath, printable};
+use crate::storage::Found;
+
+/// Where the walk stands. What it holds is bounded by the depth of a path.
+#[derive(Default)]
+pub(super) struct Walk {
+    next_origin: usize,
+    stack: Vec<Level>,
+    /// Found and not handed out yet: at most a directory and why it cannot be read.
+    ready: VecDeque<Found>,
+}
+
+/// A directory that is being read.
+struct Level {
+    origin: usize,
+    path: RelPath,
+    meta: Meta,
+    /// `None` when it could not be opened.
+    names: Option<Dir>,
+}
+
+/// What one look at a name gives.
+struct Looked {
+    found: Found,
+    /// Why the directory that was found cannot be read.
+    skipped: Option<Found>,
+    /// The directory that was found.
+    level: Option<Level>,
+}
+
+impl From<Found> for Looked {
+    fn from(found: Found) -> Self {
+        Self { found, skipped: None, level: None }
+    }
+}
+
+impl Walk {
+    /// The next few entries, at most `max`; empty at the end.
+    pub(super) fn next(&mut self, origins: &[Origin], max: usize) -> Vec<Found> {
+        let mut batch = Vec::new();
+        while batch.len() < max {
+            if let Some(found) = self.ready.pop_front() {
+                batch.push(found);
+                continue;
+            }
+            let looked = if let Some(level) = self.stack.last_mut() {
+                level.next(&origins[level.origin])
+            } else if let Some(origin) = origins.get(self.next_origin) {
+                self.next_origin += 1;
+                Some(look_at_origin(self.next_origin - 1, origin))
+            } else {
+                break;
+            };
+            match looked {
+                Some(Looked { found, skipped, level }) => {
+                    self.ready.push_back(found);
+                    self.ready.extend(skipped);
+                    self.stack.extend(level);
+                }
+                None => self.ready.extend(self.stack.pop().map(Level::end)),
+            }
+        }
+        batch
+    }
+}
+
+impl Level {
+    /// Looks at the next name; `None` when there is no other.
+    fn next(&mut self, origin: &Origin) -> Option<Looked> {
+        let names = self.names.as_mut()?;
+        let name = loop {
+            match names.read()? {
+                Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
+                Ok(entry) => break entry.file_name().to_owned(),
+                // The rest of the directory is lost; `Dir` gives no more after an error.
+                Err(errno) => return Some(unreadable(origin, &self.path, "list", errno).into()),
+            }
+        };
+        let name = name.to_bytes();
+        let path = match self.path.join(name) {
+            Ok(path) => path,
+            Err(error) => return Some(not_allowed(origin, &self.path, name, error).into()),
+        };
+        match names.fd() {
+            Ok(holder) => Some(look(self.origin, origin, holder, name, path)),
+            Err(errno) => Some(unreadable(origin, &path, "read", errno).into()),
+        }
+    }
+
+    fn end(self) -> Found {
+        Found::Entry(Entry { path: self.path, meta: self.meta, kind: Kind::DirEnd })
+    }
+}
+
+fn look_at_origin(index: usize, origin: &Origin) -> Looked {
+    look(index, origin, origin.base.as_fd(), origin.path.as_bytes(), origin.path.clone())
+}
+
+fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path: RelPath) -> Looked {
+    let stat = match statat(holder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(errno) => return unreadable(origin, &path, "read", errno).into(),
+    };
+    let meta = meta_of(&stat);
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {
+            Found::Entry(Entry { path, meta, kind: Kind::File { size: size_of(&stat) } }).into()
+        }
+        FileType::Directory => look_into(index, origin, holder, name, path, meta),
+        FileType::Symlink => look_at_link(origin, holder, name, path, meta).into(),
+        other => {
+            let what = match other {
+                FileType::Fifo => "a FIFO",
+                FileType::Socket => "a socket",
+                FileType::CharacterDevice | FileType::BlockDevice => "a device",
+                _ => "of an unknown kind",
+            };
+            let path = origin.display(&path);
+            let message = format!("{path} is {what}, which does not travel");
+            skipped(path, Reason::SpecialFile, message).into()
+        }
+    }
+}
+
+fn look_into(
+    index: usize,
+    origin: &Origin,
+    holder: BorrowedFd<'_>,
+    name: &[u8],
+    path: RelPath,
+    meta: Meta,
+) -> Looked {
+    let opened = open_dir(holder, name, OFlags::RDONLY).and_then(Dir::new);
+    let (names, skipped) = match opened {
+        Ok(names) => (Some(names), None),
+        Err(errno) => (None, Some(unreadable(origin, &path, "open", errno))),
+    };
+    let found = Found::Entry(Entry { path: path.clone(), meta, kind: Kind::Dir });
+    Looked { found, skipped, level: Some(Level { origin: index, path, meta, names }) }
+}
+
+fn look_at_link(origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path: RelPath, meta: Meta) -> Found {
+    match readlinkat(holder, name, Vec::new()) {
+        Ok(target) if (1..=LINK_TARGET_BYTES_MAX).contains(&target.as_bytes().len()) => {
+            let target = Bytes::from(target.into_bytes());
+            Found::Entry(Entry { path, meta, kind: Kind::Symlink { target } })
+        }
+        Ok(target) => {
+            let path = origin.display(&path);
+            let bytes = target.as_bytes().len();
+            let message = format!("cannot send {path}: the link's target has {bytes} bytes");
+            skipped(path, Reason::SourceUnreadable, message)
+        }
+        Err(errno) => unreadable(origin, &path, "read", errno),
+    }
+}
+
+fn unreadable(origin: &Origin, path: &RelPath, op: &'static str, errno: Errno) -> Found {
+    let failure = origin.failure(op, path, errno);
+    Found::Skipped { path: origin.display(path), failure }
+}
+
+fn not_allowed(origin: &Origin, dir: &RelPath, name: &[u8], error: PathError) -> Found {
+    let path = format!("{}/{}", origin.display(dir), printable(name));
+    let message = format!("cannot send {path}: {error}");
+    skipped(path, Reason::SourceUnreadable, message)
+}
+
+fn skipped(path: String, reason: Reason, message: String) -> Found {
+    Found::Skipped { path, failure: Failure::on(Side::Sender, reason, message) }
+}
