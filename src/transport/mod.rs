@@ -3,11 +3,15 @@
 pub mod address;
 #[cfg(test)]
 mod conformance;
+mod endpoint;
 #[cfg(test)]
 pub(crate) mod memory;
 pub mod quic;
 mod socket;
 pub mod tls;
+
+pub use endpoint::{Endpoint, Incoming, dial};
+pub use socket::SocketBuffers;
 
 use std::net::SocketAddr;
 use std::time::Duration;

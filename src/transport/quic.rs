@@ -1,1 +1,292 @@
-//! Stub.
+//! [`Connection`] over quinn.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::{ConnectionError, ReadError, VarInt, WriteError};
+use rustls::pki_types::CertificateDer;
+
+use super::{Connection, PathStats, RecvStream, SendStream, TransportError};
+use crate::protocol::limits::REASON_BYTES_MAX;
+use crate::protocol::path::printable;
+use crate::trust::Fingerprint;
+
+/// Code with which an unfinished stream is given up; the session has told the reason by then, if there is one.
+const STREAM_DROPPED: VarInt = VarInt::from_u32(0);
+
+/// A QUIC connection whose peer has proved its key.
+#[derive(Debug, Clone)]
+pub struct Quic {
+    connection: quinn::Connection,
+    fingerprint: Fingerprint,
+    idle_timeout: Duration,
+}
+
+/// Sending half of a QUIC stream.
+#[derive(Debug)]
+pub struct QuicSend {
+    stream: quinn::SendStream,
+    idle_timeout: Duration,
+    is_finished: bool,
+}
+
+/// Receiving half of a QUIC stream.
+#[derive(Debug)]
+pub struct QuicRecv {
+    stream: quinn::RecvStream,
+    idle_timeout: Duration,
+}
+
+impl Quic {
+    /// `connection` must be past its handshake.
+    pub(super) fn new(connection: quinn::Connection, idle_timeout: Duration) -> Result<Self, TransportError> {
+        let identity =
+            connection.peer_identity().and_then(|i| i.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let certificate = identity
+            .as_ref()
+            .and_then(|chain| chain.first())
+            .ok_or_else(|| TransportError::NotAuthenticated("the peer showed no certificate".to_owned()))?;
+        let fingerprint = Fingerprint::of_certificate(certificate)
+            .map_err(|e| TransportError::NotAuthenticated(e.to_string()))?;
+        Ok(Self { connection, fingerprint, idle_timeout })
+    }
+
+    fn error(&self, error: ConnectionError) -> TransportError {
+        connection_error(error, self.idle_timeout)
+    }
+
+    fn send(&self, stream: quinn::SendStream) -> QuicSend {
+        QuicSend { stream, idle_timeout: self.idle_timeout, is_finished: false }
+    }
+
+    fn recv(&self, stream: quinn::RecvStream) -> QuicRecv {
+        QuicRecv { stream, idle_timeout: self.idle_timeout }
+    }
+}
+
+impl Connection for Quic {
+    type Send = QuicSend;
+    type Recv = QuicRecv;
+
+    async fn open_bi(&self) -> Result<(QuicSend, QuicRecv), TransportError> {
+        let (send, recv) = self.connection.open_bi().await.map_err(|e| self.error(e))?;
+        Ok((self.send(send), self.recv(recv)))
+    }
+
+    async fn accept_bi(&self) -> Result<(QuicSend, QuicRecv), TransportError> {
+        let (send, recv) = self.connection.accept_bi().await.map_err(|e| self.error(e))?;
+        Ok((self.send(send), self.recv(recv)))
+    }
+
+    async fn open_uni(&self) -> Result<QuicSend, TransportError> {
+        Ok(self.send(self.connection.open_uni().await.map_err(|e| self.error(e))?))
+    }
+
+    async fn accept_uni(&self) -> Result<QuicRecv, TransportError> {
+        Ok(self.recv(self.connection.accept_uni().await.map_err(|e| self.error(e))?))
+    }
+
+    fn export_keying_material(&self, label: &[u8]) -> Result<[u8; 32], TransportError> {
+        let mut material = [0; 32];
+        self.connection
+            .export_keying_material(&mut material, label, b"")
+            .map_err(|_| TransportError::Lost("TLS gives no keying material".to_owned()))?;
+        Ok(material)
+    }
+
+    fn peer_fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    fn remote_address(&self) -> SocketAddr {
+        canonical(self.connection.remote_address())
+    }
+
+    fn close(&self, code: u32, reason: &[u8]) {
+        let reason = &reason[..reason.len().min(REASON_BYTES_MAX)];
+        self.connection.close(VarInt::from_u32(code), reason);
+    }
+
+    async fn closed(&self) -> TransportError {
+        self.error(self.connection.closed().await)
+    }
+
+    fn stats(&self) -> PathStats {
+        let path = self.connection.stats().path;
+        PathStats {
+            rtt: path.rtt,
+            congestion_window_bytes: path.cwnd,
+            mtu_bytes: path.current_mtu,
+            sent_packets: path.sent_packets,
+            lost_packets: path.lost_packets,
+        }
+    }
+}
+
+impl SendStream for QuicSend {
+    async fn write_all(&mut self, chunks: &mut [Bytes]) -> Result<(), TransportError> {
+        self.stream.write_all_chunks(chunks).await.map_err(|e| match e {
+            WriteError::Stopped(code) => TransportError::StreamEnded(code.into_inner()),
+            WriteError::ConnectionLost(e) => connection_error(e, self.idle_timeout),
+            WriteError::ClosedStream | WriteError::ZeroRttRejected => {
+                TransportError::Lost("written to a stream that has ended".to_owned())
+            }
+        })
+    }
+
+    fn finish(&mut self) -> Result<(), TransportError> {
+        self.is_finished = true;
+        self.stream.finish().map_err(|_| TransportError::Lost("finished a stream that has ended".to_owned()))
+    }
+
+    fn set_priority(&self, priority: i32) {
+        // Only a stream that has ended has none, and there it does not matter.
+        let _ = self.stream.set_priority(priority);
+    }
+}
+
+impl Drop for QuicSend {
+    fn drop(&mut self) {
+        // quinn would finish it, and the peer would take half of it for the whole.
+        if !self.is_finished {
+            let _ = self.stream.reset(STREAM_DROPPED);
+        }
+    }
+}
+
+impl RecvStream for QuicRecv {
+    async fn read(&mut self, max: usize) -> Result<Option<Bytes>, TransportError> {
+        match self.stream.read_chunk(max, true).await {
+            Ok(chunk) => Ok(chunk.map(|c| c.bytes)),
+            Err(ReadError::Reset(code)) => Err(TransportError::StreamEnded(code.into_inner())),
+            Err(ReadError::ConnectionLost(e)) => Err(connection_error(e, self.idle_timeout)),
+            Err(ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected) => {
+                Err(TransportError::Lost("read from a stream that has ended".to_owned()))
+            }
+        }
+    }
+}
+
+/// A dual-stack socket shows IPv4 peers as mapped IPv6 ones.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip if ip == address.ip() => address,
+        ip => SocketAddr::new(ip, address.port()),
+    }
+}
+
+/// What quinn says, by blame.
+pub(super) fn connection_error(error: ConnectionError, idle_timeout: Duration) -> TransportError {
+    match error {
+        ConnectionError::VersionMismatch => {
+            TransportError::Incompatible("the peer speaks no version of QUIC that is known here".to_owned())
+        }
+        ConnectionError::TransportError(e) => match tls_alert(e.code.into()) {
+            Some(alert) => alert_error(alert, false),
+            None => TransportError::Lost(printable(e.to_string().as_bytes())),
+        },
+        ConnectionError::ConnectionClosed(frame) => match tls_alert(frame.error_code.into()) {
+            Some(alert) => alert_error(alert, true),
+            None if frame.error_code == quinn::TransportErrorCode::CONNECTION_REFUSED => {
+                TransportError::Lost("the peer takes no further connection just now".to_owned())
+            }
+            None => TransportError::Lost(format!(
+                "the peer ended the connection: {}",
+                printable(frame.to_string().as_bytes())
+            )),
+        },
+        ConnectionError::ApplicationClosed(close) => {
+            let mut reason = close.reason;
+            reason.truncate(REASON_BYTES_MAX);
+            TransportError::Closed { code: close.error_code.into_inner(), reason }
+        }
+        ConnectionError::Reset => TransportError::Lost(
+            "the peer does not know this connection any more; was it restarted?".to_owned(),
+        ),
+        ConnectionError::TimedOut => TransportError::TimedOut(idle_timeout),
+        ConnectionError::LocallyClosed => TransportError::ClosedHere,
+        ConnectionError::CidsExhausted => TransportError::Lost("out of connection ids".to_owned()),
+    }
+}
+
+/// The TLS alert in a QUIC error code (RFC 9001, section 4.8).
+fn tls_alert(code: u64) -> Option<u8> {
+    code.checked_sub(0x100).and_then(|alert| u8::try_from(alert).ok())
+}
+
+fn alert_error(alert: u8, by_peer: bool) -> TransportError {
+    let text = |here: &str, there: &str| {
+        let text = if by_peer { there } else { here };
+        format!("{text} (TLS alert {alert})")
+    };
+    match alert {
+        // access_denied, which only a dialler with an expectation sends.
+        49 => TransportError::NotAuthenticated(text(
+            "the peer has another fingerprint than expected",
+            "the peer expected another fingerprint than the one of this machine",
+        )),
+        // bad_certificate to unknown_ca, decrypt_error (a signature), unknown_psk_identity, certificate_required.
+        42..=46 | 48 | 51 | 115 | 116 => TransportError::NotAuthenticated(text(
+            "the certificate of the peer was not accepted",
+            "the peer did not accept the certificate of this machine",
+        )),
+        120 => TransportError::Incompatible(text(
+            "the peer does not speak towline/1",
+            "the peer does not speak towline/1",
+        )),
+        // handshake_failure, protocol_version, insufficient_security, missing_extension.
+        40 | 70 | 71 | 109 => TransportError::Incompatible(text(
+            "no common version or algorithm of TLS",
+            "the peer found no common version or algorithm of TLS",
+        )),
+        _ => TransportError::Lost(text("the TLS handshake failed", "the peer ended the TLS handshake")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alerts_tell_identity_from_version_from_accident() {
+        for alert in [42, 43, 44, 45, 46, 48, 49, 51, 116] {
+            for by_peer in [false, true] {
+                assert!(
+                    matches!(alert_error(alert, by_peer), TransportError::NotAuthenticated(_)),
+                    "{alert}"
+                );
+            }
+        }
+        for alert in [40, 70, 71, 120] {
+            assert!(matches!(alert_error(alert, true), TransportError::Incompatible(_)), "{alert}");
+        }
+        assert!(matches!(alert_error(80, false), TransportError::Lost(_)));
+        assert_eq!([0xff, 0x100, 0x1ff, 0x200].map(tls_alert), [None, Some(0), Some(255), None]);
+    }
+
+    #[test]
+    fn quinn_errors_keep_their_meaning() {
+        let idle = Duration::from_secs(7);
+        let map = |e| connection_error(e, idle);
+        assert_eq!(map(ConnectionError::TimedOut), TransportError::TimedOut(idle));
+        assert_eq!(map(ConnectionError::LocallyClosed), TransportError::ClosedHere);
+        assert!(matches!(map(ConnectionError::Reset), TransportError::Lost(_)));
+        assert!(matches!(map(ConnectionError::VersionMismatch), TransportError::Incompatible(_)));
+        let close =
+            quinn::ApplicationClose { error_code: VarInt::from_u32(12), reason: vec![b'x'; 2000].into() };
+        let expected = TransportError::Closed { code: 12, reason: vec![b'x'; REASON_BYTES_MAX].into() };
+        assert_eq!(map(ConnectionError::ApplicationClosed(close)), expected);
+    }
+
+    #[test]
+    fn a_mapped_address_is_shown_as_what_it_is() {
+        for (address, shown) in [
+            ("[::ffff:192.0.2.1]:5", "192.0.2.1:5"),
+            ("[2001:db8::1]:5", "[2001:db8::1]:5"),
+            ("1.2.3.4:5", "1.2.3.4:5"),
+        ] {
+            assert_eq!(canonical(address.parse().unwrap()), shown.parse().unwrap());
+        }
+    }
+}

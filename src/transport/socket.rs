@@ -1,1 +1,244 @@
-//! Stub.
+//! The UDP socket under an endpoint: dual-stack, with large kernel buffers, and with segmentation offload that
+//! never asks for more than a datagram can hold.
+
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
+use socket2::{Domain, Protocol, Type};
+
+/// Bytes asked of the kernel for each direction. The default, 208 KiB, is a few milliseconds of a fast link.
+const BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Payload of the largest IPv4 datagram: what one call with segmentation offload may carry.
+const DATAGRAM_BYTES_MAX: usize = 65_507;
+
+/// Kernel buffers of a socket, in bytes of one direction each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketBuffers {
+    /// What was asked for, both ways.
+    pub asked_bytes: usize,
+    /// What the kernel gave for receiving.
+    pub receive_bytes: usize,
+    /// What the kernel gave for sending.
+    pub send_bytes: usize,
+}
+
+/// Binds `address` (all of IPv4 too, when it is the IPv6 wildcard). Needs a tokio runtime.
+pub(super) fn open(address: SocketAddr) -> io::Result<(Arc<dyn AsyncUdpSocket>, SocketBuffers)> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // Some systems refuse what is above their limit instead of giving less; then the default stays.
+    let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
+    let _ = socket.set_send_buffer_size(BUFFER_BYTES);
+    // Linux counts its own bookkeeping in and reports twice what may be used.
+    let share = if cfg!(target_os = "linux") { 2 } else { 1 };
+    let buffers = SocketBuffers {
+        asked_bytes: BUFFER_BYTES,
+        receive_bytes: socket.recv_buffer_size()? / share,
+        send_bytes: socket.send_buffer_size()? / share,
+    };
+    socket.bind(&address.into())?;
+    tracing::debug!(?buffers, "socket buffers");
+    let inner = TokioRuntime.wrap_udp_socket(socket.into())?;
+    Ok((Arc::new(Socket::new(inner)), buffers))
+}
+
+/// quinn hands over up to ten segments at once, whatever their size. Above 65,507 bytes in all the kernel answers
+/// EMSGSIZE, quinn drops them in silence, takes it for loss, then for a black hole, and the MTU falls to 1200.
+#[derive(Debug)]
+struct Socket {
+    inner: Arc<dyn AsyncUdpSocket>,
+    /// Largest datagram so far. MTU discovery sends a large one alone before it sends many.
+    largest_bytes: AtomicUsize,
+}
+
+impl Socket {
+    fn new(inner: Arc<dyn AsyncUdpSocket>) -> Self {
+        Self { inner, largest_bytes: AtomicUsize::new(1) }
+    }
+
+    fn send_in_parts(&self, transmit: &Transmit<'_>, segment: usize) -> io::Result<()> {
+        let part_bytes = (DATAGRAM_BYTES_MAX / segment).max(1) * segment;
+        for (i, contents) in transmit.contents.chunks(part_bytes).enumerate() {
+            let segment_size = (contents.len() > segment).then_some(segment);
+            match self.inner.try_send(&Transmit { contents, segment_size, ..*transmit }) {
+                // Told so now, quinn would send everything again; the rest is repaired like any loss. It is rare:
+                // `max_transmit_segments` leaves nothing to split once the size is known.
+                Err(e) if i > 0 && e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AsyncUdpSocket for Socket {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        self.inner.clone().create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+        if segment > self.largest_bytes.load(Ordering::Relaxed) {
+            self.largest_bytes.fetch_max(segment, Ordering::Relaxed);
+        }
+        if transmit.segment_size.is_some() && transmit.contents.len() > DATAGRAM_BYTES_MAX {
+            self.send_in_parts(transmit, segment)
+        } else {
+            self.inner.try_send(transmit)
+        }
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        self.inner.poll_recv(cx, bufs, meta)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        let fitting = DATAGRAM_BYTES_MAX / self.largest_bytes.load(Ordering::Relaxed);
+        self.inner.max_transmit_segments().min(fitting.max(1))
+    }
+
+    /// quinn makes its receive buffer this many times the largest datagram, times 32. A batch of coalesced
+    /// datagrams is never larger than the largest datagram, so one is enough: 2 MiB instead of 128.
+    fn max_receive_segments(&self) -> usize {
+        1
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.inner.may_fragment()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Records what is sent as (bytes, segment size); takes `room` calls, then blocks.
+    #[derive(Debug)]
+    struct Recorder {
+        sent: Mutex<Vec<(Vec<u8>, Option<usize>)>>,
+        room: usize,
+    }
+
+    impl AsyncUdpSocket for Recorder {
+        fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+            unreachable!("nobody polls the recorder")
+        }
+
+        fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+            let mut sent = self.sent.lock().unwrap();
+            if sent.len() == self.room {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            sent.push((transmit.contents.to_vec(), transmit.segment_size));
+            Ok(())
+        }
+
+        fn poll_recv(
+            &self,
+            _: &mut Context<'_>,
+            _: &mut [IoSliceMut<'_>],
+            _: &mut [RecvMeta],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn local_addr(&self) -> io::Result<SocketAddr> {
+            Ok(([127, 0, 0, 1], 1).into())
+        }
+
+        fn max_transmit_segments(&self) -> usize {
+            64
+        }
+
+        fn max_receive_segments(&self) -> usize {
+            64
+        }
+    }
+
+    fn recorder(room: usize) -> (Arc<Recorder>, Socket) {
+        let recorder = Arc::new(Recorder { sent: Mutex::default(), room });
+        (recorder.clone(), Socket::new(recorder))
+    }
+
+    fn send(socket: &Socket, contents: &[u8], segment_size: Option<usize>) -> io::Result<()> {
+        let destination = ([127, 0, 0, 1], 2).into();
+        socket.try_send(&Transmit { destination, ecn: None, contents, segment_size, src_ip: None })
+    }
+
+    #[test]
+    fn what_fits_a_datagram_goes_as_it_is() {
+        let (recorder, socket) = recorder(usize::MAX);
+        let ten = vec![7; 14_520];
+        send(&socket, &ten, Some(1452)).unwrap();
+        send(&socket, &ten[..1200], None).unwrap();
+        let sent = recorder.sent.lock().unwrap();
+        assert_eq!(*sent, [(ten.clone(), Some(1452)), (ten[..1200].to_vec(), None)]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_split_between_segments() {
+        for segment in [6_554, 8_952, 30_000, 32_753, 32_754, 65_488] {
+            let (recorder, socket) = recorder(usize::MAX);
+            // Nine whole segments and a short one.
+            let contents: Vec<u8> = (0..segment * 9 + 100).map(|i| u8::try_from(i % 251).unwrap()).collect();
+            send(&socket, &contents, Some(segment)).unwrap();
+            let sent = recorder.sent.lock().unwrap();
+            for (i, (part, segment_size)) in sent.iter().enumerate() {
+                assert!(part.len() <= DATAGRAM_BYTES_MAX);
+                assert!(i + 1 == sent.len() || part.len() % segment == 0, "cut inside a segment");
+                assert_eq!(*segment_size, (part.len() > segment).then_some(segment));
+            }
+            let together: Vec<u8> = sent.iter().flat_map(|(part, _)| part.iter().copied()).collect();
+            assert_eq!(together, contents, "segments of {segment}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_segments_falls_with_their_size() {
+        let (_, socket) = recorder(usize::MAX);
+        assert_eq!(socket.max_transmit_segments(), 64);
+        for (size, segments) in [(1200, 54), (1452, 45), (6_550, 10), (9_000, 7), (65_488, 1), (1200, 1)] {
+            send(&socket, &vec![0; size], None).unwrap();
+            assert_eq!(socket.max_transmit_segments(), segments, "after {size} bytes");
+        }
+        assert_eq!(socket.max_receive_segments(), 1);
+    }
+
+    #[test]
+    fn a_full_socket_is_reported_only_when_nothing_went() {
+        let contents = vec![0; 65_488 * 3];
+        let (_, full) = recorder(0);
+        let error = send(&full, &contents, Some(65_488)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        let (recorder, tight) = recorder(1);
+        send(&tight, &contents, Some(65_488)).unwrap();
+        assert_eq!(recorder.sent.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_real_socket_says_what_it_got() {
+        let (socket, buffers) = open(([127, 0, 0, 1], 0).into()).unwrap();
+        assert_ne!(socket.local_addr().unwrap().port(), 0);
+        assert_eq!(buffers.asked_bytes, BUFFER_BYTES);
+        assert!(buffers.receive_bytes > 0 && buffers.send_bytes > 0, "{buffers:?}");
+    }
+}

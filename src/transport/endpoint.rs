@@ -1,0 +1,369 @@
+//! Sockets that listen and sockets that dial.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::congestion::{ControllerFactory, CubicConfig, NewRenoConfig};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::address::{self, DEFAULT_PORT, ListenAddress};
+use super::quic::{Quic, canonical, connection_error};
+use super::socket::{self, SocketBuffers};
+use super::tls::{self, Found};
+use super::{Congestion, Limits, TransportError};
+use crate::trust::{Fingerprint, Identity};
+
+/// Handshakes under way at once; above it a dialler is refused.
+const HANDSHAKES_MAX: usize = 64;
+/// Handshakes with diallers that have not shown that they receive at their address; above it they must, by Retry.
+const HANDSHAKES_UNVALIDATED_MAX: usize = 8;
+/// Bytes kept of each dialler, and of all, before its handshake is taken up.
+const INCOMING_BYTES_MAX: u64 = 16 * 1024;
+const INCOMING_BYTES_TOTAL_MAX: u64 = 1024 * 1024;
+/// How long a dialler may take for its handshake.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Between the first tries of two addresses of one peer (RFC 8305, section 5).
+const STAGGER: Duration = Duration::from_millis(250);
+/// How long the other addresses still have once one has answered with an error.
+const GRACE: Duration = Duration::from_secs(2);
+/// Largest datagram tried on a network: Ethernet's, less the headers of IPv6.
+const MTU_NETWORK_MAX: u16 = 1452;
+/// Largest datagram tried on this machine: loopback's 65,536, less the headers of IPv6.
+const MTU_LOOPBACK_MAX: u16 = 65_488;
+/// What QUIC allows at most.
+const UDP_PAYLOAD_MAX: u16 = 65_527;
+
+/// A UDP socket with QUIC on it. Cheap to clone; lives until the last clone and the last connection are gone.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    inner: quinn::Endpoint,
+    buffers: SocketBuffers,
+    listener: Option<Arc<Listener>>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    /// For peers elsewhere, and for peers on this machine.
+    far: Arc<quinn::ServerConfig>,
+    near: Arc<quinn::ServerConfig>,
+    /// Addresses of this machine when it began to listen.
+    own: Vec<IpAddr>,
+    handshakes: Arc<Semaphore>,
+    handshake_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+/// A dialler whose handshake has not begun. Dropped, it is refused.
+#[derive(Debug)]
+pub struct Incoming {
+    inner: quinn::Incoming,
+    listener: Arc<Listener>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Endpoint {
+    /// Listens; needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError::Lost`] when the address cannot be bound, or the identity not be used.
+    pub fn listen(
+        address: &ListenAddress,
+        identity: &Identity,
+        limits: &Limits,
+    ) -> Result<Self, TransportError> {
+        let (socket, buffers) = match *address {
+            ListenAddress::At(address) => socket::open(address).map_err(|e| cannot_listen(address, &e))?,
+            ListenAddress::Any => open_any(DEFAULT_PORT)
+                .or_else(|_| open_any(0))
+                .map_err(|e| cannot_listen((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into(), &e))?,
+        };
+        let tls = tls::server_config(identity).map_err(|e| unusable(&e))?;
+        let crypto = Arc::new(QuicServerConfig::try_from(tls).map_err(|e| unusable(&e))?);
+        let config = |mtu_max| {
+            let mut config = quinn::ServerConfig::with_crypto(crypto.clone());
+            config
+                .transport_config(Arc::new(transport_config(limits, mtu_max)))
+                .max_incoming(HANDSHAKES_MAX)
+                .incoming_buffer_size(INCOMING_BYTES_MAX)
+                .incoming_buffer_size_total(INCOMING_BYTES_TOTAL_MAX);
+            config
+        };
+        let far = config(MTU_NETWORK_MAX);
+        let inner = quinn::Endpoint::new_with_abstract_socket(
+            endpoint_config(),
+            Some(far.clone()),
+            socket,
+            Arc::new(TokioRuntime),
+        )
+        .map_err(|e| unusable(&e))?;
+        let listener = Listener {
+            far: Arc::new(far),
+            near: Arc::new(config(MTU_LOOPBACK_MAX)),
+            own: address::of_this_machine(),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            handshake_timeout: HANDSHAKE_TIME_MAX.min(limits.connect_timeout),
+            idle_timeout: limits.idle_timeout,
+        };
+        Ok(Self { inner, buffers, listener: Some(Arc::new(listener)) })
+    }
+
+    /// The next dialler; `None` once the endpoint is closed, or if it does not listen. Its handshake is for the
+    /// caller to run in a task of its own, so that a slow one holds nobody up.
+    pub async fn accept(&self) -> Option<Incoming> {
+        let listener = self.listener.as_ref()?;
+        loop {
+            let inner = self.inner.accept().await?;
+            let Ok(permit) = listener.handshakes.clone().try_acquire_owned() else {
+                inner.refuse();
+                continue;
+            };
+            let under_way = HANDSHAKES_MAX - listener.handshakes.available_permits();
+            if under_way > HANDSHAKES_UNVALIDATED_MAX && !inner.remote_address_validated() {
+                // It can only fail for an address that is validated.
+                let _ = inner.retry();
+                continue;
+            }
+            return Some(Incoming { inner, listener: listener.clone(), _permit: permit });
+        }
+    }
+
+    /// The bound address.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError::Lost`] when the system does not tell.
+    pub fn local_address(&self) -> Result<SocketAddr, TransportError> {
+        self.inner.local_addr().map_err(|e| unusable(&e))
+    }
+
+    /// What a ticket should name, the best first: one address if it was asked for, else a few that another machine
+    /// may reach, and loopback at the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Endpoint::local_address`].
+    pub fn local_addresses(&self) -> Result<Vec<SocketAddr>, TransportError> {
+        Ok(address::to_name(self.local_address()?, &address::of_this_machine()))
+    }
+
+    /// What the kernel gave for buffers.
+    pub fn socket_buffers(&self) -> SocketBuffers {
+        self.buffers
+    }
+
+    /// Ends all connections and takes no more.
+    pub fn close(&self, code: u32, reason: &[u8]) {
+        let reason = &reason[..reason.len().min(crate::protocol::limits::REASON_BYTES_MAX)];
+        self.inner.close(VarInt::from_u32(code), reason);
+    }
+
+    /// Waits until closed connections have told their peers, for `at_most`; true if all have. A process that exits
+    /// without it leaves its peer waiting for the idle time-out.
+    pub async fn wait_idle(&self, at_most: Duration) -> bool {
+        timeout(at_most, self.inner.wait_idle()).await.is_ok()
+    }
+}
+
+impl Incoming {
+    /// Where it comes from; not proved yet.
+    pub fn remote_address(&self) -> SocketAddr {
+        canonical(self.inner.remote_address())
+    }
+
+    /// Finishes the handshake. Any peer that proves a key gets through: who it is must be decided by fingerprint
+    /// or secret before anything is done for it. A dialler that tries several addresses may close the losers at
+    /// once, with code 0.
+    ///
+    /// # Errors
+    ///
+    /// What [`TransportError`] says of handshakes; [`TransportError::TimedOut`] for one that takes too long.
+    pub async fn handshake(self) -> Result<Quic, TransportError> {
+        let Self { inner, listener, _permit } = self;
+        let is_near = address::is_this_machine(inner.remote_address().ip(), &listener.own);
+        let config = if is_near { &listener.near } else { &listener.far };
+        let error = |e| connection_error(e, listener.idle_timeout);
+        let connecting = inner.accept_with(config.clone()).map_err(error)?;
+        let connection = timeout(listener.handshake_timeout, connecting)
+            .await
+            .map_err(|_| TransportError::TimedOut(listener.handshake_timeout))?
+            .map_err(error)?;
+        Quic::new(connection, listener.idle_timeout)
+    }
+}
+
+/// Tries `addresses` in turn, a quarter of a second apart or as soon as one fails, until one handshake with the
+/// peer `expected` is complete; the others are given up. The endpoint is returned for its
+/// [`Endpoint::wait_idle`].
+///
+/// # Errors
+///
+/// The most telling of what the addresses gave: [`TransportError::NotAuthenticated`], which names both
+/// fingerprints, over [`TransportError::Incompatible`], over the others, over [`TransportError::NoAnswer`] after
+/// `limits.connect_timeout`.
+pub async fn dial(
+    addresses: &[SocketAddr],
+    expected: Fingerprint,
+    identity: &Identity,
+    limits: &Limits,
+) -> Result<(Quic, Endpoint), TransportError> {
+    let (socket, buffers) = open_any(0).map_err(|e| unusable(&e))?;
+    let inner =
+        quinn::Endpoint::new_with_abstract_socket(endpoint_config(), None, socket, Arc::new(TokioRuntime))
+            .map_err(|e| unusable(&e))?;
+    let endpoint = Endpoint { inner, buffers, listener: None };
+    let own = address::of_this_machine();
+
+    let mut deadline = Instant::now() + limits.connect_timeout;
+    let mut attempts = JoinSet::new();
+    let mut failure = TransportError::NoAnswer(list(addresses));
+    let mut rest = addresses.iter();
+    loop {
+        if let Some(&address) = rest.next() {
+            let mtu_max =
+                if address::is_this_machine(address.ip(), &own) { MTU_LOOPBACK_MAX } else { MTU_NETWORK_MAX };
+            let config = transport_config(limits, mtu_max);
+            let attempt = Attempt::new(&endpoint, address, expected, identity, config, limits.idle_timeout)?;
+            attempts.spawn(attempt.run());
+        } else if attempts.is_empty() {
+            return Err(failure);
+        }
+        let next_try =
+            async { if rest.len() == 0 { std::future::pending().await } else { sleep(STAGGER).await } };
+        let ended = timeout_at(deadline, async {
+            tokio::select! {
+                Some(ended) = attempts.join_next() => Some(ended),
+                () = next_try => None,
+            }
+        });
+        match ended.await {
+            Err(_) => return Err(failure),
+            Ok(None) => {}
+            Ok(Some(Ok(Ok(quic)))) => return Ok((quic, endpoint)),
+            Ok(Some(Ok(Err(error)))) => {
+                if rank(&error) < rank(&failure) {
+                    deadline = deadline.min(Instant::now() + GRACE);
+                    failure = error;
+                }
+            }
+            Ok(Some(Err(panic))) => return Err(TransportError::Lost(panic.to_string())),
+        }
+    }
+}
+
+/// Smaller is more telling.
+fn rank(error: &TransportError) -> u8 {
+    match error {
+        TransportError::NotAuthenticated(_) => 0,
+        TransportError::Incompatible(_) => 1,
+        TransportError::NoAnswer(_) => 3,
+        _ => 2,
+    }
+}
+
+/// One address of a peer that is dialled.
+struct Attempt {
+    connecting: Result<quinn::Connecting, quinn::ConnectError>,
+    address: SocketAddr,
+    expected: Fingerprint,
+    found: Found,
+    idle_timeout: Duration,
+}
+
+impl Attempt {
+    fn new(
+        endpoint: &Endpoint,
+        address: SocketAddr,
+        expected: Fingerprint,
+        identity: &Identity,
+        transport: TransportConfig,
+        idle_timeout: Duration,
+    ) -> Result<Self, TransportError> {
+        let found = Found::default();
+        let tls = tls::client_config(identity, expected, found.clone()).map_err(|e| unusable(&e))?;
+        let crypto = QuicClientConfig::try_from(tls).map_err(|e| unusable(&e))?;
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(transport));
+        let connecting = endpoint.inner.connect_with(config, address, tls::SERVER_NAME);
+        Ok(Self { connecting, address, expected, found, idle_timeout })
+    }
+
+    async fn run(self) -> Result<Quic, TransportError> {
+        let address = self.address;
+        let connecting = self.connecting.map_err(|e| TransportError::NoAnswer(format!("{address}: {e}")))?;
+        match connecting.await {
+            Ok(connection) => Quic::new(connection, self.idle_timeout),
+            Err(quinn::ConnectionError::TimedOut) => Err(TransportError::NoAnswer(address.to_string())),
+            Err(error) => Err(match self.found.get() {
+                Some(found) if *found != self.expected => TransportError::NotAuthenticated(format!(
+                    "the peer at {address} has the fingerprint {found}, expected was {}",
+                    self.expected
+                )),
+                _ => connection_error(error, self.idle_timeout),
+            }),
+        }
+    }
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    if addresses.is_empty() {
+        return "(no address)".to_owned();
+    }
+    addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Binds all addresses of both families, or of IPv4 where there is no IPv6.
+fn open_any(port: u16) -> io::Result<(Arc<dyn quinn::AsyncUdpSocket>, SocketBuffers)> {
+    socket::open((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => Err(error),
+        _ => socket::open((Ipv4Addr::UNSPECIFIED, port).into()),
+    })
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> TransportError {
+    TransportError::Lost(format!("cannot listen on {address}: {error}"))
+}
+
+fn unusable(error: &dyn std::error::Error) -> TransportError {
+    TransportError::Lost(error.to_string())
+}
+
+fn endpoint_config() -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    config.max_udp_payload_size(UDP_PAYLOAD_MAX).expect("QUIC allows it");
+    config
+}
+
+/// The session's limits in quinn's terms; datagrams of up to `mtu_max` bytes are tried.
+fn transport_config(limits: &Limits, mtu_max: u16) -> TransportConfig {
+    let mut discovery = MtuDiscoveryConfig::default();
+    discovery.upper_bound(mtu_max);
+    let congestion: Arc<dyn ControllerFactory + Send + Sync> = match limits.congestion {
+        Congestion::Cubic => Arc::new(CubicConfig::default()),
+        Congestion::NewReno => Arc::new(NewRenoConfig::default()),
+    };
+    // Beyond what QUIC can say (146 million years) no limit is the same.
+    let idle_timeout = IdleTimeout::try_from(limits.idle_timeout).ok();
+    let mut config = TransportConfig::default();
+    config
+        .receive_window(VarInt::from_u32(limits.receive_window_bytes))
+        .stream_receive_window(VarInt::from_u32(limits.stream_window_bytes))
+        .send_window(limits.send_window_bytes)
+        // One more for the control stream.
+        .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams.saturating_add(1)))
+        .max_concurrent_uni_streams(VarInt::from_u32(1))
+        .max_idle_timeout(idle_timeout)
+        .keep_alive_interval(Some(limits.idle_timeout / 4))
+        // Parcels one after the other: the first is acked while the next still flow.
+        .send_fairness(false)
+        .datagram_receive_buffer_size(None)
+        .mtu_discovery_config(Some(discovery))
+        .congestion_controller_factory(congestion);
+    config
+}
