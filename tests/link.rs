@@ -158,6 +158,20 @@ fn the_rate_spaces_packets_and_a_full_queue_drops() {
 }
 
 #[test]
+fn the_rate_can_change() {
+    let (listener, dialler) = pair();
+    let slow = LinkOptions { rate_bytes_per_s: Some(1), ..Default::default() };
+    let link = UdpLink::start(address(&listener), &slow);
+    dialler.send_to(b"would take minutes", link.addr).expect("sent");
+    link.wait_until(Direction::Up, DEADLINE, |s| s.on_the_way == 1);
+    link.set_rate(None);
+    dialler.send_to(b"quick", link.addr).expect("sent");
+    let mut buffer = [0; 20];
+    let (len, _) = listener.recv_from(&mut buffer).expect("it comes through");
+    assert_eq!(&buffer[..len], b"quick");
+}
+
+#[test]
 fn corruption_flips_exactly_one_bit() {
     let seed = Seed::new(24);
     let options = LinkOptions { seed: seed.value, corrupt: 1.0, ..Default::default() };

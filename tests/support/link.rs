@@ -383,6 +383,13 @@ impl UdpLink {
         state.planned_cut = None;
     }
 
+    /// Another rate, for both directions; `None`: no limit. What is in the queues keeps its time.
+    pub(crate) fn set_rate(&self, rate_bytes_per_s: Option<u64>) {
+        for lane in &mut self.shared.lock().lanes {
+            lane.options.rate_bytes_per_s = rate_bytes_per_s;
+        }
+    }
+
     /// What has happened so far in `direction`.
     pub(crate) fn statistics(&self, direction: Direction) -> Statistics {
         self.shared.lock().statistics[direction as usize]
