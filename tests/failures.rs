@@ -176,6 +176,18 @@ fn a_wrong_secret_is_refused_and_the_right_one_still_works() {
 }
 
 #[test]
+fn a_stranger_without_a_ticket_is_refused() {
+    let setting = Setting::new();
+    let source = setting.file("source", b"bytes");
+    let (_receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &[]);
+    let address = listening.address.to_string();
+    let sent =
+        setting.sender.send(["--to", &address, "--fingerprint", &listening.fingerprint, &source]).expect(4);
+    assert_error(&sent, "not-authenticated", 4);
+    assert_empty(&setting.inbox);
+}
+
+#[test]
 fn a_ticket_serves_one_transfer() {
     let setting = Setting::new();
     let under_way = setting.under_way(&[]);

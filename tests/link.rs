@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use support::Seed;
 use support::link::{Cut, Delivery, Direction, Fate, Lane, LinkOptions, UdpLink};
+use support::ticket::redirect;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -243,4 +244,16 @@ fn a_planned_cut_comes_after_its_bytes_and_heals_by_itself() {
     }
     let statistics = link.statistics(Direction::Up);
     assert_eq!((statistics.delivered, statistics.cut), (2, 2));
+}
+
+#[test]
+fn a_redirected_ticket_keeps_everything_but_the_port() {
+    // For 192.0.2.7:4750 and [2001:db8::7]:65535, with its checksum.
+    let ticket = "tl1aicmaaaca4ji4braaeg3qaaaaaaaaaaaaaaaaaah777vuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuwvfuws2ljnfuws2ljnfuws2ljnf7vb6rvi";
+    let [from, to] = ["192.0.2.7:4750", "192.0.2.7:4751"].map(|a| a.parse().expect("an address"));
+    let redirected = redirect(ticket, from, to);
+    let differing = ticket.bytes().zip(redirected.bytes()).filter(|(a, b)| a != b).count();
+    // The port differs by one bit, the checksum by all of its seven letters or a few less.
+    assert!((3..=8).contains(&differing), "{redirected}");
+    assert_eq!(redirect(&redirected, to, from), ticket);
 }

@@ -100,6 +100,27 @@ fn a_tree_from_a_sender_that_listens() {
 }
 
 #[test]
+fn machines_that_know_each_others_fingerprints_need_no_ticket() {
+    let setting = Setting::new();
+    let source = setting.path("file");
+    tree::random_file(&source, 1000, 1);
+    let fingerprint = |machine: &Machine| {
+        let shown = machine.start(["id", "--json"]).end().expect(0);
+        shown.event("identity")["fingerprint"].as_str().expect("text").to_owned()
+    };
+    let sender = fingerprint(&setting.sender);
+    assert_eq!(fingerprint(&setting.sender), sender, "an identity stays");
+    let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &["--fingerprint", &sender]);
+    assert_eq!(fingerprint(&setting.receiver), listening.fingerprint);
+    let to = listening.address.to_string();
+    let source_arg = source.to_str().expect("a plain path");
+    setting.sender.send(["--to", &to, "--fingerprint", &listening.fingerprint, source_arg]).expect(0);
+    let received = receiver.end().expect(0);
+    assert_eq!(received.event("connected")["fingerprint"], sender.as_str());
+    assert_eq!(tree::differences(&source, &setting.inbox.join("file")), "");
+}
+
+#[test]
 fn the_printed_digest_is_the_one_of_the_bytes() {
     let seed = Seed::new(34);
     // Empty, smaller than a block, edges of a chunk, several chunks.
