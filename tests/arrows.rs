@@ -1,0 +1,504 @@
+//! The rules of the house, read from the source: imports go down only, each library has its room, and a few
+//! more. Every rule has a sample that breaks it, so that a rule that can no longer fail is noticed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// From top to bottom. A module may use those with a greater number, and itself.
+const LEVELS: [(&str, u8); 10] = [
+    ("main", 0),
+    ("cli", 1),
+    ("ui", 2),
+    ("app", 3),
+    ("session", 4),
+    // Side by side: neither may use the other.
+    ("transport", 5),
+    ("storage", 5),
+    ("trust", 6),
+    ("event", 7),
+    ("protocol", 8),
+];
+
+/// Paths that only some modules may name. The lowest module is the strictest; what is not listed is free.
+const ROOMS: [(&[&str], &[&str]); 8] = [
+    (&["indicatif"], &["ui"]),
+    (&["clap"], &["cli"]),
+    (&["quinn"], &["transport"]),
+    (&["quinn_proto"], &["transport"]),
+    (&["quinn_udp"], &["transport"]),
+    (&["anyhow"], &["app", "cli"]),
+    (&["rustix", "fs"], &["storage", "trust"]),
+    (&["socket2"], &["transport"]),
+];
+
+/// All that the protocol may import from outside; proptest is a dev-dependency, so only its tests can.
+const PROTOCOL_CRATES: [&str; 7] = ["std", "core", "alloc", "bytes", "blake3", "thiserror", "proptest"];
+
+/// A clock, a socket, a file or another process: nothing for the protocol.
+const PROTOCOL_FORBIDDEN: [&[&str]; 10] = [
+    &["std", "fs"],
+    &["std", "net"],
+    &["std", "os"],
+    &["std", "env"],
+    &["std", "process"],
+    &["std", "thread"],
+    &["std", "time", "SystemTime"],
+    &["Instant", "now"],
+    &["SystemTime", "now"],
+    &["std", "time", "Instant", "now"],
+];
+
+/// Macros that print; `ui` and `cli` do.
+const PRINTING: [&str; 5] = ["print", "println", "eprint", "eprintln", "dbg"];
+/// Macros that stand for code that is not there.
+const STUBS: [&str; 2] = ["todo", "unimplemented"];
+/// A longer file says why in a line that begins with [`LONG_BECAUSE`].
+const FILE_LINES_MAX: usize = 700;
+const LONG_BECAUSE: &str = "// Long because";
+
+/// A word, a `::` or any other character of the source, with its line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Token {
+    line: usize,
+    text: String,
+}
+
+impl Token {
+    fn is_word(&self) -> bool {
+        self.text.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+    }
+}
+
+/// Takes source apart; comments and the insides of text are left out.
+fn tokens(source: &str) -> Vec<Token> {
+    let chars: Vec<char> = source.chars().collect();
+    let mut tokens = Vec::new();
+    let (mut at, mut line) = (0, 1);
+    while at < chars.len() {
+        let start = at;
+        let is = |at: usize, word: &str| word.chars().enumerate().all(|(n, c)| chars.get(at + n) == Some(&c));
+        if is(at, "//") {
+            at = (at..chars.len()).find(|n| chars[*n] == '\n').unwrap_or(chars.len());
+        } else if is(at, "/*") {
+            let mut depth = 1;
+            at += 2;
+            while depth > 0 && at < chars.len() {
+                (at, depth) = match () {
+                    () if is(at, "/*") => (at + 2, depth + 1),
+                    () if is(at, "*/") => (at + 2, depth - 1),
+                    () => (at + 1, depth),
+                };
+            }
+        } else if let Some(end) = end_of_literal(&chars, at) {
+            at = end;
+        } else if chars[at].is_alphanumeric() || chars[at] == '_' {
+            let is_part = |c: &char| c.is_alphanumeric() || *c == '_';
+            at = (at..chars.len()).find(|n| !is_part(&chars[*n])).unwrap_or(chars.len());
+            tokens.push(Token { line, text: chars[start..at].iter().collect() });
+        } else if is(at, "::") {
+            at += 2;
+            tokens.push(Token { line, text: "::".to_owned() });
+        } else {
+            at += 1;
+            if !chars[start].is_whitespace() {
+                tokens.push(Token { line, text: chars[start].to_string() });
+            }
+        }
+        line += chars[start..at.min(chars.len())].iter().filter(|c| **c == '\n').count();
+    }
+    tokens
+}
+
+/// Where the text or character literal that begins at `at` ends, if one does.
+fn end_of_literal(chars: &[char], at: usize) -> Option<usize> {
+    let is_after_word = at > 0 && (chars[at - 1].is_alphanumeric() || chars[at - 1] == '_');
+    let mut open = at;
+    if !is_after_word {
+        // r"", b"", br"", c"" and cr"" begin with letters.
+        while open < at + 2 && chars.get(open).is_some_and(|c| matches!(c, 'r' | 'b' | 'c')) {
+            open += 1;
+        }
+    }
+    let is_raw = chars[at..open].contains(&'r');
+    let hashes = if is_raw { chars[open..].iter().take_while(|c| **c == '#').count() } else { 0 };
+    match chars.get(open + hashes)? {
+        '"' if is_raw => {
+            let mut end = open + hashes + 1;
+            loop {
+                end += chars.get(end..)?.iter().position(|c| *c == '"')? + 1;
+                if chars.get(end..end + hashes)?.iter().all(|c| *c == '#') {
+                    return Some(end + hashes);
+                }
+            }
+        }
+        '"' => {
+            let mut end = open + 1;
+            while *chars.get(end)? != '"' {
+                end += if chars[end] == '\\' { 2 } else { 1 };
+            }
+            Some(end + 1)
+        }
+        // A character, not a lifetime: an escape, or a quote two places on.
+        '\'' if !is_raw && chars.get(open + 1) == Some(&'\\') => {
+            Some(open + 4 + chars.get(open + 3..)?.iter().position(|c| *c == '\'')?)
+        }
+        '\'' if !is_raw && chars.get(open + 2) == Some(&'\'') => Some(open + 3),
+        _ => None,
+    }
+}
+
+/// A path that the source names, `use` trees taken apart: `a::{b, c::d}` is `a::b` and `a::c::d`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Named {
+    line: usize,
+    path: Vec<String>,
+}
+
+/// All paths of more than one word in a file, relative ones resolved; `modules` is where the file itself is.
+fn named_paths(tokens: &[Token], modules: &[String]) -> Vec<Named> {
+    let mut found = Vec::new();
+    // Inline modules that are open, each with the depth of braces that it began at.
+    let mut inline: Vec<(usize, String)> = Vec::new();
+    let mut depth = 0;
+    let mut at = 0;
+    while at < tokens.len() {
+        match tokens[at].text.as_str() {
+            "{" => depth += 1,
+            "}" => {
+                depth -= 1;
+                inline.retain(|(began, _)| *began < depth + 1);
+            }
+            "mod" if tokens.get(at + 2).is_some_and(|t| t.text == "{") => {
+                inline.push((depth + 1, tokens[at + 1].text.clone()));
+            }
+            _ if tokens[at].is_word() && (at == 0 || tokens[at - 1].text != "::") => {
+                let here: Vec<_> =
+                    modules.iter().chain(inline.iter().map(|(_, name)| name)).cloned().collect();
+                let mut named = Vec::new();
+                path_tree(tokens, at, &[], &mut named);
+                found.extend(named.into_iter().filter(|n| n.path.len() > 1).map(|n| resolve(n, &here)));
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    found
+}
+
+/// Reads a path, or a tree of paths, that begins at `at` behind `prefix`; returns the place behind it.
+fn path_tree(tokens: &[Token], mut at: usize, prefix: &[String], found: &mut Vec<Named>) -> usize {
+    let mut path = prefix.to_vec();
+    let line = tokens.get(at).map_or(0, |t| t.line);
+    while let Some(token) = tokens.get(at) {
+        if token.is_word() {
+            path.push(token.text.clone());
+            at += 1;
+            if tokens.get(at).is_some_and(|t| t.text == "::") {
+                at += 1;
+                continue;
+            }
+        } else if token.text == "{" && path.len() > prefix.len() {
+            at += 1;
+            while tokens.get(at).is_some_and(|t| t.text != "}") {
+                at = path_tree(tokens, at, &path, found);
+                // Over the comma, or over the name behind `as`.
+                while tokens.get(at).is_some_and(|t| t.text != "," && t.text != "}") {
+                    at += 1;
+                }
+                at += usize::from(tokens.get(at).is_some_and(|t| t.text == ","));
+            }
+            return at + 1;
+        }
+        break;
+    }
+    found.push(Named { line, path });
+    at
+}
+
+/// `crate::` at the front of what began with `self` or `super`.
+fn resolve(named: Named, here: &[String]) -> Named {
+    let ups = named.path.iter().take_while(|w| *w == "super").count();
+    let is_self = ups == 0 && named.path[0] == "self";
+    if ups == 0 && !is_self {
+        return named;
+    }
+    let kept = &here[..here.len().saturating_sub(ups)];
+    let rest = &named.path[ups + usize::from(is_self)..];
+    let path = ["crate".to_owned()].iter().chain(kept).chain(rest).cloned().collect();
+    Named { line: named.line, path }
+}
+
+/// Module path of a file below `src`: `storage/fs/mod.rs` is `storage::fs`.
+fn modules_of(file: &Path) -> Vec<String> {
+    let words = file.with_extension("");
+    let mut words: Vec<_> = words.iter().map(|w| w.to_string_lossy().into_owned()).collect();
+    if matches!(words.last().map(String::as_str), Some("mod" | "lib")) {
+        words.pop();
+    }
+    words
+}
+
+fn level(module: &str) -> Option<u8> {
+    LEVELS.iter().find(|(name, _)| *name == module).map(|(_, level)| *level)
+}
+
+fn begins_with(path: &[String], with: &[&str]) -> bool {
+    path.len() >= with.len() && path.iter().zip(with).all(|(a, b)| a == b)
+}
+
+/// What breaks a rule in `source`, the text of `file` below `src`. `crates` are the dependencies.
+fn violations(file: &Path, source: &str, crates: &BTreeSet<String>) -> Vec<String> {
+    let tokens = tokens(source);
+    let modules = modules_of(file);
+    let room = modules.first().map_or("lib", String::as_str);
+    let mut found = Vec::new();
+    let mut say = |line: usize, what: String| found.push(format!("src/{}:{line}: {what}", file.display()));
+
+    for named in named_paths(&tokens, &modules) {
+        let shown = named.path.join("::");
+        let broken = [arrow(room, &named), house(room, &named), protocol_imports(room, &named, crates)];
+        for what in broken.into_iter().flatten() {
+            say(named.line, format!("{shown}: {what}"));
+        }
+    }
+    for window in tokens.windows(2) {
+        let name = window[0].text.as_str();
+        if window[1].text != "!" {
+            continue;
+        }
+        if PRINTING.contains(&name) && !matches!(room, "ui" | "cli") {
+            say(
+                window[0].line,
+                format!("{name}! prints; only ui and cli do, everything else reports events"),
+            );
+        }
+        if STUBS.contains(&name) {
+            say(window[0].line, format!("{name}! stands for code that is not there"));
+        }
+    }
+    let lines = source.lines().count();
+    if lines > FILE_LINES_MAX && !source.lines().any(|l| l.trim_start().starts_with(LONG_BECAUSE)) {
+        say(
+            lines,
+            format!("more than {FILE_LINES_MAX} lines, and no line that begins with `{LONG_BECAUSE}`"),
+        );
+    }
+    found
+}
+
+/// An import that runs up, or aside.
+fn arrow(room: &str, named: &Named) -> Option<String> {
+    let [root, target, ..] = named.path.as_slice() else { return None };
+    if root != "crate" && root != "towline" || room == target {
+        return None;
+    }
+    let (from, to) = (level(room)?, level(target)?);
+    (from >= to).then(|| format!("{room} may not use {target}"))
+}
+
+/// A library outside its room.
+fn house(room: &str, named: &Named) -> Option<String> {
+    let (path, rooms) = ROOMS.iter().find(|(path, _)| begins_with(&named.path, path))?;
+    (!rooms.contains(&room)).then(|| format!("{} is used only in {}", path.join("::"), rooms.join(" and ")))
+}
+
+/// A library, or a part of the standard one, that the protocol must do without.
+fn protocol_imports(room: &str, named: &Named, crates: &BTreeSet<String>) -> Option<String> {
+    if room != "protocol" {
+        return None;
+    }
+    let root = named.path[0].as_str();
+    if crates.contains(root) && !PROTOCOL_CRATES.contains(&root) {
+        return Some(format!("protocol may not use {root}"));
+    }
+    let is_forbidden = PROTOCOL_FORBIDDEN.iter().any(|path| begins_with(&named.path, path));
+    is_forbidden.then(|| "protocol has no clock, socket, file or process".to_owned())
+}
+
+/// Names of all dependencies, as they are written in source.
+fn dependencies() -> BTreeSet<String> {
+    let manifest =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).expect("a manifest");
+    let manifest: toml::Table = toml::from_str(&manifest).expect("a manifest is TOML");
+    let tables = ["dependencies", "dev-dependencies"].map(|t| manifest[t].as_table().expect("a table"));
+    tables.iter().flat_map(|t| t.keys()).map(|name| name.replace('-', "_")).collect()
+}
+
+fn source_files(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a directory of the source") {
+        let entry = entry.expect("an entry");
+        if entry.file_type().expect("a type").is_dir() {
+            source_files(&entry.path(), found);
+        } else if entry.path().extension().is_some_and(|e| e == "rs") {
+            found.push(entry.path());
+        }
+    }
+}
+
+#[test]
+fn the_source_keeps_the_rules() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    source_files(&root, &mut files);
+    files.sort();
+    assert!(files.len() > 10, "only {} files were found", files.len());
+    let crates = dependencies();
+    let mut found = Vec::new();
+    for file in &files {
+        let source = fs::read_to_string(file).expect("source is text");
+        let file = file.strip_prefix(&root).expect("it was found there");
+        found.extend(violations(file, &source, &crates));
+    }
+    assert!(found.is_empty(), "{} violations:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn every_module_has_a_level() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    source_files(&root, &mut files);
+    for file in files {
+        let modules = modules_of(file.strip_prefix(&root).expect("it was found there"));
+        if let Some(module) = modules.first() {
+            assert!(level(module).is_some(), "{module} has no place in the order of modules");
+        }
+    }
+}
+
+/// The violations of a sample.
+fn sample(file: &str, source: &str) -> Vec<String> {
+    violations(Path::new(file), source, &dependencies())
+}
+
+/// `bad` breaks one rule once, at `line`, and the message has `word` in it; `good` breaks none.
+#[track_caller]
+fn check_rule(file: &str, bad: &str, line: usize, word: &str, good: &str) {
+    let found = sample(file, bad);
+    assert_eq!(found.len(), 1, "{bad}: {found:?}");
+    assert!(found[0].contains(word) && found[0].contains(&format!("{file}:{line}:")), "{found:?}");
+    assert_eq!(sample(file, good), Vec::<String>::new(), "{good}");
+}
+
+#[test]
+fn self_test_arrows_that_run_up() {
+    let word = "may not use";
+    check_rule("protocol/a.rs", "\nuse crate::session::X;", 2, word, "use crate::protocol::limits::X;");
+    check_rule(
+        "event.rs",
+        "use crate::{protocol::a, trust::b};",
+        1,
+        word,
+        "use crate::{protocol::a, protocol::b};",
+    );
+    check_rule("storage/mod.rs", "use crate::transport::X;", 1, word, "use crate::event::Event;");
+    check_rule("transport/mod.rs", "fn f() { crate::storage::x() }", 1, word, "fn f() { crate::trust::x() }");
+    check_rule("app/send.rs", "use super::super::ui::Bar;", 1, word, "use super::super::session::Bar;");
+    check_rule("trust/mod.rs", "use super::transport::X;", 1, word, "use super::event::X;");
+    check_rule(
+        "session/a.rs",
+        "mod tests { use super::super::super::app::X; }",
+        1,
+        word,
+        "mod tests { use super::super::app::X; }",
+    );
+    check_rule("ui/bars.rs", "pub use crate::cli::{self};", 1, word, "pub use crate::app::{self};");
+    check_rule("app/mod.rs", "fn f() { towline::cli::x() }", 1, word, "fn f() { towline::session::x() }");
+    check_rule(
+        "session/a.rs",
+        "use crate::{event::{Event, Reporter as R}, app};",
+        1,
+        word,
+        "use crate::{event::{Event, Reporter as R}, transport};",
+    );
+    assert_eq!(sample("main.rs", "fn main() { towline::cli::main() }"), Vec::<String>::new());
+}
+
+#[test]
+fn self_test_rooms_of_libraries() {
+    check_rule("app/mod.rs", "use indicatif::ProgressBar;", 1, "only in ui", "use anyhow::Context;");
+    check_rule("ui/mod.rs", "use clap::Parser;", 1, "only in cli", "use indicatif::ProgressBar;");
+    check_rule(
+        "session/a.rs",
+        "fn f(c: quinn::Connection) {}",
+        1,
+        "only in transport",
+        "fn f(c: tokio::task::Id) {}",
+    );
+    check_rule("session/a.rs", "use quinn_proto::X;", 1, "only in transport", "use bytes::Bytes;");
+    check_rule("session/a.rs", "use anyhow::Result;", 1, "only in app and cli", "use std::io::Result;");
+    check_rule(
+        "app/mod.rs",
+        "use rustix::{process::Pid, fs::Mode};",
+        1,
+        "only in storage",
+        "use rustix::process::Pid;",
+    );
+    check_rule("ui/mod.rs", "use quinn_udp::X;", 1, "only in transport", "use std::fmt::X;");
+    check_rule("app/mod.rs", "use socket2::Socket;", 1, "only in transport", "use std::net::UdpSocket;");
+    assert_eq!(sample("storage/fs/mod.rs", "use rustix::fs::Mode;"), Vec::<String>::new());
+    assert_eq!(sample("trust/identity.rs", "use rustix::fs::Mode;"), Vec::<String>::new());
+}
+
+#[test]
+fn self_test_what_the_protocol_does_without() {
+    check_rule(
+        "protocol/a.rs",
+        "use tokio::time::Instant;",
+        1,
+        "may not use tokio",
+        "use bytes::{Buf, BufMut};",
+    );
+    check_rule(
+        "protocol/a.rs",
+        "#[derive(serde::Serialize)] struct A;",
+        1,
+        "may not use serde",
+        "#[derive(thiserror::Error)] struct A;",
+    );
+    check_rule(
+        "protocol/a.rs",
+        "fn f() { std::time::Instant::now(); }",
+        1,
+        "no clock",
+        "fn f(now: std::time::Instant) {}",
+    );
+    check_rule(
+        "protocol/a.rs",
+        "fn f() { Instant::now(); }",
+        1,
+        "no clock",
+        "use std::time::{Duration, Instant};",
+    );
+    check_rule("protocol/a.rs", "use std::{fmt, fs::File};", 1, "no clock", "use std::{fmt, sync::Arc};");
+    check_rule("protocol/a.rs", "use std::net::UdpSocket;", 1, "no clock", "use proptest::prelude::*;");
+}
+
+#[test]
+fn self_test_printing_and_stubs() {
+    check_rule("session/a.rs", "fn f() {\n println!(\"x\") }", 2, "prints", "fn f() { format!(\"x\"); }");
+    check_rule(
+        "protocol/a.rs",
+        "fn f() { std::dbg!(1); }",
+        1,
+        "prints",
+        "// println!(\"x\")\n/* /* dbg! */ dbg!() */",
+    );
+    check_rule(
+        "app/a.rs",
+        "fn f() { todo!() }",
+        1,
+        "not there",
+        "fn f() { tell(\"todo!()\", r#\"\"dbg!()\"#, '\"', b'\\'') }",
+    );
+    check_rule("ui/a.rs", "fn f() { unimplemented!() }", 1, "not there", "fn f<'a>() { eprintln!(\"x\") }");
+    assert_eq!(sample("cli/a.rs", "fn f() { println!() }"), Vec::<String>::new());
+}
+
+#[test]
+fn self_test_long_files() {
+    let long = "fn f() {}\n".repeat(FILE_LINES_MAX + 1);
+    let excused = format!("// Long because it is one table.\n{long}");
+    check_rule("app/a.rs", &long, FILE_LINES_MAX + 1, "more than", &excused);
+    assert_eq!(sample("app/a.rs", &"fn f() {}\n".repeat(FILE_LINES_MAX)), Vec::<String>::new());
+}
