@@ -44,6 +44,15 @@ pub enum Event {
     },
     /// The transfer has ended well, but for the entries in `failed`.
     Finished(Summary),
+    /// Who this machine is (`towline id`).
+    Identity {
+        /// Its fingerprint.
+        fingerprint: String,
+        /// Where its key lies.
+        path: PathBuf,
+        /// It has just been made.
+        is_new: bool,
+    },
 }
 
 /// How to reach a waiting side.
