@@ -17,9 +17,9 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::session::handshake::{self, Claim, Door};
 use crate::session::{Budget, Link, close_with, transport_failure};
 use crate::transport::address::{HostPort, ListenAddress, resolve};
-use crate::transport::endpoint::{Endpoint, Incoming, dial};
 use crate::transport::quic::Quic;
 use crate::transport::{Connection, Limits};
+use crate::transport::{Endpoint, Incoming, dial};
 use crate::trust::{Fingerprint, Identity, Secret, Ticket};
 
 /// No answer for so long means that nobody is there.
@@ -110,13 +110,17 @@ async fn dial_peer(
 ) -> Result<Connected, Failure> {
     let (addresses, expected, secret) = match peer {
         Peer::Ticket(text) => {
-            let ticket: Ticket =
-                text.parse().map_err(|e| Failure::new(Reason::NotAuthenticated, format!("the ticket: {e}")))?;
+            let ticket: Ticket = text
+                .parse()
+                .map_err(|e| Failure::new(Reason::NotAuthenticated, format!("the ticket: {e}")))?;
             (ticket.addresses, ticket.fingerprint, Some(ticket.secret))
         }
         Peer::Host { host, port } => {
             let fingerprint = common.fingerprint.as_deref().ok_or_else(|| {
-                Failure::new(Reason::NotAuthenticated, format!("{host} is not known here: add its --fingerprint"))
+                Failure::new(
+                    Reason::NotAuthenticated,
+                    format!("{host} is not known here: add its --fingerprint"),
+                )
             })?;
             let expected = parse_fingerprint(fingerprint)?;
             let addresses = resolve(&HostPort { host: host.clone(), port: *port })
@@ -138,7 +142,8 @@ async fn dial_known(
     identity: &Identity,
     limits: &Limits,
 ) -> Result<Connected, Failure> {
-    let (connection, endpoint) = dial(addresses, expected, identity, limits).await.map_err(transport_failure)?;
+    let (connection, endpoint) =
+        dial(addresses, expected, identity, limits).await.map_err(transport_failure)?;
     let greeting = timeout(limits.idle_timeout, handshake::dial(connection.clone(), side, secret));
     let link = match greeting.await {
         Ok(Ok(link)) => link,
@@ -148,7 +153,8 @@ async fn dial_known(
             return Err(failure);
         }
         Err(_) => {
-            let failure = Failure::new(Reason::AckTimeout, "the peer took the connection and then said nothing");
+            let failure =
+                Failure::new(Reason::AckTimeout, "the peer took the connection and then said nothing");
             close_with(&connection, &failure);
             return Err(failure);
         }
@@ -169,7 +175,8 @@ impl Door for OneSeat {
             return Ok(());
         }
         let message = if claim.has_proof() {
-            "the ticket's secret is not the one that this side gave out; ask for the ticket once more".to_owned()
+            "the ticket's secret is not the one that this side gave out; ask for the ticket once more"
+                .to_owned()
         } else {
             format!(
                 "the dialling machine ({}) is not known to the waiting one: dial with the ticket, or let the waiting side start with --fingerprint {}",
@@ -273,7 +280,8 @@ pub(super) async fn pair(common: &CommonSettings, budget: Budget) -> Result<(Con
     };
     let answering =
         tokio::spawn(answer_all(endpoint.clone(), Side::Receiver, Arc::new(door), links)).abort_handle();
-    let dialled = dial_known(Side::Sender, &addresses, receiver.fingerprint(), None, &sender, &limits).await?;
+    let dialled =
+        dial_known(Side::Sender, &addresses, receiver.fingerprint(), None, &sender, &limits).await?;
     let answered = Connected { link: first_link(link).await?, endpoint, answering: Some(answering) };
     Ok((dialled, answered))
 }

@@ -31,13 +31,18 @@ pub fn run(command: Command, reporter: Arc<dyn Reporter>) -> Ending {
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return Ending::failed(Failure::new(Reason::Internal, format!("cannot start threads: {error}"))),
+        Err(error) => {
+            return Ending::failed(Failure::new(Reason::Internal, format!("cannot start threads: {error}")));
+        }
     };
     let ending = runtime.block_on(async {
         let (signals, stop) = match signals::watch() {
             Ok(watching) => watching,
             Err(error) => {
-                return Ending::failed(Failure::new(Reason::Internal, format!("cannot watch signals: {error}")));
+                return Ending::failed(Failure::new(
+                    Reason::Internal,
+                    format!("cannot watch signals: {error}"),
+                ));
             }
         };
         let result = dispatch(command, reporter, stop).await;

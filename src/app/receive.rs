@@ -31,7 +31,8 @@ pub(super) async fn run(
     };
     let budget = Budget::new(common.memory_bytes, common.streams);
     let what = vec![into.clone()];
-    let connected = connect(Side::Receiver, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
+    let connected =
+        connect(Side::Receiver, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
     let context = context(&common, budget, Arc::clone(&reporter), stop);
     let summary = receive_through(connected, &into, exists, common.fsync, context).await?;
     if let Some(manifest) = manifest {
