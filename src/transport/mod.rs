@@ -5,11 +5,14 @@ pub mod address;
 mod conformance;
 mod endpoint;
 #[cfg(test)]
+mod loopback;
+#[cfg(test)]
 pub(crate) mod memory;
 pub mod quic;
 mod socket;
 pub mod tls;
 
+pub use address::ListenAddress;
 pub use endpoint::{Endpoint, Incoming, dial};
 pub use socket::SocketBuffers;
 

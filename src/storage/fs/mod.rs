@@ -16,6 +16,8 @@ use std::panic;
 
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
 
+#[cfg(test)]
+pub(in crate::storage) use self::commit::numbered;
 pub use self::source::{FsFile, FsSource};
 pub use self::target::FsTarget;
 use super::StorageError;
