@@ -1,0 +1,144 @@
+//! What the program is asked to do, resolved: plain values, each checked, without a trace of where it came from.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::transport::Congestion;
+
+/// One run of the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `towline send`.
+    Send(SendSettings),
+    /// `towline receive`.
+    Receive(ReceiveSettings),
+    /// `towline id`.
+    Id(IdSettings),
+}
+
+/// How a run that did not fail as a whole ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ending {
+    /// 0, or the code of the gravest entry that failed.
+    pub exit_code: u8,
+}
+
+/// What `towline send` needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendSettings {
+    /// Files and directories, at least one, as given.
+    pub sources: Vec<PathBuf>,
+    /// Whom to dial; `None` waits for one receiver.
+    pub peer: Option<Peer>,
+    /// Where the lines for `b3sum --check` go.
+    pub manifest: Option<PathBuf>,
+    /// Settings of both sides.
+    pub common: CommonSettings,
+}
+
+/// What `towline receive` needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiveSettings {
+    /// Whom to dial, never [`Peer::Dir`]; `None` waits for one sender.
+    pub peer: Option<Peer>,
+    /// The target directory.
+    pub into: PathBuf,
+    /// What to do about names that are taken.
+    pub exists: Exists,
+    /// Take what is offered without asking.
+    pub yes: bool,
+    /// Where the lines for `b3sum --check` go.
+    pub manifest: Option<PathBuf>,
+    /// Settings of both sides.
+    pub common: CommonSettings,
+}
+
+/// What `towline id` needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdSettings {
+    /// What to do with the identity.
+    pub action: IdAction,
+}
+
+/// What `towline id` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdAction {
+    /// Shows it, making it at first use.
+    Show,
+    /// Makes a new one.
+    New,
+}
+
+/// Settings that both sides of a transfer have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommonSettings {
+    /// Where to wait; `None` is port 4750 on every address, or a free port when that is taken.
+    pub listen: Option<SocketAddr>,
+    /// When dialling: what the listener must have. When listening: the only dialler let in without the ticket.
+    pub fingerprint: Option<String>,
+    /// Parcels on the way at once, 1 to `STREAMS_MAX`; `None` leaves it to the session.
+    pub streams: Option<u32>,
+    /// A power of two, 1 MiB to 64 MiB.
+    pub chunk_size_bytes: u64,
+    /// The budget, at least 8 MiB and at least eight chunks.
+    pub memory_bytes: u64,
+    /// Congestion control.
+    pub congestion: Congestion,
+    /// Without an ack for so long the transfer ends; 1 s to 1 day.
+    pub timeout: Duration,
+    /// Sync to disk before a file is called done.
+    pub fsync: bool,
+}
+
+/// What a receiver does about a name that is taken by something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Exists {
+    /// The entry fails.
+    #[default]
+    Refuse,
+    /// What is there stays.
+    Skip,
+    /// The new one takes its place.
+    Replace,
+    /// The new one takes another name.
+    Rename,
+}
+
+/// Whom to dial.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Peer {
+    /// `tl1…`, as given and not yet decoded. It holds a secret.
+    Ticket(String),
+    /// A machine by name or address.
+    Host {
+        /// A name, an IPv4 address, or an IPv6 address without brackets (perhaps with `%zone`).
+        host: String,
+        /// UDP port.
+        port: u16,
+    },
+    /// An embedded receiver that writes to this directory.
+    Dir(PathBuf),
+}
+
+impl fmt::Debug for Peer {
+    /// A ticket is a secret, and logs are read by others.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ticket(_) => f.write_str("Ticket(…)"),
+            Self::Host { host, port } => write!(f, "Host({host:?}, {port})"),
+            Self::Dir(path) => write!(f, "Dir({path:?})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attack_8_a_ticket_does_not_reach_a_log() {
+        assert_eq!(format!("{:?}", Peer::Ticket("tl1secret".into())), "Ticket(…)");
+    }
+}
