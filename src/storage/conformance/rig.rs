@@ -52,15 +52,8 @@ impl FsRig {
         Self { temp: tempfile::tempdir().unwrap(), transfers: Cell::new(0) }
     }
 
-    pub(super) fn to(&self) -> PathBuf {
+    fn to(&self) -> PathBuf {
         self.temp.path().join("to")
-    }
-
-    /// Next to the target directory, where nothing may ever be written.
-    pub(super) fn outside(&self) -> PathBuf {
-        let outside = self.temp.path().join("outside");
-        fs::create_dir_all(&outside).unwrap();
-        outside
     }
 }
 
