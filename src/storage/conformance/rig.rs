@@ -57,6 +57,18 @@ impl FsRig {
     }
 }
 
+impl Drop for FsRig {
+    /// Lets the temporary directory be removed by a user who is bound by permissions.
+    fn drop(&mut self) {
+        let mut open = vec![self.temp.path().to_owned()];
+        while let Some(dir) = open.pop() {
+            let _ = fs::set_permissions(&dir, fs::Permissions::from_mode(0o700));
+            let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+            open.extend(entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
+        }
+    }
+}
+
 impl Rig for FsRig {
     type S = FsSource;
     type T = FsTarget;
