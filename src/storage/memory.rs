@@ -2,8 +2,10 @@
 //!
 //! Time passes by `tokio::time::sleep` only, so that a paused clock holds.
 
+mod disk;
 mod source;
 mod target;
+mod tests;
 
 use std::time::Duration;
 

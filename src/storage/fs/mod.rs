@@ -9,6 +9,8 @@ mod dirs;
 mod source;
 mod staging;
 mod target;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::io;

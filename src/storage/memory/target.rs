@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use super::disk::Disk;
 use super::{Node, pause, rel_path};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::path::{RelPath, printable};
@@ -66,23 +67,6 @@ pub(crate) enum Op {
     Discard(EntryId),
     Finish,
     Abort,
-}
-
-/// Names and what is behind them: as programs see them, and as a crash leaves them.
-#[derive(Default)]
-struct Disk {
-    inodes: Vec<Inode>,
-    names: BTreeMap<Vec<u8>, usize>,
-    durable_names: BTreeMap<Vec<u8>, usize>,
-    bytes: u64,
-    capacity: Option<u64>,
-}
-
-struct Inode {
-    node: Node,
-    meta: Meta,
-    /// What was synced of it.
-    durable: Option<(Node, Meta)>,
 }
 
 /// What belongs to one transfer.
@@ -487,70 +471,5 @@ impl Own {
             let meta = node.default_meta();
             disk.add(node, meta)
         })
-    }
-}
-
-impl Disk {
-    fn add(&mut self, node: Node, meta: Meta) -> usize {
-        self.inodes.push(Inode { node, meta, durable: None });
-        self.inodes.len() - 1
-    }
-
-    fn node(&self, path: &RelPath) -> Option<&Node> {
-        self.names.get(path.as_bytes()).map(|inode| &self.inodes[*inode].node)
-    }
-
-    fn check_parents(&self, path: &RelPath) -> std::result::Result<(), Errno> {
-        match path.parent() {
-            None => Ok(()),
-            Some(parent) => match self.node(&parent) {
-                Some(Node::Dir) => self.check_parents(&parent),
-                Some(_) => Err(Errno::NOTDIR),
-                None => self.check_parents(&parent).and(Err(Errno::NOENT)),
-            },
-        }
-    }
-
-    fn sync_dir(&mut self, dir: &[u8]) {
-        let is_in = |path: &[u8]| {
-            let parent = rel_path(path).parent();
-            parent.as_ref().map_or(&b""[..], |parent| parent.as_bytes()) == dir
-        };
-        self.durable_names.retain(|path, _| !is_in(path));
-        for (path, inode) in self.names.iter().filter(|(path, _)| is_in(path)) {
-            if self.inodes[*inode].node == Node::Dir {
-                let inode = &mut self.inodes[*inode];
-                inode.durable.get_or_insert((Node::Dir, inode.meta));
-            }
-            self.durable_names.insert(path.clone(), *inode);
-        }
-    }
-
-    fn sync_all(&mut self) {
-        self.inodes.iter_mut().for_each(Inode::sync);
-        self.durable_names = self.names.clone();
-    }
-
-    /// A name survives when it and all directories above it were synced; a file that was not is empty.
-    fn crash(&mut self) {
-        for inode in &mut self.inodes {
-            (inode.node, inode.meta) = inode.durable.clone().unwrap_or_else(|| {
-                let lost = Node::File(Vec::new());
-                let meta = lost.default_meta();
-                (lost, meta)
-            });
-        }
-        self.names = self.durable_names.clone();
-        let lost: Vec<_> =
-            self.names.keys().filter(|path| self.check_parents(&rel_path(path)).is_err()).cloned().collect();
-        for path in lost {
-            self.names.remove(&path);
-        }
-    }
-}
-
-impl Inode {
-    fn sync(&mut self) {
-        self.durable = Some((self.node.clone(), self.meta));
     }
 }
