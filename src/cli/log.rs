@@ -10,7 +10,8 @@ use crate::ui::{LogWriter, Ui};
 
 /// Starts logging for the rest of the process.
 pub(super) fn start(ui: &Ui) {
-    let filter = filter(ui.options().verbose, ui.options().quiet);
+    let options = ui.options();
+    let filter = filter(options.verbose, options.quiet || options.json);
     // Only a test can have set another subscriber before; it stays.
     let _ = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)

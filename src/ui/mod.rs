@@ -113,8 +113,8 @@ impl Ui {
     /// Standard error for log lines; they stand above the bars.
     pub fn log_writer(&self) -> LogWriter {
         match &self.face {
-            Face::Bars(bars) => LogWriter(Some(bars.clone())),
-            Face::Json(_) | Face::Lines(_) => LogWriter(None),
+            Face::Bars(bars) => LogWriter::new(Some(bars.clone())),
+            Face::Json(_) | Face::Lines(_) => LogWriter::new(None),
         }
     }
 
@@ -144,20 +144,48 @@ fn write_stderr(bytes: &[u8]) {
     let _ = io::stderr().lock().write_all(bytes);
 }
 
-/// Standard error, without tearing a bar.
-#[derive(Clone)]
-pub struct LogWriter(Option<Arc<Bars>>);
+/// Standard error, without tearing a bar: lines go out whole, whatever pieces they come in.
+pub struct LogWriter {
+    bars: Option<Arc<Bars>>,
+    line: Vec<u8>,
+}
+
+impl LogWriter {
+    fn new(bars: Option<Arc<Bars>>) -> Self {
+        Self { bars, line: Vec::new() }
+    }
+}
+
+impl Clone for LogWriter {
+    /// The new one begins a line of its own.
+    fn clone(&self) -> Self {
+        Self::new(self.bars.clone())
+    }
+}
 
 impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &self.0 {
-            Some(bars) => bars.above(|| write_stderr(bytes)),
-            None => write_stderr(bytes),
+        self.line.extend_from_slice(bytes);
+        if let Some(end) = self.line.iter().rposition(|b| *b == b'\n') {
+            let rest = self.line.split_off(end + 1);
+            let lines = std::mem::replace(&mut self.line, rest);
+            match &self.bars {
+                Some(bars) => bars.above(|| write_stderr(&lines)),
+                None => write_stderr(&lines),
+            }
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        if !self.line.is_empty() {
+            let _ = self.write(b"\n");
+        }
     }
 }
