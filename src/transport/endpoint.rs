@@ -32,10 +32,19 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 const STAGGER: Duration = Duration::from_millis(250);
 /// How long the other addresses still have once one has answered with an error.
 const GRACE: Duration = Duration::from_secs(2);
+/// Payload that every path carries (RFC 9000, section 14).
+const MTU_MIN: u16 = 1200;
 /// Largest datagram tried on a network: Ethernet's, less the headers of IPv6.
 const MTU_NETWORK_MAX: u16 = 1452;
 /// Largest datagram tried on this machine: loopback's 65,536, less the headers of IPv6.
 const MTU_LOOPBACK_MAX: u16 = 65_488;
+/// Datagrams on this machine start at this size, four to a batch of the kernel. They never fall below it: what is
+/// lost there was too much for a socket's buffer, and quinn would take it for a path that carries less.
+const MTU_LOOPBACK_MIN: u16 = 16_000;
+/// Headers of IPv6 and UDP.
+const HEADER_BYTES: u16 = 48;
+/// After a loss that looks like a smaller path, when larger datagrams are tried again.
+const MTU_RETRY: Duration = Duration::from_secs(5);
 /// What QUIC allows at most.
 const UDP_PAYLOAD_MAX: u16 = 65_527;
 
@@ -86,16 +95,16 @@ impl Endpoint {
         };
         let tls = tls::server_config(identity).map_err(|e| unusable(&e))?;
         let crypto = Arc::new(QuicServerConfig::try_from(tls).map_err(|e| unusable(&e))?);
-        let config = |mtu_max| {
+        let config = |path| {
             let mut config = quinn::ServerConfig::with_crypto(crypto.clone());
             config
-                .transport_config(Arc::new(transport_config(limits, mtu_max)))
+                .transport_config(Arc::new(transport_config(limits, path)))
                 .max_incoming(HANDSHAKES_MAX)
                 .incoming_buffer_size(INCOMING_BYTES_MAX)
                 .incoming_buffer_size_total(INCOMING_BYTES_TOTAL_MAX);
             config
         };
-        let far = config(MTU_NETWORK_MAX);
+        let far = config(Path::Network);
         let inner = quinn::Endpoint::new_with_abstract_socket(
             endpoint_config(),
             Some(far.clone()),
@@ -105,7 +114,7 @@ impl Endpoint {
         .map_err(|e| unusable(&e))?;
         let listener = Listener {
             far: Arc::new(far),
-            near: Arc::new(config(MTU_LOOPBACK_MAX)),
+            near: Arc::new(config(Path::Loopback)),
             own: address::of_this_machine(),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             handshake_timeout: HANDSHAKE_TIME_MAX.min(limits.connect_timeout),
@@ -226,9 +235,9 @@ pub async fn dial(
     let mut rest = addresses.iter();
     loop {
         if let Some(&address) = rest.next() {
-            let mtu_max =
-                if address::is_this_machine(address.ip(), &own) { MTU_LOOPBACK_MAX } else { MTU_NETWORK_MAX };
-            let config = transport_config(limits, mtu_max);
+            let path =
+                if address::is_this_machine(address.ip(), &own) { Path::Loopback } else { Path::Network };
+            let config = transport_config(limits, path);
             let attempt = Attempt::new(&endpoint, address, expected, identity, config, limits.idle_timeout)?;
             attempts.spawn(attempt.run());
         } else if attempts.is_empty() {
@@ -341,9 +350,36 @@ fn endpoint_config() -> EndpointConfig {
 }
 
 /// The session's limits in quinn's terms; datagrams of up to `mtu_max` bytes are tried.
-fn transport_config(limits: &Limits, mtu_max: u16) -> TransportConfig {
+/// What lies between the two ends.
+#[derive(Debug, Clone, Copy)]
+enum Path {
+    Network,
+    Loopback,
+}
+
+impl Path {
+    /// Largest UDP payload to begin with, and to try.
+    fn mtu(self) -> (u16, u16) {
+        match self {
+            Self::Network => (MTU_MIN, MTU_NETWORK_MAX),
+            Self::Loopback => {
+                let carries = loopback_mtu().unwrap_or(MTU_MIN).saturating_sub(HEADER_BYTES).max(MTU_MIN);
+                (MTU_LOOPBACK_MIN.min(carries), MTU_LOOPBACK_MAX.min(carries))
+            }
+        }
+    }
+}
+
+/// MTU of the loopback interface; more than 16 bits is as much as 16 bits.
+fn loopback_mtu() -> Option<u16> {
+    let text = std::fs::read_to_string("/sys/class/net/lo/mtu").ok()?;
+    Some(u16::try_from(text.trim().parse::<u32>().ok()?).unwrap_or(u16::MAX))
+}
+
+fn transport_config(limits: &Limits, path: Path) -> TransportConfig {
+    let (mtu_min, mtu_max) = path.mtu();
     let mut discovery = MtuDiscoveryConfig::default();
-    discovery.upper_bound(mtu_max);
+    discovery.upper_bound(mtu_max).black_hole_cooldown(MTU_RETRY);
     let congestion: Arc<dyn ControllerFactory + Send + Sync> = match limits.congestion {
         Congestion::Cubic => Arc::new(CubicConfig::default()),
         Congestion::NewReno => Arc::new(NewRenoConfig::default()),
@@ -363,6 +399,8 @@ fn transport_config(limits: &Limits, mtu_max: u16) -> TransportConfig {
         // Parcels one after the other: the first is acked while the next still flow.
         .send_fairness(false)
         .datagram_receive_buffer_size(None)
+        .initial_mtu(mtu_min)
+        .min_mtu(mtu_min)
         .mtu_discovery_config(Some(discovery))
         .congestion_controller_factory(congestion);
     config
