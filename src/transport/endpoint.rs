@@ -213,11 +213,6 @@ pub async fn dial(
     identity: &Identity,
     limits: &Limits,
 ) -> Result<(Quic, Endpoint), TransportError> {
-    let (socket, buffers) = open_any(0).map_err(|e| unusable(&e))?;
-    let inner =
-        quinn::Endpoint::new_with_abstract_socket(endpoint_config(), None, socket, Arc::new(TokioRuntime))
-            .map_err(|e| unusable(&e))?;
-    let endpoint = Endpoint { inner, buffers, listener: None };
     let own = address::of_this_machine();
 
     let mut deadline = Instant::now() + limits.connect_timeout;
@@ -228,9 +223,7 @@ pub async fn dial(
         if let Some(&address) = rest.next() {
             let mtu_max =
                 if address::is_this_machine(address.ip(), &own) { MTU_LOOPBACK_MAX } else { MTU_NETWORK_MAX };
-            let config = transport_config(limits, mtu_max);
-            let attempt = Attempt::new(&endpoint, address, expected, identity, config, limits.idle_timeout)?;
-            attempts.spawn(attempt.run());
+            attempts.spawn(dial_one(address, expected, identity.clone(), *limits, mtu_max));
         } else if attempts.is_empty() {
             return Err(failure);
         }
@@ -245,7 +238,7 @@ pub async fn dial(
         match ended.await {
             Err(_) => return Err(failure),
             Ok(None) => {}
-            Ok(Some(Ok(Ok(quic)))) => return Ok((quic, endpoint)),
+            Ok(Some(Ok(Ok(dialled)))) => return Ok(dialled),
             Ok(Some(Ok(Err(error)))) => {
                 if rank(&error) < rank(&failure) {
                     deadline = deadline.min(Instant::now() + GRACE);
@@ -267,47 +260,39 @@ fn rank(error: &TransportError) -> u8 {
     }
 }
 
-/// One address of a peer that is dialled.
-struct Attempt {
-    connecting: Result<quinn::Connecting, quinn::ConnectError>,
+/// Each address gets a socket of its own, so that the winner's is idle as soon as its connection is: the closing of
+/// a connection that never got an answer takes seconds.
+async fn dial_one(
     address: SocketAddr,
     expected: Fingerprint,
-    found: Found,
-    idle_timeout: Duration,
-}
-
-impl Attempt {
-    fn new(
-        endpoint: &Endpoint,
-        address: SocketAddr,
-        expected: Fingerprint,
-        identity: &Identity,
-        transport: TransportConfig,
-        idle_timeout: Duration,
-    ) -> Result<Self, TransportError> {
-        let found = Found::default();
-        let tls = tls::client_config(identity, expected, found.clone()).map_err(|e| unusable(&e))?;
-        let crypto = QuicClientConfig::try_from(tls).map_err(|e| unusable(&e))?;
-        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-        config.transport_config(Arc::new(transport));
-        let connecting = endpoint.inner.connect_with(config, address, tls::SERVER_NAME);
-        Ok(Self { connecting, address, expected, found, idle_timeout })
-    }
-
-    async fn run(self) -> Result<Quic, TransportError> {
-        let address = self.address;
-        let connecting = self.connecting.map_err(|e| TransportError::NoAnswer(format!("{address}: {e}")))?;
-        match connecting.await {
-            Ok(connection) => Quic::new(connection, self.idle_timeout),
-            Err(quinn::ConnectionError::TimedOut) => Err(TransportError::NoAnswer(address.to_string())),
-            Err(error) => Err(match self.found.get() {
-                Some(found) if *found != self.expected => TransportError::NotAuthenticated(format!(
-                    "the peer at {address} has the fingerprint {found}, expected was {}",
-                    self.expected
-                )),
-                _ => connection_error(error, self.idle_timeout),
-            }),
+    identity: Identity,
+    limits: Limits,
+    mtu_max: u16,
+) -> Result<(Quic, Endpoint), TransportError> {
+    let found = Found::default();
+    let tls = tls::client_config(&identity, expected, found.clone()).map_err(|e| unusable(&e))?;
+    let crypto = QuicClientConfig::try_from(tls).map_err(|e| unusable(&e))?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(transport_config(&limits, mtu_max)));
+    let (socket, buffers) = open_any(0).map_err(|e| unusable(&e))?;
+    let inner =
+        quinn::Endpoint::new_with_abstract_socket(endpoint_config(), None, socket, Arc::new(TokioRuntime))
+            .map_err(|e| unusable(&e))?;
+    let connecting = inner
+        .connect_with(config, address, tls::SERVER_NAME)
+        .map_err(|e| TransportError::NoAnswer(format!("{address}: {e}")))?;
+    match connecting.await {
+        Ok(connection) => {
+            let quic = Quic::new(connection, limits.idle_timeout)?;
+            Ok((quic, Endpoint { inner, buffers, listener: None }))
         }
+        Err(quinn::ConnectionError::TimedOut) => Err(TransportError::NoAnswer(address.to_string())),
+        Err(error) => Err(match found.get() {
+            Some(found) if *found != expected => TransportError::NotAuthenticated(format!(
+                "the peer at {address} has the fingerprint {found}, expected was {expected}"
+            )),
+            _ => connection_error(error, limits.idle_timeout),
+        }),
     }
 }
 
