@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::congestion::{ControllerFactory, CubicConfig, NewRenoConfig};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -13,10 +12,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::address::{self, DEFAULT_PORT, ListenAddress};
+use super::congestion::{self, Closing};
 use super::quic::{Quic, canonical, connection_error};
 use super::socket::{self, SocketBuffers};
 use super::tls::{self, Found};
-use super::{Congestion, Limits, TransportError};
+use super::{Limits, TransportError};
 use crate::trust::{Fingerprint, Identity};
 
 /// Handshakes under way at once; above it a dialler is refused.
@@ -49,14 +49,13 @@ pub struct Endpoint {
 
 #[derive(Debug)]
 struct Listener {
-    /// For peers elsewhere, and for peers on this machine.
-    far: Arc<quinn::ServerConfig>,
-    near: Arc<quinn::ServerConfig>,
+    /// But for the transport, which each connection gets its own of.
+    config: quinn::ServerConfig,
+    limits: Limits,
     /// Addresses of this machine when it began to listen.
     own: Vec<IpAddr>,
     handshakes: Arc<Semaphore>,
     handshake_timeout: Duration,
-    idle_timeout: Duration,
 }
 
 /// A dialler whose handshake has not begun. Dropped, it is refused.
@@ -86,30 +85,24 @@ impl Endpoint {
         };
         let tls = tls::server_config(identity).map_err(|e| unusable(&e))?;
         let crypto = Arc::new(QuicServerConfig::try_from(tls).map_err(|e| unusable(&e))?);
-        let config = |mtu_max| {
-            let mut config = quinn::ServerConfig::with_crypto(crypto.clone());
-            config
-                .transport_config(Arc::new(transport_config(limits, mtu_max)))
-                .max_incoming(HANDSHAKES_MAX)
-                .incoming_buffer_size(INCOMING_BYTES_MAX)
-                .incoming_buffer_size_total(INCOMING_BYTES_TOTAL_MAX);
-            config
-        };
-        let far = config(MTU_NETWORK_MAX);
+        let mut config = quinn::ServerConfig::with_crypto(crypto);
+        config
+            .max_incoming(HANDSHAKES_MAX)
+            .incoming_buffer_size(INCOMING_BYTES_MAX)
+            .incoming_buffer_size_total(INCOMING_BYTES_TOTAL_MAX);
         let inner = quinn::Endpoint::new_with_abstract_socket(
             endpoint_config(),
-            Some(far.clone()),
+            Some(config.clone()),
             socket,
             Arc::new(TokioRuntime),
         )
         .map_err(|e| unusable(&e))?;
         let listener = Listener {
-            far: Arc::new(far),
-            near: Arc::new(config(MTU_LOOPBACK_MAX)),
+            config,
+            limits: *limits,
             own: address::of_this_machine(),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             handshake_timeout: HANDSHAKE_TIME_MAX.min(limits.connect_timeout),
-            idle_timeout: limits.idle_timeout,
         };
         Ok(Self { inner, buffers, listener: Some(Arc::new(listener)) })
     }
@@ -158,7 +151,7 @@ impl Endpoint {
         self.buffers
     }
 
-    /// Ends all connections and takes no more.
+    /// Takes no more connections, and ends those that are left. To tell a peer why, close its connection.
     pub fn close(&self, code: u32, reason: &[u8]) {
         let reason = &reason[..reason.len().min(crate::protocol::limits::REASON_BYTES_MAX)];
         self.inner.close(VarInt::from_u32(code), reason);
@@ -186,15 +179,18 @@ impl Incoming {
     /// What [`TransportError`] says of handshakes; [`TransportError::TimedOut`] for one that takes too long.
     pub async fn handshake(self) -> Result<Quic, TransportError> {
         let Self { inner, listener, _permit } = self;
-        let is_near = address::is_this_machine(inner.remote_address().ip(), &listener.own);
-        let config = if is_near { &listener.near } else { &listener.far };
-        let error = |e| connection_error(e, listener.idle_timeout);
-        let connecting = inner.accept_with(config.clone()).map_err(error)?;
+        let limits = &listener.limits;
+        let closing = Closing::default();
+        let mtu_max = mtu_max(inner.remote_address().ip(), &listener.own);
+        let mut config = listener.config.clone();
+        config.transport_config(Arc::new(transport_config(limits, mtu_max, closing.clone())));
+        let error = |e| connection_error(e, limits.idle_timeout);
+        let connecting = inner.accept_with(Arc::new(config)).map_err(error)?;
         let connection = timeout(listener.handshake_timeout, connecting)
             .await
             .map_err(|_| TransportError::TimedOut(listener.handshake_timeout))?
             .map_err(error)?;
-        Quic::new(connection, listener.idle_timeout)
+        Quic::new(connection, limits.idle_timeout, closing)
     }
 }
 
@@ -221,8 +217,7 @@ pub async fn dial(
     let mut rest = addresses.iter();
     loop {
         if let Some(&address) = rest.next() {
-            let mtu_max =
-                if address::is_this_machine(address.ip(), &own) { MTU_LOOPBACK_MAX } else { MTU_NETWORK_MAX };
+            let mtu_max = mtu_max(address.ip(), &own);
             attempts.spawn(dial_one(address, expected, identity.clone(), *limits, mtu_max));
         } else if attempts.is_empty() {
             return Err(failure);
@@ -273,7 +268,8 @@ async fn dial_one(
     let tls = tls::client_config(&identity, expected, found.clone()).map_err(|e| unusable(&e))?;
     let crypto = QuicClientConfig::try_from(tls).map_err(|e| unusable(&e))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(transport_config(&limits, mtu_max)));
+    let closing = Closing::default();
+    config.transport_config(Arc::new(transport_config(&limits, mtu_max, closing.clone())));
     let (socket, buffers) = open_any(0).map_err(|e| unusable(&e))?;
     let inner =
         quinn::Endpoint::new_with_abstract_socket(endpoint_config(), None, socket, Arc::new(TokioRuntime))
@@ -283,7 +279,7 @@ async fn dial_one(
         .map_err(|e| TransportError::NoAnswer(format!("{address}: {e}")))?;
     match connecting.await {
         Ok(connection) => {
-            let quic = Quic::new(connection, limits.idle_timeout)?;
+            let quic = Quic::new(connection, limits.idle_timeout, closing)?;
             Ok((quic, Endpoint { inner, buffers, listener: None }))
         }
         Err(quinn::ConnectionError::TimedOut) => Err(TransportError::NoAnswer(address.to_string())),
@@ -325,14 +321,15 @@ fn endpoint_config() -> EndpointConfig {
     config
 }
 
-/// The session's limits in quinn's terms; datagrams of up to `mtu_max` bytes are tried.
-fn transport_config(limits: &Limits, mtu_max: u16) -> TransportConfig {
+/// The largest datagram to try with a peer at `ip`, on a machine with the addresses `own`.
+fn mtu_max(ip: IpAddr, own: &[IpAddr]) -> u16 {
+    if address::is_this_machine(ip, own) { MTU_LOOPBACK_MAX } else { MTU_NETWORK_MAX }
+}
+
+/// The session's limits in quinn's terms, for one connection; datagrams of up to `mtu_max` bytes are tried.
+fn transport_config(limits: &Limits, mtu_max: u16, closing: Closing) -> TransportConfig {
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(mtu_max);
-    let congestion: Arc<dyn ControllerFactory + Send + Sync> = match limits.congestion {
-        Congestion::Cubic => Arc::new(CubicConfig::default()),
-        Congestion::NewReno => Arc::new(NewRenoConfig::default()),
-    };
     // Beyond what QUIC can say (146 million years) no limit is the same.
     let idle_timeout = IdleTimeout::try_from(limits.idle_timeout).ok();
     let mut config = TransportConfig::default();
@@ -349,6 +346,6 @@ fn transport_config(limits: &Limits, mtu_max: u16) -> TransportConfig {
         .send_fairness(false)
         .datagram_receive_buffer_size(None)
         .mtu_discovery_config(Some(discovery))
-        .congestion_controller_factory(congestion);
+        .congestion_controller_factory(congestion::controller(limits.congestion, closing));
     config
 }
