@@ -99,8 +99,8 @@ async fn a_silent_or_a_wrong_address_does_not_keep_the_right_one_from_winning() 
     let accepted = results.recv().await.unwrap().unwrap();
     assert_eq!(accepted.peer_fingerprint(), here.fingerprint());
     quic.close(3, b"done");
-    assert!(endpoint.wait_idle(Duration::from_secs(10)).await);
     assert_eq!(accepted.closed().await, TransportError::Closed { code: 3, reason: Bytes::from("done") });
+    assert!(endpoint.wait_idle(Duration::from_secs(10)).await);
 }
 
 #[tokio::test]
@@ -246,6 +246,24 @@ async fn a_link_that_dies_is_noticed_by_both_after_the_idle_timeout() {
     link.abort();
     assert_eq!(dialled.closed().await, TransportError::TimedOut(idle));
     assert_eq!(accepted.closed().await, TransportError::TimedOut(idle));
+}
+
+/// quinn holds a close back while the congestion window is full and more is to be sent; its peer then waits for the
+/// idle time-out. The number of turns of the scheduler decides how full the window is.
+#[tokio::test]
+async fn a_close_is_not_held_back_by_a_full_congestion_window() {
+    for turns in 0..16 {
+        let ends = quic_pair(&limits()).await;
+        let mut send = ends.dialler.open_uni().await.unwrap();
+        send.write_all(&mut [Bytes::from(vec![0; 60_000])]).await.unwrap();
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        ends.dialler.close(9, b"interrupted");
+        let told = timeout(Duration::from_secs(10), ends.listener.closed()).await;
+        let expected = TransportError::Closed { code: 9, reason: Bytes::from("interrupted") };
+        assert_eq!(told.expect("no close came"), expected, "after {turns} turns");
+    }
 }
 
 /// Moves `total` bytes one way, in pieces of 1 MiB, and returns the sender's datagram size at the end.

@@ -3,6 +3,7 @@
 pub mod address;
 #[cfg(test)]
 mod conformance;
+mod congestion;
 mod endpoint;
 #[cfg(test)]
 mod loopback;
