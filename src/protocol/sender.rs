@@ -169,7 +169,12 @@ impl Sender {
 
     /// The receiver has everything safe, and said for how many microseconds its disk worked and it starved.
     pub fn finished(&self) -> Option<(u64, u64)> {
-        self.finished
+        self.finished.filter(|_| self.open.is_empty())
+    }
+
+    /// The receiver has said its last word; acks may still be on their way.
+    pub fn has_heard_the_end(&self) -> bool {
+        self.finished.is_some()
     }
 
     /// What to do next, if anything.
@@ -312,9 +317,12 @@ impl Sender {
             }
             Message::Heartbeat(Activity::Waiting) => Ok(()),
             Message::Finished { disk_micros, starved_micros } => {
-                if !self.walked || !self.open.is_empty() {
+                // Acks travel on streams of their own, so that this may overtake the last of them.
+                let is_done = |open: &Open| matches!(&open.state, State::Wanted(t) if t.done.is_some());
+                if !self.walked || !self.open.values().all(is_done) {
                     return Err(Failure::protocol("the receiver says that it has finished before it has"));
                 }
+                self.last_progress = now;
                 self.finished = Some((disk_micros, starved_micros));
                 Ok(())
             }
@@ -413,7 +421,8 @@ impl Sender {
     /// Ends the transfer when nothing was acked for the time-out; `brake` says what held it.
     pub fn check_stall(&self, brake: Brake, now: Duration) -> Result<(), Failure> {
         let outstanding = self.walked || !self.open.is_empty();
-        if self.finished.is_some() || !outstanding || now.saturating_sub(self.last_progress) <= self.timeout {
+        if self.finished().is_some() || !outstanding || now.saturating_sub(self.last_progress) <= self.timeout
+        {
             return Ok(());
         }
         let side = match brake {
