@@ -339,12 +339,16 @@ impl Sender {
         };
         let is_file = matches!(open.entry.kind, Kind::File { .. });
         match (&mut open.state, status) {
-            (State::Abandoned(failure), Status::Failed(..)) => {
+            // It may have been done before the receiver knew; that the source changed is still to be told.
+            (
+                State::Abandoned(failure),
+                Status::Failed(..) | Status::Done(_) | Status::Identical | Status::Skipped,
+            ) => {
                 let failure = failure.clone();
                 self.settle(id, None, None, Outcome::Failed(failure.reason), Some(failure.message));
             }
             // It was said before the receiver knew.
-            (State::Abandoned(_), _) => {}
+            (State::Abandoned(_), Status::Want | Status::Check) => {}
             (_, Status::Failed(reason, message)) => {
                 let message = super::path::printable(message.as_bytes());
                 self.settle(id, None, None, Outcome::Failed(reason), Some(message));
