@@ -460,7 +460,7 @@ impl Receiver {
     fn settle(&mut self, id: EntryId, status: Status, root: Option<blake3::Hash>, outcome: Outcome) {
         let Some(Open { entry, state }) = self.open.remove(&id) else { return };
         // Bytes that travelled were counted when they were written.
-        if outcome != Outcome::Written || !matches!(state, State::Committing { .. }) {
+        if !matches!(state, State::Committing { .. }) {
             self.totals.settled_bytes = self.totals.settled_bytes.saturating_add(entry.size());
         }
         self.report(id, entry, status, root, outcome, None);

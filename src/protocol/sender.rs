@@ -54,6 +54,7 @@ enum State {
 #[derive(Debug)]
 struct Transfer {
     root: RootBuilder,
+    acked_bytes: u64,
     /// The final word came before the last ack was seen.
     done: Option<Option<super::path::RelPath>>,
 }
@@ -248,6 +249,7 @@ impl Sender {
                 .insert(index, *value)
                 .map_err(|e| Failure::new(Reason::Internal, format!("{}: {e}", entry.path)))?;
             self.totals.settled_bytes += len;
+            transfer.acked_bytes += len;
             if !transfer.root.is_complete() {
                 continue;
             }
@@ -390,7 +392,7 @@ impl Sender {
         let Some(open) = self.open.get_mut(&id) else { return };
         let size = open.entry.size();
         let chunks = size.div_ceil(1 << self.chunk_log2);
-        open.state = State::Wanted(Transfer { root: RootBuilder::new(chunks), done: None });
+        open.state = State::Wanted(Transfer { root: RootBuilder::new(chunks), acked_bytes: 0, done: None });
         if size <= SMALL_FILE_BYTES_MAX {
             self.small.push_back(id);
         } else {
@@ -410,8 +412,10 @@ impl Sender {
         self.open_path_bytes -= entry.path_bytes();
         if matches!(entry.kind, Kind::File { .. }) {
             self.totals.settled_files += 1;
-            if !matches!(state, State::Wanted(_)) {
-                self.totals.settled_bytes += entry.size();
+            // Of a failure counts what was acked; of everything else, all.
+            if !matches!(outcome, Outcome::Failed(_)) {
+                let acked = if let State::Wanted(transfer) = &state { transfer.acked_bytes } else { 0 };
+                self.totals.settled_bytes += entry.size() - acked;
             }
         }
         self.actions.push_back(Action::Settled(Settled { id, entry, renamed, root, outcome, message }));
