@@ -55,6 +55,8 @@ enum State {
 struct Transfer {
     root: RootBuilder,
     acked_bytes: u64,
+    /// [`Message::Close`] was sent.
+    closed: bool,
     /// The final word came before the last ack was seen.
     done: Option<Option<super::path::RelPath>>,
 }
@@ -279,9 +281,10 @@ impl Sender {
 
     /// The source of `id` is still what was announced.
     pub fn verified(&mut self, id: EntryId) {
-        if let Some(Open { state: State::Wanted(transfer), .. }) = self.open.get(&id)
+        if let Some(Open { state: State::Wanted(transfer), .. }) = self.open.get_mut(&id)
             && let Some(root) = transfer.root.root()
         {
+            transfer.closed = true;
             self.actions.push_back(Action::Control(Message::Close(id, *root.as_bytes())));
         }
     }
@@ -340,6 +343,7 @@ impl Sender {
             return Err(Failure::new(Reason::TransferEnded, format!("entry {} has ended already", id.0)));
         };
         let is_file = matches!(open.entry.kind, Kind::File { .. });
+        let size = open.entry.size();
         match (&mut open.state, status) {
             // It may have been done before the receiver knew; that the source changed is still to be told.
             (
@@ -360,9 +364,12 @@ impl Sender {
                 *state = State::Checking { root: None };
                 self.actions.push_back(Action::Root(id));
             }
-            (State::Announced, Status::Identical) => self.settle(id, None, None, Outcome::Identical, None),
-            (State::Checking { root }, Status::Identical) => {
-                let root = *root;
+            // Of what has bytes, the receiver must have seen the root.
+            (State::Announced, Status::Identical) if size == 0 => {
+                self.settle(id, None, None, Outcome::Identical, None);
+            }
+            (State::Checking { root: Some(root) }, Status::Identical) => {
+                let root = Some(*root);
                 self.settle(id, None, root, Outcome::Identical, None);
             }
             (State::Announced | State::Checking { .. }, Status::Skipped) => {
@@ -370,14 +377,18 @@ impl Sender {
             }
             // Something took the name while the bytes were on their way.
             (State::Wanted(_), Status::Skipped) => self.settle(id, None, None, Outcome::Skipped, None),
-            (State::Announced, Status::Done(renamed)) if open.entry.size() == 0 => {
+            (State::Announced, Status::Done(renamed)) if size == 0 => {
                 let root = is_file.then(|| blake3::hash(b""));
                 self.settle(id, renamed, root, Outcome::Written, None);
             }
-            (State::Wanted(transfer), Status::Done(renamed)) => match transfer.root.root() {
-                Some(root) => self.settle(id, renamed, Some(root), Outcome::Written, None),
-                None => transfer.done = Some(renamed),
-            },
+            (State::Wanted(transfer), Status::Done(renamed))
+                if size <= SMALL_FILE_BYTES_MAX || transfer.closed =>
+            {
+                match transfer.root.root() {
+                    Some(root) => self.settle(id, renamed, Some(root), Outcome::Written, None),
+                    None => transfer.done = Some(renamed),
+                }
+            }
             (state, status) => {
                 return Err(Failure::protocol(format!(
                     "{:?} does not follow for entry {} ({state:?})",
@@ -392,7 +403,12 @@ impl Sender {
         let Some(open) = self.open.get_mut(&id) else { return };
         let size = open.entry.size();
         let chunks = size.div_ceil(1 << self.chunk_log2);
-        open.state = State::Wanted(Transfer { root: RootBuilder::new(chunks), acked_bytes: 0, done: None });
+        open.state = State::Wanted(Transfer {
+            root: RootBuilder::new(chunks),
+            acked_bytes: 0,
+            closed: false,
+            done: None,
+        });
         if size <= SMALL_FILE_BYTES_MAX {
             self.small.push_back(id);
         } else {
