@@ -211,20 +211,24 @@ impl Sender {
     }
 
     fn next_chunk(&mut self) -> Option<Parcel> {
-        while let Some((id, offset)) = self.large.front_mut() {
-            let (file, start) = (*id, *offset);
-            let Some(open) = self.open.get(&file).filter(|open| matches!(open.state, State::Wanted(_)))
-            else {
-                self.large.pop_front();
+        let mut at = 0;
+        while let Some(&(id, offset)) = self.large.get(at) {
+            let Some(Open { entry, state: State::Wanted(transfer) }) = self.open.get(&id) else {
+                self.large.remove(at);
                 continue;
             };
-            let size = open.entry.size();
-            let len = (size - start).min(1 << self.chunk_log2);
-            *offset += len;
-            if *offset == size {
-                self.large.pop_front();
+            // The receiver takes chunks only so far ahead of the first that is missing.
+            if transfer.root.admits(offset >> self.chunk_log2).is_err() {
+                at += 1;
+                continue;
             }
-            return Some(Parcel::Chunk { id: file, offset: start, len });
+            let len = (entry.size() - offset).min(1 << self.chunk_log2);
+            if offset + len == entry.size() {
+                self.large.remove(at);
+            } else {
+                self.large[at].1 = offset + len;
+            }
+            return Some(Parcel::Chunk { id, offset, len });
         }
         None
     }
