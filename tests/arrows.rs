@@ -49,7 +49,7 @@ const PROTOCOL_FORBIDDEN: [&[&str]; 10] = [
     &["std", "time", "Instant", "now"],
 ];
 
-/// Macros that print; `ui` and `cli` do.
+/// Macros that print; `ui` and `cli` do, and tests may.
 const PRINTING: [&str; 5] = ["print", "println", "eprint", "eprintln", "dbg"];
 /// Macros that stand for code that is not there.
 const STUBS: [&str; 2] = ["todo", "unimplemented"];
@@ -239,6 +239,58 @@ fn modules_of(file: &Path) -> Vec<String> {
     words
 }
 
+/// Every `#[cfg(test)] mod NAME`: the name, and the place of what follows it, a `;` or a `{`.
+fn test_modules(tokens: &[Token]) -> Vec<(&str, usize)> {
+    let texts: Vec<&str> = tokens.iter().map(|t| t.text.as_str()).collect();
+    let attribute = ["#", "[", "cfg", "(", "test", ")", "]"];
+    let after =
+        (0..texts.len()).filter(|at| texts[*at..].starts_with(&attribute)).map(|at| at + attribute.len());
+    let modules = after.filter_map(|mut at| {
+        at += usize::from(texts.get(at) == Some(&"pub"));
+        if texts.get(at) == Some(&"(") {
+            at += 1 + texts[at..].iter().position(|t| *t == ")")?;
+        }
+        (texts.get(at) == Some(&"mod")).then_some((*texts.get(at + 1)?, at + 2))
+    });
+    modules.collect()
+}
+
+/// `tokens` without the insides of `#[cfg(test)] mod NAME { … }`.
+fn without_tests(tokens: &[Token]) -> Vec<Token> {
+    let mut kept = Vec::new();
+    let mut at = 0;
+    for (_, open) in test_modules(tokens) {
+        if open < at || tokens.get(open).is_none_or(|t| t.text != "{") {
+            continue;
+        }
+        kept.extend_from_slice(&tokens[at..open]);
+        let mut depth = 0;
+        at = open;
+        while let Some(token) = tokens.get(at) {
+            depth += i32::from(token.text == "{") - i32::from(token.text == "}");
+            at += 1;
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    kept.extend_from_slice(&tokens[at..]);
+    kept
+}
+
+/// Files that are compiled only for tests: those behind `#[cfg(test)] mod NAME;`, as their module paths.
+fn test_files(sources: &[(PathBuf, String)]) -> BTreeSet<Vec<String>> {
+    let mut found = BTreeSet::new();
+    for (file, source) in sources {
+        let tokens = tokens(source);
+        let declared = test_modules(&tokens)
+            .into_iter()
+            .filter(|(_, at)| tokens.get(*at).is_some_and(|t| t.text == ";"));
+        found.extend(declared.map(|(name, _)| [modules_of(file), vec![name.to_owned()]].concat()));
+    }
+    found
+}
+
 fn level(module: &str) -> Option<u8> {
     LEVELS.iter().find(|(name, _)| *name == module).map(|(_, level)| *level)
 }
@@ -247,8 +299,9 @@ fn begins_with(path: &[String], with: &[&str]) -> bool {
     path.len() >= with.len() && path.iter().zip(with).all(|(a, b)| a == b)
 }
 
-/// What breaks a rule in `source`, the text of `file` below `src`. `crates` are the dependencies.
-fn violations(file: &Path, source: &str, crates: &BTreeSet<String>) -> Vec<String> {
+/// What breaks a rule in `source`, the text of `file` below `src`, which `is_test` when only tests compile it.
+/// `crates` are the dependencies.
+fn violations(file: &Path, source: &str, is_test: bool, crates: &BTreeSet<String>) -> Vec<String> {
     let tokens = tokens(source);
     let modules = modules_of(file);
     let room = modules.first().map_or("lib", String::as_str);
@@ -262,19 +315,14 @@ fn violations(file: &Path, source: &str, crates: &BTreeSet<String>) -> Vec<Strin
             say(named.line, format!("{shown}: {what}"));
         }
     }
-    for window in tokens.windows(2) {
-        let name = window[0].text.as_str();
-        if window[1].text != "!" {
-            continue;
-        }
-        if PRINTING.contains(&name) && !matches!(room, "ui" | "cli") {
-            say(
-                window[0].line,
-                format!("{name}! prints; only ui and cli do, everything else reports events"),
-            );
-        }
+    for (line, name) in macros(&tokens) {
         if STUBS.contains(&name) {
-            say(window[0].line, format!("{name}! stands for code that is not there"));
+            say(line, format!("{name}! stands for code that is not there"));
+        }
+    }
+    for (line, name) in macros(&without_tests(&tokens)) {
+        if PRINTING.contains(&name) && !is_test && !matches!(room, "ui" | "cli") {
+            say(line, format!("{name}! prints; only ui and cli do, everything else reports events"));
         }
     }
     let lines = source.lines().count();
@@ -285,6 +333,12 @@ fn violations(file: &Path, source: &str, crates: &BTreeSet<String>) -> Vec<Strin
         );
     }
     found
+}
+
+/// Names that are followed by `!`, with their lines.
+fn macros(tokens: &[Token]) -> impl Iterator<Item = (usize, &str)> {
+    let called = tokens.windows(2).filter(|w| w[0].is_word() && w[1].text == "!");
+    called.map(|w| (w[0].line, w[0].text.as_str()))
 }
 
 /// An import that runs up, or aside.
@@ -325,11 +379,24 @@ fn dependencies() -> BTreeSet<String> {
     tables.iter().flat_map(|t| t.keys()).map(|name| name.replace('-', "_")).collect()
 }
 
-fn source_files(dir: &Path, found: &mut Vec<PathBuf>) {
+/// All files below `src` with their texts, in order; their paths are relative to it.
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    find_files(&root, &mut files);
+    files.sort();
+    let read = |file: PathBuf| {
+        let source = fs::read_to_string(&file).expect("source is text");
+        (file.strip_prefix(&root).expect("it was found there").to_owned(), source)
+    };
+    files.into_iter().map(read).collect()
+}
+
+fn find_files(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).expect("a directory of the source") {
         let entry = entry.expect("an entry");
         if entry.file_type().expect("a type").is_dir() {
-            source_files(&entry.path(), found);
+            find_files(&entry.path(), found);
         } else if entry.path().extension().is_some_and(|e| e == "rs") {
             found.push(entry.path());
         }
@@ -338,29 +405,21 @@ fn source_files(dir: &Path, found: &mut Vec<PathBuf>) {
 
 #[test]
 fn the_source_keeps_the_rules() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    source_files(&root, &mut files);
-    files.sort();
-    assert!(files.len() > 10, "only {} files were found", files.len());
+    let sources = sources();
+    assert!(sources.len() > 10, "only {} files were found", sources.len());
     let crates = dependencies();
-    let mut found = Vec::new();
-    for file in &files {
-        let source = fs::read_to_string(file).expect("source is text");
-        let file = file.strip_prefix(&root).expect("it was found there");
-        found.extend(violations(file, &source, &crates));
-    }
+    let test_files = test_files(&sources);
+    let check = |(file, source): &(PathBuf, String)| {
+        violations(file, source, test_files.contains(&modules_of(file)), &crates)
+    };
+    let found: Vec<_> = sources.iter().flat_map(check).collect();
     assert!(found.is_empty(), "{} violations:\n{}", found.len(), found.join("\n"));
 }
 
 #[test]
 fn every_module_has_a_level() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut files = Vec::new();
-    source_files(&root, &mut files);
-    for file in files {
-        let modules = modules_of(file.strip_prefix(&root).expect("it was found there"));
-        if let Some(module) = modules.first() {
+    for (file, _) in sources() {
+        if let Some(module) = modules_of(&file).first() {
             assert!(level(module).is_some(), "{module} has no place in the order of modules");
         }
     }
@@ -368,7 +427,7 @@ fn every_module_has_a_level() {
 
 /// The violations of a sample.
 fn sample(file: &str, source: &str) -> Vec<String> {
-    violations(Path::new(file), source, &dependencies())
+    violations(Path::new(file), source, false, &dependencies())
 }
 
 /// `bad` breaks one rule once, at `line`, and the message has `word` in it; `good` breaks none.
@@ -493,6 +552,24 @@ fn self_test_printing_and_stubs() {
     );
     check_rule("ui/a.rs", "fn f() { unimplemented!() }", 1, "not there", "fn f<'a>() { eprintln!(\"x\") }");
     assert_eq!(sample("cli/a.rs", "fn f() { println!() }"), Vec::<String>::new());
+}
+
+#[test]
+fn self_test_tests_may_print() {
+    let inline = "fn f() {}\n#[cfg(test)]\nmod tests { fn g() { println!() } }\n";
+    assert_eq!(sample("session/a.rs", inline), Vec::<String>::new());
+    let behind = format!("{inline}fn h() {{ println!() }}");
+    check_rule("session/a.rs", &behind, 4, "prints", inline);
+    check_rule("session/a.rs", "#[cfg(test)]\nmod tests { fn g() { todo!() } }", 2, "not there", inline);
+
+    let declares = "mod honest;\n#[cfg(test)]\npub(crate) mod double;\n#[cfg(test)]\nmod tests {}";
+    let files = test_files(&[("storage/mod.rs".into(), declares.to_owned())]);
+    assert_eq!(files, BTreeSet::from([vec!["storage".to_owned(), "double".to_owned()]]));
+    let printing = "fn f() { println!() }";
+    assert_eq!(
+        violations(Path::new("storage/double.rs"), printing, true, &dependencies()),
+        Vec::<String>::new()
+    );
 }
 
 #[test]

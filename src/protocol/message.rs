@@ -94,6 +94,8 @@ pub enum Message {
     Entry(Entry),
     /// Manifest: there are no more; the count of entries, for a check.
     End(u64),
+    /// Manifest: something that the walk came upon and cannot send. It has no number.
+    Omitted(Reason, String),
     /// On a parcel's stream: all records are written and verified; how many.
     Ack(u64),
     /// On a parcel's stream: a record was not taken.
@@ -179,6 +181,7 @@ impl Message {
             Self::Finished { .. } => 0x09,
             Self::Entry(_) => 0x20,
             Self::End(_) => 0x21,
+            Self::Omitted(..) => 0x22,
             Self::Ack(_) => 0x30,
             Self::Nack(_) => 0x31,
         }
@@ -236,6 +239,10 @@ impl Message {
             }
             Self::Entry(entry) => put_entry(p, entry),
             Self::End(count) | Self::Ack(count) => put_varint(p, *count),
+            Self::Omitted(reason, message) => {
+                put_varint(p, u64::from(reason.code()));
+                put_text(p, message);
+            }
             Self::Nack(reason) => put_varint(p, u64::from(reason.code())),
         }
     }
@@ -266,6 +273,7 @@ impl Message {
             0x09 => Self::Finished { disk_micros: f.varint()?, starved_micros: f.varint()? },
             0x20 => Self::Entry(entry(&mut f)?),
             0x21 => Self::End(f.varint()?),
+            0x22 => Self::Omitted(reason(&mut f)?, text(&mut f)?),
             0x30 => Self::Ack(f.varint()?),
             0x31 => Self::Nack(reason(&mut f)?),
             kind if kind >= FIRST_OPTIONAL_TYPE => return Ok(None),
@@ -371,6 +379,7 @@ mod tests {
                 "2013 03 03612f62 41a4 fffffffffffffffe 05 022e2e".into(),
             ),
             (Message::End(3), "210103".into()),
+            (Message::Omitted(Reason::SpecialFile, "x".into()), "2203130178".into()),
             (Message::Ack(1), "300101".into()),
             (Message::Nack(Reason::TransferFailed), "310108".into()),
         ] {

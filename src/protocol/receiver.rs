@@ -69,6 +69,8 @@ pub enum Action {
     FinishDir(EntryId, Entry),
     /// An entry has ended.
     Settled(Settled),
+    /// The sender came upon something that it cannot send, and why.
+    Omitted(Reason, String),
     /// Make everything durable, then call [`Receiver::finished`].
     Finish,
 }
@@ -179,7 +181,7 @@ impl Receiver {
     /// A message of the manifest stream.
     pub fn on_manifest(&mut self, message: Message) -> Result<(), Failure> {
         match message {
-            Message::Entry(_) | Message::End(_) if self.ended => {
+            Message::Entry(_) | Message::Omitted(..) | Message::End(_) if self.ended => {
                 Err(Failure::protocol("the manifest goes on behind its end"))
             }
             Message::Entry(entry) => {
@@ -199,6 +201,11 @@ impl Receiver {
                 };
                 self.open.insert(id, Open { entry, state });
                 self.advance();
+                Ok(())
+            }
+            Message::Omitted(reason, message) => {
+                let message = super::path::printable(message.as_bytes());
+                self.actions.push_back(Action::Omitted(reason, message));
                 Ok(())
             }
             Message::End(count) if count == self.next_id => {

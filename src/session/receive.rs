@@ -292,6 +292,10 @@ impl<C: Connection, T: Target> Driver<C, T> {
                         self.report(event);
                     }
                 }
+                Some(Action::Omitted(reason, message)) => {
+                    self.tally.count_failure(reason);
+                    self.report(Event::Warning { path: None, reason: Some(reason), message });
+                }
                 Some(Action::Finish) => {
                     let shared = Arc::clone(&self.shared);
                     self.jobs.spawn(async move {

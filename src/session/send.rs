@@ -317,6 +317,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
 
     fn skip(&mut self, path: String, failure: Failure) {
         self.tally.count_failure(failure.reason);
+        self.announce(Message::Omitted(failure.reason, failure.message.clone()));
         self.report(Event::Warning {
             path: Some(path),
             reason: Some(failure.reason),

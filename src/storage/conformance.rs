@@ -1,1 +1,496 @@
-//! Stub.
+//! One suite for every [`Source`] and [`Target`]: the file system, memory, and memory that takes short writes.
+
+mod rig;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use self::rig::{FsRig, MemoryRig, Rig, Tree, nodes};
+use super::block::BlockPool;
+use super::memory::{Node, rel_path};
+use super::{Admission, Commit, Committed, Final, Found, OnConflict, Source, StorageError, Target, Write};
+use crate::protocol::entry::{Entry, EntryId, Kind, Meta, Time};
+use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::limits::BLOCK_BYTES;
+use crate::protocol::path::RelPath;
+
+/// Runs each function on each pair of disks.
+macro_rules! suite {
+    ($($test:ident),* $(,)?) => {
+        mod on_file_system {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(&super::FsRig::new()).await;
+            })*
+        }
+        mod on_memory {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(&super::MemoryRig::new(None)).await;
+            })*
+        }
+        mod on_memory_with_short_writes {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(&super::MemoryRig::new(Some(0x7071))).await;
+            })*
+        }
+    };
+}
+
+suite!(
+    everything_arrives_as_it_was,
+    the_walk_does_not_depend_on_how_many_are_asked_for,
+    what_is_not_written_is_a_hole,
+    admission_tells_what_is_there,
+    conflicts_are_settled_as_asked,
+    a_name_taken_meanwhile_is_not_replaced,
+    one_failed_entry_does_not_keep_the_others,
+    attack_2_a_parent_that_is_a_link_is_refused,
+    attack_3_a_directory_swapped_for_a_link_is_refused,
+    attack_6_a_file_where_a_directory_is,
+    transfers_into_one_directory_do_not_mix,
+    staging_is_gone_after_finish_and_abort,
+    a_discarded_entry_is_gone,
+    attack_23_a_source_that_is_not_what_was_announced,
+);
+
+fn file(bytes: &[u8]) -> Node {
+    Node::File(bytes.to_vec())
+}
+
+fn link(target: &str) -> Node {
+    Node::Link(target.into())
+}
+
+fn entry(path: &str, kind: Kind) -> Entry {
+    Entry { path: rel_path(path), meta: Node::Dir.default_meta(), kind }
+}
+
+fn commit(id: u64, path: &str, size: u64, on_conflict: OnConflict) -> Commit {
+    let meta = file(b"").default_meta();
+    Commit { id: EntryId(id), path: rel_path(path), kind: Final::File { size }, meta, on_conflict }
+}
+
+fn tree(entries: &[(&[u8], Node, u32, i64, u32)]) -> Tree {
+    let with_meta = |(path, node, mode, seconds, nanos): &(&[u8], Node, u32, i64, u32)| {
+        let meta = Meta { mode: *mode, mtime: Time { seconds: *seconds, nanos: *nanos } };
+        (path.to_vec(), (node.clone(), meta))
+    };
+    entries.iter().map(with_meta).collect()
+}
+
+fn big_file() -> Vec<u8> {
+    (0..3 * BLOCK_BYTES + 5).map(|i| u8::try_from(i % 251).unwrap()).collect()
+}
+
+/// A tree with something of every kind.
+fn whole_tree() -> Tree {
+    tree(&[
+        (b"single", file(b"one file among the sources"), 0o600, 1_600_000_000, 1),
+        (b"d", Node::Dir, 0o750, 1_500_000_000, 999_999_999),
+        (b"d/empty", file(b""), 0o644, 0, 0),
+        (b"d/nothing", Node::Dir, 0o700, 12, 34),
+        (b"d/big", Node::File(big_file()), 0o444, 1_700_000_000, 123_456_789),
+        (b"d/before 1970", file(b"old"), 0o777, -86_400, 5),
+        (b"d/\xff\xfe \n\x1b[2J-\\", file(b"any bytes"), 0o640, 1, 1),
+        (b"d/read-only", Node::Dir, 0o555, -1, 999_999_999),
+        (b"d/read-only/in", Node::Dir, 0o555, 3, 4),
+        (b"d/read-only/in/x", file(b"below"), 0o400, 5, 6),
+        (b"d/dangling", Node::Link(b"/no/such\xff".to_vec()), 0o777, 7, 8),
+        (b"d/up", Node::Link(b"../..".to_vec()), 0o777, -9, 10),
+        (b"top link", link("single"), 0o777, 11, 12),
+    ])
+}
+
+/// Stages `bytes` as one piece.
+async fn stage(target: &impl Target, id: u64, bytes: &[u8]) -> Result<(), StorageError> {
+    let mut block = BlockPool::new(1).acquire().await;
+    block[..bytes.len()].copy_from_slice(bytes);
+    let write = Write { id: EntryId(id), offset: 0, range: 0..bytes.len() };
+    target.write(vec![write], block).await.map(drop)
+}
+
+/// Sends everything from one to the other, as a session would.
+async fn carry(source: &impl Source, target: &impl Target, max: usize) {
+    let pool = BlockPool::new(1);
+    let mut id = 0;
+    loop {
+        let found = source.walk(max).await;
+        assert!(found.len() <= max);
+        if found.is_empty() {
+            break;
+        }
+        for found in found {
+            let Found::Entry(entry) = found else { panic!("{found:?}") };
+            let (path, meta) = (entry.path.clone(), entry.meta);
+            if entry.kind == Kind::DirEnd {
+                for finished in target.finish_dirs(vec![(path, meta)]).await {
+                    finished.unwrap();
+                }
+                continue;
+            }
+            let admitted = target.admit(vec![entry.clone()]).await;
+            assert!(matches!(admitted[..], [Admission::Free]), "{path}: {admitted:?}");
+            let kind = match entry.kind.clone() {
+                Kind::File { size } => {
+                    send_file(source, target, &pool, &entry, EntryId(id)).await;
+                    Final::File { size }
+                }
+                Kind::Symlink { target } => Final::Symlink { target },
+                Kind::Dir | Kind::DirEnd => continue,
+            };
+            let on_conflict = OnConflict::Keep;
+            let commit = Commit { id: EntryId(id), path: path.clone(), kind, meta, on_conflict };
+            let committed = target.commit(vec![commit]).await;
+            assert!(matches!(committed[..], [Committed::Done(None)]), "{path}: {committed:?}");
+            if entry.size() > 0 {
+                let root = source.root(entry).await.unwrap();
+                assert_eq!(root, target.root(path).await.unwrap());
+            }
+            id += 1;
+        }
+    }
+    target.finish().await.unwrap();
+}
+
+async fn send_file(source: &impl Source, target: &impl Target, pool: &BlockPool, entry: &Entry, id: EntryId) {
+    if entry.size() <= BLOCK_BYTES as u64 {
+        let batch = source.read_small(vec![entry.clone()], pool.acquire().await).await;
+        let range = batch.files[0].clone().unwrap();
+        target.write(vec![Write { id, offset: 0, range }], batch.block).await.unwrap();
+        return;
+    }
+    let file = source.open(entry.clone()).await.unwrap();
+    for run in source.runs(&file, 0..entry.size()).await.unwrap() {
+        let mut at = run.range.start;
+        while at < run.range.end && !run.is_hole {
+            let len = usize::try_from(run.range.end - at).unwrap().min(BLOCK_BYTES);
+            let block = source.read_at(&file, at, len, pool.acquire().await).await.unwrap();
+            target.write(vec![Write { id, offset: at, range: 0..len }], block).await.unwrap();
+            at += len as u64;
+        }
+    }
+    source.verify_unchanged(&file).await.unwrap();
+}
+
+async fn everything_arrives_as_it_was(rig: &impl Rig) {
+    let tree = whole_tree();
+    carry(&rig.source(&tree), &rig.target(), 1000).await;
+    let arrived = rig.tree();
+    assert_eq!(nodes(&arrived), nodes(&tree));
+    assert_eq!(arrived, tree);
+}
+
+async fn the_walk_does_not_depend_on_how_many_are_asked_for(rig: &impl Rig) {
+    let tree = whole_tree();
+    carry(&rig.source(&tree), &rig.target(), 1).await;
+    assert_eq!(rig.tree(), tree);
+}
+
+async fn what_is_not_written_is_a_hole(rig: &impl Rig) {
+    let target = rig.target();
+    stage(&target, 0, b"abc").await.unwrap();
+    stage(&target, 1, b"longer than declared").await.unwrap();
+    let commits = vec![
+        commit(0, "tail", 5, OnConflict::Keep),
+        commit(1, "cut", 6, OnConflict::Keep),
+        commit(2, "all", 4, OnConflict::Keep),
+        commit(3, "nothing", 0, OnConflict::Keep),
+    ];
+    for committed in target.commit(commits).await {
+        assert!(matches!(committed, Committed::Done(None)), "{committed:?}");
+    }
+    let want = [
+        ("all", file(b"\0\0\0\0")),
+        ("cut", file(b"longer")),
+        ("nothing", file(b"")),
+        ("tail", file(b"abc\0\0")),
+    ];
+    assert_eq!(nodes(&rig.tree()), want.map(|(path, node)| (path.to_owned(), node)).into());
+}
+
+async fn admission_tells_what_is_there(rig: &impl Rig) {
+    rig.put("dir", Node::Dir);
+    rig.put("file", file(b"12345"));
+    rig.put("link", link("file"));
+    let target = rig.target();
+    let link_to = |target: &'static str| Kind::Symlink { target: Bytes::from_static(target.as_bytes()) };
+    let entries = vec![
+        entry("free", Kind::File { size: 5 }),
+        entry("file", Kind::File { size: 5 }),
+        entry("file", Kind::File { size: 6 }),
+        entry("link", Kind::File { size: 5 }),
+        entry("dir", Kind::File { size: 5 }),
+        entry("dir", Kind::Dir),
+        entry("new", Kind::Dir),
+        entry("new/below", Kind::Dir),
+        entry("link", Kind::Dir),
+        entry("file", Kind::Dir),
+        entry("link", link_to("file")),
+        entry("link", link_to("other")),
+        entry("file", link_to("file")),
+        entry("free", link_to("file")),
+        entry("none/below", Kind::Dir),
+        entry("file/below", Kind::File { size: 1 }),
+    ];
+    let shown: Vec<String> =
+        target.admit(entries).await.iter().map(|admission| format!("{admission:?}")).collect();
+    let words: Vec<&str> = shown.iter().map(|word| word.split('(').next().unwrap()).collect();
+    let want = [
+        "Free", "SameSize", "Conflict", "Conflict", "Conflict", "Same", "Free", "Free", "Conflict",
+        "Conflict", "Same", "Conflict", "Conflict", "Free", "Refused", "Refused",
+    ];
+    assert_eq!(words, want);
+    assert_eq!(rig.tree()[&b"new/below"[..]].0, Node::Dir);
+}
+
+async fn conflicts_are_settled_as_asked(rig: &impl Rig) {
+    rig.put("a.txt", file(b"old"));
+    rig.put("a~1.txt", file(b"older"));
+    rig.put("link", link("a.txt"));
+    rig.put("dir", Node::Dir);
+    let target = rig.target();
+    for id in 0..6 {
+        stage(&target, id, b"new").await.unwrap();
+    }
+    let commits = vec![
+        commit(0, "a.txt", 3, OnConflict::Keep),
+        commit(1, "a.txt", 3, OnConflict::Rename),
+        commit(2, "a.txt", 3, OnConflict::Replace),
+        commit(3, "link", 3, OnConflict::Replace),
+        commit(4, "dir", 3, OnConflict::Replace),
+        commit(5, "dir", 3, OnConflict::Rename),
+    ];
+    let committed = target.commit(commits).await;
+    match &committed[..] {
+        [
+            Committed::Exists,
+            Committed::Done(Some(a)),
+            Committed::Done(None),
+            Committed::Done(None),
+            Committed::Exists,
+            Committed::Done(Some(dir)),
+        ] => assert_eq!((a.as_bytes(), dir.as_bytes()), (&b"a~2.txt"[..], &b"dir~1"[..])),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(rig.staged(&target), 0);
+    let want = [
+        ("a.txt", file(b"new")),
+        ("a~1.txt", file(b"older")),
+        ("a~2.txt", file(b"new")),
+        ("dir", Node::Dir),
+        ("dir~1", file(b"new")),
+        ("link", file(b"new")),
+    ];
+    assert_eq!(nodes(&rig.tree()), want.map(|(path, node)| (path.to_owned(), node)).into());
+}
+
+async fn a_name_taken_meanwhile_is_not_replaced(rig: &impl Rig) {
+    let target = rig.target();
+    let admitted = target.admit(vec![entry("name", Kind::File { size: 3 })]).await;
+    assert!(matches!(admitted[..], [Admission::Free]));
+    stage(&target, 0, b"new").await.unwrap();
+    rig.put("name", file(b"somebody else's"));
+    let committed = target.commit(vec![commit(0, "name", 3, OnConflict::Keep)]).await;
+    assert!(matches!(committed[..], [Committed::Exists]), "{committed:?}");
+    let want: BTreeMap<_, _> = [("name".to_owned(), file(b"somebody else's"))].into();
+    assert_eq!(nodes(&rig.tree()), want);
+}
+
+async fn one_failed_entry_does_not_keep_the_others(rig: &impl Rig) {
+    rig.put("taken", file(b"old"));
+    for dir in 0..6 {
+        rig.put(&format!("d{dir}"), Node::Dir);
+    }
+    let target = rig.target();
+    // Few enough for a sync each, and more than that, in one directory and in several.
+    for (first, count) in [(0, 2), (10, 4), (20, 40)] {
+        let mut commits = vec![
+            commit(first, "taken", 1, OnConflict::Keep),
+            commit(first + 1, "missing/x", 1, OnConflict::Keep),
+        ];
+        commits.extend((2..count).map(|n| {
+            let path = format!("d{}/{}", n % 6, first + n);
+            commit(first + n, &path, 1, OnConflict::Keep)
+        }));
+        for id in first..first + count {
+            stage(&target, id, b"x").await.unwrap();
+        }
+        let committed = target.commit(commits).await;
+        assert!(matches!(committed[0], Committed::Exists), "{:?}", committed[0]);
+        assert!(matches!(committed[1], Committed::Refused(_)), "{:?}", committed[1]);
+        for committed in &committed[2..] {
+            assert!(matches!(committed, Committed::Done(None)), "{committed:?}");
+        }
+    }
+    assert_eq!(rig.staged(&target), 0);
+    let arrived = nodes(&rig.tree()).into_values().filter(|node| *node == file(b"x")).count();
+    assert_eq!(arrived, 40);
+}
+
+async fn attack_2_a_parent_that_is_a_link_is_refused(rig: &impl Rig) {
+    rig.put("honest", Node::Dir);
+    rig.put("link", link("honest"));
+    let before = nodes(&rig.tree());
+    let target = rig.target();
+    let entries = vec![
+        entry("link/file", Kind::File { size: 1 }),
+        entry("link/dir", Kind::Dir),
+        entry("link/link", Kind::Symlink { target: Bytes::from_static(b"x") }),
+    ];
+    for admission in target.admit(entries).await {
+        assert!(matches!(admission, Admission::Refused(_)), "{admission:?}");
+    }
+    stage(&target, 0, b"x").await.unwrap();
+    let committed = target.commit(vec![commit(0, "link/file", 1, OnConflict::Replace)]).await;
+    assert!(matches!(committed[..], [Committed::Refused(_)]), "{committed:?}");
+    assert!(target.finish_dirs(vec![(rel_path("link"), Meta::default())]).await[0].is_err());
+    assert!(target.root(rel_path("link")).await.is_err());
+    assert_eq!(nodes(&rig.tree()), before);
+
+    // The honest case: the same below the directory itself.
+    stage(&target, 1, b"x").await.unwrap();
+    let committed = target.commit(vec![commit(1, "honest/file", 1, OnConflict::Keep)]).await;
+    assert!(matches!(committed[..], [Committed::Done(None)]), "{committed:?}");
+}
+
+async fn attack_3_a_directory_swapped_for_a_link_is_refused(rig: &impl Rig) {
+    rig.put("victim", Node::Dir);
+    let victim = rig.tree()[&b"victim"[..]].1;
+    let target = rig.target();
+    let admitted =
+        target.admit(vec![entry("dir", Kind::Dir), entry("dir/file", Kind::File { size: 1 })]).await;
+    assert!(matches!(admitted[..], [Admission::Free, Admission::Free]), "{admitted:?}");
+    stage(&target, 0, b"x").await.unwrap();
+    rig.put("dir", link("victim"));
+    let committed = target.commit(vec![commit(0, "dir/file", 1, OnConflict::Keep)]).await;
+    assert!(matches!(committed[..], [Committed::Refused(_)]), "{committed:?}");
+    let odd = Meta { mode: 0o777, mtime: Time { seconds: 1, nanos: 2 } };
+    assert!(target.finish_dirs(vec![(rel_path("dir"), odd)]).await[0].is_err());
+    let want = [("dir".to_owned(), link("victim")), ("victim".to_owned(), Node::Dir)];
+    assert_eq!(nodes(&rig.tree()), want.into());
+    assert_eq!(rig.tree()[&b"victim"[..]].1, victim);
+}
+
+async fn attack_6_a_file_where_a_directory_is(rig: &impl Rig) {
+    rig.put("dir", Node::Dir);
+    rig.put("dir/kept", file(b"kept"));
+    rig.put("file", file(b"kept"));
+    let before = nodes(&rig.tree());
+    let target = rig.target();
+    for (id, on_conflict) in [(0, OnConflict::Keep), (1, OnConflict::Replace)] {
+        stage(&target, id, b"x").await.unwrap();
+        let committed = target.commit(vec![commit(id, "dir", 1, on_conflict)]).await;
+        assert!(matches!(committed[..], [Committed::Exists]), "{committed:?}");
+    }
+    stage(&target, 2, b"x").await.unwrap();
+    let committed = target.commit(vec![commit(2, "file/below", 1, OnConflict::Replace)]).await;
+    assert!(matches!(committed[..], [Committed::Refused(_)]), "{committed:?}");
+    assert_eq!(nodes(&rig.tree()), before);
+    assert_eq!(rig.staged(&target), 0);
+}
+
+async fn transfers_into_one_directory_do_not_mix(rig: &impl Rig) {
+    let (ours, theirs) = (rig.target(), rig.target());
+    let (kept, renamed) = tokio::join!(
+        commit_twenty(&ours, b'a', OnConflict::Keep),
+        commit_twenty(&theirs, b'b', OnConflict::Rename)
+    );
+    let tree = rig.tree();
+    for id in 0..20 {
+        let at = |path: &RelPath| &tree[path.as_bytes()].0;
+        let path = rel_path(id.to_string());
+        match (&kept[id], &renamed[id]) {
+            (Committed::Done(None), Committed::Done(Some(other))) => {
+                assert_eq!(at(&path), &file(&[b'a'; 1000]));
+                assert_eq!(at(other), &file(&[b'b'; 1000]));
+            }
+            (Committed::Exists, Committed::Done(None)) => assert_eq!(at(&path), &file(&[b'b'; 1000])),
+            other => panic!("{other:?}"),
+        }
+    }
+    ours.finish().await.unwrap();
+    stage(&theirs, 99, b"still works").await.unwrap();
+    let committed = theirs.commit(vec![commit(99, "last", 11, OnConflict::Keep)]).await;
+    assert!(matches!(committed[..], [Committed::Done(None)]), "{committed:?}");
+    theirs.finish().await.unwrap();
+}
+
+async fn commit_twenty(target: &impl Target, byte: u8, on_conflict: OnConflict) -> Vec<Committed> {
+    let mut outcomes = Vec::new();
+    for id in 0..20 {
+        stage(target, id, &[byte; 1000]).await.unwrap();
+        outcomes.extend(target.commit(vec![commit(id, &id.to_string(), 1000, on_conflict)]).await);
+    }
+    outcomes
+}
+
+async fn staging_is_gone_after_finish_and_abort(rig: &impl Rig) {
+    for finish in [true, false] {
+        let (target, other) = (rig.target(), rig.target());
+        stage(&target, 0, b"never committed").await.unwrap();
+        if finish {
+            target.finish().await.unwrap();
+        } else {
+            target.abort().await;
+        }
+        assert!(stage(&target, 1, b"too late").await.is_err());
+        let late = target.commit(vec![commit(2, "late", 0, OnConflict::Keep)]).await;
+        assert!(matches!(late[..], [Committed::Failed(_)]), "{late:?}");
+        assert_eq!(rig.staged(&target), 0);
+        // The other transfer is not disturbed.
+        stage(&other, 0, b"x").await.unwrap();
+        other.abort().await;
+    }
+    assert_eq!(rig.tree(), Tree::new());
+}
+
+async fn a_discarded_entry_is_gone(rig: &impl Rig) {
+    let target = rig.target();
+    stage(&target, 0, b"gone").await.unwrap();
+    stage(&target, 1, b"stays").await.unwrap();
+    target.discard(EntryId(0)).await;
+    target.discard(EntryId(7)).await;
+    assert_eq!(rig.staged(&target), 1);
+    let committed = target.commit(vec![commit(1, "stays", 5, OnConflict::Keep)]).await;
+    assert!(matches!(committed[..], [Committed::Done(None)]), "{committed:?}");
+}
+
+async fn attack_23_a_source_that_is_not_what_was_announced(rig: &impl Rig) {
+    let source = rig.source(&tree(&[
+        (b"a", file(b"aaaa"), 0o644, 1, 1),
+        (b"b", file(b"bb"), 0o644, 2, 2),
+        (b"c", file(b"ccc"), 0o644, 3, 3),
+    ]));
+    let mut entries: Vec<Entry> = source.walk(9).await.into_iter().map(expect_entry).collect();
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    let honest = entries.clone();
+    entries[0].kind = Kind::File { size: 2 };
+    entries[1].meta.mtime.nanos += 1;
+
+    let is_changed = |result: Result<(), Failure>| result.is_err_and(|f| f.reason == Reason::SourceChanged);
+    for entry in &entries[..2] {
+        assert!(is_changed(source.open(entry.clone()).await.map(drop)));
+        assert!(is_changed(source.root(entry.clone()).await.map(drop)));
+    }
+    let batch = source.read_small(entries, BlockPool::new(1).acquire().await).await;
+    assert!(is_changed(batch.files[0].clone().map(drop)));
+    assert!(is_changed(batch.files[1].clone().map(drop)));
+    assert_eq!(&batch.block[batch.files[2].clone().unwrap()], b"ccc");
+
+    let batch = source.read_small(honest.clone(), BlockPool::new(1).acquire().await).await;
+    let bytes: Vec<&[u8]> = batch.files.iter().map(|range| &batch.block[range.clone().unwrap()]).collect();
+    assert_eq!(bytes, [&b"aaaa"[..], b"bb", b"ccc"]);
+    let open = source.open(honest[0].clone()).await.unwrap();
+    let past_the_end = source.read_at(&open, 2, 3, BlockPool::new(1).acquire().await).await;
+    assert!(is_changed(past_the_end.map(drop)));
+}
+
+fn expect_entry(found: Found) -> Entry {
+    match found {
+        Found::Entry(entry) => entry,
+        Found::Skipped { path, failure } => panic!("{path}: {failure}"),
+    }
+}

@@ -1,1 +1,48 @@
-//! Stub.
+//! Disks in memory for tests: they fail, stall and crash as told, and record what was done to them.
+//!
+//! Time passes by `tokio::time::sleep` only, so that a paused clock holds.
+
+mod disk;
+mod source;
+mod target;
+mod tests;
+
+use std::time::Duration;
+
+pub(crate) use self::source::MemorySource;
+pub(crate) use self::target::{MemoryTarget, On, Op};
+use crate::protocol::entry::{Meta, Time};
+use crate::protocol::path::RelPath;
+
+const MIB: f64 = (1 << 20) as f64;
+
+/// What is under a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Node {
+    File(Vec<u8>),
+    Dir,
+    Link(Vec<u8>),
+}
+
+impl Node {
+    /// Attributes that such a node has when a test does not care.
+    pub(crate) fn default_meta(&self) -> Meta {
+        let mode = match self {
+            Self::File(_) => 0o644,
+            Self::Dir => 0o755,
+            Self::Link(_) => 0o777,
+        };
+        Meta { mode, mtime: Time { seconds: 1_700_000_000, nanos: 123_456_789 } }
+    }
+}
+
+/// A path that a test knows to be good.
+pub(crate) fn rel_path(path: impl AsRef<[u8]>) -> RelPath {
+    RelPath::new(path.as_ref()).unwrap()
+}
+
+/// How long `bytes` take at so much a MiB.
+fn pause(per_mib: Duration, bytes: usize) -> Duration {
+    #[expect(clippy::cast_precision_loss)]
+    per_mib.mul_f64(bytes as f64 / MIB)
+}

@@ -1,1 +1,397 @@
-//! Stub.
+//! What every [`Connection`] promises, run on quinn over loopback and on the pair in memory.
+
+use std::any::Any;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::memory::{self, Link, MemoryConnection, MemoryLimits};
+use super::quic::Quic;
+use super::{
+    Congestion, Connection, Endpoint, Limits, ListenAddress, RecvStream, SendStream, TransportError, dial,
+};
+use crate::protocol::limits::REASON_BYTES_MAX;
+use crate::trust::{Fingerprint, Identity};
+
+/// What does not happen within this is taken to be blocked.
+const BLOCKED: Duration = Duration::from_millis(200);
+/// What has to happen, happens within this.
+const SOON: Duration = Duration::from_secs(20);
+
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const WINDOW_BYTES: u32 = 96 * 1024;
+const STREAMS: u32 = 3;
+
+pub(super) fn limits() -> Limits {
+    Limits {
+        receive_window_bytes: WINDOW_BYTES,
+        stream_window_bytes: STREAM_WINDOW_BYTES,
+        send_window_bytes: 64 * 1024,
+        streams: STREAMS,
+        idle_timeout: Duration::from_secs(30),
+        connect_timeout: Duration::from_secs(10),
+        congestion: Congestion::Cubic,
+    }
+}
+
+/// Two ends of one connection, and what must live as long.
+pub(super) struct Ends<C> {
+    pub(super) dialler: C,
+    pub(super) listener: C,
+    /// What each should find: of the dialler, of the listener.
+    fingerprints: [Fingerprint; 2],
+    /// Endpoints. A test of closing lets go of them first: one that outlives its connection answers stray packets
+    /// with a stateless reset, and quinn, when it reads a close and a reset in one go, tells only of the reset.
+    keep: Box<dyn Any + Send>,
+}
+
+pub(super) async fn quic_pair(limits: &Limits) -> Ends<Quic> {
+    let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let address = ListenAddress::At(([127, 0, 0, 1], 0).into());
+    let listening = Endpoint::listen(&address, &there, limits).unwrap();
+    let addresses = listening.local_addresses().unwrap();
+    let (dialled, accepted) = tokio::join!(dial(&addresses, there.fingerprint(), &here, limits), async {
+        listening.accept().await.unwrap().handshake().await
+    });
+    let (dialler, dialling) = dialled.unwrap();
+    Ends {
+        dialler,
+        listener: accepted.unwrap(),
+        fingerprints: [here.fingerprint(), there.fingerprint()],
+        keep: Box::new((listening, dialling)),
+    }
+}
+
+async fn memory_pair() -> (Ends<MemoryConnection>, Link) {
+    let limits = MemoryLimits {
+        connection_window_bytes: WINDOW_BYTES as usize,
+        stream_window_bytes: STREAM_WINDOW_BYTES as usize,
+        streams: STREAMS as usize + 1,
+        ..MemoryLimits::default()
+    };
+    let (dialler, listener, link) = memory::pair(7, limits);
+    (Ends { dialler, listener, fingerprints: limits.fingerprints, keep: Box::new(()) }, link)
+}
+
+macro_rules! conformance {
+    ($($name:ident),* $(,)?) => {
+        mod on_memory {
+            $(#[tokio::test(start_paused = true)]
+            async fn $name() {
+                super::$name(super::memory_pair().await.0).await;
+            })*
+        }
+        mod on_quic {
+            $(#[tokio::test]
+            async fn $name() {
+                let ends = super::quic_pair(&super::limits()).await;
+                tokio::time::timeout(super::SOON, super::$name(ends)).await.expect("it hangs");
+            })*
+        }
+    };
+}
+
+conformance!(
+    bytes_arrive_in_order_on_both_halves,
+    a_one_way_stream_arrives,
+    streams_are_accepted_in_the_order_of_opening,
+    credit_returns_only_when_both_halves_are_done,
+    a_writer_waits_for_its_reader,
+    all_streams_share_the_connection_window,
+    an_unfinished_stream_is_never_taken_for_a_whole_one,
+    a_writer_learns_that_its_reader_is_gone,
+    a_reason_reaches_a_peer_that_reads_nothing,
+    a_reason_gets_past_what_was_written_before,
+    the_last_clone_closes,
+    everything_pending_ends_with_the_connection,
+    both_ends_export_the_same_and_know_each_other,
+);
+
+/// Bytes that differ at every offset of interest.
+fn pattern(len: usize) -> Bytes {
+    (0..len).map(|i| u8::try_from((i ^ (i >> 8) ^ (i >> 16)) & 0xff).unwrap()).collect()
+}
+
+async fn write(send: &mut impl SendStream, bytes: impl Into<Bytes>) -> Result<(), TransportError> {
+    send.write_all(&mut [bytes.into()]).await
+}
+
+/// Everything up to the end of the stream.
+async fn read_all(recv: &mut impl RecvStream) -> Result<Vec<u8>, TransportError> {
+    let mut all = Vec::new();
+    while let Some(bytes) = recv.read(10_000).await? {
+        assert!((1..=10_000).contains(&bytes.len()), "{} bytes", bytes.len());
+        all.extend_from_slice(&bytes);
+    }
+    Ok(all)
+}
+
+async fn bytes_arrive_in_order_on_both_halves<C: Connection>(ends: Ends<C>) {
+    let (there, back) = (pattern(300_000), pattern(200_001));
+    let dialler = async {
+        let (mut send, mut recv) = ends.dialler.open_bi().await.unwrap();
+        let mut chunks = [there.slice(..7), Bytes::new(), there.slice(7..150_000), there.slice(150_000..)];
+        let write = async {
+            send.write_all(&mut chunks).await.unwrap();
+            send.finish().unwrap();
+        };
+        let (read, ()) = tokio::join!(read_all(&mut recv), write);
+        assert_eq!(read.unwrap(), back);
+        assert_eq!(recv.read(1).await, Ok(None), "the end stays the end");
+    };
+    let listener = async {
+        let (mut send, mut recv) = ends.listener.accept_bi().await.unwrap();
+        let write = async {
+            write(&mut send, back.clone()).await.unwrap();
+            send.finish().unwrap();
+        };
+        let (read, ()) = tokio::join!(read_all(&mut recv), write);
+        assert_eq!(read.unwrap(), there);
+    };
+    tokio::join!(dialler, listener);
+}
+
+async fn a_one_way_stream_arrives<C: Connection>(ends: Ends<C>) {
+    let bytes = pattern(100_000);
+    let listener = async {
+        let mut send = ends.listener.open_uni().await.unwrap();
+        send.set_priority(5);
+        write(&mut send, bytes.clone()).await.unwrap();
+        send.finish().unwrap();
+    };
+    let dialler = async { read_all(&mut ends.dialler.accept_uni().await.unwrap()).await.unwrap() };
+    assert_eq!(tokio::join!(listener, dialler).1, bytes);
+}
+
+async fn streams_are_accepted_in_the_order_of_opening<C: Connection>(ends: Ends<C>) {
+    let mut opened = Vec::new();
+    for _ in 0..=STREAMS {
+        opened.push(ends.dialler.open_bi().await.unwrap());
+    }
+    for (i, (send, _)) in opened.iter_mut().enumerate().rev() {
+        write(send, vec![u8::try_from(i).unwrap()]).await.unwrap();
+        send.finish().unwrap();
+    }
+    for i in 0..=u8::try_from(STREAMS).unwrap() {
+        let (_, mut recv) = ends.listener.accept_bi().await.unwrap();
+        assert_eq!(read_all(&mut recv).await.unwrap(), [i]);
+    }
+}
+
+async fn credit_returns_only_when_both_halves_are_done<C: Connection>(ends: Ends<C>) {
+    let mut held = Vec::new();
+    for _ in 0..=STREAMS {
+        let (mut send, recv) = ends.dialler.open_bi().await.unwrap();
+        write(&mut send, "parcel").await.unwrap();
+        send.finish().unwrap();
+        held.push((send, recv));
+    }
+    let next = ends.dialler.open_bi();
+    tokio::pin!(next);
+    assert!(timeout(BLOCKED, &mut next).await.is_err(), "more streams than credit");
+
+    let (mut send, mut recv) = ends.listener.accept_bi().await.unwrap();
+    assert_eq!(read_all(&mut recv).await.unwrap(), b"parcel");
+    assert!(timeout(BLOCKED, &mut next).await.is_err(), "credit for a stream that is read and not acked");
+    write(&mut send, "ack").await.unwrap();
+    send.finish().unwrap();
+    assert_eq!(read_all(&mut held[0].1).await.unwrap(), b"ack");
+    timeout(SOON, next).await.expect("no credit for a stream that is done").unwrap();
+}
+
+/// Writes `bytes` on a new stream in a task; the stream is returned when all of it is taken.
+fn spawn_writer<C: Connection>(
+    connection: &C,
+    bytes: usize,
+) -> tokio::task::JoinHandle<Result<C::Send, TransportError>> {
+    let connection = connection.clone();
+    tokio::spawn(async move {
+        let (mut send, _recv) = connection.open_bi().await?;
+        write(&mut send, pattern(bytes)).await?;
+        send.finish()?;
+        Ok(send)
+    })
+}
+
+async fn a_writer_waits_for_its_reader<C: Connection>(ends: Ends<C>) {
+    const BYTES: usize = 1024 * 1024;
+    let mut writer = spawn_writer(&ends.dialler, BYTES);
+    let (_send, mut recv) = ends.listener.accept_bi().await.unwrap();
+    assert!(timeout(BLOCKED, &mut writer).await.is_err(), "nobody reads, and all was taken");
+    assert_eq!(read_all(&mut recv).await.unwrap(), pattern(BYTES));
+    writer.await.unwrap().unwrap();
+}
+
+async fn all_streams_share_the_connection_window<C: Connection>(ends: Ends<C>) {
+    // Each fits the window of its stream; together, even with a whole send window, they do not fit.
+    const BYTES: usize = STREAM_WINDOW_BYTES as usize;
+    let mut writers: Vec<_> = (0..STREAMS).map(|_| spawn_writer(&ends.dialler, BYTES)).collect();
+    let blocked = async {
+        for writer in &mut writers {
+            writer.await.unwrap().unwrap();
+        }
+    };
+    assert!(timeout(BLOCKED, blocked).await.is_err(), "more than the window of the connection was taken");
+    for _ in 0..STREAMS {
+        let (_send, mut recv) = ends.listener.accept_bi().await.unwrap();
+        assert_eq!(read_all(&mut recv).await.unwrap(), pattern(BYTES));
+    }
+}
+
+async fn an_unfinished_stream_is_never_taken_for_a_whole_one<C: Connection>(ends: Ends<C>) {
+    let (mut send, _recv) = ends.dialler.open_bi().await.unwrap();
+    write(&mut send, "half of it").await.unwrap();
+    drop(send);
+    let (_send, mut recv) = ends.listener.accept_bi().await.unwrap();
+    assert_eq!(read_all(&mut recv).await, Err(TransportError::StreamEnded(0)));
+}
+
+async fn a_writer_learns_that_its_reader_is_gone<C: Connection>(ends: Ends<C>) {
+    let mut writer = spawn_writer(&ends.dialler, 1024 * 1024);
+    drop(ends.listener.accept_bi().await.unwrap());
+    assert_eq!((&mut writer).await.unwrap().err(), Some(TransportError::StreamEnded(0)));
+    // What was on the way gave its credit back.
+    let writer = spawn_writer(&ends.dialler, 256 * 1024);
+    let (_send, mut recv) = ends.listener.accept_bi().await.unwrap();
+    assert_eq!(read_all(&mut recv).await.unwrap(), pattern(256 * 1024));
+    writer.await.unwrap().unwrap();
+}
+
+async fn a_reason_reaches_a_peer_that_reads_nothing<C: Connection>(ends: Ends<C>) {
+    drop(ends.keep);
+    let mut writer = spawn_writer(&ends.dialler, 1024 * 1024);
+    assert!(timeout(BLOCKED, &mut writer).await.is_err());
+    let reason = vec![b'x'; REASON_BYTES_MAX + 500];
+    ends.listener.close(12, &reason);
+    ends.listener.close(13, b"only the first counts");
+    let told = TransportError::Closed { code: 12, reason: reason[..REASON_BYTES_MAX].to_vec().into() };
+    assert_eq!(ends.dialler.closed().await, told);
+    assert_eq!(writer.await.unwrap().err(), Some(told.clone()));
+    assert_eq!(ends.dialler.open_bi().await.err(), Some(told));
+    assert_eq!(ends.listener.closed().await, TransportError::ClosedHere);
+    assert_eq!(ends.listener.open_bi().await.err(), Some(TransportError::ClosedHere));
+}
+
+async fn a_reason_gets_past_what_was_written_before<C: Connection>(ends: Ends<C>) {
+    drop(ends.keep);
+    let mut writer = spawn_writer(&ends.dialler, 1024 * 1024);
+    assert!(timeout(BLOCKED, &mut writer).await.is_err());
+    ends.dialler.close(7, b"the disk is gone");
+    let told = TransportError::Closed { code: 7, reason: Bytes::from("the disk is gone") };
+    assert_eq!(ends.listener.closed().await, told);
+}
+
+async fn the_last_clone_closes<C: Connection>(ends: Ends<C>) {
+    let Ends { dialler, listener, keep, .. } = ends;
+    drop(keep);
+    let clone = dialler.clone();
+    drop(dialler);
+    let mut send = clone.open_uni().await.unwrap();
+    write(&mut send, "still here").await.unwrap();
+    send.finish().unwrap();
+    let mut recv = listener.accept_uni().await.unwrap();
+    assert_eq!(read_all(&mut recv).await.unwrap(), b"still here");
+    drop((clone, send));
+    assert_eq!(listener.closed().await, TransportError::Closed { code: 0, reason: Bytes::new() });
+}
+
+async fn everything_pending_ends_with_the_connection<C: Connection>(ends: Ends<C>) {
+    let (mut send, mut recv) = ends.dialler.open_bi().await.unwrap();
+    write(&mut send, "begin").await.unwrap();
+    let (_send, _recv) = ends.listener.accept_bi().await.unwrap();
+    let mut chunks = [pattern(1024 * 1024)];
+    let closing = async {
+        // Runs once all the others have been polled and wait.
+        tokio::task::yield_now().await;
+        ends.dialler.close(5, b"enough");
+    };
+    let (reading, writing, accepting, accepting_uni, ()) = tokio::join!(
+        recv.read(1),
+        send.write_all(&mut chunks),
+        ends.dialler.accept_bi(),
+        ends.dialler.accept_uni(),
+        closing
+    );
+    let here = Some(TransportError::ClosedHere);
+    assert_eq!(
+        [reading.err(), writing.err(), accepting.err(), accepting_uni.err()],
+        [here.clone(), here.clone(), here.clone(), here]
+    );
+}
+
+async fn both_ends_export_the_same_and_know_each_other<C: Connection>(ends: Ends<C>) {
+    let export = |c: &C, label: &[u8]| c.export_keying_material(label).unwrap();
+    let material = export(&ends.dialler, b"EXPORTER-towline-a");
+    assert_eq!(material, export(&ends.listener, b"EXPORTER-towline-a"));
+    assert_ne!(material, export(&ends.dialler, b"EXPORTER-towline-b"));
+    assert_eq!(ends.listener.peer_fingerprint(), ends.fingerprints[0]);
+    assert_eq!(ends.dialler.peer_fingerprint(), ends.fingerprints[1]);
+    for end in [&ends.dialler, &ends.listener] {
+        assert!(end.remote_address().ip().is_loopback());
+        assert!(end.stats().mtu_bytes >= 1200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_in_memory_is_seen_at_both_ends_at_once() {
+    let (ends, link) = memory_pair().await;
+    let writer = spawn_writer(&ends.dialler, 1024 * 1024);
+    let (_send, mut recv) = ends.listener.accept_bi().await.unwrap();
+    recv.read(1).await.unwrap();
+    link.cut();
+    let lost = TransportError::Lost("the link was cut".to_owned());
+    assert_eq!(recv.read(1).await, Err(lost.clone()));
+    assert_eq!(writer.await.unwrap().err(), Some(lost.clone()));
+    assert_eq!(ends.listener.closed().await, lost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_link_in_memory_counts_what_is_held() {
+    let (ends, link) = memory_pair().await;
+    let mut writer = spawn_writer(&ends.dialler, 1024 * 1024);
+    assert!(timeout(BLOCKED, &mut writer).await.is_err());
+    assert_eq!(link.unread_bytes(1), STREAM_WINDOW_BYTES as usize);
+    assert_eq!((link.unread_bytes(0), link.open_streams(0), link.open_streams(1)), (0, 1, 0));
+    let (mut send, mut recv) = ends.listener.accept_bi().await.unwrap();
+    read_all(&mut recv).await.unwrap();
+    send.finish().unwrap();
+    assert_eq!((link.unread_bytes(1), link.open_streams(0)), (0, 0));
+    assert_eq!(link.unread_bytes_max(1), STREAM_WINDOW_BYTES as usize);
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_in_memory_overtake_each_other_as_the_seed_says() {
+    async fn order(seed: u64) -> Vec<usize> {
+        let (dialler, listener, _link) = memory::pair(seed, MemoryLimits::default());
+        let (arrived, mut order) = tokio::sync::mpsc::unbounded_channel();
+        let (mut opened, mut accepted) = (Vec::new(), Vec::new());
+        for _ in 0..8 {
+            opened.push(dialler.open_bi().await.unwrap());
+            write(&mut opened.last_mut().unwrap().0, "first").await.unwrap();
+            accepted.push(listener.accept_bi().await.unwrap());
+            assert_eq!(accepted.last_mut().unwrap().1.read(5).await.unwrap().unwrap(), "first");
+        }
+        for (send, _) in &mut opened {
+            write(send, "second").await.unwrap();
+        }
+        for (i, (send, mut recv)) in accepted.into_iter().enumerate() {
+            let arrived = arrived.clone();
+            tokio::spawn(async move {
+                recv.read(6).await.unwrap();
+                arrived.send(i).unwrap();
+                drop(send);
+            });
+        }
+        drop(arrived);
+        let mut seen = Vec::new();
+        while let Some(i) = order.recv().await {
+            seen.push(i);
+        }
+        seen
+    }
+    let (first, again, other) = (order(1).await, order(1).await, order(2).await);
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+    assert!(!first.is_sorted(), "{first:?}");
+}

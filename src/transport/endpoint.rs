@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::congestion::{ControllerFactory, CubicConfig, NewRenoConfig};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig, VarInt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -13,10 +12,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::address::{self, DEFAULT_PORT, ListenAddress};
+use super::congestion::{self, Closing};
 use super::quic::{Quic, canonical, connection_error};
 use super::socket::{self, SocketBuffers};
 use super::tls::{self, Found};
-use super::{Congestion, Limits, TransportError};
+use super::{Limits, TransportError};
 use crate::trust::{Fingerprint, Identity};
 
 /// Handshakes under way at once; above it a dialler is refused.
@@ -24,7 +24,7 @@ const HANDSHAKES_MAX: usize = 64;
 /// Handshakes with diallers that have not shown that they receive at their address; above it they must, by Retry.
 const HANDSHAKES_UNVALIDATED_MAX: usize = 8;
 /// Bytes kept of each dialler, and of all, before its handshake is taken up.
-const INCOMING_BYTES_MAX: u64 = 16 * 1024;
+const INCOMING_BYTES_MAX: u64 = 64 * 1024;
 const INCOMING_BYTES_TOTAL_MAX: u64 = 1024 * 1024;
 /// How long a dialler may take for its handshake.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -32,10 +32,19 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 const STAGGER: Duration = Duration::from_millis(250);
 /// How long the other addresses still have once one has answered with an error.
 const GRACE: Duration = Duration::from_secs(2);
+/// Payload that every path carries (RFC 9000, section 14).
+const MTU_MIN: u16 = 1200;
 /// Largest datagram tried on a network: Ethernet's, less the headers of IPv6.
 const MTU_NETWORK_MAX: u16 = 1452;
 /// Largest datagram tried on this machine: loopback's 65,536, less the headers of IPv6.
 const MTU_LOOPBACK_MAX: u16 = 65_488;
+/// Datagrams on this machine start at this size, four to a batch of the kernel. They never fall below it: what is
+/// lost there was too much for a socket's buffer, and quinn would take it for a path that carries less.
+const MTU_LOOPBACK_MIN: u16 = 16_000;
+/// Headers of IPv6 and UDP.
+const HEADER_BYTES: u16 = 48;
+/// After a loss that looks like a smaller path, when larger datagrams are tried again.
+const MTU_RETRY: Duration = Duration::from_secs(5);
 /// What QUIC allows at most.
 const UDP_PAYLOAD_MAX: u16 = 65_527;
 
@@ -49,14 +58,13 @@ pub struct Endpoint {
 
 #[derive(Debug)]
 struct Listener {
-    /// For peers elsewhere, and for peers on this machine.
-    far: Arc<quinn::ServerConfig>,
-    near: Arc<quinn::ServerConfig>,
+    /// But for the transport, which each connection gets its own of.
+    config: quinn::ServerConfig,
+    limits: Limits,
     /// Addresses of this machine when it began to listen.
     own: Vec<IpAddr>,
     handshakes: Arc<Semaphore>,
     handshake_timeout: Duration,
-    idle_timeout: Duration,
 }
 
 /// A dialler whose handshake has not begun. Dropped, it is refused.
@@ -86,30 +94,24 @@ impl Endpoint {
         };
         let tls = tls::server_config(identity).map_err(|e| unusable(&e))?;
         let crypto = Arc::new(QuicServerConfig::try_from(tls).map_err(|e| unusable(&e))?);
-        let config = |mtu_max| {
-            let mut config = quinn::ServerConfig::with_crypto(crypto.clone());
-            config
-                .transport_config(Arc::new(transport_config(limits, mtu_max)))
-                .max_incoming(HANDSHAKES_MAX)
-                .incoming_buffer_size(INCOMING_BYTES_MAX)
-                .incoming_buffer_size_total(INCOMING_BYTES_TOTAL_MAX);
-            config
-        };
-        let far = config(MTU_NETWORK_MAX);
+        let mut config = quinn::ServerConfig::with_crypto(crypto);
+        config
+            .max_incoming(HANDSHAKES_MAX)
+            .incoming_buffer_size(INCOMING_BYTES_MAX)
+            .incoming_buffer_size_total(INCOMING_BYTES_TOTAL_MAX);
         let inner = quinn::Endpoint::new_with_abstract_socket(
             endpoint_config(),
-            Some(far.clone()),
+            Some(config.clone()),
             socket,
             Arc::new(TokioRuntime),
         )
         .map_err(|e| unusable(&e))?;
         let listener = Listener {
-            far: Arc::new(far),
-            near: Arc::new(config(MTU_LOOPBACK_MAX)),
+            config,
+            limits: *limits,
             own: address::of_this_machine(),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             handshake_timeout: HANDSHAKE_TIME_MAX.min(limits.connect_timeout),
-            idle_timeout: limits.idle_timeout,
         };
         Ok(Self { inner, buffers, listener: Some(Arc::new(listener)) })
     }
@@ -158,7 +160,7 @@ impl Endpoint {
         self.buffers
     }
 
-    /// Ends all connections and takes no more.
+    /// Takes no more connections, and ends those that are left. To tell a peer why, close its connection.
     pub fn close(&self, code: u32, reason: &[u8]) {
         let reason = &reason[..reason.len().min(crate::protocol::limits::REASON_BYTES_MAX)];
         self.inner.close(VarInt::from_u32(code), reason);
@@ -186,15 +188,18 @@ impl Incoming {
     /// What [`TransportError`] says of handshakes; [`TransportError::TimedOut`] for one that takes too long.
     pub async fn handshake(self) -> Result<Quic, TransportError> {
         let Self { inner, listener, _permit } = self;
-        let is_near = address::is_this_machine(inner.remote_address().ip(), &listener.own);
-        let config = if is_near { &listener.near } else { &listener.far };
-        let error = |e| connection_error(e, listener.idle_timeout);
-        let connecting = inner.accept_with(config.clone()).map_err(error)?;
+        let limits = &listener.limits;
+        let closing = Closing::default();
+        let mtu = Mtu::to(inner.remote_address().ip(), &listener.own);
+        let mut config = listener.config.clone();
+        config.transport_config(Arc::new(transport_config(limits, mtu, closing.clone())));
+        let error = |e| connection_error(e, limits.idle_timeout);
+        let connecting = inner.accept_with(Arc::new(config)).map_err(error)?;
         let connection = timeout(listener.handshake_timeout, connecting)
             .await
             .map_err(|_| TransportError::TimedOut(listener.handshake_timeout))?
             .map_err(error)?;
-        Quic::new(connection, listener.idle_timeout)
+        Quic::new(connection, limits.idle_timeout, closing)
     }
 }
 
@@ -213,11 +218,6 @@ pub async fn dial(
     identity: &Identity,
     limits: &Limits,
 ) -> Result<(Quic, Endpoint), TransportError> {
-    let (socket, buffers) = open_any(0).map_err(|e| unusable(&e))?;
-    let inner =
-        quinn::Endpoint::new_with_abstract_socket(endpoint_config(), None, socket, Arc::new(TokioRuntime))
-            .map_err(|e| unusable(&e))?;
-    let endpoint = Endpoint { inner, buffers, listener: None };
     let own = address::of_this_machine();
 
     let mut deadline = Instant::now() + limits.connect_timeout;
@@ -226,11 +226,8 @@ pub async fn dial(
     let mut rest = addresses.iter();
     loop {
         if let Some(&address) = rest.next() {
-            let mtu_max =
-                if address::is_this_machine(address.ip(), &own) { MTU_LOOPBACK_MAX } else { MTU_NETWORK_MAX };
-            let config = transport_config(limits, mtu_max);
-            let attempt = Attempt::new(&endpoint, address, expected, identity, config, limits.idle_timeout)?;
-            attempts.spawn(attempt.run());
+            let mtu = Mtu::to(address.ip(), &own);
+            attempts.spawn(dial_one(address, expected, identity.clone(), *limits, mtu));
         } else if attempts.is_empty() {
             return Err(failure);
         }
@@ -245,7 +242,7 @@ pub async fn dial(
         match ended.await {
             Err(_) => return Err(failure),
             Ok(None) => {}
-            Ok(Some(Ok(Ok(quic)))) => return Ok((quic, endpoint)),
+            Ok(Some(Ok(Ok(dialled)))) => return Ok(dialled),
             Ok(Some(Ok(Err(error)))) => {
                 if rank(&error) < rank(&failure) {
                     deadline = deadline.min(Instant::now() + GRACE);
@@ -267,47 +264,40 @@ fn rank(error: &TransportError) -> u8 {
     }
 }
 
-/// One address of a peer that is dialled.
-struct Attempt {
-    connecting: Result<quinn::Connecting, quinn::ConnectError>,
+/// Each address gets a socket of its own, so that the winner's is idle as soon as its connection is: the closing of
+/// a connection that never got an answer takes seconds.
+async fn dial_one(
     address: SocketAddr,
     expected: Fingerprint,
-    found: Found,
-    idle_timeout: Duration,
-}
-
-impl Attempt {
-    fn new(
-        endpoint: &Endpoint,
-        address: SocketAddr,
-        expected: Fingerprint,
-        identity: &Identity,
-        transport: TransportConfig,
-        idle_timeout: Duration,
-    ) -> Result<Self, TransportError> {
-        let found = Found::default();
-        let tls = tls::client_config(identity, expected, found.clone()).map_err(|e| unusable(&e))?;
-        let crypto = QuicClientConfig::try_from(tls).map_err(|e| unusable(&e))?;
-        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-        config.transport_config(Arc::new(transport));
-        let connecting = endpoint.inner.connect_with(config, address, tls::SERVER_NAME);
-        Ok(Self { connecting, address, expected, found, idle_timeout })
-    }
-
-    async fn run(self) -> Result<Quic, TransportError> {
-        let address = self.address;
-        let connecting = self.connecting.map_err(|e| TransportError::NoAnswer(format!("{address}: {e}")))?;
-        match connecting.await {
-            Ok(connection) => Quic::new(connection, self.idle_timeout),
-            Err(quinn::ConnectionError::TimedOut) => Err(TransportError::NoAnswer(address.to_string())),
-            Err(error) => Err(match self.found.get() {
-                Some(found) if *found != self.expected => TransportError::NotAuthenticated(format!(
-                    "the peer at {address} has the fingerprint {found}, expected was {}",
-                    self.expected
-                )),
-                _ => connection_error(error, self.idle_timeout),
-            }),
+    identity: Identity,
+    limits: Limits,
+    mtu: Mtu,
+) -> Result<(Quic, Endpoint), TransportError> {
+    let found = Found::default();
+    let tls = tls::client_config(&identity, expected, found.clone()).map_err(|e| unusable(&e))?;
+    let crypto = QuicClientConfig::try_from(tls).map_err(|e| unusable(&e))?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    let closing = Closing::default();
+    config.transport_config(Arc::new(transport_config(&limits, mtu, closing.clone())));
+    let (socket, buffers) = open_any(0).map_err(|e| unusable(&e))?;
+    let inner =
+        quinn::Endpoint::new_with_abstract_socket(endpoint_config(), None, socket, Arc::new(TokioRuntime))
+            .map_err(|e| unusable(&e))?;
+    let connecting = inner
+        .connect_with(config, address, tls::SERVER_NAME)
+        .map_err(|e| TransportError::NoAnswer(format!("{address}: {e}")))?;
+    match connecting.await {
+        Ok(connection) => {
+            let quic = Quic::new(connection, limits.idle_timeout, closing)?;
+            Ok((quic, Endpoint { inner, buffers, listener: None }))
         }
+        Err(quinn::ConnectionError::TimedOut) => Err(TransportError::NoAnswer(address.to_string())),
+        Err(error) => Err(match found.get() {
+            Some(found) if *found != expected => TransportError::NotAuthenticated(format!(
+                "the peer at {address} has the fingerprint {found}, expected was {expected}"
+            )),
+            _ => connection_error(error, limits.idle_timeout),
+        }),
     }
 }
 
@@ -340,14 +330,36 @@ fn endpoint_config() -> EndpointConfig {
     config
 }
 
-/// The session's limits in quinn's terms; datagrams of up to `mtu_max` bytes are tried.
-fn transport_config(limits: &Limits, mtu_max: u16) -> TransportConfig {
+/// UDP payloads of a path.
+#[derive(Debug, Clone, Copy)]
+struct Mtu {
+    /// To begin with, and never less.
+    min: u16,
+    /// To try.
+    max: u16,
+}
+
+impl Mtu {
+    /// For a peer at `ip`, on a machine with the addresses `own`.
+    fn to(ip: IpAddr, own: &[IpAddr]) -> Self {
+        if !address::is_this_machine(ip, own) {
+            return Self { min: MTU_MIN, max: MTU_NETWORK_MAX };
+        }
+        let carries = loopback_mtu().unwrap_or(MTU_MIN).saturating_sub(HEADER_BYTES).max(MTU_MIN);
+        Self { min: MTU_LOOPBACK_MIN.min(carries), max: MTU_LOOPBACK_MAX.min(carries) }
+    }
+}
+
+/// MTU of the loopback interface, where the system tells; more than 16 bits is as much as 16 bits.
+fn loopback_mtu() -> Option<u16> {
+    let text = std::fs::read_to_string("/sys/class/net/lo/mtu").ok()?;
+    Some(u16::try_from(text.trim().parse::<u32>().ok()?).unwrap_or(u16::MAX))
+}
+
+/// The session's limits in quinn's terms, for one connection; with datagrams of the sizes `mtu`.
+fn transport_config(limits: &Limits, mtu: Mtu, closing: Closing) -> TransportConfig {
     let mut discovery = MtuDiscoveryConfig::default();
-    discovery.upper_bound(mtu_max);
-    let congestion: Arc<dyn ControllerFactory + Send + Sync> = match limits.congestion {
-        Congestion::Cubic => Arc::new(CubicConfig::default()),
-        Congestion::NewReno => Arc::new(NewRenoConfig::default()),
-    };
+    discovery.upper_bound(mtu.max).black_hole_cooldown(MTU_RETRY);
     // Beyond what QUIC can say (146 million years) no limit is the same.
     let idle_timeout = IdleTimeout::try_from(limits.idle_timeout).ok();
     let mut config = TransportConfig::default();
@@ -363,7 +375,9 @@ fn transport_config(limits: &Limits, mtu_max: u16) -> TransportConfig {
         // Parcels one after the other: the first is acked while the next still flow.
         .send_fairness(false)
         .datagram_receive_buffer_size(None)
+        .initial_mtu(mtu.min)
+        .min_mtu(mtu.min)
         .mtu_discovery_config(Some(discovery))
-        .congestion_controller_factory(congestion);
+        .congestion_controller_factory(congestion::controller(limits.congestion, closing));
     config
 }

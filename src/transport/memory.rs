@@ -1,1 +1,507 @@
-//! Stub.
+//! A connection pair in memory: stream credits, byte windows, seeded delays in tokio's time (so a paused clock
+//! works), cuts. What it forgives must be what QUIC forgives: a stream is not seen by the peer before something is
+//! written to it, chunks of different streams overtake each other, and a close overtakes everything.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Connection, PathStats, RecvStream, SendStream, TransportError};
+use crate::protocol::limits::REASON_BYTES_MAX;
+use crate::trust::Fingerprint;
+
+/// What either end grants the other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MemoryLimits {
+    /// Sent and not yet read, on all streams.
+    pub(crate) connection_window_bytes: usize,
+    /// Sent and not yet read, on one stream.
+    pub(crate) stream_window_bytes: usize,
+    /// Bidirectional streams that are not done.
+    pub(crate) streams: usize,
+    /// Every piece takes a random time up to this.
+    pub(crate) delay_max: Duration,
+    /// Of the two ends.
+    pub(crate) fingerprints: [Fingerprint; 2],
+}
+
+impl Default for MemoryLimits {
+    fn default() -> Self {
+        Self {
+            connection_window_bytes: 1024 * 1024,
+            stream_window_bytes: 256 * 1024,
+            streams: 9,
+            delay_max: Duration::from_millis(20),
+            fingerprints: [Fingerprint::from_bytes([1; 32]), Fingerprint::from_bytes([2; 32])],
+        }
+    }
+}
+
+/// The two ends of a connection, and a handle on what is between them. The same seed gives the same delays.
+pub(crate) fn pair(seed: u64, limits: MemoryLimits) -> (MemoryConnection, MemoryConnection, Link) {
+    let state = State {
+        limits,
+        random: seed,
+        exporter: *blake3::hash(&seed.to_le_bytes()).as_bytes(),
+        ended: [None, None],
+        streams: BTreeMap::new(),
+        opened: [[0; 2]; 2],
+        announced: [[0; 2]; 2],
+        accepted: [[0; 2]; 2],
+        announced_at: [[Instant::now(); 2]; 2],
+        unread_bytes: [0; 2],
+        unread_bytes_max: [0; 2],
+    };
+    let shared = Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() });
+    let end = |side| MemoryConnection { handle: Arc::new(Handle { shared: shared.clone(), side }) };
+    (end(0), end(1), Link { shared: shared.clone() })
+}
+
+/// What a test does to a connection from outside, and sees of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Link {
+    shared: Arc<Shared>,
+}
+
+impl Link {
+    /// Both ends lose the connection.
+    pub(crate) fn cut(&self) {
+        let mut state = self.shared.lock();
+        for ended in &mut state.ended {
+            ended.get_or_insert_with(|| TransportError::Lost("the link was cut".to_owned()));
+        }
+        self.shared.changed.notify_waiters();
+    }
+
+    /// Bytes sent to the end `side` (0 or 1) that it has not read.
+    pub(crate) fn unread_bytes(&self, side: usize) -> usize {
+        self.shared.lock().unread_bytes[side]
+    }
+
+    /// The most that there ever were.
+    pub(crate) fn unread_bytes_max(&self, side: usize) -> usize {
+        self.shared.lock().unread_bytes_max[side]
+    }
+
+    /// Bidirectional streams opened by `side` that are not done.
+    pub(crate) fn open_streams(&self, side: usize) -> usize {
+        self.shared.lock().open_streams(side, Kind::Bi)
+    }
+}
+
+/// One end.
+#[derive(Debug, Clone)]
+pub(crate) struct MemoryConnection {
+    handle: Arc<Handle>,
+}
+
+/// Sending half of a stream.
+#[derive(Debug)]
+pub(crate) struct MemorySend {
+    handle: Arc<Handle>,
+    id: Id,
+}
+
+/// Receiving half of a stream.
+#[derive(Debug)]
+pub(crate) struct MemoryRecv {
+    handle: Arc<Handle>,
+    id: Id,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Bi,
+    Uni,
+}
+
+/// Opener, kind, number from 0.
+type Id = (usize, Kind, u64);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+/// One end's hold on the connection; the last one that goes closes it.
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    side: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    limits: MemoryLimits,
+    random: u64,
+    exporter: [u8; 32],
+    ended: [Option<TransportError>; 2],
+    /// Those that an end still holds or can still accept.
+    streams: BTreeMap<Id, Stream>,
+    /// By opener and kind: how many were opened, how many of them the peer has heard of and when, how many it took.
+    opened: [[u64; 2]; 2],
+    announced: [[u64; 2]; 2],
+    announced_at: [[Instant; 2]; 2],
+    accepted: [[u64; 2]; 2],
+    /// By receiving side.
+    unread_bytes: [usize; 2],
+    unread_bytes_max: [usize; 2],
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    /// By sending side.
+    halves: [Half; 2],
+    /// Of sending and receiving ends that were not dropped.
+    handles: usize,
+}
+
+/// One direction of a stream.
+#[derive(Debug, Default)]
+struct Half {
+    items: VecDeque<(Instant, Item)>,
+    unread_bytes: usize,
+    /// The sender has finished or reset it.
+    is_ended: bool,
+    /// The receiver has seen the end, or wants no more.
+    is_stopped: bool,
+}
+
+#[derive(Debug)]
+enum Item {
+    Data(Bytes),
+    Finish,
+    Reset,
+}
+
+enum Step<T> {
+    Ready(T),
+    /// Until something changes, or until then.
+    Wait(Option<Instant>),
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics while it holds the state")
+    }
+}
+
+impl Handle {
+    /// Runs `step` until it is ready, each time that something has changed or arrived.
+    async fn until<T: Send>(
+        &self,
+        mut step: impl FnMut(&mut State) -> Step<T> + Send,
+    ) -> Result<T, TransportError> {
+        loop {
+            let changed = self.shared.changed.notified();
+            let wait = {
+                let mut state = self.shared.lock();
+                if let Some(error) = &state.ended[self.side] {
+                    return Err(error.clone());
+                }
+                match step(&mut state) {
+                    Step::Ready(value) => {
+                        drop(state);
+                        self.shared.changed.notify_waiters();
+                        return Ok(value);
+                    }
+                    Step::Wait(until) => until,
+                }
+            };
+            match wait {
+                None => changed.await,
+                Some(until) => tokio::select! {
+                    () = changed => {}
+                    () = sleep_until(until) => {}
+                },
+            }
+        }
+    }
+
+    async fn open(self: &Arc<Self>, kind: Kind) -> Result<Id, TransportError> {
+        let side = self.side;
+        self.until(|state| {
+            let max = if kind == Kind::Bi { state.limits.streams } else { 1 };
+            if state.open_streams(side, kind) >= max {
+                return Step::Wait(None);
+            }
+            let id = (side, kind, state.opened[side][kind as usize]);
+            state.opened[side][kind as usize] += 1;
+            let mut stream = Stream { handles: if kind == Kind::Bi { 4 } else { 2 }, ..Stream::default() };
+            stream.halves[1 - side].is_ended = kind == Kind::Uni;
+            state.streams.insert(id, stream);
+            Step::Ready(id)
+        })
+        .await
+    }
+
+    async fn accept(self: &Arc<Self>, kind: Kind) -> Result<Id, TransportError> {
+        let (opener, kind_at) = (1 - self.side, kind as usize);
+        self.until(|state| {
+            let next = state.accepted[opener][kind_at];
+            if next >= state.announced[opener][kind_at] {
+                return Step::Wait(None);
+            }
+            let at = state.announced_at[opener][kind_at];
+            if at > Instant::now() {
+                return Step::Wait(Some(at));
+            }
+            state.accepted[opener][kind_at] += 1;
+            Step::Ready((opener, kind, next))
+        })
+        .await
+    }
+
+    fn send(self: &Arc<Self>, id: Id) -> MemorySend {
+        MemorySend { handle: self.clone(), id }
+    }
+
+    fn recv(self: &Arc<Self>, id: Id) -> MemoryRecv {
+        MemoryRecv { handle: self.clone(), id }
+    }
+
+    fn close(&self, code: u32, reason: &[u8]) {
+        let mut state = self.shared.lock();
+        if state.ended[self.side].is_none() {
+            let reason = Bytes::copy_from_slice(&reason[..reason.len().min(REASON_BYTES_MAX)]);
+            state.ended[self.side] = Some(TransportError::ClosedHere);
+            state.ended[1 - self.side].get_or_insert(TransportError::Closed { code: code.into(), reason });
+        }
+        self.shared.changed.notify_waiters();
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close(0, b"");
+    }
+}
+
+impl State {
+    fn open_streams(&self, side: usize, kind: Kind) -> usize {
+        let range = (side, kind, 0)..=(side, kind, u64::MAX);
+        self.streams.range(range).filter(|(_, stream)| !stream.is_done(side)).count()
+    }
+
+    /// splitmix64.
+    fn next_delay(&mut self) -> Duration {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let fraction = (z ^ (z >> 31)) % 1000;
+        self.limits.delay_max.mul_f64(f64::from(u16::try_from(fraction).expect("below 1000")) / 1000.0)
+    }
+
+    /// Puts `item` on its way from `side`; the first on a stream announces it and all before it.
+    fn push(&mut self, side: usize, id: Id, item: Item) {
+        let arrival = Instant::now() + self.next_delay();
+        let (opener, kind, number) = id;
+        if side == opener && number >= self.announced[opener][kind as usize] {
+            self.announced[opener][kind as usize] = number + 1;
+            let at = &mut self.announced_at[opener][kind as usize];
+            *at = arrival.max(*at);
+        }
+        let half = self.half(id, side);
+        let arrival = half.items.back().map_or(arrival, |(last, _)| arrival.max(*last));
+        half.items.push_back((arrival, item));
+    }
+
+    fn half(&mut self, id: Id, sender: usize) -> &mut Half {
+        &mut self.streams.get_mut(&id).expect("a handle holds it").halves[sender]
+    }
+
+    fn let_go(&mut self, id: Id) {
+        let stream = self.streams.get_mut(&id).expect("a handle holds it");
+        stream.handles -= 1;
+        if stream.handles == 0 {
+            self.streams.remove(&id);
+        }
+    }
+
+    /// Gives back the credit of what the receiver of `sender`'s half will not read.
+    fn discard(&mut self, id: Id, sender: usize) {
+        let half = self.half(id, sender);
+        half.items.clear();
+        let unread = std::mem::take(&mut half.unread_bytes);
+        self.unread_bytes[1 - sender] -= unread;
+    }
+
+    fn write_some(&mut self, side: usize, id: Id, chunk: &mut Bytes) -> Step<Result<(), TransportError>> {
+        let (stream_window, window) = (self.limits.stream_window_bytes, self.limits.connection_window_bytes);
+        let connection_room = window - self.unread_bytes[1 - side];
+        let half = self.half(id, side);
+        if half.is_ended {
+            return Step::Ready(Err(TransportError::Lost("written to a stream that has ended".to_owned())));
+        }
+        if half.is_stopped {
+            return Step::Ready(Err(TransportError::StreamEnded(0)));
+        }
+        if chunk.is_empty() {
+            return Step::Ready(Ok(()));
+        }
+        let room = connection_room.min(stream_window - half.unread_bytes).min(chunk.len());
+        if room == 0 {
+            return Step::Wait(None);
+        }
+        half.unread_bytes += room;
+        self.unread_bytes[1 - side] += room;
+        self.unread_bytes_max[1 - side] = self.unread_bytes_max[1 - side].max(self.unread_bytes[1 - side]);
+        let piece = chunk.split_to(room);
+        self.push(side, id, Item::Data(piece));
+        Step::Ready(Ok(()))
+    }
+
+    fn read_some(&mut self, side: usize, id: Id, max: usize) -> Step<Result<Option<Bytes>, TransportError>> {
+        let half = self.half(id, 1 - side);
+        let Some((arrival, item)) = half.items.front_mut() else { return Step::Wait(None) };
+        if *arrival > Instant::now() {
+            return Step::Wait(Some(*arrival));
+        }
+        match item {
+            Item::Data(bytes) => {
+                let piece = bytes.split_to(bytes.len().min(max));
+                if bytes.is_empty() {
+                    half.items.pop_front();
+                }
+                half.unread_bytes -= piece.len();
+                self.unread_bytes[side] -= piece.len();
+                Step::Ready(Ok(Some(piece)))
+            }
+            Item::Finish => {
+                half.is_stopped = true;
+                Step::Ready(Ok(None))
+            }
+            Item::Reset => {
+                half.is_stopped = true;
+                Step::Ready(Err(TransportError::StreamEnded(0)))
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// Whether its credit goes back to `opener`: the peer has its own half behind it, and has seen the end of the
+    /// opener's.
+    fn is_done(&self, opener: usize) -> bool {
+        self.halves[1 - opener].is_ended && self.halves[opener].is_ended && self.halves[opener].is_stopped
+    }
+}
+
+impl Connection for MemoryConnection {
+    type Send = MemorySend;
+    type Recv = MemoryRecv;
+
+    async fn open_bi(&self) -> Result<(MemorySend, MemoryRecv), TransportError> {
+        let id = self.handle.open(Kind::Bi).await?;
+        Ok((self.handle.send(id), self.handle.recv(id)))
+    }
+
+    async fn accept_bi(&self) -> Result<(MemorySend, MemoryRecv), TransportError> {
+        let id = self.handle.accept(Kind::Bi).await?;
+        Ok((self.handle.send(id), self.handle.recv(id)))
+    }
+
+    async fn open_uni(&self) -> Result<MemorySend, TransportError> {
+        Ok(self.handle.send(self.handle.open(Kind::Uni).await?))
+    }
+
+    async fn accept_uni(&self) -> Result<MemoryRecv, TransportError> {
+        Ok(self.handle.recv(self.handle.accept(Kind::Uni).await?))
+    }
+
+    fn export_keying_material(&self, label: &[u8]) -> Result<[u8; 32], TransportError> {
+        let exporter = self.handle.shared.lock().exporter;
+        Ok(*blake3::keyed_hash(&exporter, label).as_bytes())
+    }
+
+    fn peer_fingerprint(&self) -> Fingerprint {
+        self.handle.shared.lock().limits.fingerprints[1 - self.handle.side]
+    }
+
+    fn remote_address(&self) -> SocketAddr {
+        let port = if self.handle.side == 0 { 2 } else { 1 };
+        ([127, 0, 0, 1], port).into()
+    }
+
+    fn close(&self, code: u32, reason: &[u8]) {
+        self.handle.close(code, reason);
+    }
+
+    async fn closed(&self) -> TransportError {
+        match self.handle.until(|_| Step::<()>::Wait(None)).await {
+            Err(error) => error,
+            Ok(()) => unreachable!("it waits for ever"),
+        }
+    }
+
+    fn stats(&self) -> PathStats {
+        PathStats { mtu_bytes: u16::MAX, ..PathStats::default() }
+    }
+}
+
+impl SendStream for MemorySend {
+    async fn write_all(&mut self, chunks: &mut [Bytes]) -> Result<(), TransportError> {
+        for chunk in chunks {
+            loop {
+                self.handle.until(|state| state.write_some(self.handle.side, self.id, chunk)).await??;
+                if chunk.is_empty() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), TransportError> {
+        let mut state = self.handle.shared.lock();
+        let half = state.half(self.id, self.handle.side);
+        if std::mem::replace(&mut half.is_ended, true) {
+            return Err(TransportError::Lost("finished a stream that has ended".to_owned()));
+        }
+        if !half.is_stopped {
+            state.push(self.handle.side, self.id, Item::Finish);
+        }
+        self.handle.shared.changed.notify_waiters();
+        Ok(())
+    }
+
+    fn set_priority(&self, _priority: i32) {}
+}
+
+impl Drop for MemorySend {
+    fn drop(&mut self) {
+        let mut state = self.handle.shared.lock();
+        let side = self.handle.side;
+        let half = state.half(self.id, side);
+        if !std::mem::replace(&mut half.is_ended, true) && !half.is_stopped {
+            state.discard(self.id, side);
+            state.push(side, self.id, Item::Reset);
+        }
+        state.let_go(self.id);
+        self.handle.shared.changed.notify_waiters();
+    }
+}
+
+impl RecvStream for MemoryRecv {
+    async fn read(&mut self, max: usize) -> Result<Option<Bytes>, TransportError> {
+        self.handle.until(|state| state.read_some(self.handle.side, self.id, max)).await?
+    }
+}
+
+impl Drop for MemoryRecv {
+    fn drop(&mut self) {
+        let mut state = self.handle.shared.lock();
+        let sender = 1 - self.handle.side;
+        state.half(self.id, sender).is_stopped = true;
+        state.discard(self.id, sender);
+        state.let_go(self.id);
+        self.handle.shared.changed.notify_waiters();
+    }
+}

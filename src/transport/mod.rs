@@ -3,13 +3,17 @@
 pub mod address;
 #[cfg(test)]
 mod conformance;
+mod congestion;
 mod endpoint;
+#[cfg(test)]
+mod loopback;
 #[cfg(test)]
 pub(crate) mod memory;
 pub mod quic;
 mod socket;
 pub mod tls;
 
+pub use address::ListenAddress;
 pub use endpoint::{Endpoint, Incoming, dial};
 pub use socket::SocketBuffers;
 

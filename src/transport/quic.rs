@@ -1,12 +1,15 @@
 //! [`Connection`] over quinn.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 use rustls::pki_types::CertificateDer;
 
+use super::congestion::Closing;
 use super::{Connection, PathStats, RecvStream, SendStream, TransportError};
 use crate::protocol::limits::REASON_BYTES_MAX;
 use crate::protocol::path::printable;
@@ -17,17 +20,13 @@ const STREAM_DROPPED: VarInt = VarInt::from_u32(0);
 
 /// A QUIC connection whose peer has proved its key.
 #[derive(Debug, Clone)]
-pub struct Quic {
-    connection: quinn::Connection,
-    fingerprint: Fingerprint,
-    idle_timeout: Duration,
-}
+pub struct Quic(Arc<Shared>);
 
 /// Sending half of a QUIC stream.
 #[derive(Debug)]
 pub struct QuicSend {
     stream: quinn::SendStream,
-    idle_timeout: Duration,
+    shared: Arc<Shared>,
     is_finished: bool,
 }
 
@@ -35,12 +34,43 @@ pub struct QuicSend {
 #[derive(Debug)]
 pub struct QuicRecv {
     stream: quinn::RecvStream,
+    shared: Arc<Shared>,
+}
+
+/// What the connection and its streams hold together; with the last of them it is closed.
+#[derive(Debug)]
+struct Shared {
+    connection: quinn::Connection,
+    fingerprint: Fingerprint,
     idle_timeout: Duration,
+    closing: Closing,
+}
+
+impl Shared {
+    fn close(&self, code: u32, reason: &[u8]) {
+        self.closing.store(true, Ordering::Relaxed);
+        self.connection.close(VarInt::from_u32(code), reason);
+    }
+
+    fn error(&self, error: ConnectionError) -> TransportError {
+        connection_error(error, self.idle_timeout)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Without effect on one that is closed.
+        self.close(0, b"");
+    }
 }
 
 impl Quic {
-    /// `connection` must be past its handshake.
-    pub(super) fn new(connection: quinn::Connection, idle_timeout: Duration) -> Result<Self, TransportError> {
+    /// `connection` must be past its handshake, and its congestion controller must watch `closing`.
+    pub(super) fn new(
+        connection: quinn::Connection,
+        idle_timeout: Duration,
+        closing: Closing,
+    ) -> Result<Self, TransportError> {
         let identity =
             connection.peer_identity().and_then(|i| i.downcast::<Vec<CertificateDer<'static>>>().ok());
         let certificate = identity
@@ -49,19 +79,15 @@ impl Quic {
             .ok_or_else(|| TransportError::NotAuthenticated("the peer showed no certificate".to_owned()))?;
         let fingerprint = Fingerprint::of_certificate(certificate)
             .map_err(|e| TransportError::NotAuthenticated(e.to_string()))?;
-        Ok(Self { connection, fingerprint, idle_timeout })
-    }
-
-    fn error(&self, error: ConnectionError) -> TransportError {
-        connection_error(error, self.idle_timeout)
+        Ok(Self(Arc::new(Shared { connection, fingerprint, idle_timeout, closing })))
     }
 
     fn send(&self, stream: quinn::SendStream) -> QuicSend {
-        QuicSend { stream, idle_timeout: self.idle_timeout, is_finished: false }
+        QuicSend { stream, shared: self.0.clone(), is_finished: false }
     }
 
     fn recv(&self, stream: quinn::RecvStream) -> QuicRecv {
-        QuicRecv { stream, idle_timeout: self.idle_timeout }
+        QuicRecv { stream, shared: self.0.clone() }
     }
 }
 
@@ -70,50 +96,50 @@ impl Connection for Quic {
     type Recv = QuicRecv;
 
     async fn open_bi(&self) -> Result<(QuicSend, QuicRecv), TransportError> {
-        let (send, recv) = self.connection.open_bi().await.map_err(|e| self.error(e))?;
+        let (send, recv) = self.0.connection.open_bi().await.map_err(|e| self.0.error(e))?;
         Ok((self.send(send), self.recv(recv)))
     }
 
     async fn accept_bi(&self) -> Result<(QuicSend, QuicRecv), TransportError> {
-        let (send, recv) = self.connection.accept_bi().await.map_err(|e| self.error(e))?;
+        let (send, recv) = self.0.connection.accept_bi().await.map_err(|e| self.0.error(e))?;
         Ok((self.send(send), self.recv(recv)))
     }
 
     async fn open_uni(&self) -> Result<QuicSend, TransportError> {
-        Ok(self.send(self.connection.open_uni().await.map_err(|e| self.error(e))?))
+        Ok(self.send(self.0.connection.open_uni().await.map_err(|e| self.0.error(e))?))
     }
 
     async fn accept_uni(&self) -> Result<QuicRecv, TransportError> {
-        Ok(self.recv(self.connection.accept_uni().await.map_err(|e| self.error(e))?))
+        Ok(self.recv(self.0.connection.accept_uni().await.map_err(|e| self.0.error(e))?))
     }
 
     fn export_keying_material(&self, label: &[u8]) -> Result<[u8; 32], TransportError> {
         let mut material = [0; 32];
-        self.connection
+        self.0
+            .connection
             .export_keying_material(&mut material, label, b"")
             .map_err(|_| TransportError::Lost("TLS gives no keying material".to_owned()))?;
         Ok(material)
     }
 
     fn peer_fingerprint(&self) -> Fingerprint {
-        self.fingerprint
+        self.0.fingerprint
     }
 
     fn remote_address(&self) -> SocketAddr {
-        canonical(self.connection.remote_address())
+        canonical(self.0.connection.remote_address())
     }
 
     fn close(&self, code: u32, reason: &[u8]) {
-        let reason = &reason[..reason.len().min(REASON_BYTES_MAX)];
-        self.connection.close(VarInt::from_u32(code), reason);
+        self.0.close(code, &reason[..reason.len().min(REASON_BYTES_MAX)]);
     }
 
     async fn closed(&self) -> TransportError {
-        self.error(self.connection.closed().await)
+        self.0.error(self.0.connection.closed().await)
     }
 
     fn stats(&self) -> PathStats {
-        let path = self.connection.stats().path;
+        let path = self.0.connection.stats().path;
         PathStats {
             rtt: path.rtt,
             congestion_window_bytes: path.cwnd,
@@ -128,7 +154,7 @@ impl SendStream for QuicSend {
     async fn write_all(&mut self, chunks: &mut [Bytes]) -> Result<(), TransportError> {
         self.stream.write_all_chunks(chunks).await.map_err(|e| match e {
             WriteError::Stopped(code) => TransportError::StreamEnded(code.into_inner()),
-            WriteError::ConnectionLost(e) => connection_error(e, self.idle_timeout),
+            WriteError::ConnectionLost(e) => self.shared.error(e),
             WriteError::ClosedStream | WriteError::ZeroRttRejected => {
                 TransportError::Lost("written to a stream that has ended".to_owned())
             }
@@ -160,7 +186,7 @@ impl RecvStream for QuicRecv {
         match self.stream.read_chunk(max, true).await {
             Ok(chunk) => Ok(chunk.map(|c| c.bytes)),
             Err(ReadError::Reset(code)) => Err(TransportError::StreamEnded(code.into_inner())),
-            Err(ReadError::ConnectionLost(e)) => Err(connection_error(e, self.idle_timeout)),
+            Err(ReadError::ConnectionLost(e)) => Err(self.shared.error(e)),
             Err(ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected) => {
                 Err(TransportError::Lost("read from a stream that has ended".to_owned()))
             }

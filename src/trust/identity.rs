@@ -284,6 +284,16 @@ mod tests {
         assert_eq!(names, ["identity.pem"], "nothing else is left behind");
     }
 
+    /// The file format, and what a fingerprint is taken of, stay as they are.
+    #[test]
+    fn an_identity_from_before_keeps_its_fingerprint() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("identity.pem");
+        write_private(&path, include_bytes!("../../certs/identity.pem")).unwrap();
+        let pinned: Fingerprint = include_str!("../../certs/identity.fingerprint").parse().unwrap();
+        assert_eq!(Identity::load_or_create(&path).unwrap().fingerprint(), pinned);
+    }
+
     #[test]
     fn many_at_once_end_with_one_identity() {
         let dir = tempfile::tempdir().unwrap();

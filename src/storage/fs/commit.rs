@@ -247,23 +247,50 @@ fn rename_new(shared: &Shared, id: EntryId, holder: &OwnedFd, name: &[u8]) -> Re
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
         renamed => return renamed,
     }
-    // This file system cannot rename so. A link is made only where there is nothing.
-    match linkat(staging, &staged, holder, name, AtFlags::empty()) {
-        Ok(()) => return unlinkat(staging, &staged, AtFlags::empty()),
+    link_new(staging, &staged, holder, name)
+}
+
+/// The same where the file system cannot rename so: a link is made only where there is nothing.
+fn link_new(staging: &OwnedFd, staged: &str, holder: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    match linkat(staging, staged, holder, name, AtFlags::empty()) {
+        Ok(()) => return unlinkat(staging, staged, AtFlags::empty()),
         Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {}
         Err(errno) => return Err(errno),
     }
     // Nor has it links: look first. Something that appears in between would be replaced; no call prevents it.
     match statat(holder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => Err(Errno::EXIST),
-        Err(Errno::NOENT) => renameat(staging, &staged, holder, name),
+        Err(Errno::NOENT) => renameat(staging, staged, holder, name),
         Err(errno) => Err(errno),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+
     use super::*;
+
+    #[test]
+    fn a_link_takes_the_place_of_a_rename_that_is_not_supported() {
+        let temp = tempfile::tempdir().unwrap();
+        let at = |name: &str| temp.path().join(name);
+        fs::write(at("0"), b"new").unwrap();
+        symlink("nowhere", at("1")).unwrap();
+        fs::write(at("taken"), b"old").unwrap();
+        let dir = openat(CWD, temp.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+
+        assert_eq!(link_new(&dir, "0", &dir, b"taken"), Err(Errno::EXIST));
+        assert_eq!(fs::read(at("taken")).unwrap(), b"old");
+        link_new(&dir, "0", &dir, b"free").unwrap();
+        link_new(&dir, "1", &dir, b"link").unwrap();
+        assert_eq!(fs::read(at("free")).unwrap(), b"new");
+        assert_eq!(fs::read_link(at("link")).unwrap().to_str(), Some("nowhere"));
+        assert!(!at("0").exists() && !at("1").is_symlink());
+    }
 
     #[test]
     fn other_names_keep_the_extension() {

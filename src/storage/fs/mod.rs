@@ -9,6 +9,8 @@ mod dirs;
 mod source;
 mod staging;
 mod target;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::io;
@@ -16,6 +18,8 @@ use std::panic;
 
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
 
+#[cfg(test)]
+pub(in crate::storage) use self::commit::numbered;
 pub use self::source::{FsFile, FsSource};
 pub use self::target::FsTarget;
 use super::StorageError;

@@ -117,7 +117,8 @@ impl Source for FsSource {
         }
         let (open, path) = (Arc::clone(&file.file), file.entry.path.clone());
         self.run(move |shared| {
-            find_runs(&open, range).map_err(|errno| shared.failure("find the holes of", &path, errno))
+            find_runs(&open, range, RUNS_MAX)
+                .map_err(|errno| shared.failure("find the holes of", &path, errno))
         })
         .await
     }
@@ -325,12 +326,12 @@ fn data(range: Range<u64>) -> Option<Run> {
     (!range.is_empty()).then_some(Run { range, is_hole: false })
 }
 
-/// Asks the file system where data lies. Past [`RUNS_MAX`] the rest counts as data: more bytes travel, none wrong.
-fn find_runs(file: impl AsFd, range: Range<u64>) -> Result<Vec<Run>, Errno> {
+/// Asks the file system where data lies. Past `runs_max` the rest counts as data: more bytes travel, none wrong.
+pub(super) fn find_runs(file: impl AsFd, range: Range<u64>, runs_max: usize) -> Result<Vec<Run>, Errno> {
     let mut runs = Vec::new();
     let mut at = range.start;
     while at < range.end {
-        if runs.len() + 1 >= RUNS_MAX {
+        if runs.len() + 1 >= runs_max {
             runs.extend(data(at..range.end));
             break;
         }

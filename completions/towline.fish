@@ -1,0 +1,100 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_towline_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_towline_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_towline_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_towline_using_subcommand
+    set -l cmd (__fish_towline_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c towline -n "__fish_towline_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c towline -n "__fish_towline_needs_command" -s V -l version -d 'Print version'
+complete -c towline -n "__fish_towline_needs_command" -f -a "send" -d 'Sends files and directories'
+complete -c towline -n "__fish_towline_needs_command" -f -a "receive" -d 'Receives files and directories'
+complete -c towline -n "__fish_towline_needs_command" -f -a "id" -d 'Shows the identity of this machine, or makes a new one'
+complete -c towline -n "__fish_towline_using_subcommand send" -l to -d 'Whom to send to; without it, waits for one receiver' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Writes a line for `b3sum --check` for each file that was sent' -r -F
+complete -c towline -n "__fish_towline_using_subcommand send" -l listen -d 'Address to wait at [default: port 4750 of every address, or a free port]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l fingerprint -d 'Fingerprint of the other side' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l streams -d 'Parcels on the way at once, at most [default: as memory allows]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l chunk-size -d 'Bytes of a chunk, a power of two from 1M to 64M [default: 1M]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l memory -d 'Memory that the transfer may use, at least 8M and eight chunks [default: 64M]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'What suits the path; for now always cubic'
+cubic\t'RFC 9438'
+newreno\t'RFC 9002'"
+complete -c towline -n "__fish_towline_using_subcommand send" -l timeout -d 'Gives up when nothing was acked for so long, such as 30s or 2m [default: 30s]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l no-fsync -d 'Does not sync to disk: faster, but what was called done can be lost when the machine stops' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -l json -d 'Writes one JSON object per event to standard output, and nothing but errors to standard error' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -s q -l quiet -d 'Shows nothing but errors (and, when waiting, the command for the other machine)' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -l no-progress -d 'Shows plain lines instead of bars' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -l color -d 'When to use colours [default: auto]' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Even into a file'
+never\t'Not at all'"
+complete -c towline -n "__fish_towline_using_subcommand send" -l config -d 'Config file [default: towline/config.toml in the user\'s configuration directory]' -r -F
+complete -c towline -n "__fish_towline_using_subcommand send" -s v -l verbose -d 'Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)'
+complete -c towline -n "__fish_towline_using_subcommand send" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c towline -n "__fish_towline_using_subcommand receive" -l from -d 'Whom to fetch from; without it, waits for one sender' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l into -d 'Directory to put files into [default: .]' -r -f -a "(__fish_complete_directories)"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l exists -d 'What to do when something else has the name already [default: refuse]' -r -f -a "refuse\t'The file is not received, and the exit code is 5'
+skip\t'What is there stays, and that is no error'
+replace\t'The new one takes its place'
+rename\t'The new one takes another name'"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l yes -d 'Takes what is offered without asking' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l manifest -d 'Writes a line for `b3sum --check` for each file that was received' -r -F
+complete -c towline -n "__fish_towline_using_subcommand receive" -l listen -d 'Address to wait at [default: port 4750 of every address, or a free port]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l fingerprint -d 'Fingerprint of the other side' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l streams -d 'Parcels on the way at once, at most [default: as memory allows]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l chunk-size -d 'Bytes of a chunk, a power of two from 1M to 64M [default: 1M]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l memory -d 'Memory that the transfer may use, at least 8M and eight chunks [default: 64M]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'What suits the path; for now always cubic'
+cubic\t'RFC 9438'
+newreno\t'RFC 9002'"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l timeout -d 'Gives up when nothing was acked for so long, such as 30s or 2m [default: 30s]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l no-fsync -d 'Does not sync to disk: faster, but what was called done can be lost when the machine stops' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l json -d 'Writes one JSON object per event to standard output, and nothing but errors to standard error' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand receive" -s q -l quiet -d 'Shows nothing but errors (and, when waiting, the command for the other machine)' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l no-progress -d 'Shows plain lines instead of bars' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l color -d 'When to use colours [default: auto]' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Even into a file'
+never\t'Not at all'"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l config -d 'Config file [default: towline/config.toml in the user\'s configuration directory]' -r -F
+complete -c towline -n "__fish_towline_using_subcommand receive" -s v -l verbose -d 'Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)'
+complete -c towline -n "__fish_towline_using_subcommand receive" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c towline -n "__fish_towline_using_subcommand id" -l json -d 'Writes one JSON object per event to standard output, and nothing but errors to standard error' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand id" -s q -l quiet -d 'Shows nothing but errors (and, when waiting, the command for the other machine)' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand id" -l no-progress -d 'Shows plain lines instead of bars' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand id" -l color -d 'When to use colours [default: auto]' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Even into a file'
+never\t'Not at all'"
+complete -c towline -n "__fish_towline_using_subcommand id" -l config -d 'Config file [default: towline/config.toml in the user\'s configuration directory]' -r -F
+complete -c towline -n "__fish_towline_using_subcommand id" -s v -l verbose -d 'Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)'
+complete -c towline -n "__fish_towline_using_subcommand id" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1,0 +1,372 @@
+//! The command line. Parser, help, man pages and completions all come from here; nothing is decided here.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
+
+use super::size::{parse_duration, parse_listen, parse_size};
+
+/// The exit codes, one a line: code, two spaces, meaning. For the help and the man pages.
+pub const EXIT_STATUS: &str = "\
+0    done: durable and verified
+1    an error that has no code of its own (a bug counts here)
+2    usage
+3    peer not reached (name, refused, no answer on UDP, timeout)
+4    authentication failed: wrong fingerprint, ticket or certificate
+5    the receiver refused it: target exists, name not allowed
+6    local storage: disk full, permission, I/O error
+7    the source changed or could not be read
+8    verification failed
+9    interrupted, or the connection was lost: run the same command again
+10   done but for some entries, which are listed
+130  stopped by SIGINT
+143  stopped by SIGTERM";
+
+/// The files that the program reads, for the man pages.
+pub const FILES: &str = "\
+~/.config/towline/config.toml
+    Settings, in TOML: each long flag without its dashes is a key, for example
+    memory = \"128M\"
+    no-fsync = true
+    A flag goes before its variable, that before this file, that before the
+    default. An unknown key is an error.
+.towline/ in the target directory
+    What is not complete yet. It is removed at the end.";
+
+/// Examples of `towline send`.
+pub const EXAMPLES_SEND: &str = "\
+towline send photos/
+    Waits for one receiver and prints the command to run there.
+towline send disk.img --to tl1…
+    Sends to a machine where `towline receive` waits.
+towline send disk.img --to @ticket.txt
+    The same, with the ticket in a file, so that it is in no process list.
+towline send Cargo.lock --to dir:/tmp/inbox
+    Copies through the whole protocol, to a directory of this machine.";
+
+/// Examples of `towline receive`.
+pub const EXAMPLES_RECEIVE: &str = "\
+towline receive --into inbox
+    Waits for one sender and prints the command to run there.
+TOWLINE_FROM=tl1… towline receive --exists rename
+    Fetches from a machine where `towline send` waits; what would take the name
+    of something else gets another one.
+towline receive --from tl1… --manifest sums.txt && b3sum --check sums.txt
+    Checks once more what has been received.";
+
+/// Examples of `towline id`.
+pub const EXAMPLES_ID: &str = "\
+towline id
+    Prints the fingerprint that other machines name with --fingerprint.";
+
+/// The definition that everything is derived from.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Hauls files between two machines over QUIC: acked after the write, verified with BLAKE3.
+///
+/// One side waits (without --to or --from) and prints how to reach it, the other dials. When the sending side
+/// exits with 0, every byte is on the receiver's disk, synced, checked with BLAKE3, under its final name.
+#[derive(Debug, Parser)]
+#[command(name = "towline", version, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(after_long_help = format!("Exit status:\n{EXIT_STATUS}"))]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Sends files and directories
+    ///
+    /// Without --to it waits for one receiver and prints how to reach it.
+    #[command(after_long_help = format!("Exit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_SEND}"))]
+    Send(SendArgs),
+    /// Receives files and directories
+    ///
+    /// Without --from it waits for one sender and prints how to reach it. A file that is already there with the
+    /// same bytes is done, not a conflict.
+    #[command(after_long_help = format!("Exit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_RECEIVE}"))]
+    Receive(ReceiveArgs),
+    /// Shows the identity of this machine, or makes a new one
+    ///
+    /// The identity is a key and a certificate, made at first use. Its fingerprint goes to standard output.
+    #[command(after_long_help = format!("Exit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_ID}"))]
+    Id(IdArgs),
+}
+
+/// `towline send`.
+#[derive(Debug, Default, Args)]
+pub struct SendArgs {
+    /// Files and directories to send
+    #[arg(required = true, value_name = "SOURCE", value_hint = clap::ValueHint::AnyPath)]
+    pub sources: Vec<PathBuf>,
+
+    /// Whom to send to; without it, waits for one receiver
+    ///
+    /// A ticket (tl1…) as the waiting side prints it; HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint;
+    /// or dir:PATH for a directory of this machine. `@FILE` reads the peer from a file and `-` from standard
+    /// input: a ticket is a secret, and command lines can be seen by others.
+    #[arg(long, env = "TOWLINE_TO", hide_env_values = true, value_name = "PEER")]
+    pub to: Option<OsString>,
+
+    /// Writes a line for `b3sum --check` for each file that was sent
+    #[arg(long, env = "TOWLINE_MANIFEST", hide_env_values = true, value_name = "FILE")]
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub manifest: Option<PathBuf>,
+
+    /// Flags of both sides.
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+    /// Flags about what is shown.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Flags of all commands.
+    #[command(flatten)]
+    pub general: GeneralArgs,
+}
+
+/// `towline receive`.
+#[derive(Debug, Default, Args)]
+pub struct ReceiveArgs {
+    /// Whom to fetch from; without it, waits for one sender
+    ///
+    /// A ticket (tl1…) as the waiting side prints it, or HOST[:PORT] or [ADDRESS]:PORT together with
+    /// --fingerprint. `@FILE` reads the peer from a file and `-` from standard input: a ticket is a secret, and
+    /// command lines can be seen by others.
+    #[arg(long, env = "TOWLINE_FROM", hide_env_values = true, value_name = "PEER")]
+    pub from: Option<OsString>,
+
+    /// Directory to put files into [default: .]
+    #[arg(long, env = "TOWLINE_INTO", hide_env_values = true, value_name = "DIR")]
+    #[arg(value_hint = clap::ValueHint::DirPath)]
+    pub into: Option<PathBuf>,
+
+    /// What to do when something else has the name already [default: refuse]
+    #[arg(long, env = "TOWLINE_EXISTS", hide_env_values = true, value_name = "WHAT")]
+    pub exists: Option<Exists>,
+
+    /// Takes what is offered without asking
+    #[arg(long, env = "TOWLINE_YES", hide_env_values = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub yes: Option<bool>,
+
+    /// Writes a line for `b3sum --check` for each file that was received
+    #[arg(long, env = "TOWLINE_MANIFEST", hide_env_values = true, value_name = "FILE")]
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub manifest: Option<PathBuf>,
+
+    /// Flags of both sides.
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+    /// Flags about what is shown.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Flags of all commands.
+    #[command(flatten)]
+    pub general: GeneralArgs,
+}
+
+/// `towline id`.
+#[derive(Debug, Default, Args)]
+pub struct IdArgs {
+    /// What to do with the identity
+    #[arg(value_name = "ACTION", default_value = "show")]
+    pub action: IdAction,
+
+    /// Flags about what is shown.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Flags of all commands.
+    #[command(flatten)]
+    pub general: GeneralArgs,
+}
+
+/// Flags of both sides of a transfer.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Transfer options")]
+pub struct TransferArgs {
+    /// Address to wait at [default: port 4750 of every address, or a free port]
+    #[arg(long, env = "TOWLINE_LISTEN", hide_env_values = true, value_name = "ADDR:PORT")]
+    #[arg(value_parser = parse_listen)]
+    pub listen: Option<SocketAddr>,
+
+    /// Fingerprint of the other side
+    ///
+    /// When dialling: what the waiting side must have. When waiting: the only machine that is let in without the
+    /// ticket. `towline id` prints it.
+    #[arg(long, env = "TOWLINE_FINGERPRINT", hide_env_values = true, value_name = "FP")]
+    pub fingerprint: Option<String>,
+
+    /// Parcels on the way at once, at most [default: as memory allows]
+    #[arg(long, env = "TOWLINE_STREAMS", hide_env_values = true, value_name = "N")]
+    pub streams: Option<u32>,
+
+    /// Bytes of a chunk, a power of two from 1M to 64M [default: 1M]
+    ///
+    /// Sizes are numbers of bytes, or end with k, M, G or T (or KiB, MiB…), all powers of 1024.
+    #[arg(long, env = "TOWLINE_CHUNK_SIZE", hide_env_values = true, value_name = "SIZE")]
+    #[arg(value_parser = parse_size)]
+    pub chunk_size: Option<u64>,
+
+    /// Memory that the transfer may use, at least 8M and eight chunks [default: 64M]
+    #[arg(long, env = "TOWLINE_MEMORY", hide_env_values = true, value_name = "SIZE")]
+    #[arg(value_parser = parse_size)]
+    pub memory: Option<u64>,
+
+    /// Congestion control [default: auto]
+    #[arg(long, env = "TOWLINE_CONGESTION", hide_env_values = true, value_name = "NAME")]
+    pub congestion: Option<Congestion>,
+
+    /// Gives up when nothing was acked for so long, such as 30s or 2m [default: 30s]
+    #[arg(long, env = "TOWLINE_TIMEOUT", hide_env_values = true, value_name = "DURATION")]
+    #[arg(value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+
+    /// Does not sync to disk: faster, but what was called done can be lost when the machine stops
+    #[arg(long, env = "TOWLINE_NO_FSYNC", hide_env_values = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub no_fsync: Option<bool>,
+}
+
+/// Flags about what is shown.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Output options")]
+pub struct OutputArgs {
+    /// Writes one JSON object per event to standard output, and nothing but errors to standard error
+    #[arg(long, env = "TOWLINE_JSON", hide_env_values = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub json: Option<bool>,
+
+    /// Shows nothing but errors (and, when waiting, the command for the other machine)
+    #[arg(short, long, env = "TOWLINE_QUIET", hide_env_values = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub quiet: Option<bool>,
+
+    /// Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)
+    #[arg(short, long, env = "TOWLINE_VERBOSE", hide_env_values = true, action = ArgAction::Count)]
+    pub verbose: u8,
+
+    /// Shows plain lines instead of bars
+    #[arg(long, env = "TOWLINE_NO_PROGRESS", hide_env_values = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub no_progress: Option<bool>,
+
+    /// When to use colours [default: auto]
+    #[arg(long, env = "TOWLINE_COLOR", hide_env_values = true, value_name = "WHEN")]
+    pub color: Option<Color>,
+}
+
+/// Flags of all commands.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "General options")]
+pub struct GeneralArgs {
+    /// Config file [default: towline/config.toml in the user's configuration directory]
+    #[arg(long, env = "TOWLINE_CONFIG", hide_env_values = true, value_name = "FILE")]
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+}
+
+/// Values of `--exists`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exists {
+    /// The file is not received, and the exit code is 5
+    Refuse,
+    /// What is there stays, and that is no error
+    Skip,
+    /// The new one takes its place
+    Replace,
+    /// The new one takes another name
+    Rename,
+}
+
+/// Values of `--congestion`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Congestion {
+    /// What suits the path; for now always cubic
+    Auto,
+    /// RFC 9438
+    Cubic,
+    /// RFC 9002
+    #[value(name = "newreno")]
+    NewReno,
+}
+
+/// Values of `--color`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Even into a file
+    Always,
+    /// Not at all
+    Never,
+}
+
+/// Actions of `towline id`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum IdAction {
+    /// Prints the fingerprint, making the identity at first use
+    #[default]
+    Show,
+    /// Makes a new identity; machines that knew the old one do not know this one
+    New,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::failure::Reason;
+
+    #[test]
+    fn the_definition_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_exit_code_is_documented() {
+        for reason in Reason::ALL {
+            let code = format!("{} ", reason.exit_code());
+            assert!(EXIT_STATUS.lines().any(|l| l.starts_with(&code)), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn every_flag_has_a_variable_named_after_it_whose_value_help_does_not_show() {
+        for sub in command().get_subcommands() {
+            for arg in sub.get_arguments().filter(|a| !a.is_positional()) {
+                let long = arg.get_long().unwrap();
+                let want = format!("TOWLINE_{}", long.to_uppercase().replace('-', "_"));
+                assert_eq!(arg.get_env().unwrap(), want.as_str());
+                assert!(arg.is_hide_env_values_set(), "{long}: a secret would be in --help");
+            }
+        }
+    }
+
+    #[test]
+    fn short_flags_can_stand_together() {
+        let cli = Cli::try_parse_from(["towline", "send", "-qvv", "--json", "a", "--yes=no"]);
+        assert!(cli.is_err(), "--yes belongs to receive");
+        let cli = Cli::try_parse_from(["towline", "send", "-qvv", "--json", "a", "--no-fsync=no"]).unwrap();
+        let Command::Send(send) = cli.command else { panic!("{cli:?}") };
+        assert_eq!((send.output.quiet, send.output.verbose), (Some(true), 2));
+        assert_eq!((send.output.json, send.transfer.no_fsync), (Some(true), Some(false)));
+        assert_eq!(send.sources, [PathBuf::from("a")]);
+    }
+}

@@ -1,0 +1,185 @@
+//! The config file: every flag, under the name it has on the command line.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use etcetera::BaseStrategy;
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+use super::args::{Color, Congestion, Exists};
+use super::size::{parse_duration, parse_listen, parse_size};
+use crate::protocol::path::printable;
+
+/// What a config file says. All fields may be absent; keys that are not here are an error.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Config {
+    /// `--json`
+    pub json: Option<bool>,
+    /// `--quiet`
+    pub quiet: Option<bool>,
+    /// `--verbose`, as a number
+    pub verbose: Option<u8>,
+    /// `--no-progress`
+    pub no_progress: Option<bool>,
+    /// `--color`
+    pub color: Option<Color>,
+    /// `--to`
+    pub to: Option<String>,
+    /// `--from`
+    pub from: Option<String>,
+    /// `--into`
+    pub into: Option<PathBuf>,
+    /// `--exists`
+    pub exists: Option<Exists>,
+    /// `--yes`
+    pub yes: Option<bool>,
+    /// `--manifest`
+    pub manifest: Option<PathBuf>,
+    /// `--listen`
+    #[serde(deserialize_with = "listen")]
+    pub listen: Option<SocketAddr>,
+    /// `--fingerprint`
+    pub fingerprint: Option<String>,
+    /// `--streams`
+    pub streams: Option<u32>,
+    /// `--chunk-size`, bytes
+    #[serde(deserialize_with = "size")]
+    pub chunk_size: Option<u64>,
+    /// `--memory`, bytes
+    #[serde(deserialize_with = "size")]
+    pub memory: Option<u64>,
+    /// `--congestion`
+    pub congestion: Option<Congestion>,
+    /// `--timeout`
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Option<Duration>,
+    /// `--no-fsync`
+    pub no_fsync: Option<bool>,
+}
+
+impl Config {
+    /// Reads `path`, or when there is none the file at the default place, which may be absent.
+    ///
+    /// # Errors
+    /// `path` is absent, or the file cannot be read, or is no TOML, or has an unknown key or a bad value.
+    pub fn load(path: Option<&Path>) -> Result<Self> {
+        let (path, may_be_absent) = match (path, default_path()) {
+            (Some(path), _) => (path.to_owned(), false),
+            (None, Some(path)) => (path, true),
+            (None, None) => return Ok(Self::default()),
+        };
+        let shown = printable(path.as_os_str().as_encoded_bytes());
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if may_be_absent && e.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(e) => return Err(e).with_context(|| format!("cannot read the config file {shown}")),
+        };
+        match Self::parse(&text) {
+            Ok(config) => Ok(config),
+            Err(e) => bail!("in the config file {shown}: {}", e.to_string().trim_end()),
+        }
+    }
+
+    /// Parses the text of a config file.
+    ///
+    /// # Errors
+    /// It is no TOML, or has an unknown key or a bad value.
+    pub fn parse(text: &str) -> std::result::Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+}
+
+fn default_path() -> Option<PathBuf> {
+    Some(etcetera::choose_base_strategy().ok()?.config_dir().join("towline").join("config.toml"))
+}
+
+fn listen<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<SocketAddr>, D::Error> {
+    parse_listen(&String::deserialize(from)?).map(Some).map_err(de::Error::custom)
+}
+
+fn duration<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Duration>, D::Error> {
+    parse_duration(&String::deserialize(from)?).map(Some).map_err(de::Error::custom)
+}
+
+/// A size is a text such as "64M" or a number of bytes.
+fn size<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<u64>, D::Error> {
+    struct Size;
+    impl Visitor<'_> for Size {
+        type Value = u64;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a size such as \"64M\" or a number of bytes")
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<u64, E> {
+            parse_size(text).map_err(E::custom)
+        }
+        fn visit_i64<E: de::Error>(self, number: i64) -> std::result::Result<u64, E> {
+            u64::try_from(number).map_err(|_| E::custom("a size is not negative"))
+        }
+    }
+    from.deserialize_any(Size).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::command;
+
+    #[test]
+    fn every_flag_is_a_key() {
+        for sub in command().get_subcommands() {
+            for arg in sub.get_arguments().filter(|a| !a.is_positional() && a.get_id() != "config") {
+                let key = arg.get_long().unwrap();
+                let error = Config::parse(&format!("{key} = []")).unwrap_err().to_string();
+                assert!(!error.contains("unknown field"), "{key}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_are_read_as_flags_are() {
+        let config = Config::parse(
+            "memory = \"128M\"\nchunk-size = 1048576\ntimeout = \"1m\"\nlisten = \"[::]:1\"\n\
+             exists = \"rename\"\ncongestion = \"newreno\"\ncolor = \"never\"\nno-fsync = true\nverbose = 2",
+        )
+        .unwrap();
+        assert_eq!(config.memory, Some(128 << 20));
+        assert_eq!(config.chunk_size, Some(1 << 20));
+        assert_eq!(config.timeout, Some(Duration::from_secs(60)));
+        assert_eq!(config.listen, Some("[::]:1".parse().unwrap()));
+        assert_eq!(config.exists, Some(Exists::Rename));
+        assert_eq!(config.congestion, Some(Congestion::NewReno));
+        assert_eq!(config.color, Some(Color::Never));
+        assert_eq!((config.no_fsync, config.verbose), (Some(true), Some(2)));
+        assert_eq!(config.streams, None);
+    }
+
+    #[test]
+    fn what_is_wrong_names_the_key_and_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        for (text, why) in [
+            ("colour = \"never\"", "unknown field `colour`"),
+            ("memory = \"lots\"", "expected a number of bytes"),
+            ("memory = -1", "not negative"),
+            ("memory = true", "a size such as"),
+            ("timeout = 30", "expected a string"),
+            ("exists = \"ask\"", "unknown variant `ask`"),
+            ("memory", "expected"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = format!("{:#}", Config::load(Some(&path)).unwrap_err());
+            assert!(error.contains(why) && error.contains("c.toml"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_asked_for_must_be_there() {
+        let error = Config::load(Some(Path::new("/does/not/exist.toml"))).unwrap_err();
+        assert!(format!("{error:#}").starts_with("cannot read the config file /does/not/exist.toml: "));
+    }
+}

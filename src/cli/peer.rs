@@ -1,0 +1,224 @@
+//! The forms of PEER.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::net::Ipv6Addr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::app::settings::Peer;
+use crate::protocol::path::printable;
+
+/// UDP port of a listening side unless told otherwise.
+pub const PORT_DEFAULT: u16 = 4750;
+/// Bytes of a file that holds a PEER.
+const PEER_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+const FORMS: &str = "expected a ticket (tl1…), HOST, HOST:PORT, [ADDRESS]:PORT or dir:PATH";
+
+/// Parses `text`; `@FILE` and `-` are read from the file, or from `stdin`, so that a secret need not stand in a
+/// command line that others can see.
+///
+/// # Errors
+/// One sentence that says what is wrong with `text` and how to mend it.
+pub fn read(text: &OsStr, stdin: &mut dyn Read) -> Result<Peer> {
+    let Some(text) = text.to_str() else { return parse(text) };
+    if text == "-" {
+        return parse_secret(stdin).context("cannot take the peer from standard input");
+    }
+    if let Some(path) = text.strip_prefix('@') {
+        let mut file = std::fs::File::open(path)
+            .with_context(|| format!("cannot read the peer from {}", printable(path.as_bytes())))?;
+        return parse_secret(&mut file)
+            .with_context(|| format!("cannot take the peer from {}", printable(path.as_bytes())));
+    }
+    parse(OsStr::new(text))
+}
+
+fn parse_secret(from: &mut dyn Read) -> Result<Peer> {
+    let mut text = String::new();
+    from.take(PEER_FILE_BYTES_MAX).read_to_string(&mut text)?;
+    let text = text.trim();
+    ensure!(!text.is_empty(), "it is empty");
+    ensure!(!text.contains(['\n', '\r']), "it has more than one line");
+    parse(OsStr::new(text))
+}
+
+/// Parses `text` as it stands.
+///
+/// # Errors
+/// One sentence that says what is wrong with `text` and how to mend it.
+pub fn parse(text: &OsStr) -> Result<Peer> {
+    if let Some(path) = strip_dir(text) {
+        ensure!(!path.as_os_str().is_empty(), "`dir:` needs a path behind it");
+        return Ok(Peer::Dir(path));
+    }
+    let Some(text) = text.to_str() else {
+        bail!("`{}` is no peer: {FORMS}", printable(text.as_encoded_bytes()));
+    };
+    ensure!(!text.is_empty(), "the peer is empty: {FORMS}");
+    if is_ticket(text) {
+        return Ok(Peer::Ticket(text.to_owned()));
+    }
+    refuse_later_forms(text)?;
+    let shown = printable(text.as_bytes());
+    let (host, port) = split_port(text).with_context(|| format!("`{shown}` is no peer"))?;
+    let (address, zone) = host.split_once('%').unwrap_or((host, ""));
+    let is_host = if address.contains(':') {
+        address.parse::<Ipv6Addr>().is_ok() && zone.chars().all(|c| c.is_ascii_graphic())
+    } else {
+        !host.is_empty()
+            && !host.starts_with('-')
+            && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'))
+    };
+    ensure!(is_host, "`{shown}` is no peer: {FORMS}");
+    Ok(Peer::Host { host: host.to_owned(), port })
+}
+
+/// A ticket is one word of letters and digits; a host whose name begins like one can be written with a port.
+fn is_ticket(text: &str) -> bool {
+    text.get(..3).is_some_and(|t| t.eq_ignore_ascii_case("tl1"))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+fn refuse_later_forms(text: &str) -> Result<()> {
+    if text.starts_with("ssh:") {
+        bail!("this version of towline does not start its other side through ssh: use a ticket (tl1…)");
+    }
+    let code = text.rsplit('/').next().unwrap_or(text);
+    let mut words = code.split('-');
+    let is_code = words.next().is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+        && words.clone().count() == 2
+        && words.all(|w| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphabetic()));
+    if is_code {
+        bail!("this version of towline does not know one-time codes (N-word-word): use a ticket (tl1…)");
+    }
+    Ok(())
+}
+
+fn split_port(text: &str) -> Result<(&str, u16)> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']').context("the `]` is missing")?;
+        ensure!(host.contains(':'), "only an IPv6 address stands in brackets");
+        return match rest.strip_prefix(':') {
+            Some(port) => Ok((host, parse_port(port)?)),
+            None if rest.is_empty() => Ok((host, PORT_DEFAULT)),
+            None => bail!("behind the `]` only :PORT may follow"),
+        };
+    }
+    match text.split_once(':') {
+        // Two colons and more: an IPv6 address without brackets has no port.
+        Some((_, rest)) if rest.contains(':') => Ok((text, PORT_DEFAULT)),
+        Some((host, port)) => Ok((host, parse_port(port)?)),
+        None => Ok((text, PORT_DEFAULT)),
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16> {
+    match text.parse() {
+        Ok(port) if port != 0 && !text.starts_with('+') => Ok(port),
+        _ => bail!("the port is not a number from 1 to 65535"),
+    }
+}
+
+/// The path behind `dir:`, which is any bytes.
+#[cfg(unix)]
+fn strip_dir(text: &OsStr) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    text.as_bytes().strip_prefix(b"dir:").map(|path| PathBuf::from(OsStr::from_bytes(path)))
+}
+
+/// The path behind `dir:`.
+#[cfg(not(unix))]
+fn strip_dir(text: &OsStr) -> Option<PathBuf> {
+    text.to_str()?.strip_prefix("dir:").map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer(text: &str) -> Result<Peer> {
+        parse(OsStr::new(text))
+    }
+
+    #[test]
+    fn tickets_in_either_case() {
+        assert_eq!(peer("tl1abc234").unwrap(), Peer::Ticket("tl1abc234".into()));
+        assert_eq!(peer("TL1ABC234").unwrap(), Peer::Ticket("TL1ABC234".into()));
+    }
+
+    #[test]
+    fn hosts_with_and_without_port() {
+        for (text, host, port) in [
+            ("backup", "backup", 4750),
+            ("backup.example.org:99", "backup.example.org", 99),
+            ("192.0.2.7", "192.0.2.7", 4750),
+            ("192.0.2.7:1", "192.0.2.7", 1),
+            ("::1", "::1", 4750),
+            ("2001:db8::7", "2001:db8::7", 4750),
+            ("[2001:db8::7]", "2001:db8::7", 4750),
+            ("[2001:db8::7]:65535", "2001:db8::7", 65535),
+            ("[fe80::1%eth0]:9", "fe80::1%eth0", 9),
+            ("tl1.example.org", "tl1.example.org", 4750),
+            ("tl1:4750", "tl1", 4750),
+            ("grün.example", "grün.example", 4750),
+            ("7-up", "7-up", 4750),
+        ] {
+            assert_eq!(peer(text).unwrap(), Peer::Host { host: host.into(), port }, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_peer_says_why() {
+        for (text, why) in [
+            ("", "empty"),
+            ("host:0", "1 to 65535"),
+            ("host:65536", "1 to 65535"),
+            ("host:+5", "1 to 65535"),
+            ("host:", "1 to 65535"),
+            (":4750", "is no peer"),
+            ("[::1", "`]` is missing"),
+            ("[::1]x", "only :PORT"),
+            ("[host]:5", "only an IPv6 address"),
+            ("1:2:3", "is no peer"),
+            ("user@host", "is no peer"),
+            ("a b", "is no peer"),
+            ("-x", "is no peer"),
+            ("a\u{1b}[2J", "\\u{1b}"),
+            ("dir:", "needs a path"),
+            ("ssh:me@host:dir", "through ssh"),
+            ("7-crossover-clockwork", "one-time codes"),
+            ("host:9/7-crossover-clockwork", "one-time codes"),
+        ] {
+            let error = format!("{:#}", peer(text).unwrap_err());
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn directories_are_bytes() {
+        use std::os::unix::ffi::OsStrExt;
+        let text = OsStr::from_bytes(b"dir:/a/\xff");
+        assert_eq!(parse(text).unwrap(), Peer::Dir(OsStr::from_bytes(b"/a/\xff").into()));
+        assert!(parse(OsStr::from_bytes(b"h\xff")).unwrap_err().to_string().contains("h\\xff"));
+    }
+
+    #[test]
+    fn attack_8_a_secret_comes_from_a_file_or_standard_input() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ticket");
+        std::fs::write(&path, "tl1abc\n").unwrap();
+        let at = format!("@{}", path.display());
+        let ticket = Peer::Ticket("tl1abc".into());
+        assert_eq!(read(OsStr::new(&at), &mut std::io::empty()).unwrap(), ticket);
+        assert_eq!(read(OsStr::new("-"), &mut &b"  tl1abc\n\n"[..]).unwrap(), ticket);
+        let empty = read(OsStr::new("-"), &mut std::io::empty()).unwrap_err();
+        assert_eq!(format!("{empty:#}"), "cannot take the peer from standard input: it is empty");
+        assert!(read(OsStr::new("-"), &mut &b"tl1a\ntl1b"[..]).is_err());
+        let absent = read(OsStr::new("@/does/not/exist"), &mut std::io::empty()).unwrap_err();
+        assert!(absent.to_string().contains("/does/not/exist"));
+    }
+}

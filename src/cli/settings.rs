@@ -1,0 +1,343 @@
+//! From what was given to what is meant: flag over variable (clap does that) over config file over default,
+//! checked, and turned into the plain settings of `app` and `ui`.
+
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::args::{self, Cli, GeneralArgs, OutputArgs, ReceiveArgs, SendArgs, TransferArgs};
+use super::config::Config;
+use super::peer;
+use super::size::exact;
+use crate::app::settings::{
+    Command, CommonSettings, Exists, IdAction, IdSettings, Peer, ReceiveSettings, SendSettings,
+};
+use crate::protocol::limits::{CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, STREAMS_MAX};
+use crate::protocol::path::printable;
+use crate::transport::Congestion;
+use crate::ui;
+
+/// `--chunk-size` by default.
+pub const CHUNK_BYTES_DEFAULT: u64 = 1 << 20;
+/// `--memory` by default.
+pub const MEMORY_BYTES_DEFAULT: u64 = 64 << 20;
+/// `--memory` at least.
+pub const MEMORY_BYTES_MIN: u64 = 8 << 20;
+/// `--memory` at most.
+pub const MEMORY_BYTES_MAX: u64 = 1 << 40;
+/// Chunks that the memory must hold.
+pub const MEMORY_CHUNKS_MIN: u64 = 8;
+/// `--timeout` by default.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// `--timeout` at least.
+pub const TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// `--timeout` at most.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What one run is asked to do and to show.
+#[derive(Debug)]
+pub struct Settings {
+    /// For `app`.
+    pub command: Command,
+    /// For `ui`.
+    pub output: ui::Options,
+}
+
+impl Cli {
+    /// Where the config file is to be read from, when that was said.
+    pub fn config_path(&self) -> Option<&std::path::Path> {
+        let GeneralArgs { config } = match &self.command {
+            args::Command::Send(a) => &a.general,
+            args::Command::Receive(a) => &a.general,
+            args::Command::Id(a) => &a.general,
+        };
+        config.as_deref()
+    }
+
+    /// Resolves everything. `stdin` is read only for `--to -` and `--from -`.
+    ///
+    /// # Errors
+    /// What was given cannot be meant; the error says why and how to mend it. All of them are usage errors.
+    pub fn resolve(self, config: Config, stdin: &mut dyn Read) -> Result<Settings> {
+        let (mut output, command) = match self.command {
+            args::Command::Send(mut a) => {
+                let output = resolve_output(std::mem::take(&mut a.output), &config);
+                (output, Command::Send(resolve_send(a, config, stdin)?))
+            }
+            args::Command::Receive(mut a) => {
+                let output = resolve_output(std::mem::take(&mut a.output), &config);
+                (output, Command::Receive(resolve_receive(a, config, stdin)?))
+            }
+            args::Command::Id(a) => {
+                let action = match a.action {
+                    args::IdAction::Show => IdAction::Show,
+                    args::IdAction::New => IdAction::New,
+                };
+                (resolve_output(a.output, &config), Command::Id(IdSettings { action }))
+            }
+        };
+        output.known_dialler = match &command {
+            Command::Send(s) => s.common.fingerprint.is_some(),
+            Command::Receive(s) => s.common.fingerprint.is_some(),
+            Command::Id(_) => false,
+        };
+        Ok(Settings { command, output })
+    }
+}
+
+fn resolve_send(given: SendArgs, config: Config, stdin: &mut dyn Read) -> Result<SendSettings> {
+    for source in &given.sources {
+        ensure!(
+            !source.as_os_str().is_empty(),
+            "a SOURCE is empty: expected the path of a file or directory"
+        );
+        ensure!(
+            source.as_os_str() != "-",
+            "this version of towline does not send standard input; a file that is called `-` is `./-`"
+        );
+    }
+    let to = given.to.or_else(|| config.to.as_deref().map(OsString::from));
+    let manifest = given.manifest.or_else(|| config.manifest.clone());
+    let common = resolve_common(given.transfer, &config)?;
+    let peer = resolve_peer(to.as_deref(), "--to", &common, stdin)?;
+    Ok(SendSettings { sources: given.sources, peer, manifest, common })
+}
+
+fn resolve_receive(given: ReceiveArgs, config: Config, stdin: &mut dyn Read) -> Result<ReceiveSettings> {
+    let from = given.from.or_else(|| config.from.as_deref().map(OsString::from));
+    let manifest = given.manifest.or_else(|| config.manifest.clone());
+    let common = resolve_common(given.transfer, &config)?;
+    let peer = resolve_peer(from.as_deref(), "--from", &common, stdin)?;
+    if let Some(Peer::Dir(path)) = &peer {
+        let path = printable(path.as_os_str().as_encoded_bytes());
+        bail!("--from takes no `dir:`; to copy from a directory use `towline send {path} --to dir:…`");
+    }
+    let into = given.into.or(config.into).unwrap_or_else(|| PathBuf::from("."));
+    ensure!(!into.as_os_str().is_empty(), "--into is empty: expected the path of a directory");
+    ensure!(
+        into.as_os_str() != "-",
+        "this version of towline does not write to standard output; a directory that is called `-` is `./-`"
+    );
+    let exists = match given.exists.or(config.exists) {
+        None | Some(args::Exists::Refuse) => Exists::Refuse,
+        Some(args::Exists::Skip) => Exists::Skip,
+        Some(args::Exists::Replace) => Exists::Replace,
+        Some(args::Exists::Rename) => Exists::Rename,
+    };
+    let yes = given.yes.or(config.yes).unwrap_or(false);
+    Ok(ReceiveSettings { peer, into, exists, yes, manifest, common })
+}
+
+fn resolve_peer(
+    text: Option<&OsStr>,
+    flag: &str,
+    common: &CommonSettings,
+    stdin: &mut dyn Read,
+) -> Result<Option<Peer>> {
+    let Some(text) = text else { return Ok(None) };
+    let peer = peer::read(text, stdin).context(flag.to_owned())?;
+    if let Peer::Host { host, .. } = &peer {
+        ensure!(
+            common.fingerprint.is_some(),
+            "{flag}: who `{host}` must be is not known; add --fingerprint FP with the fingerprint that it \
+             prints when it waits, or give the ticket (tl1…) that it prints instead of its name"
+        );
+    }
+    Ok(Some(peer))
+}
+
+fn resolve_common(given: TransferArgs, config: &Config) -> Result<CommonSettings> {
+    let fingerprint = given.fingerprint.or_else(|| config.fingerprint.clone());
+    let fingerprint = fingerprint.map(|f| f.trim().to_owned());
+    ensure!(fingerprint.as_deref() != Some(""), "--fingerprint is empty: `towline id` prints a fingerprint");
+    let streams = given.streams.or(config.streams);
+    if let Some(streams) = streams {
+        ensure!((1..=STREAMS_MAX).contains(&streams), "--streams {streams}: expected 1 to {STREAMS_MAX}");
+    }
+    let chunk_size_bytes = given.chunk_size.or(config.chunk_size).unwrap_or(CHUNK_BYTES_DEFAULT);
+    let (chunk_min, chunk_max) = (1 << CHUNK_LOG2_MIN, 1 << CHUNK_LOG2_MAX);
+    ensure!(
+        chunk_size_bytes.is_power_of_two() && (chunk_min..=chunk_max).contains(&chunk_size_bytes),
+        "--chunk-size {}: expected a power of two from {} to {}",
+        exact(chunk_size_bytes),
+        exact(chunk_min),
+        exact(chunk_max),
+    );
+    let memory_bytes = given.memory.or(config.memory).unwrap_or(MEMORY_BYTES_DEFAULT);
+    check_memory(memory_bytes, chunk_size_bytes)?;
+    let timeout = given.timeout.or(config.timeout).unwrap_or(TIMEOUT_DEFAULT);
+    ensure!(
+        (TIMEOUT_MIN..=TIMEOUT_MAX).contains(&timeout),
+        "--timeout {}: expected {} to {}",
+        humantime::format_duration(timeout),
+        humantime::format_duration(TIMEOUT_MIN),
+        humantime::format_duration(TIMEOUT_MAX),
+    );
+    let congestion = match given.congestion.or(config.congestion) {
+        None | Some(args::Congestion::Auto | args::Congestion::Cubic) => Congestion::Cubic,
+        Some(args::Congestion::NewReno) => Congestion::NewReno,
+    };
+    Ok(CommonSettings {
+        listen: given.listen.or(config.listen),
+        fingerprint,
+        streams,
+        chunk_size_bytes,
+        memory_bytes,
+        congestion,
+        timeout,
+        fsync: !given.no_fsync.or(config.no_fsync).unwrap_or(false),
+    })
+}
+
+fn check_memory(memory_bytes: u64, chunk_size_bytes: u64) -> Result<()> {
+    ensure!(
+        (MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX).contains(&memory_bytes),
+        "--memory {}: expected {} to {}",
+        exact(memory_bytes),
+        exact(MEMORY_BYTES_MIN),
+        exact(MEMORY_BYTES_MAX),
+    );
+    let needed = MEMORY_CHUNKS_MIN * chunk_size_bytes;
+    ensure!(
+        memory_bytes >= needed,
+        "--memory {} does not hold {MEMORY_CHUNKS_MIN} chunks of {}: use --memory {} or more, or a smaller \
+         --chunk-size",
+        exact(memory_bytes),
+        exact(chunk_size_bytes),
+        exact(needed),
+    );
+    Ok(())
+}
+
+fn resolve_output(given: OutputArgs, config: &Config) -> ui::Options {
+    ui::Options {
+        json: given.json.or(config.json).unwrap_or(false),
+        quiet: given.quiet.or(config.quiet).unwrap_or(false),
+        verbose: if given.verbose > 0 { given.verbose } else { config.verbose.unwrap_or(0) },
+        progress: !given.no_progress.or(config.no_progress).unwrap_or(false),
+        color: match given.color.or(config.color) {
+            None | Some(args::Color::Auto) => ui::Color::Auto,
+            Some(args::Color::Always) => ui::Color::Always,
+            Some(args::Color::Never) => ui::Color::Never,
+        },
+        known_dialler: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    fn resolve(line: &str, config: &str) -> Result<Settings> {
+        let words = ["towline"].into_iter().chain(line.split_whitespace());
+        Cli::try_parse_from(words)?.resolve(Config::parse(config)?, &mut std::io::empty())
+    }
+
+    fn send(line: &str, config: &str) -> SendSettings {
+        match resolve(line, config).unwrap().command {
+            Command::Send(settings) => settings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn receive(line: &str, config: &str) -> ReceiveSettings {
+        match resolve(line, config).unwrap().command {
+            Command::Receive(settings) => settings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn defaults() {
+        let settings = receive("receive", "");
+        assert_eq!(settings.peer, None);
+        assert_eq!(settings.into, PathBuf::from("."));
+        assert_eq!((settings.exists, settings.yes), (Exists::Refuse, false));
+        let common = CommonSettings {
+            listen: None,
+            fingerprint: None,
+            streams: None,
+            chunk_size_bytes: 1 << 20,
+            memory_bytes: 64 << 20,
+            congestion: Congestion::Cubic,
+            timeout: Duration::from_secs(30),
+            fsync: true,
+        };
+        assert_eq!(settings.common, common);
+        assert_eq!(send("send a b", "").sources.len(), 2);
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_file_and_that_before_the_default() {
+        let file = "memory = \"32M\"\ntimeout = \"5s\"\nno-fsync = true\nexists = \"skip\"\ninto = \"inbox\"\n\
+                    yes = true\nmanifest = \"m\"\nstreams = 3\ncongestion = \"newreno\"\nlisten = \"[::]:7\"";
+        let from_file = receive("receive", file);
+        assert_eq!(from_file.common.memory_bytes, 32 << 20);
+        assert_eq!(from_file.common.timeout, Duration::from_secs(5));
+        assert!(!from_file.common.fsync && from_file.yes);
+        assert_eq!((from_file.exists, from_file.into), (Exists::Skip, PathBuf::from("inbox")));
+        assert_eq!(from_file.manifest, Some(PathBuf::from("m")));
+        assert_eq!(from_file.common.listen, Some("[::]:7".parse().unwrap()));
+        let flags = "receive --memory 16M --timeout 6s --no-fsync=false --exists rename --into . --yes=no \
+                     --manifest n --streams 4 --congestion auto --listen 127.0.0.1:8";
+        let from_flags = receive(flags, file);
+        assert_eq!(from_flags.common.memory_bytes, 16 << 20);
+        assert_eq!(from_flags.common.timeout, Duration::from_secs(6));
+        assert!(from_flags.common.fsync && !from_flags.yes);
+        assert_eq!((from_flags.exists, from_flags.into), (Exists::Rename, PathBuf::from(".")));
+        assert_eq!(from_flags.manifest, Some(PathBuf::from("n")));
+        assert_eq!(from_flags.common.streams, Some(4));
+        assert_eq!(from_flags.common.congestion, Congestion::Cubic);
+        assert_eq!(from_flags.common.listen, Some("127.0.0.1:8".parse().unwrap()));
+    }
+
+    #[test]
+    fn peers_of_both_commands() {
+        assert_eq!(send("send a", "to = \"dir:/x\"").peer, Some(Peer::Dir("/x".into())));
+        assert_eq!(send("send a --to TL1Q", "to = \"dir:/x\"").peer, Some(Peer::Ticket("TL1Q".into())));
+        let host = Peer::Host { host: "h".into(), port: 4750 };
+        assert_eq!(receive("receive --from h --fingerprint abc", "").peer, Some(host));
+    }
+
+    #[test]
+    fn what_cannot_be_meant_says_how_to_mend_it() {
+        for (line, why) in [
+            ("send a --chunk-size 3M", "--chunk-size 3M: expected a power of two from 1M to 64M"),
+            ("send a --chunk-size 512k", "--chunk-size 512k: expected a power of two from 1M to 64M"),
+            ("send a --chunk-size 128M", "--chunk-size 128M: expected a power of two from 1M to 64M"),
+            ("send a --memory 4M", "--memory 4M: expected 8M to 1T"),
+            (
+                "send a --chunk-size 16M",
+                "--memory 64M does not hold 8 chunks of 16M: use --memory 128M or more, or a smaller --chunk-size",
+            ),
+            ("send a --streams 0", "--streams 0: expected 1 to 1024"),
+            ("send a --timeout 10ms", "--timeout 10ms: expected 1s to 1day"),
+            ("send a --timeout 2days", "--timeout 2days: expected 1s to 1day"),
+            ("send a -", "a file that is called `-` is `./-`"),
+            ("send a --to host", "add --fingerprint FP"),
+            ("send a --to -", "--to: cannot take the peer from standard input: it is empty"),
+            ("receive --from dir:/x", "use `towline send /x --to dir:…`"),
+            ("receive --from 1-a-b", "--from: this version of towline does not know one-time codes"),
+            ("receive --into -", "does not write to standard output"),
+        ] {
+            let error = format!("{:#}", resolve(line, "").unwrap_err());
+            assert!(error.contains(why), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown() {
+        let output = resolve("id -vv --color never", "json = true\nno-progress = true").unwrap().output;
+        assert!(output.json && !output.quiet && !output.progress);
+        assert_eq!((output.verbose, output.color), (2, ui::Color::Never));
+        let output = resolve("id new --json=no", "json = true\nverbose = 3\nquiet = true").unwrap().output;
+        assert!(!output.json && output.quiet && output.progress);
+        assert_eq!(output.verbose, 3);
+        assert!(resolve("receive --fingerprint x", "").unwrap().output.known_dialler);
+    }
+}

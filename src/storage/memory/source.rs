@@ -1,0 +1,270 @@
+//! The sender's disk in memory.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Node, pause, rel_path};
+use crate::protocol::entry::{Entry, Kind, Meta};
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::path::RelPath;
+use crate::storage::block::Block;
+use crate::storage::{Found, Run, SmallBatch, Source};
+
+/// A tree to send. Clones are the same disk.
+#[derive(Clone)]
+pub(crate) struct MemorySource {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    found: VecDeque<Found>,
+    files: HashMap<RelPath, Stored>,
+    bytes_read: u64,
+    read_pace: Duration,
+}
+
+struct Stored {
+    bytes: Bytes,
+    meta: Meta,
+    holes: Vec<Range<u64>>,
+    changes_when_read: bool,
+    has_changed: bool,
+    is_unreadable: bool,
+}
+
+/// An open file of a [`MemorySource`].
+pub(crate) struct MemoryFile {
+    entry: Entry,
+}
+
+impl MemorySource {
+    /// A tree in the order of a walk: directories before what they hold. The size of a file is that of its
+    /// contents, and directories are closed by themselves, so `Kind::File { size: 0 }` does for every file.
+    pub(crate) fn new<P: AsRef<[u8]>>(entries: Vec<(P, Kind, Vec<u8>)>) -> Self {
+        let mut state = State::default();
+        let mut open: Vec<Entry> = Vec::new();
+        for (path, kind, contents) in entries {
+            let path = rel_path(path);
+            while open.last().is_some_and(|dir| path.parent().as_ref() != Some(&dir.path)) {
+                state.found.extend(open.pop().map(Found::Entry));
+            }
+            assert_eq!(path.parent().as_ref(), open.last().map(|dir| &dir.path), "no directory for {path}");
+            let (kind, node) = match kind {
+                Kind::File { .. } => (Kind::File { size: contents.len() as u64 }, Node::File(contents)),
+                Kind::Symlink { target } => {
+                    (Kind::Symlink { target: target.clone() }, Node::Link(target.into()))
+                }
+                Kind::Dir | Kind::DirEnd => (Kind::Dir, Node::Dir),
+            };
+            let meta = node.default_meta();
+            if kind == Kind::Dir {
+                open.push(Entry { path: path.clone(), meta, kind: Kind::DirEnd });
+            }
+            if let Node::File(contents) = node {
+                let stored = Stored {
+                    bytes: contents.into(),
+                    meta,
+                    holes: Vec::new(),
+                    changes_when_read: false,
+                    has_changed: false,
+                    is_unreadable: false,
+                };
+                state.files.insert(path.clone(), stored);
+            }
+            state.found.push_back(Found::Entry(Entry { path, meta, kind }));
+        }
+        state.found.extend(open.into_iter().rev().map(Found::Entry));
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// One file.
+    pub(crate) fn file(path: &str, contents: Vec<u8>) -> Self {
+        Self::new(vec![(path, Kind::File { size: 0 }, contents)])
+    }
+
+    /// Gives an entry other attributes than the usual ones.
+    pub(crate) fn with_meta(self, path: impl AsRef<[u8]>, meta: Meta) -> Self {
+        let path = rel_path(path);
+        {
+            let mut state = self.state();
+            for found in &mut state.found {
+                if let Found::Entry(entry) = found
+                    && entry.path == path
+                {
+                    entry.meta = meta;
+                }
+            }
+            if let Some(stored) = state.files.get_mut(&path) {
+                stored.meta = meta;
+            }
+        }
+        self
+    }
+
+    /// Calls a range of a file a hole; its bytes must be zero.
+    pub(crate) fn with_hole(self, path: &str, range: Range<u64>) -> Self {
+        self.stored(path, |stored| {
+            let bytes = usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap();
+            assert!(stored.bytes[bytes].iter().all(|b| *b == 0), "a hole reads as zeros");
+            stored.holes.push(range);
+            stored.holes.sort_by_key(|hole| hole.start);
+        });
+        self
+    }
+
+    /// Makes the walk come upon something that does not travel, at its end.
+    pub(crate) fn with_skipped(self, path: &str, reason: Reason) -> Self {
+        let failure = Failure::on(Side::Sender, reason, format!("{path} does not travel"));
+        self.state().found.push_back(Found::Skipped { path: path.to_owned(), failure });
+        self
+    }
+
+    /// Reading takes so long a MiB.
+    pub(crate) fn with_read_pace(self, per_mib: Duration) -> Self {
+        self.state().read_pace = per_mib;
+        self
+    }
+
+    /// Somebody writes to the file while it is read: what reads it sees the bytes as they were, and the next
+    /// check says `SourceChanged`.
+    pub(crate) fn change_when_read(&self, path: &str) {
+        self.stored(path, |stored| stored.changes_when_read = true);
+    }
+
+    /// The file can no longer be opened.
+    pub(crate) fn make_unreadable(&self, path: &str) {
+        self.stored(path, |stored| stored.is_unreadable = true);
+    }
+
+    /// Bytes of files that were read so far.
+    pub(crate) fn bytes_read(&self) -> u64 {
+        self.state().bytes_read
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    fn stored(&self, path: &str, change: impl FnOnce(&mut Stored)) {
+        change(self.state().files.get_mut(&rel_path(path)).expect("a file of this source"));
+    }
+
+    /// Copies bytes of a file to the front of `to`, and says so in the books.
+    async fn copy(&self, path: &RelPath, offset: u64, to: &mut [u8]) -> Result<(), Failure> {
+        let pause = pause(self.state().read_pace, to.len());
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        let mut state = self.state();
+        let Some(stored) = state.files.get_mut(path) else { return Err(unreadable(path)) };
+        let start = usize::try_from(offset).unwrap();
+        let Some(bytes) = stored.bytes.get(start..start + to.len()) else { return Err(changed(path)) };
+        to.copy_from_slice(bytes);
+        stored.has_changed |= stored.changes_when_read;
+        state.bytes_read += to.len() as u64;
+        Ok(())
+    }
+
+    fn check(&self, entry: &Entry) -> Result<(), Failure> {
+        match self.state().files.get(&entry.path) {
+            None => Err(unreadable(&entry.path)),
+            Some(stored) if stored.is_unreadable => Err(unreadable(&entry.path)),
+            Some(stored)
+                if stored.has_changed
+                    || stored.bytes.len() as u64 != entry.size()
+                    || stored.meta.mtime != entry.meta.mtime =>
+            {
+                Err(changed(&entry.path))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+fn changed(path: &RelPath) -> Failure {
+    Failure::on(Side::Sender, Reason::SourceChanged, format!("{path} has changed while it was sent"))
+}
+
+fn unreadable(path: &RelPath) -> Failure {
+    Failure::on(Side::Sender, Reason::SourceUnreadable, format!("cannot open {path}: Permission denied"))
+}
+
+impl Source for MemorySource {
+    type File = MemoryFile;
+
+    async fn walk(&self, max: usize) -> Vec<Found> {
+        let mut state = self.state();
+        let count = max.min(state.found.len());
+        state.found.drain(..count).collect()
+    }
+
+    async fn read_small(&self, files: Vec<Entry>, mut block: Block) -> SmallBatch {
+        let mut ranges = Vec::new();
+        let mut at = 0;
+        for entry in files {
+            let end = at + usize::try_from(entry.size()).unwrap();
+            let read = match self.check(&entry) {
+                Ok(()) => self.copy(&entry.path, 0, &mut block[at..end]).await,
+                Err(failure) => Err(failure),
+            };
+            let read = read.and_then(|()| self.check(&entry)).map(|()| at..end);
+            at = if read.is_ok() { end } else { at };
+            ranges.push(read);
+        }
+        SmallBatch { block, files: ranges }
+    }
+
+    async fn open(&self, entry: Entry) -> Result<MemoryFile, Failure> {
+        self.check(&entry)?;
+        Ok(MemoryFile { entry })
+    }
+
+    async fn runs(&self, file: &MemoryFile, range: Range<u64>) -> Result<Vec<Run>, Failure> {
+        let state = self.state();
+        let holes =
+            state.files.get(&file.entry.path).map(|stored| stored.holes.as_slice()).unwrap_or_default();
+        let mut runs = Vec::new();
+        let mut push = |range: Range<u64>, is_hole| {
+            if !range.is_empty() {
+                runs.push(Run { range, is_hole });
+            }
+        };
+        let mut at = range.start;
+        for hole in holes.iter().filter(|hole| hole.start < range.end && hole.end > range.start) {
+            let hole = hole.start.max(at)..hole.end.min(range.end);
+            push(at..hole.start, false);
+            at = hole.end;
+            push(hole, true);
+        }
+        push(at..range.end, false);
+        Ok(runs)
+    }
+
+    async fn read_at(
+        &self,
+        file: &MemoryFile,
+        offset: u64,
+        len: usize,
+        mut block: Block,
+    ) -> Result<Block, Failure> {
+        self.copy(&file.entry.path, offset, &mut block[..len]).await?;
+        Ok(block)
+    }
+
+    async fn verify_unchanged(&self, file: &MemoryFile) -> Result<(), Failure> {
+        self.check(&file.entry)
+    }
+
+    async fn root(&self, entry: Entry) -> Result<blake3::Hash, Failure> {
+        self.check(&entry)?;
+        let mut bytes = vec![0; usize::try_from(entry.size()).unwrap()];
+        self.copy(&entry.path, 0, &mut bytes).await?;
+        self.check(&entry)?;
+        Ok(blake3::hash(&bytes))
+    }
+}

@@ -1,0 +1,475 @@
+//! The receiver's disk in memory.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::disk::Disk;
+use super::{Node, pause, rel_path};
+use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
+use crate::protocol::path::{RelPath, printable};
+use crate::storage::block::Block;
+use crate::storage::fs::numbered;
+use crate::storage::{Admission, Commit, Committed, Final, OnConflict, Result, StorageError, Target, Write};
+
+/// Bytes of a file that this disk takes; more is EFBIG.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// One transfer into a directory in memory. Clones are the same transfer; [`MemoryTarget::beside`] makes another
+/// one on the same disk.
+#[derive(Clone)]
+pub(crate) struct MemoryTarget {
+    disk: Arc<Mutex<Disk>>,
+    own: Arc<Mutex<Own>>,
+}
+
+/// What can be made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum On {
+    /// One `pwrite`.
+    Write,
+    /// Making a directory.
+    Mkdir,
+    /// Syncing the data of one entry.
+    Sync,
+    /// Giving one entry its name.
+    Rename,
+    /// Syncing one directory.
+    SyncDir,
+    /// Attributes of one directory.
+    FinishDir,
+    /// The last sync of everything.
+    Finish,
+}
+
+/// What was done, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Op {
+    /// `len` bytes were written to `offset`.
+    Write {
+        id: EntryId,
+        offset: u64,
+        len: usize,
+    },
+    /// The data of an entry was synced.
+    Sync(EntryId),
+    /// An entry got this name.
+    Rename(String),
+    /// A directory was synced; the top is "".
+    SyncDir(String),
+    /// A directory got its attributes.
+    FinishDir(String),
+    /// A staged entry was dropped.
+    Discard(EntryId),
+    Finish,
+    Abort,
+}
+
+/// What belongs to one transfer.
+struct Own {
+    staged: HashMap<EntryId, usize>,
+    has_ended: bool,
+    is_synced: bool,
+    ops: Vec<Op>,
+    counts: HashMap<On, u64>,
+    faults: Vec<(On, Range<u64>, Errno)>,
+    short_writes: Option<u64>,
+    write_pace: Duration,
+}
+
+impl MemoryTarget {
+    /// An empty directory on an honest disk.
+    pub(crate) fn new() -> Self {
+        Self::on(Arc::default())
+    }
+
+    /// Another transfer into the same directory.
+    pub(crate) fn beside(&self) -> Self {
+        Self::on(Arc::clone(&self.disk))
+    }
+
+    fn on(disk: Arc<Mutex<Disk>>) -> Self {
+        let own = Own {
+            staged: HashMap::new(),
+            has_ended: false,
+            is_synced: true,
+            ops: Vec::new(),
+            counts: HashMap::new(),
+            faults: Vec::new(),
+            short_writes: None,
+            write_pace: Duration::ZERO,
+        };
+        Self { disk, own: Arc::new(Mutex::new(own)) }
+    }
+
+    /// Something is there already, and durable.
+    pub(crate) fn with(self, path: &str, node: Node) -> Self {
+        let meta = node.default_meta();
+        {
+            let mut disk = self.disk();
+            let inode = disk.add(node.clone(), meta);
+            disk.inodes[inode].durable = Some((node, meta));
+            disk.names.insert(rel_path(path).as_bytes().to_vec(), inode);
+            disk.durable_names.insert(rel_path(path).as_bytes().to_vec(), inode);
+        }
+        self
+    }
+
+    /// Fails the operations with these numbers, counted from 0 by kind: `3..4` one, `3..u64::MAX` it and all after.
+    pub(crate) fn failing(self, on: On, numbers: Range<u64>, errno: Errno) -> Self {
+        self.own().faults.push((on, numbers, errno));
+        self
+    }
+
+    /// A write takes only some of the bytes it is given, how many is drawn from `seed`.
+    pub(crate) fn with_short_writes(self, seed: u64) -> Self {
+        self.own().short_writes = Some(seed | 1);
+        self
+    }
+
+    /// The disk is full at so many bytes.
+    pub(crate) fn with_capacity(self, bytes: u64) -> Self {
+        self.disk().capacity = Some(bytes);
+        self
+    }
+
+    /// Writing takes so long a MiB.
+    pub(crate) fn with_write_pace(self, per_mib: Duration) -> Self {
+        self.own().write_pace = per_mib;
+        self
+    }
+
+    /// As `--no-fsync` has it.
+    pub(crate) fn without_sync(self) -> Self {
+        self.own().is_synced = false;
+        self
+    }
+
+    /// The machine stops and starts again: what was not synced is gone, and so is this transfer.
+    pub(crate) fn crash(&self) {
+        self.own().end();
+        self.disk().crash();
+    }
+
+    /// Contents of the files under their final names.
+    pub(crate) fn files(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let files = self.tree().into_iter().filter_map(|(path, (node, _))| match node {
+            Node::File(bytes) => Some((path, bytes)),
+            Node::Dir | Node::Link(_) => None,
+        });
+        files.collect()
+    }
+
+    /// Everything under its final name.
+    pub(crate) fn tree(&self) -> BTreeMap<Vec<u8>, (Node, Meta)> {
+        let disk = self.disk();
+        let inode = |inode: &usize| (disk.inodes[*inode].node.clone(), disk.inodes[*inode].meta);
+        disk.names.iter().map(|(path, number)| (path.clone(), inode(number))).collect()
+    }
+
+    /// What is staged, by number.
+    pub(crate) fn staged(&self) -> BTreeSet<EntryId> {
+        self.own().staged.keys().copied().collect()
+    }
+
+    /// What was done so far.
+    pub(crate) fn ops(&self) -> Vec<Op> {
+        self.own().ops.clone()
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap()
+    }
+
+    fn own(&self) -> MutexGuard<'_, Own> {
+        self.own.lock().unwrap()
+    }
+
+    fn error(&self, op: &'static str, path: &RelPath, source: impl Into<io::Error>) -> StorageError {
+        StorageError { op, path: self.display(path), source: source.into() }
+    }
+
+    /// One `pwrite`: says how many of `bytes` it took.
+    fn write_some(&self, id: EntryId, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        let (mut own, mut disk) = (self.own(), self.disk());
+        if own.has_ended {
+            return Err(io::Error::other("the transfer has ended"));
+        }
+        own.check(On::Write)?;
+        let len = own.shorten(bytes.len());
+        let inode = own.staged_file(&mut disk, id);
+        let start = usize::try_from(offset).map_err(|_| Errno::FBIG)?;
+        let end = start + len;
+        if end as u64 > FILE_BYTES_MAX {
+            return Err(Errno::FBIG.into());
+        }
+        if disk.capacity.is_some_and(|capacity| disk.bytes + len as u64 > capacity) {
+            return Err(Errno::NOSPC.into());
+        }
+        disk.bytes += len as u64;
+        if let Node::File(stored) = &mut disk.inodes[inode].node {
+            stored.resize(stored.len().max(end), 0);
+            stored[start..end].copy_from_slice(&bytes[..len]);
+        }
+        own.ops.push(Op::Write { id, offset, len });
+        Ok(len)
+    }
+
+    fn admit_one(&self, entry: &Entry) -> Admission {
+        let mut disk = self.disk();
+        let path = &entry.path;
+        if let Err(errno) = disk.check_parents(path) {
+            return Admission::Refused(self.error("open", path, errno));
+        }
+        match (disk.node(path), &entry.kind) {
+            (None, Kind::Dir) => {
+                if let Err(error) = self.own().check(On::Mkdir) {
+                    return Admission::Failed(self.error("create", path, error));
+                }
+                let meta = Meta { mode: entry.meta.mode | 0o700, ..Node::Dir.default_meta() };
+                let inode = disk.add(Node::Dir, meta);
+                disk.names.insert(path.as_bytes().to_vec(), inode);
+                Admission::Free
+            }
+            (_, Kind::DirEnd) | (Some(Node::Dir), Kind::Dir) => Admission::Same,
+            (None, _) => Admission::Free,
+            (Some(Node::Link(there)), Kind::Symlink { target }) if there == target => Admission::Same,
+            (Some(Node::File(there)), Kind::File { size }) if there.len() as u64 == *size => {
+                Admission::SameSize
+            }
+            (Some(_), _) => Admission::Conflict,
+        }
+    }
+
+    /// Completes a staged entry; says which inode it is.
+    fn stage(&self, commit: &Commit) -> std::result::Result<usize, Committed> {
+        let (mut own, mut disk) = (self.own(), self.disk());
+        if own.has_ended {
+            let error = io::Error::other("the transfer has ended");
+            return Err(Committed::Failed(self.error("complete", &commit.path, error)));
+        }
+        let inode = match &commit.kind {
+            Final::File { size } if *size > FILE_BYTES_MAX => {
+                return Err(Committed::Refused(self.error("complete", &commit.path, Errno::FBIG)));
+            }
+            Final::File { size } => {
+                let inode = own.staged_file(&mut disk, commit.id);
+                if let Node::File(stored) = &mut disk.inodes[inode].node {
+                    stored.resize(usize::try_from(*size).unwrap(), 0);
+                }
+                inode
+            }
+            Final::Symlink { target } => {
+                let inode = disk.add(Node::Link(target.to_vec()), commit.meta);
+                own.staged.insert(commit.id, inode);
+                inode
+            }
+        };
+        disk.inodes[inode].meta = commit.meta;
+        Ok(inode)
+    }
+
+    fn sync(&self, commit: &Commit, inode: usize) -> std::result::Result<(), Committed> {
+        let mut own = self.own();
+        own.check(On::Sync).map_err(|error| Committed::Failed(self.error("sync", &commit.path, error)))?;
+        own.ops.push(Op::Sync(commit.id));
+        self.disk().inodes[inode].sync();
+        Ok(())
+    }
+
+    /// Gives an entry its name; says which.
+    fn name(&self, commit: &Commit, inode: usize) -> std::result::Result<RelPath, Committed> {
+        let (mut own, mut disk) = (self.own(), self.disk());
+        let path = &commit.path;
+        disk.check_parents(path).map_err(|errno| Committed::Refused(self.error("open", path, errno)))?;
+        own.check(On::Rename).map_err(|error| Committed::Failed(self.error("rename to", path, error)))?;
+        let name = match (disk.node(path), commit.on_conflict) {
+            (None, _) => path.clone(),
+            (Some(Node::File(_) | Node::Link(_)), OnConflict::Replace) => path.clone(),
+            (Some(_), OnConflict::Keep | OnConflict::Replace) => return Err(Committed::Exists),
+            (Some(_), OnConflict::Rename) => (1..)
+                .filter_map(|number| numbered(path, number).ok())
+                .find(|other| disk.node(other).is_none())
+                .ok_or(Committed::Exists)?,
+        };
+        disk.names.insert(name.as_bytes().to_vec(), inode);
+        own.staged.remove(&commit.id);
+        own.ops.push(Op::Rename(name.to_string()));
+        Ok(name)
+    }
+
+    fn sync_dir(&self, dir: &[u8]) -> io::Result<()> {
+        let mut own = self.own();
+        own.check(On::SyncDir)?;
+        own.ops.push(Op::SyncDir(printable(dir)));
+        self.disk().sync_dir(dir);
+        Ok(())
+    }
+
+    fn finish_dir(&self, path: &RelPath, meta: Meta) -> Result<()> {
+        let (mut own, mut disk) = (self.own(), self.disk());
+        own.check(On::FinishDir).map_err(|error| self.error("set the mode of", path, error))?;
+        disk.check_parents(path).map_err(|errno| self.error("open", path, errno))?;
+        match disk.names.get(path.as_bytes()).copied() {
+            Some(inode) if disk.inodes[inode].node == Node::Dir => disk.inodes[inode].meta = meta,
+            Some(_) => return Err(self.error("open", path, Errno::NOTDIR)),
+            None => return Err(self.error("open", path, Errno::NOENT)),
+        }
+        own.ops.push(Op::FinishDir(path.to_string()));
+        Ok(())
+    }
+}
+
+impl Target for MemoryTarget {
+    async fn admit(&self, entries: Vec<Entry>) -> Vec<Admission> {
+        entries.iter().map(|entry| self.admit_one(entry)).collect()
+    }
+
+    async fn write(&self, writes: Vec<Write>, block: Block) -> Result<Block> {
+        for Write { id, offset, range } in writes {
+            let bytes = &block[range];
+            let mut written = 0;
+            loop {
+                let took = self
+                    .write_some(id, offset + written as u64, &bytes[written..])
+                    .map_err(|source| StorageError { op: "write", path: staged_path(id), source })?;
+                let pause = pause(self.own().write_pace, took);
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+                written += took;
+                if written == bytes.len() {
+                    break;
+                }
+            }
+        }
+        Ok(block)
+    }
+
+    async fn commit(&self, commits: Vec<Commit>) -> Vec<Committed> {
+        let is_synced = self.own().is_synced;
+        let mut steps: Vec<_> = commits.iter().map(|commit| self.stage(commit)).collect();
+        if is_synced {
+            for (commit, step) in commits.iter().zip(&mut steps) {
+                if let Ok(inode) = *step
+                    && let Err(failed) = self.sync(commit, inode)
+                {
+                    *step = Err(failed);
+                }
+            }
+        }
+        let mut named: Vec<std::result::Result<RelPath, Committed>> = Vec::new();
+        for (commit, step) in commits.iter().zip(steps) {
+            named.push(step.and_then(|inode| self.name(commit, inode)));
+        }
+        if is_synced {
+            let parent = |path: &RelPath| path.parent().map(|p| p.as_bytes().to_vec()).unwrap_or_default();
+            let dirs: BTreeSet<Vec<u8>> = named.iter().flatten().map(parent).collect();
+            for dir in dirs {
+                if let Err(error) = self.sync_dir(&dir) {
+                    for (commit, step) in commits.iter().zip(&mut named) {
+                        if step.as_ref().is_ok_and(|path| parent(path) == dir) {
+                            let source = io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(5));
+                            *step = Err(Committed::Failed(self.error("sync", &commit.path, source)));
+                        }
+                    }
+                }
+            }
+        }
+        let settled = commits.iter().zip(named).map(|(commit, step)| match step {
+            Ok(path) => Committed::Done((path != commit.path).then_some(path)),
+            Err(committed) => {
+                self.own().staged.remove(&commit.id);
+                committed
+            }
+        });
+        settled.collect()
+    }
+
+    async fn finish_dirs(&self, dirs: Vec<(RelPath, Meta)>) -> Vec<Result<()>> {
+        dirs.iter().map(|(path, meta)| self.finish_dir(path, *meta)).collect()
+    }
+
+    async fn root(&self, path: RelPath) -> Result<blake3::Hash> {
+        match self.disk().node(&path) {
+            Some(Node::File(bytes)) => Ok(blake3::hash(bytes)),
+            _ => Err(self.error("open", &path, Errno::NOENT)),
+        }
+    }
+
+    async fn discard(&self, id: EntryId) {
+        let mut own = self.own();
+        own.staged.remove(&id);
+        own.ops.push(Op::Discard(id));
+    }
+
+    async fn finish(&self) -> Result<()> {
+        let mut own = self.own();
+        own.ops.push(Op::Finish);
+        own.end();
+        own.check(On::Finish).map_err(|source| StorageError {
+            op: "sync",
+            path: "/memory".into(),
+            source,
+        })?;
+        if own.is_synced {
+            self.disk().sync_all();
+        }
+        Ok(())
+    }
+
+    async fn abort(&self) {
+        let mut own = self.own();
+        own.ops.push(Op::Abort);
+        own.end();
+    }
+
+    fn display(&self, path: &RelPath) -> String {
+        format!("/memory/{path}")
+    }
+}
+
+fn staged_path(id: EntryId) -> String {
+    format!("/memory/.towline/{}", id.0)
+}
+
+impl Own {
+    fn end(&mut self) {
+        self.has_ended = true;
+        self.staged.clear();
+    }
+
+    /// Counts an operation, and fails it when it is to fail.
+    fn check(&mut self, on: On) -> io::Result<()> {
+        let count = self.counts.entry(on).or_default();
+        let number = *count;
+        *count += 1;
+        let fault = self.faults.iter().find(|(kind, numbers, _)| *kind == on && numbers.contains(&number));
+        fault.map_or(Ok(()), |(_, _, errno)| Err((*errno).into()))
+    }
+
+    /// How many of `len` bytes a write takes: at least one.
+    fn shorten(&mut self, len: usize) -> usize {
+        let Some(seed) = &mut self.short_writes else { return len };
+        if len < 2 {
+            return len;
+        }
+        // xorshift64
+        *seed ^= *seed << 13;
+        *seed ^= *seed >> 7;
+        *seed ^= *seed << 17;
+        usize::try_from(*seed % len as u64).unwrap_or(0) + 1
+    }
+
+    fn staged_file(&mut self, disk: &mut Disk, id: EntryId) -> usize {
+        *self.staged.entry(id).or_insert_with(|| {
+            let node = Node::File(Vec::new());
+            let meta = node.default_meta();
+            disk.add(node, meta)
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! Congestion controllers for quinn, and a gate that lets the last packet out.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig, NewRenoConfig};
+
+use super::Congestion;
+
+/// Set once its connection is about to be closed.
+pub(super) type Closing = Arc<AtomicBool>;
+
+/// The controller `congestion` for one connection. When `closing` is set, its window has no end.
+///
+/// quinn-proto up to 0.11.19 holds back the packet that closes a connection while the congestion window is full and
+/// data are pending (quinn#2785). As nothing is acked after a close, it is never sent, and the peer waits for its
+/// idle time-out instead of reading why. A window of more than 32 bits also turns off pacing.
+pub(super) fn controller(
+    congestion: Congestion,
+    closing: Closing,
+) -> Arc<dyn ControllerFactory + Send + Sync> {
+    match congestion {
+        Congestion::Cubic => Arc::new(Gated { config: Arc::new(CubicConfig::default()), closing }),
+        Congestion::NewReno => Arc::new(Gated { config: Arc::new(NewRenoConfig::default()), closing }),
+    }
+}
+
+struct Gated<F> {
+    config: Arc<F>,
+    closing: Closing,
+}
+
+impl<F: ControllerFactory + Send + Sync + 'static> ControllerFactory for Gated<F> {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        let inner = self.config.clone().build(now, current_mtu);
+        Box::new(Gate { inner, closing: self.closing.clone() })
+    }
+}
+
+struct Gate {
+    inner: Box<dyn Controller>,
+    closing: Closing,
+}
+
+impl Controller for Gate {
+    fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.inner.on_sent(now, bytes, last_packet_number);
+    }
+
+    fn on_ack(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        bytes: u64,
+        app_limited: bool,
+        rtt: &quinn_proto::RttEstimator,
+    ) {
+        self.inner.on_ack(now, sent, bytes, app_limited, rtt);
+    }
+
+    fn on_end_acks(
+        &mut self,
+        now: Instant,
+        in_flight: u64,
+        app_limited: bool,
+        largest_packet_num_acked: Option<u64>,
+    ) {
+        self.inner.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
+    }
+
+    fn on_congestion_event(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        is_persistent_congestion: bool,
+        lost_bytes: u64,
+    ) {
+        self.inner.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.inner.on_mtu_update(new_mtu);
+    }
+
+    fn window(&self) -> u64 {
+        if self.closing.load(Ordering::Relaxed) { u64::MAX } else { self.inner.window() }
+    }
+
+    fn metrics(&self) -> ControllerMetrics {
+        self.inner.metrics()
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(Self { inner: self.inner.clone_box(), closing: self.closing.clone() })
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.inner.initial_window()
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self.inner.into_any()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_window_is_the_inner_one_until_the_connection_closes() {
+        let now = Instant::now();
+        for congestion in [Congestion::Cubic, Congestion::NewReno] {
+            let closing = Closing::default();
+            let mut gate = controller(congestion, closing.clone()).build(now, 1200);
+            let before = gate.window();
+            assert_eq!(before, gate.initial_window());
+            let later = now + Duration::from_millis(1);
+            gate.on_congestion_event(later, later, false, 1200);
+            assert!(gate.window() < before, "{congestion:?} does not hear of loss");
+            let copy = gate.clone_box();
+            closing.store(true, Ordering::Relaxed);
+            assert_eq!((gate.window(), copy.window()), (u64::MAX, u64::MAX));
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Tests of what only QUIC has: handshakes, refusals, time-outs, datagram sizes. On loopback, with any free port.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::crypto::rustls::QuicClientConfig;
+use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::conformance::{limits, quic_pair};
+use super::quic::Quic;
+use super::tls::{self, Found};
+use super::{Connection, Endpoint, Limits, ListenAddress, RecvStream, SendStream, TransportError, dial};
+use crate::trust::{Fingerprint, Identity};
+
+const LOOPBACK: ListenAddress =
+    ListenAddress::At(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0));
+
+fn short(connect_timeout: Duration) -> Limits {
+    Limits { connect_timeout, ..limits() }
+}
+
+/// Listens, and finishes every handshake in a task of its own; the results come in the order of their end.
+fn serve(
+    identity: &Identity,
+) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<Result<Quic, TransportError>>, JoinHandle<()>) {
+    let endpoint = Endpoint::listen(&LOOPBACK, identity, &limits()).unwrap();
+    let address = endpoint.local_address().unwrap();
+    let (results, received) = tokio::sync::mpsc::unbounded_channel();
+    let task = tokio::spawn(async move {
+        while let Some(incoming) = endpoint.accept().await {
+            let results = results.clone();
+            tokio::spawn(async move { results.send(incoming.handshake().await) });
+        }
+    });
+    (address, received, task)
+}
+
+/// Dials and accepts one connection.
+async fn connect(
+    address: SocketAddr,
+    here: &Identity,
+    there: &Identity,
+    endpoint: &Endpoint,
+    limits: &Limits,
+) -> (Quic, Quic) {
+    let addresses = [address];
+    let (dialled, accepted) = tokio::join!(dial(&addresses, there.fingerprint(), here, limits), async {
+        endpoint.accept().await.unwrap().handshake().await
+    });
+    (dialled.unwrap().0, accepted.unwrap())
+}
+
+/// A bound socket that never answers.
+async fn silent() -> UdpSocket {
+    UdpSocket::bind("127.0.0.1:0").await.unwrap()
+}
+
+#[tokio::test]
+async fn another_fingerprint_is_named_on_the_dialling_side_and_noticed_on_the_other() {
+    let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let (address, mut results, _task) = serve(&there);
+    let expected = Fingerprint::from_bytes([3; 32]);
+    let error = dial(&[address], expected, &here, &limits()).await.unwrap_err();
+    let TransportError::NotAuthenticated(text) = &error else { panic!("{error:?}") };
+    for part in [expected.to_string(), there.fingerprint().to_string(), address.to_string()] {
+        assert!(text.contains(&part), "{text}");
+    }
+    let noticed = results.recv().await.unwrap().unwrap_err();
+    assert!(matches!(noticed, TransportError::NotAuthenticated(_)), "{noticed:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_peer_outweighs_a_silent_one_and_does_not_wait_for_it() {
+    let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let (address, _results, _task) = serve(&there);
+    let silent = silent().await;
+    let addresses = [silent.local_addr().unwrap(), address];
+    let began = Instant::now();
+    let limits = short(Duration::from_secs(60));
+    let error = dial(&addresses, Fingerprint::from_bytes([3; 32]), &here, &limits).await.unwrap_err();
+    assert!(matches!(error, TransportError::NotAuthenticated(_)), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(30));
+}
+
+#[tokio::test]
+async fn a_silent_or_a_wrong_address_does_not_keep_the_right_one_from_winning() {
+    let (here, there, other) =
+        (Identity::generate().unwrap(), Identity::generate().unwrap(), Identity::generate().unwrap());
+    let (address, mut results, _task) = serve(&there);
+    let (wrong, _wrong_results, _wrong_task) = serve(&other);
+    let silent = silent().await;
+    let addresses = [silent.local_addr().unwrap(), wrong, address];
+    let (quic, endpoint) = dial(&addresses, there.fingerprint(), &here, &limits()).await.unwrap();
+    assert_eq!(quic.remote_address(), address);
+    let accepted = results.recv().await.unwrap().unwrap();
+    assert_eq!(accepted.peer_fingerprint(), here.fingerprint());
+    quic.close(3, b"done");
+    assert_eq!(accepted.closed().await, TransportError::Closed { code: 3, reason: Bytes::from("done") });
+    assert!(endpoint.wait_idle(Duration::from_secs(10)).await);
+}
+
+#[tokio::test]
+async fn nobody_there_is_said_within_the_time_given() {
+    let here = Identity::generate().unwrap();
+    let silent = silent().await;
+    let address = silent.local_addr().unwrap();
+    let began = Instant::now();
+    let limits = short(Duration::from_millis(300));
+    let error = dial(&[address], here.fingerprint(), &here, &limits).await.unwrap_err();
+    assert_eq!(error, TransportError::NoAnswer(address.to_string()));
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let error = dial(&[], here.fingerprint(), &here, &limits).await.unwrap_err();
+    assert!(matches!(error, TransportError::NoAnswer(_)), "{error:?}");
+}
+
+/// A dialler of another make.
+async fn foreign_dial(
+    address: SocketAddr,
+    change: impl FnOnce(&mut rustls::ClientConfig),
+    listener: &Identity,
+) -> Result<quinn::Connection, quinn::ConnectionError> {
+    let own = Identity::generate().unwrap();
+    let mut config = tls::client_config(&own, listener.fingerprint(), Found::default()).unwrap();
+    change(&mut config);
+    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
+    let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
+    endpoint.connect_with(config, address, tls::SERVER_NAME).unwrap().await
+}
+
+#[derive(Debug)]
+struct NoCertificate;
+
+impl rustls::client::ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn a_dialler_without_certificate_gets_nothing() {
+    let there = Identity::generate().unwrap();
+    let (address, mut results, _task) = serve(&there);
+    let without =
+        |config: &mut rustls::ClientConfig| config.client_auth_cert_resolver = Arc::new(NoCertificate);
+    let dialled = foreign_dial(address, without, &there).await;
+    let refused = results.recv().await.unwrap().unwrap_err();
+    assert!(matches!(refused, TransportError::NotAuthenticated(_)), "{refused:?}");
+    // A dialler is done before the listener has judged it; then the alert comes.
+    let told = match dialled {
+        Ok(connection) => connection.closed().await,
+        Err(error) => error,
+    };
+    let told = super::quic::connection_error(told, Duration::ZERO);
+    assert!(matches!(told, TransportError::NotAuthenticated(_)), "{told:?}");
+}
+
+#[tokio::test]
+async fn another_protocol_is_called_incompatible_on_both_sides() {
+    let there = Identity::generate().unwrap();
+    let (address, mut results, _task) = serve(&there);
+    let newer = |config: &mut rustls::ClientConfig| config.alpn_protocols = vec![b"towline/2".to_vec()];
+    let told = foreign_dial(address, newer, &there).await.unwrap_err();
+    let told = super::quic::connection_error(told, Duration::ZERO);
+    assert!(matches!(told, TransportError::Incompatible(_)), "{told:?}");
+    let refused = results.recv().await.unwrap().unwrap_err();
+    assert!(matches!(refused, TransportError::Incompatible(_)), "{refused:?}");
+}
+
+/// Attack 12: diallers that begin and never go on.
+#[tokio::test]
+async fn stalled_diallers_hold_nobody_up() {
+    let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let endpoint = Endpoint::listen(&LOOPBACK, &there, &limits()).unwrap();
+    let address = endpoint.local_address().unwrap();
+    // Each is accepted and its handshake never driven, as if its packets stopped; past the eighth a dialler has
+    // to come back with a token, which an honest one does.
+    let mut stalled = Vec::new();
+    let mut diallers = Vec::new();
+    for _ in 0..12 {
+        let own = Identity::generate().unwrap();
+        let expected = there.fingerprint();
+        diallers
+            .push(tokio::spawn(async move { dial(&[address], expected, &own, &limits()).await.map(drop) }));
+        stalled.push(endpoint.accept().await.unwrap());
+    }
+    let (_dialled, accepted) = connect(address, &here, &there, &endpoint, &limits()).await;
+    assert_eq!(accepted.peer_fingerprint(), here.fingerprint());
+    drop(stalled);
+    for dialler in diallers {
+        // The one that came to nothing was refused, not left alone.
+        assert!(matches!(dialler.await.unwrap(), Err(TransportError::Lost(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_stops_is_given_up() {
+    let there = Identity::generate().unwrap();
+    let endpoint = Endpoint::listen(&LOOPBACK, &there, &short(Duration::from_millis(300))).unwrap();
+    let (relay, link) = relay_to(endpoint.local_address().unwrap()).await;
+    let own = Identity::generate().unwrap();
+    let expected = there.fingerprint();
+    let dialler = tokio::spawn(async move { dial(&[relay], expected, &own, &limits()).await.map(drop) });
+    let incoming = endpoint.accept().await.unwrap();
+    link.abort();
+    let error = timeout(Duration::from_secs(10), incoming.handshake()).await.unwrap().unwrap_err();
+    assert_eq!(error, TransportError::TimedOut(Duration::from_millis(300)));
+    dialler.abort();
+}
+
+/// Carries datagrams between one dialler and `to` until the task is aborted.
+async fn relay_to(to: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let task = tokio::spawn(async move {
+        let mut buffer = vec![0; 65_536];
+        let mut dialler = None;
+        while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
+            let target = if from == to { dialler } else { dialler.replace(from).or(Some(from)).map(|_| to) };
+            if let Some(target) = target {
+                let _ = socket.send_to(&buffer[..len], target).await;
+            }
+        }
+    });
+    (address, task)
+}
+
+#[tokio::test]
+async fn a_link_that_dies_is_noticed_by_both_after_the_idle_timeout() {
+    let idle = Duration::from_millis(500);
+    let limits = Limits { idle_timeout: idle, ..limits() };
+    let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let endpoint = Endpoint::listen(&LOOPBACK, &there, &limits).unwrap();
+    let (relay, link) = relay_to(endpoint.local_address().unwrap()).await;
+    let (dialled, accepted) = connect(relay, &here, &there, &endpoint, &limits).await;
+    // Keep-alives hold an idle connection for longer than the time-out.
+    assert!(timeout(idle * 3, dialled.closed()).await.is_err(), "an idle connection was dropped");
+    link.abort();
+    assert_eq!(dialled.closed().await, TransportError::TimedOut(idle));
+    assert_eq!(accepted.closed().await, TransportError::TimedOut(idle));
+}
+
+/// quinn holds a close back while the congestion window is full and more is to be sent; its peer then waits for the
+/// idle time-out. The number of turns of the scheduler decides how full the window is.
+#[tokio::test]
+async fn a_close_is_not_held_back_by_a_full_congestion_window() {
+    for turns in 0..16 {
+        let ends = quic_pair(&limits()).await;
+        let mut send = ends.dialler.open_uni().await.unwrap();
+        send.write_all(&mut [Bytes::from(vec![0; 60_000])]).await.unwrap();
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        ends.dialler.close(9, b"interrupted");
+        let told = timeout(Duration::from_secs(10), ends.listener.closed()).await;
+        let expected = TransportError::Closed { code: 9, reason: Bytes::from("interrupted") };
+        assert_eq!(told.expect("no close came"), expected, "after {turns} turns");
+    }
+}
+
+/// Moves `total` bytes one way, in pieces of 1 MiB, and returns the sender's datagram size at the end.
+async fn haul(total: usize, limits: &Limits) -> u16 {
+    let ends = quic_pair(limits).await;
+    let piece: Bytes = (0..1024 * 1024u32).map(|i| (i % 251).to_le_bytes()[0]).collect();
+    let sending = async {
+        let mut send = ends.dialler.open_uni().await.unwrap();
+        for _ in 0..total / piece.len() {
+            send.write_all(&mut [piece.clone()]).await.unwrap();
+        }
+        send.finish().unwrap();
+        send
+    };
+    let receiving = async {
+        let mut recv = ends.listener.accept_uni().await.unwrap();
+        let (mut seen, mut hash) = (0, blake3::Hasher::new());
+        while let Some(bytes) = recv.read(usize::MAX).await.unwrap() {
+            hash.update(&bytes);
+            seen += bytes.len();
+        }
+        (seen, hash.finalize())
+    };
+    let (_send, (seen, hash)) = tokio::join!(sending, receiving);
+    let mut expected = blake3::Hasher::new();
+    for _ in 0..total / piece.len() {
+        expected.update(&piece);
+    }
+    assert_eq!((seen, hash), (total, expected.finalize()));
+    ends.dialler.stats().mtu_bytes
+}
+
+/// Segments times size beyond a datagram made the MTU fall to 1200 and the transfer crawl.
+#[tokio::test]
+async fn a_large_transfer_on_this_machine_uses_large_datagrams() {
+    let window = 8 * 1024 * 1024;
+    let limits = Limits {
+        receive_window_bytes: window,
+        stream_window_bytes: window,
+        send_window_bytes: window.into(),
+        ..limits()
+    };
+    let mtu = timeout(Duration::from_secs(60), haul(64 * 1024 * 1024, &limits)).await.expect("it crawls");
+    assert!(mtu > 1452, "datagrams of {mtu} bytes");
+}
+
+#[tokio::test]
+async fn a_listener_on_all_addresses_takes_another_port_when_its_own_is_taken() {
+    let identity = Identity::generate().unwrap();
+    let one = Endpoint::listen(&ListenAddress::Any, &identity, &limits()).unwrap();
+    let two = Endpoint::listen(&ListenAddress::Any, &identity, &limits()).unwrap();
+    assert_ne!(one.local_address().unwrap().port(), two.local_address().unwrap().port());
+    let named = two.local_addresses().unwrap();
+    assert!(named.last().unwrap().ip().is_loopback());
+    assert!(
+        named.iter().all(|a| a.port() == two.local_address().unwrap().port() && !a.ip().is_unspecified())
+    );
+    // One that was asked for is not exchanged for another.
+    let taken = ListenAddress::At(two.local_address().unwrap());
+    let error = Endpoint::listen(&taken, &identity, &limits()).unwrap_err();
+    assert!(error.to_string().contains("cannot listen on"), "{error}");
+}
+
+#[tokio::test]
+#[allow(clippy::print_stdout)]
+async fn a_listener_on_all_addresses_is_reached_by_both_families() {
+    let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let endpoint = Endpoint::listen(&ListenAddress::Any, &there, &limits()).unwrap();
+    let bound = endpoint.local_address().unwrap();
+    for ip in ["127.0.0.1", "::1"] {
+        if ip == "::1" && bound.is_ipv4() {
+            println!("skipped {ip}: no IPv6 here");
+            continue;
+        }
+        let address = SocketAddr::new(ip.parse().unwrap(), bound.port());
+        let (dialled, accepted) = connect(address, &here, &there, &endpoint, &limits()).await;
+        assert_eq!(dialled.remote_address(), address);
+        assert_eq!(accepted.remote_address().ip(), address.ip());
+    }
+    endpoint.close(0, b"");
+    assert!(endpoint.accept().await.is_none());
+}

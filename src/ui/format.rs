@@ -1,0 +1,52 @@
+//! Numbers as people read them.
+
+use std::time::Duration;
+
+use indicatif::HumanBytes;
+
+/// `1.50 GiB`, `12 B`.
+pub fn bytes(bytes: u64) -> String {
+    HumanBytes(bytes).to_string()
+}
+
+/// Bytes a second over `elapsed`; 0 when that is too short to tell.
+pub fn bytes_per_second(bytes: u64, elapsed: Duration) -> u64 {
+    let nanos = elapsed.as_nanos();
+    let rate = (u128::from(bytes) * 1_000_000_000).checked_div(nanos).unwrap_or(0);
+    u64::try_from(rate).unwrap_or(u64::MAX)
+}
+
+/// `0.004s`, `6.1s`, `1m 20s`.
+pub fn duration(duration: Duration) -> String {
+    if duration < Duration::from_millis(100) {
+        format!("{:.3}s", duration.as_secs_f64())
+    } else if duration < Duration::from_secs(60) {
+        format!("{:.1}s", duration.as_secs_f64())
+    } else {
+        humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
+    }
+}
+
+/// `1 file`, `2 files`; the plural is given.
+pub fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        assert_eq!(bytes(2 << 30), "2.00 GiB");
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes_per_second(300, Duration::from_secs(2)), 150);
+        assert_eq!(bytes_per_second(300, Duration::ZERO), 0);
+        assert_eq!(bytes_per_second(u64::MAX, Duration::from_nanos(1)), u64::MAX);
+        assert_eq!(duration(Duration::from_micros(4_100)), "0.004s");
+        assert_eq!(duration(Duration::from_millis(6_140)), "6.1s");
+        assert_eq!(duration(Duration::from_millis(80_900)), "1m 20s");
+        assert_eq!(count(1, "file", "files"), "1 file");
+        assert_eq!(count(0, "entry", "entries"), "0 entries");
+    }
+}

@@ -1,0 +1,419 @@
+//! JSON Lines: one object per event. `docs/json.md` describes every field.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
+
+use super::format::bytes_per_second;
+use crate::event::{Event, FileSettled, Listening, Outcome, Progress, Reporter, Summary};
+use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::path::{RelPath, printable};
+
+/// Writes to `O`.
+pub(super) struct Json<O> {
+    out: Mutex<O>,
+}
+
+/// One line. The fields come in this order, `event` first; a new one goes behind the others of its event.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Line<'a> {
+    Listening {
+        side: &'static str,
+        ticket: &'a str,
+        /// One-time codes come later; scripts can look for the field already.
+        code: Option<&'a str>,
+        addresses: &'a [SocketAddr],
+        fingerprint: &'a str,
+    },
+    Connected {
+        address: SocketAddr,
+        fingerprint: &'a str,
+        agent: &'a str,
+    },
+    Started {
+        side: &'static str,
+        transfer: &'a str,
+    },
+    Progress {
+        elapsed_seconds: f64,
+        walked: bool,
+        total_files: u64,
+        total_bytes: u64,
+        sent_bytes: u64,
+        written_bytes: u64,
+        done_files: u64,
+        waiting_for: Option<&'static str>,
+    },
+    File {
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_bytes: Option<String>,
+        renamed: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        renamed_bytes: Option<String>,
+        is_file: bool,
+        size: u64,
+        blake3: Option<String>,
+        outcome: &'static str,
+        reason: Option<&'static str>,
+        message: Option<&'a str>,
+    },
+    Warning {
+        path: Option<&'a str>,
+        reason: Option<&'static str>,
+        message: &'a str,
+    },
+    Finished {
+        side: &'static str,
+        files: u64,
+        dirs: u64,
+        links: u64,
+        identical: u64,
+        skipped: u64,
+        failed: u64,
+        gravest: Option<&'static str>,
+        bytes: u64,
+        seconds: f64,
+        rate: u64,
+        blake3: Option<String>,
+        limited_by: &'static str,
+        synced: bool,
+    },
+    Identity {
+        fingerprint: &'a str,
+        path: String,
+        new: bool,
+    },
+    Error {
+        reason: &'static str,
+        side: Option<&'static str>,
+        message: &'a str,
+        exit_code: u8,
+        retryable: bool,
+    },
+}
+
+impl<O: Write> Json<O> {
+    pub(super) fn new(out: O) -> Self {
+        Self { out: Mutex::new(out) }
+    }
+
+    /// The last line of a run that failed as a whole.
+    pub(super) fn error(&self, failure: &Failure, exit_code: u8) {
+        self.write(&Line::Error {
+            reason: failure.reason.as_str(),
+            side: failure.side.map(|s| s.as_str()),
+            message: &failure.message,
+            exit_code,
+            retryable: failure.reason.is_retryable(),
+        });
+    }
+
+    fn write(&self, line: &Line<'_>) {
+        let mut text = Vec::with_capacity(256);
+        if line.serialize(&mut Serializer::with_formatter(&mut text, TerminalSafe)).is_ok() {
+            text.push(b'\n');
+            let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = out.write_all(&text).and_then(|()| out.flush());
+        }
+    }
+}
+
+impl<O: Write + Send + 'static> Reporter for Json<O> {
+    fn report(&self, event: Event) {
+        self.write(&match &event {
+            Event::Listening(listening) => self::listening(listening),
+            Event::Connected { address, fingerprint, agent } => {
+                Line::Connected { address: *address, fingerprint, agent }
+            }
+            Event::Started { side, transfer } => Line::Started { side: side.as_str(), transfer },
+            Event::Progress(progress) => self::progress(progress),
+            Event::File(file) => self::file(file),
+            Event::Warning { path, reason, message } => {
+                Line::Warning { path: path.as_deref(), reason: reason.map(Reason::as_str), message }
+            }
+            Event::Finished(summary) => self::finished(summary),
+            Event::Identity { fingerprint, path, is_new } => Line::Identity {
+                fingerprint,
+                path: printable(path.as_os_str().as_encoded_bytes()),
+                new: *is_new,
+            },
+        });
+    }
+}
+
+fn listening(listening: &Listening) -> Line<'_> {
+    Line::Listening {
+        side: listening.side.as_str(),
+        ticket: &listening.ticket,
+        code: None,
+        addresses: &listening.addresses,
+        fingerprint: &listening.fingerprint,
+    }
+}
+
+fn progress(progress: &Progress) -> Line<'_> {
+    Line::Progress {
+        elapsed_seconds: progress.elapsed.as_secs_f64(),
+        walked: progress.walked,
+        total_files: progress.total_files,
+        total_bytes: progress.total_bytes,
+        sent_bytes: progress.sent_bytes,
+        written_bytes: progress.written_bytes,
+        done_files: progress.done_files,
+        waiting_for: progress.waiting_for,
+    }
+}
+
+fn file(file: &FileSettled) -> Line<'_> {
+    let (path, path_bytes) = path(&file.path);
+    let (renamed, renamed_bytes) = file.renamed.as_ref().map(self::path).unzip();
+    let (outcome, reason) = match file.outcome {
+        Outcome::Written => ("written", None),
+        Outcome::Identical => ("identical", None),
+        Outcome::Skipped => ("skipped", None),
+        Outcome::Failed(reason) => ("failed", Some(reason.as_str())),
+    };
+    Line::File {
+        path,
+        path_bytes,
+        renamed,
+        renamed_bytes: renamed_bytes.flatten(),
+        is_file: file.is_file,
+        size: file.size,
+        blake3: file.blake3.map(|h| h.to_hex().to_string()),
+        outcome,
+        reason,
+        message: file.message.as_deref(),
+    }
+}
+
+/// The path itself when it is text; otherwise something to look at, and the bytes in hexadecimal.
+fn path(path: &RelPath) -> (String, Option<String>) {
+    match std::str::from_utf8(path.as_bytes()) {
+        Ok(text) => (text.to_owned(), None),
+        Err(_) => (printable(path.as_bytes()), Some(data_encoding::HEXLOWER.encode(path.as_bytes()))),
+    }
+}
+
+fn finished(summary: &Summary) -> Line<'_> {
+    Line::Finished {
+        side: summary.side.as_str(),
+        files: summary.files,
+        dirs: summary.dirs,
+        links: summary.links,
+        identical: summary.identical,
+        skipped: summary.skipped,
+        failed: summary.failed,
+        gravest: summary.gravest.map(Reason::as_str),
+        bytes: summary.bytes,
+        seconds: summary.elapsed.as_secs_f64(),
+        rate: bytes_per_second(summary.bytes, summary.elapsed),
+        blake3: summary.blake3.map(|h| h.to_hex().to_string()),
+        limited_by: summary.limited_by,
+        synced: summary.synced,
+    }
+}
+
+/// Compact JSON in which everything but printable ASCII is `\uXXXX`: the values stay exact, and a terminal that
+/// shows them is not told what to do by a file name.
+struct TerminalSafe;
+
+impl Formatter for TerminalSafe {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut plain = 0;
+        for (at, c) in fragment.char_indices().filter(|(_, c)| !matches!(c, ' '..='~')) {
+            writer.write_all(&fragment.as_bytes()[plain..at])?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            plain = at + c.len_utf8();
+        }
+        writer.write_all(&fragment.as_bytes()[plain..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::protocol::failure::Side;
+
+    fn line(event: Event) -> String {
+        let json = Json::new(Vec::new());
+        json.report(event);
+        String::from_utf8(json.out.into_inner().unwrap()).unwrap()
+    }
+
+    fn settled(path: &[u8], outcome: Outcome) -> FileSettled {
+        let path = RelPath::new(path).unwrap();
+        let message = None;
+        FileSettled { path, renamed: None, is_file: true, size: 1, blake3: None, outcome, message }
+    }
+
+    #[test]
+    fn listening_has_what_a_script_needs() {
+        let event = Event::Listening(Listening {
+            side: Side::Sender,
+            what: vec!["a".into()],
+            ticket: "tl1abc".into(),
+            addresses: vec!["192.0.2.7:4750".parse().unwrap(), "[::1]:1".parse().unwrap()],
+            fingerprint: "fp".into(),
+        });
+        assert_eq!(
+            line(event),
+            "{\"event\":\"listening\",\"side\":\"sender\",\"ticket\":\"tl1abc\",\"code\":null,\
+             \"addresses\":[\"192.0.2.7:4750\",\"[::1]:1\"],\"fingerprint\":\"fp\"}\n"
+        );
+    }
+
+    #[test]
+    fn the_small_events() {
+        let connected = Event::Connected {
+            address: "192.0.2.7:4750".parse().unwrap(),
+            fingerprint: "fp".into(),
+            agent: "towline/0.1.0".into(),
+        };
+        assert_eq!(
+            line(connected),
+            "{\"event\":\"connected\",\"address\":\"192.0.2.7:4750\",\"fingerprint\":\"fp\",\
+             \"agent\":\"towline/0.1.0\"}\n"
+        );
+        assert_eq!(
+            line(Event::Started { side: Side::Receiver, transfer: "ab".into() }),
+            "{\"event\":\"started\",\"side\":\"receiver\",\"transfer\":\"ab\"}\n"
+        );
+        let warning = Event::Warning {
+            path: Some("p".into()),
+            reason: Some(Reason::SpecialFile),
+            message: "a FIFO does not travel".into(),
+        };
+        assert_eq!(
+            line(warning),
+            "{\"event\":\"warning\",\"path\":\"p\",\"reason\":\"special-file\",\
+             \"message\":\"a FIFO does not travel\"}\n"
+        );
+        assert_eq!(
+            line(Event::Identity { fingerprint: "fp".into(), path: "/k".into(), is_new: true }),
+            "{\"event\":\"identity\",\"fingerprint\":\"fp\",\"path\":\"/k\",\"new\":true}\n"
+        );
+    }
+
+    #[test]
+    fn progress_has_both_numbers() {
+        let progress = Progress {
+            elapsed: Duration::from_millis(1500),
+            walked: true,
+            total_files: 2,
+            total_bytes: 30,
+            sent_bytes: 20,
+            written_bytes: 10,
+            done_files: 1,
+            active: Vec::new(),
+            waiting_for: Some("receiver's disk"),
+        };
+        assert_eq!(
+            line(Event::Progress(progress)),
+            "{\"event\":\"progress\",\"elapsed_seconds\":1.5,\"walked\":true,\"total_files\":2,\
+             \"total_bytes\":30,\"sent_bytes\":20,\"written_bytes\":10,\"done_files\":1,\
+             \"waiting_for\":\"receiver's disk\"}\n"
+        );
+    }
+
+    #[test]
+    fn files_and_their_names() {
+        let root = blake3::hash(b"x");
+        let file = FileSettled { blake3: Some(root), ..settled(b"a\"b", Outcome::Written) };
+        assert_eq!(
+            line(Event::File(file)),
+            format!(
+                "{{\"event\":\"file\",\"path\":\"a\\\"b\",\"renamed\":null,\"is_file\":true,\"size\":1,\
+                 \"blake3\":\"{root}\",\"outcome\":\"written\",\"reason\":null,\"message\":null}}\n"
+            )
+        );
+        let file = FileSettled {
+            renamed: RelPath::new(b"b\xfe").ok(),
+            message: Some("m".into()),
+            ..settled(b"\xff\n", Outcome::Failed(Reason::TargetExists))
+        };
+        assert_eq!(
+            line(Event::File(file)),
+            "{\"event\":\"file\",\"path\":\"\\\\xff\\\\n\",\"path_bytes\":\"ff0a\",\"renamed\":\"b\\\\xfe\",\
+             \"renamed_bytes\":\"62fe\",\"is_file\":true,\"size\":1,\"blake3\":null,\"outcome\":\"failed\",\
+             \"reason\":\"target-exists\",\"message\":\"m\"}\n"
+        );
+    }
+
+    #[test]
+    fn attack_4_json_on_a_terminal_is_plain_ascii_and_exact() {
+        let name = "\u{1b}]0;\u{9b}\u{202e}grün🚢\u{7f}";
+        let text = line(Event::File(settled(name.as_bytes(), Outcome::Skipped)));
+        assert!(text.trim_end().bytes().all(|b| matches!(b, b' '..=b'~')), "{text}");
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["path"], name);
+    }
+
+    #[test]
+    fn the_end_good_or_bad() {
+        let summary = Summary {
+            side: Side::Sender,
+            files: 1,
+            dirs: 2,
+            links: 3,
+            identical: 4,
+            skipped: 5,
+            failed: 6,
+            gravest: Some(Reason::Storage),
+            bytes: 300,
+            elapsed: Duration::from_secs(2),
+            blake3: None,
+            limited_by: "network",
+            synced: true,
+        };
+        assert_eq!(
+            line(Event::Finished(summary)),
+            "{\"event\":\"finished\",\"side\":\"sender\",\"files\":1,\"dirs\":2,\"links\":3,\"identical\":4,\
+             \"skipped\":5,\"failed\":6,\"gravest\":\"storage\",\"bytes\":300,\"seconds\":2.0,\"rate\":150,\
+             \"blake3\":null,\"limited_by\":\"network\",\"synced\":true}\n"
+        );
+        let json = Json::new(Vec::new());
+        json.error(&Failure::on(Side::Receiver, Reason::ConnectionLost, "gone"), 9);
+        assert_eq!(
+            String::from_utf8(json.out.into_inner().unwrap()).unwrap(),
+            "{\"event\":\"error\",\"reason\":\"connection-lost\",\"side\":\"receiver\",\"message\":\"gone\",\
+             \"exit_code\":9,\"retryable\":true}\n"
+        );
+    }
+
+    #[test]
+    fn every_reason_is_in_the_description() {
+        let text = include_str!("../../docs/json.md");
+        for reason in Reason::ALL {
+            let row = format!("| `{}` | {} |", reason.as_str(), reason.exit_code());
+            assert!(text.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_forgotten() {
+        struct Closed(u32);
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                self.0 += 1;
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let json = Json::new(Closed(0));
+        json.report(Event::Progress(Progress::default()));
+        json.report(Event::Progress(Progress::default()));
+        assert_eq!(json.out.into_inner().unwrap().0, 2);
+    }
+}

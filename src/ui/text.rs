@@ -1,0 +1,405 @@
+//! The sentences that people read, without a word on where they go.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::Options;
+use super::format;
+use crate::event::{Event, FileSettled, Listening, Outcome, Summary};
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::path::{RelPath, printable};
+
+/// Colours, or none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paint {
+    on: bool,
+}
+
+impl Paint {
+    pub(super) fn new(on: bool) -> Self {
+        Self { on }
+    }
+
+    pub(super) fn is_on(self) -> bool {
+        self.on
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
+        if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn error(self, text: &str) -> String {
+        self.with("1;31", text)
+    }
+
+    fn warning(self, text: &str) -> String {
+        self.with("1;33", text)
+    }
+
+    fn strong(self, text: &str) -> String {
+        self.with("1", text)
+    }
+}
+
+/// Turns events into lines, each ended by a newline.
+pub(super) struct Narrator {
+    quiet: bool,
+    verbose: bool,
+    known_dialler: bool,
+    /// Say a line for each settled file.
+    files: bool,
+    paint: Paint,
+    /// The last file that got a hash: the one of a summary that has one.
+    last: Mutex<Option<RelPath>>,
+}
+
+impl Narrator {
+    pub(super) fn new(options: Options, paint: Paint, files: bool) -> Self {
+        Self {
+            quiet: options.quiet,
+            verbose: options.verbose > 0,
+            known_dialler: options.known_dialler,
+            files,
+            paint,
+            last: Mutex::default(),
+        }
+    }
+
+    /// What standard error says about `event`, perhaps nothing.
+    pub(super) fn tell(&self, event: &Event) -> String {
+        match event {
+            Event::Listening(listening) => self.listening(listening),
+            Event::Connected { address, fingerprint, agent } if !self.quiet => {
+                let agent = if self.verbose { format!(", {agent}") } else { String::new() };
+                format!("connected to {address} ({fingerprint}{agent})\n")
+            }
+            Event::Started { transfer, .. } if self.verbose && !self.quiet => {
+                format!("transfer {transfer}\n")
+            }
+            Event::File(file) => self.file(file),
+            // A warning with a reason decides the exit code, so it is told in every case.
+            Event::Warning { path, reason, message } if !self.quiet || reason.is_some() => {
+                let path = path.as_ref().map(|p| format!("{p}: ")).unwrap_or_default();
+                format!("towline: {} {path}{message}\n", self.paint.warning("warning:"))
+            }
+            Event::Finished(summary) => self.summary(summary),
+            Event::Identity { path, is_new: true, .. } if !self.quiet => {
+                let path = printable(path.as_os_str().as_encoded_bytes());
+                format!("a new identity has been made in {path}\n")
+            }
+            Event::Connected { .. }
+            | Event::Started { .. }
+            | Event::Warning { .. }
+            | Event::Identity { .. }
+            | Event::Progress(_) => String::new(),
+        }
+    }
+
+    /// What standard output says about `event`: data, nothing else.
+    pub(super) fn data(&self, event: &Event) -> String {
+        match event {
+            Event::Identity { fingerprint, .. } => format!("{fingerprint}\n"),
+            _ => String::new(),
+        }
+    }
+
+    fn listening(&self, listening: &Listening) -> String {
+        let (peer, verb, dial) = match listening.side {
+            Side::Sender => ("receiver", "to send", "towline receive --from"),
+            Side::Receiver => ("sender", "to receive into", "towline send SOURCE... --to"),
+        };
+        let command = self.paint.strong(&format!("{dial} {}", listening.ticket));
+        // Without this line nobody could connect.
+        if self.quiet {
+            return format!("{command}\n");
+        }
+        let what: Vec<_> =
+            listening.what.iter().map(|p| printable(p.as_os_str().as_encoded_bytes())).collect();
+        let mut out = format!("waiting for a {peer}, {verb} {}\n", what.join(", "));
+        out += &format!("on the other machine run\n\n  {command}\n\n");
+        if let Some(address) = listening.addresses.first().filter(|_| self.known_dialler) {
+            let fingerprint = &listening.fingerprint;
+            out += "or, on the machine that --fingerprint names here,\n\n";
+            out += &format!("  {dial} {address} --fingerprint {fingerprint}\n\n");
+        }
+        let addresses: Vec<_> = listening.addresses.iter().map(ToString::to_string).collect();
+        out += &format!("address      {}\n", addresses.join(" "));
+        out + &format!("fingerprint  {}\n", listening.fingerprint)
+    }
+
+    fn file(&self, file: &FileSettled) -> String {
+        if file.is_file && file.blake3.is_some() {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(file.path.clone());
+        }
+        let size = if file.is_file { format::bytes(file.size) } else { "-".to_owned() };
+        let outcome = match file.outcome {
+            Outcome::Failed(reason) => {
+                let message = file.message.as_deref().unwrap_or(reason.as_str());
+                let failed = self.paint.error("failed:");
+                // Messages of the storage name the path themselves.
+                return format!("towline: {failed} {}: {message}\n", file.path);
+            }
+            Outcome::Written => "written",
+            Outcome::Identical => "identical",
+            Outcome::Skipped => "skipped",
+        };
+        if self.quiet || !self.files {
+            return String::new();
+        }
+        let renamed = file.renamed.as_ref().map(|to| format!(" as {to}")).unwrap_or_default();
+        format!("{}  {size}  {outcome}{renamed}\n", file.path)
+    }
+
+    fn summary(&self, summary: &Summary) -> String {
+        let mut out = String::new();
+        if !self.quiet {
+            out += &summary_line(summary);
+            if let Some(root) = summary.blake3 {
+                let name = self.last.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let name = name.map(|n| n.to_string()).unwrap_or_default();
+                out += &format!("blake3 {}  {name}\n", root.to_hex());
+            }
+        }
+        if summary.failed > 0 {
+            let entries = format::count(summary.failed, "entry", "entries");
+            let failed = self.paint.error(&format!("{entries} failed"));
+            out += &format!("towline: {failed}; the lines above say which and why\n");
+        }
+        out
+    }
+}
+
+fn summary_line(summary: &Summary) -> String {
+    let verb = match summary.side {
+        Side::Sender => "sent",
+        Side::Receiver => "received",
+    };
+    let mut what: Vec<String> = [
+        (summary.files, "file", "files"),
+        (summary.links, "link", "links"),
+        (summary.dirs, "directory", "directories"),
+    ]
+    .into_iter()
+    .filter(|(number, ..)| *number > 0)
+    .map(|(number, one, many)| format::count(number, one, many))
+    .collect();
+    if what.is_empty() {
+        what.push("nothing new".to_owned());
+    }
+    let rate = format::bytes(format::bytes_per_second(summary.bytes, summary.elapsed));
+    let mut out = format!(
+        "{verb} {}, {} in {} ({rate}/s)",
+        what.join(", "),
+        format::bytes(summary.bytes),
+        format::duration(summary.elapsed)
+    );
+    out += if summary.synced {
+        ", on disk and verified"
+    } else {
+        ", written and verified, not synced (--no-fsync)"
+    };
+    if summary.identical > 0 {
+        out += &format!("; {} there before", summary.identical);
+    }
+    if summary.skipped > 0 {
+        out += &format!("; {} left alone", summary.skipped);
+    }
+    if !summary.limited_by.is_empty() {
+        out += &format!("; limited by {}", summary.limited_by);
+    }
+    out + "\n"
+}
+
+/// `towline: at the receiver: …`, and a line on what to do where that helps.
+pub(super) fn failure(failure: &Failure, paint: Paint) -> String {
+    let side = failure.side.map(|s| format!("at the {}: ", s.as_str())).unwrap_or_default();
+    complaint(&format!("{side}{}", failure.message), hint(failure.reason), paint)
+}
+
+/// `towline: …`, and a hint on a line of its own.
+pub(super) fn complaint(message: &str, hint: Option<&str>, paint: Paint) -> String {
+    let mut out = format!("{} {message}\n", paint.error("towline:"));
+    if let Some(hint) = hint {
+        out += &format!("  {hint}\n");
+    }
+    out
+}
+
+fn hint(reason: Reason) -> Option<&'static str> {
+    Some(match reason {
+        Reason::Unreachable => {
+            "check the address, that the other side waits there, and that UDP to its port passes every firewall \
+             between (4750 unless it says another)"
+        }
+        Reason::NotAuthenticated => {
+            "take ticket or fingerprint once more from what the waiting side prints now; it prints a new ticket \
+             at every start"
+        }
+        Reason::TicketUsed => {
+            "a ticket serves one transfer: start the waiting side again and take its new one"
+        }
+        Reason::TargetExists => {
+            "`--exists skip`, `replace` or `rename` on the receiving side decides otherwise"
+        }
+        Reason::SourceChanged => "run the same command again when nothing writes to the source",
+        Reason::AckTimeout | Reason::ConnectionLost | Reason::Interrupted => {
+            "start both sides again to go on; files that are complete do not travel again"
+        }
+        Reason::Incompatible => "use the same version of towline on both sides",
+        Reason::Internal
+        | Reason::Protocol
+        | Reason::UnknownTransfer
+        | Reason::TransferFailed
+        | Reason::TransferEnded => "this should not happen: please report it with what -vv shows",
+        Reason::Refused
+        | Reason::Storage
+        | Reason::SourceUnreadable
+        | Reason::Verification
+        | Reason::SpecialFile => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::Color;
+    use super::*;
+
+    fn options() -> Options {
+        Options {
+            json: false,
+            quiet: false,
+            verbose: 0,
+            progress: true,
+            color: Color::Never,
+            known_dialler: false,
+        }
+    }
+
+    fn narrator(options: Options) -> Narrator {
+        Narrator::new(options, Paint::new(false), true)
+    }
+
+    fn summary() -> Summary {
+        Summary {
+            side: Side::Sender,
+            files: 3,
+            dirs: 0,
+            links: 0,
+            identical: 0,
+            skipped: 0,
+            failed: 0,
+            gravest: None,
+            bytes: 2 << 30,
+            elapsed: Duration::from_millis(6_100),
+            blake3: None,
+            limited_by: "receiver's disk",
+            synced: true,
+        }
+    }
+
+    fn listening(side: Side) -> Event {
+        Event::Listening(Listening {
+            side,
+            what: vec!["a.bin".into(), "dir\u{1b}".into()],
+            ticket: "tl1abc".into(),
+            addresses: vec!["192.0.2.7:4750".parse().unwrap(), "[2001:db8::7]:4750".parse().unwrap()],
+            fingerprint: "fp".into(),
+        })
+    }
+
+    #[test]
+    fn a_waiting_side_says_how_to_reach_it() {
+        assert_eq!(
+            narrator(options()).tell(&listening(Side::Sender)),
+            "waiting for a receiver, to send a.bin, dir\\u{1b}\n\
+             on the other machine run\n\n  \
+             towline receive --from tl1abc\n\n\
+             address      192.0.2.7:4750 [2001:db8::7]:4750\n\
+             fingerprint  fp\n"
+        );
+        let known = narrator(Options { known_dialler: true, ..options() }).tell(&listening(Side::Receiver));
+        assert!(known.contains("\n  towline send SOURCE... --to tl1abc\n"));
+        assert!(known.contains("\n  towline send SOURCE... --to 192.0.2.7:4750 --fingerprint fp\n"));
+        let quiet = narrator(Options { quiet: true, ..options() }).tell(&listening(Side::Sender));
+        assert_eq!(quiet, "towline receive --from tl1abc\n");
+    }
+
+    #[test]
+    fn summaries() {
+        let say = |s: Summary| narrator(options()).tell(&Event::Finished(s));
+        assert_eq!(
+            say(summary()),
+            "sent 3 files, 2.00 GiB in 6.1s (335.74 MiB/s), on disk and verified; limited by receiver's disk\n"
+        );
+        let all = Summary {
+            side: Side::Receiver,
+            files: 1,
+            links: 2,
+            dirs: 1,
+            identical: 4,
+            skipped: 5,
+            failed: 2,
+            synced: false,
+            limited_by: "",
+            ..summary()
+        };
+        assert_eq!(
+            say(all),
+            "received 1 file, 2 links, 1 directory, 2.00 GiB in 6.1s (335.74 MiB/s), written and verified, not \
+             synced (--no-fsync); 4 there before; 5 left alone\n\
+             towline: 2 entries failed; the lines above say which and why\n"
+        );
+        let none = Summary { files: 0, bytes: 0, elapsed: Duration::ZERO, limited_by: "", ..summary() };
+        assert_eq!(say(none), "sent nothing new, 0 B in 0.000s (0 B/s), on disk and verified\n");
+    }
+
+    #[test]
+    fn one_file_shows_its_hash_and_name() {
+        let narrator = narrator(options());
+        let root = blake3::hash(b"x");
+        let file = FileSettled {
+            path: RelPath::new(b"a/b\x1b").unwrap(),
+            renamed: RelPath::new(b"a/b~1").ok(),
+            is_file: true,
+            size: 1,
+            blake3: Some(root),
+            outcome: Outcome::Written,
+            message: None,
+        };
+        assert_eq!(narrator.tell(&Event::File(file)), "a/b\\u{1b}  1 B  written as a/b~1\n");
+        let text = narrator.tell(&Event::Finished(Summary { files: 1, blake3: Some(root), ..summary() }));
+        assert!(text.ends_with(&format!("\nblake3 {root}  a/b\\u{{1b}}\n")), "{text}");
+    }
+
+    #[test]
+    fn quiet_leaves_what_makes_the_exit_code_another_than_0() {
+        let quiet = narrator(Options { quiet: true, ..options() });
+        let warning = |reason| Event::Warning { path: Some("p".into()), reason, message: "m".into() };
+        assert_eq!(quiet.tell(&warning(None)), "");
+        assert_eq!(quiet.tell(&warning(Some(Reason::SpecialFile))), "towline: warning: p: m\n");
+        assert_eq!(quiet.tell(&Event::Finished(summary())), "");
+        let failed = Summary { failed: 1, ..summary() };
+        let text = quiet.tell(&Event::Finished(failed));
+        assert_eq!(text, "towline: 1 entry failed; the lines above say which and why\n");
+    }
+
+    #[test]
+    fn failures_name_the_side_and_what_to_do() {
+        let full = Failure::on(Side::Receiver, Reason::Storage, "cannot write /x: no space left on device");
+        let text = failure(&full, Paint::new(false));
+        assert_eq!(text, "towline: at the receiver: cannot write /x: no space left on device\n");
+        let text = failure(&Failure::new(Reason::TicketUsed, "m"), Paint::new(true));
+        assert!(text.starts_with("\u{1b}[1;31mtowline:\u{1b}[0m m\n  a ticket serves one transfer"));
+        for reason in Reason::ALL {
+            assert!(!reason.is_retryable() || hint(reason).is_some(), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn an_identity_is_data() {
+        let identity = Event::Identity { fingerprint: "fp".into(), path: "/k".into(), is_new: true };
+        assert_eq!(narrator(options()).data(&identity), "fp\n");
+        assert_eq!(narrator(options()).tell(&identity), "a new identity has been made in /k\n");
+    }
+}

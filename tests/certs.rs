@@ -1,0 +1,114 @@
+//! The certificates in `certs/`: made again with `TOWLINE_BLESS=1 cargo test --test certs`, checked otherwise.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use towline::trust::{Fingerprint, Identity};
+
+/// 2126-01-01, when the certificates expire, in seconds since 1970.
+const EXPIRY: u64 = 4_922_899_200;
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("certs").join(name)
+}
+
+fn params(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2126, 1, 1);
+    params
+}
+
+fn make() {
+    let mut ca = params("towline test CA, trusted by nothing");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let ca_key = KeyPair::generate().unwrap();
+    fs::write(path("ca.pem"), ca.self_signed(&ca_key).unwrap().pem()).unwrap();
+    fs::write(path("ca.key.pem"), ca_key.serialize_pem()).unwrap();
+
+    let mut leaf = params("towline test leaf");
+    leaf.subject_alt_names = vec![
+        rcgen::SanType::DnsName("localhost".try_into().unwrap()),
+        rcgen::SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    ];
+    leaf.use_authority_key_identifier_extension = true;
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    let leaf_key = KeyPair::generate().unwrap();
+    let leaf = leaf.signed_by(&leaf_key, &Issuer::new(ca, ca_key)).unwrap();
+    fs::write(path("leaf.pem"), leaf.pem()).unwrap();
+    fs::write(path("leaf.key.pem"), leaf_key.serialize_pem()).unwrap();
+
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("identity.pem");
+    let identity = Identity::load_or_create(&file).unwrap();
+    fs::write(path("identity.pem"), fs::read(&file).unwrap()).unwrap();
+    fs::write(path("identity.fingerprint"), format!("{}\n", identity.fingerprint())).unwrap();
+}
+
+fn certificate(name: &str) -> CertificateDer<'static> {
+    CertificateDer::from_pem_file(path(name)).unwrap()
+}
+
+/// The private copy that the program wants of an identity; git keeps no modes.
+fn private_copy(dir: &Path) -> PathBuf {
+    use std::os::unix::fs::OpenOptionsExt;
+    let copy = dir.join("identity.pem");
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&copy).unwrap();
+    std::io::copy(&mut fs::File::open(path("identity.pem")).unwrap(), &mut file).unwrap();
+    copy
+}
+
+fn now() -> UnixTime {
+    UnixTime::now()
+}
+
+#[test]
+fn the_committed_certificates_are_whole() {
+    if std::env::var_os("TOWLINE_BLESS").is_some_and(|v| v == "1") {
+        make();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let (ca, leaf) = (certificate("ca.pem"), certificate("leaf.pem"));
+    for (cert, key) in [(&ca, "ca.key.pem"), (&leaf, "leaf.key.pem")] {
+        let key = PrivateKeyDer::from_pem_file(path(key)).unwrap();
+        rustls::sign::CertifiedKey::from_der(vec![cert.clone()], key, &provider)
+            .unwrap()
+            .keys_match()
+            .unwrap();
+    }
+
+    let mut roots = RootCertStore::empty();
+    roots.add(ca).unwrap();
+    let roots = Arc::new(roots);
+    let servers =
+        WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone()).build().unwrap();
+    let clients = WebPkiClientVerifier::builder_with_provider(roots, provider).build().unwrap();
+    let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+    for name in ["localhost", "127.0.0.1"] {
+        let name = ServerName::try_from(name).unwrap();
+        servers.verify_server_cert(&leaf, &[], &name, &[], now()).unwrap();
+        servers.verify_server_cert(&leaf, &[], &name, &[], at(EXPIRY - 1)).unwrap();
+        servers.verify_server_cert(&leaf, &[], &name, &[], at(EXPIRY + 1)).unwrap_err();
+    }
+    clients.verify_client_cert(&leaf, &[], now()).unwrap();
+
+    let scratch = tempfile::tempdir().unwrap();
+    let identity = Identity::load(&private_copy(scratch.path())).unwrap();
+    let pinned: Fingerprint = fs::read_to_string(path("identity.fingerprint")).unwrap().parse().unwrap();
+    assert_eq!(identity.fingerprint(), pinned);
+}

@@ -1,0 +1,144 @@
+//! The program from outside: help, usage errors, and which setting goes before which.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+/// The program with none of the variables and files of whoever runs the tests.
+fn towline(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_towline"));
+    command.env_clear().env("HOME", home).env("XDG_CONFIG_HOME", home.join("config")).current_dir(home);
+    command.stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    towline(home.path()).args(args).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Exit code 2, nothing on standard output, and `why` on standard error.
+fn assert_usage(output: &Output, why: &str) {
+    let text = stderr(output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains(why), "expected {why:?} in {text}");
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for (args, has) in [
+        (&["--help"][..], "Exit status:"),
+        (&["--version"], concat!("towline ", env!("CARGO_PKG_VERSION"))),
+        (&["send", "--help"], "TOWLINE_CHUNK_SIZE"),
+        (&["receive", "-h"], "--exists"),
+        (&["id", "--help"], "fingerprint"),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains(has), "{args:?}");
+        assert!(output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn attack_8_help_does_not_show_the_ticket_in_a_variable() {
+    let home = tempfile::tempdir().unwrap();
+    let output =
+        towline(home.path()).env("TOWLINE_TO", "tl1secret").args(["send", "--help"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("TOWLINE_TO") && !text.contains("tl1secret"));
+}
+
+#[test]
+fn usage_errors_say_what_and_how_to_mend_it() {
+    for (args, why) in [
+        (&[][..], "Usage: towline"),
+        (&["sned"], "a similar subcommand exists: 'send'"),
+        (&["send"], "<SOURCE>..."),
+        (&["send", "a", "--chunk-sze", "1M"], "--chunk-size"),
+        (&["send", "a", "--chunk-size", "1Q"], "expected a number of bytes such as"),
+        (&["send", "a", "--chunk-size", "64MB"], "write 64M or 64MiB"),
+        (&["send", "a", "--chunk-size", "3M"], "expected a power of two from 1M to 64M"),
+        (&["send", "a", "--memory", "16M", "--chunk-size", "4M"], "use --memory 32M or more"),
+        (&["send", "a", "--timeout", "30"], "expected a duration such as 30s or 2m"),
+        (&["send", "a", "--streams", "1025"], "expected 1 to 1024"),
+        (&["send", "a", "--congestion", "bbr"], "auto, cubic, newreno"),
+        (&["send", "a", "--to", "example.org"], "add --fingerprint FP"),
+        (&["send", "a", "--to", "example.org:x", "--fingerprint", "f"], "not a number from 1 to 65535"),
+        (&["send", "a", "--to", "3-brave-otter"], "does not know one-time codes"),
+        (&["send", "a", "--to", "ssh:host"], "through ssh"),
+        (&["receive", "--from", "dir:/tmp"], "--from takes no `dir:`"),
+        (&["receive", "--exists", "ask"], "refuse, skip, replace, rename"),
+        (&["receive", "--listen", "4750"], "expected ADDR:PORT"),
+        (&["id", "old"], "show, new"),
+        (&["id", "--config", "absent.toml"], "cannot read the config file absent.toml"),
+    ] {
+        assert_usage(&run(args), why);
+    }
+}
+
+#[test]
+fn attack_4_a_usage_error_does_not_write_to_the_terminal() {
+    let output = run(&["send", "a", "--to", "h\u{1b}]0;x\u{7}", "--fingerprint", "f"]);
+    assert_usage(&output, "h\\u{1b}]0;x\\u{7}");
+}
+
+#[test]
+fn attack_8_the_peer_can_come_from_a_file_or_standard_input() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("peer"), "9-brave-otter\n").unwrap();
+    let output = towline(home.path()).args(["send", "a", "--to", "@peer"]).output().unwrap();
+    assert_usage(&output, "--to: cannot take the peer from peer: this version");
+
+    let mut command = towline(home.path());
+    command.args(["receive", "--from", "-"]).stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"9-brave-otter\n").unwrap();
+    assert_usage(
+        &child.wait_with_output().unwrap(),
+        "--from: cannot take the peer from standard input: this",
+    );
+}
+
+#[test]
+fn a_config_file_with_an_unknown_key_is_an_error() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("config/towline");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("config.toml"), "memory = \"64M\"\nmemroy = \"64M\"\n").unwrap();
+    let output = towline(home.path()).arg("id").output().unwrap();
+    assert_usage(&output, "config/towline/config.toml: ");
+    assert_usage(&output, "unknown field `memroy`");
+    assert_usage(&output, "line 2");
+}
+
+/// Each place names a memory that is too small, so the complaint tells which one counted.
+#[test]
+fn flag_over_variable_over_file() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("c.toml"), "memory = \"1M\"\n").unwrap();
+    let with = |variable: Option<&str>, args: &[&str]| {
+        let mut command = towline(home.path());
+        command.env("TOWLINE_CONFIG", "c.toml").args(["send", "a"]).args(args);
+        if let Some(memory) = variable {
+            command.env("TOWLINE_MEMORY", memory);
+        }
+        command.output().unwrap()
+    };
+    assert_usage(&with(None, &[]), "--memory 1M: expected 8M");
+    assert_usage(&with(Some("2M"), &[]), "--memory 2M: expected 8M");
+    assert_usage(&with(Some("2M"), &["--memory", "3M"]), "--memory 3M: expected 8M");
+    assert_usage(&with(Some("lots"), &[]), "expected a number of bytes");
+}
+
+#[test]
+fn a_flag_without_value_can_be_a_variable() {
+    let home = tempfile::tempdir().unwrap();
+    let output = towline(home.path()).env("TOWLINE_YES", "perhaps").arg("receive").output().unwrap();
+    assert_usage(&output, "--yes");
+}

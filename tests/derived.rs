@@ -1,0 +1,129 @@
+//! Man pages and completions are made from the definitions in `cli::args` and committed; these tests fail when
+//! they are stale, and rewrite them when `TOWLINE_BLESS=1` is set.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Command;
+use clap_complete::{Shell, generate};
+use clap_mangen::Man;
+use towline::cli::args::{self, EXAMPLES_ID, EXAMPLES_RECEIVE, EXAMPLES_SEND, EXIT_STATUS, FILES};
+
+fn root(dir: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(dir)
+}
+
+/// Compares `made` with what is committed in `dir`, in both directions.
+fn check(dir: &str, made: &[(String, String)]) {
+    let dir = root(dir);
+    if std::env::var_os("TOWLINE_BLESS").is_some_and(|v| v == "1") {
+        fs::create_dir_all(&dir).unwrap();
+        for (name, text) in made {
+            fs::write(dir.join(name), text).unwrap();
+        }
+    }
+    for (name, text) in made {
+        let committed = fs::read_to_string(dir.join(name)).unwrap_or_default();
+        let line = text.lines().zip(committed.lines()).position(|(a, b)| a != b).map_or(0, |n| n + 1);
+        assert!(
+            *text == committed,
+            "{name} is stale (line {line}): run TOWLINE_BLESS=1 cargo test --test derived"
+        );
+    }
+    let names: BTreeSet<_> = made.iter().map(|(name, _)| name.clone()).collect();
+    let committed = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    assert_eq!(names, committed.collect(), "{} holds what is not made", dir.display());
+}
+
+#[test]
+fn man_pages() {
+    let mut command = args::command();
+    command.build();
+    let mut made = vec![("towline.1".to_owned(), page("towline", &command, "towline"))];
+    for sub in command.get_subcommands() {
+        let name = format!("towline-{}", sub.get_name());
+        made.push((format!("{name}.1"), page(&name, sub, &format!("towline {}", sub.get_name()))));
+    }
+    check("man", &made);
+}
+
+fn page(name: &str, command: &Command, bin: &str) -> String {
+    let source = format!("towline {}", env!("CARGO_PKG_VERSION"));
+    let command = command.clone().display_name(name.to_owned()).bin_name(bin.to_owned());
+    let man = Man::new(command.clone()).title(name.to_uppercase()).source(source).manual("towline manual");
+    let mut out = Vec::new();
+    man.render_title(&mut out).unwrap();
+    man.render_name_section(&mut out).unwrap();
+    man.render_synopsis_section(&mut out).unwrap();
+    man.render_description_section(&mut out).unwrap();
+    man.render_options_section(&mut out).unwrap();
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut out).unwrap();
+    }
+    let mut out = String::from_utf8(out).unwrap();
+    section(&mut out, "EXIT STATUS", EXIT_STATUS);
+    section(&mut out, "ENVIRONMENT", &environment(&command));
+    section(&mut out, "FILES", FILES);
+    let examples = match command.get_name() {
+        "send" => EXAMPLES_SEND.to_owned(),
+        "receive" => EXAMPLES_RECEIVE.to_owned(),
+        "id" => EXAMPLES_ID.to_owned(),
+        _ => [EXAMPLES_SEND, EXAMPLES_RECEIVE, EXAMPLES_ID].join("\n"),
+    };
+    section(&mut out, "EXAMPLES", &examples);
+    section(&mut out, "SEE ALSO", &see_also(name));
+    out
+}
+
+/// A section of lines that stay as they are.
+fn section(out: &mut String, title: &str, text: &str) {
+    writeln!(out, ".SH \"{title}\"\n.nf").unwrap();
+    for line in text.lines() {
+        let line = line.replace('\\', "\\\\").replace('-', "\\-");
+        let guard = if line.starts_with(['.', '\'']) { "\\&" } else { "" };
+        writeln!(out, "{guard}{line}").unwrap();
+    }
+    out.push_str(".fi\n");
+}
+
+fn environment(command: &Command) -> String {
+    let commands: Vec<_> = command.get_subcommands().chain([command]).collect();
+    let variables: BTreeSet<_> = commands
+        .iter()
+        .flat_map(|c| c.get_arguments())
+        .filter_map(|a| Some((a.get_env()?.to_str()?.to_owned(), a.get_long()?.to_owned())))
+        .collect();
+    let width = variables.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let mut out = String::new();
+    for (name, flag) in variables {
+        writeln!(out, "{name:width$}  --{flag}").unwrap();
+    }
+    writeln!(out, "{:width$}  no colours, when it is set and not empty", "NO_COLOR").unwrap();
+    out + "A flag goes before its variable. A flag without a value takes 1 or 0 as a variable."
+}
+
+fn see_also(name: &str) -> String {
+    let all = ["towline", "towline-send", "towline-receive", "towline-id"];
+    let others: Vec<_> = all.iter().filter(|n| **n != name).map(|n| format!("{n}(1)")).collect();
+    format!("{}, b3sum(1)", others.join(", "))
+}
+
+#[test]
+fn completions() {
+    let made: Vec<_> = [
+        (Shell::Bash, "towline.bash"),
+        (Shell::Zsh, "_towline"),
+        (Shell::Fish, "towline.fish"),
+        (Shell::PowerShell, "_towline.ps1"),
+    ]
+    .into_iter()
+    .map(|(shell, name)| {
+        let mut out = Vec::new();
+        generate(shell, &mut args::command(), "towline", &mut out);
+        (name.to_owned(), String::from_utf8(out).unwrap())
+    })
+    .collect();
+    check("completions", &made);
+}
