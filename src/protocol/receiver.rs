@@ -113,6 +113,8 @@ pub struct Receiver {
     target: String,
     open: BTreeMap<EntryId, Open>,
     leaving: BTreeMap<EntryId, Entry>,
+    /// Those of late, at most [`OPEN_ENTRIES_MAX`]; an earlier one counts as ended.
+    failed: BTreeSet<EntryId>,
     open_path_bytes: usize,
     next_id: u64,
     ended: bool,
@@ -134,6 +136,7 @@ impl Receiver {
             target,
             open: BTreeMap::new(),
             leaving: BTreeMap::new(),
+            failed: BTreeSet::new(),
             open_path_bytes: 0,
             next_id: 0,
             ended: false,
@@ -299,7 +302,7 @@ impl Receiver {
             return Err(Failure::new(Reason::UnknownTransfer, format!("there is no entry {}", id.0)));
         }
         let Some(open) = self.open.get_mut(&id) else {
-            return Err(Failure::new(Reason::TransferEnded, format!("entry {} has ended already", id.0)));
+            return Err(self.ended_failure(id));
         };
         let size = open.entry.size();
         let State::Receiving { root, begun } = &mut open.state else {
@@ -379,9 +382,18 @@ impl Receiver {
             return Err(Failure::new(Reason::UnknownTransfer, format!("there is no entry {}", id.0)));
         }
         if !self.open.contains_key(&id) {
-            return Err(Failure::new(Reason::TransferEnded, format!("entry {} has ended already", id.0)));
+            return Err(self.ended_failure(id));
         }
         Ok(())
+    }
+
+    /// What to answer when something comes for an entry that is no longer open.
+    fn ended_failure(&self, id: EntryId) -> Failure {
+        let (reason, how) = match self.failed.contains(&id) {
+            true => (Reason::TransferFailed, "failed"),
+            false => (Reason::TransferEnded, "ended"),
+        };
+        Failure::new(reason, format!("entry {} has {how} already", id.0))
     }
 
     fn on_close(&mut self, id: EntryId, theirs: blake3::Hash) -> Result<(), Failure> {
@@ -461,13 +473,17 @@ impl Receiver {
 
     fn fail(&mut self, id: EntryId, reason: Reason, why: String) {
         let Some(Open { entry, .. }) = self.open.remove(&id) else { return };
+        self.failed.insert(id);
+        if self.failed.len() > OPEN_ENTRIES_MAX {
+            self.failed.pop_first();
+        }
         self.report(id, entry, Status::Failed(reason, why.clone()), None, Outcome::Failed(reason), Some(why));
     }
 
     fn settle(&mut self, id: EntryId, status: Status, root: Option<blake3::Hash>, outcome: Outcome) {
         let Some(Open { entry, state }) = self.open.remove(&id) else { return };
         // Bytes that travelled were counted when they were written.
-        if outcome != Outcome::Written || !matches!(state, State::Committing { .. }) {
+        if !matches!(state, State::Committing { .. }) {
             self.totals.settled_bytes = self.totals.settled_bytes.saturating_add(entry.size());
         }
         self.report(id, entry, status, root, outcome, None);

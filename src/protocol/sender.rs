@@ -54,6 +54,9 @@ enum State {
 #[derive(Debug)]
 struct Transfer {
     root: RootBuilder,
+    acked_bytes: u64,
+    /// [`Message::Close`] was sent.
+    closed: bool,
     /// The final word came before the last ack was seen.
     done: Option<Option<super::path::RelPath>>,
 }
@@ -169,7 +172,12 @@ impl Sender {
 
     /// The receiver has everything safe, and said for how many microseconds its disk worked and it starved.
     pub fn finished(&self) -> Option<(u64, u64)> {
-        self.finished
+        self.finished.filter(|_| self.open.is_empty())
+    }
+
+    /// The receiver has said its last word; acks may still be on their way.
+    pub fn has_heard_the_end(&self) -> bool {
+        self.finished.is_some()
     }
 
     /// What to do next, if anything.
@@ -203,20 +211,24 @@ impl Sender {
     }
 
     fn next_chunk(&mut self) -> Option<Parcel> {
-        while let Some((id, offset)) = self.large.front_mut() {
-            let (file, start) = (*id, *offset);
-            let Some(open) = self.open.get(&file).filter(|open| matches!(open.state, State::Wanted(_)))
-            else {
-                self.large.pop_front();
+        let mut at = 0;
+        while let Some(&(id, offset)) = self.large.get(at) {
+            let Some(Open { entry, state: State::Wanted(transfer) }) = self.open.get(&id) else {
+                self.large.remove(at);
                 continue;
             };
-            let size = open.entry.size();
-            let len = (size - start).min(1 << self.chunk_log2);
-            *offset += len;
-            if *offset == size {
-                self.large.pop_front();
+            // The receiver takes chunks only so far ahead of the first that is missing.
+            if transfer.root.admits(offset >> self.chunk_log2).is_err() {
+                at += 1;
+                continue;
             }
-            return Some(Parcel::Chunk { id: file, offset: start, len });
+            let len = (entry.size() - offset).min(1 << self.chunk_log2);
+            if offset + len == entry.size() {
+                self.large.remove(at);
+            } else {
+                self.large[at].1 = offset + len;
+            }
+            return Some(Parcel::Chunk { id, offset, len });
         }
         None
     }
@@ -243,6 +255,7 @@ impl Sender {
                 .insert(index, *value)
                 .map_err(|e| Failure::new(Reason::Internal, format!("{}: {e}", entry.path)))?;
             self.totals.settled_bytes += len;
+            transfer.acked_bytes += len;
             if !transfer.root.is_complete() {
                 continue;
             }
@@ -272,9 +285,10 @@ impl Sender {
 
     /// The source of `id` is still what was announced.
     pub fn verified(&mut self, id: EntryId) {
-        if let Some(Open { state: State::Wanted(transfer), .. }) = self.open.get(&id)
+        if let Some(Open { state: State::Wanted(transfer), .. }) = self.open.get_mut(&id)
             && let Some(root) = transfer.root.root()
         {
+            transfer.closed = true;
             self.actions.push_back(Action::Control(Message::Close(id, *root.as_bytes())));
         }
     }
@@ -312,9 +326,12 @@ impl Sender {
             }
             Message::Heartbeat(Activity::Waiting) => Ok(()),
             Message::Finished { disk_micros, starved_micros } => {
-                if !self.walked || !self.open.is_empty() {
+                // Acks travel on streams of their own, so that this may overtake the last of them.
+                let is_done = |open: &Open| matches!(&open.state, State::Wanted(t) if t.done.is_some());
+                if !self.walked || !self.open.values().all(is_done) {
                     return Err(Failure::protocol("the receiver says that it has finished before it has"));
                 }
+                self.last_progress = now;
                 self.finished = Some((disk_micros, starved_micros));
                 Ok(())
             }
@@ -330,13 +347,18 @@ impl Sender {
             return Err(Failure::new(Reason::TransferEnded, format!("entry {} has ended already", id.0)));
         };
         let is_file = matches!(open.entry.kind, Kind::File { .. });
+        let size = open.entry.size();
         match (&mut open.state, status) {
-            (State::Abandoned(failure), Status::Failed(..)) => {
+            // It may have been done before the receiver knew; that the source changed is still to be told.
+            (
+                State::Abandoned(failure),
+                Status::Failed(..) | Status::Done(_) | Status::Identical | Status::Skipped,
+            ) => {
                 let failure = failure.clone();
                 self.settle(id, None, None, Outcome::Failed(failure.reason), Some(failure.message));
             }
             // It was said before the receiver knew.
-            (State::Abandoned(_), _) => {}
+            (State::Abandoned(_), Status::Want | Status::Check) => {}
             (_, Status::Failed(reason, message)) => {
                 let message = super::path::printable(message.as_bytes());
                 self.settle(id, None, None, Outcome::Failed(reason), Some(message));
@@ -346,9 +368,12 @@ impl Sender {
                 *state = State::Checking { root: None };
                 self.actions.push_back(Action::Root(id));
             }
-            (State::Announced, Status::Identical) => self.settle(id, None, None, Outcome::Identical, None),
-            (State::Checking { root }, Status::Identical) => {
-                let root = *root;
+            // Of what has bytes, the receiver must have seen the root.
+            (State::Announced, Status::Identical) if size == 0 => {
+                self.settle(id, None, None, Outcome::Identical, None);
+            }
+            (State::Checking { root: Some(root) }, Status::Identical) => {
+                let root = Some(*root);
                 self.settle(id, None, root, Outcome::Identical, None);
             }
             (State::Announced | State::Checking { .. }, Status::Skipped) => {
@@ -356,14 +381,18 @@ impl Sender {
             }
             // Something took the name while the bytes were on their way.
             (State::Wanted(_), Status::Skipped) => self.settle(id, None, None, Outcome::Skipped, None),
-            (State::Announced, Status::Done(renamed)) if open.entry.size() == 0 => {
+            (State::Announced, Status::Done(renamed)) if size == 0 => {
                 let root = is_file.then(|| blake3::hash(b""));
                 self.settle(id, renamed, root, Outcome::Written, None);
             }
-            (State::Wanted(transfer), Status::Done(renamed)) => match transfer.root.root() {
-                Some(root) => self.settle(id, renamed, Some(root), Outcome::Written, None),
-                None => transfer.done = Some(renamed),
-            },
+            (State::Wanted(transfer), Status::Done(renamed))
+                if size <= SMALL_FILE_BYTES_MAX || transfer.closed =>
+            {
+                match transfer.root.root() {
+                    Some(root) => self.settle(id, renamed, Some(root), Outcome::Written, None),
+                    None => transfer.done = Some(renamed),
+                }
+            }
             (state, status) => {
                 return Err(Failure::protocol(format!(
                     "{:?} does not follow for entry {} ({state:?})",
@@ -378,7 +407,12 @@ impl Sender {
         let Some(open) = self.open.get_mut(&id) else { return };
         let size = open.entry.size();
         let chunks = size.div_ceil(1 << self.chunk_log2);
-        open.state = State::Wanted(Transfer { root: RootBuilder::new(chunks), done: None });
+        open.state = State::Wanted(Transfer {
+            root: RootBuilder::new(chunks),
+            acked_bytes: 0,
+            closed: false,
+            done: None,
+        });
         if size <= SMALL_FILE_BYTES_MAX {
             self.small.push_back(id);
         } else {
@@ -398,8 +432,10 @@ impl Sender {
         self.open_path_bytes -= entry.path_bytes();
         if matches!(entry.kind, Kind::File { .. }) {
             self.totals.settled_files += 1;
-            if !matches!(state, State::Wanted(_)) {
-                self.totals.settled_bytes += entry.size();
+            // Of a failure counts what was acked; of everything else, all.
+            if !matches!(outcome, Outcome::Failed(_)) {
+                let acked = if let State::Wanted(transfer) = &state { transfer.acked_bytes } else { 0 };
+                self.totals.settled_bytes += entry.size() - acked;
             }
         }
         self.actions.push_back(Action::Settled(Settled { id, entry, renamed, root, outcome, message }));
@@ -413,7 +449,8 @@ impl Sender {
     /// Ends the transfer when nothing was acked for the time-out; `brake` says what held it.
     pub fn check_stall(&self, brake: Brake, now: Duration) -> Result<(), Failure> {
         let outstanding = self.walked || !self.open.is_empty();
-        if self.finished.is_some() || !outstanding || now.saturating_sub(self.last_progress) <= self.timeout {
+        if self.finished().is_some() || !outstanding || now.saturating_sub(self.last_progress) <= self.timeout
+        {
             return Ok(());
         }
         let side = match brake {

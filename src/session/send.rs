@@ -154,7 +154,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
                 return Ok(self.finish(disk_micros, starved_micros));
             }
             tokio::select! {
-                batch = self.control_in.recv() => self.on_control(batch)?,
+                batch = self.control_in.recv(), if !self.machine.has_heard_the_end() => self.on_control(batch)?,
                 Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?)?,
                 Some(job) = self.jobs.join_next() => self.on_job(joined(job)?),
                 _ = tick.tick() => self.on_tick()?,

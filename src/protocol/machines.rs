@@ -1,0 +1,368 @@
+//! The two machines against each other, and each against a peer that breaks the rules; without socket, file or
+//! clock.
+
+mod hostile;
+mod tree;
+mod world;
+
+use std::time::Duration;
+
+use self::tree::{CHUNK, CHUNK_LOG2, Content, Node, entry, path};
+use self::world::{Conditions, TIMEOUT, World};
+use super::brake::Brake;
+use super::entry::{EntryId, Kind, Outcome};
+use super::failure::{Failure, Reason, Side};
+use super::limits::{CHUNKS_AHEAD_MAX, OPEN_ENTRIES_MAX};
+use super::message::{Activity, Message, Status};
+use super::receiver::{self, Committed, Exists, Found, Receiver};
+use super::sender::{self, Parcel, Sender};
+
+/// Seeds that each simulation runs with, unless `TOWLINE_SEEDS` asks for more: `TOWLINE_SEEDS=10000 cargo test
+/// machines` is a long run, `TOWLINE_SEED=7` repeats the one that failed.
+const SEEDS: u64 = 200;
+
+fn for_each_seed(run: impl Fn(u64)) {
+    let number = |name| std::env::var(name).ok().and_then(|value: String| value.parse::<u64>().ok());
+    let seeds = match number("TOWLINE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("TOWLINE_SEEDS").unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(seed))) {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default();
+            panic!("TOWLINE_SEED={seed} fails: {text}");
+        }
+    }
+}
+
+const CALM: Conditions = Conditions {
+    exists: Exists::Refuse,
+    existing_percent: 0,
+    changing_percent: 0,
+    intruding_percent: 0,
+    disk_max: Duration::from_millis(500),
+};
+
+const POLICIES: [Exists; 4] = [Exists::Refuse, Exists::Skip, Exists::Replace, Exists::Rename];
+
+#[test]
+fn trees_arrive_however_streams_overtake_each_other() {
+    for_each_seed(|seed| {
+        let mut world = World::new(seed, CALM);
+        world.run().unwrap();
+        world.check_end();
+        assert!(world.sent.values().all(|settled| settled.outcome == Outcome::Written));
+        assert_eq!(world.sender.parcels_on_the_way(), 0);
+    });
+}
+
+#[test]
+fn every_policy_holds_with_anything_under_the_names() {
+    for exists in POLICIES {
+        for_each_seed(|seed| {
+            let mut world = World::new(seed, Conditions { exists, existing_percent: 50, ..CALM });
+            world.run().unwrap();
+            world.check_end();
+            for settled in world.received.values() {
+                let is_allowed = match settled.outcome {
+                    Outcome::Failed(Reason::TargetExists) => {
+                        let there = world.disk.get(&settled.entry.path);
+                        exists == Exists::Refuse
+                            || settled.entry.kind == Kind::Dir
+                            || there == Some(&Node::Dir)
+                    }
+                    Outcome::Failed(reason) => reason == Reason::Refused,
+                    Outcome::Skipped => exists == Exists::Skip,
+                    Outcome::Written => settled.renamed.is_none() || exists == Exists::Rename,
+                    Outcome::Identical => true,
+                };
+                assert!(is_allowed, "{settled:?} with {exists:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_name_may_be_taken_while_the_bytes_travel() {
+    for exists in POLICIES {
+        for_each_seed(|seed| {
+            let mut world = World::new(seed, Conditions { exists, intruding_percent: 60, ..CALM });
+            world.run().unwrap();
+            world.check_end();
+        });
+    }
+}
+
+#[test]
+fn a_source_that_changes_costs_its_own_file_only() {
+    for exists in POLICIES {
+        for_each_seed(|seed| {
+            let conditions = Conditions { exists, existing_percent: 30, changing_percent: 15, ..CALM };
+            let mut world = World::new(seed, conditions);
+            world.run().unwrap();
+            world.check_end();
+        });
+    }
+}
+
+#[test]
+fn a_disk_that_takes_minutes_is_waited_for() {
+    for_each_seed(|seed| {
+        let mut world = World::new(seed, Conditions { disk_max: 10 * TIMEOUT, ..CALM });
+        world.run().unwrap();
+        world.check_end();
+    });
+}
+
+#[test]
+fn a_cut_is_success_for_nobody_and_named_after_the_timeout() {
+    for_each_seed(|seed| {
+        let mut world = World::new(seed, Conditions { existing_percent: 20, ..CALM });
+        for _ in 0..1 + seed * 7919 % 400 {
+            if !world.step().unwrap() {
+                break;
+            }
+        }
+        world.cut();
+        // From here on nothing arrives.
+        if world.sender.finished().is_some() {
+            world.check_end();
+            return;
+        }
+        let is_done = world.receiver.is_done();
+        world.now += TIMEOUT + TIMEOUT;
+        if !world.is_sender_waiting() {
+            return;
+        }
+        let failure = world.sender.check_stall(Brake::Network, world.now).unwrap_err();
+        assert_eq!(failure.reason, Reason::AckTimeout);
+        assert_eq!(world.receiver.is_done(), is_done);
+    });
+}
+
+fn small(exists: Exists) -> (Sender, Receiver) {
+    let sender = Sender::new(CHUNK_LOG2, TIMEOUT, Duration::ZERO);
+    (sender, Receiver::new(CHUNK_LOG2, exists, "/t".into(), TIMEOUT, Duration::ZERO))
+}
+
+/// Both machines know one file of `size` bytes, and the receiver wants it.
+fn wanted(size: u64) -> (Sender, Receiver) {
+    let (mut sender, mut receiver) = small(Exists::Refuse);
+    let message = sender.announce(entry(&path("a"), Kind::File { size }), Duration::ZERO);
+    receiver.on_manifest(message).unwrap();
+    receiver.on_manifest(sender.walk_ended(Duration::ZERO)).unwrap();
+    receiver.admitted(EntryId(0), Found::Free);
+    for message in statuses(&mut receiver) {
+        sender.on_control(message, Duration::ZERO).unwrap();
+    }
+    (sender, receiver)
+}
+
+/// What the receiver says, its other wishes dropped.
+fn statuses(receiver: &mut Receiver) -> Vec<Message> {
+    let actions = std::iter::from_fn(|| receiver.poll());
+    let said = actions.filter_map(|action| match action {
+        receiver::Action::Control(message) => Some(message),
+        _ => None,
+    });
+    said.collect()
+}
+
+fn settled(sender: &mut Sender) -> Vec<Outcome> {
+    let actions = std::iter::from_fn(|| sender.poll());
+    let ended = actions.filter_map(|action| match action {
+        sender::Action::Settled(settled) => Some(settled.outcome),
+        _ => None,
+    });
+    ended.collect()
+}
+
+fn reason<T: std::fmt::Debug>(result: Result<T, Failure>) -> Reason {
+    result.unwrap_err().reason
+}
+
+const FINISHED: Message = Message::Finished { disk_micros: 1, starved_micros: 2 };
+
+#[test]
+fn the_end_may_overtake_the_last_ack() {
+    let (mut sender, mut receiver) = wanted(3);
+    let content = Content { fill: 1, size: 3 };
+    let parcel = sender.next_parcel().unwrap();
+    receiver.begin_record(EntryId(0), 0, 3).unwrap();
+    receiver.record_written(EntryId(0), 0, 3, content.value(0, 3)).unwrap();
+    receiver.committed(EntryId(0), Committed::Done(None));
+    receiver.finished(Duration::ZERO, Duration::ZERO);
+    for message in statuses(&mut receiver) {
+        sender.on_control(message, Duration::ZERO).unwrap();
+    }
+    assert_eq!(sender.finished(), None);
+    sender.parcel_acked(&parcel, &[(EntryId(0), content.value(0, 3))], Duration::ZERO).unwrap();
+    assert!(sender.finished().is_some());
+    assert_eq!(settled(&mut sender), [Outcome::Written]);
+}
+
+#[test]
+fn an_entry_that_is_given_up_too_late_ends_all_the_same() {
+    let (mut sender, _) = wanted(3);
+    sender.abandon(EntryId(0), Failure::on(Side::Sender, Reason::SourceChanged, "changed"));
+    sender.on_control(Message::Status(EntryId(0), Status::Done(None)), Duration::ZERO).unwrap();
+    sender.on_control(FINISHED, Duration::ZERO).unwrap();
+    assert_eq!(settled(&mut sender), [Outcome::Failed(Reason::SourceChanged)]);
+    assert!(sender.finished().is_some());
+}
+
+#[test]
+fn unknown_transfer() {
+    let (mut sender, mut receiver) = wanted(3);
+    let unknown = EntryId(1);
+    assert_eq!(reason(receiver.begin_record(unknown, 0, 1)), Reason::UnknownTransfer);
+    for message in [
+        Message::Digest(unknown, [0; 32]),
+        Message::Close(unknown, [0; 32]),
+        Message::Abandon(unknown, Reason::SourceChanged, String::new()),
+    ] {
+        assert_eq!(reason(receiver.on_control(message)), Reason::UnknownTransfer);
+    }
+    let status = Message::Status(unknown, Status::Want);
+    assert_eq!(reason(sender.on_control(status, Duration::ZERO)), Reason::UnknownTransfer);
+}
+
+#[test]
+fn transfer_has_failed() {
+    let (mut sender, mut receiver) = wanted(2 * CHUNK);
+    let parcel = sender.next_parcel().unwrap();
+    sender.abandon(EntryId(0), Failure::on(Side::Sender, Reason::SourceChanged, "changed"));
+    let Some(sender::Action::Control(abandon)) = sender.poll() else { panic!("nothing was said") };
+    receiver.on_control(abandon).unwrap();
+    let failure = receiver.begin_record(EntryId(0), 0, CHUNK).unwrap_err();
+    assert_eq!(failure.reason, Reason::TransferFailed);
+    sender.parcel_failed(&parcel, failure).unwrap();
+    for message in statuses(&mut receiver) {
+        sender.on_control(message, Duration::ZERO).unwrap();
+    }
+    assert_eq!(settled(&mut sender), [Outcome::Failed(Reason::SourceChanged)]);
+    assert_eq!(reason(receiver.on_control(Message::Close(EntryId(0), [0; 32]))), Reason::TransferFailed);
+}
+
+#[test]
+fn transfer_has_ended() {
+    let (mut sender, mut receiver) = wanted(3);
+    receiver.begin_record(EntryId(0), 0, 3).unwrap();
+    receiver.record_written(EntryId(0), 0, 3, [1; 32]).unwrap();
+    receiver.committed(EntryId(0), Committed::Done(None));
+    assert_eq!(reason(receiver.begin_record(EntryId(0), 0, 3)), Reason::TransferEnded);
+    assert_eq!(reason(receiver.on_control(Message::Close(EntryId(0), [0; 32]))), Reason::TransferEnded);
+    let status = Message::Status(EntryId(0), Status::Failed(Reason::Refused, "no".into()));
+    sender.on_control(status.clone(), Duration::ZERO).unwrap();
+    assert_eq!(reason(sender.on_control(status, Duration::ZERO)), Reason::TransferEnded);
+}
+
+#[test]
+fn target_exists() {
+    let (mut sender, mut receiver) = small(Exists::Refuse);
+    let message = sender.announce(entry(&path("d/\x1b[2J"), Kind::File { size: 3 }), Duration::ZERO);
+    receiver.on_manifest(message).unwrap();
+    receiver.admitted(EntryId(0), Found::Conflict);
+    for message in statuses(&mut receiver) {
+        let Message::Status(_, Status::Failed(Reason::TargetExists, text)) = &message else {
+            panic!("{message:?}")
+        };
+        assert!(text.starts_with("/t/d/\\u{1b}[2J exists already"), "{text}");
+        sender.on_control(message, Duration::ZERO).unwrap();
+    }
+    assert_eq!(settled(&mut sender), [Outcome::Failed(Reason::TargetExists)]);
+    assert_eq!(sender.next_parcel(), None);
+}
+
+#[test]
+fn ack_timed_out() {
+    let (mut sender, mut receiver) = wanted(3);
+    let late = TIMEOUT + Duration::from_millis(1);
+    sender.check_stall(Brake::ReceiverDisk, TIMEOUT).unwrap();
+    receiver.check_stall(TIMEOUT).unwrap();
+    for (brake, side) in [
+        (Brake::ReceiverDisk, Some(Side::Receiver)),
+        (Brake::Credits, Some(Side::Receiver)),
+        (Brake::SenderDisk, Some(Side::Sender)),
+        (Brake::Network, None),
+    ] {
+        let failure = sender.check_stall(brake, late).unwrap_err();
+        assert_eq!((failure.reason, failure.side), (Reason::AckTimeout, side));
+        assert!(failure.message.contains(brake.as_str()), "{failure}");
+    }
+    assert_eq!(reason(receiver.check_stall(late)), Reason::AckTimeout);
+
+    // One that waits says so, and is not taken for one that works.
+    sender.on_control(Message::Heartbeat(Activity::Waiting), late).unwrap();
+    assert_eq!(reason(sender.check_stall(Brake::Network, late)), Reason::AckTimeout);
+    sender.on_control(Message::Heartbeat(Activity::Disk), late).unwrap();
+    receiver.heard(late);
+    sender.check_stall(Brake::Network, late + TIMEOUT).unwrap();
+    receiver.check_stall(late + TIMEOUT).unwrap();
+}
+
+#[test]
+fn a_slow_walk_is_no_stall() {
+    let (mut sender, _) = small(Exists::Refuse);
+    sender.check_stall(Brake::SenderDisk, 9 * TIMEOUT).unwrap();
+    sender.announce(entry(&path("a"), Kind::Dir), 9 * TIMEOUT);
+    sender.check_stall(Brake::SenderDisk, 10 * TIMEOUT).unwrap();
+    assert_eq!(reason(sender.check_stall(Brake::SenderDisk, 11 * TIMEOUT)), Reason::AckTimeout);
+}
+
+#[test]
+fn what_is_open_is_bounded_on_both_sides() {
+    let (mut sender, mut receiver) = small(Exists::Refuse);
+    let mut announced = 0;
+    while sender.can_announce() {
+        assert!(receiver.takes_entries());
+        let path = path(&format!("n{announced}"));
+        let message = sender.announce(entry(&path, Kind::File { size: 1 }), Duration::ZERO);
+        receiver.on_manifest(message).unwrap();
+        announced += 1;
+    }
+    assert_eq!(announced, OPEN_ENTRIES_MAX);
+    assert!(!receiver.takes_entries());
+    receiver.admitted(EntryId(0), Found::Conflict);
+    assert!(receiver.takes_entries());
+    for message in statuses(&mut receiver) {
+        sender.on_control(message, Duration::ZERO).unwrap();
+    }
+    assert!(sender.can_announce());
+
+    let (mut sender, mut receiver) = small(Exists::Refuse);
+    let target = vec![b'x'; 4000];
+    while sender.can_announce() {
+        assert!(receiver.takes_entries());
+        let kind = Kind::Symlink { target: target.clone().into() };
+        receiver.on_manifest(sender.announce(entry(&path("l"), kind), Duration::ZERO)).unwrap();
+    }
+    assert!(!receiver.takes_entries());
+}
+
+#[test]
+fn no_chunk_is_sent_too_far_ahead_of_one_that_is_late() {
+    let chunks = 3 * CHUNKS_AHEAD_MAX as u64;
+    let (mut sender, mut receiver) = wanted(chunks * CHUNK);
+    let late = sender.next_parcel().unwrap();
+    let mut sent = 1;
+    let mut pass = |sender: &mut Sender, parcel: &Parcel| {
+        let Parcel::Chunk { id, offset, len } = *parcel else { panic!("{parcel:?}") };
+        receiver.begin_record(id, offset, len).unwrap();
+        receiver.record_written(id, offset, len, [7; 32]).unwrap();
+        sender.parcel_acked(parcel, &[(id, [7; 32])], Duration::ZERO).unwrap();
+    };
+    while let Some(parcel) = sender.next_parcel() {
+        pass(&mut sender, &parcel);
+        sent += 1;
+    }
+    assert_eq!(sent, CHUNKS_AHEAD_MAX as u64 + 1);
+    pass(&mut sender, &late);
+    while let Some(parcel) = sender.next_parcel() {
+        pass(&mut sender, &parcel);
+        sent += 1;
+    }
+    assert_eq!(sent, chunks);
+    assert_eq!(sender.parcels_on_the_way(), 0);
+}

@@ -1,0 +1,612 @@
+//! Each machine against a peer that says anything at any time (attacks 7, 14, 16, 24).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::tree::{CHUNK, CHUNK_LOG2, Content, entry, path};
+use super::{FINISHED, reason, settled, small, statuses, wanted};
+use crate::protocol::entry::{EntryId, Kind, Outcome};
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::limits::{CHUNKS_AHEAD_MAX, FILE_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+use crate::protocol::message::{Activity, Message, Role, Status};
+use crate::protocol::receiver::{self, Committed, Exists, Found, Receiver};
+use crate::protocol::sender::{self, Parcel, Sender};
+
+const ZERO: Duration = Duration::ZERO;
+const A: EntryId = EntryId(0);
+
+/// How a machine may blame its peer.
+fn is_blame(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Protocol
+            | Reason::UnknownTransfer
+            | Reason::TransferFailed
+            | Reason::TransferEnded
+            | Reason::Verification
+    )
+}
+
+#[test]
+fn attack_14_records_that_are_no_chunk() {
+    let (_, mut receiver) = wanted(2 * CHUNK + 5);
+    for (offset, len) in [
+        (0, 0),
+        (0, 1),
+        (0, CHUNK - 1),
+        (0, CHUNK + 1),
+        (0, 2 * CHUNK + 5),
+        (1, CHUNK),
+        (CHUNK / 2, CHUNK),
+        (2 * CHUNK, 4),
+        (2 * CHUNK, 6),
+        (2 * CHUNK, CHUNK),
+        (3 * CHUNK, 0),
+        (3 * CHUNK, 5),
+        (FILE_BYTES_MAX, CHUNK),
+        (u64::MAX, u64::MAX),
+        (u64::MAX - CHUNK + 1, CHUNK),
+    ] {
+        assert_eq!(reason(receiver.begin_record(A, offset, len)), Reason::Protocol, "{len} at {offset}");
+    }
+    assert_eq!(receiver.begin_record(A, 2 * CHUNK, 5), Ok(2 * CHUNK + 5));
+}
+
+#[test]
+fn attack_7_records_of_what_was_not_asked_for() {
+    let (mut sender, mut receiver) = small(Exists::Refuse);
+    for (name, kind) in [("f", Kind::File { size: 3 }), ("d", Kind::Dir), ("d", Kind::DirEnd)] {
+        receiver.on_manifest(sender.announce(entry(&path(name), kind), ZERO)).unwrap();
+    }
+    for id in 0..3 {
+        assert_eq!(reason(receiver.begin_record(EntryId(id), 0, 3)), Reason::Protocol, "entry {id}");
+    }
+    receiver.admitted(A, Found::SameSize);
+    assert_eq!(reason(receiver.begin_record(A, 0, 3)), Reason::Protocol, "it is being compared");
+}
+
+#[test]
+fn attack_14_a_chunk_twice() {
+    let (_, mut receiver) = wanted(2 * CHUNK);
+    receiver.begin_record(A, 0, CHUNK).unwrap();
+    assert_eq!(reason(receiver.begin_record(A, 0, CHUNK)), Reason::Protocol, "while it comes");
+    receiver.record_cut(A, 0);
+    receiver.begin_record(A, 0, CHUNK).unwrap();
+    receiver.record_written(A, 0, CHUNK, [1; 32]).unwrap();
+    assert_eq!(reason(receiver.begin_record(A, 0, CHUNK)), Reason::Protocol, "after it came");
+    assert_eq!(reason(receiver.record_written(A, 0, CHUNK, [1; 32])), Reason::Protocol);
+}
+
+#[test]
+fn attack_16_chunks_far_ahead_are_not_kept() {
+    let (_, mut receiver) = wanted(FILE_BYTES_MAX);
+    let far = (CHUNKS_AHEAD_MAX as u64 + 1) * CHUNK;
+    assert_eq!(reason(receiver.begin_record(A, far, CHUNK)), Reason::Protocol);
+    assert!(receiver.begin_record(A, far - CHUNK, CHUNK).is_ok());
+}
+
+#[test]
+fn a_close_before_all_is_acked_or_with_another_root() {
+    let size = CHUNK + 1;
+    let content = Content { fill: 1, size };
+    let (_, mut receiver) = wanted(size);
+    let close = |root: blake3::Hash| Message::Close(A, *root.as_bytes());
+    assert_eq!(reason(receiver.on_control(close(content.root()))), Reason::Protocol);
+    for (offset, len) in [(0, CHUNK), (CHUNK, 1)] {
+        receiver.begin_record(A, offset, len).unwrap();
+        receiver.record_written(A, offset, len, content.value(offset, len)).unwrap();
+    }
+    let failure = receiver.on_control(close(blake3::hash(b"other"))).unwrap_err();
+    assert_eq!((failure.reason, failure.side), (Reason::Verification, Some(Side::Receiver)));
+    assert!(failure.message.starts_with("a: "), "{failure}");
+    receiver.on_control(close(content.root())).unwrap();
+    assert_eq!(reason(receiver.on_control(close(content.root()))), Reason::Protocol, "it is closed already");
+}
+
+#[test]
+fn attack_14_a_manifest_that_does_not_add_up() {
+    let a = || Message::Entry(entry(&path("a"), Kind::Dir));
+    let new = || small(Exists::Refuse).1;
+    for count in [0, 2, u64::MAX] {
+        let mut receiver = new();
+        receiver.on_manifest(a()).unwrap();
+        assert_eq!(reason(receiver.on_manifest(Message::End(count))), Reason::Protocol);
+    }
+    let mut receiver = new();
+    receiver.on_manifest(Message::End(0)).unwrap();
+    for message in [a(), Message::End(0)] {
+        assert_eq!(reason(receiver.on_manifest(message)), Reason::Protocol);
+    }
+    assert_eq!(reason(new().on_manifest(Message::Ack(1))), Reason::Protocol);
+}
+
+/// Messages that only the sender sends, with one that only the receiver sends.
+fn by_role() -> (Vec<Message>, Vec<Message>) {
+    let anyone = [
+        Message::Hello { role: Role::Send, agent: String::new(), proof: None },
+        Message::Welcome { agent: String::new() },
+        Message::Offer { transfer: [0; 16], chunk_log2: 20 },
+        Message::Entry(entry(&path("a"), Kind::Dir)),
+        Message::End(0),
+        Message::Ack(0),
+        Message::Nack(Reason::Protocol),
+    ];
+    let mut senders = anyone.to_vec();
+    let mut receivers = anyone.to_vec();
+    senders.extend([
+        Message::Digest(A, [0; 32]),
+        Message::Close(A, [0; 32]),
+        Message::Abandon(A, Reason::SourceChanged, String::new()),
+    ]);
+    receivers.extend([Message::Status(A, Status::Want), FINISHED]);
+    (senders, receivers)
+}
+
+#[test]
+fn nobody_takes_the_part_of_the_other() {
+    let (senders, receivers) = by_role();
+    for message in senders {
+        let (mut sender, _) = wanted(3);
+        assert_eq!(reason(sender.on_control(message.clone(), ZERO)), Reason::Protocol, "{message:?}");
+    }
+    for message in receivers {
+        let (_, mut receiver) = wanted(3);
+        assert_eq!(reason(receiver.on_control(message.clone())), Reason::Protocol, "{message:?}");
+    }
+}
+
+#[test]
+fn a_receiver_that_has_finished_too_early() {
+    let (mut sender, _) = wanted(3);
+    assert_eq!(reason(sender.on_control(FINISHED, ZERO)), Reason::Protocol, "an entry is open");
+    let (mut sender, _) = small(Exists::Refuse);
+    assert_eq!(reason(sender.on_control(FINISHED, ZERO)), Reason::Protocol, "the walk goes on");
+    sender.walk_ended(ZERO);
+    sender.on_control(FINISHED, ZERO).unwrap();
+    assert!(sender.finished().is_some());
+}
+
+/// A sender that has announced a file of `size` bytes.
+fn announced(size: u64) -> Sender {
+    let (mut sender, _) = small(Exists::Refuse);
+    sender.announce(entry(&path("a"), Kind::File { size }), ZERO);
+    sender
+}
+
+#[test]
+fn a_receiver_cannot_claim_what_it_has_not_seen() {
+    let say = |mut sender: Sender, status| reason(sender.on_control(Message::Status(A, status), ZERO));
+    assert_eq!(say(announced(3), Status::Done(None)), Reason::Protocol, "not one byte has travelled");
+    assert_eq!(say(announced(3), Status::Identical), Reason::Protocol, "no root was compared");
+    let mut checking = announced(3);
+    checking.on_control(Message::Status(A, Status::Check), ZERO).unwrap();
+    assert_eq!(say(checking, Status::Identical), Reason::Protocol, "the root has not been told");
+    for status in [Status::Check, Status::Want, Status::Identical] {
+        assert_eq!(say(wanted(3).0, status), Reason::Protocol);
+    }
+    for size in [SMALL_FILE_BYTES_MAX + 1, 2 * CHUNK] {
+        let (mut sender, _) = wanted(size);
+        let done = Message::Status(A, Status::Done(None));
+        assert_eq!(reason(sender.on_control(done, ZERO)), Reason::Protocol, "it was not closed");
+    }
+    let (mut sender, _) = small(Exists::Refuse);
+    sender.announce(entry(&path("d"), Kind::Dir), ZERO);
+    for status in [Status::Want, Status::Check] {
+        assert_eq!(reason(sender.on_control(Message::Status(A, status), ZERO)), Reason::Protocol);
+    }
+}
+
+#[test]
+fn attack_4_what_the_peer_says_of_a_failure_is_escaped() {
+    let mut sender = announced(3);
+    let status = Status::Failed(Reason::Refused, "\x1b]0;x\x07".into());
+    sender.on_control(Message::Status(A, status), ZERO).unwrap();
+    let Some(sender::Action::Settled(ended)) = sender.poll() else { panic!("not settled") };
+    assert_eq!(ended.message.as_deref(), Some("\\u{1b}]0;x\\u{7}"));
+    let (_, mut receiver) = wanted(3);
+    receiver.on_control(Message::Abandon(A, Reason::SourceChanged, "\x1b[2J".into())).unwrap();
+    let ended = std::iter::from_fn(|| receiver.poll()).find_map(|action| match action {
+        receiver::Action::Settled(settled) => settled.message,
+        _ => None,
+    });
+    assert_eq!(ended.as_deref(), Some("\\u{1b}[2J"));
+}
+
+#[test]
+fn an_entry_that_fails_leaves_the_rest_alone() {
+    let (mut sender, _) = wanted(3);
+    let failed = Status::Failed(Reason::Refused, "no".into());
+    sender.on_control(Message::Status(A, failed), ZERO).unwrap();
+    sender.on_control(FINISHED, ZERO).unwrap();
+    assert_eq!(settled(&mut sender), [Outcome::Failed(Reason::Refused)]);
+    assert!(sender.finished().is_some());
+}
+
+fn ids() -> impl Strategy<Value = EntryId> {
+    prop_oneof![12 => 0u64..6, 1 => Just(u64::MAX), 1 => Just(7)].prop_map(EntryId)
+}
+
+fn sizes() -> impl Strategy<Value = u64> {
+    let edges = [0, 1, SMALL_FILE_BYTES_MAX, SMALL_FILE_BYTES_MAX + 1, CHUNK, CHUNK + 1, FILE_BYTES_MAX];
+    prop::sample::select(edges.to_vec())
+}
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        5 => sizes().prop_map(|size| Kind::File { size }),
+        1 => Just(Kind::Dir),
+        1 => Just(Kind::DirEnd),
+        1 => Just(Kind::Symlink { target: b"x".as_slice().into() }),
+    ]
+}
+
+fn roots() -> impl Strategy<Value = [u8; 32]> {
+    prop::sample::select(vec![[0; 32], [1; 32]])
+}
+
+/// What the sender, the streams and the disk do to a receiver.
+#[derive(Debug, Clone)]
+enum ToReceiver {
+    Manifest(Message),
+    Control(Message),
+    /// A record begins, at a chunk or anywhere.
+    Begin(EntryId, u64, u64),
+    /// The whole of a file comes, in order, chaining values all the same.
+    Whole(EntryId),
+    Written,
+    Cut,
+    /// The oldest wish is granted.
+    Disk(Found, Committed, [u8; 32], bool),
+}
+
+fn to_receiver() -> impl Strategy<Value = ToReceiver> {
+    let found = prop::sample::select(vec![
+        Found::Free,
+        Found::Free,
+        Found::Free,
+        Found::Same,
+        Found::SameSize,
+        Found::Conflict,
+        Found::Refused("no".into()),
+    ]);
+    let committed = prop::sample::select(vec![
+        Committed::Done(None),
+        Committed::Done(Some(path("a~1"))),
+        Committed::Exists,
+        Committed::Refused("no".into()),
+    ]);
+    let offsets = prop::sample::select(vec![0, 1, CHUNK, 2 * CHUNK, u64::MAX]);
+    let text = String::new;
+    prop_oneof![
+        4 => kinds().prop_map(|kind| ToReceiver::Manifest(Message::Entry(entry(&path("a"), kind)))),
+        1 => (0u64..6).prop_map(|count| ToReceiver::Manifest(Message::End(count))),
+        1 => (ids(), roots()).prop_map(|(id, root)| ToReceiver::Control(Message::Digest(id, root))),
+        1 => (ids(), roots()).prop_map(|(id, root)| ToReceiver::Control(Message::Close(id, root))),
+        1 => ids().prop_map(move |id| ToReceiver::Control(Message::Abandon(id, Reason::Internal, text()))),
+        1 => Just(ToReceiver::Control(Message::Heartbeat(Activity::Waiting))),
+        2 => (ids(), offsets, sizes()).prop_map(|(id, at, len)| ToReceiver::Begin(id, at, len)),
+        4 => ids().prop_map(ToReceiver::Whole),
+        3 => Just(ToReceiver::Written),
+        1 => Just(ToReceiver::Cut),
+        9 => (found, committed, roots(), any::<bool>()).prop_map(|(f, c, r, ok)| ToReceiver::Disk(f, c, r, ok)),
+    ]
+}
+
+/// A receiver with what a driver keeps, and a record of what has really been written.
+struct ReceiverRig {
+    machine: Receiver,
+    sizes: Vec<Kind>,
+    wishes: VecDeque<receiver::Action>,
+    begun: VecDeque<(EntryId, u64, u64)>,
+    written: BTreeMap<EntryId, u64>,
+    commits: BTreeSet<EntryId>,
+    ended: BTreeSet<EntryId>,
+    finishes: u32,
+}
+
+impl ReceiverRig {
+    fn new(exists: Exists) -> Self {
+        Self {
+            machine: small(exists).1,
+            sizes: Vec::new(),
+            wishes: VecDeque::new(),
+            begun: VecDeque::new(),
+            written: BTreeMap::new(),
+            commits: BTreeSet::new(),
+            ended: BTreeSet::new(),
+            finishes: 0,
+        }
+    }
+
+    fn apply(&mut self, operation: ToReceiver) -> Result<(), Failure> {
+        match operation {
+            ToReceiver::Manifest(message) => {
+                let kind = if let Message::Entry(entry) = &message { Some(entry.kind.clone()) } else { None };
+                self.machine.on_manifest(message)?;
+                self.sizes.extend(kind);
+            }
+            ToReceiver::Control(message) => self.machine.on_control(message)?,
+            ToReceiver::Begin(id, offset, len) => self.begin(id, offset, len)?,
+            ToReceiver::Whole(id) => {
+                let size = self.machine.entry(id).map_or(1, |entry| entry.size());
+                let mut offset = 0;
+                while offset < size.min(3 * CHUNK) {
+                    let len = (size - offset).min(CHUNK);
+                    self.begin(id, offset, len)?;
+                    self.write()?;
+                    offset += len;
+                }
+            }
+            ToReceiver::Written => self.write()?,
+            ToReceiver::Cut => {
+                if let Some((id, offset, _)) = self.begun.pop_front() {
+                    self.machine.record_cut(id, offset);
+                }
+            }
+            ToReceiver::Disk(found, committed, root, is_ok) => self.disk(found, committed, root, is_ok),
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, id: EntryId, offset: u64, len: u64) -> Result<(), Failure> {
+        match self.machine.begin_record(id, offset, len) {
+            Ok(_) => self.begun.push_back((id, offset, len)),
+            Err(failure) if matches!(failure.reason, Reason::TransferFailed | Reason::TransferEnded) => {}
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), Failure> {
+        if let Some((id, offset, len)) = self.begun.pop_front() {
+            *self.written.entry(id).or_default() += len;
+            self.machine.record_written(id, offset, len, [0; 32])?;
+        }
+        Ok(())
+    }
+
+    fn disk(&mut self, found: Found, committed: Committed, root: [u8; 32], is_ok: bool) {
+        match self.wishes.pop_front() {
+            Some(receiver::Action::Admit(id, _)) => self.machine.admitted(id, found),
+            Some(receiver::Action::Root(id, _)) => self.machine.hashed(id, blake3::Hash::from_bytes(root)),
+            Some(receiver::Action::Commit(id, _)) => self.machine.committed(id, committed),
+            Some(receiver::Action::FinishDir(id, _)) => {
+                self.machine.dir_finished(id, if is_ok { Ok(()) } else { Err("no".into()) });
+            }
+            Some(receiver::Action::Finish) => self.machine.finished(ZERO, ZERO),
+            _ => {}
+        }
+    }
+
+    fn look(&mut self) {
+        while let Some(action) = self.machine.poll() {
+            match action {
+                receiver::Action::Settled(settled) => {
+                    assert!(self.ended.insert(settled.id), "settled twice: {settled:?}");
+                    if let (Outcome::Written, Kind::File { .. }) = (settled.outcome, &settled.entry.kind) {
+                        assert!(self.commits.contains(&settled.id));
+                    }
+                }
+                receiver::Action::Commit(id, entry) => {
+                    assert_eq!(self.written.get(&id).copied().unwrap_or(0), entry.size(), "not whole");
+                    assert!(self.commits.insert(id), "committed twice");
+                    self.wishes.push_back(receiver::Action::Commit(id, entry));
+                }
+                receiver::Action::Finish => {
+                    self.finishes += 1;
+                    assert_eq!((self.finishes, self.ended.len()), (1, self.sizes.len()));
+                    self.wishes.push_back(receiver::Action::Finish);
+                }
+                receiver::Action::Control(_) | receiver::Action::Discard(_) => {}
+                wish => self.wishes.push_back(wish),
+            }
+        }
+        let totals = self.machine.totals();
+        assert!(totals.settled_bytes <= totals.bytes && totals.settled_files <= totals.files, "{totals:?}");
+    }
+}
+
+/// What the receiver, the streams and the disk do to a sender.
+#[derive(Debug, Clone)]
+enum ToSender {
+    Walk(Option<Kind>),
+    Control(Message),
+    Cut,
+    Acked(usize),
+    Failed(usize, Reason),
+    /// The oldest wish is granted, or its source fails.
+    Disk([u8; 32], bool),
+    Abandon(EntryId),
+}
+
+fn to_sender() -> impl Strategy<Value = ToSender> {
+    let statuses = prop::sample::select(vec![
+        Status::Want,
+        Status::Want,
+        Status::Want,
+        Status::Check,
+        Status::Done(None),
+        Status::Done(Some(path("a~1"))),
+        Status::Identical,
+        Status::Skipped,
+        Status::Failed(Reason::Refused, "no".into()),
+    ]);
+    let reasons = prop::sample::select(Reason::ALL.to_vec());
+    prop_oneof![
+        4 => kinds().prop_map(|kind| ToSender::Walk(Some(kind))),
+        1 => Just(ToSender::Walk(None)),
+        9 => (ids(), statuses).prop_map(|(id, status)| ToSender::Control(Message::Status(id, status))),
+        1 => Just(ToSender::Control(FINISHED)),
+        1 => Just(ToSender::Control(Message::Heartbeat(Activity::Disk))),
+        5 => Just(ToSender::Cut),
+        5 => (0usize..4).prop_map(ToSender::Acked),
+        1 => (0usize..4, reasons).prop_map(|(at, reason)| ToSender::Failed(at, reason)),
+        4 => (roots(), prop::bool::weighted(0.9)).prop_map(|(root, ok)| ToSender::Disk(root, ok)),
+        1 => ids().prop_map(ToSender::Abandon),
+    ]
+}
+
+/// A sender with what a driver keeps, and a record of what has really been acked and closed.
+struct SenderRig {
+    machine: Sender,
+    announced: u64,
+    parcels: Vec<Parcel>,
+    wishes: VecDeque<sender::Action>,
+    acked: BTreeMap<EntryId, u64>,
+    closed: BTreeSet<EntryId>,
+    told: BTreeSet<EntryId>,
+    ended: BTreeSet<EntryId>,
+}
+
+impl SenderRig {
+    fn new() -> Self {
+        Self {
+            machine: small(Exists::Refuse).0,
+            announced: 0,
+            parcels: Vec::new(),
+            wishes: VecDeque::new(),
+            acked: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            told: BTreeSet::new(),
+            ended: BTreeSet::new(),
+        }
+    }
+
+    fn apply(&mut self, operation: ToSender) -> Result<(), Failure> {
+        match operation {
+            ToSender::Walk(_) if !self.machine.can_announce() => {}
+            ToSender::Walk(Some(kind)) => {
+                self.announced += 1;
+                self.machine.announce(entry(&path("a"), kind), ZERO);
+            }
+            ToSender::Walk(None) => {
+                self.machine.walk_ended(ZERO);
+            }
+            ToSender::Control(message) => self.machine.on_control(message, ZERO)?,
+            ToSender::Cut => self.parcels.extend(self.machine.next_parcel()),
+            ToSender::Acked(at) if at < self.parcels.len() => {
+                let parcel = self.parcels.remove(at);
+                let values: Vec<_> = match &parcel {
+                    Parcel::Chunk { id, len, .. } => vec![(*id, *len)],
+                    Parcel::Files(ids) => {
+                        ids.iter().map(|id| (*id, self.machine.entry(*id).map_or(0, |e| e.size()))).collect()
+                    }
+                };
+                for (id, len) in &values {
+                    *self.acked.entry(*id).or_default() += len;
+                }
+                let values: Vec<_> = values.into_iter().map(|(id, _)| (id, [0; 32])).collect();
+                self.machine.parcel_acked(&parcel, &values, ZERO)?;
+            }
+            ToSender::Failed(at, reason) if at < self.parcels.len() => {
+                let parcel = self.parcels.remove(at);
+                // Whatever else it is ends the transfer, which is no business of the machine.
+                let _ = self.machine.parcel_failed(&parcel, Failure::new(reason, "no"));
+            }
+            ToSender::Acked(_) | ToSender::Failed(..) => {}
+            ToSender::Disk(root, is_ok) => self.disk(root, is_ok),
+            ToSender::Abandon(id) => self.abandon(id),
+        }
+        Ok(())
+    }
+
+    fn abandon(&mut self, id: EntryId) {
+        self.machine.abandon(id, Failure::on(Side::Sender, Reason::SourceChanged, "changed"));
+    }
+
+    fn disk(&mut self, root: [u8; 32], is_ok: bool) {
+        match self.wishes.pop_front() {
+            Some(sender::Action::Root(id) | sender::Action::Verify(id)) if !is_ok => self.abandon(id),
+            Some(sender::Action::Root(id)) => self.machine.hashed(id, blake3::Hash::from_bytes(root), ZERO),
+            Some(sender::Action::Verify(id)) => self.machine.verified(id),
+            _ => {}
+        }
+    }
+
+    fn look(&mut self) {
+        while let Some(action) = self.machine.poll() {
+            match action {
+                sender::Action::Control(Message::Close(id, _)) => {
+                    assert!(self.closed.insert(id), "closed twice");
+                }
+                sender::Action::Control(Message::Digest(id, _)) => {
+                    self.told.insert(id);
+                }
+                sender::Action::Control(_) => {}
+                sender::Action::Settled(settled) => {
+                    let (id, size) = (settled.id, settled.entry.size());
+                    assert!(self.ended.insert(id), "settled twice: {settled:?}");
+                    if settled.outcome == Outcome::Written {
+                        assert_eq!(self.acked.get(&id).copied().unwrap_or(0), size, "{settled:?}");
+                        assert!(size <= SMALL_FILE_BYTES_MAX || self.closed.contains(&id), "{settled:?}");
+                    }
+                    if settled.outcome == Outcome::Identical {
+                        assert!(size == 0 || self.told.contains(&id), "{settled:?}");
+                    }
+                }
+                wish => self.wishes.push_back(wish),
+            }
+        }
+        assert_eq!(self.machine.parcels_on_the_way(), self.parcels.len() as u64);
+        let totals = self.machine.totals();
+        assert!(totals.settled_bytes <= totals.bytes && totals.settled_files <= totals.files, "{totals:?}");
+        if self.machine.finished().is_some() {
+            assert_eq!(self.ended.len() as u64, self.announced);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn attack_24_a_receiver_withstands_anything(
+        exists in prop::sample::select(super::POLICIES.to_vec()),
+        operations in prop::collection::vec(to_receiver(), 0..80),
+    ) {
+        let mut rig = ReceiverRig::new(exists);
+        for operation in operations {
+            let result = rig.apply(operation);
+            rig.look();
+            if let Err(failure) = result {
+                prop_assert!(is_blame(failure.reason), "{failure:?}");
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn attack_24_a_sender_withstands_anything(operations in prop::collection::vec(to_sender(), 0..80)) {
+        let mut rig = SenderRig::new();
+        for operation in operations {
+            let result = rig.apply(operation);
+            rig.look();
+            if let Err(failure) = result {
+                prop_assert!(is_blame(failure.reason), "{failure:?}");
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn attack_14_a_lone_message_is_blamed_or_taken(id in any::<u64>(), root in any::<[u8; 32]>()) {
+        for message in [
+            Message::Digest(EntryId(id), root),
+            Message::Close(EntryId(id), root),
+            Message::Abandon(EntryId(id), Reason::Internal, String::new()),
+        ] {
+            let (_, mut receiver) = wanted(3);
+            if let Err(failure) = receiver.on_control(message) {
+                prop_assert!(is_blame(failure.reason));
+                prop_assert!(statuses(&mut receiver).is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn chunk_size_of_these_tests_is_the_smallest() {
+    assert_eq!(CHUNK_LOG2, crate::protocol::limits::CHUNK_LOG2_MIN);
+}

@@ -1,0 +1,241 @@
+//! Contents, trees and the receiver's disk of the simulator.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
+
+use crate::protocol::entry::{Entry, Kind, Meta};
+use crate::protocol::limits::SMALL_FILE_BYTES_MAX;
+use crate::protocol::path::RelPath;
+use crate::protocol::receiver::{Committed, Exists, Found};
+use crate::protocol::tree::RecordHasher;
+
+pub(super) const CHUNK_LOG2: u8 = 20;
+pub(super) const CHUNK: u64 = 1 << CHUNK_LOG2;
+
+/// Sizes around every edge, small ones more often.
+const SIZES: [u64; 18] = [
+    0,
+    1,
+    1,
+    2,
+    777,
+    4096,
+    100_000,
+    SMALL_FILE_BYTES_MAX - 1,
+    SMALL_FILE_BYTES_MAX,
+    SMALL_FILE_BYTES_MAX + 1,
+    CHUNK - 1,
+    CHUNK,
+    CHUNK + 1,
+    2 * CHUNK,
+    2 * CHUNK + 1,
+    3 * CHUNK - 1,
+    4 * CHUNK + SMALL_FILE_BYTES_MAX,
+    5 * CHUNK,
+];
+
+/// splitmix64.
+#[derive(Debug)]
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub(super) fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap()
+    }
+
+    pub(super) fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub(super) fn micros(&mut self, max: u64) -> Duration {
+        Duration::from_micros(self.below(max) + 1)
+    }
+}
+
+/// The bytes of a file: `size` times `fill`. Equal bytes hash differently in each chunk, so mix-ups show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Content {
+    pub(super) fill: u8,
+    pub(super) size: u64,
+}
+
+type Values = HashMap<(Content, u64, u64), [u8; 32]>;
+
+static VALUES: LazyLock<Mutex<Values>> = LazyLock::new(Mutex::default);
+const WHOLE: u64 = u64::MAX;
+
+impl Content {
+    /// No bytes are the same bytes, whatever they would be.
+    fn new(fill: u8, size: u64) -> Self {
+        Self { fill: if size == 0 { 0 } else { fill }, size }
+    }
+
+    /// The chaining value of a record.
+    pub(super) fn value(self, offset: u64, len: u64) -> [u8; 32] {
+        *VALUES.lock().unwrap().entry((self, offset, len)).or_insert_with(|| {
+            let mut hasher = RecordHasher::new(self.size, offset, len);
+            self.feed(len, |bytes| hasher.update(bytes));
+            hasher.finish()
+        })
+    }
+
+    /// The root, by BLAKE3 itself.
+    pub(super) fn root(self) -> blake3::Hash {
+        let root = *VALUES.lock().unwrap().entry((self, 0, WHOLE)).or_insert_with(|| {
+            let mut hasher = blake3::Hasher::new();
+            self.feed(self.size, |bytes| {
+                hasher.update(bytes);
+            });
+            *hasher.finalize().as_bytes()
+        });
+        blake3::Hash::from_bytes(root)
+    }
+
+    fn feed(self, mut len: u64, mut take: impl FnMut(&[u8])) {
+        let bytes = [self.fill; 65_536];
+        while len > 0 {
+            let n = len.min(65_536);
+            take(&bytes[..usize::try_from(n).unwrap()]);
+            len -= n;
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Node {
+    File(Content),
+    Dir,
+    Link(u8),
+}
+
+impl Node {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::File(content) => Kind::File { size: content.size },
+            Self::Dir => Kind::Dir,
+            Self::Link(target) => Kind::Symlink { target: vec![*target].into() },
+        }
+    }
+}
+
+/// Names and what is under them.
+pub(super) type Tree = BTreeMap<RelPath, Node>;
+
+pub(super) fn entry(path: &RelPath, kind: Kind) -> Entry {
+    Entry { path: path.clone(), meta: Meta::default(), kind }
+}
+
+pub(super) fn path(path: &str) -> RelPath {
+    RelPath::new(path.as_bytes()).unwrap()
+}
+
+/// A random tree in the order of a walk; and what is in it by name.
+pub(super) fn random_source(random: &mut Random) -> (Vec<Entry>, Tree) {
+    let (mut walk, mut tree) = (Vec::new(), Tree::new());
+    fill_dir(random, None, &mut walk, &mut tree);
+    (walk, tree)
+}
+
+fn fill_dir(random: &mut Random, dir: Option<&RelPath>, walk: &mut Vec<Entry>, tree: &mut Tree) {
+    let depth = dir.map_or(0, |dir| dir.components().count());
+    for number in 0..random.below(if depth == 0 { 14 } else { 6 }) {
+        let name = format!("n{number}");
+        let path = match dir {
+            Some(dir) => dir.join(name.as_bytes()).unwrap(),
+            None => path(&name),
+        };
+        let node = match random.below(10) {
+            0 | 1 if depth < 3 => Node::Dir,
+            2 => Node::Link(b'a' + u8::try_from(random.below(3)).unwrap()),
+            _ => random_file(random),
+        };
+        walk.push(entry(&path, node.kind()));
+        tree.insert(path.clone(), node.clone());
+        if node == Node::Dir {
+            fill_dir(random, Some(&path), walk, tree);
+            walk.push(entry(&path, Kind::DirEnd));
+        }
+    }
+}
+
+fn random_file(random: &mut Random) -> Node {
+    let size = SIZES[random.index(SIZES.len())];
+    Node::File(Content::new(u8::try_from(random.below(3)).unwrap(), size))
+}
+
+/// Puts something under `percent` of the names of `source`, of every kind that a policy may meet.
+pub(super) fn random_target(random: &mut Random, source: &Tree, percent: u64) -> Tree {
+    let mut tree = Tree::new();
+    for (path, node) in source {
+        if !random.percent(percent) || !make_parents(&mut tree, path) {
+            continue;
+        }
+        let there = match (random.below(6), node) {
+            (0..=2, node) => node.clone(),
+            (3, Node::File(content)) => Node::File(Content::new(content.fill ^ 1, content.size)),
+            (3, _) => Node::Link(b'z'),
+            (4, _) => Node::Dir,
+            _ => Node::File(Content { fill: 7, size: 70_000 }),
+        };
+        tree.insert(path.clone(), there);
+    }
+    tree
+}
+
+/// Makes the directories above `path`; false when something else is there.
+fn make_parents(tree: &mut Tree, path: &RelPath) -> bool {
+    let Some(parent) = path.parent() else { return true };
+    make_parents(tree, &parent) && *tree.entry(parent).or_insert(Node::Dir) == Node::Dir
+}
+
+pub(super) fn parents_are_dirs(tree: &Tree, path: &RelPath) -> bool {
+    path.parent()
+        .is_none_or(|parent| tree.get(&parent) == Some(&Node::Dir) && parents_are_dirs(tree, &parent))
+}
+
+/// What storage does for an announced entry.
+pub(super) fn admit(disk: &mut Tree, entry: &Entry) -> Found {
+    if !parents_are_dirs(disk, &entry.path) {
+        return Found::Refused(format!("{} leads through something else", entry.path));
+    }
+    match (&entry.kind, disk.get(&entry.path)) {
+        (Kind::Dir, None) => {
+            disk.insert(entry.path.clone(), Node::Dir);
+            Found::Free
+        }
+        (_, None) => Found::Free,
+        (Kind::File { size }, Some(Node::File(content))) if *size == content.size => Found::SameSize,
+        (Kind::Dir | Kind::Symlink { .. }, Some(node)) if node.kind() == entry.kind => Found::Same,
+        _ => Found::Conflict,
+    }
+}
+
+/// What storage does for a commit.
+pub(super) fn commit(disk: &mut Tree, path: &RelPath, node: Node, exists: Exists) -> Committed {
+    if !parents_are_dirs(disk, path) {
+        return Committed::Refused(format!("{path} leads through something else"));
+    }
+    let name = match (disk.get(path), exists) {
+        (None, _) | (Some(Node::File(_) | Node::Link(_)), Exists::Replace) => path.clone(),
+        (Some(_), Exists::Rename) => (1..)
+            .map(|n| path.with_name(&[path.name(), format!("~{n}").as_bytes()].concat()).unwrap())
+            .find(|name| !disk.contains_key(name))
+            .unwrap(),
+        _ => return Committed::Exists,
+    };
+    disk.insert(name.clone(), node);
+    Committed::Done((name != *path).then_some(name))
+}

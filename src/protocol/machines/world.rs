@@ -1,0 +1,668 @@
+//! The simulator: both machines, the streams between them, and the disks at either end, in a time of its own.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use super::tree::{self, CHUNK_LOG2, Content, Node, Random, Tree};
+use crate::protocol::brake::Brake;
+use crate::protocol::entry::{Entry, EntryId, Kind, Outcome, Settled};
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::limits::SMALL_FILE_BYTES_MAX;
+use crate::protocol::message::{Activity, Message};
+use crate::protocol::receiver::{self, Exists, Receiver};
+use crate::protocol::sender::{self, Parcel, Sender};
+
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+const TICK: Duration = Duration::from_millis(100);
+/// More steps than any of these transfers needs.
+const STEPS_MAX: usize = 200_000;
+
+/// What goes on beside the transfer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Conditions {
+    pub(super) exists: Exists,
+    /// Names that something is under before.
+    pub(super) existing_percent: u64,
+    /// Files whose source fails.
+    pub(super) changing_percent: u64,
+    /// Chance that somebody takes a free name, each tenth of a second.
+    pub(super) intruding_percent: u64,
+    /// The longest that a disk operation takes.
+    pub(super) disk_max: Duration,
+}
+
+#[derive(Debug)]
+enum Event {
+    Walk,
+    Manifest(Message),
+    ToReceiver(Message),
+    ToSender(Message),
+    SourceHashed(EntryId),
+    SourceVerified(EntryId),
+    Admit(EntryId, Entry),
+    TargetHashed(EntryId, Entry),
+    Commit(EntryId, Entry),
+    FinishDir(EntryId, Entry),
+    Finish,
+    /// Record `.1` of parcel `.0` begins at the receiver.
+    Record(u64, usize),
+    /// All that has begun of a parcel is written.
+    Flush(u64),
+    /// The sender gives up in the middle of a parcel; its reset comes later.
+    GiveUp(u64),
+    Reset(u64),
+    Answer(u64, Result<(), Reason>),
+    Tick,
+}
+
+#[derive(Debug, Clone)]
+struct Record {
+    id: EntryId,
+    offset: u64,
+    len: u64,
+    content: Content,
+}
+
+/// A parcel's stream. Both ends look at it; neither looks at what the other knows.
+#[derive(Debug)]
+struct Stream {
+    parcel: Parcel,
+    records: Vec<Record>,
+    /// Source failures that the sender reports when the parcel ends.
+    abandoned: Vec<EntryId>,
+    /// At the receiver: begun and not written, begun at all.
+    unwritten: Vec<Record>,
+    begun: usize,
+    is_open_at_sender: bool,
+    is_open_at_receiver: bool,
+}
+
+/// Streams of messages that keep their order, and the queue of directories.
+#[derive(Debug, Clone, Copy)]
+enum Channel {
+    Manifest,
+    ToReceiver,
+    ToSender,
+    Dirs,
+}
+
+pub(super) struct World {
+    pub(super) sender: Sender,
+    pub(super) receiver: Receiver,
+    pub(super) now: Duration,
+    pub(super) disk: Tree,
+    /// How entries ended at either side.
+    pub(super) sent: BTreeMap<EntryId, Settled>,
+    pub(super) received: BTreeMap<EntryId, Settled>,
+    random: Random,
+    conditions: Conditions,
+    source: Tree,
+    walk: VecDeque<Entry>,
+    is_walking: bool,
+    entries: Vec<Entry>,
+    /// What was on the disk that did not come through the transfer.
+    foreign: Tree,
+    staged: HashMap<EntryId, BTreeMap<u64, Record>>,
+    queue: BTreeMap<(Duration, u64), Event>,
+    events: u64,
+    last_arrival: [Duration; 4],
+    streams: BTreeMap<u64, Stream>,
+    opened: u64,
+    streams_max: usize,
+    closed: BTreeSet<EntryId>,
+    given_up_late: BTreeSet<EntryId>,
+    finishes: u32,
+    disk_jobs: usize,
+    ticks: u64,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, conditions: Conditions) -> Self {
+        let mut random = Random(seed);
+        let (walk, source) = tree::random_source(&mut random);
+        let disk = tree::random_target(&mut random, &source, conditions.existing_percent);
+        let streams_max = 1 + random.index(8);
+        let mut world = Self {
+            sender: Sender::new(CHUNK_LOG2, TIMEOUT, Duration::ZERO),
+            receiver: Receiver::new(CHUNK_LOG2, conditions.exists, "/t".into(), TIMEOUT, Duration::ZERO),
+            now: Duration::ZERO,
+            foreign: disk.clone(),
+            disk,
+            sent: BTreeMap::new(),
+            received: BTreeMap::new(),
+            random,
+            conditions,
+            source,
+            walk: walk.into(),
+            is_walking: false,
+            entries: Vec::new(),
+            staged: HashMap::new(),
+            queue: BTreeMap::new(),
+            events: 0,
+            last_arrival: [Duration::ZERO; 4],
+            streams: BTreeMap::new(),
+            opened: 0,
+            streams_max,
+            closed: BTreeSet::new(),
+            given_up_late: BTreeSet::new(),
+            finishes: 0,
+            disk_jobs: 0,
+            ticks: 0,
+        };
+        world.at(TICK, Event::Tick);
+        world.pump().unwrap();
+        world
+    }
+
+    /// Runs to the end of both sides.
+    pub(super) fn run(&mut self) -> Result<(), Failure> {
+        for _ in 0..STEPS_MAX {
+            if !self.step()? {
+                return Ok(());
+            }
+        }
+        panic!("stuck at {:?}: {:#?}\n{:#?}", self.now, self.sender, self.receiver);
+    }
+
+    /// One event; false when both sides have ended and nothing is on the way.
+    pub(super) fn step(&mut self) -> Result<bool, Failure> {
+        if self.sender.finished().is_some() && self.streams.is_empty() {
+            return Ok(false);
+        }
+        let ((now, _), event) = self.queue.pop_first().expect("there is always a tick");
+        self.now = now;
+        self.on_event(event)?;
+        self.pump()?;
+        self.check();
+        Ok(true)
+    }
+
+    fn at(&mut self, delay: Duration, event: Event) {
+        self.events += 1;
+        self.queue.insert((self.now + delay, self.events), event);
+    }
+
+    /// Mostly a few milliseconds; sometimes a second.
+    fn delay(&mut self) -> Duration {
+        let max = if self.random.percent(4) { 1_000_000 } else { 20_000 };
+        self.random.micros(max)
+    }
+
+    fn in_order(&mut self, channel: Channel, delay: Duration, event: Event) {
+        let last = self.last_arrival[channel as usize];
+        let arrival = last.max(self.now + delay);
+        self.last_arrival[channel as usize] = arrival;
+        self.at(arrival - self.now, event);
+    }
+
+    fn disk_latency(&mut self) -> Duration {
+        self.disk_jobs += 1;
+        let max = if self.random.percent(10) { self.conditions.disk_max } else { Duration::from_millis(5) };
+        self.random.micros(u64::try_from(max.as_micros()).unwrap())
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), Failure> {
+        match event {
+            Event::Walk => self.on_walk(),
+            Event::Manifest(message) => {
+                self.receiver.heard(self.now);
+                self.receiver.on_manifest(message)?;
+            }
+            Event::ToReceiver(message) => {
+                self.receiver.heard(self.now);
+                self.receiver.on_control(message)?;
+            }
+            Event::ToSender(message) => self.sender.on_control(message, self.now)?,
+            Event::SourceHashed(id) => self.on_source_hashed(id),
+            Event::SourceVerified(id) if self.random.percent(self.conditions.changing_percent) => {
+                self.sender.abandon(id, changed());
+            }
+            Event::SourceVerified(id) => self.sender.verified(id),
+            Event::Record(number, at) => self.on_record(number, at)?,
+            Event::Flush(number) => self.on_flush(number)?,
+            Event::GiveUp(number) => self.on_give_up(number)?,
+            Event::Reset(number) => self.on_reset(number),
+            Event::Answer(number, answer) => self.on_answer(number, answer)?,
+            Event::Tick => self.on_tick()?,
+            Event::Admit(..)
+            | Event::TargetHashed(..)
+            | Event::Commit(..)
+            | Event::FinishDir(..)
+            | Event::Finish => self.on_disk(event),
+        }
+        Ok(())
+    }
+
+    fn on_disk(&mut self, event: Event) {
+        self.disk_jobs -= 1;
+        match event {
+            Event::Admit(id, entry) => {
+                let found = tree::admit(&mut self.disk, &entry);
+                self.receiver.admitted(id, found);
+            }
+            Event::TargetHashed(id, entry) => match self.disk.get(&entry.path) {
+                Some(Node::File(content)) => self.receiver.hashed(id, content.root()),
+                other => panic!("{other:?} was to be hashed"),
+            },
+            Event::Commit(id, entry) => {
+                let node = self.assemble(id, &entry);
+                let committed = tree::commit(&mut self.disk, &entry.path, node, self.conditions.exists);
+                self.receiver.committed(id, committed);
+            }
+            Event::FinishDir(id, entry) => {
+                let result = match self.disk.get(&entry.path) {
+                    Some(Node::Dir) if tree::parents_are_dirs(&self.disk, &entry.path) => Ok(()),
+                    _ => Err(format!("{} is no directory", entry.path)),
+                };
+                self.receiver.dir_finished(id, result);
+            }
+            Event::Finish => self.receiver.finished(Duration::ZERO, Duration::ZERO),
+            other => panic!("{other:?} does not concern the disk"),
+        }
+    }
+
+    /// What a commit gives its name to: whole, and of one file.
+    fn assemble(&mut self, id: EntryId, entry: &Entry) -> Node {
+        let node = self.source[&entry.path].clone();
+        let Node::File(content) = node else { return node };
+        let mut end = 0;
+        for (offset, record) in self.staged.remove(&id).unwrap_or_default() {
+            assert_eq!(offset, end, "a hole in {}", entry.path);
+            assert_eq!(record.content, content, "bytes of another file in {}", entry.path);
+            end += record.len;
+        }
+        assert_eq!(end, content.size, "{} was committed before it was whole", entry.path);
+        assert!(content.size <= SMALL_FILE_BYTES_MAX || self.closed.contains(&id), "{}", entry.path);
+        node
+    }
+
+    fn on_walk(&mut self) {
+        self.is_walking = false;
+        for _ in 0..=self.random.below(6) {
+            let message = match self.walk.pop_front() {
+                Some(entry) => {
+                    self.entries.push(entry.clone());
+                    self.sender.announce(entry, self.now)
+                }
+                None => self.sender.walk_ended(self.now),
+            };
+            let delay = self.delay();
+            self.in_order(Channel::Manifest, delay, Event::Manifest(message));
+            if self.sender.is_walked() {
+                break;
+            }
+        }
+    }
+
+    fn content(&self, id: EntryId) -> Content {
+        let index = usize::try_from(id.0).unwrap();
+        match self.source[&self.entries[index].path] {
+            Node::File(content) => content,
+            ref other => panic!("{other:?} has no content"),
+        }
+    }
+
+    fn on_source_hashed(&mut self, id: EntryId) {
+        if self.random.percent(self.conditions.changing_percent) {
+            self.sender.abandon(id, changed());
+        } else {
+            self.sender.hashed(id, self.content(id).root(), self.now);
+        }
+    }
+
+    fn on_record(&mut self, number: u64, at: usize) -> Result<(), Failure> {
+        self.receiver.heard(self.now);
+        let Some(stream) = self.streams.get_mut(&number).filter(|stream| stream.is_open_at_receiver) else {
+            return Ok(());
+        };
+        let Some(record) = stream.records.get(at).cloned() else {
+            self.at(Duration::ZERO, Event::Flush(number));
+            return Ok(());
+        };
+        match self.receiver.begin_record(record.id, record.offset, record.len) {
+            Ok(size) => assert_eq!(size, record.content.size),
+            Err(failure) if matches!(failure.reason, Reason::TransferEnded | Reason::TransferFailed) => {
+                self.drop_unwritten(number);
+                let delay = self.delay();
+                self.at(delay, Event::Answer(number, Err(failure.reason)));
+                return Ok(());
+            }
+            Err(failure) => return Err(failure),
+        }
+        let stream = self.streams.get_mut(&number).unwrap();
+        stream.unwritten.push(record);
+        stream.begun += 1;
+        let event =
+            if self.random.percent(50) { Event::Flush(number) } else { Event::Record(number, at + 1) };
+        let delay = self.delay();
+        self.at(delay, event);
+        Ok(())
+    }
+
+    fn on_flush(&mut self, number: u64) -> Result<(), Failure> {
+        let Some(stream) = self.streams.get_mut(&number).filter(|stream| stream.is_open_at_receiver) else {
+            return Ok(());
+        };
+        for record in std::mem::take(&mut stream.unwritten) {
+            let value = record.content.value(record.offset, record.len);
+            self.staged.entry(record.id).or_default().insert(record.offset, record.clone());
+            self.receiver.record_written(record.id, record.offset, record.len, value)?;
+        }
+        let stream = &self.streams[&number];
+        let event = if stream.begun == stream.records.len() {
+            Event::Answer(number, Ok(()))
+        } else {
+            Event::Record(number, stream.begun)
+        };
+        let delay = self.delay();
+        self.at(delay, event);
+        Ok(())
+    }
+
+    /// What the receiver has begun of a parcel and not written may come again.
+    fn drop_unwritten(&mut self, number: u64) {
+        let stream = self.streams.get_mut(&number).unwrap();
+        stream.is_open_at_receiver = false;
+        for record in std::mem::take(&mut stream.unwritten) {
+            self.receiver.record_cut(record.id, record.offset);
+        }
+    }
+
+    fn on_reset(&mut self, number: u64) {
+        if self.streams[&number].is_open_at_receiver {
+            self.drop_unwritten(number);
+        }
+        self.streams.remove(&number);
+    }
+
+    fn on_give_up(&mut self, number: u64) -> Result<(), Failure> {
+        let Some(stream) = self.streams.get_mut(&number).filter(|stream| stream.is_open_at_sender) else {
+            return Ok(());
+        };
+        stream.is_open_at_sender = false;
+        let parcel = stream.parcel.clone();
+        let Parcel::Chunk { id, .. } = parcel else { panic!("only chunks are given up") };
+        self.sender.abandon(id, changed());
+        self.sender.parcel_failed(&parcel, changed())?;
+        let delay = self.delay();
+        self.at(delay, Event::Reset(number));
+        Ok(())
+    }
+
+    fn on_answer(&mut self, number: u64, answer: Result<(), Reason>) -> Result<(), Failure> {
+        let Some(stream) = self.streams.get_mut(&number) else { return Ok(()) };
+        stream.is_open_at_receiver = false;
+        if !stream.is_open_at_sender {
+            // The reset is on its way.
+            return Ok(());
+        }
+        let Stream { parcel, records, abandoned, .. } = self.streams.remove(&number).unwrap();
+        for id in abandoned {
+            self.sender.abandon(id, changed());
+        }
+        match answer {
+            Ok(()) => {
+                let values: Vec<_> =
+                    records.iter().map(|r| (r.id, r.content.value(r.offset, r.len))).collect();
+                self.sender.parcel_acked(&parcel, &values, self.now)
+            }
+            Err(reason) => self.sender.parcel_failed(&parcel, Failure::new(reason, "not taken")),
+        }
+    }
+
+    fn on_tick(&mut self) -> Result<(), Failure> {
+        self.at(TICK, Event::Tick);
+        self.ticks += 1;
+        if self.disk_jobs > 0 {
+            self.receiver.heard(self.now);
+        }
+        self.check_stall()?;
+        if self.ticks.is_multiple_of(10) {
+            let activity = if self.disk_jobs > 0 { Activity::Disk } else { Activity::Waiting };
+            self.control(Channel::ToSender, Message::Heartbeat(activity));
+            self.control(Channel::ToReceiver, Message::Heartbeat(Activity::Waiting));
+        }
+        if self.random.percent(self.conditions.intruding_percent) {
+            self.intrude();
+        }
+        if self.random.percent(self.conditions.changing_percent) {
+            self.give_up_any();
+        }
+        Ok(())
+    }
+
+    fn check_stall(&self) -> Result<(), Failure> {
+        self.sender.check_stall(Brake::Network, self.now).and_then(|()| self.receiver.check_stall(self.now))
+    }
+
+    /// Somebody else takes a name that is free and will be wanted.
+    fn intrude(&mut self) {
+        let names: Vec<_> = self.source.keys().collect();
+        if names.is_empty() {
+            return;
+        }
+        let name = names[self.random.index(names.len())].clone();
+        if !self.disk.contains_key(&name) && tree::parents_are_dirs(&self.disk, &name) {
+            let node = Node::File(Content { fill: 9, size: 3 });
+            self.disk.insert(name.clone(), node.clone());
+            self.foreign.insert(name, node);
+        }
+    }
+
+    /// The sender gives up a large file between two parcels: before it is closed, or much too late.
+    fn give_up_any(&mut self) {
+        let large = self.entries.iter().zip(0..).map(|(entry, id)| (EntryId(id), entry));
+        let open: Vec<_> = large
+            .filter(|(id, entry)| entry.size() > SMALL_FILE_BYTES_MAX && self.staged.contains_key(id))
+            .filter(|(id, _)| self.sender.entry(*id).is_some())
+            .map(|(id, _)| id)
+            .collect();
+        if open.is_empty() {
+            return;
+        }
+        let id = open[self.random.index(open.len())];
+        self.given_up_late.insert(id);
+        self.sender.abandon(id, changed());
+    }
+
+    fn control(&mut self, channel: Channel, message: Message) {
+        let delay = self.delay();
+        let event = match channel {
+            Channel::ToSender => Event::ToSender(message),
+            _ => Event::ToReceiver(message),
+        };
+        self.in_order(channel, delay, event);
+    }
+
+    /// Does what the machines ask for.
+    fn pump(&mut self) -> Result<(), Failure> {
+        while let Some(action) = self.sender.poll() {
+            match action {
+                sender::Action::Control(message) => {
+                    if let Message::Close(id, _) = message {
+                        self.closed.insert(id);
+                    }
+                    self.control(Channel::ToReceiver, message);
+                }
+                sender::Action::Root(id) => {
+                    let delay = self.delay();
+                    self.at(delay, Event::SourceHashed(id));
+                }
+                sender::Action::Verify(id) => {
+                    let delay = self.delay();
+                    self.at(delay, Event::SourceVerified(id));
+                }
+                sender::Action::Settled(settled) => self.on_sent(settled),
+            }
+        }
+        while let Some(action) = self.receiver.poll() {
+            self.on_receiver_action(action);
+        }
+        if self.sender.can_announce() && !self.is_walking {
+            self.is_walking = true;
+            let delay = self.delay();
+            self.at(delay, Event::Walk);
+        }
+        while self.streams.len() < self.streams_max
+            && let Some(parcel) = self.sender.next_parcel()
+        {
+            self.send(parcel);
+        }
+        Ok(())
+    }
+
+    fn on_receiver_action(&mut self, action: receiver::Action) {
+        match action {
+            receiver::Action::Control(message) => self.control(Channel::ToSender, message),
+            receiver::Action::Settled(settled) => self.on_received(settled),
+            receiver::Action::Discard(id) => {
+                self.staged.remove(&id);
+            }
+            receiver::Action::Admit(id, entry) => {
+                let delay = self.disk_latency();
+                self.in_order(Channel::Dirs, delay, Event::Admit(id, entry));
+            }
+            receiver::Action::Root(id, path) => {
+                let delay = self.disk_latency();
+                let entry = tree::entry(&path, Kind::Dir);
+                self.at(delay, Event::TargetHashed(id, entry));
+            }
+            receiver::Action::Commit(id, entry) => {
+                let delay = self.disk_latency();
+                self.at(delay, Event::Commit(id, entry));
+            }
+            receiver::Action::FinishDir(id, entry) => {
+                let inside = |other: &Entry| other.path.as_bytes().starts_with(entry.path.as_bytes());
+                for (other, number) in self.entries.iter().zip(0..id.0) {
+                    let is_done = self.received.contains_key(&EntryId(number)) || other.kind == Kind::DirEnd;
+                    assert!(is_done || !inside(other), "{} ends before {}", entry.path, other.path);
+                }
+                let delay = self.disk_latency();
+                self.in_order(Channel::Dirs, delay, Event::FinishDir(id, entry));
+            }
+            receiver::Action::Finish => {
+                self.finishes += 1;
+                assert_eq!(self.finishes, 1);
+                let delay = self.disk_latency();
+                self.at(delay, Event::Finish);
+            }
+        }
+    }
+
+    fn send(&mut self, parcel: Parcel) {
+        let (mut records, mut abandoned) = (Vec::new(), Vec::new());
+        let mut gives_up = false;
+        match &parcel {
+            Parcel::Chunk { id, offset, len } => {
+                let content = self.content(*id);
+                records.push(Record { id: *id, offset: *offset, len: *len, content });
+                gives_up = self.random.percent(self.conditions.changing_percent);
+            }
+            Parcel::Files(ids) => {
+                for id in ids {
+                    let content = self.content(*id);
+                    assert!(content.size <= SMALL_FILE_BYTES_MAX);
+                    if self.random.percent(self.conditions.changing_percent) {
+                        abandoned.push(*id);
+                    } else {
+                        records.push(Record { id: *id, offset: 0, len: content.size, content });
+                    }
+                }
+            }
+        }
+        let number = self.opened;
+        self.opened += 1;
+        let stream = Stream {
+            parcel,
+            records,
+            abandoned,
+            unwritten: Vec::new(),
+            begun: 0,
+            is_open_at_sender: true,
+            is_open_at_receiver: true,
+        };
+        self.streams.insert(number, stream);
+        let delay = self.delay();
+        self.at(delay, Event::Record(number, 0));
+        if gives_up {
+            let delay = self.delay();
+            self.at(delay, Event::GiveUp(number));
+        }
+    }
+
+    fn on_sent(&mut self, settled: Settled) {
+        let received = self.received.get(&settled.id);
+        let received = received.unwrap_or_else(|| panic!("the receiver knows nothing of {settled:?}"));
+        if !self.given_up_late.contains(&settled.id) {
+            assert_eq!(settled.outcome, received.outcome, "{settled:?}");
+            assert_eq!(settled.renamed, received.renamed);
+        }
+        if let (Outcome::Written, Kind::File { .. }) = (settled.outcome, &settled.entry.kind) {
+            assert_eq!(settled.root, Some(self.content(settled.id).root()), "{settled:?}");
+        }
+        let before = self.sent.insert(settled.id, settled);
+        assert_eq!(before, None, "settled twice at the sender");
+    }
+
+    fn on_received(&mut self, settled: Settled) {
+        if let (Outcome::Written, Kind::File { .. }) = (settled.outcome, &settled.entry.kind) {
+            assert_eq!(settled.root, Some(self.content(settled.id).root()), "{settled:?}");
+        }
+        let before = self.received.insert(settled.id, settled);
+        assert_eq!(before, None, "settled twice at the receiver");
+    }
+
+    /// Something has been announced that the receiver has not answered for.
+    pub(super) fn is_sender_waiting(&self) -> bool {
+        self.sender.is_walked() || self.sent.len() < self.entries.len()
+    }
+
+    /// What holds at every moment.
+    fn check(&self) {
+        let on_the_way = self.streams.values().filter(|stream| stream.is_open_at_sender).count();
+        assert_eq!(self.sender.parcels_on_the_way(), on_the_way as u64);
+        let (here, there) = (self.sender.totals(), self.receiver.totals());
+        assert!(here.settled_bytes <= here.bytes && there.settled_bytes <= there.bytes, "{here:?} {there:?}");
+        assert!(here.settled_files <= here.files && there.settled_files <= there.files);
+        if self.sender.finished().is_some() {
+            assert!(self.receiver.is_done());
+            self.check_end();
+        }
+    }
+
+    /// What holds when the sender has been told that everything is safe.
+    pub(super) fn check_end(&self) {
+        assert_eq!(self.finishes, 1);
+        assert_eq!((self.sent.len(), self.received.len()), (self.entries.len(), self.entries.len()));
+        let mut expected = self.foreign.clone();
+        for settled in self.received.values() {
+            let node = match (settled.outcome, &settled.entry.kind) {
+                (Outcome::Written, Kind::DirEnd) => continue,
+                (Outcome::Written, _) => self.source[&settled.entry.path].clone(),
+                (Outcome::Identical, _) => {
+                    let path = &settled.entry.path;
+                    assert_eq!(self.disk.get(path), self.source.get(path));
+                    continue;
+                }
+                _ => continue,
+            };
+            expected.insert(settled.renamed.as_ref().unwrap_or(&settled.entry.path).clone(), node);
+        }
+        assert_eq!(self.disk, expected);
+        let is_well = |settled: &Settled| !matches!(settled.outcome, Outcome::Failed(_));
+        for (settled, totals) in [
+            (&self.sent, (self.sender.totals().settled_bytes, self.sender.totals().bytes)),
+            (&self.received, (self.receiver.totals().settled_bytes, self.receiver.totals().bytes)),
+        ] {
+            if settled.values().all(is_well) {
+                assert_eq!(totals.0, totals.1, "bytes settled and announced");
+            }
+        }
+        assert_eq!(self.sender.totals().settled_files, self.sender.totals().files);
+        assert_eq!(self.receiver.totals().settled_files, self.receiver.totals().files);
+    }
+}
+
+fn changed() -> Failure {
+    Failure::on(Side::Sender, Reason::SourceChanged, "it has changed")
+}
