@@ -1,6 +1,7 @@
 //! The receiving driver: manifest, parcels, commits and the control stream, around the receiver's machine.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::protocol::entry::{Entry, EntryId, Kind};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::message::{Activity, Message};
 use crate::protocol::path::RelPath;
-use crate::protocol::receiver::{Action, Committed, Exists, Found, Receiver};
+use crate::protocol::receiver::{Action, Committed, Existing, Exists, Found, Receiver};
 use crate::storage::block::BlockPool;
 use crate::storage::{self, Admission, Commit, Final, OnConflict, StorageError, Target};
 use crate::transport::{Connection, RecvStream};
@@ -43,11 +44,17 @@ pub struct Offer {
     pub chunk_log2: u8,
 }
 
-/// Waits for what the sender offers.
-pub async fn offer<C: Connection>(link: &mut Link<C>) -> Result<Offer, Failure> {
-    match link.control_in.expect().await? {
-        Message::Offer { transfer, chunk_log2 } => Ok(Offer { transfer, chunk_log2 }),
-        other => Err(Failure::protocol(format!("the sender began with {other:?}"))),
+/// Waits for what the sender offers, no longer than the time-out.
+pub async fn offer<C: Connection>(link: &mut Link<C>, context: &mut Context) -> Result<Offer, Failure> {
+    let message = tokio::select! {
+        message = timeout(context.timeout, link.control_in.expect()) => message,
+        failure = context.stopped() => return Err(failure.or_side(Side::Receiver)),
+    };
+    match message {
+        Ok(Ok(Message::Offer { transfer, chunk_log2 })) => Ok(Offer { transfer, chunk_log2 }),
+        Ok(Ok(other)) => Err(Failure::protocol(format!("the sender began with {other:?}"))),
+        Ok(Err(failure)) => Err(failure),
+        Err(_) => Err(Failure::new(Reason::AckTimeout, "the sender offered nothing")),
     }
 }
 
@@ -181,7 +188,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             changed: Notify::new(),
             room: Notify::new(),
             target,
-            pool: BlockPool::new(context.budget.blocks().min(context.budget.streams())),
+            pool: BlockPool::new(context.budget.streams() + 1),
             started,
             came_bytes: AtomicU64::new(0),
             writing: Gauge::default(),
@@ -227,6 +234,9 @@ impl<C: Connection, T: Target> Driver<C, T> {
                 break;
             }
             tokio::select! {
+                biased;
+                _ = tick.tick() => self.on_tick()?,
+                failure = self.context.stopped() => return Err(failure.or_side(Side::Receiver)),
                 () = shared.changed.notified() => {}
                 Some(end) = self.readers.join_next() => joined(end)??,
                 Some(end) = self.parcels.join_next() => joined(end)??,
@@ -236,9 +246,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
                     debug!(on_the_way = self.parcels.len() + 1, "a parcel begins");
                     self.parcels.spawn(receive_parcel::<C, T>(Arc::clone(&self.shared), answer, parcel));
                 }
-                _ = tick.tick() => self.on_tick()?,
                 error = &mut closed => return Err(transport_failure(error)),
-                failure = self.context.stopped() => return Err(failure.or_side(Side::Receiver)),
             }
         }
         Ok(self.farewell().await)
@@ -368,7 +376,14 @@ impl<C: Connection, T: Target> Driver<C, T> {
             }
             Job::Root(id, root) => {
                 self.roots_running -= 1;
-                machine.hashed(id, root.map_err(|e| storage_failure(&e))?);
+                let existing = match root {
+                    Ok(root) => Existing::Root(root),
+                    Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => {
+                        Existing::Unreadable
+                    }
+                    Err(error) => return Err(storage_failure(&error)),
+                };
+                machine.hashed(id, existing);
             }
             Job::Committed(batch) => {
                 self.commits.running = false;
@@ -391,7 +406,8 @@ impl<C: Connection, T: Target> Driver<C, T> {
             Job::Discarded => {}
             Job::Finished(result) => {
                 result.map_err(|e| storage_failure(&e))?;
-                machine.finished(self.shared.writing.total(), self.shared.starving.total());
+                let (disk, starved) = (self.shared.writing.total(), self.shared.starving.total());
+                machine.finished(disk, starved, self.context.synced);
             }
         }
         Ok(())

@@ -198,7 +198,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                 self.flush().await?;
             }
             if self.gathered.block.is_none() {
-                self.gathered.block = Some(self.shared.writing.during(self.shared.pool.acquire()).await);
+                self.gathered.block = Some(self.shared.pool.acquire().await);
             }
             let start = self.gathered.used;
             let room = usize::try_from(len).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES - start);
