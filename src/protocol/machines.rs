@@ -124,7 +124,6 @@ fn a_cut_is_success_for_nobody_and_named_after_the_timeout() {
                 break;
             }
         }
-        world.cut();
         // From here on nothing arrives.
         if world.sender.finished().is_some() {
             world.check_end();

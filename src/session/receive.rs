@@ -15,7 +15,9 @@ use super::messages::{MessageReader, spawn_writer};
 use super::receive_parcel::receive_parcel;
 use super::send::joined;
 use super::tally::Tally;
-use super::{CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, transport_failure};
+use super::{
+    CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled, transport_failure,
+};
 use crate::event::{Event, Progress, Summary};
 use crate::protocol::brake::{Brake, Times};
 use crate::protocol::entry::{Entry, EntryId, Kind};
@@ -43,9 +45,20 @@ pub struct Offer {
     pub chunk_log2: u8,
 }
 
-/// Waits for what the sender offers.
-pub async fn offer<C: Connection>(link: &mut Link<C>) -> Result<Offer, Failure> {
-    match link.control_in.expect().await? {
+/// Waits for what the sender offers, for the time-out of `context` at most, or until this process is asked to stop.
+///
+/// # Errors
+///
+/// The peer has not been told.
+pub async fn offer<C: Connection>(link: &mut Link<C>, context: &Context) -> Result<Offer, Failure> {
+    let mut stopping = context.clone();
+    let message = tokio::select! {
+        message = timeout(context.timeout, link.control_in.expect()) => message,
+        failure = stopping.stopped() => return Err(failure.or_side(Side::Receiver)),
+    };
+    match message
+        .unwrap_or_else(|_| Err(stalled("the sender offered nothing", context.timeout, Brake::Network)))?
+    {
         Message::Offer { transfer, chunk_log2 } => Ok(Offer { transfer, chunk_log2 }),
         other => Err(Failure::protocol(format!("the sender began with {other:?}"))),
     }

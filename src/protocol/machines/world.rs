@@ -515,6 +515,7 @@ impl World {
         match action {
             receiver::Action::Control(message) => self.control(Channel::ToSender, message),
             receiver::Action::Settled(settled) => self.on_received(settled),
+            receiver::Action::Omitted(..) => panic!("this walk omits nothing"),
             receiver::Action::Discard(id) => {
                 self.staged.remove(&id);
             }
