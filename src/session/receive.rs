@@ -1,5 +1,6 @@
 //! The receiving driver: manifest, parcels, commits and the control stream, around the receiver's machine.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use tracing::debug;
 
 use super::gauge::Gauge;
 use super::messages::{MessageReader, spawn_writer};
-use super::receive_parcel::receive_parcel;
+use super::receive_parcel::{ParcelFailure, receive_parcel};
 use super::send::joined;
 use super::tally::Tally;
 use super::{
@@ -79,14 +80,16 @@ pub async fn run<C: Connection, T: Target>(
     context: Context,
 ) -> Result<Summary, Failure> {
     let connection = link.connection.clone();
-    let driver = Driver::start(link, offer, Arc::clone(&target), target_name, exists, context);
+    let mut driver = Driver::start(link, offer, Arc::clone(&target), target_name, exists, context);
     let result = driver.run().await;
     match &result {
         Ok(_) => connection.close(CLOSE_DONE, b""),
-        Err(failure) => {
-            super::close_with(&connection, failure);
-            target.abort().await;
-        }
+        Err(failure) => super::close_with(&connection, failure),
+    }
+    // Not before: streams that are dropped would tell the peer less than the close does.
+    drop(driver);
+    if result.is_err() {
+        target.abort().await;
     }
     result
 }
@@ -164,7 +167,9 @@ struct Driver<C: Connection, T: Target> {
     control_out: Option<mpsc::UnboundedSender<Message>>,
     control_writer: tokio::task::JoinHandle<Result<(), Failure>>,
     readers: JoinSet<Result<(), Failure>>,
-    parcels: JoinSet<Result<(), Failure>>,
+    parcels: JoinSet<Result<(), ParcelFailure>>,
+    /// Of the parcel that failed, kept until the connection is closed.
+    streams: Option<Box<dyn Any + Send>>,
     jobs: JoinSet<Job>,
     admits: Queue<(EntryId, Entry)>,
     commits: Queue<(EntryId, Entry)>,
@@ -213,6 +218,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             control_writer,
             readers,
             parcels: JoinSet::new(),
+            streams: None,
             jobs: JoinSet::new(),
             admits: Queue::new(),
             commits: Queue::new(),
@@ -226,7 +232,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
         }
     }
 
-    async fn run(mut self) -> Result<Summary, Failure> {
+    async fn run(&mut self) -> Result<Summary, Failure> {
         let mut tick = interval(PROGRESS_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let connection = self.connection.clone();
@@ -242,7 +248,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             tokio::select! {
                 () = shared.changed.notified() => {}
                 Some(end) = self.readers.join_next() => joined(end)??,
-                Some(end) = self.parcels.join_next() => joined(end)??,
+                Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?)?,
                 Some(job) = self.jobs.join_next() => self.on_job(joined(job)?)?,
                 stream = connection.accept_bi() => {
                     let (answer, parcel) = stream.map_err(transport_failure)?;
@@ -257,8 +263,15 @@ impl<C: Connection, T: Target> Driver<C, T> {
         Ok(self.farewell().await)
     }
 
+    fn on_parcel(&mut self, end: Result<(), ParcelFailure>) -> Result<(), Failure> {
+        end.map_err(|ParcelFailure { failure, streams }| {
+            self.streams = Some(streams);
+            failure
+        })
+    }
+
     /// Everything is safe. What happens to the connection now changes nothing about that.
-    async fn farewell(mut self) -> Summary {
+    async fn farewell(&mut self) -> Summary {
         let (disk, starved) = (self.shared.writing.total(), self.shared.starving.total());
         self.last_told = None;
         self.tell_progress();

@@ -1,5 +1,6 @@
 //! One parcel coming in: records are cut out, gathered into blocks, hashed, written, acked.
 
+use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -30,7 +31,7 @@ pub(super) async fn receive_parcel<C: Connection, T: Target>(
     shared: Arc<Shared<T>>,
     mut answer: C::Send,
     stream: C::Recv,
-) -> Result<(), Failure> {
+) -> Result<(), ParcelFailure> {
     let mut incoming = Incoming {
         shared,
         stream,
@@ -43,15 +44,25 @@ pub(super) async fn receive_parcel<C: Connection, T: Target>(
         Ok(()) => Message::Ack(incoming.records),
         Err(Stop::NotTaken(reason)) => Message::Nack(reason),
         Err(Stop::Cut) => return Ok(()),
-        Err(Stop::Failed(failure)) => return Err(failure),
+        Err(Stop::Failed(failure)) => {
+            return Err(ParcelFailure { failure, streams: Box::new((answer, incoming)) });
+        }
     };
     debug!(?message, "answered");
-    match write_message(&mut answer, &message).await {
+    let written = match write_message(&mut answer, &message).await {
         Ok(()) => answer.finish().map_err(transport_failure),
         // The sender has no use for the answer any more.
         Err(failure) if failure.reason == Reason::Protocol => Ok(()),
         Err(failure) => Err(failure),
-    }
+    };
+    written.map_err(|failure| ParcelFailure { failure, streams: Box::new((answer, incoming)) })
+}
+
+/// What ends the transfer, with the streams of the parcel: they must not be dropped before the connection is closed,
+/// for that would tell the sender less.
+pub(super) struct ParcelFailure {
+    pub(super) failure: Failure,
+    pub(super) streams: Box<dyn Any + Send>,
 }
 
 enum Stop {

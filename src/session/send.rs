@@ -63,10 +63,11 @@ pub async fn run<C: Connection, S: Source>(
         result = Driver::start(link, source, chunk_log2, transfer, context) => result,
         failure = stopping.stopped() => Err(failure.or_side(Side::Sender)),
     };
-    let result = match result {
-        Ok(driver) => driver.run().await,
-        Err(failure) => Err(failure),
+    let (result, _driver) = match result {
+        Ok(mut driver) => (driver.run().await, Some(driver)),
+        Err(failure) => (Err(failure), None),
     };
+    // Before the streams are dropped, which would tell the receiver less.
     match &result {
         Ok(_) => connection.close(CLOSE_DONE, b""),
         Err(failure) => super::close_with(&connection, failure),
@@ -150,7 +151,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         })
     }
 
-    async fn run(mut self) -> Result<Summary, Failure> {
+    async fn run(&mut self) -> Result<Summary, Failure> {
         let mut tick = interval(PROGRESS_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let connection = self.connection.clone();
@@ -401,7 +402,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         }));
     }
 
-    fn finish(mut self, disk_micros: u64, starved_micros: u64) -> Summary {
+    fn finish(&mut self, disk_micros: u64, starved_micros: u64) -> Summary {
         self.last_told = None;
         self.tell_progress();
         let times = Times {
