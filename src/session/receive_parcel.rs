@@ -18,7 +18,7 @@ use crate::protocol::message::Message;
 use crate::protocol::parcel::{RecordHeader, TRAILER_BYTES};
 use crate::protocol::tree::RecordHasher;
 use crate::storage::block::Block;
-use crate::storage::{Target, Write};
+use crate::storage::{StorageError, Target, Write};
 use crate::transport::{Connection, RecvStream, SendStream, TransportError};
 
 /// Receives one parcel and answers it.
@@ -274,10 +274,11 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
             }
         }
         if let Some(block) = block
-            && !writes.is_empty()
+            && let Some(id) = writes.first().map(|write| write.id)
         {
+            let is_one = writes.iter().all(|write| write.id == id);
             let written = self.shared.writing.during(self.shared.target.write(writes, block)).await;
-            written.map_err(|e| storage_failure(&e))?;
+            written.map_err(|error| self.write_failure(error, id, is_one))?;
         }
         self.records += ended.len() as u64;
         self.shared.with_machine(|machine| {
@@ -286,6 +287,14 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
             })
         })?;
         Ok(())
+    }
+
+    /// The disk did not take what belongs to `id`. If it was only that, people know it by its final name.
+    fn write_failure(&self, mut error: StorageError, id: EntryId, is_one: bool) -> Failure {
+        if let Some(entry) = self.shared.machine().entry(id).filter(|_| is_one) {
+            error.path = self.shared.target.display(&entry.path);
+        }
+        storage_failure(&error)
     }
 
     fn mismatch(&self, record: &OpenRecord) -> Failure {
