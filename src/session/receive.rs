@@ -178,6 +178,8 @@ struct Driver<C: Connection, T: Target> {
     roots_running: usize,
     tally: Tally,
     last_heartbeat: Instant,
+    /// Bytes that had come by then.
+    last_came: u64,
     last_written: (u64, Instant),
     last_told: Option<(u64, u64, u64)>,
 }
@@ -227,6 +229,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             roots_running: 0,
             tally: Tally::default(),
             last_heartbeat: started,
+            last_came: 0,
             last_written: (0, started),
             last_told: None,
         }
@@ -439,7 +442,14 @@ impl<C: Connection, T: Target> Driver<C, T> {
         self.shared.machine().check_stall(self.shared.started.elapsed())?;
         if self.last_heartbeat.elapsed() >= HEARTBEAT_EVERY {
             self.last_heartbeat = Instant::now();
-            self.control(Message::Heartbeat(if busy { Activity::Disk } else { Activity::Waiting }));
+            let came = self.shared.came_bytes.load(Relaxed);
+            let activity = match (busy, came == self.last_came) {
+                (true, _) => Activity::Disk,
+                (false, false) => Activity::Receiving,
+                (false, true) => Activity::Waiting,
+            };
+            self.last_came = came;
+            self.control(Message::Heartbeat(activity));
             debug!(
                 writing = self.shared.writing.now(),
                 starving = self.shared.starving.now(),
