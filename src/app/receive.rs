@@ -47,12 +47,12 @@ pub(super) async fn receive_through(
     dir: &Path,
     exists: Exists,
     sync: bool,
-    mut context: Context,
+    context: Context,
 ) -> Result<Summary, Failure> {
     let (mut link, keeper) = connected.split();
     let connection = link.connection.clone();
     let opened = async {
-        let offer = session::receive::offer(&mut link, &mut context).await?;
+        let offer = session::receive::offer(&mut link, &context).await?;
         context.reporter.report(Event::Started { side: Side::Receiver, transfer: hex(offer.transfer) });
         let (dir, transfer) = (dir.to_owned(), hex(offer.transfer));
         let target = tokio::task::spawn_blocking(move || FsTarget::new(&dir, &transfer, sync)).await;

@@ -30,6 +30,8 @@ pub enum Activity {
     Waiting,
     /// Its disk is at work: slow, not dead.
     Disk,
+    /// Bytes have come since it last said something.
+    Receiving,
 }
 
 /// What became of an entry.
@@ -234,7 +236,11 @@ impl Message {
                 put_varint(p, u64::from(reason.code()));
                 put_text(p, message);
             }
-            Self::Heartbeat(activity) => p.put_u8(if *activity == Activity::Disk { 1 } else { 0 }),
+            Self::Heartbeat(activity) => p.put_u8(match activity {
+                Activity::Waiting => 0,
+                Activity::Disk => 1,
+                Activity::Receiving => 2,
+            }),
             Self::Finished { disk_micros, starved_micros, synced } => {
                 put_varint(p, *disk_micros);
                 put_varint(p, *starved_micros);
@@ -271,6 +277,7 @@ impl Message {
             0x08 => match f.u8()? {
                 0 => Self::Heartbeat(Activity::Waiting),
                 1 => Self::Heartbeat(Activity::Disk),
+                2 => Self::Heartbeat(Activity::Receiving),
                 _ => return Err(CodecError::BadValue("activity")),
             },
             0x09 => Self::Finished {
@@ -378,6 +385,7 @@ mod tests {
             (Message::Abandon(EntryId(2), Reason::SourceChanged, "x".into()), "0704020e0178".into()),
             (Message::Heartbeat(Activity::Waiting), "080100".into()),
             (Message::Heartbeat(Activity::Disk), "080101".into()),
+            (Message::Heartbeat(Activity::Receiving), "080102".into()),
             (Message::Finished { disk_micros: 1, starved_micros: 64, synced: true }, "090401404001".into()),
             (
                 entry(Kind::File { size: 1 << 60 }),

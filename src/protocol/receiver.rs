@@ -319,7 +319,7 @@ impl Receiver {
         };
         let chunk = 1 << self.chunk_log2;
         let expected = if offset < size { (size - offset).min(chunk) } else { 0 };
-        if offset % chunk != 0 || len != expected || len == 0 {
+        if !offset.is_multiple_of(chunk) || len != expected || len == 0 {
             return Err(Failure::protocol(format!(
                 "{len} bytes at {offset} are no chunk of {} ({size} bytes)",
                 open.entry.path

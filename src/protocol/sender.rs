@@ -331,7 +331,7 @@ impl Sender {
                 self.last_progress = now;
                 self.on_status(id, status)
             }
-            Message::Heartbeat(Activity::Disk) => {
+            Message::Heartbeat(Activity::Disk | Activity::Receiving) => {
                 self.last_progress = now;
                 Ok(())
             }

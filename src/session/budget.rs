@@ -16,12 +16,12 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Shares out `memory_bytes`; `streams` overrules the number of parcels on the way at once, as far as each can
-    /// have a block.
+    /// Shares out `memory_bytes`; `streams` overrules the number of parcels on the way at once. There are never more
+    /// of them than blocks: parcels that wait for a block would fill the windows, and those that hold one starve.
     pub fn new(memory_bytes: u64, streams: Option<u32>) -> Self {
         let budget = Self { memory_bytes, streams: 1 };
-        let fit = u32::try_from(budget.blocks()).unwrap_or(STREAMS_MAX).min(STREAMS_MAX);
-        Self { streams: streams.unwrap_or(STREAMS_DEFAULT).clamp(1, fit), ..budget }
+        let fit = u32::try_from(budget.blocks()).unwrap_or(STREAMS_MAX);
+        Self { streams: streams.unwrap_or(STREAMS_DEFAULT).min(fit).clamp(1, STREAMS_MAX), ..budget }
     }
 
     /// A quarter for blocks: read and not yet acknowledged by QUIC, or read from QUIC and not yet written.
@@ -71,6 +71,6 @@ mod tests {
             assert!(budget.streams() <= budget.blocks());
         }
         assert_eq!(Budget::new(64 << 20, Some(3)).streams(), 3);
-        assert_eq!(Budget::new(8 << 20, Some(1024)).streams(), Budget::new(8 << 20, None).blocks());
+        assert_eq!(Budget::new(8 << 20, Some(1000)).streams(), 8);
     }
 }

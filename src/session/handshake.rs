@@ -1,7 +1,7 @@
 //! The first words: who wants what, and who is let in.
 
 use super::messages::{MessageReader, write_message};
-use super::{Link, transport_failure};
+use super::{Link, close_with, transport_failure};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::message::{Message, Role};
 use crate::protocol::path::printable;
@@ -31,16 +31,33 @@ pub async fn dial<C: Connection>(
             Some(secret.proof(&exporter))
         }
     };
-    let (mut control_out, control_in) = connection.open_bi().await.map_err(transport_failure)?;
-    control_out.set_priority(CONTROL_PRIORITY);
+    let streams = connection.open_bi().await.map_err(transport_failure)?;
     let role = if side == Side::Sender { Role::Send } else { Role::Receive };
-    write_message(&mut control_out, &Message::Hello { role, agent: agent(), proof }).await?;
-    let mut control_in = MessageReader::new(control_in);
-    match control_in.expect().await? {
-        Message::Welcome { agent } => {
-            Ok(Link { connection, agent: printable(agent.as_bytes()), control_out, control_in })
+    converse(connection, streams, async |control_out, control_in| {
+        write_message(control_out, &Message::Hello { role, agent: agent(), proof }).await?;
+        match control_in.expect().await? {
+            Message::Welcome { agent } => Ok(agent),
+            other => Err(Failure::protocol(format!("the listener began with {other:?}"))),
         }
-        other => Err(Failure::protocol(format!("the listener began with {other:?}"))),
+    })
+    .await
+}
+
+/// Runs `talk`, which gives the name of the peer's program, over the control stream. When it fails, the peer is told
+/// before the stream is dropped, which would tell it less.
+async fn converse<C: Connection>(
+    connection: C,
+    (mut control_out, control_in): (C::Send, C::Recv),
+    talk: impl AsyncFnOnce(&mut C::Send, &mut MessageReader<C::Recv>) -> Result<String, Failure>,
+) -> Result<Link<C>, Failure> {
+    control_out.set_priority(CONTROL_PRIORITY);
+    let mut control_in = MessageReader::new(control_in);
+    match talk(&mut control_out, &mut control_in).await {
+        Ok(agent) => Ok(Link { connection, agent: printable(agent.as_bytes()), control_out, control_in }),
+        Err(failure) => {
+            close_with(&connection, &failure);
+            Err(failure)
+        }
     }
 }
 
@@ -74,23 +91,26 @@ pub trait Door: Send + Sync {
 
 /// The listener's part. A dialler that `door` does not let in is told why, and nothing else.
 pub async fn answer<C: Connection>(connection: C, side: Side, door: &dyn Door) -> Result<Link<C>, Failure> {
-    let (mut control_out, control_in) = connection.accept_bi().await.map_err(transport_failure)?;
-    control_out.set_priority(CONTROL_PRIORITY);
-    let mut control_in = MessageReader::new(control_in);
-    let Message::Hello { role, agent: peer_agent, proof } = control_in.expect().await? else {
-        return Err(Failure::protocol("the dialler did not begin with Hello"));
-    };
-    let exporter = connection.export_keying_material(EXPORTER_LABEL).map_err(transport_failure)?;
-    door.check(&Claim { fingerprint: connection.peer_fingerprint(), proof, exporter })?;
-    let wanted = if side == Side::Sender { Role::Receive } else { Role::Send };
-    if role != wanted {
-        let both = if side == Side::Sender { "send" } else { "receive" };
-        return Err(Failure::new(
-            Reason::Incompatible,
-            format!("both sides want to {both}; one of them must do the other"),
-        ));
-    }
-    door.take_seat()?;
-    write_message(&mut control_out, &Message::Welcome { agent: agent() }).await?;
-    Ok(Link { connection, agent: printable(peer_agent.as_bytes()), control_out, control_in })
+    let streams = connection.accept_bi().await.map_err(transport_failure)?;
+    let (fingerprint, exporter) =
+        (connection.peer_fingerprint(), connection.export_keying_material(EXPORTER_LABEL));
+    converse(connection, streams, async |control_out, control_in| {
+        let Message::Hello { role, agent: peer_agent, proof } = control_in.expect().await? else {
+            return Err(Failure::protocol("the dialler did not begin with Hello"));
+        };
+        let exporter = exporter.map_err(transport_failure)?;
+        door.check(&Claim { fingerprint, proof, exporter })?;
+        let wanted = if side == Side::Sender { Role::Receive } else { Role::Send };
+        if role != wanted {
+            let both = if side == Side::Sender { "send" } else { "receive" };
+            return Err(Failure::new(
+                Reason::Incompatible,
+                format!("both sides want to {both}; one of them must do the other"),
+            ));
+        }
+        door.take_seat()?;
+        write_message(control_out, &Message::Welcome { agent: agent() }).await?;
+        Ok(peer_agent)
+    })
+    .await
 }

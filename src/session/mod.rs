@@ -24,6 +24,7 @@ use tokio::sync::watch;
 
 pub use self::budget::Budget;
 use crate::event::Reporter;
+use crate::protocol::brake::Brake;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::REASON_BYTES_MAX;
 use crate::protocol::path::printable;
@@ -113,6 +114,11 @@ fn closed_failure(code: u64, reason: &Bytes) -> Failure {
         _ => None,
     };
     Failure::from_wire(code, side, reason.get(1..).unwrap_or_default())
+}
+
+/// Nothing happened for `waited`, before there was a machine to say so.
+fn stalled(what: &str, waited: Duration, brake: Brake) -> Failure {
+    Failure::new(Reason::AckTimeout, format!("{what} for {waited:?}; what held it: {}", brake.as_str()))
 }
 
 /// A peer that did not keep to the codec.

@@ -1,5 +1,6 @@
 //! The receiving driver: manifest, parcels, commits and the control stream, around the receiver's machine.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -13,10 +14,12 @@ use tracing::debug;
 
 use super::gauge::Gauge;
 use super::messages::{MessageReader, spawn_writer};
-use super::receive_parcel::receive_parcel;
+use super::receive_parcel::{ParcelFailure, receive_parcel};
 use super::send::joined;
 use super::tally::Tally;
-use super::{CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, transport_failure};
+use super::{
+    CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled, transport_failure,
+};
 use crate::event::{Event, Progress, Summary};
 use crate::protocol::brake::{Brake, Times};
 use crate::protocol::entry::{Entry, EntryId, Kind};
@@ -44,17 +47,22 @@ pub struct Offer {
     pub chunk_log2: u8,
 }
 
-/// Waits for what the sender offers, no longer than the time-out.
-pub async fn offer<C: Connection>(link: &mut Link<C>, context: &mut Context) -> Result<Offer, Failure> {
+/// Waits for what the sender offers, for the time-out of `context` at most, or until this process is asked to stop.
+///
+/// # Errors
+///
+/// The peer has not been told.
+pub async fn offer<C: Connection>(link: &mut Link<C>, context: &Context) -> Result<Offer, Failure> {
+    let mut stopping = context.clone();
     let message = tokio::select! {
         message = timeout(context.timeout, link.control_in.expect()) => message,
-        failure = context.stopped() => return Err(failure.or_side(Side::Receiver)),
+        failure = stopping.stopped() => return Err(failure.or_side(Side::Receiver)),
     };
-    match message {
-        Ok(Ok(Message::Offer { transfer, chunk_log2 })) => Ok(Offer { transfer, chunk_log2 }),
-        Ok(Ok(other)) => Err(Failure::protocol(format!("the sender began with {other:?}"))),
-        Ok(Err(failure)) => Err(failure),
-        Err(_) => Err(Failure::new(Reason::AckTimeout, "the sender offered nothing")),
+    match message
+        .unwrap_or_else(|_| Err(stalled("the sender offered nothing", context.timeout, Brake::Network)))?
+    {
+        Message::Offer { transfer, chunk_log2 } => Ok(Offer { transfer, chunk_log2 }),
+        other => Err(Failure::protocol(format!("the sender began with {other:?}"))),
     }
 }
 
@@ -73,14 +81,16 @@ pub async fn run<C: Connection, T: Target>(
     context: Context,
 ) -> Result<Summary, Failure> {
     let connection = link.connection.clone();
-    let driver = Driver::start(link, offer, Arc::clone(&target), target_name, exists, context);
+    let mut driver = Driver::start(link, offer, Arc::clone(&target), target_name, exists, context);
     let result = driver.run().await;
     match &result {
         Ok(_) => connection.close(CLOSE_DONE, b""),
-        Err(failure) => {
-            super::close_with(&connection, failure);
-            target.abort().await;
-        }
+        Err(failure) => super::close_with(&connection, failure),
+    }
+    // Not before: streams that are dropped would tell the peer less than the close does.
+    drop(driver);
+    if result.is_err() {
+        target.abort().await;
     }
     result
 }
@@ -158,7 +168,9 @@ struct Driver<C: Connection, T: Target> {
     control_out: Option<mpsc::UnboundedSender<Message>>,
     control_writer: tokio::task::JoinHandle<Result<(), Failure>>,
     readers: JoinSet<Result<(), Failure>>,
-    parcels: JoinSet<Result<(), Failure>>,
+    parcels: JoinSet<Result<(), ParcelFailure>>,
+    /// Of the parcel that failed, kept until the connection is closed.
+    streams: Option<Box<dyn Any + Send>>,
     jobs: JoinSet<Job>,
     admits: Queue<(EntryId, Entry)>,
     commits: Queue<(EntryId, Entry)>,
@@ -167,6 +179,8 @@ struct Driver<C: Connection, T: Target> {
     roots_running: usize,
     tally: Tally,
     last_heartbeat: Instant,
+    /// Bytes that had come by then.
+    last_came: u64,
     last_written: (u64, Instant),
     last_told: Option<(u64, u64, u64)>,
 }
@@ -207,6 +221,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             control_writer,
             readers,
             parcels: JoinSet::new(),
+            streams: None,
             jobs: JoinSet::new(),
             admits: Queue::new(),
             commits: Queue::new(),
@@ -215,12 +230,13 @@ impl<C: Connection, T: Target> Driver<C, T> {
             roots_running: 0,
             tally: Tally::default(),
             last_heartbeat: started,
+            last_came: 0,
             last_written: (0, started),
             last_told: None,
         }
     }
 
-    async fn run(mut self) -> Result<Summary, Failure> {
+    async fn run(&mut self) -> Result<Summary, Failure> {
         let mut tick = interval(PROGRESS_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let connection = self.connection.clone();
@@ -239,7 +255,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
                 failure = self.context.stopped() => return Err(failure.or_side(Side::Receiver)),
                 () = shared.changed.notified() => {}
                 Some(end) = self.readers.join_next() => joined(end)??,
-                Some(end) = self.parcels.join_next() => joined(end)??,
+                Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?)?,
                 Some(job) = self.jobs.join_next() => self.on_job(joined(job)?)?,
                 stream = connection.accept_bi() => {
                     let (answer, parcel) = stream.map_err(transport_failure)?;
@@ -252,8 +268,15 @@ impl<C: Connection, T: Target> Driver<C, T> {
         Ok(self.farewell().await)
     }
 
+    fn on_parcel(&mut self, end: Result<(), ParcelFailure>) -> Result<(), Failure> {
+        end.map_err(|ParcelFailure { failure, streams }| {
+            self.streams = Some(streams);
+            failure
+        })
+    }
+
     /// Everything is safe. What happens to the connection now changes nothing about that.
-    async fn farewell(mut self) -> Summary {
+    async fn farewell(&mut self) -> Summary {
         let (disk, starved) = (self.shared.writing.total(), self.shared.starving.total());
         self.last_told = None;
         self.tell_progress();
@@ -429,7 +452,14 @@ impl<C: Connection, T: Target> Driver<C, T> {
         self.shared.machine().check_stall(self.shared.started.elapsed())?;
         if self.last_heartbeat.elapsed() >= HEARTBEAT_EVERY {
             self.last_heartbeat = Instant::now();
-            self.control(Message::Heartbeat(if busy { Activity::Disk } else { Activity::Waiting }));
+            let came = self.shared.came_bytes.load(Relaxed);
+            let activity = match (busy, came == self.last_came) {
+                (true, _) => Activity::Disk,
+                (false, false) => Activity::Receiving,
+                (false, true) => Activity::Waiting,
+            };
+            self.last_came = came;
+            self.control(Message::Heartbeat(activity));
             debug!(
                 writing = self.shared.writing.now(),
                 starving = self.shared.starving.now(),

@@ -1,5 +1,6 @@
 //! One parcel coming in: records are cut out, gathered into blocks, hashed, written, acked.
 
+use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,7 +18,7 @@ use crate::protocol::message::Message;
 use crate::protocol::parcel::{RecordHeader, TRAILER_BYTES};
 use crate::protocol::tree::RecordHasher;
 use crate::storage::block::Block;
-use crate::storage::{Target, Write};
+use crate::storage::{StorageError, Target, Write};
 use crate::transport::{Connection, RecvStream, SendStream, TransportError};
 
 /// Receives one parcel and answers it.
@@ -30,7 +31,7 @@ pub(super) async fn receive_parcel<C: Connection, T: Target>(
     shared: Arc<Shared<T>>,
     mut answer: C::Send,
     stream: C::Recv,
-) -> Result<(), Failure> {
+) -> Result<(), ParcelFailure> {
     let mut incoming = Incoming {
         shared,
         stream,
@@ -43,15 +44,25 @@ pub(super) async fn receive_parcel<C: Connection, T: Target>(
         Ok(()) => Message::Ack(incoming.records),
         Err(Stop::NotTaken(reason)) => Message::Nack(reason),
         Err(Stop::Cut) => return Ok(()),
-        Err(Stop::Failed(failure)) => return Err(failure),
+        Err(Stop::Failed(failure)) => {
+            return Err(ParcelFailure { failure, streams: Box::new((answer, incoming)) });
+        }
     };
     debug!(?message, "answered");
-    match write_message(&mut answer, &message).await {
+    let written = match write_message(&mut answer, &message).await {
         Ok(()) => answer.finish().map_err(transport_failure),
         // The sender has no use for the answer any more.
         Err(failure) if failure.reason == Reason::Protocol => Ok(()),
         Err(failure) => Err(failure),
-    }
+    };
+    written.map_err(|failure| ParcelFailure { failure, streams: Box::new((answer, incoming)) })
+}
+
+/// What ends the transfer, with the streams of the parcel: they must not be dropped before the connection is closed,
+/// for that would tell the sender less.
+pub(super) struct ParcelFailure {
+    pub(super) failure: Failure,
+    pub(super) streams: Box<dyn Any + Send>,
 }
 
 enum Stop {
@@ -263,10 +274,11 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
             }
         }
         if let Some(block) = block
-            && !writes.is_empty()
+            && let Some(id) = writes.first().map(|write| write.id)
         {
+            let is_one = writes.iter().all(|write| write.id == id);
             let written = self.shared.writing.during(self.shared.target.write(writes, block)).await;
-            written.map_err(|e| storage_failure(&e))?;
+            written.map_err(|error| self.write_failure(error, id, is_one))?;
         }
         self.records += ended.len() as u64;
         self.shared.with_machine(|machine| {
@@ -275,6 +287,14 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
             })
         })?;
         Ok(())
+    }
+
+    /// The disk did not take what belongs to `id`. If it was only that, people know it by its final name.
+    fn write_failure(&self, mut error: StorageError, id: EntryId, is_one: bool) -> Failure {
+        if let Some(entry) = self.shared.machine().entry(id).filter(|_| is_one) {
+            error.path = self.shared.target.display(&entry.path);
+        }
+        storage_failure(&error)
     }
 
     fn mismatch(&self, record: &OpenRecord) -> Failure {

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
 use super::messages::spawn_writer;
 use super::send_parcel::{FileHandle, ParcelEnd, Sending, send_parcel};
 use super::tally::Tally;
-use super::{CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, transport_failure};
+use super::{
+    CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled, transport_failure,
+};
 use crate::event::{ActiveFile, Event, Progress, Summary};
 use crate::protocol::brake::{Brake, Times};
 use crate::protocol::entry::EntryId;
@@ -56,11 +58,16 @@ pub async fn run<C: Connection, S: Source>(
     context: Context,
 ) -> Result<Summary, Failure> {
     let connection = link.connection.clone();
-    let result = Driver::start(link, source, chunk_log2, transfer, context).await;
-    let result = match result {
-        Ok(driver) => driver.run().await,
-        Err(failure) => Err(failure),
+    let mut stopping = context.clone();
+    let result = tokio::select! {
+        result = Driver::start(link, source, chunk_log2, transfer, context) => result,
+        failure = stopping.stopped() => Err(failure.or_side(Side::Sender)),
     };
+    let (result, _driver) = match result {
+        Ok(mut driver) => (driver.run().await, Some(driver)),
+        Err(failure) => (Err(failure), None),
+    };
+    // Before the streams are dropped, which would tell the receiver less.
     match &result {
         Ok(_) => connection.close(CLOSE_DONE, b""),
         Err(failure) => super::close_with(&connection, failure),
@@ -101,7 +108,10 @@ impl<C: Connection, S: Source> Driver<C, S> {
         let Link { connection, control_out, mut control_in, .. } = link;
         let (control_out, _) = spawn_writer(control_out);
         let _ = control_out.send(Message::Offer { transfer, chunk_log2 });
-        let manifest = connection.open_uni().await.map_err(transport_failure)?;
+        let manifest = timeout(context.timeout, connection.open_uni()).await;
+        let manifest =
+            manifest.map_err(|_| stalled("no manifest stream was given", context.timeout, Brake::Credits))?;
+        let manifest = manifest.map_err(transport_failure)?;
         manifest.set_priority(MANIFEST_PRIORITY);
         let (manifest_out, _) = spawn_writer(manifest);
         let (tx, rx) = mpsc::channel(CONTROL_BATCHES);
@@ -141,7 +151,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         })
     }
 
-    async fn run(mut self) -> Result<Summary, Failure> {
+    async fn run(&mut self) -> Result<Summary, Failure> {
         let mut tick = interval(PROGRESS_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let connection = self.connection.clone();
@@ -393,7 +403,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         }));
     }
 
-    fn finish(mut self, end: ReceiverEnd) -> Summary {
+    fn finish(&mut self, end: ReceiverEnd) -> Summary {
         self.last_told = None;
         self.tell_progress();
         if self.context.synced && !end.synced {

@@ -1,1 +1,217 @@
-//! Tests of the drivers.
+//! Whole sessions over a connection in memory and disks in memory, under a clock that jumps to the next timer.
+
+mod cuts;
+mod disks;
+mod greetings;
+mod peers;
+mod trees;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::handshake::{Claim, Door, answer, dial};
+use super::{Budget, Context, Link, receive, send};
+use crate::event::{Event, Reporter, Summary};
+use crate::protocol::entry::{Kind, Meta};
+use crate::protocol::failure::{Failure, Side};
+use crate::protocol::receiver::Exists;
+use crate::storage::memory::{MemorySource, MemoryTarget, Node};
+use crate::transport::memory::{self, MemoryConnection, MemoryLimits, pair};
+
+/// Seeds that each test runs with, unless `TOWLINE_SEEDS` asks for more: `TOWLINE_SEEDS=1000 cargo test session`
+/// is a long run, `TOWLINE_SEED=7` repeats the one that failed.
+const SEEDS: u64 = 12;
+
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|value: String| value.parse::<u64>().ok());
+    match number("TOWLINE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("TOWLINE_SEEDS").unwrap_or(SEEDS),
+    }
+}
+
+const CHUNK_LOG2: u8 = 20;
+const MIB: u64 = 1 << 20;
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// splitmix64, one number.
+fn random(seed: u64) -> u64 {
+    let z = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Bytes that are not the same anywhere else.
+fn bytes(seed: u64, len: u64) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(len).unwrap()];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// A tree by its names, in the order of a walk.
+type Tree = Vec<(&'static str, Node)>;
+
+/// One of everything, with sizes at the edges.
+fn tree() -> Tree {
+    let file = |seed, len| Node::File(bytes(seed, len));
+    vec![
+        ("big", file(1, 3 * MIB + 5)),
+        ("d", Node::Dir),
+        ("d/chunk", file(2, MIB)),
+        ("d/e", Node::Dir),
+        ("d/e/empty", file(3, 0)),
+        ("d/e/one", file(4, 1)),
+        ("d/nothing", Node::Dir),
+        ("link", Node::Link(b"../nowhere".to_vec())),
+        ("small", file(5, 256 * 1024)),
+        ("tiny", file(6, 100)),
+        ("two", file(7, 2 * MIB)),
+    ]
+}
+
+fn source(tree: &Tree) -> MemorySource {
+    let entries = tree.iter().map(|(path, node)| match node {
+        Node::File(bytes) => (*path, Kind::File { size: 0 }, bytes.clone()),
+        Node::Dir => (*path, Kind::Dir, Vec::new()),
+        Node::Link(target) => (*path, Kind::Symlink { target: target.clone().into() }, Vec::new()),
+    });
+    MemorySource::new(entries.collect())
+}
+
+fn one_file(len: u64) -> Tree {
+    vec![("f", Node::File(bytes(9, len)))]
+}
+
+/// The tree as it must be at the target.
+fn arrived(tree: &Tree) -> BTreeMap<Vec<u8>, (Node, Meta)> {
+    tree.iter().map(|(path, node)| (path.as_bytes().to_vec(), (node.clone(), node.default_meta()))).collect()
+}
+
+/// Files that have their final name are whole.
+fn assert_whole(tree: &Tree, target: &MemoryTarget) {
+    for (path, contents) in target.files() {
+        let node = tree.iter().find(|(name, _)| name.as_bytes() == path).map(|(_, node)| node);
+        assert!(node == Some(&Node::File(contents)), "{} is not whole", String::from_utf8_lossy(&path));
+    }
+}
+
+/// Keeps what is told.
+#[derive(Default)]
+struct Told(Mutex<Vec<Event>>);
+
+impl Reporter for Told {
+    fn report(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+/// How one side is set up.
+struct Setup {
+    context: Context,
+    told: Arc<Told>,
+    stop: watch::Sender<Option<Failure>>,
+}
+
+impl Setup {
+    fn new(budget: Budget, timeout: Duration) -> Self {
+        let told = Arc::new(Told::default());
+        let (stop, stopped) = watch::channel(None);
+        let reporter = Arc::clone(&told) as Arc<dyn Reporter>;
+        Self { context: Context { budget, timeout, synced: true, reporter, stop: stopped }, told, stop }
+    }
+}
+
+/// Lets everyone in.
+struct Open;
+
+impl Door for Open {
+    fn check(&self, _: &Claim) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn take_seat(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+async fn greet(
+    ends: (MemoryConnection, MemoryConnection),
+) -> (Link<MemoryConnection>, Link<MemoryConnection>) {
+    let (dialled, answered) =
+        tokio::join!(dial(ends.0, Side::Sender, None), answer(ends.1, Side::Receiver, &Open));
+    (dialled.unwrap(), answered.unwrap())
+}
+
+/// A session that is about to begin.
+struct Session {
+    sender: Setup,
+    receiver: Setup,
+    exists: Exists,
+    limits: MemoryLimits,
+    seed: u64,
+}
+
+/// How it ended.
+struct Ended {
+    sent: Result<Summary, Failure>,
+    received: Result<Summary, Failure>,
+}
+
+impl Session {
+    fn new(seed: u64) -> Self {
+        Self::with_budget(seed, Budget::new(8 * MIB, None), TIMEOUT)
+    }
+
+    fn with_budget(seed: u64, budget: Budget, timeout: Duration) -> Self {
+        let limits = MemoryLimits { streams: budget.streams() + 1, ..MemoryLimits::default() };
+        let setup = || Setup::new(budget, timeout);
+        Self { sender: setup(), receiver: setup(), exists: Exists::Refuse, limits, seed }
+    }
+
+    fn connect(&self) -> ((MemoryConnection, MemoryConnection), memory::Link) {
+        let (sender, receiver, link) = pair(self.seed, self.limits);
+        ((sender, receiver), link)
+    }
+
+    /// Runs both sides to their ends.
+    async fn run(&self, source: &MemorySource, target: &MemoryTarget) -> Ended {
+        self.run_over(self.connect().0, source, target).await
+    }
+
+    async fn run_over(
+        &self,
+        ends: (MemoryConnection, MemoryConnection),
+        source: &MemorySource,
+        target: &MemoryTarget,
+    ) -> Ended {
+        let (sending, receiving) = greet(ends).await;
+        let (sent, received) = tokio::join!(
+            send_on(sending, source, &self.sender.context),
+            receive_on(receiving, target, self.exists, &self.receiver.context)
+        );
+        Ended { sent, received }
+    }
+}
+
+async fn send_on(
+    link: Link<MemoryConnection>,
+    source: &MemorySource,
+    context: &Context,
+) -> Result<Summary, Failure> {
+    send::run(link, Arc::new(source.clone()), CHUNK_LOG2, [7; 16], context.clone()).await
+}
+
+async fn receive_on(
+    mut link: Link<MemoryConnection>,
+    target: &MemoryTarget,
+    exists: Exists,
+    context: &Context,
+) -> Result<Summary, Failure> {
+    let offer = receive::offer(&mut link, context).await?;
+    let target = Arc::new(target.clone());
+    receive::run(link, offer, target, "/memory".to_owned(), exists, context.clone()).await
+}

@@ -116,7 +116,7 @@ fn attack_14_a_manifest_that_does_not_add_up() {
     }
     let mut receiver = new();
     receiver.on_manifest(Message::End(0)).unwrap();
-    for message in [a(), Message::End(0)] {
+    for message in [a(), Message::Omitted(Reason::SpecialFile, String::new()), Message::End(0)] {
         assert_eq!(reason(receiver.on_manifest(message)), Reason::Protocol);
     }
     assert_eq!(reason(new().on_manifest(Message::Ack(1))), Reason::Protocol);
@@ -281,6 +281,7 @@ fn to_receiver() -> impl Strategy<Value = ToReceiver> {
     let text = String::new;
     prop_oneof![
         4 => kinds().prop_map(|kind| ToReceiver::Manifest(Message::Entry(entry(&path("a"), kind)))),
+        1 => Just(ToReceiver::Manifest(Message::Omitted(Reason::SpecialFile, "\x1b".into()))),
         1 => (0u64..6).prop_map(|count| ToReceiver::Manifest(Message::End(count))),
         1 => (ids(), roots()).prop_map(|(id, root)| ToReceiver::Control(Message::Digest(id, root))),
         1 => (ids(), roots()).prop_map(|(id, root)| ToReceiver::Control(Message::Close(id, root))),
@@ -370,12 +371,14 @@ impl ReceiverRig {
     fn disk(&mut self, found: Found, committed: Committed, root: [u8; 32], is_ok: bool) {
         match self.wishes.pop_front() {
             Some(receiver::Action::Admit(id, _)) => self.machine.admitted(id, found),
-            Some(receiver::Action::Root(id, _)) => self.machine.hashed(id, blake3::Hash::from_bytes(root)),
+            Some(receiver::Action::Root(id, _)) => {
+                self.machine.hashed(id, receiver::Existing::Root(blake3::Hash::from_bytes(root)))
+            }
             Some(receiver::Action::Commit(id, _)) => self.machine.committed(id, committed),
             Some(receiver::Action::FinishDir(id, _)) => {
                 self.machine.dir_finished(id, if is_ok { Ok(()) } else { Err("no".into()) });
             }
-            Some(receiver::Action::Finish) => self.machine.finished(ZERO, ZERO),
+            Some(receiver::Action::Finish) => self.machine.finished(ZERO, ZERO, true),
             _ => {}
         }
     }
@@ -399,6 +402,7 @@ impl ReceiverRig {
                     assert_eq!((self.finishes, self.ended.len()), (1, self.sizes.len()));
                     self.wishes.push_back(receiver::Action::Finish);
                 }
+                receiver::Action::Omitted(_, why) => assert_eq!(why, "\\u{1b}"),
                 receiver::Action::Control(_) | receiver::Action::Discard(_) => {}
                 wish => self.wishes.push_back(wish),
             }

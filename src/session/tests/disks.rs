@@ -1,0 +1,146 @@
+//! Disks that fail, at either side.
+
+use rustix::io::Errno;
+
+use super::{Ended, MIB, Session, arrived, assert_whole, one_file, seeds, source, tree};
+use crate::event::Event;
+use crate::protocol::failure::{Reason, Side};
+use crate::protocol::limits::BLOCK_BYTES;
+use crate::session::Budget;
+use crate::storage::memory::{MemoryTarget, On, Op};
+
+fn assert_storage_failure(ended: &Ended, text: &str, context: &str) {
+    for result in [&ended.sent, &ended.received] {
+        let failure = result.as_ref().expect_err(context);
+        assert_eq!((failure.reason, failure.side), (Reason::Storage, Some(Side::Receiver)), "{context}");
+        assert!(failure.message.contains(text), "{context}: {failure}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_named_on_both_sides_at_once() {
+    let budget = Budget::new(2 * MIB, Some(2));
+    for seed in seeds() {
+        let session = Session::with_budget(seed, budget, super::TIMEOUT);
+        let (source, target) = (source(&one_file(20 * MIB)), MemoryTarget::new().with_capacity(3 * MIB));
+        let start = tokio::time::Instant::now();
+        let ended = session.run(&source, &target).await;
+        assert_storage_failure(&ended, "cannot write /memory/f: No space left on device", "full");
+        let in_flight =
+            session.limits.connection_window_bytes + (budget.blocks() + budget.streams()) * BLOCK_BYTES;
+        assert!(source.bytes_read() <= 3 * MIB + in_flight as u64, "{} bytes read", source.bytes_read());
+        assert!(start.elapsed() < std::time::Duration::from_secs(2), "{:?}", start.elapsed());
+        assert_eq!(target.ops().last(), Some(&Op::Abort));
+        assert!(target.files().is_empty() && target.staged().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_operation_that_fails_is_told_to_both_sides() {
+    let tree = tree();
+    for (on, errno, text) in [
+        (On::Write, Errno::NOSPC, "No space left on device"),
+        (On::Write, Errno::IO, "Input/output error"),
+        (On::Sync, Errno::IO, "Input/output error"),
+        (On::Rename, Errno::IO, "Input/output error"),
+        (On::SyncDir, Errno::IO, "Input/output error"),
+        (On::Mkdir, Errno::NOSPC, "No space left on device"),
+        (On::Finish, Errno::IO, "Input/output error"),
+    ] {
+        for number in 0..if on == On::Finish { 1 } else { 2 } {
+            let context = format!("{on:?} {number} {errno:?}");
+            let target = MemoryTarget::new().failing(on, number..u64::MAX, errno);
+            let ended = Session::new(number).run(&source(&tree), &target).await;
+            assert_storage_failure(&ended, text, &context);
+            assert_storage_failure(&ended, "/memory", &context);
+            assert_eq!(target.ops().last(), Some(&Op::Abort), "{context}");
+            assert!(target.staged().is_empty(), "{context}");
+            assert_whole(&tree, &target);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn attributes_of_a_directory_cost_that_directory_only() {
+    let tree = tree();
+    let target = MemoryTarget::new().failing(On::FinishDir, 0..1, Errno::PERM);
+    let ended = Session::new(1).run(&source(&tree), &target).await;
+    for summary in [ended.sent.unwrap(), ended.received.unwrap()] {
+        assert_eq!((summary.failed, summary.gravest), (1, Some(Reason::Refused)));
+    }
+    assert_eq!(target.files().len(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_changes_or_cannot_be_read_costs_that_file_only() {
+    let tree = tree();
+    for (path, unreadable, reason) in [
+        ("big", false, Reason::SourceChanged),
+        ("tiny", false, Reason::SourceChanged),
+        ("two", true, Reason::SourceUnreadable),
+        ("d/e/one", true, Reason::SourceUnreadable),
+    ] {
+        for seed in seeds() {
+            let (source, target) = (source(&tree), MemoryTarget::new());
+            if unreadable {
+                source.make_unreadable(path)
+            } else {
+                source.change_when_read(path)
+            }
+            let session = Session::new(seed);
+            let ended = session.run(&source, &target).await;
+            for summary in [ended.sent.unwrap(), ended.received.unwrap()] {
+                assert_eq!((summary.failed, summary.gravest), (1, Some(reason)), "{path}, seed {seed}");
+            }
+            let mut rest = arrived(&tree);
+            rest.remove(path.as_bytes());
+            assert!(target.tree() == rest, "{path}, seed {seed}");
+            let told = session.receiver.told.0.lock().unwrap();
+            let message = told.iter().find_map(|event| match event {
+                Event::File(file) if file.path.as_bytes() == path.as_bytes() => file.message.clone(),
+                _ => None,
+            });
+            assert!(message.is_some_and(|text| text.contains(path)), "{path}, seed {seed}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_sent_is_counted_on_both_sides() {
+    let source = source(&one_file(3)).with_skipped("pipe", Reason::SpecialFile);
+    let ended = Session::new(1).run(&source, &MemoryTarget::new()).await;
+    for summary in [ended.sent.unwrap(), ended.received.unwrap()] {
+        assert_eq!((summary.files, summary.failed, summary.gravest), (1, 1, Some(Reason::SpecialFile)));
+    }
+}
+
+/// What is written of a file, then synced, then named, then its directory synced; of every file.
+#[tokio::test(start_paused = true)]
+async fn the_order_on_disk_is_data_sync_rename_directory() {
+    use crate::storage::{Found, Source};
+    let tree = tree();
+    for seed in seeds() {
+        let target = MemoryTarget::new();
+        Session::new(seed).run(&source(&tree), &target).await.sent.unwrap();
+        let ops = target.ops();
+        let at =
+            |wanted: &dyn Fn(&Op) -> bool| ops.iter().position(wanted).unwrap_or_else(|| panic!("{ops:#?}"));
+        let walk = source(&tree).walk(1000).await;
+        for (number, found) in walk.into_iter().enumerate() {
+            let Found::Entry(entry) = found else { panic!("{found:?}") };
+            if !matches!(entry.kind, crate::protocol::entry::Kind::File { .. }) {
+                continue;
+            }
+            let is_mine = |id: &crate::protocol::entry::EntryId| id.0 == number as u64;
+            let written = ops.iter().rposition(|op| matches!(op, Op::Write { id, .. } if is_mine(id)));
+            let synced = at(&|op| matches!(op, Op::Sync(id) if is_mine(id)));
+            let named = at(&|op| *op == Op::Rename(entry.path.to_string()));
+            let dir = entry.path.parent().map(|dir| dir.to_string()).unwrap_or_default();
+            let dir_synced = ops.iter().rposition(|op| *op == Op::SyncDir(dir.clone()));
+            assert!(written.unwrap_or(0) <= synced && synced < named, "{}: {ops:#?}", entry.path);
+            assert!(Some(named) < dir_synced, "{}: {ops:#?}", entry.path);
+        }
+        assert_eq!(ops.iter().filter(|op| **op == Op::Finish).count(), 1);
+        assert_eq!(ops.last(), Some(&Op::Finish));
+    }
+}

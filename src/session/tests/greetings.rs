@@ -1,0 +1,151 @@
+//! Who is let in, and what is said to those who are not.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::Open;
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::message::{Message, Role};
+use crate::session::handshake::{Claim, Door, answer, dial};
+use crate::session::messages::{MessageReader, write_message};
+use crate::session::transport_failure;
+use crate::transport::memory::{MemoryConnection, MemoryLimits, pair};
+use crate::transport::{Connection, SendStream};
+use crate::trust::Secret;
+
+const SECRET: Secret = Secret::from_bytes([1; 16]);
+
+/// One seat for whoever holds the ticket.
+#[derive(Default)]
+struct OneSeat(AtomicBool);
+
+impl Door for OneSeat {
+    fn check(&self, claim: &Claim) -> Result<(), Failure> {
+        if claim.proves(&SECRET) {
+            return Ok(());
+        }
+        let what = if claim.has_proof() { "the wrong secret" } else { "no secret" };
+        Err(Failure::new(Reason::NotAuthenticated, what))
+    }
+
+    fn take_seat(&self) -> Result<(), Failure> {
+        match self.0.swap(true, Relaxed) {
+            false => Ok(()),
+            true => Err(Failure::new(Reason::TicketUsed, "the ticket has been used")),
+        }
+    }
+}
+
+fn ends(seed: u64) -> (MemoryConnection, MemoryConnection) {
+    let (dialler, listener, _) = pair(seed, MemoryLimits::default());
+    (dialler, listener)
+}
+
+async fn meet(
+    ends: (MemoryConnection, MemoryConnection),
+    secret: Option<Secret>,
+    sides: (Side, Side),
+    door: &dyn Door,
+) -> (Option<Reason>, Option<Reason>) {
+    // The caller may take its time to close the connection: why must have been said before.
+    let _kept = ends.1.clone();
+    let (dialled, answered) =
+        tokio::join!(dial(ends.0, sides.0, secret.as_ref()), answer(ends.1, sides.1, door));
+    (dialled.err().map(|failure| failure.reason), answered.err().map(|failure| failure.reason))
+}
+
+const SEND: (Side, Side) = (Side::Sender, Side::Receiver);
+
+#[tokio::test(start_paused = true)]
+async fn the_ticket_lets_in_once() {
+    let door = OneSeat::default();
+    let wrong = Secret::from_bytes([2; 16]);
+    let refused = (Some(Reason::NotAuthenticated), Some(Reason::NotAuthenticated));
+    assert_eq!(meet(ends(1), Some(wrong), SEND, &door).await, refused, "the wrong secret");
+    assert_eq!(meet(ends(2), None, SEND, &door).await, refused, "no secret");
+    assert!(!door.0.load(Relaxed), "whoever is not let in takes no seat");
+    assert_eq!(meet(ends(3), Some(SECRET), SEND, &door).await, (None, None));
+    let used = (Some(Reason::TicketUsed), Some(Reason::TicketUsed));
+    assert_eq!(meet(ends(4), Some(SECRET), SEND, &door).await, used);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attack_10_a_proof_of_another_connection_is_worth_nothing() {
+    let label = b"EXPORTER-towline-ticket";
+    let (old, _old_peer) = ends(1);
+    let proof = SECRET.proof(&old.export_keying_material(label).unwrap());
+    let (dialler, listener) = ends(2);
+    let door = OneSeat::default();
+    let replay = async {
+        let (mut control, _answer) = dialler.open_bi().await.unwrap();
+        let hello = Message::Hello { role: Role::Send, agent: String::new(), proof: Some(proof) };
+        write_message(&mut control, &hello).await.unwrap();
+        transport_failure(dialler.closed().await)
+    };
+    let (told, answered) = tokio::join!(replay, answer(listener, Side::Receiver, &door));
+    assert_eq!(answered.err().map(|failure| failure.reason), Some(Reason::NotAuthenticated));
+    assert_eq!((told.reason, told.message.as_str()), (Reason::NotAuthenticated, "the wrong secret"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_of_the_same_side_are_told_so_and_keep_the_ticket() {
+    for side in [Side::Sender, Side::Receiver] {
+        let door = OneSeat::default();
+        let incompatible = (Some(Reason::Incompatible), Some(Reason::Incompatible));
+        assert_eq!(meet(ends(1), Some(SECRET), (side, side), &door).await, incompatible);
+        assert_eq!(meet(ends(2), Some(SECRET), (side, side.peer()), &door).await, (None, None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_greeting_is_refused() {
+    let mut too_long = vec![1, 0xbf, 0xff, 0xff, 0xff];
+    too_long.resize(100, 0);
+    let hello_cut_short = vec![1, 10, 0, 1];
+    for first in [too_long, hello_cut_short, b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![2, 1, 0], Vec::new()] {
+        let (dialler, listener) = ends(1);
+        let speak = async {
+            let (mut control, _answer) = dialler.open_bi().await.unwrap();
+            control.write_all(&mut [first.clone().into()]).await.unwrap();
+            control.finish().unwrap();
+            transport_failure(dialler.closed().await).reason
+        };
+        let (told, answered) = tokio::join!(speak, answer(listener, Side::Receiver, &Open));
+        let reason = answered.err().map(|failure| failure.reason);
+        assert_eq!((told, reason), (Reason::Protocol, Some(Reason::Protocol)), "{first:?}");
+    }
+    let (dialler, listener) = ends(1);
+    let speak = async {
+        let (mut control, heard) = listener.accept_bi().await.unwrap();
+        MessageReader::new(heard).expect().await.unwrap();
+        write_message(&mut control, &Message::Heartbeat(crate::protocol::message::Activity::Disk))
+            .await
+            .unwrap();
+    };
+    let (dialled, ()) = tokio::join!(dial(dialler, Side::Sender, None), speak);
+    assert_eq!(dialled.err().map(|failure| failure.reason), Some(Reason::Protocol));
+}
+
+/// The caller bounds the greeting; being dropped, it leaves nothing that holds the connection.
+#[tokio::test(start_paused = true)]
+async fn attack_12_a_greeting_that_never_comes_can_be_given_up() {
+    let (dialler, listener) = ends(1);
+    let waiting = timeout(Duration::from_secs(10), answer(listener, Side::Receiver, &Open));
+    assert!(waiting.await.is_err());
+    assert_eq!(transport_failure(dialler.closed().await).reason, Reason::ConnectionLost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attack_4_the_name_of_the_peers_program_is_escaped() {
+    let (dialler, listener) = ends(1);
+    let speak = async {
+        let (mut control, answer) = dialler.open_bi().await.unwrap();
+        let hello = Message::Hello { role: Role::Send, agent: "\x1b]0;x\x07".into(), proof: None };
+        write_message(&mut control, &hello).await.unwrap();
+        (control, answer)
+    };
+    let (_control, answered) = tokio::join!(speak, answer(listener, Side::Receiver, &Open));
+    assert_eq!(answered.unwrap().agent, "\\u{1b}]0;x\\u{7}");
+}

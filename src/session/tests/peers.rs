@@ -1,0 +1,291 @@
+//! Peers made by hand, who say what no machine would.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{MIB, Session, bytes, greet, one_file, receive_on, send_on, source};
+use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::message::{Message, Status};
+use crate::protocol::parcel::{RecordHeader, RunLength};
+use crate::protocol::path::RelPath;
+use crate::protocol::receiver::Exists;
+use crate::protocol::tree::RecordHasher;
+use crate::session::messages::{MessageReader, write_message};
+use crate::session::{Link, transport_failure};
+use crate::storage::memory::{MemoryTarget, Op};
+use crate::transport::memory::{MemoryConnection, MemoryRecv, MemorySend};
+use crate::transport::{Connection, RecvStream, SendStream};
+
+/// A sender that does what a test tells it to.
+struct HandSender {
+    link: Link<MemoryConnection>,
+    _manifest: MemorySend,
+}
+
+impl HandSender {
+    /// Offers a transfer and says `manifest`.
+    async fn begin(mut link: Link<MemoryConnection>, manifest: &[Message]) -> Self {
+        let offer = Message::Offer { transfer: [1; 16], chunk_log2: 20 };
+        write_message(&mut link.control_out, &offer).await.unwrap();
+        let mut stream = link.connection.open_uni().await.unwrap();
+        for message in manifest {
+            write_message(&mut stream, message).await.unwrap();
+        }
+        Self { link, _manifest: stream }
+    }
+
+    /// The next status, heart-beats passed over.
+    async fn status(&mut self) -> Status {
+        loop {
+            match self.link.control_in.expect().await.unwrap() {
+                Message::Status(_, status) => return status,
+                Message::Heartbeat(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Sends a parcel of these pieces; returns the stream for the answer.
+    async fn parcel(&self, pieces: &[&[u8]]) -> MemoryRecv {
+        let (mut out, answer) = self.link.connection.open_bi().await.unwrap();
+        let mut pieces: Vec<_> = pieces.iter().map(|piece| Bytes::copy_from_slice(piece)).collect();
+        // A receiver that refuses what it reads closes everything in the middle of this.
+        let _ = out.write_all(&mut pieces).await;
+        let _ = out.finish();
+        answer
+    }
+
+    async fn say(&mut self, message: Message) {
+        write_message(&mut self.link.control_out, &message).await.unwrap();
+    }
+
+    /// How the receiver closed the connection.
+    async fn closed(&self) -> Failure {
+        transport_failure(self.link.connection.closed().await)
+    }
+}
+
+fn entry(name: &str, size: u64) -> Message {
+    let path = RelPath::new(name.as_bytes()).unwrap();
+    Message::Entry(Entry { path, meta: Meta::default(), kind: Kind::File { size } })
+}
+
+fn header(id: u64, offset: u64, len: u64, runs: Vec<RunLength>) -> Vec<u8> {
+    let mut out = BytesMut::new();
+    RecordHeader { id: EntryId(id), offset, len, runs }.encode(&mut out);
+    out.to_vec()
+}
+
+fn value(size: u64, offset: u64, data: &[u8]) -> [u8; 32] {
+    let mut hasher = RecordHasher::new(size, offset, data.len() as u64);
+    hasher.update(data);
+    hasher.finish()
+}
+
+/// Runs a receiver against `hand`; both see the same failure, and nothing is left behind.
+async fn refuse(manifest: &[Message], hand: impl AsyncFnOnce(&mut HandSender)) -> Failure {
+    let session = Session::new(1);
+    let (sending, receiving) = greet(session.connect().0).await;
+    let target = MemoryTarget::new();
+    let hand = async {
+        let mut sender = HandSender::begin(sending, manifest).await;
+        hand(&mut sender).await;
+        sender.closed().await
+    };
+    let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
+    let (told, received) = tokio::join!(hand, received);
+    let failure = received.unwrap_err();
+    assert_eq!((told.reason, told.side, &told.message), (failure.reason, failure.side, &failure.message));
+    assert_eq!(target.ops().last(), Some(&Op::Abort));
+    assert!(target.files().is_empty() && target.staged().is_empty());
+    failure
+}
+
+fn assert_verification(failure: &Failure, name: &str) {
+    assert_eq!((failure.reason, failure.side), (Reason::Verification, Some(Side::Receiver)));
+    assert!(failure.message.starts_with(&format!("{name}: ")), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_that_are_not_what_their_value_says() {
+    for size in [3, MIB] {
+        let data = bytes(1, size);
+        let mut corrupt = data.clone();
+        *corrupt.last_mut().unwrap() ^= 1;
+        let other = value(size, 0, &corrupt);
+        for (data, value) in [(&corrupt, value(size, 0, &data)), (&data, other)] {
+            let failure = refuse(&[entry("d", size), Message::End(1)], async |sender| {
+                assert_eq!(sender.status().await, Status::Want);
+                sender.parcel(&[&header(0, 0, size, vec![]), data, &value]).await;
+            })
+            .await;
+            assert_verification(&failure, "d");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_root_that_the_chunks_do_not_make() {
+    let size = MIB + 1;
+    let data = bytes(1, size);
+    let at = usize::try_from(MIB).unwrap();
+    let failure = refuse(&[entry("d", size), Message::End(1)], async |sender| {
+        assert_eq!(sender.status().await, Status::Want);
+        for (offset, part) in [(0, &data[..at]), (MIB, &data[at..])] {
+            let head = header(0, offset, part.len() as u64, vec![]);
+            let answer = sender.parcel(&[&head, part, &value(size, offset, part)]).await;
+            assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(1)));
+        }
+        sender.say(Message::Close(EntryId(0), [0; 32])).await;
+    })
+    .await;
+    assert_verification(&failure, "d");
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_nobody_asked_for() {
+    let zeros = [0; 32];
+    for (id, offset, len, reason) in [
+        (1, 0, 3, Reason::UnknownTransfer),
+        (0, 1, 2, Reason::Protocol),
+        (0, 0, 4, Reason::Protocol),
+        (0, MIB, 3, Reason::Protocol),
+    ] {
+        let failure = refuse(&[entry("d", 3), Message::End(1)], async |sender| {
+            assert_eq!(sender.status().await, Status::Want);
+            sender.parcel(&[&header(id, offset, len, vec![]), b"abcd", &zeros]).await;
+        })
+        .await;
+        assert_eq!(failure.reason, reason, "{len} bytes at {offset} of {id}");
+    }
+    // The same small file twice in one parcel.
+    let record = [&header(0, 0, 3, vec![])[..], b"abc", &value(3, 0, b"abc")].concat();
+    let failure = refuse(&[entry("d", 3), Message::End(1)], async |sender| {
+        assert_eq!(sender.status().await, Status::Want);
+        sender.parcel(&[&record, &record]).await;
+    })
+    .await;
+    assert_eq!(failure.reason, Reason::Protocol);
+}
+
+#[tokio::test(start_paused = true)]
+async fn parcels_that_are_cut_short() {
+    let record = [&header(0, 0, 3, vec![])[..], b"abc", &value(3, 0, b"abc")].concat();
+    for len in 1..record.len() {
+        let failure = refuse(&[entry("d", 3), Message::End(1)], async |sender| {
+            assert_eq!(sender.status().await, Status::Want);
+            sender.parcel(&[&record[..len]]).await;
+        })
+        .await;
+        assert_eq!(failure.reason, Reason::Protocol, "{len} bytes of it");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn manifests_that_do_not_add_up() {
+    for manifest in
+        [vec![entry("d", 3), Message::End(2)], vec![Message::End(0), entry("d", 0)], vec![Message::Ack(1)]]
+    {
+        let failure = refuse(&manifest, async |_| {}).await;
+        assert_eq!(failure.reason, Reason::Protocol, "{manifest:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hole_costs_nothing_on_the_wire_and_is_verified_all_the_same() {
+    let runs = vec![RunLength { len: MIB, is_hole: true }];
+    let failure = refuse(&[entry("d", MIB), Message::End(1)], async |sender| {
+        assert_eq!(sender.status().await, Status::Want);
+        sender.parcel(&[&header(0, 0, MIB, runs), &[1; 32]]).await;
+    })
+    .await;
+    assert_verification(&failure, "d");
+}
+
+/// A parcel that the sender resets may come again, and then is taken.
+#[tokio::test(start_paused = true)]
+async fn a_record_that_was_cut_off_may_come_again() {
+    let session = Session::new(1);
+    let (sending, receiving) = greet(session.connect().0).await;
+    let target = MemoryTarget::new();
+    let data = bytes(1, MIB);
+    let hand = async {
+        let mut sender = HandSender::begin(sending, &[entry("d", MIB), Message::End(1)]).await;
+        assert_eq!(sender.status().await, Status::Want);
+        let head = header(0, 0, MIB, vec![]);
+        let (mut out, answer) = sender.link.connection.open_bi().await.unwrap();
+        out.write_all(&mut [head.clone().into(), data[..300_000].to_vec().into()]).await.unwrap();
+        drop(out);
+        // The receiver lets go of it, which it says by ending its half.
+        let mut answer = answer;
+        assert!(answer.read(1).await.is_err());
+        let answer = sender.parcel(&[&head, &data, &value(MIB, 0, &data)]).await;
+        assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(1)));
+        sender.say(Message::Close(EntryId(0), value(MIB, 0, &data))).await;
+        assert_eq!(sender.status().await, Status::Done(None));
+        sender.link.connection.close(0, b"");
+    };
+    let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
+    let ((), received) = tokio::join!(hand, received);
+    received.unwrap();
+    assert!(target.files()[&b"d"[..]] == data);
+}
+
+/// Runs a sender of one small file against a receiver that answers its parcel with `answer`.
+async fn answer_parcel(answer: Option<Message>) -> Failure {
+    let session = Session::new(1);
+    let (sending, mut link) = greet(session.connect().0).await;
+    let hand = async {
+        write_message(&mut link.control_out, &Message::Status(EntryId(0), Status::Want)).await.unwrap();
+        let (mut out, _parcel) = link.connection.accept_bi().await.unwrap();
+        if let Some(message) = &answer {
+            write_message(&mut out, message).await.unwrap();
+        }
+        let _ = out.finish();
+        transport_failure(link.connection.closed().await)
+    };
+    let source = source(&one_file(3));
+    let (told, sent) = tokio::join!(hand, send_on(sending, &source, &session.sender.context));
+    let failure = sent.unwrap_err();
+    assert_eq!((told.reason, &told.message), (failure.reason, &failure.message));
+    failure
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_are_none() {
+    for (answer, reason) in [
+        (Some(Message::Ack(0)), Reason::Protocol),
+        (Some(Message::Ack(2)), Reason::Protocol),
+        (Some(Message::End(1)), Reason::Protocol),
+        (Some(Message::Nack(Reason::TransferFailed)), Reason::TransferFailed),
+        (None, Reason::Protocol),
+    ] {
+        assert_eq!(answer_parcel(answer.clone()).await.reason, reason, "{answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn receivers_that_lie() {
+    for said in [
+        vec![Message::Finished { disk_micros: 0, starved_micros: 0, synced: true }],
+        vec![Message::Status(EntryId(0), Status::Done(None))],
+        vec![Message::Status(EntryId(0), Status::Identical)],
+        vec![Message::Status(EntryId(0), Status::Want), Message::Status(EntryId(0), Status::Want)],
+        vec![Message::Close(EntryId(0), [0; 32])],
+    ] {
+        let session = Session::new(1);
+        let (sending, mut link) = greet(session.connect().0).await;
+        let hand = async {
+            // Behind the manifest, so that the entry is known.
+            let mut manifest = MessageReader::new(link.connection.accept_uni().await.unwrap());
+            while !matches!(manifest.expect().await.unwrap(), Message::End(_)) {}
+            for message in &said {
+                write_message(&mut link.control_out, message).await.unwrap();
+            }
+            transport_failure(link.connection.closed().await).reason
+        };
+        let source = source(&one_file(3));
+        let (told, sent) = tokio::join!(hand, send_on(sending, &source, &session.sender.context));
+        assert_eq!((told, sent.unwrap_err().reason), (Reason::Protocol, Reason::Protocol), "{said:?}");
+    }
+}
