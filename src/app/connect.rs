@@ -210,7 +210,7 @@ async fn listen(
         .map_err(|e| Failure::new(Reason::Internal, e.to_string()).or_side(side))?;
     let addresses = endpoint.local_addresses().map_err(transport_failure)?;
     let secret = Secret::generate();
-    let ticket = Ticket { addresses, fingerprint: identity.fingerprint(), secret: secret.clone() };
+    let ticket = Ticket { addresses, fingerprint: identity.fingerprint(), secret };
     let allowed = common.fingerprint.as_deref().map(parse_fingerprint).transpose()?;
     let door = Arc::new(OneSeat { secret, allowed, taken: AtomicBool::new(false) });
     let (links, link) = mpsc::channel(1);
