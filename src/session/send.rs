@@ -164,12 +164,14 @@ impl<C: Connection, S: Source> Driver<C, S> {
                 return Ok(self.finish(end));
             }
             tokio::select! {
+                // What has come counts before the news that nothing more will.
+                biased;
+                _ = tick.tick() => self.on_tick()?,
+                failure = self.context.stopped() => return Err(failure.or_side(Side::Sender)),
                 batch = self.control_in.recv(), if !self.machine.has_heard_the_end() => self.on_control(batch)?,
                 Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?)?,
                 Some(job) = self.jobs.join_next() => self.on_job(joined(job)?),
-                _ = tick.tick() => self.on_tick()?,
                 error = &mut closed => return Err(transport_failure(error)),
-                failure = self.context.stopped() => return Err(failure.or_side(Side::Sender)),
             }
         }
     }
