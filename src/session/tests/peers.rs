@@ -183,9 +183,11 @@ async fn parcels_that_are_cut_short() {
 
 #[tokio::test(start_paused = true)]
 async fn manifests_that_do_not_add_up() {
-    for manifest in
-        [vec![entry("d", 3), Message::End(2)], vec![Message::End(0), entry("d", 0)], vec![Message::Ack(1)]]
-    {
+    for manifest in [
+        vec![entry("d", 3), Message::End(2)],
+        vec![entry("d", 3), Message::End(1), entry("e", 3)],
+        vec![Message::Ack(1)],
+    ] {
         let failure = refuse(&manifest, async |_| {}).await;
         assert_eq!(failure.reason, Reason::Protocol, "{manifest:?}");
     }
