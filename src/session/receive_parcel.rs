@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Buf, BytesMut};
+use tokio::task::yield_now;
 use tracing::debug;
 
 use super::messages::write_message;
@@ -88,11 +89,22 @@ impl From<TransportError> for Stop {
     }
 }
 
-/// A record whose end has not come yet.
-struct OpenRecord {
+/// Pieces that are gathered at most. What they take is not counted as blocks.
+const PIECES_MAX: usize = 1024;
+const _: () = assert!(size_of::<Piece>() <= 48);
+
+/// What a record is of.
+#[derive(Clone, Copy)]
+struct Record {
     id: EntryId,
+    size: u64,
     offset: u64,
     len: u64,
+}
+
+/// A record whose end has not come yet.
+struct OpenRecord {
+    record: Record,
     hasher: RecordHasher,
 }
 
@@ -105,7 +117,7 @@ struct Gathered {
 }
 
 enum Piece {
-    Begin(OpenRecord),
+    Begin(Record),
     Data { offset: u64, range: Range<usize> },
     Hole(u64),
     End([u8; TRAILER_BYTES]),
@@ -128,7 +140,8 @@ impl<T: Target, R: RecvStream> Drop for Incoming<T, R> {
             Piece::Begin(record) => Some((record.id, record.offset)),
             _ => None,
         });
-        let cut: Vec<_> = self.open.iter().map(|record| (record.id, record.offset)).chain(begun).collect();
+        let open = self.open.iter().map(|open| (open.record.id, open.record.offset));
+        let cut: Vec<_> = open.chain(begun).collect();
         if !cut.is_empty() {
             let mut machine = self.shared.machine();
             for (id, offset) in cut {
@@ -149,10 +162,12 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                         _ => Stop::Failed(failure),
                     }
                 })?;
-            let hasher = RecordHasher::new(size, offset, len);
-            self.gathered.pieces.push(Piece::Begin(OpenRecord { id, offset, len, hasher }));
+            self.gathered.pieces.push(Piece::Begin(Record { id, size, offset, len }));
             let mut at = offset;
             for run in header.runs() {
+                if self.gathered.pieces.len() >= PIECES_MAX {
+                    self.flush().await?;
+                }
                 if run.is_hole {
                     self.gathered.pieces.push(Piece::Hole(run.len));
                     self.shared.came_bytes.fetch_add(run.len, Relaxed);
@@ -250,21 +265,28 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
         let (mut writes, mut ended) = (Vec::new(), Vec::new());
         for piece in pieces {
             match piece {
-                Piece::Begin(record) => self.open = Some(record),
+                Piece::Begin(record) => {
+                    let hasher = RecordHasher::new(record.size, record.offset, record.len);
+                    self.open = Some(OpenRecord { record, hasher });
+                }
                 Piece::Hole(len) => {
-                    if let Some(record) = &mut self.open {
-                        record.hasher.update_zeros(len);
+                    if let Some(open) = &mut self.open {
+                        open.hasher.update_zeros(len);
+                    }
+                    if len > BLOCK_BYTES as u64 {
+                        // Holes cost the peer nothing; the other streams shall not wait for many of them.
+                        yield_now().await;
                     }
                 }
                 Piece::Data { offset, range } => {
-                    if let (Some(record), Some(block)) = (&mut self.open, &block) {
-                        record.hasher.update(&block[range.clone()]);
-                        writes.push(Write { id: record.id, offset, range });
+                    if let (Some(open), Some(block)) = (&mut self.open, &block) {
+                        open.hasher.update(&block[range.clone()]);
+                        writes.push(Write { id: open.record.id, offset, range });
                     }
                 }
                 Piece::End(theirs) => {
-                    if let Some(record) = self.open.take() {
-                        let mine = record.hasher.finish();
+                    if let Some(OpenRecord { record, hasher }) = self.open.take() {
+                        let mine = hasher.finish();
                         if mine != theirs {
                             return Err(self.mismatch(&record).into());
                         }
@@ -297,7 +319,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
         storage_failure(&error)
     }
 
-    fn mismatch(&self, record: &OpenRecord) -> Failure {
+    fn mismatch(&self, record: &Record) -> Failure {
         let machine = self.shared.machine();
         let name = machine.entry(record.id).map(|entry| entry.path.to_string()).unwrap_or_default();
         Failure::on(
