@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Buf, BytesMut};
+use tokio::task::yield_now;
 use tracing::debug;
 
 use super::messages::write_message;
@@ -88,16 +89,20 @@ impl From<TransportError> for Stop {
     }
 }
 
-/// What a record covers.
+/// Pieces that are gathered at most. What they take is not counted as blocks.
+const PIECES_MAX: usize = 1024;
+const _: () = assert!(size_of::<Piece>() <= 48);
+
+/// What a record is of.
 #[derive(Clone, Copy)]
 struct Record {
     id: EntryId,
+    size: u64,
     offset: u64,
     len: u64,
-    file_size: u64,
 }
 
-/// A record whose end has not been hashed yet.
+/// A record whose end has not come yet.
 struct OpenRecord {
     record: Record,
     hasher: RecordHasher,
@@ -135,8 +140,8 @@ impl<T: Target, R: RecvStream> Drop for Incoming<T, R> {
             Piece::Begin(record) => Some((record.id, record.offset)),
             _ => None,
         });
-        let cut: Vec<_> =
-            self.open.iter().map(|open| (open.record.id, open.record.offset)).chain(begun).collect();
+        let open = self.open.iter().map(|open| (open.record.id, open.record.offset));
+        let cut: Vec<_> = open.chain(begun).collect();
         if !cut.is_empty() {
             let mut machine = self.shared.machine();
             for (id, offset) in cut {
@@ -157,9 +162,12 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                         _ => Stop::Failed(failure),
                     }
                 })?;
-            self.gathered.pieces.push(Piece::Begin(Record { id, offset, len, file_size: size }));
+            self.gathered.pieces.push(Piece::Begin(Record { id, size, offset, len }));
             let mut at = offset;
             for run in header.runs() {
+                if self.gathered.pieces.len() >= PIECES_MAX {
+                    self.flush().await?;
+                }
                 if run.is_hole {
                     self.gathered.pieces.push(Piece::Hole(run.len));
                     self.shared.came_bytes.fetch_add(run.len, Relaxed);
@@ -216,7 +224,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                 self.flush().await?;
             }
             if self.gathered.block.is_none() {
-                self.gathered.block = Some(self.shared.pool.acquire().await);
+                self.gathered.block = Some(self.shared.writing.during(self.shared.pool.acquire()).await);
             }
             let start = self.gathered.used;
             let room = usize::try_from(len).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES - start);
@@ -258,12 +266,16 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
         for piece in pieces {
             match piece {
                 Piece::Begin(record) => {
-                    let hasher = RecordHasher::new(record.file_size, record.offset, record.len);
+                    let hasher = RecordHasher::new(record.size, record.offset, record.len);
                     self.open = Some(OpenRecord { record, hasher });
                 }
                 Piece::Hole(len) => {
                     if let Some(open) = &mut self.open {
                         open.hasher.update_zeros(len);
+                    }
+                    if len > BLOCK_BYTES as u64 {
+                        // Holes cost the peer nothing; the other streams shall not wait for many of them.
+                        yield_now().await;
                     }
                 }
                 Piece::Data { offset, range } => {
@@ -276,7 +288,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                     if let Some(OpenRecord { record, hasher }) = self.open.take() {
                         let mine = hasher.finish();
                         if mine != theirs {
-                            return Err(self.mismatch(record).into());
+                            return Err(self.mismatch(&record).into());
                         }
                         ended.push((record, mine));
                     }
@@ -307,7 +319,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
         storage_failure(&error)
     }
 
-    fn mismatch(&self, record: Record) -> Failure {
+    fn mismatch(&self, record: &Record) -> Failure {
         let machine = self.shared.machine();
         let name = machine.entry(record.id).map(|entry| entry.path.to_string()).unwrap_or_default();
         Failure::on(

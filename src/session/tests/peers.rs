@@ -183,9 +183,11 @@ async fn parcels_that_are_cut_short() {
 
 #[tokio::test(start_paused = true)]
 async fn manifests_that_do_not_add_up() {
-    for manifest in
-        [vec![entry("d", 3), Message::End(2)], vec![Message::End(0), entry("d", 0)], vec![Message::Ack(1)]]
-    {
+    for manifest in [
+        vec![entry("d", 3), Message::End(2)],
+        vec![entry("d", 3), Message::End(1), entry("e", 3)],
+        vec![Message::Ack(1)],
+    ] {
         let failure = refuse(&manifest, async |_| {}).await;
         assert_eq!(failure.reason, Reason::Protocol, "{manifest:?}");
     }
@@ -200,6 +202,30 @@ async fn a_hole_costs_nothing_on_the_wire_and_is_verified_all_the_same() {
     })
     .await;
     assert_verification(&failure, "d");
+}
+
+/// Each record takes 50 bytes on the wire and a MiB to hash.
+#[tokio::test(start_paused = true)]
+async fn attack_15_many_holes_in_one_parcel_are_hashed_as_they_come() {
+    let (size, session) = (400 * MIB, Session::new(1));
+    let (sending, receiving) = greet(session.connect().0).await;
+    let zeros = BytesMut::zeroed(usize::try_from(MIB).unwrap());
+    let hand = async {
+        let mut sender = HandSender::begin(sending, &[entry("d", size), Message::End(1)]).await;
+        assert_eq!(sender.status().await, Status::Want);
+        let mut records = Vec::new();
+        for offset in (0..400).map(|n| n * MIB) {
+            records.extend(header(0, offset, MIB, vec![RunLength { len: MIB, is_hole: true }]));
+            records.extend(value(size, offset, &zeros));
+        }
+        let answer = sender.parcel(&[&records]).await;
+        assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(400)));
+        sender.link.connection.close(18, b"");
+    };
+    let target = MemoryTarget::new();
+    let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
+    let ((), received) = tokio::join!(hand, received);
+    assert_eq!(received.unwrap_err().reason, Reason::Interrupted);
 }
 
 /// A parcel that the sender resets may come again, and then is taken.
