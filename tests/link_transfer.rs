@@ -64,7 +64,7 @@ impl Run {
 #[test]
 fn a_link_with_loss_both_ways() {
     let seed = Seed::new(51);
-    let run = Run::new(&LinkOptions { seed: seed.value, loss: 0.02, ..Default::default() }, &[]);
+    let run = Run::new(&LinkOptions { seed: seed.value, loss: 0.15, ..Default::default() }, &[]);
     assert!(run.up.lost > 0 && run.down.lost > 0, "{:?} {:?}", run.up, run.down);
     run.assert_well();
 }
@@ -94,7 +94,7 @@ fn a_link_that_duplicates() {
 #[test]
 fn a_link_that_flips_bits() {
     let seed = Seed::new(54);
-    let run = Run::new(&LinkOptions { seed: seed.value, corrupt: 0.02, ..Default::default() }, &[]);
+    let run = Run::new(&LinkOptions { seed: seed.value, corrupt: 0.15, ..Default::default() }, &[]);
     assert!(run.up.corrupted > 0 && run.down.corrupted > 0, "{:?} {:?}", run.up, run.down);
     run.assert_well();
 }

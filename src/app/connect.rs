@@ -207,10 +207,10 @@ async fn listen(
 ) -> Result<Connected, Failure> {
     let address = common.listen.map_or(ListenAddress::Any, ListenAddress::At);
     let endpoint = Endpoint::listen(&address, identity, limits)
-        .map_err(|e| Failure::new(Reason::Unreachable, e.to_string()).or_side(side))?;
+        .map_err(|e| Failure::new(Reason::Internal, e.to_string()).or_side(side))?;
     let addresses = endpoint.local_addresses().map_err(transport_failure)?;
     let secret = Secret::generate();
-    let ticket = Ticket { addresses, fingerprint: identity.fingerprint(), secret: secret.clone() };
+    let ticket = Ticket { addresses, fingerprint: identity.fingerprint(), secret };
     let allowed = common.fingerprint.as_deref().map(parse_fingerprint).transpose()?;
     let door = Arc::new(OneSeat { secret, allowed, taken: AtomicBool::new(false) });
     let (links, link) = mpsc::channel(1);

@@ -10,7 +10,8 @@ use super::manifest::WithManifest;
 use super::settings::{CommonSettings, Peer, SendSettings};
 use super::{conclude, hex, receive, transfer_id};
 use crate::event::{Event, Reporter, Summary};
-use crate::protocol::failure::{Failure, Side};
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::path::printable;
 use crate::protocol::receiver::Exists;
 use crate::session::{self, Budget, Context};
 use crate::storage::fs::FsSource;
@@ -29,7 +30,10 @@ pub(super) async fn run(
         None => reporter,
     };
     let summary = match peer {
-        Some(Peer::Dir(dir)) => send_to_dir(source, &dir, &common, &reporter, stop).await?,
+        Some(Peer::Dir(dir)) => {
+            refuse_inside(&dir, &sources)?;
+            send_to_dir(source, &dir, &common, &reporter, stop).await?
+        }
         peer => {
             let budget = Budget::new(common.memory_bytes, common.streams);
             let what: Vec<PathBuf> = sources;
@@ -67,6 +71,29 @@ async fn send_through(
     let result = session::send::run(link, Arc::new(source), chunk_log2, transfer, context).await;
     keeper.goodbye().await;
     result
+}
+
+/// A walk that came upon its own output would never end.
+fn refuse_inside(dir: &Path, sources: &[PathBuf]) -> Result<(), Failure> {
+    // What does not exist yet is made below the nearest directory that does.
+    let Some(real) = dir.ancestors().find_map(|part| {
+        let part = if part.as_os_str().is_empty() { Path::new(".") } else { part };
+        part.canonicalize().ok()
+    }) else {
+        return Ok(());
+    };
+    for source in sources {
+        if source.canonicalize().is_ok_and(|source| real.starts_with(source)) {
+            let (dir, source) = (dir.as_os_str().as_encoded_bytes(), source.as_os_str().as_encoded_bytes());
+            let message = format!(
+                "{} lies inside {}, which is to be sent; send to another directory",
+                printable(dir),
+                printable(source)
+            );
+            return Err(Failure::on(Side::Sender, Reason::Refused, message));
+        }
+    }
+    Ok(())
 }
 
 /// Hears nothing: the sender beside it tells everything.

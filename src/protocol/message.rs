@@ -91,6 +91,8 @@ pub enum Message {
         disk_micros: u64,
         /// Microseconds that it waited for bytes.
         starved_micros: u64,
+        /// What it has is durable: it was not told to leave out the syncs.
+        synced: bool,
     },
     /// Manifest: the next entry. Its number is its place.
     Entry(Entry),
@@ -239,9 +241,10 @@ impl Message {
                 Activity::Disk => 1,
                 Activity::Receiving => 2,
             }),
-            Self::Finished { disk_micros, starved_micros } => {
+            Self::Finished { disk_micros, starved_micros, synced } => {
                 put_varint(p, *disk_micros);
                 put_varint(p, *starved_micros);
+                p.put_u8(u8::from(*synced));
             }
             Self::Entry(entry) => put_entry(p, entry),
             Self::End(count) | Self::Ack(count) => put_varint(p, *count),
@@ -277,7 +280,15 @@ impl Message {
                 2 => Self::Heartbeat(Activity::Receiving),
                 _ => return Err(CodecError::BadValue("activity")),
             },
-            0x09 => Self::Finished { disk_micros: f.varint()?, starved_micros: f.varint()? },
+            0x09 => Self::Finished {
+                disk_micros: f.varint()?,
+                starved_micros: f.varint()?,
+                synced: match f.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(CodecError::BadValue("synced")),
+                },
+            },
             0x20 => Self::Entry(entry(&mut f)?),
             0x21 => Self::End(f.varint()?),
             0x22 => Self::Omitted(reason(&mut f)?, text(&mut f)?),
@@ -375,7 +386,7 @@ mod tests {
             (Message::Heartbeat(Activity::Waiting), "080100".into()),
             (Message::Heartbeat(Activity::Disk), "080101".into()),
             (Message::Heartbeat(Activity::Receiving), "080102".into()),
-            (Message::Finished { disk_micros: 1, starved_micros: 64 }, "0903014040".into()),
+            (Message::Finished { disk_micros: 1, starved_micros: 64, synced: true }, "090401404001".into()),
             (
                 entry(Kind::File { size: 1 << 60 }),
                 "2018 00 03612f62 41a4 fffffffffffffffe 05 d000000000000000".into(),

@@ -78,10 +78,19 @@ pub enum Action {
 #[derive(Debug)]
 enum State {
     Admitting,
-    Comparing { mine: Option<blake3::Hash>, theirs: Option<blake3::Hash> },
+    Comparing { mine: Option<Existing>, theirs: Option<blake3::Hash> },
     Receiving { root: RootBuilder, begun: BTreeSet<u64> },
     Committing { root: Option<blake3::Hash> },
     Leaving,
+}
+
+/// The file that has the name of one that is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Its root.
+    Root(blake3::Hash),
+    /// This process may not read it, so it counts as another one.
+    Unreadable,
 }
 
 #[derive(Debug)]
@@ -248,10 +257,10 @@ impl Receiver {
         }
     }
 
-    /// The root of the file that is under the final name of `id`.
-    pub fn hashed(&mut self, id: EntryId, root: blake3::Hash) {
+    /// What is in the file that is under the final name of `id`.
+    pub fn hashed(&mut self, id: EntryId, existing: Existing) {
         if let Some(Open { state: State::Comparing { mine, .. }, .. }) = self.open.get_mut(&id) {
-            *mine = Some(root);
+            *mine = Some(existing);
             self.compare(id);
         }
     }
@@ -263,8 +272,8 @@ impl Receiver {
             return;
         };
         let (mine, theirs) = (*mine, *theirs);
-        if mine == theirs {
-            self.settle(id, Status::Identical, Some(mine), Outcome::Identical);
+        if mine == Existing::Root(theirs) {
+            self.settle(id, Status::Identical, Some(theirs), Outcome::Identical);
         } else if self.exists == Exists::Refuse {
             self.fail_existing(id);
         } else {
@@ -453,11 +462,12 @@ impl Receiver {
         self.report(id, entry, status, None, outcome, message);
     }
 
-    /// Everything is durable; tells the sender.
-    pub fn finished(&mut self, disk: Duration, starved: Duration) {
+    /// Everything is under its final name, and durable if `synced`; tells the sender.
+    pub fn finished(&mut self, disk: Duration, starved: Duration, synced: bool) {
         let micros =
             |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX).min(super::codec::VARINT_MAX);
-        let message = Message::Finished { disk_micros: micros(disk), starved_micros: micros(starved) };
+        let message =
+            Message::Finished { disk_micros: micros(disk), starved_micros: micros(starved), synced };
         self.actions.push_back(Action::Control(message));
         self.done = true;
     }

@@ -95,7 +95,18 @@ pub struct Sender {
     totals: Totals,
     actions: VecDeque<Action>,
     last_progress: Duration,
-    finished: Option<(u64, u64)>,
+    finished: Option<ReceiverEnd>,
+}
+
+/// The receiver's last word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReceiverEnd {
+    /// How long its disk was at work, added up over streams.
+    pub disk: Duration,
+    /// How long it waited for bytes, added up over streams.
+    pub starved: Duration,
+    /// What it has is durable.
+    pub synced: bool,
 }
 
 impl Sender {
@@ -170,12 +181,12 @@ impl Sender {
         self.parcels
     }
 
-    /// The receiver has everything safe, and said for how many microseconds its disk worked and it starved.
-    pub fn finished(&self) -> Option<(u64, u64)> {
+    /// The receiver has everything safe and every ack has come.
+    pub fn finished(&self) -> Option<ReceiverEnd> {
         self.finished.filter(|_| self.open.is_empty())
     }
 
-    /// The receiver has said its last word; acks may still be on their way.
+    /// The receiver has said its last word on the control stream; acks may still be on their way.
     pub fn has_heard_the_end(&self) -> bool {
         self.finished.is_some()
     }
@@ -325,14 +336,18 @@ impl Sender {
                 Ok(())
             }
             Message::Heartbeat(Activity::Waiting) => Ok(()),
-            Message::Finished { disk_micros, starved_micros } => {
+            Message::Finished { disk_micros, starved_micros, synced } => {
                 // Acks travel on streams of their own, so that this may overtake the last of them.
                 let is_done = |open: &Open| matches!(&open.state, State::Wanted(t) if t.done.is_some());
                 if !self.walked || !self.open.values().all(is_done) {
                     return Err(Failure::protocol("the receiver says that it has finished before it has"));
                 }
                 self.last_progress = now;
-                self.finished = Some((disk_micros, starved_micros));
+                self.finished = Some(ReceiverEnd {
+                    disk: Duration::from_micros(disk_micros),
+                    starved: Duration::from_micros(starved_micros),
+                    synced,
+                });
                 Ok(())
             }
             other => Err(Failure::protocol(format!("the receiver sent what only a sender sends: {other:?}"))),
@@ -448,9 +463,7 @@ impl Sender {
 
     /// Ends the transfer when nothing was acked for the time-out; `brake` says what held it.
     pub fn check_stall(&self, brake: Brake, now: Duration) -> Result<(), Failure> {
-        let outstanding = self.walked || !self.open.is_empty();
-        if self.finished().is_some() || !outstanding || now.saturating_sub(self.last_progress) <= self.timeout
-        {
+        if self.finished().is_some() || now.saturating_sub(self.last_progress) <= self.timeout {
             return Ok(());
         }
         let side = match brake {

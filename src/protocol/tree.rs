@@ -15,7 +15,7 @@ pub struct RecordHasher {
     is_root: bool,
 }
 
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 impl RecordHasher {
     /// For the bytes of a file of `file_size` bytes from `offset`, which is a multiple of the chunk size, for `len`
@@ -155,7 +155,8 @@ mod tests {
         for &index in order {
             let (start, end) = (index * CHUNK, ((index + 1) * CHUNK).min(size));
             let mut hasher = RecordHasher::new(size, start, end - start);
-            hasher.update(&data[start as usize..end as usize]);
+            let at = |offset| usize::try_from(offset).unwrap();
+            hasher.update(&data[at(start)..at(end)]);
             builder.insert(index, hasher.finish()).unwrap();
         }
         builder.root().unwrap()
@@ -199,7 +200,7 @@ mod tests {
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;
-                order.swap(i, (state % (i as u64 + 1)) as usize);
+                order.swap(i, usize::try_from(state % (i as u64 + 1)).unwrap());
             }
             prop_assert_eq!(root_in_order(&data, &order), blake3::hash(&data));
         }

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::protocol::entry::{Entry, EntryId, Kind};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::message::{Activity, Message};
 use crate::protocol::path::RelPath;
-use crate::protocol::receiver::{Action, Committed, Exists, Found, Receiver};
+use crate::protocol::receiver::{Action, Committed, Existing, Exists, Found, Receiver};
 use crate::storage::block::BlockPool;
 use crate::storage::{self, Admission, Commit, Final, OnConflict, StorageError, Target};
 use crate::transport::{Connection, RecvStream};
@@ -201,7 +202,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             changed: Notify::new(),
             room: Notify::new(),
             target,
-            pool: BlockPool::new(context.budget.blocks().min(context.budget.streams())),
+            pool: BlockPool::new(context.budget.streams() + 1),
             started,
             came_bytes: AtomicU64::new(0),
             writing: Gauge::default(),
@@ -249,6 +250,9 @@ impl<C: Connection, T: Target> Driver<C, T> {
                 break;
             }
             tokio::select! {
+                biased;
+                _ = tick.tick() => self.on_tick()?,
+                failure = self.context.stopped() => return Err(failure.or_side(Side::Receiver)),
                 () = shared.changed.notified() => {}
                 Some(end) = self.readers.join_next() => joined(end)??,
                 Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?)?,
@@ -258,9 +262,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
                     debug!(on_the_way = self.parcels.len() + 1, "a parcel begins");
                     self.parcels.spawn(receive_parcel::<C, T>(Arc::clone(&self.shared), answer, parcel));
                 }
-                _ = tick.tick() => self.on_tick()?,
                 error = &mut closed => return Err(transport_failure(error)),
-                failure = self.context.stopped() => return Err(failure.or_side(Side::Receiver)),
             }
         }
         Ok(self.farewell().await)
@@ -397,7 +399,14 @@ impl<C: Connection, T: Target> Driver<C, T> {
             }
             Job::Root(id, root) => {
                 self.roots_running -= 1;
-                machine.hashed(id, root.map_err(|e| storage_failure(&e))?);
+                let existing = match root {
+                    Ok(root) => Existing::Root(root),
+                    Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => {
+                        Existing::Unreadable
+                    }
+                    Err(error) => return Err(storage_failure(&error)),
+                };
+                machine.hashed(id, existing);
             }
             Job::Committed(batch) => {
                 self.commits.running = false;
@@ -420,7 +429,8 @@ impl<C: Connection, T: Target> Driver<C, T> {
             Job::Discarded => {}
             Job::Finished(result) => {
                 result.map_err(|e| storage_failure(&e))?;
-                machine.finished(self.shared.writing.total(), self.shared.starving.total());
+                let (disk, starved) = (self.shared.writing.total(), self.shared.starving.total());
+                machine.finished(disk, starved, self.context.synced);
             }
         }
         Ok(())
@@ -529,6 +539,9 @@ async fn read_manifest<T, C: Connection>(shared: Arc<Shared<T>>, connection: C) 
             shared.room.notified().await;
         }
         shared.heard();
+        if matches!(message, Message::End(_)) && manifest.next().await?.is_some() {
+            return Err(Failure::protocol("the manifest goes on behind its end"));
+        }
         shared.with_machine(|machine| machine.on_manifest(message))?;
     }
     if shared.machine().is_walked() {

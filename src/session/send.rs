@@ -22,7 +22,7 @@ use crate::protocol::entry::EntryId;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::{FILE_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use crate::protocol::message::{Activity, Message};
-use crate::protocol::sender::{Action, Parcel, Sender};
+use crate::protocol::sender::{Action, Parcel, ReceiverEnd, Sender};
 use crate::storage::{Found, Source};
 use crate::transport::{Connection, SendStream};
 
@@ -160,16 +160,18 @@ impl<C: Connection, S: Source> Driver<C, S> {
         loop {
             self.act();
             self.begin_work();
-            if let Some((disk_micros, starved_micros)) = self.machine.finished() {
-                return Ok(self.finish(disk_micros, starved_micros));
+            if let Some(end) = self.machine.finished() {
+                return Ok(self.finish(end));
             }
             tokio::select! {
+                // What has come counts before the news that nothing more will.
+                biased;
+                _ = tick.tick() => self.on_tick()?,
+                failure = self.context.stopped() => return Err(failure.or_side(Side::Sender)),
                 batch = self.control_in.recv(), if !self.machine.has_heard_the_end() => self.on_control(batch)?,
                 Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?)?,
                 Some(job) = self.jobs.join_next() => self.on_job(joined(job)?),
-                _ = tick.tick() => self.on_tick()?,
                 error = &mut closed => return Err(transport_failure(error)),
-                failure = self.context.stopped() => return Err(failure.or_side(Side::Sender)),
             }
         }
     }
@@ -297,6 +299,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
 
     fn walked(&mut self, found: Vec<Found>, now: Duration) {
         self.walking = false;
+        self.machine.note_progress(now);
         let ended = found.is_empty();
         for found in found {
             match found {
@@ -356,7 +359,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         let sending = &self.sending;
         let (reading, opening) = (sending.reading.now(), sending.opening.now());
         let (writing, acking) = (sending.writing.now(), sending.acking.now());
-        if reading > 0 && writing + acking == 0 {
+        if (reading > 0 || self.walking) && writing + acking == 0 {
             Brake::SenderDisk
         } else if self.peer_activity == Some(Activity::Disk) {
             Brake::ReceiverDisk
@@ -402,16 +405,17 @@ impl<C: Connection, S: Source> Driver<C, S> {
         }));
     }
 
-    fn finish(&mut self, disk_micros: u64, starved_micros: u64) -> Summary {
+    fn finish(&mut self, end: ReceiverEnd) -> Summary {
         self.last_told = None;
         self.tell_progress();
-        let times = Times {
-            reading: self.sending.reading.total(),
-            writing: Duration::from_micros(disk_micros),
-            starving: Duration::from_micros(starved_micros),
-        };
+        if self.context.synced && !end.synced {
+            let message =
+                "the receiver does not sync what it writes (--no-fsync): a power failure there can lose it";
+            self.report(Event::Warning { path: None, reason: None, message: message.to_owned() });
+        }
+        let times = Times { reading: self.sending.reading.total(), writing: end.disk, starving: end.starved };
         debug!(?times, stats = ?self.connection.stats(), "finished");
-        self.tally.summary(Side::Sender, self.started.elapsed(), times, self.context.synced)
+        self.tally.summary(Side::Sender, self.started.elapsed(), times, end.synced)
     }
 }
 

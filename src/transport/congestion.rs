@@ -12,18 +12,31 @@ use super::Congestion;
 /// Set once its connection is about to be closed.
 pub(super) type Closing = Arc<AtomicBool>;
 
-/// The controller `congestion` for one connection. When `closing` is set, its window has no end.
+/// Datagrams of the first round trip (RFC 9002, section 7.2).
+const INITIAL_WINDOW_DATAGRAMS: u64 = 10;
+
+/// The controller `congestion` for one connection whose first datagrams have `datagram_bytes`. When `closing` is set, its window has no end.
 ///
 /// quinn-proto up to 0.11.19 holds back the packet that closes a connection while the congestion window is full and
 /// data are pending (quinn#2785). As nothing is acked after a close, it is never sent, and the peer waits for its
 /// idle time-out instead of reading why. A window of more than 32 bits also turns off pacing.
 pub(super) fn controller(
     congestion: Congestion,
+    datagram_bytes: u16,
     closing: Closing,
 ) -> Arc<dyn ControllerFactory + Send + Sync> {
+    let window_bytes = INITIAL_WINDOW_DATAGRAMS * u64::from(datagram_bytes);
     match congestion {
-        Congestion::Cubic => Arc::new(Gated { config: Arc::new(CubicConfig::default()), closing }),
-        Congestion::NewReno => Arc::new(Gated { config: Arc::new(NewRenoConfig::default()), closing }),
+        Congestion::Cubic => {
+            let mut config = CubicConfig::default();
+            config.initial_window(window_bytes);
+            Arc::new(Gated { config: Arc::new(config), closing })
+        }
+        Congestion::NewReno => {
+            let mut config = NewRenoConfig::default();
+            config.initial_window(window_bytes);
+            Arc::new(Gated { config: Arc::new(config), closing })
+        }
     }
 }
 
@@ -116,7 +129,7 @@ mod tests {
         let now = Instant::now();
         for congestion in [Congestion::Cubic, Congestion::NewReno] {
             let closing = Closing::default();
-            let mut gate = controller(congestion, closing.clone()).build(now, 1200);
+            let mut gate = controller(congestion, 1200, closing.clone()).build(now, 1200);
             let before = gate.window();
             assert_eq!(before, gate.initial_window());
             let later = now + Duration::from_millis(1);

@@ -38,13 +38,11 @@ const MTU_MIN: u16 = 1200;
 const MTU_NETWORK_MAX: u16 = 1452;
 /// Largest datagram tried on this machine: loopback's 65,536, less the headers of IPv6.
 const MTU_LOOPBACK_MAX: u16 = 65_488;
-/// Datagrams on this machine start at this size, four to a batch of the kernel. They never fall below it: what is
-/// lost there was too much for a socket's buffer, and quinn would take it for a path that carries less.
+/// Datagrams on this machine begin at this size, four to a batch of the kernel, and never fall below it: what is
+/// lost there did not fit a socket's buffer, and quinn would take bursts of it for a path that carries less.
 const MTU_LOOPBACK_MIN: u16 = 16_000;
 /// Headers of IPv6 and UDP.
 const HEADER_BYTES: u16 = 48;
-/// After a loss that looks like a smaller path, when larger datagrams are tried again.
-const MTU_RETRY: Duration = Duration::from_secs(5);
 /// What QUIC allows at most.
 const UDP_PAYLOAD_MAX: u16 = 65_527;
 
@@ -359,7 +357,7 @@ fn loopback_mtu() -> Option<u16> {
 /// The session's limits in quinn's terms, for one connection; with datagrams of the sizes `mtu`.
 fn transport_config(limits: &Limits, mtu: Mtu, closing: Closing) -> TransportConfig {
     let mut discovery = MtuDiscoveryConfig::default();
-    discovery.upper_bound(mtu.max).black_hole_cooldown(MTU_RETRY);
+    discovery.upper_bound(mtu.max);
     // Beyond what QUIC can say (146 million years) no limit is the same.
     let idle_timeout = IdleTimeout::try_from(limits.idle_timeout).ok();
     let mut config = TransportConfig::default();
@@ -378,6 +376,6 @@ fn transport_config(limits: &Limits, mtu: Mtu, closing: Closing) -> TransportCon
         .initial_mtu(mtu.min)
         .min_mtu(mtu.min)
         .mtu_discovery_config(Some(discovery))
-        .congestion_controller_factory(congestion::controller(limits.congestion, closing));
+        .congestion_controller_factory(congestion::controller(limits.congestion, mtu.min, closing));
     config
 }

@@ -371,12 +371,14 @@ impl ReceiverRig {
     fn disk(&mut self, found: Found, committed: Committed, root: [u8; 32], is_ok: bool) {
         match self.wishes.pop_front() {
             Some(receiver::Action::Admit(id, _)) => self.machine.admitted(id, found),
-            Some(receiver::Action::Root(id, _)) => self.machine.hashed(id, blake3::Hash::from_bytes(root)),
+            Some(receiver::Action::Root(id, _)) => {
+                self.machine.hashed(id, receiver::Existing::Root(blake3::Hash::from_bytes(root)))
+            }
             Some(receiver::Action::Commit(id, _)) => self.machine.committed(id, committed),
             Some(receiver::Action::FinishDir(id, _)) => {
                 self.machine.dir_finished(id, if is_ok { Ok(()) } else { Err("no".into()) });
             }
-            Some(receiver::Action::Finish) => self.machine.finished(ZERO, ZERO),
+            Some(receiver::Action::Finish) => self.machine.finished(ZERO, ZERO, true),
             _ => {}
         }
     }

@@ -241,7 +241,9 @@ impl World {
                 self.receiver.admitted(id, found);
             }
             Event::TargetHashed(id, entry) => match self.disk.get(&entry.path) {
-                Some(Node::File(content)) => self.receiver.hashed(id, content.root()),
+                Some(Node::File(content)) => {
+                    self.receiver.hashed(id, receiver::Existing::Root(content.root()))
+                }
                 other => panic!("{other:?} was to be hashed"),
             },
             Event::Commit(id, entry) => {
@@ -256,7 +258,7 @@ impl World {
                 };
                 self.receiver.dir_finished(id, result);
             }
-            Event::Finish => self.receiver.finished(Duration::ZERO, Duration::ZERO),
+            Event::Finish => self.receiver.finished(Duration::ZERO, Duration::ZERO, true),
             other => panic!("{other:?} does not concern the disk"),
         }
     }

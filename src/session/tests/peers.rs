@@ -31,6 +31,7 @@ impl HandSender {
         for message in manifest {
             write_message(&mut stream, message).await.unwrap();
         }
+        stream.finish().unwrap();
         Self { link, _manifest: stream }
     }
 
@@ -293,7 +294,7 @@ async fn answers_that_are_none() {
 #[tokio::test(start_paused = true)]
 async fn receivers_that_lie() {
     for said in [
-        vec![Message::Finished { disk_micros: 0, starved_micros: 0 }],
+        vec![Message::Finished { disk_micros: 0, starved_micros: 0, synced: true }],
         vec![Message::Status(EntryId(0), Status::Done(None))],
         vec![Message::Status(EntryId(0), Status::Identical)],
         vec![Message::Status(EntryId(0), Status::Want), Message::Status(EntryId(0), Status::Want)],
