@@ -93,16 +93,16 @@ impl From<TransportError> for Stop {
 const PIECES_MAX: usize = 1024;
 const _: () = assert!(size_of::<Piece>() <= 48);
 
-/// What a record is of.
+/// What a record covers.
 #[derive(Clone, Copy)]
 struct Record {
     id: EntryId,
-    size: u64,
     offset: u64,
     len: u64,
+    file_size: u64,
 }
 
-/// A record whose end has not come yet.
+/// A record whose end has not been hashed yet.
 struct OpenRecord {
     record: Record,
     hasher: RecordHasher,
@@ -140,8 +140,8 @@ impl<T: Target, R: RecvStream> Drop for Incoming<T, R> {
             Piece::Begin(record) => Some((record.id, record.offset)),
             _ => None,
         });
-        let open = self.open.iter().map(|open| (open.record.id, open.record.offset));
-        let cut: Vec<_> = open.chain(begun).collect();
+        let cut: Vec<_> =
+            self.open.iter().map(|open| (open.record.id, open.record.offset)).chain(begun).collect();
         if !cut.is_empty() {
             let mut machine = self.shared.machine();
             for (id, offset) in cut {
@@ -162,7 +162,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                         _ => Stop::Failed(failure),
                     }
                 })?;
-            self.gathered.pieces.push(Piece::Begin(Record { id, size, offset, len }));
+            self.gathered.pieces.push(Piece::Begin(Record { id, offset, len, file_size: size }));
             let mut at = offset;
             for run in header.runs() {
                 if self.gathered.pieces.len() >= PIECES_MAX {
@@ -224,7 +224,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                 self.flush().await?;
             }
             if self.gathered.block.is_none() {
-                self.gathered.block = Some(self.shared.writing.during(self.shared.pool.acquire()).await);
+                self.gathered.block = Some(self.shared.pool.acquire().await);
             }
             let start = self.gathered.used;
             let room = usize::try_from(len).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES - start);
@@ -266,7 +266,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
         for piece in pieces {
             match piece {
                 Piece::Begin(record) => {
-                    let hasher = RecordHasher::new(record.size, record.offset, record.len);
+                    let hasher = RecordHasher::new(record.file_size, record.offset, record.len);
                     self.open = Some(OpenRecord { record, hasher });
                 }
                 Piece::Hole(len) => {
@@ -288,7 +288,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                     if let Some(OpenRecord { record, hasher }) = self.open.take() {
                         let mine = hasher.finish();
                         if mine != theirs {
-                            return Err(self.mismatch(&record).into());
+                            return Err(self.mismatch(record).into());
                         }
                         ended.push((record, mine));
                     }
@@ -319,7 +319,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
         storage_failure(&error)
     }
 
-    fn mismatch(&self, record: &Record) -> Failure {
+    fn mismatch(&self, record: Record) -> Failure {
         let machine = self.shared.machine();
         let name = machine.entry(record.id).map(|entry| entry.path.to_string()).unwrap_or_default();
         Failure::on(

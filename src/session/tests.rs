@@ -23,7 +23,7 @@ use crate::transport::memory::{self, MemoryConnection, MemoryLimits, pair};
 
 /// Seeds that each test runs with, unless `TOWLINE_SEEDS` asks for more: `TOWLINE_SEEDS=1000 cargo test session`
 /// is a long run, `TOWLINE_SEED=7` repeats the one that failed.
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 8;
 
 fn seeds() -> std::ops::Range<u64> {
     let number = |name| std::env::var(name).ok().and_then(|value: String| value.parse::<u64>().ok());

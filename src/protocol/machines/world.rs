@@ -620,6 +620,16 @@ impl World {
         self.sender.is_walked() || self.sent.len() < self.entries.len()
     }
 
+    /// The receiver has all it needs, and only syncs.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.finishes > 0
+    }
+
+    /// Entries that the walk came upon, and is to come upon yet.
+    pub(super) fn entries_in_all(&self) -> usize {
+        self.entries.len() + self.walk.len()
+    }
+
     /// What holds at every moment.
     fn check(&self) {
         let on_the_way = self.streams.values().filter(|stream| stream.is_open_at_sender).count();

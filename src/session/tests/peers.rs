@@ -31,6 +31,7 @@ impl HandSender {
         for message in manifest {
             write_message(&mut stream, message).await.unwrap();
         }
+        stream.finish().unwrap();
         Self { link, _manifest: stream }
     }
 

@@ -168,7 +168,7 @@ async fn the_sender_reads_no_further_than_the_credits_of_a_slow_disk() {
 
 #[tokio::test(start_paused = true)]
 async fn more_streams_than_the_receiver_has_memory_for_do_not_lock_up() {
-    let tree = one_file(40 * MIB);
+    let tree = one_file(24 * MIB);
     for seed in seeds() {
         let mut session = Session::with_budget(seed, Budget::new(2 * MIB, Some(64)), TIMEOUT);
         session.sender.context.budget = Budget::new(64 * MIB, Some(64));
