@@ -438,3 +438,63 @@ fn a_target_that_cannot_be_written_is_named() {
     assert!(sent.said().contains("a file"), "{}", sent.said());
     assert_eq!(fs::read(&into).expect("there"), b"untouched");
 }
+
+#[test]
+fn a_fingerprint_beside_a_ticket_must_be_the_one_of_the_ticket() {
+    let setting = Setting::new();
+    let source = setting.file("source", b"bytes");
+    let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &[]);
+    let other = "a".repeat(52);
+    let sent = setting.sender.send(["--to", &listening.ticket, "--fingerprint", &other, &source]).expect(4);
+    assert!(sent.said().contains("--fingerprint names"), "{}", sent.said());
+    setting
+        .sender
+        .send(["--to", &listening.ticket, "--fingerprint", &listening.fingerprint, &source])
+        .expect(0);
+    receiver.end().expect(0);
+}
+
+#[test]
+fn a_directory_whose_name_is_taken_fails_once_and_names_the_cause() {
+    for (exists, code, outcome) in [("refuse", 5, "failed"), ("replace", 5, "failed"), ("skip", 0, "skipped")]
+    {
+        let setting = Setting::new();
+        let source = setting.path("source");
+        fs::create_dir_all(source.join("sub")).expect("directories");
+        fs::write(source.join("sub/file"), b"bytes").expect("a file");
+        fs::create_dir_all(&setting.inbox).expect("the inbox");
+        fs::write(setting.inbox.join("source"), b"untouched").expect("a file in the way");
+        let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &["--exists", exists]);
+        let source = source.to_str().expect("a plain path");
+        let sent = setting.sender.send(["--to", &listening.ticket, source]).expect(code);
+        let received = receiver.end().expect(code);
+        assert_eq!(fs::read(setting.inbox.join("source")).expect("there"), b"untouched");
+        for side in [&sent, &received] {
+            assert_eq!(side.file("source/sub/file")["outcome"], outcome, "{exists}");
+            assert!(!side.said().contains("os error"), "{}", side.said());
+            // The directory, the one in it and the file; not the ends of the directories.
+            let failed = if code == 0 { 0 } else { 3 };
+            assert_eq!(side.event("finished")["failed"], failed, "{exists}");
+        }
+    }
+}
+
+#[test]
+fn a_directory_is_not_sent_into_itself() {
+    let setting = Setting::new();
+    let source = setting.path("source");
+    fs::create_dir_all(&source).expect("a directory");
+    let to = format!("dir:{}", source.join("not/yet/there").display());
+    let sent = setting.sender.send([source.to_str().expect("a plain path"), "--to", &to]).expect(5);
+    assert!(sent.said().contains("lies inside"), "{}", sent.said());
+    assert_empty(&source);
+}
+
+#[test]
+fn a_target_that_cannot_be_one_is_named_before_anybody_dials() {
+    let setting = Setting::new();
+    let file = setting.file("file", b"untouched");
+    let ended = setting.receiver.receive(["--into", &file]).expect(6);
+    assert!(!ended.said().contains("tl1"), "{}", ended.said());
+    assert!(ended.said().contains("file"), "{}", ended.said());
+}

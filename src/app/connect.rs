@@ -113,6 +113,12 @@ async fn dial_peer(
             let ticket: Ticket = text
                 .parse()
                 .map_err(|e| Failure::new(Reason::NotAuthenticated, format!("the ticket: {e}")))?;
+            let named = common.fingerprint.as_deref().map(parse_fingerprint).transpose()?;
+            if let Some(named) = named.filter(|named| *named != ticket.fingerprint) {
+                let message =
+                    format!("the ticket is of {}, but --fingerprint names {named}", ticket.fingerprint);
+                return Err(Failure::new(Reason::NotAuthenticated, message));
+            }
             (ticket.addresses, ticket.fingerprint, Some(ticket.secret))
         }
         Peer::Host { host, port } => {
@@ -207,7 +213,7 @@ async fn listen(
 ) -> Result<Connected, Failure> {
     let address = common.listen.map_or(ListenAddress::Any, ListenAddress::At);
     let endpoint = Endpoint::listen(&address, identity, limits)
-        .map_err(|e| Failure::new(Reason::Internal, e.to_string()).or_side(side))?;
+        .map_err(|e| Failure::new(Reason::Setup, format!("{e}; --listen ADDR:PORT names another address")))?;
     let addresses = endpoint.local_addresses().map_err(transport_failure)?;
     let secret = Secret::generate();
     let ticket = Ticket { addresses, fingerprint: identity.fingerprint(), secret };

@@ -27,5 +27,5 @@ pub(super) fn own() -> Result<Identity, Failure> {
 }
 
 pub(super) fn identity_failure(error: &IdentityError) -> Failure {
-    Failure::new(Reason::Internal, error.to_string())
+    Failure::new(Reason::Setup, error.to_string())
 }

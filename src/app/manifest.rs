@@ -1,10 +1,11 @@
 //! `--manifest FILE`: a line a file that `b3sum --check FILE` accepts in the target directory.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::io::{self, BufWriter, Seek, Write};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use tempfile::NamedTempFile;
 
 use crate::event::{Event, FileSettled, Reporter};
 use crate::protocol::failure::{Failure, Reason};
@@ -13,9 +14,18 @@ use crate::protocol::path::{RelPath, printable};
 /// Writes a line for each file that is there, and passes every event on.
 pub(super) struct WithManifest {
     path: PathBuf,
-    partial: PathBuf,
+    place: Place,
     inner: Arc<dyn Reporter>,
     lines: Mutex<Lines>,
+}
+
+/// Where the lines end up.
+enum Place {
+    /// In a regular file, or where there is nothing yet: it gets its name when the transfer has ended well, and
+    /// what was there stays until then.
+    File { directory: PathBuf, name: PathBuf },
+    /// In a pipe, terminal or device, as they come.
+    Stream,
 }
 
 struct Lines {
@@ -24,26 +34,25 @@ struct Lines {
 }
 
 impl WithManifest {
-    /// Begins beside `path`, which gets its name when the transfer has ended well.
+    /// Begins to gather lines for `path`. A link is followed.
     pub(super) fn create(path: PathBuf, inner: Arc<dyn Reporter>) -> Result<Arc<Self>, Failure> {
-        let mut partial = OsString::from(path.as_os_str());
-        partial.push(format!(".partial-{}", std::process::id()));
-        let partial = PathBuf::from(partial);
-        let file = File::create(&partial).map_err(|e| failure("create", &path, &e))?;
+        let (place, file) = open(&path).map_err(|e| failure("create", &path, &e))?;
         let lines = Mutex::new(Lines { file: BufWriter::new(file), error: None });
-        Ok(Arc::new(Self { path, partial, inner, lines }))
+        Ok(Arc::new(Self { path, place, inner, lines }))
     }
 
-    /// Gives the file its name.
+    /// Ends it.
     pub(super) fn finish(&self) -> Result<(), Failure> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let written = match lines.error.take() {
             Some(error) => Err(error),
-            None => lines.file.flush().and_then(|()| lines.file.get_ref().sync_all()),
+            None => lines.file.flush(),
         };
-        written
-            .and_then(|()| fs::rename(&self.partial, &self.path))
-            .map_err(|e| failure("write", &self.path, &e))
+        let named = written.and_then(|()| match &self.place {
+            Place::Stream => Ok(()),
+            Place::File { directory, name } => give_name(lines.file.get_mut(), directory, name),
+        });
+        named.map_err(|e| failure("write", &self.path, &e))
     }
 
     fn add(&self, settled: &FileSettled) {
@@ -73,11 +82,40 @@ impl Reporter for WithManifest {
     }
 }
 
-impl Drop for WithManifest {
-    fn drop(&mut self) {
-        // Gone already when it was given its name.
-        let _ = fs::remove_file(&self.partial);
-    }
+fn open(path: &Path) -> io::Result<(Place, File)> {
+    let name = match fs::metadata(path) {
+        Ok(there) if there.is_file() => path.canonicalize()?,
+        Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+        Ok(_) => return Ok((Place::Stream, File::options().write(true).open(path)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        Err(error) => return Err(error),
+    };
+    let directory = name.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new(".")).to_owned();
+    let file = tempfile::tempfile_in(&directory)?;
+    Ok((Place::File { directory, name }, file))
+}
+
+fn give_name(lines: &mut File, directory: &Path, name: &Path) -> io::Result<()> {
+    lines.rewind()?;
+    let mut named = NamedTempFile::new_in(directory)?;
+    io::copy(lines, &mut named)?;
+    set_ordinary_mode(named.as_file())?;
+    named.as_file().sync_all()?;
+    named.persist(name)?;
+    Ok(())
+}
+
+/// A manifest is no secret, unlike what temporary files are made for.
+#[cfg(unix)]
+fn set_ordinary_mode(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn set_ordinary_mode(_: &File) -> io::Result<()> {
+    Ok(())
 }
 
 /// As b3sum writes and reads it: a backslash in front marks a name with escapes. `None` for a name that it cannot
@@ -89,7 +127,7 @@ fn line(path: &RelPath, root: blake3::Hash) -> Option<String> {
     Some(format!("{mark}{root}  {escaped}\n"))
 }
 
-fn failure(op: &str, path: &std::path::Path, error: &io::Error) -> Failure {
+fn failure(op: &str, path: &Path, error: &io::Error) -> Failure {
     let path = printable(path.as_os_str().as_encoded_bytes());
     Failure::new(Reason::Storage, format!("cannot {op} the manifest {path}: {error}"))
 }
@@ -97,6 +135,50 @@ fn failure(op: &str, path: &std::path::Path, error: &io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Nobody;
+
+    impl Reporter for Nobody {
+        fn report(&self, _: Event) {}
+    }
+
+    fn settled(name: &str) -> Event {
+        Event::File(FileSettled {
+            path: RelPath::new(name.as_bytes()).unwrap(),
+            renamed: None,
+            is_file: true,
+            size: 0,
+            blake3: Some(blake3::hash(b"")),
+            outcome: crate::event::Outcome::Written,
+            message: None,
+        })
+    }
+
+    #[test]
+    fn it_has_no_name_before_the_end_and_follows_a_link_then() {
+        let temp = tempfile::tempdir().unwrap();
+        let (real, link) = (temp.path().join("real"), temp.path().join("link"));
+        fs::write(&real, "before").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let names = || fs::read_dir(temp.path()).unwrap().count();
+        let manifest = WithManifest::create(link.clone(), Arc::new(Nobody)).unwrap();
+        manifest.report(settled("a"));
+        assert_eq!((fs::read_to_string(&real).unwrap().as_str(), names()), ("before", 2));
+        manifest.finish().unwrap();
+        assert_eq!(fs::read_to_string(&real).unwrap(), format!("{}  a\n", blake3::hash(b"")));
+        assert!(link.is_symlink());
+        assert_eq!(names(), 2);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_written_to_and_stays_what_it_is() {
+        let manifest = WithManifest::create("/dev/null".into(), Arc::new(Nobody)).unwrap();
+        assert!(matches!(manifest.place, Place::Stream));
+        manifest.report(settled("a"));
+        manifest.finish().unwrap();
+        let failure = WithManifest::create(std::env::temp_dir(), Arc::new(Nobody)).err().unwrap();
+        assert_eq!(failure.reason, Reason::Storage);
+    }
 
     #[test]
     fn lines_are_those_of_b3sum() {

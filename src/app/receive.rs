@@ -15,7 +15,7 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::printable;
 use crate::protocol::receiver::Exists;
 use crate::session::{self, Budget, Context, close_with};
-use crate::storage::fs::FsTarget;
+use crate::storage::fs::{FsTarget, check_target};
 
 /// Receives, and returns the exit code.
 pub(super) async fn run(
@@ -29,6 +29,8 @@ pub(super) async fn run(
         Some(manifest) => Arc::clone(manifest) as _,
         None => reporter,
     };
+    // Before anybody is told to dial.
+    check_target(&into).map_err(|e| Failure::on(Side::Receiver, Reason::Storage, e.to_string()))?;
     let budget = Budget::new(common.memory_bytes, common.streams);
     let what = vec![into.clone()];
     let connected =

@@ -71,11 +71,13 @@ pub enum Reason {
     Interrupted = 18,
     /// An entry of a kind that does not travel: socket, FIFO, device.
     SpecialFile = 19,
+    /// This machine is not set up for it: identity, address to listen on. It does not travel.
+    Setup = 20,
 }
 
 impl Reason {
     /// All of them, for look-ups and tests.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Internal,
         Self::Protocol,
         Self::Incompatible,
@@ -95,6 +97,7 @@ impl Reason {
         Self::ConnectionLost,
         Self::Interrupted,
         Self::SpecialFile,
+        Self::Setup,
     ];
 
     /// The number on the wire.
@@ -115,7 +118,8 @@ impl Reason {
             | Self::Incompatible
             | Self::UnknownTransfer
             | Self::TransferFailed
-            | Self::TransferEnded => 1,
+            | Self::TransferEnded
+            | Self::Setup => 1,
             Self::Unreachable => 3,
             Self::NotAuthenticated | Self::TicketUsed => 4,
             Self::TargetExists | Self::Refused => 5,
@@ -149,6 +153,7 @@ impl Reason {
             Self::ConnectionLost => "connection-lost",
             Self::Interrupted => "interrupted",
             Self::SpecialFile => "special-file",
+            Self::Setup => "setup",
         }
     }
 

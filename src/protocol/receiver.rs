@@ -129,6 +129,8 @@ pub struct Receiver {
     ended: bool,
     finishing: bool,
     done: bool,
+    /// A directory that is not there, and how it ended: so does all that belongs into it.
+    blocked: Option<(RelPath, Outcome)>,
     totals: Totals,
     actions: VecDeque<Action>,
     last_heard: Duration,
@@ -151,6 +153,7 @@ impl Receiver {
             ended: false,
             finishing: false,
             done: false,
+            blocked: None,
             totals: Totals::default(),
             actions: VecDeque::new(),
             last_heard: now,
@@ -175,6 +178,18 @@ impl Receiver {
     /// Everything is durable and the sender has been told.
     pub fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// The first `max` files of several chunks that are on their way: number, entry and bytes written of each.
+    pub fn active(&self, max: usize) -> Vec<(EntryId, &Entry, u64)> {
+        let active = self.open.iter().filter_map(|(id, Open { entry, state })| match state {
+            State::Receiving { root, .. } if entry.size() > SMALL_FILE_BYTES_MAX => {
+                let written = (root.taken() << self.chunk_log2).min(entry.size());
+                Some((*id, entry, written))
+            }
+            _ => None,
+        });
+        active.take(max).collect()
     }
 
     /// An entry that has not been settled.
@@ -235,15 +250,15 @@ impl Receiver {
         let Some(open) = self.open.get_mut(&id).filter(|open| matches!(open.state, State::Admitting)) else {
             return;
         };
-        let is_dir = open.entry.kind == Kind::Dir;
         match (&open.entry.kind, found) {
-            (_, Found::Refused(why)) => self.fail(id, Reason::Refused, why),
+            (_, Found::Refused(why)) => self.refused(id, why),
+            (Kind::Dir, Found::Conflict | Found::SameSize) => self.block(id),
             (Kind::Dir, Found::Free) => self.settle(id, Status::Done(None), None, Outcome::Written),
             (_, Found::Same) => self.settle(id, Status::Identical, None, Outcome::Identical),
             (Kind::File { size: 0 }, Found::SameSize) => {
                 self.settle(id, Status::Identical, Some(blake3::hash(b"")), Outcome::Identical);
             }
-            (_, Found::SameSize | Found::Conflict) if self.exists == Exists::Skip && !is_dir => {
+            (_, Found::SameSize | Found::Conflict) if self.exists == Exists::Skip => {
                 self.settle(id, Status::Skipped, None, Outcome::Skipped);
             }
             (_, Found::SameSize) => {
@@ -252,8 +267,44 @@ impl Receiver {
                 self.actions.push_back(Action::Control(Message::Status(id, Status::Check)));
                 self.actions.push_back(Action::Root(id, path));
             }
-            (_, Found::Conflict) if self.exists == Exists::Refuse || is_dir => self.fail_existing(id),
+            (_, Found::Conflict) if self.exists == Exists::Refuse => self.fail_existing(id),
             (_, Found::Free | Found::Conflict) => self.want(id),
+        }
+    }
+
+    /// Something that is no directory has the name of one.
+    fn block(&mut self, id: EntryId) {
+        let Some(path) = self.entry(id).map(|entry| entry.path.clone()) else { return };
+        let outcome = match self.exists {
+            Exists::Skip => Outcome::Skipped,
+            _ => Outcome::Failed(Reason::TargetExists),
+        };
+        if self.blocks(&path).is_none() {
+            self.blocked = Some((path, outcome));
+        }
+        match outcome {
+            Outcome::Skipped => self.settle(id, Status::Skipped, None, Outcome::Skipped),
+            _ => self.fail_existing(id),
+        }
+    }
+
+    /// The directory that is not there and that `path` is, or belongs into; and how it ended.
+    fn blocks(&self, path: &RelPath) -> Option<(&RelPath, Outcome)> {
+        let (dir, outcome) = self.blocked.as_ref()?;
+        let rest = path.as_bytes().strip_prefix(dir.as_bytes())?;
+        (rest.is_empty() || rest[0] == b'/').then_some((dir, *outcome))
+    }
+
+    /// Storage cannot use the name.
+    fn refused(&mut self, id: EntryId, why: String) {
+        let Some(path) = self.entry(id).map(|entry| entry.path.clone()) else { return };
+        match self.blocks(&path) {
+            Some((_, Outcome::Skipped)) => self.settle(id, Status::Skipped, None, Outcome::Skipped),
+            Some((dir, _)) => {
+                let why = format!("it belongs into {}/{dir}, which is not a directory", self.target);
+                self.fail(id, Reason::Refused, why);
+            }
+            None => self.fail(id, Reason::Refused, why),
         }
     }
 
@@ -473,11 +524,15 @@ impl Receiver {
     }
 
     fn fail_existing(&mut self, id: EntryId) {
-        let Some(path) = self.entry(id).map(|entry| entry.path.clone()) else { return };
-        let message = format!(
-            "{}/{path} exists already and is not the same; it was left as it is (receive --exists replace, rename or skip takes another way)",
-            self.target
-        );
+        let Some(entry) = self.entry(id) else { return };
+        let why = match (&entry.kind, self.exists) {
+            (Kind::Dir, _) => "is there and is no directory",
+            (_, Exists::Replace) => "is a directory there, which does not give way",
+            _ => {
+                "exists already and is not the same (receive --exists skip, replace or rename takes another way)"
+            }
+        };
+        let message = format!("{}/{} {why}; it was left as it is", self.target, entry.path);
         self.fail(id, Reason::TargetExists, message);
     }
 
@@ -508,6 +563,19 @@ impl Receiver {
         outcome: Outcome,
         message: Option<String>,
     ) {
+        self.tell_end(id, entry, status, root, outcome, message);
+        self.advance();
+    }
+
+    fn tell_end(
+        &mut self,
+        id: EntryId,
+        entry: Entry,
+        status: Status,
+        root: Option<blake3::Hash>,
+        outcome: Outcome,
+        message: Option<String>,
+    ) {
         self.open_path_bytes -= entry.path_bytes();
         if matches!(entry.kind, Kind::File { .. }) {
             self.totals.settled_files += 1;
@@ -515,7 +583,6 @@ impl Receiver {
         let renamed = if let Status::Done(renamed) = &status { renamed.clone() } else { None };
         self.actions.push_back(Action::Control(Message::Status(id, status)));
         self.actions.push_back(Action::Settled(Settled { id, entry, renamed, root, outcome, message }));
-        self.advance();
     }
 
     /// Lets directories end whose contents are all settled, and the transfer when nothing is left.
@@ -525,6 +592,12 @@ impl Receiver {
                 break;
             }
             let (id, Open { entry, .. }) = first.remove_entry();
+            if self.blocks(&entry.path).is_some() {
+                // Everything in it is settled.
+                self.blocked.take_if(|(dir, _)| *dir == entry.path);
+                self.tell_end(id, entry, Status::Done(None), None, Outcome::Written, None);
+                continue;
+            }
             self.leaving.insert(id, entry.clone());
             self.actions.push_back(Action::FinishDir(id, entry));
         }

@@ -385,7 +385,8 @@ impl Sender {
             }
             // Of what has bytes, the receiver must have seen the root.
             (State::Announced, Status::Identical) if size == 0 => {
-                self.settle(id, None, None, Outcome::Identical, None);
+                let root = is_file.then(|| blake3::hash(b""));
+                self.settle(id, None, root, Outcome::Identical, None);
             }
             (State::Checking { root: Some(root) }, Status::Identical) => {
                 let root = Some(*root);

@@ -115,6 +115,11 @@ impl RootBuilder {
         self.merged += 1;
     }
 
+    /// Chunks that have been taken.
+    pub fn taken(&self) -> u64 {
+        self.merged + self.ahead.len() as u64
+    }
+
     /// All chunks are there.
     pub fn is_complete(&self) -> bool {
         self.merged == self.chunks

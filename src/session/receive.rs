@@ -18,9 +18,10 @@ use super::receive_parcel::{ParcelFailure, receive_parcel};
 use super::send::joined;
 use super::tally::Tally;
 use super::{
-    CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled, transport_failure,
+    ACTIVE_FILES_MAX, CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled,
+    transport_failure,
 };
-use crate::event::{Event, Progress, Summary};
+use crate::event::{ActiveFile, Event, Progress, Summary};
 use crate::protocol::brake::{Brake, Times};
 use crate::protocol::entry::{Entry, EntryId, Kind};
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -472,9 +473,17 @@ impl<C: Connection, T: Target> Driver<C, T> {
     }
 
     fn tell_progress(&mut self) {
-        let (totals, walked) = {
+        let (totals, walked, active) = {
             let machine = self.shared.machine();
-            (machine.totals(), machine.is_walked())
+            let active =
+                machine.active(ACTIVE_FILES_MAX).into_iter().map(|(id, entry, written)| ActiveFile {
+                    id: id.0,
+                    path: entry.path.clone(),
+                    size: entry.size(),
+                    sent_bytes: written,
+                    written_bytes: written,
+                });
+            (machine.totals(), machine.is_walked(), active.collect())
         };
         let came = self.shared.came_bytes.load(Relaxed);
         if self.last_written.0 != totals.settled_bytes + totals.settled_files {
@@ -495,7 +504,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             sent_bytes: came,
             written_bytes: totals.settled_bytes,
             done_files: totals.settled_files,
-            active: Vec::new(),
+            active,
             waiting_for: quiet.then(|| brake.as_str()),
         }));
     }

@@ -312,11 +312,14 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
     }
 
     /// The disk did not take what belongs to `id`. If it was only that, people know it by its final name.
-    fn write_failure(&self, mut error: StorageError, id: EntryId, is_one: bool) -> Failure {
-        if let Some(entry) = self.shared.machine().entry(id).filter(|_| is_one) {
-            error.path = self.shared.target.display(&entry.path);
+    fn write_failure(&self, mut error: StorageError, id: EntryId, is_one: bool) -> Stop {
+        match self.shared.machine().entry(id) {
+            // It was given up while this was on its way, and its staging may be gone.
+            None if is_one => return Stop::NotTaken(Reason::TransferFailed),
+            Some(entry) if is_one => error.path = self.shared.target.display(&entry.path),
+            _ => {}
         }
-        storage_failure(&error)
+        Stop::Failed(storage_failure(&error))
     }
 
     fn mismatch(&self, record: Record) -> Failure {

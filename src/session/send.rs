@@ -14,7 +14,8 @@ use super::messages::spawn_writer;
 use super::send_parcel::{FileHandle, ParcelEnd, Sending, send_parcel};
 use super::tally::Tally;
 use super::{
-    CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled, transport_failure,
+    ACTIVE_FILES_MAX, CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled,
+    transport_failure,
 };
 use crate::event::{ActiveFile, Event, Progress, Summary};
 use crate::protocol::brake::{Brake, Times};
@@ -34,8 +35,6 @@ const MANIFEST_PRIORITY: i32 = 1;
 const CONTROL_BATCHES: usize = 16;
 /// Nothing has been acked for so long: people are told what is waited for.
 const QUIET: Duration = Duration::from_secs(1);
-/// Large files that progress tells of.
-const ACTIVE_FILES_MAX: usize = 8;
 
 /// Work beside the streams.
 enum Job {

@@ -35,9 +35,9 @@ impl Tally {
         match (outcome, &entry.kind) {
             (Outcome::Failed(reason), _) => self.count_failure(reason),
             (_, Kind::DirEnd) => {}
+            (Outcome::Skipped, _) => self.skipped += 1,
             (_, Kind::Dir) => self.dirs += 1,
             (Outcome::Identical, _) => self.identical += 1,
-            (Outcome::Skipped, _) => self.skipped += 1,
             (Outcome::Written, Kind::Symlink { .. }) => self.links += 1,
             (Outcome::Written, Kind::File { size }) => {
                 self.files += 1;

@@ -1,12 +1,16 @@
 //! The sentences that people read, without a word on where they go.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::Options;
 use super::format;
 use crate::event::{Event, FileSettled, Listening, Outcome, Summary};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::{RelPath, printable};
+
+/// From this duration on a summary says what limited the transfer.
+const LIMITED_MIN: Duration = Duration::from_secs(1);
 
 /// Colours, or none.
 #[derive(Debug, Clone, Copy)]
@@ -78,8 +82,8 @@ impl Narrator {
             Event::File(file) => self.file(file),
             // A warning with a reason decides the exit code, so it is told in every case.
             Event::Warning { path, reason, message } if !self.quiet || reason.is_some() => {
-                let path = path.as_ref().map(|p| format!("{p}: ")).unwrap_or_default();
-                format!("towline: {} {path}{message}\n", self.paint.warning("warning:"))
+                let message = about(path.as_deref().unwrap_or_default(), message);
+                format!("towline: {} {message}\n", self.paint.warning("warning:"))
             }
             Event::Finished(summary) => self.summary(summary),
             Event::Identity { path, is_new: true, .. } if !self.quiet => {
@@ -135,8 +139,7 @@ impl Narrator {
             Outcome::Failed(reason) => {
                 let message = file.message.as_deref().unwrap_or(reason.as_str());
                 let failed = self.paint.error("failed:");
-                // Messages of the storage name the path themselves.
-                return format!("towline: {failed} {}: {message}\n", file.path);
+                return format!("towline: {failed} {}\n", about(&file.path.to_string(), message));
             }
             Outcome::Written => "written",
             Outcome::Identical => "identical",
@@ -168,6 +171,16 @@ impl Narrator {
     }
 }
 
+/// `path: message`, without the path when the message names it, alone or at the end of a longer one.
+fn about(path: &str, message: &str) -> String {
+    let names_it = message.match_indices(path).any(|(at, _)| {
+        let (before, behind) = (&message[..at], &message[at + path.len()..]);
+        (before.is_empty() || before.ends_with('/'))
+            && (behind.is_empty() || behind.starts_with([' ', ':', ',']))
+    });
+    if path.is_empty() || names_it { message.to_owned() } else { format!("{path}: {message}") }
+}
+
 fn summary_line(summary: &Summary) -> String {
     let verb = match summary.side {
         Side::Sender => "sent",
@@ -183,15 +196,14 @@ fn summary_line(summary: &Summary) -> String {
     .map(|(number, one, many)| format::count(number, one, many))
     .collect();
     if what.is_empty() {
-        what.push("nothing new".to_owned());
+        what.push(if summary.failed > 0 { "nothing" } else { "nothing new" }.to_owned());
     }
-    let rate = format::bytes(format::bytes_per_second(summary.bytes, summary.elapsed));
-    let mut out = format!(
-        "{verb} {}, {} in {} ({rate}/s)",
-        what.join(", "),
-        format::bytes(summary.bytes),
-        format::duration(summary.elapsed)
-    );
+    let mut out = format!("{verb} {}", what.join(", "));
+    if summary.bytes > 0 {
+        let rate = format::bytes(format::bytes_per_second(summary.bytes, summary.elapsed));
+        let (bytes, time) = (format::bytes(summary.bytes), format::duration(summary.elapsed));
+        out += &format!(", {bytes} in {time} ({rate}/s)");
+    }
     out += if summary.synced {
         ", on disk and verified"
     } else {
@@ -203,7 +215,8 @@ fn summary_line(summary: &Summary) -> String {
     if summary.skipped > 0 {
         out += &format!("; {} left alone", summary.skipped);
     }
-    if !summary.limited_by.is_empty() {
+    // What took no time was limited by nothing that a person could change.
+    if summary.elapsed >= LIMITED_MIN && !summary.limited_by.is_empty() {
         out += &format!("; limited by {}", summary.limited_by);
     }
     out + "\n"
@@ -244,13 +257,14 @@ fn hint(reason: Reason) -> Option<&'static str> {
         Reason::AckTimeout | Reason::ConnectionLost | Reason::Interrupted => {
             "start both sides again to go on; files that are complete do not travel again"
         }
-        Reason::Incompatible => "use the same version of towline on both sides",
         Reason::Internal
         | Reason::Protocol
         | Reason::UnknownTransfer
         | Reason::TransferFailed
         | Reason::TransferEnded => "this should not happen: please report it with what -vv shows",
-        Reason::Refused
+        Reason::Incompatible
+        | Reason::Setup
+        | Reason::Refused
         | Reason::Storage
         | Reason::SourceUnreadable
         | Reason::Verification
@@ -326,6 +340,15 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_named_once() {
+        assert_eq!(about("a/b", "a/b is a FIFO"), "a/b is a FIFO");
+        assert_eq!(about("b", "/in/b exists"), "/in/b exists");
+        assert_eq!(about("e", "storage"), "e: storage");
+        assert_eq!(about("b", "/in/bc exists"), "b: /in/bc exists");
+        assert_eq!(about("", "anything"), "anything");
+    }
+
+    #[test]
     fn summaries() {
         let say = |s: Summary| narrator(options()).tell(&Event::Finished(s));
         assert_eq!(
@@ -351,7 +374,7 @@ mod tests {
              towline: 2 entries failed; the lines above say which and why\n"
         );
         let none = Summary { files: 0, bytes: 0, elapsed: Duration::ZERO, limited_by: "", ..summary() };
-        assert_eq!(say(none), "sent nothing new, 0 B in 0.000s (0 B/s), on disk and verified\n");
+        assert_eq!(say(none), "sent nothing new, on disk and verified\n");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
 #[cfg(test)]
 pub(in crate::storage) use self::commit::numbered;
 pub use self::source::{FsFile, FsSource};
-pub use self::target::FsTarget;
+pub use self::target::{FsTarget, check_target};
 use super::StorageError;
 use crate::protocol::entry::{Meta, Time};
 

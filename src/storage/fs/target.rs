@@ -8,8 +8,8 @@ use std::path::{self, Path};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Stat, fchmod, fstat, futimens, mkdirat, openat, readlinkat, statat,
-    syncfs,
+    Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, access, fchmod, fstat, futimens, mkdirat, openat,
+    readlinkat, statat, syncfs,
 };
 use rustix::io::Errno;
 
@@ -36,6 +36,25 @@ pub(super) struct Shared {
     pub(super) sync: bool,
     /// What the first failed sync of the whole file system said.
     sync_error: Mutex<Option<Errno>>,
+}
+
+/// Whether `dir` can be a target as far as can be seen without making anything: it, or the nearest directory above
+/// it that exists, is a directory that this process may write to.
+pub fn check_target(dir: &Path) -> Result<()> {
+    let whole = path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let shown = || printable(whole.as_os_str().as_bytes());
+    for part in whole.ancestors() {
+        match fs::metadata(part) {
+            Ok(there) if !there.is_dir() => return Err(failed("write to", shown(), Errno::NOTDIR)),
+            Ok(_) => {
+                return access(part, Access::WRITE_OK | Access::EXEC_OK)
+                    .map_err(|errno| failed("write to", shown(), errno));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("open", shown(), error)),
+        }
+    }
+    Ok(())
 }
 
 impl FsTarget {
