@@ -8,6 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::format;
+use super::margin::Margin;
 use super::text::Narrator;
 use crate::event::{ActiveFile, Event, Progress, Reporter};
 
@@ -45,7 +46,7 @@ struct Whole {
 
 impl Bars {
     pub(super) fn new(narrator: Narrator) -> Self {
-        Self::on(narrator, ProgressDrawTarget::stderr())
+        Self::on(narrator, ProgressDrawTarget::term_like(Box::new(Margin::stderr())))
     }
 
     fn on(narrator: Narrator, target: ProgressDrawTarget) -> Self {
