@@ -8,7 +8,6 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::format;
-use super::margin::Margin;
 use super::text::Narrator;
 use crate::event::{ActiveFile, Event, Progress, Reporter};
 
@@ -46,7 +45,7 @@ struct Whole {
 
 impl Bars {
     pub(super) fn new(narrator: Narrator) -> Self {
-        Self::on(narrator, ProgressDrawTarget::term_like(Box::new(Margin::stderr())))
+        Self::on(narrator, ProgressDrawTarget::stderr())
     }
 
     fn on(narrator: Narrator, target: ProgressDrawTarget) -> Self {

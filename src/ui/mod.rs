@@ -7,7 +7,6 @@ mod bars;
 pub mod format;
 mod json;
 mod lines;
-mod margin;
 mod text;
 
 use std::io::{self, IsTerminal, Write};
