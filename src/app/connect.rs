@@ -16,7 +16,7 @@ use crate::event::{Event, Listening, Reporter};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::session::handshake::{self, Claim, Door};
 use crate::session::{Budget, Link, close_with, transport_failure};
-use crate::transport::address::{HostPort, ListenAddress, resolve};
+use crate::transport::address::{ListenAddress, resolve};
 use crate::transport::quic::Quic;
 use crate::transport::{Connection, Limits};
 use crate::transport::{Endpoint, Incoming, dial};
@@ -121,7 +121,7 @@ async fn dial_peer(
             }
             (ticket.addresses, ticket.fingerprint, Some(ticket.secret))
         }
-        Peer::Host { host, port } => {
+        Peer::Host(host) => {
             let fingerprint = common.fingerprint.as_deref().ok_or_else(|| {
                 Failure::new(
                     Reason::NotAuthenticated,
@@ -129,9 +129,8 @@ async fn dial_peer(
                 )
             })?;
             let expected = parse_fingerprint(fingerprint)?;
-            let addresses = resolve(&HostPort { host: host.clone(), port: *port })
-                .await
-                .map_err(|e| Failure::new(Reason::Unreachable, e.to_string()))?;
+            let addresses =
+                resolve(host).await.map_err(|e| Failure::new(Reason::Unreachable, e.to_string()))?;
             (addresses, expected, None)
         }
         // The sender takes care of its own before it dials.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::protocol::failure::Failure;
 pub use crate::protocol::receiver::Exists;
 use crate::transport::Congestion;
+use crate::transport::address::HostPort;
 
 /// One run of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,12 +110,7 @@ pub enum Peer {
     /// `tl1…`, as given and not yet decoded. It holds a secret.
     Ticket(String),
     /// A machine by name or address.
-    Host {
-        /// A name, an IPv4 address, or an IPv6 address without brackets (perhaps with `%zone`).
-        host: String,
-        /// UDP port.
-        port: u16,
-    },
+    Host(HostPort),
     /// An embedded receiver that writes to this directory.
     Dir(PathBuf),
 }
@@ -124,7 +120,7 @@ impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ticket(_) => f.write_str("Ticket(…)"),
-            Self::Host { host, port } => write!(f, "Host({host:?}, {port})"),
+            Self::Host(host) => write!(f, "Host({host})"),
             Self::Dir(path) => write!(f, "Dir({path:?})"),
         }
     }

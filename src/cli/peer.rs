@@ -2,16 +2,14 @@
 
 use std::ffi::OsStr;
 use std::io::Read;
-use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::app::settings::Peer;
 use crate::protocol::path::printable;
+use crate::transport::address::AddressError;
 
-/// UDP port of a listening side unless told otherwise.
-pub const PORT_DEFAULT: u16 = 4750;
 /// Bytes of a file that holds a PEER.
 const PEER_FILE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -62,18 +60,7 @@ pub fn parse(text: &OsStr) -> Result<Peer> {
         return Ok(Peer::Ticket(text.to_owned()));
     }
     refuse_later_forms(text)?;
-    let shown = printable(text.as_bytes());
-    let (host, port) = split_port(text).with_context(|| format!("`{shown}` is no peer"))?;
-    let (address, zone) = host.split_once('%').unwrap_or((host, ""));
-    let is_host = if address.contains(':') {
-        address.parse::<Ipv6Addr>().is_ok() && zone.chars().all(|c| c.is_ascii_graphic())
-    } else {
-        !host.is_empty()
-            && !host.starts_with('-')
-            && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'))
-    };
-    ensure!(is_host, "`{shown}` is no peer: {FORMS}");
-    Ok(Peer::Host { host: host.to_owned(), port })
+    text.parse().map(Peer::Host).map_err(|e: AddressError| anyhow!("{e} ({FORMS})"))
 }
 
 /// A ticket is one word of letters and digits; a host whose name begins like one can be written with a port.
@@ -97,31 +84,6 @@ fn refuse_later_forms(text: &str) -> Result<()> {
     Ok(())
 }
 
-fn split_port(text: &str) -> Result<(&str, u16)> {
-    if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').context("the `]` is missing")?;
-        ensure!(host.contains(':'), "only an IPv6 address stands in brackets");
-        return match rest.strip_prefix(':') {
-            Some(port) => Ok((host, parse_port(port)?)),
-            None if rest.is_empty() => Ok((host, PORT_DEFAULT)),
-            None => bail!("behind the `]` only :PORT may follow"),
-        };
-    }
-    match text.split_once(':') {
-        // Two colons and more: an IPv6 address without brackets has no port.
-        Some((_, rest)) if rest.contains(':') => Ok((text, PORT_DEFAULT)),
-        Some((host, port)) => Ok((host, parse_port(port)?)),
-        None => Ok((text, PORT_DEFAULT)),
-    }
-}
-
-fn parse_port(text: &str) -> Result<u16> {
-    match text.parse() {
-        Ok(port) if port != 0 && !text.starts_with('+') => Ok(port),
-        _ => bail!("the port is not a number from 1 to 65535"),
-    }
-}
-
 /// The path behind `dir:`, which is any bytes.
 #[cfg(unix)]
 fn strip_dir(text: &OsStr) -> Option<PathBuf> {
@@ -138,6 +100,7 @@ fn strip_dir(text: &OsStr) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::address::HostPort;
 
     fn peer(text: &str) -> Result<Peer> {
         parse(OsStr::new(text))
@@ -166,7 +129,8 @@ mod tests {
             ("grün.example", "grün.example", 4750),
             ("7-up", "7-up", 4750),
         ] {
-            assert_eq!(peer(text).unwrap(), Peer::Host { host: host.into(), port }, "{text}");
+            let expected = HostPort { host: host.to_owned(), port };
+            assert_eq!(peer(text).unwrap(), Peer::Host(expected), "{text}");
         }
     }
 
@@ -178,14 +142,14 @@ mod tests {
             ("host:65536", "1 to 65535"),
             ("host:+5", "1 to 65535"),
             ("host:", "1 to 65535"),
-            (":4750", "is no peer"),
-            ("[::1", "`]` is missing"),
-            ("[::1]x", "only :PORT"),
-            ("[host]:5", "only an IPv6 address"),
-            ("1:2:3", "is no peer"),
-            ("user@host", "is no peer"),
-            ("a b", "is no peer"),
-            ("-x", "is no peer"),
+            (":4750", "host is missing"),
+            ("[::1", "not closed"),
+            ("[::1]x", "`:PORT` or nothing"),
+            ("[host]:5", "an IPv6 address"),
+            ("1:2:3", "stands in brackets"),
+            ("user@host", "no blanks"),
+            ("a b", "no blanks"),
+            ("-x", "begin with a dash"),
             ("a\u{1b}[2J", "\\u{1b}"),
             ("dir:", "needs a path"),
             ("ssh:me@host:dir", "through ssh"),

@@ -18,6 +18,7 @@ use crate::app::settings::{
 use crate::protocol::limits::{CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, STREAMS_MAX};
 use crate::protocol::path::printable;
 use crate::transport::Congestion;
+use crate::transport::address::HostPort;
 use crate::ui;
 
 /// `--chunk-size` by default.
@@ -139,7 +140,7 @@ fn resolve_peer(
 ) -> Result<Option<Peer>> {
     let Some(text) = text else { return Ok(None) };
     let peer = peer::read(text, stdin).context(flag.to_owned())?;
-    if let Peer::Host { host, .. } = &peer {
+    if let Peer::Host(HostPort { host, .. }) = &peer {
         ensure!(
             common.fingerprint.is_some(),
             "{flag}: who `{host}` must be is not known; add --fingerprint FP with the fingerprint that it \
@@ -300,7 +301,7 @@ mod tests {
     fn peers_of_both_commands() {
         assert_eq!(send("send a", "to = \"dir:/x\"").peer, Some(Peer::Dir("/x".into())));
         assert_eq!(send("send a --to TL1Q", "to = \"dir:/x\"").peer, Some(Peer::Ticket("TL1Q".into())));
-        let host = Peer::Host { host: "h".into(), port: 4750 };
+        let host = Peer::Host(HostPort { host: "h".into(), port: 4750 });
         assert_eq!(receive("receive --from h --fingerprint abc", "").peer, Some(host));
     }
 

@@ -94,6 +94,9 @@ fn split(text: &str) -> Result<HostPort, &'static str> {
     if host.is_empty() {
         return Err("the host is missing");
     }
+    if host.starts_with('-') {
+        return Err("a host does not begin with a dash");
+    }
     if host.len() > HOST_CHARS_MAX {
         return Err("the host is too long");
     }
