@@ -58,6 +58,19 @@ pub struct Settled {
     pub message: Option<String>,
 }
 
+/// Numbers of a transfer so far, as one side knows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    /// Files announced.
+    pub files: u64,
+    /// Bytes of files announced.
+    pub bytes: u64,
+    /// Bytes written, verified and acked, and of files that need not travel.
+    pub settled_bytes: u64,
+    /// Files settled.
+    pub settled_files: u64,
+}
+
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::brake::Brake;
-use super::entry::{Entry, EntryId, Kind, Outcome, Settled};
+use super::entry::{Entry, EntryId, Kind, Outcome, Settled, Totals};
 use super::failure::{Failure, Reason, Side};
 use super::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use super::message::{Message, Status};
@@ -97,19 +97,6 @@ pub enum Existing {
 struct Open {
     entry: Entry,
     state: State,
-}
-
-/// Numbers of a transfer so far, as the receiver knows them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Totals {
-    /// Files announced.
-    pub files: u64,
-    /// Bytes of files announced.
-    pub bytes: u64,
-    /// Bytes written and verified, and of files that need not travel.
-    pub settled_bytes: u64,
-    /// Files settled.
-    pub settled_files: u64,
 }
 
 /// The machine. Time is a duration since any fixed moment.

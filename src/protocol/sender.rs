@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::brake::Brake;
-use super::entry::{Entry, EntryId, Kind, Outcome, Settled};
+use super::entry::{Entry, EntryId, Kind, Outcome, Settled, Totals};
 use super::failure::{Failure, Reason, Side};
 use super::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX, PARCEL_FILES_MAX, SMALL_FILE_BYTES_MAX};
 use super::message::{Activity, Message, Status};
@@ -65,19 +65,6 @@ struct Transfer {
 struct Open {
     entry: Entry,
     state: State,
-}
-
-/// Numbers of a transfer so far, as the sender knows them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Totals {
-    /// Files announced.
-    pub files: u64,
-    /// Bytes of files announced.
-    pub bytes: u64,
-    /// Bytes acked, and of files that need not travel.
-    pub settled_bytes: u64,
-    /// Files settled.
-    pub settled_files: u64,
 }
 
 /// The machine. Time is a duration since any fixed moment.

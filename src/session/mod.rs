@@ -8,6 +8,7 @@ mod budget;
 mod gauge;
 pub mod handshake;
 mod messages;
+mod progress;
 pub mod receive;
 mod receive_parcel;
 pub mod send;
@@ -36,8 +37,6 @@ const CLOSE_DONE: u32 = 0;
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// How often a side says that it is alive.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
-/// Large files that progress tells of.
-const ACTIVE_FILES_MAX: usize = 8;
 /// Roots of files that are hashed for comparison at the same time.
 const ROOTS_AT_ONCE: usize = 2;
 

@@ -14,14 +14,14 @@ use tracing::debug;
 
 use super::gauge::Gauge;
 use super::messages::{MessageReader, spawn_writer};
+use super::progress::{ACTIVE_FILES_MAX, Teller};
 use super::receive_parcel::{ParcelFailure, receive_parcel};
 use super::send::joined;
 use super::tally::Tally;
 use super::{
-    ACTIVE_FILES_MAX, CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled,
-    transport_failure,
+    CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled, transport_failure,
 };
-use crate::event::{ActiveFile, Event, Progress, Summary};
+use crate::event::{ActiveFile, Event, Summary};
 use crate::protocol::brake::{Brake, Times};
 use crate::protocol::entry::{Entry, EntryId, Kind};
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -36,8 +36,6 @@ use crate::transport::{Connection, RecvStream};
 const BATCH: usize = 1024;
 /// After everything is durable, how long the sender may take to say good-bye.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Nothing has been written for so long: people are told what is waited for.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// What the sender offers.
 #[derive(Debug, Clone, Copy)]
@@ -182,8 +180,7 @@ struct Driver<C: Connection, T: Target> {
     last_heartbeat: Instant,
     /// Bytes that had come by then.
     last_came: u64,
-    last_written: (u64, Instant),
-    last_told: Option<(u64, u64, u64)>,
+    teller: Teller,
 }
 
 impl<C: Connection, T: Target> Driver<C, T> {
@@ -232,8 +229,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             tally: Tally::default(),
             last_heartbeat: started,
             last_came: 0,
-            last_written: (0, started),
-            last_told: None,
+            teller: Teller::new(started),
         }
     }
 
@@ -279,7 +275,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
     /// Everything is safe. What happens to the connection now changes nothing about that.
     async fn farewell(&mut self) -> Summary {
         let (disk, starved) = (self.shared.writing.total(), self.shared.starving.total());
-        self.last_told = None;
+        self.teller.insist();
         self.tell_progress();
         self.control_out = None;
         let _ = timeout(FAREWELL, async {
@@ -473,41 +469,27 @@ impl<C: Connection, T: Target> Driver<C, T> {
     }
 
     fn tell_progress(&mut self) {
+        let came_bytes = self.shared.came_bytes.load(Relaxed);
         let (totals, walked, active) = {
             let machine = self.shared.machine();
-            let active =
-                machine.active(ACTIVE_FILES_MAX).into_iter().map(|(id, entry, written)| ActiveFile {
-                    id: id.0,
-                    path: entry.path.clone(),
-                    size: entry.size(),
-                    sent_bytes: written,
-                    written_bytes: written,
-                });
-            (machine.totals(), machine.is_walked(), active.collect())
+            (machine.totals(), machine.is_walked(), active(&machine))
         };
-        let came = self.shared.came_bytes.load(Relaxed);
-        if self.last_written.0 != totals.settled_bytes + totals.settled_files {
-            self.last_written = (totals.settled_bytes + totals.settled_files, Instant::now());
-        }
-        let quiet = self.last_written.1.elapsed() >= QUIET;
-        let state = (came, totals.settled_bytes, totals.settled_files);
-        if self.last_told == Some(state) && !quiet {
-            return;
-        }
-        self.last_told = Some(state);
         let brake = if self.disk_is_at_work() { Brake::ReceiverDisk } else { Brake::Network };
-        self.report(Event::Progress(Progress {
-            elapsed: self.shared.started.elapsed(),
-            walked,
-            total_files: totals.files,
-            total_bytes: totals.bytes,
-            sent_bytes: came,
-            written_bytes: totals.settled_bytes,
-            done_files: totals.settled_files,
-            active,
-            waiting_for: quiet.then(|| brake.as_str()),
-        }));
+        if let Some(event) = self.teller.tell(totals, walked, came_bytes, active, brake) {
+            self.report(event);
+        }
     }
+}
+
+fn active(machine: &Receiver) -> Vec<ActiveFile> {
+    let active = machine.active(ACTIVE_FILES_MAX).into_iter().map(|(id, entry, written)| ActiveFile {
+        id: id.0,
+        path: entry.path.clone(),
+        size: entry.size(),
+        sent_bytes: written,
+        written_bytes: written,
+    });
+    active.collect()
 }
 
 fn commit(id: EntryId, entry: Entry, on_conflict: OnConflict) -> Commit {

@@ -11,17 +11,17 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
 use super::messages::spawn_writer;
+use super::progress::{ACTIVE_FILES_MAX, Teller};
 use super::send_parcel::{FileHandle, ParcelEnd, Sending, send_parcel};
 use super::tally::Tally;
 use super::{
-    ACTIVE_FILES_MAX, CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled,
-    transport_failure,
+    CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled, transport_failure,
 };
-use crate::event::{ActiveFile, Event, Progress, Summary};
+use crate::event::{ActiveFile, Event, Summary};
 use crate::protocol::brake::{Brake, Times};
 use crate::protocol::entry::EntryId;
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::limits::{FILE_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+use crate::protocol::limits::FILE_BYTES_MAX;
 use crate::protocol::message::{Activity, Message};
 use crate::protocol::sender::{Action, Parcel, ReceiverEnd, Sender};
 use crate::storage::{Found, Source};
@@ -33,8 +33,6 @@ const WALK_BATCH: usize = 256;
 const MANIFEST_PRIORITY: i32 = 1;
 /// Batches of control messages that wait for the driver.
 const CONTROL_BATCHES: usize = 16;
-/// Nothing has been acked for so long: people are told what is waited for.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// Work beside the streams.
 enum Job {
@@ -91,9 +89,8 @@ struct Driver<C: Connection, S: Source> {
     files: HashMap<EntryId, Arc<FileHandle<S::File>>>,
     tally: Tally,
     peer_activity: Option<Activity>,
-    last_acked: (u64, Instant),
     last_heartbeat: Instant,
-    last_told: Option<(u64, u64, u64)>,
+    teller: Teller,
 }
 
 impl<C: Connection, S: Source> Driver<C, S> {
@@ -144,9 +141,8 @@ impl<C: Connection, S: Source> Driver<C, S> {
             files: HashMap::new(),
             tally: Tally::default(),
             peer_activity: None,
-            last_acked: (0, started),
             last_heartbeat: started,
-            last_told: None,
+            teller: Teller::new(started),
         })
     }
 
@@ -370,17 +366,15 @@ impl<C: Connection, S: Source> Driver<C, S> {
     }
 
     fn tell_progress(&mut self) {
-        let totals = self.machine.totals();
         let sent_bytes = self.sending.sent_bytes.load(Relaxed);
-        if self.last_acked.0 != totals.settled_bytes + totals.settled_files {
-            self.last_acked = (totals.settled_bytes + totals.settled_files, Instant::now());
+        let (totals, walked) = (self.machine.totals(), self.machine.is_walked());
+        let (active, brake) = (self.active(), self.brake());
+        if let Some(event) = self.teller.tell(totals, walked, sent_bytes, active, brake) {
+            self.report(event);
         }
-        let quiet = self.last_acked.1.elapsed() >= QUIET;
-        let state = (sent_bytes, totals.settled_bytes, totals.settled_files);
-        if self.last_told == Some(state) && !quiet {
-            return;
-        }
-        self.last_told = Some(state);
+    }
+
+    fn active(&self) -> Vec<ActiveFile> {
         let mut active: Vec<_> = self.files.iter().collect();
         active.sort_by_key(|(id, _)| **id);
         let active = active.into_iter().take(ACTIVE_FILES_MAX).map(|(id, handle)| ActiveFile {
@@ -390,22 +384,11 @@ impl<C: Connection, S: Source> Driver<C, S> {
             sent_bytes: handle.sent_bytes.load(Relaxed),
             written_bytes: handle.acked_bytes.load(Relaxed),
         });
-        let active = active.filter(|file| file.size > SMALL_FILE_BYTES_MAX).collect();
-        self.report(Event::Progress(Progress {
-            elapsed: self.started.elapsed(),
-            walked: self.machine.is_walked(),
-            total_files: totals.files,
-            total_bytes: totals.bytes,
-            sent_bytes,
-            written_bytes: totals.settled_bytes,
-            done_files: totals.settled_files,
-            active,
-            waiting_for: quiet.then(|| self.brake().as_str()),
-        }));
+        active.collect()
     }
 
     fn finish(&mut self, end: ReceiverEnd) -> Summary {
-        self.last_told = None;
+        self.teller.insist();
         self.tell_progress();
         if self.context.synced && !end.synced {
             let message =
