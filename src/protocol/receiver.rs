@@ -109,8 +109,9 @@ pub struct Receiver {
     target: String,
     open: BTreeMap<EntryId, Open>,
     leaving: BTreeMap<EntryId, Entry>,
-    /// Those of late, at most [`OPEN_ENTRIES_MAX`]; an earlier one counts as ended.
+    /// Those of late, as many as may be open; an earlier one counts as ended.
     failed: BTreeSet<EntryId>,
+    open_entries_max: usize,
     open_path_bytes: usize,
     next_id: u64,
     ended: bool,
@@ -135,6 +136,7 @@ impl Receiver {
             open: BTreeMap::new(),
             leaving: BTreeMap::new(),
             failed: BTreeSet::new(),
+            open_entries_max: OPEN_ENTRIES_MAX,
             open_path_bytes: 0,
             next_id: 0,
             ended: false,
@@ -147,9 +149,16 @@ impl Receiver {
         }
     }
 
+    /// Keeps at most `max` entries open, and never more than [`OPEN_ENTRIES_MAX`].
+    pub fn with_open_entries(mut self, max: usize) -> Self {
+        self.open_entries_max = max.min(OPEN_ENTRIES_MAX);
+        self
+    }
+
     /// Whether the manifest may be read on: what is open is bounded.
     pub fn takes_entries(&self) -> bool {
-        self.open.len() + self.leaving.len() < OPEN_ENTRIES_MAX && self.open_path_bytes < OPEN_PATH_BYTES_MAX
+        self.open.len() + self.leaving.len() < self.open_entries_max
+            && self.open_path_bytes < OPEN_PATH_BYTES_MAX
     }
 
     /// Numbers so far.
@@ -526,7 +535,7 @@ impl Receiver {
     fn fail(&mut self, id: EntryId, reason: Reason, why: String) {
         let Some(Open { entry, .. }) = self.open.remove(&id) else { return };
         self.failed.insert(id);
-        if self.failed.len() > OPEN_ENTRIES_MAX {
+        if self.failed.len() > self.open_entries_max {
             self.failed.pop_first();
         }
         self.report(id, entry, Status::Failed(reason, why.clone()), None, Outcome::Failed(reason), Some(why));

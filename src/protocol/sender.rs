@@ -73,6 +73,7 @@ pub struct Sender {
     chunk_log2: u8,
     timeout: Duration,
     open: BTreeMap<EntryId, Open>,
+    open_entries_max: usize,
     open_path_bytes: usize,
     next_id: u64,
     walked: bool,
@@ -104,6 +105,7 @@ impl Sender {
             chunk_log2,
             timeout,
             open: BTreeMap::new(),
+            open_entries_max: OPEN_ENTRIES_MAX,
             open_path_bytes: 0,
             next_id: 0,
             walked: false,
@@ -117,9 +119,15 @@ impl Sender {
         }
     }
 
+    /// Keeps at most `max` entries open, and never more than [`OPEN_ENTRIES_MAX`].
+    pub fn with_open_entries(mut self, max: usize) -> Self {
+        self.open_entries_max = max.min(OPEN_ENTRIES_MAX);
+        self
+    }
+
     /// Whether another entry may be announced: what is open is bounded.
     pub fn can_announce(&self) -> bool {
-        !self.walked && self.open.len() < OPEN_ENTRIES_MAX && self.open_path_bytes < OPEN_PATH_BYTES_MAX
+        !self.walked && self.open.len() < self.open_entries_max && self.open_path_bytes < OPEN_PATH_BYTES_MAX
     }
 
     /// The walk came upon `entry`; the message goes to the manifest stream.

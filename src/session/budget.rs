@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
-use crate::protocol::limits::{BLOCK_BYTES, STREAMS_MAX};
+use crate::protocol::limits::{BLOCK_BYTES, OPEN_ENTRIES_MAX, STREAMS_MAX};
 use crate::transport::{Congestion, Limits};
 
 /// Parcels on the way at once, unless asked for otherwise.
 const STREAMS_DEFAULT: u32 = 16;
+
+/// What the program takes before it transfers anything: its code, its threads, TLS.
+const PROGRAM_BYTES: u64 = 8 * 1024 * 1024;
+/// What an open entry takes on either side, with its path and the queues that it stands in.
+const ENTRY_BYTES: u64 = 512;
+/// Open entries however small the budget is: two steps of the walk.
+const OPEN_ENTRIES_MIN: usize = 512;
 
 /// What a session may hold in memory, from one number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +31,21 @@ impl Budget {
         Self { streams: streams.unwrap_or(STREAMS_DEFAULT).min(fit).clamp(1, STREAMS_MAX), ..budget }
     }
 
-    /// A quarter for blocks: read and not yet acknowledged by QUIC, or read from QUIC and not yet written.
+    /// What is left of the budget beside the program itself.
+    fn shared_bytes(&self) -> u64 {
+        self.memory_bytes.saturating_sub(PROGRAM_BYTES).max(self.memory_bytes / 4)
+    }
+
+    /// Three eighths of that for blocks: read and not yet acknowledged by QUIC, or read from QUIC and not yet
+    /// written.
     pub(super) fn blocks(&self) -> usize {
-        usize::try_from(self.memory_bytes / 4 / BLOCK_BYTES as u64).unwrap_or(usize::MAX).max(2)
+        usize::try_from(self.shared_bytes() * 3 / 8 / BLOCK_BYTES as u64).unwrap_or(usize::MAX).max(2)
+    }
+
+    /// Entries that this side keeps open at once: an eighth at the most, for what they usually take.
+    pub(super) fn open_entries(&self) -> usize {
+        let fit = self.shared_bytes() / 8 / ENTRY_BYTES;
+        usize::try_from(fit).unwrap_or(usize::MAX).clamp(OPEN_ENTRIES_MIN, OPEN_ENTRIES_MAX)
     }
 
     /// Parcels on the way at once.
@@ -34,15 +53,15 @@ impl Budget {
         self.streams as usize
     }
 
-    /// A quarter for what QUIC has received and nobody has read. The rest is for the program, entries, packets,
-    /// and what the allocator wastes.
+    /// As much for what QUIC has received and nobody has read. The rest is for entries, packets, and what the
+    /// allocator wastes.
     pub fn limits(
         &self,
         idle_timeout: Duration,
         connect_timeout: Duration,
         congestion: Congestion,
     ) -> Limits {
-        let window = self.memory_bytes / 4;
+        let window = self.shared_bytes() * 3 / 8;
         let window_bytes = u32::try_from(window).unwrap_or(u32::MAX);
         Limits {
             receive_window_bytes: window_bytes,
@@ -61,16 +80,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn windows_and_blocks_stay_within_half_of_the_memory() {
-        for mib in [8u64, 16, 64, 1024] {
+    fn windows_and_blocks_stay_within_the_memory() {
+        for mib in [8u64, 12, 16, 64, 1024] {
             let budget = Budget::new(mib << 20, None);
             let limits = budget.limits(Duration::ZERO, Duration::ZERO, Congestion::Cubic);
             let held = u64::from(limits.receive_window_bytes) + (budget.blocks() * BLOCK_BYTES) as u64;
-            assert!(held <= (mib << 20) / 2);
+            let entries = budget.open_entries() as u64 * ENTRY_BYTES;
+            let beside = if mib < 12 { 0 } else { PROGRAM_BYTES };
+            assert!(held + entries + beside <= mib << 20, "{mib} MiB");
+            assert!(held <= (mib << 20) * 3 / 4, "{mib} MiB");
             assert!(limits.stream_window_bytes <= limits.receive_window_bytes);
             assert!(budget.streams() <= budget.blocks());
         }
         assert_eq!(Budget::new(64 << 20, Some(3)).streams(), 3);
-        assert_eq!(Budget::new(8 << 20, Some(1000)).streams(), 8);
+        assert_eq!(Budget::new(16 << 20, Some(1000)).streams(), 12);
     }
 }

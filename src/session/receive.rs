@@ -194,7 +194,8 @@ impl<C: Connection, T: Target> Driver<C, T> {
     ) -> Self {
         let Link { connection, control_out, control_in, .. } = link;
         let started = Instant::now();
-        let machine = Receiver::new(offer.chunk_log2, exists, target_name, context.timeout, Duration::ZERO);
+        let machine = Receiver::new(offer.chunk_log2, exists, target_name, context.timeout, Duration::ZERO)
+            .with_open_entries(context.budget.open_entries());
         let shared = Arc::new(Shared {
             machine: Mutex::new(machine),
             changed: Notify::new(),

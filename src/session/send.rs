@@ -126,7 +126,8 @@ impl<C: Connection, S: Source> Driver<C, S> {
         let started = Instant::now();
         Ok(Self {
             sending: Arc::new(Sending::new(source, context.budget.blocks())),
-            machine: Sender::new(chunk_log2, context.timeout, Duration::ZERO),
+            machine: Sender::new(chunk_log2, context.timeout, Duration::ZERO)
+                .with_open_entries(context.budget.open_entries()),
             connection,
             context,
             started,

@@ -44,7 +44,7 @@ async fn ten_thousand_small_files_take_few_round_trips() {
     let names: Vec<&'static str> =
         (0..10_000).map(|n| &*Box::leak(format!("n{n}").into_boxed_str())).collect();
     let tree: Tree = names.iter().zip(0..).map(|(name, n)| (*name, Node::File(bytes(n, n % 50)))).collect();
-    let mut session = Session::new(1);
+    let mut session = Session::with_budget(1, Budget::new(64 * MIB, None), TIMEOUT);
     session.limits.delay_max = Duration::from_millis(100);
     let target = MemoryTarget::new();
     let start = Instant::now();
