@@ -5,8 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use tokio::sync::watch;
+#[cfg(unix)]
+use tokio::time::{Duration, Instant};
 
 use crate::protocol::failure::{Failure, Reason};
+
+/// Signals so close together are one request: a terminal and a wrapper may both pass on the same Ctrl-C.
+#[cfg(unix)]
+const ONE_REQUEST: Duration = Duration::from_millis(500);
 
 /// Remembers which signal came.
 pub(super) struct Signals {
@@ -32,15 +38,17 @@ pub(super) fn watch() -> io::Result<(Signals, watch::Receiver<Option<Failure>>)>
     let (stop, stopped) = watch::channel(None);
     let code = Arc::clone(&exit_code);
     tokio::spawn(async move {
+        let mut first = None;
         loop {
             let (number, name) = tokio::select! {
                 _ = interrupt.recv() => (2, "SIGINT"),
                 _ = terminate.recv() => (15, "SIGTERM"),
                 _ = hangup.recv() => (1, "SIGHUP"),
             };
-            if code.swap(128 + number, Relaxed) != 0 {
+            if first.get_or_insert_with(Instant::now).elapsed() > ONE_REQUEST {
                 std::process::exit(i32::from(128 + number));
             }
+            code.store(128 + number, Relaxed);
             let failure = Failure::new(Reason::Interrupted, format!("stopped by {name}"));
             stop.send_replace(Some(failure));
         }

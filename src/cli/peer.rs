@@ -39,8 +39,16 @@ fn parse_secret(from: &mut dyn Read) -> Result<Peer> {
     from.take(PEER_FILE_BYTES_MAX).read_to_string(&mut text)?;
     let text = text.trim();
     ensure!(!text.is_empty(), "it is empty");
+    // A ticket may stand in the command that the other side printed.
+    let mut tickets = text.split_whitespace().filter(|word| is_ticket(word));
+    match (tickets.next(), tickets.next()) {
+        (Some(ticket), None) => return Ok(Peer::Ticket(ticket.to_owned())),
+        (Some(_), Some(_)) => bail!("it holds more than one ticket"),
+        (None, _) => {}
+    }
     ensure!(!text.contains(['\n', '\r']), "it has more than one line");
-    parse(OsStr::new(text))
+    // What it holds may be a secret with a typo.
+    parse(OsStr::new(text)).map_err(|_| anyhow!("it holds no peer: {FORMS}"))
 }
 
 /// Parses `text` as it stands.
@@ -147,8 +155,8 @@ mod tests {
             ("[::1]x", "`:PORT` or nothing"),
             ("[host]:5", "an IPv6 address"),
             ("1:2:3", "stands in brackets"),
-            ("user@host", "no blanks"),
-            ("a b", "no blanks"),
+            ("user@host", "only letters"),
+            ("a b", "only letters"),
             ("-x", "begin with a dash"),
             ("a\u{1b}[2J", "\\u{1b}"),
             ("dir:", "needs a path"),
@@ -181,7 +189,13 @@ mod tests {
         assert_eq!(read(OsStr::new("-"), &mut &b"  tl1abc\n\n"[..]).unwrap(), ticket);
         let empty = read(OsStr::new("-"), &mut std::io::empty()).unwrap_err();
         assert_eq!(format!("{empty:#}"), "cannot take the peer from standard input: it is empty");
-        assert!(read(OsStr::new("-"), &mut &b"tl1a\ntl1b"[..]).is_err());
+        let pasted = &mut &b"$ towline receive --from tl1abc\n"[..];
+        assert_eq!(read(OsStr::new("-"), pasted).unwrap(), ticket);
+        for secret in [&b"tl1a\ntl1b"[..], b"tl0secret!", b"x\ntl-secret"] {
+            let mut secret = secret;
+            let error = format!("{:#}", read(OsStr::new("-"), &mut secret).unwrap_err());
+            assert!(!error.contains("secret") && !error.contains("tl1a"), "{error}");
+        }
         let absent = read(OsStr::new("@/does/not/exist"), &mut std::io::empty()).unwrap_err();
         assert!(absent.to_string().contains("/does/not/exist"));
     }
