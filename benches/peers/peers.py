@@ -13,7 +13,7 @@ from pathlib import Path
 
 import ssh
 from links import Link
-from process import Failed, Server, first_line_of, free_port, timed
+from process import Failed, Server, first_line_of, free_port, last_line, timed
 
 
 class Peer(ABC):
@@ -111,7 +111,11 @@ class _OverSsh(Peer):
             self.sshd = None
 
     def run(self, command: list[str], limit: float) -> float:
-        return timed(self.link.sender + command, limit, self.directory)
+        try:
+            return timed(self.link.sender + command, limit, self.directory)
+        except Failed as failure:
+            # The client only says that it was sent away; the server knows why.
+            raise Failed(f"{failure}; sshd: {last_line(self.sshd.server.output)}") from None
 
 
 class Scp(_OverSsh):

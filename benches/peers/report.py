@@ -16,7 +16,7 @@ def duration(seconds: float) -> str:
 
 
 def median_text(median: Median) -> str:
-    return f"> {duration(median.seconds)}" if median.at_least else duration(median.seconds)
+    return f"> {median.seconds:.4g} s" if median.at_least else duration(median.seconds)
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -109,7 +109,7 @@ def svg(machine: Machine, results: list[CaseResult]) -> str:
             top += PANEL_HEAD + BAR_STEP * len(drawn) + PANEL_GAP
     head = (
         _text(MARGIN, MARGIN + 14, "Time to send and exit: shorter is better", size=16, weight="bold")
-        + _text(MARGIN, MARGIN + 32, f"medians of {machine.rounds} rounds, {machine.processors} processors, "
+        + _text(MARGIN, MARGIN + 32, f"medians of up to {machine.rounds} rounds, {machine.processors} processors, "
                 f"Linux {machine.kernel}, {machine.date}")
     )
     return (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import shutil
 import subprocess
 from pathlib import Path
@@ -20,7 +20,7 @@ class Sshd:
     def __init__(self, link: Link, directory: Path):
         self.directory = directory
         self.port = free_port()
-        self.user = getpass.getuser()
+        self.user = pwd.getpwuid(os.getuid()).pw_name
         self.address = link.receiver_address
         self.known_hosts = directory / "known_hosts"
         self.key = directory / "client_key"
