@@ -30,7 +30,7 @@ def markdown(machine: Machine, results: list[CaseResult], plot: str) -> str:
         f"# towline beside others, {machine.date}\n",
         f"Medians of up to {machine.rounds} rounds in which each program ran once; every file was compared after its "
         f"run. Linux {machine.kernel}, {machine.processors} processors ({machine.model}), both ends on one machine. "
-        "Ratios count, not absolute figures. The last column but one says how many times as fast towline was. "
+        "Ratios count, not absolute figures; “towline is” says how many times as fast it was. "
         f"A run was ended after {machine.limit:g} s; it stands as “> {machine.limit:g} s”, and its program did not "
         "run again in that case.\n",
         f"![medians]({plot})\n",
