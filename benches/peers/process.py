@@ -119,9 +119,13 @@ class Server:
         self._wait_until(lambda: _listens(self.child.pid, port), f"does not listen at port {port}")
 
     def wait_for_words(self, pattern: str) -> str:
-        """The first group of `pattern`, as soon as the server has said something that fits and the character after it."""
+        """The first group of `pattern`, as soon as the server has said something that fits, to its end."""
         fits = re.compile(pattern + r"\s")
-        return self._wait_until(lambda: fits.search(self.output.read_text(errors="replace")), "has not said what to do")[1]
+
+        def said() -> re.Match | None:
+            return fits.search(self.output.read_text(errors="replace"))
+
+        return self._wait_until(said, "has not said what to do")[1]
 
     def _wait_until(self, condition, complaint: str, patience: float = 60):
         deadline = time.monotonic() + patience
@@ -165,6 +169,8 @@ def free_port() -> int:
 
 def first_line_of(command: list[str]) -> str:
     """What a program prints first, on either output; for versions."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
     lines = done.stdout.decode(errors="replace").splitlines()
     return lines[0].strip() if lines else "unknown"

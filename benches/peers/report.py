@@ -58,7 +58,8 @@ def case_section(result: CaseResult) -> str:
         parts.append(f"Other work on the processors before each round, in percent: {shares}.\n")
     failures = {name: figures.failures for name, figures in measured.items() if figures.failures}
     for name, reasons in failures.items():
-        parts.append(f"{name}: {len(reasons)} of {measured[name].runs} runs failed: {'; '.join(sorted(set(reasons)))}\n")
+        why = "; ".join(sorted(set(reasons)))
+        parts.append(f"{name}: {len(reasons)} of {measured[name].runs} runs failed: {why}\n")
     if result.reason:
         parts.append(f"Not run{' to the end' if measured else ''}: {result.reason}.\n")
     return "\n".join(parts)

@@ -36,8 +36,8 @@ def case(group: str = "loopback", size: int = 1 << 30, files: int = 0) -> cases.
 
 
 def machine() -> Machine:
-    return Machine("2026-01-31", "6.1", 2, "A & B <model>", 3, 150,
-                   {"towline": "towline 1", "other": "other | 2"}, {"towline": "x", "other": "y"}, {"third": "not installed"})
+    versions, notes = {"towline": "towline 1", "other": "other | 2"}, {"towline": "x", "other": "y"}
+    return Machine("2026-01-31", "6.1", 2, "A & B <model>", 3, 150, versions, notes, {"third": "not installed"})
 
 
 def result(own: Figures, other: Figures, of: cases.Case | None = None) -> CaseResult:
