@@ -32,9 +32,11 @@ def timed(command: list[str], limit: float, directory: Path, environment=None, s
         child = subprocess.Popen(
             command, stdin=given, stdout=log, stderr=log, cwd=directory, env=environment, start_new_session=True
         )
-        finished = _wait(child, limit)
-        seconds = time.perf_counter() - start
-        end_group(child)
+        try:
+            finished = _wait(child, limit)
+            seconds = time.perf_counter() - start
+        finally:
+            end_group(child)
     if not finished:
         raise TimedOut
     if child.returncode != 0:
