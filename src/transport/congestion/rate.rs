@@ -16,6 +16,8 @@ use super::sampler::{Sample, Sampler};
 
 /// Windows in percent of what the path holds.
 const STARTUP_PERCENT: u64 = 200;
+/// While the bandwidth still grows: what is acked now was sent when the window was half as large.
+const STARTUP_GROWING_PERCENT: u64 = 250;
 const CRUISE_PERCENT: u64 = 105;
 const UP_PERCENT: u64 = 125;
 const DOWN_PERCENT: u64 = 85;
@@ -130,7 +132,8 @@ pub(super) struct Rate {
     full_cycles: u32,
     /// What loss allows at most.
     ceiling: u64,
-    marked_until: Option<Instant>,
+    /// What was sent before has been answered for.
+    reacted_at: Option<Instant>,
     shadow: Option<Cubic>,
 }
 
@@ -161,7 +164,7 @@ impl Rate {
             stale_rate: 0,
             full_cycles: 0,
             ceiling: u64::MAX,
-            marked_until: None,
+            reacted_at: None,
             shadow: None,
         }
     }
@@ -170,12 +173,14 @@ impl Rate {
     pub(super) fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, smoothed_rtt: Duration) {
         self.smoothed_rtt = smoothed_rtt;
         self.sampler.acked(now, sent, bytes);
+        if self.reacted_at.is_none_or(|at| sent > at) {
+            self.loss.acked += bytes;
+        }
     }
 
     /// All packets of one ack have been told.
     pub(super) fn acks_end(&mut self, now: Instant, in_flight: u64, app_limited: bool) {
         let Some(sample) = self.sampler.end(now, in_flight, app_limited, self.min_rtt.get()) else { return };
-        self.loss.acked += sample.acked;
         self.min_rtt.update(now, sample.rtt);
         self.round_rtt = self.round_rtt.min(sample.rtt);
         self.round_app_limited |= sample.app_limited;
@@ -193,7 +198,7 @@ impl Rate {
             shadow.on_ack(now, sample.acked, self.smoothed_rtt);
         }
         if sample.round {
-            self.end_round(&sample);
+            self.end_round(now, &sample);
         }
         self.advance(now, in_flight, sample.round);
         self.steer(sample.acked);
@@ -201,13 +206,14 @@ impl Rate {
 
     /// Packets are lost, the newest of which left at `sent`; or marked, when `bytes` is 0.
     pub(super) fn congested(&mut self, now: Instant, sent: Instant, persistent: bool, bytes: u64) {
-        self.loss.lost += bytes;
+        if self.reacted_at.is_none_or(|at| sent > at) {
+            self.loss.lost += bytes;
+        }
         if let Some(shadow) = &mut self.shadow {
             shadow.on_congestion(now, sent);
         }
-        if bytes == 0 && self.marked_until.is_none_or(|until| sent > until) {
-            self.marked_until = Some(now);
-            self.lower_ceiling();
+        if bytes == 0 && self.reacted_at.is_none_or(|at| sent > at) {
+            self.lower_ceiling(now);
             if matches!(self.state, State::Startup | State::Up) {
                 self.enter(State::Drain);
             }
@@ -218,11 +224,11 @@ impl Rate {
         }
     }
 
-    fn end_round(&mut self, sample: &Sample) {
+    fn end_round(&mut self, now: Instant, sample: &Sample) {
         self.rounds += 1;
         if self.loss.is_long_enough(self.packet_bytes) {
             let stretch = std::mem::take(&mut self.loss);
-            self.judge_loss(&stretch, sample);
+            self.judge_loss(now, &stretch, sample);
         }
         if self.state == State::Up && self.rounds > 1 && self.window >= self.ceiling {
             self.ceiling = percent(self.ceiling, CEILING_GROWTH_PERCENT);
@@ -239,11 +245,9 @@ impl Rate {
         self.round_app_limited = false;
     }
 
-    fn judge_loss(&mut self, stretch: &Stretch, sample: &Sample) {
+    fn judge_loss(&mut self, now: Instant, stretch: &Stretch, sample: &Sample) {
         let lossy = stretch.lost_at_least(LOSS_PERCENT);
-        // A small window is still told what a large one lost, and what comes through it says little.
-        let probed = !matches!(self.state, State::Drain | State::Down | State::ProbeRtt { .. });
-        let again = lossy && probed && self.last_stretch_lossy;
+        let again = lossy && self.last_stretch_lossy;
         let sustained = again || stretch.lost_at_least(LOSS_HEAVY_PERCENT);
         self.last_stretch_lossy = lossy;
         if sustained {
@@ -252,7 +256,7 @@ impl Rate {
         }
         let probing = matches!(self.state, State::Startup | State::Up);
         if sustained || lossy && probing {
-            self.lower_ceiling();
+            self.lower_ceiling(now);
         }
         match self.state {
             State::Startup if lossy => self.enter(State::Drain),
@@ -262,7 +266,8 @@ impl Rate {
     }
 
     /// What loss allows is less than the window now, and not less than what the path is known to hold.
-    fn lower_ceiling(&mut self) {
+    fn lower_ceiling(&mut self, now: Instant) {
+        self.reacted_at = Some(now);
         self.ceiling = percent(self.window, CEILING_PERCENT).max(self.share(100)).max(self.window_min());
     }
 
@@ -353,11 +358,12 @@ impl Rate {
     /// The window was small for a round. If the queue did not go, it is not ours.
     fn end_cycle(&mut self, now: Instant) {
         if !self.has_queue(self.settled_rtt) {
-            self.full_cycles = 0;
+            // One more such cycle, and one that is not is no longer enough.
+            self.full_cycles = self.full_cycles.saturating_sub(1);
             self.shadow = None;
             return self.enter_cruise(now);
         }
-        self.full_cycles += 1;
+        self.full_cycles = FULL_CYCLES.min(self.full_cycles + 1);
         if self.full_cycles < FULL_CYCLES {
             return self.enter_cruise(now);
         }
@@ -407,6 +413,9 @@ impl Rate {
     /// Falls at once, and grows by what is acked.
     fn steer(&mut self, acked: u64) {
         let target = match self.state {
+            State::Startup if self.flat_rounds == 0 => {
+                self.share(STARTUP_GROWING_PERCENT).max(self.initial_window)
+            }
             State::Startup => self.share(STARTUP_PERCENT).max(self.initial_window),
             State::Drain => self.share(100),
             State::Down => self.share(DOWN_PERCENT),

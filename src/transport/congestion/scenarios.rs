@@ -109,6 +109,6 @@ fn marks_are_heard() {
     let deaf = alone(Link::new(MBIT, 100, 100), 8000).mean_queue_ms();
     let run = alone(Link { mark_ms: Some(12), ..Link::new(MBIT, 100, 100) }, 8000);
     let (mbit, heard) = (run.mbit(0, 2000, 8000), run.mean_queue_ms());
-    assert!(heard <= deaf * 0.8, "a queue of {heard:.1} ms with marks, {deaf:.1} without");
+    assert!(heard <= deaf * 0.9, "a queue of {heard:.1} ms with marks, {deaf:.1} without");
     assert!(mbit >= 0.8 * MBIT as f64, "{mbit:.1} Mbit/s with marks");
 }
