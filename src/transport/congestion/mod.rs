@@ -8,6 +8,7 @@ mod sampler;
 mod scenarios;
 #[cfg(test)]
 mod simulator;
+mod tally;
 
 use std::any::Any;
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use tracing::debug;
 use super::cubic::Cubic;
 use super::filter::{MaxBandwidth, MinRtt};
 use super::sampler::{Sample, Sampler};
+use super::tally::{Aggregation, Stretch, in_time, percent};
 
 /// Windows in percent of what the path holds.
 const STARTUP_PERCENT: u64 = 200;
@@ -42,8 +43,6 @@ const UP_GROWTHS_TO_STARTUP: u32 = 2;
 const LOSS_PERCENT: u64 = 10;
 /// Lost in percent of a stretch that is congestion at once.
 const LOSS_HEAVY_PERCENT: u64 = 30;
-/// A stretch is a round and at least so many packets.
-const LOSS_STRETCH_PACKETS: u64 = 100;
 /// One stretch of loss brings the bandwidth down to what gets through, at most to this part.
 const LOSS_KEEPS_PERCENT: u64 = 30;
 /// A stretch of loss or a mark leaves so much of the window as the ceiling.
@@ -499,70 +498,4 @@ impl Controller for Rate {
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
-}
-
-/// What is acked beyond the bandwidth for a while, because acks were held back (the draft's `BBR.extra_acked`).
-#[derive(Debug, Clone, Copy)]
-struct Aggregation {
-    since: Instant,
-    acked: u64,
-    largest: [u64; 2],
-    rounds: u32,
-}
-
-impl Aggregation {
-    /// Rounds of one half of the memory.
-    const ROUNDS: u32 = 5;
-
-    fn new(now: Instant) -> Self {
-        Self { since: now, acked: 0, largest: [0; 2], rounds: 0 }
-    }
-
-    fn get(&self) -> u64 {
-        self.largest[0].max(self.largest[1])
-    }
-
-    fn acked(&mut self, now: Instant, bytes: u64, bandwidth: u64, round: bool) {
-        if round {
-            self.rounds += 1;
-            if self.rounds == Self::ROUNDS {
-                self.rounds = 0;
-                self.largest = [0, self.largest[0]];
-            }
-        }
-        let expected = in_time(bandwidth, now.saturating_duration_since(self.since));
-        if self.acked <= expected {
-            self.since = now;
-            self.acked = bytes;
-            return;
-        }
-        self.acked += bytes;
-        self.largest[0] = self.largest[0].max(self.acked - expected);
-    }
-}
-
-/// Lost and acked bytes since the last verdict.
-#[derive(Debug, Clone, Copy, Default)]
-struct Stretch {
-    acked: u64,
-    lost: u64,
-}
-
-impl Stretch {
-    fn is_long_enough(&self, packet_bytes: u64) -> bool {
-        self.acked + self.lost >= LOSS_STRETCH_PACKETS * packet_bytes
-    }
-
-    fn lost_at_least(&self, percentage: u64) -> bool {
-        self.lost >= percent(self.acked + self.lost, percentage)
-    }
-}
-
-fn percent(value: u64, percent: u64) -> u64 {
-    u64::try_from(u128::from(value) * u128::from(percent) / 100).unwrap_or(u64::MAX)
-}
-
-/// Bytes of `bytes_per_s` in `time`.
-fn in_time(bytes_per_s: u64, time: Duration) -> u64 {
-    u64::try_from(u128::from(bytes_per_s) * time.as_nanos() / 1_000_000_000).unwrap_or(u64::MAX)
 }
