@@ -36,7 +36,7 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l fingerprint -d 
 complete -c towline -n "__fish_towline_using_subcommand send" -l streams -d 'Parcels on the way at once, at most [default: as memory allows]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l chunk-size -d 'Bytes of a chunk, a power of two from 1M to 64M [default: 1M]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l memory -d 'Memory that the transfer may use, at least 8M and eight chunks [default: 64M]' -r
-complete -c towline -n "__fish_towline_using_subcommand send" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'What suits the path; for now always cubic'
+complete -c towline -n "__fish_towline_using_subcommand send" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'By delivery rate and round trip (docs/congestion.md)'
 cubic\t'RFC 9438'
 newreno\t'RFC 9002'"
 complete -c towline -n "__fish_towline_using_subcommand send" -l timeout -d 'Gives up when nothing was acked for so long, such as 30s or 2m [default: 30s]' -r
@@ -68,7 +68,7 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l fingerprint 
 complete -c towline -n "__fish_towline_using_subcommand receive" -l streams -d 'Parcels on the way at once, at most [default: as memory allows]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l chunk-size -d 'Bytes of a chunk, a power of two from 1M to 64M [default: 1M]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l memory -d 'Memory that the transfer may use, at least 8M and eight chunks [default: 64M]' -r
-complete -c towline -n "__fish_towline_using_subcommand receive" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'What suits the path; for now always cubic'
+complete -c towline -n "__fish_towline_using_subcommand receive" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'By delivery rate and round trip (docs/congestion.md)'
 cubic\t'RFC 9438'
 newreno\t'RFC 9002'"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l timeout -d 'Gives up when nothing was acked for so long, such as 30s or 2m [default: 30s]' -r

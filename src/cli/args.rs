@@ -298,7 +298,7 @@ pub enum Exists {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Congestion {
-    /// What suits the path; for now always cubic
+    /// By delivery rate and round trip (docs/congestion.md)
     Auto,
     /// RFC 9438
     Cubic,

@@ -178,7 +178,8 @@ fn resolve_common(given: TransferArgs, config: &Config) -> Result<CommonSettings
         humantime::format_duration(TIMEOUT_MAX),
     );
     let congestion = match given.congestion.or(config.congestion) {
-        None | Some(args::Congestion::Auto | args::Congestion::Cubic) => Congestion::Cubic,
+        None | Some(args::Congestion::Auto) => Congestion::Auto,
+        Some(args::Congestion::Cubic) => Congestion::Cubic,
         Some(args::Congestion::NewReno) => Congestion::NewReno,
     };
     Ok(CommonSettings {
@@ -265,7 +266,7 @@ mod tests {
             streams: None,
             chunk_size_bytes: 1 << 20,
             memory_bytes: 64 << 20,
-            congestion: Congestion::Cubic,
+            congestion: Congestion::Auto,
             timeout: Duration::from_secs(30),
             fsync: true,
         };
@@ -293,7 +294,7 @@ mod tests {
         assert_eq!((from_flags.exists, from_flags.into), (Exists::Rename, PathBuf::from(".")));
         assert_eq!(from_flags.manifest, Some(PathBuf::from("n")));
         assert_eq!(from_flags.common.streams, Some(4));
-        assert_eq!(from_flags.common.congestion, Congestion::Cubic);
+        assert_eq!(from_flags.common.congestion, Congestion::Auto);
         assert_eq!(from_flags.common.listen, Some("127.0.0.1:8".parse().unwrap()));
     }
 

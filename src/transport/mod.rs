@@ -73,15 +73,17 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// How long a dialler waits for a first answer.
     pub connect_timeout: Duration,
-    /// Congestion control of quinn's.
+    /// Congestion control.
     pub congestion: Congestion,
 }
 
 /// Congestion controllers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Congestion {
-    /// RFC 9438.
+    /// By delivery rate and least round trip; `docs/congestion.md`.
     #[default]
+    Auto,
+    /// RFC 9438.
     Cubic,
     /// RFC 9002, section 7.
     NewReno,

@@ -1,5 +1,15 @@
 //! Congestion controllers for quinn, and a gate that lets the last packet out.
 
+mod cubic;
+mod filter;
+mod rate;
+mod sampler;
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod simulator;
+mod tally;
+
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +18,7 @@ use std::time::Instant;
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig, NewRenoConfig};
 
 use super::Congestion;
+use rate::RateConfig;
 
 /// Set once its connection is about to be closed.
 pub(super) type Closing = Arc<AtomicBool>;
@@ -27,6 +38,9 @@ pub(super) fn controller(
 ) -> Arc<dyn ControllerFactory + Send + Sync> {
     let window_bytes = INITIAL_WINDOW_DATAGRAMS * u64::from(datagram_bytes);
     match congestion {
+        Congestion::Auto => {
+            Arc::new(Gated { config: Arc::new(RateConfig { initial_window: window_bytes }), closing })
+        }
         Congestion::Cubic => {
             let mut config = CubicConfig::default();
             config.initial_window(window_bytes);

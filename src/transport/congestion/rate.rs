@@ -1,0 +1,501 @@
+//! Congestion control by rate, in the manner of BBRv3 (draft-ietf-ccwg-bbr); `docs/congestion.md` tells the story.
+//!
+//! quinn's pacer sends 1.25 windows a round trip whatever the controller wants, so this one steers by the window
+//! alone: a share of what the path holds (bandwidth × least round trip), and no more.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use quinn::congestion::{Controller, ControllerFactory};
+use tracing::debug;
+
+use super::cubic::Cubic;
+use super::filter::{MaxBandwidth, MinRtt};
+use super::sampler::{Sample, Sampler};
+use super::tally::{Aggregation, Stretch, in_time, percent};
+
+/// Windows in percent of what the path holds.
+const STARTUP_PERCENT: u64 = 200;
+/// While the bandwidth still grows: what is acked now was sent when the window was half as large.
+const STARTUP_GROWING_PERCENT: u64 = 250;
+const CRUISE_PERCENT: u64 = 105;
+const UP_PERCENT: u64 = 125;
+const DOWN_PERCENT: u64 = 85;
+const PROBE_RTT_PERCENT: u64 = 50;
+/// The least beside a flow that holds the queue.
+const COMPETE_PERCENT: u64 = 135;
+/// Never less, in packets (as the draft's `BBR.MinPipeCwnd`).
+const WINDOW_PACKETS_MIN: u64 = 4;
+/// On top of any share, in packets: the peer acks every second one.
+const SPARE_PACKETS: u64 = 3;
+/// A path shorter than this is taken to be so long: there the scheduler decides when an ack is seen.
+const RTT_FLOOR: Duration = Duration::from_millis(2);
+/// Start-up is over after so many rounds without a quarter more of bandwidth.
+const STARTUP_FLAT_ROUNDS: u32 = 3;
+/// Growth of a round, in percent, that says that there is more to come.
+const GROWTH_PERCENT: u64 = 125;
+/// While probing upwards, what the window adds must come back at least so much.
+const UP_GROWTH_PERCENT: u64 = 110;
+/// After so many of these in a row the link has become another: start again.
+const UP_GROWTHS_TO_STARTUP: u32 = 2;
+/// Lost in percent of a stretch of packets that is congestion when it goes on for another; below it is noise.
+const LOSS_PERCENT: u64 = 10;
+/// Lost in percent of a stretch that is congestion at once.
+const LOSS_HEAVY_PERCENT: u64 = 30;
+/// One stretch of loss brings the bandwidth down to what gets through, at most to this part.
+const LOSS_KEEPS_PERCENT: u64 = 30;
+/// A stretch of loss or a mark leaves so much of the window as the ceiling.
+const CEILING_PERCENT: u64 = 85;
+/// A round of probing at the ceiling without such loss raises it to so much.
+const CEILING_GROWTH_PERCENT: u64 = 125;
+/// Rounds of a long queue and of less than [`STALE_PERCENT`] of the bandwidth that make the estimate void.
+const STALE_ROUNDS: u32 = 3;
+const STALE_PERCENT: u64 = 70;
+/// Cruise: rounds, or time when that is longer, with up to half as much again.
+const CRUISE_ROUNDS: u32 = 6;
+const CRUISE_TIME: Duration = Duration::from_millis(800);
+/// Probing the round trip takes a round and at least so long.
+const PROBE_RTT_TIME: Duration = Duration::from_millis(100);
+/// Cycles in a row that did not empty the queue, after which another flow must be holding it.
+const FULL_CYCLES: u32 = 2;
+/// Time beside such a flow until the queue is looked at again.
+const COMPETE_TIME: Duration = Duration::from_secs(4);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Twice the window each round until the bandwidth grows no more.
+    Startup,
+    /// Until the queue of start-up is gone.
+    Drain,
+    /// Less than the path holds for a round, to see it without a queue.
+    Down,
+    Cruise {
+        until: Instant,
+    },
+    /// A quarter more than the path holds, to see whether it holds more.
+    Up,
+    /// Half of what the path holds, to see how long it is.
+    ProbeRtt {
+        until: Option<Instant>,
+    },
+    /// Another flow holds the queue: no less than CUBIC would take.
+    Compete {
+        until: Instant,
+    },
+}
+
+/// Makes a [`Rate`] for each path.
+#[derive(Debug)]
+pub(super) struct RateConfig {
+    /// First window, bytes.
+    pub(super) initial_window: u64,
+}
+
+impl ControllerFactory for RateConfig {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        Box::new(Rate::new(now, self.initial_window, u64::from(current_mtu)))
+    }
+}
+
+/// The controller of one path.
+#[derive(Debug, Clone)]
+pub(super) struct Rate {
+    packet_bytes: u64,
+    initial_window: u64,
+    window: u64,
+    state: State,
+    sampler: Sampler,
+    bandwidth: MaxBandwidth,
+    min_rtt: MinRtt,
+    smoothed_rtt: Duration,
+    extra: Aggregation,
+    loss: Stretch,
+    last_stretch_lossy: bool,
+    /// Of this round.
+    round_rtt: Duration,
+    round_rate: u64,
+    round_app_limited: bool,
+    /// Rounds since the state began.
+    rounds: u32,
+    /// The window is down to the state's share.
+    settled: bool,
+    /// Shortest round trip since then.
+    settled_rtt: Duration,
+    /// Bandwidth that start-up or a probe has to beat.
+    to_beat: u64,
+    flat_rounds: u32,
+    growths: u32,
+    stale_rounds: u32,
+    stale_rate: u64,
+    full_cycles: u32,
+    /// What loss allows at most.
+    ceiling: u64,
+    /// What was sent before has been answered for.
+    reacted_at: Option<Instant>,
+    shadow: Option<Cubic>,
+}
+
+impl Rate {
+    pub(super) fn new(now: Instant, initial_window: u64, packet_bytes: u64) -> Self {
+        Self {
+            packet_bytes,
+            initial_window,
+            window: initial_window,
+            state: State::Startup,
+            sampler: Sampler::new(now),
+            bandwidth: MaxBandwidth::default(),
+            min_rtt: MinRtt::default(),
+            smoothed_rtt: Duration::ZERO,
+            extra: Aggregation::new(now),
+            loss: Stretch::default(),
+            last_stretch_lossy: false,
+            round_rtt: Duration::MAX,
+            round_rate: 0,
+            round_app_limited: false,
+            rounds: 0,
+            settled: false,
+            settled_rtt: Duration::MAX,
+            to_beat: 0,
+            flat_rounds: 0,
+            growths: 0,
+            stale_rounds: 0,
+            stale_rate: 0,
+            full_cycles: 0,
+            ceiling: u64::MAX,
+            reacted_at: None,
+            shadow: None,
+        }
+    }
+
+    /// A packet of `bytes` that left at `sent` is acked.
+    pub(super) fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, smoothed_rtt: Duration) {
+        self.smoothed_rtt = smoothed_rtt;
+        self.sampler.acked(now, sent, bytes);
+        if self.reacted_at.is_none_or(|at| sent > at) {
+            self.loss.acked += bytes;
+        }
+    }
+
+    /// All packets of one ack have been told.
+    pub(super) fn acks_end(&mut self, now: Instant, in_flight: u64, app_limited: bool) {
+        let Some(sample) = self.sampler.end(now, in_flight, app_limited, self.min_rtt.get()) else { return };
+        self.min_rtt.update(now, sample.rtt);
+        self.round_rtt = self.round_rtt.min(sample.rtt);
+        self.round_app_limited |= sample.app_limited;
+        if self.settled {
+            self.settled_rtt = self.settled_rtt.min(sample.rtt);
+        }
+        if let Some(rate) = sample.rate {
+            self.round_rate = self.round_rate.max(rate);
+            if !sample.app_limited || rate > self.bandwidth.get() {
+                self.bandwidth.update(rate);
+            }
+        }
+        self.extra.acked(now, sample.acked, self.bandwidth.get(), sample.round);
+        if let (Some(shadow), State::Compete { .. }) = (&mut self.shadow, self.state) {
+            shadow.on_ack(now, sample.acked, self.smoothed_rtt);
+        }
+        if sample.round {
+            self.end_round(now, &sample);
+        }
+        self.advance(now, in_flight, sample.round);
+        self.steer(sample.acked);
+    }
+
+    /// Packets are lost, the newest of which left at `sent`; or marked, when `bytes` is 0.
+    pub(super) fn congested(&mut self, now: Instant, sent: Instant, persistent: bool, bytes: u64) {
+        if self.reacted_at.is_none_or(|at| sent > at) {
+            self.loss.lost += bytes;
+        }
+        if let Some(shadow) = &mut self.shadow {
+            shadow.on_congestion(now, sent);
+        }
+        if bytes == 0 && self.reacted_at.is_none_or(|at| sent > at) {
+            self.lower_ceiling(now);
+            if matches!(self.state, State::Startup | State::Up) {
+                self.enter(State::Drain);
+            }
+            self.window = self.window.min(self.ceiling);
+        }
+        if persistent {
+            self.window = self.window_min();
+        }
+    }
+
+    fn end_round(&mut self, now: Instant, sample: &Sample) {
+        self.rounds += 1;
+        if self.loss.is_long_enough(self.packet_bytes) {
+            let stretch = std::mem::take(&mut self.loss);
+            self.judge_loss(now, &stretch, sample);
+        }
+        if self.state == State::Up && self.rounds > 1 && self.window >= self.ceiling {
+            self.ceiling = percent(self.ceiling, CEILING_GROWTH_PERCENT);
+            self.rounds = 1;
+        }
+        self.forget_stale();
+        match self.state {
+            State::Startup if !self.round_app_limited => self.check_startup(),
+            State::Up => self.check_up(),
+            _ => {}
+        }
+        self.round_rtt = Duration::MAX;
+        self.round_rate = 0;
+        self.round_app_limited = false;
+    }
+
+    fn judge_loss(&mut self, now: Instant, stretch: &Stretch, sample: &Sample) {
+        let lossy = stretch.lost_at_least(LOSS_PERCENT);
+        let again = lossy && self.last_stretch_lossy;
+        let sustained = again || stretch.lost_at_least(LOSS_HEAVY_PERCENT);
+        self.last_stretch_lossy = lossy;
+        if sustained {
+            let least = percent(self.bandwidth.get(), LOSS_KEEPS_PERCENT);
+            self.bandwidth.clamp(sample.rate.unwrap_or(self.round_rate).max(least));
+        }
+        let probing = matches!(self.state, State::Startup | State::Up);
+        if sustained || lossy && probing {
+            self.lower_ceiling(now);
+        }
+        match self.state {
+            State::Startup if lossy => self.enter(State::Drain),
+            State::Up if lossy => self.enter(State::Down),
+            _ => {}
+        }
+    }
+
+    /// What loss allows is less than the window now, and not less than what the path is known to hold.
+    fn lower_ceiling(&mut self, now: Instant) {
+        self.reacted_at = Some(now);
+        self.ceiling = percent(self.window, CEILING_PERCENT).max(self.share(100)).max(self.window_min());
+    }
+
+    /// A queue that stays while less gets through than the model says: the path has become slower.
+    fn forget_stale(&mut self) {
+        let slower = self.round_rate < percent(self.bandwidth.get(), STALE_PERCENT);
+        let queued = self.min_rtt.get().is_some_and(|min| self.round_rtt > min + min / 2);
+        if self.round_app_limited || !slower || !queued {
+            self.stale_rounds = 0;
+            self.stale_rate = 0;
+            return;
+        }
+        self.stale_rounds += 1;
+        self.stale_rate = self.stale_rate.max(self.round_rate);
+        if self.stale_rounds == STALE_ROUNDS {
+            self.bandwidth.clamp(self.stale_rate);
+            self.stale_rounds = 0;
+            self.stale_rate = 0;
+        }
+    }
+
+    fn check_startup(&mut self) {
+        let bandwidth = self.bandwidth.get();
+        if bandwidth >= percent(self.to_beat, GROWTH_PERCENT) {
+            self.to_beat = bandwidth;
+            self.flat_rounds = 0;
+            return;
+        }
+        self.flat_rounds += 1;
+        if self.flat_rounds == STARTUP_FLAT_ROUNDS {
+            self.enter(State::Drain);
+        }
+    }
+
+    /// The first round fills the window, the second shows what comes of it.
+    fn check_up(&mut self) {
+        let bandwidth = self.bandwidth.get();
+        if bandwidth >= percent(self.to_beat, UP_GROWTH_PERCENT) {
+            self.to_beat = bandwidth;
+            self.growths += 1;
+            self.rounds = 1;
+            if self.growths == UP_GROWTHS_TO_STARTUP {
+                self.ceiling = u64::MAX;
+                self.enter(State::Startup);
+            }
+        } else if self.rounds >= 3 {
+            self.enter(State::Down);
+        }
+    }
+
+    fn has_queue(&self, rtt: Duration) -> bool {
+        self.min_rtt.base().is_some_and(|base| rtt > base + base / 8 + Duration::from_millis(2))
+    }
+
+    fn advance(&mut self, now: Instant, in_flight: u64, round: bool) {
+        let to_settle = match self.state {
+            State::Drain => self.share(100),
+            State::Down => self.share(DOWN_PERCENT),
+            State::ProbeRtt { .. } => self.share(PROBE_RTT_PERCENT),
+            _ => u64::MAX,
+        };
+        let settles = !self.settled && in_flight <= to_settle.max(self.window_min());
+        match self.state {
+            State::Startup => return,
+            State::Drain if settles => self.enter_cruise(now),
+            State::Down | State::ProbeRtt { .. } if settles => {
+                self.settled = true;
+                self.rounds = 0;
+                if let State::ProbeRtt { until } = &mut self.state {
+                    *until = Some(now + PROBE_RTT_TIME);
+                }
+            }
+            // The second round began when the queue was gone; all of its packets saw none.
+            State::Down if round && self.settled && self.rounds >= 2 => self.end_cycle(now),
+            State::ProbeRtt { until: Some(until) } if self.rounds >= 2 && now >= until => {
+                self.min_rtt.replace(now, self.settled_rtt);
+                self.end_cycle(now);
+            }
+            State::Cruise { until } if now >= until => self.enter(State::Up),
+            State::Compete { until } if now >= until => self.enter(State::Down),
+            _ => {}
+        }
+        if self.min_rtt.is_stale(now) && !matches!(self.state, State::ProbeRtt { .. }) {
+            self.enter(State::ProbeRtt { until: None });
+        }
+    }
+
+    /// The window was small for a round. If the queue did not go, it is not ours.
+    fn end_cycle(&mut self, now: Instant) {
+        if !self.has_queue(self.settled_rtt) {
+            // One more such cycle, and one that is not is no longer enough.
+            self.full_cycles = self.full_cycles.saturating_sub(1);
+            self.shadow = None;
+            return self.enter_cruise(now);
+        }
+        self.full_cycles = FULL_CYCLES.min(self.full_cycles + 1);
+        if self.full_cycles < FULL_CYCLES {
+            return self.enter_cruise(now);
+        }
+        let start = self.share(COMPETE_PERCENT);
+        self.shadow.get_or_insert_with(|| Cubic::reduced_to(start, self.packet_bytes));
+        self.enter(State::Compete { until: now + COMPETE_TIME });
+    }
+
+    fn enter_cruise(&mut self, now: Instant) {
+        let rounds = self.smoothed_rtt * CRUISE_ROUNDS;
+        let least = rounds.max(CRUISE_TIME);
+        // Two flows must not probe in step; what they have delivered differs.
+        let spread = u32::try_from(self.sampler.delivered() / self.packet_bytes % 64).unwrap_or(0);
+        self.enter(State::Cruise { until: now + least + least * spread / 128 });
+    }
+
+    fn enter(&mut self, state: State) {
+        match state {
+            State::Up => {
+                self.bandwidth.advance();
+                self.to_beat = self.bandwidth.get();
+                self.growths = 0;
+            }
+            State::Startup => {
+                self.to_beat = self.bandwidth.get();
+                self.flat_rounds = 0;
+            }
+            _ => {}
+        }
+        debug!(
+            ?state,
+            window = self.window,
+            bandwidth = self.bandwidth.get(),
+            min_rtt = ?self.min_rtt.get(),
+            extra = self.extra.get(),
+            ceiling = self.ceiling,
+            "congestion control"
+        );
+        self.state = state;
+        self.loss = Stretch::default();
+        self.last_stretch_lossy = false;
+        self.rounds = 0;
+        self.settled = false;
+        self.settled_rtt = Duration::MAX;
+    }
+
+    /// Falls at once, and grows by what is acked.
+    fn steer(&mut self, acked: u64) {
+        let target = match self.state {
+            State::Startup if self.flat_rounds == 0 => {
+                self.share(STARTUP_GROWING_PERCENT).max(self.initial_window)
+            }
+            State::Startup => self.share(STARTUP_PERCENT).max(self.initial_window),
+            State::Drain => self.share(100),
+            State::Down => self.share(DOWN_PERCENT),
+            State::ProbeRtt { .. } => self.share(PROBE_RTT_PERCENT),
+            State::Cruise { .. } => self.padded(CRUISE_PERCENT).min(self.ceiling),
+            State::Up => self.padded(UP_PERCENT).min(self.ceiling),
+            State::Compete { .. } => {
+                let shadow = self.shadow.as_ref().map_or(0, Cubic::window);
+                self.padded(COMPETE_PERCENT).max(shadow)
+            }
+        };
+        self.window = target.max(self.window_min()).min(self.window.saturating_add(acked));
+    }
+
+    /// `percent` of what the path holds, bytes; the initial window while nothing is known.
+    fn share(&self, percent_of_path: u64) -> u64 {
+        let Some(min_rtt) = self.min_rtt.get() else { return self.initial_window };
+        match self.bandwidth.get() {
+            0 => self.initial_window,
+            bandwidth => percent(in_time(bandwidth, min_rtt.max(RTT_FLOOR)), percent_of_path),
+        }
+    }
+
+    /// With room for acks that come late and together.
+    fn padded(&self, percent_of_path: u64) -> u64 {
+        self.share(percent_of_path) + self.extra.get().min(self.share(25)) + SPARE_PACKETS * self.packet_bytes
+    }
+
+    fn window_min(&self) -> u64 {
+        WINDOW_PACKETS_MIN * self.packet_bytes
+    }
+}
+
+impl Controller for Rate {
+    fn on_sent(&mut self, now: Instant, _bytes: u64, _last_packet_number: u64) {
+        self.sampler.sent(now);
+    }
+
+    fn on_ack(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        bytes: u64,
+        _app_limited: bool,
+        rtt: &quinn_proto::RttEstimator,
+    ) {
+        self.acked(now, sent, bytes, rtt.get());
+    }
+
+    fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, _largest_acked: Option<u64>) {
+        self.acks_end(now, in_flight, app_limited);
+    }
+
+    fn on_congestion_event(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        is_persistent_congestion: bool,
+        lost_bytes: u64,
+    ) {
+        self.congested(now, sent, is_persistent_congestion, lost_bytes);
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.packet_bytes = u64::from(new_mtu);
+        self.window = self.window.max(self.window_min());
+    }
+
+    fn window(&self) -> u64 {
+        self.window
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(self.clone())
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.initial_window
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}

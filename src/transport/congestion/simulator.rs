@@ -1,0 +1,439 @@
+//! A link without sockets or clocks: flows of ours and of CUBIC's share a queue, and every run is the same.
+//!
+//! Senders behave as quinn does: a token bucket of 1.25 windows a round trip, acks for every second packet, loss by
+//! time (9/8 of a round trip). Data never run out.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::{Duration, Instant};
+
+use super::cubic::Cubic;
+use super::rate::Rate;
+
+/// Bytes of a packet.
+pub(super) const PACKET: u64 = 1200;
+const INITIAL_WINDOW: u64 = 10 * PACKET;
+/// A pacer's bucket, packets, and what it lets out at once.
+const BUCKET: u64 = 10 * PACKET;
+/// A peer acks at the latest after so long.
+const ACK_DELAY_US: u64 = 5_000;
+
+/// Either kind of sender.
+pub(super) enum Control {
+    Ours(Box<Rate>),
+    Cubic(Cubic),
+}
+
+/// The path of all flows, in one direction; acks come back on one without limits.
+#[derive(Clone)]
+pub(super) struct Link {
+    /// Mbit/s from a time on, in ms; the first from 0.
+    pub(super) rates: Vec<(u64, u64)>,
+    /// Round trip without a queue.
+    pub(super) rtt_ms: u64,
+    /// Longest queue, in ms of the rate.
+    pub(super) queue_ms: u64,
+    /// Lost packets in a thousand.
+    pub(super) loss_permille: u64,
+    /// Mean length of a run of lost packets.
+    pub(super) burst: u64,
+    /// Random extra delay up to this, which reorders.
+    pub(super) jitter_us: u64,
+    /// Acks wait for the next multiple of this; 1 for none.
+    pub(super) ack_grid_us: u64,
+    /// A queue longer than this marks packets instead of waiting to overflow.
+    pub(super) mark_ms: Option<u64>,
+}
+
+impl Link {
+    pub(super) fn new(mbit: u64, rtt_ms: u64, queue_ms: u64) -> Self {
+        Self {
+            rates: vec![(0, mbit)],
+            rtt_ms,
+            queue_ms,
+            loss_permille: 0,
+            burst: 1,
+            jitter_us: 0,
+            ack_grid_us: 1,
+            mark_ms: None,
+        }
+    }
+
+    fn rate(&self, us: u64) -> u64 {
+        self.rates.iter().rev().find(|(at, _)| us >= at * 1000).map_or(1, |(_, mbit)| *mbit)
+    }
+}
+
+struct Flow {
+    control: Control,
+    starts_us: u64,
+    window: u64,
+    /// Packets by number: time of sending.
+    sent: BTreeMap<u64, u64>,
+    next: u64,
+    largest_acked: u64,
+    tokens: u64,
+    tokens_at: u64,
+    smoothed_us: u64,
+    wakes_at: u64,
+    /// Received and not yet acked: numbers, the first's arrival, whether one was marked.
+    waiting: Vec<u64>,
+    marked: bool,
+    ack_timer: u64,
+    probes_at: u64,
+}
+
+fn probe_time(smoothed_us: u64) -> u64 {
+    2 * smoothed_us.max(100_000)
+}
+
+/// What one flow got in one tenth of a second.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tenth {
+    pub(super) delivered: u64,
+    pub(super) sent: u64,
+    pub(super) dropped: u64,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Wake(usize),
+    Arrival { flow: usize, packet: u64, marked: bool },
+    AckTimer(usize),
+    Ack { flow: usize, packets: Vec<u64>, marked: bool },
+    LossTimer(usize),
+    ProbeTimer(usize),
+}
+
+pub(super) struct Simulator {
+    link: Link,
+    start: Instant,
+    now_us: u64,
+    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    serial: u64,
+    flows: Vec<Flow>,
+    line_free_ns: u64,
+    in_burst: bool,
+    random: u64,
+    pub(super) tenths: Vec<Vec<Tenth>>,
+    /// Longest and summed queue, us, seen by arriving packets from `measure_from_us` on.
+    queue_sum_us: u64,
+    queue_seen: u64,
+    pub(super) measure_from_ms: u64,
+}
+
+impl Simulator {
+    pub(super) fn new(link: Link) -> Self {
+        Self {
+            link,
+            start: Instant::now(),
+            now_us: 0,
+            events: BinaryHeap::new(),
+            serial: 0,
+            flows: Vec::new(),
+            line_free_ns: 0,
+            in_burst: false,
+            random: 0x9E37_79B9_7F4A_7C15,
+            tenths: Vec::new(),
+            queue_sum_us: 0,
+            queue_seen: 0,
+            measure_from_ms: 0,
+        }
+    }
+
+    pub(super) fn add_ours(&mut self, at_ms: u64) -> usize {
+        let control = Rate::new(self.at(at_ms * 1000), INITIAL_WINDOW, PACKET);
+        self.add(Control::Ours(Box::new(control)), at_ms)
+    }
+
+    pub(super) fn add_cubic(&mut self, at_ms: u64) -> usize {
+        self.add(Control::Cubic(Cubic::new(INITIAL_WINDOW, PACKET)), at_ms)
+    }
+
+    fn add(&mut self, control: Control, at_ms: u64) -> usize {
+        let flow = self.flows.len();
+        self.flows.push(Flow {
+            control,
+            starts_us: at_ms * 1000,
+            window: INITIAL_WINDOW,
+            sent: BTreeMap::new(),
+            next: 0,
+            largest_acked: 0,
+            tokens: BUCKET,
+            tokens_at: at_ms * 1000,
+            smoothed_us: 0,
+            wakes_at: u64::MAX,
+            waiting: Vec::new(),
+            marked: false,
+            ack_timer: u64::MAX,
+            probes_at: u64::MAX,
+        });
+        self.tenths.push(Vec::new());
+        self.push(at_ms * 1000, Event::Wake(flow));
+        flow
+    }
+
+    /// Runs until `ms` after the start.
+    pub(super) fn run(&mut self, ms: u64) {
+        while self.events.peek().is_some_and(|Reverse((at, ..))| *at <= ms * 1000) {
+            let Some(Reverse((at, _, event))) = self.events.pop() else { return };
+            self.now_us = at;
+            match event {
+                Event::Wake(flow) => self.flows[flow].wakes_at = u64::MAX,
+                Event::Arrival { flow, packet, marked } => self.arrive(flow, packet, marked),
+                Event::AckTimer(flow) if self.flows[flow].ack_timer == at => self.send_ack(flow),
+                Event::AckTimer(_) => {}
+                Event::Ack { flow, packets, marked } => self.ack(flow, &packets, marked),
+                Event::LossTimer(flow) => self.detect_loss(flow),
+                Event::ProbeTimer(flow) => self.probe(flow),
+            }
+            for flow in 0..self.flows.len() {
+                self.transmit(flow);
+            }
+        }
+    }
+
+    /// Mbit/s that `flow` got between two times in ms.
+    pub(super) fn mbit(&self, flow: usize, from_ms: u64, to_ms: u64) -> f64 {
+        let bytes: u64 = self.between(flow, from_ms, to_ms).map(|tenth| tenth.delivered).sum();
+        bytes as f64 * 8.0 / ((to_ms - from_ms) as f64 * 1000.0)
+    }
+
+    /// Packets of `flow` that the queue dropped, in percent of those sent between two times in ms.
+    pub(super) fn dropped_percent(&self, flow: usize, from_ms: u64, to_ms: u64) -> f64 {
+        let sent: u64 = self.between(flow, from_ms, to_ms).map(|tenth| tenth.sent).sum();
+        let dropped: u64 = self.between(flow, from_ms, to_ms).map(|tenth| tenth.dropped).sum();
+        dropped as f64 * 100.0 / sent.max(1) as f64
+    }
+
+    /// Mean queue in ms that packets met after [`Simulator::measure_from_ms`].
+    pub(super) fn mean_queue_ms(&self) -> f64 {
+        self.queue_sum_us as f64 / 1000.0 / self.queue_seen.max(1) as f64
+    }
+
+    fn between(&self, flow: usize, from_ms: u64, to_ms: u64) -> impl Iterator<Item = Tenth> {
+        (from_ms / 100..to_ms / 100).map(move |i| {
+            usize::try_from(i).ok().and_then(|i| self.tenths[flow].get(i)).copied().unwrap_or_default()
+        })
+    }
+
+    fn tenth(&mut self, flow: usize) -> &mut Tenth {
+        let at = usize::try_from(self.now_us / 100_000).unwrap_or(0);
+        let tenths = &mut self.tenths[flow];
+        tenths.resize(tenths.len().max(at + 1), Tenth::default());
+        &mut tenths[at]
+    }
+
+    fn at(&self, us: u64) -> Instant {
+        self.start + Duration::from_micros(us)
+    }
+
+    fn push(&mut self, at: u64, event: Event) {
+        self.serial += 1;
+        self.events.push(Reverse((at, self.serial, event)));
+    }
+
+    /// xorshift64*, below `n`.
+    fn below(&mut self, n: u64) -> u64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) % n
+    }
+
+    fn transmit(&mut self, flow: usize) {
+        let now = self.now_us;
+        let at = self.at(now);
+        let this = &mut self.flows[flow];
+        if now < this.starts_us || this.wakes_at <= now + 1 && this.wakes_at != u64::MAX {
+            return;
+        }
+        let in_flight = |this: &Flow| this.sent.len() as u64 * PACKET;
+        let mut count = 0;
+        while in_flight(this) + PACKET <= this.window {
+            if this.smoothed_us > 0 && this.tokens < PACKET {
+                let elapsed = now - this.tokens_at;
+                let new = this.window * 5 / 4 * elapsed / this.smoothed_us;
+                if this.tokens + new < PACKET {
+                    let wait = (2 * PACKET * this.smoothed_us) / (this.window * 5 / 4) + 1;
+                    let wakes_at = this.tokens_at.max(now) + wait;
+                    if wakes_at < this.wakes_at {
+                        this.wakes_at = wakes_at;
+                        self.push(wakes_at, Event::Wake(flow));
+                    }
+                    break;
+                }
+                this.tokens = (this.tokens + new).min(BUCKET);
+                this.tokens_at = now;
+            }
+            this.tokens = this.tokens.saturating_sub(PACKET);
+            this.sent.insert(this.next, now);
+            this.next += 1;
+            count += 1;
+        }
+        if count == 0 {
+            return;
+        }
+        let this = &mut self.flows[flow];
+        if let Control::Ours(rate) = &mut this.control {
+            quinn::congestion::Controller::on_sent(&mut **rate, at, count * PACKET, this.next - 1);
+        }
+        let this = &mut self.flows[flow];
+        let probes_at = now + probe_time(this.smoothed_us);
+        this.probes_at = probes_at;
+        let packets = this.next - count..this.next;
+        self.push(probes_at, Event::ProbeTimer(flow));
+        for packet in packets {
+            self.cross(flow, packet);
+        }
+    }
+
+    /// Nothing was sent or acked for long: what is in flight is lost.
+    fn probe(&mut self, flow: usize) {
+        let (now_us, now, start) = (self.now_us, self.at(self.now_us), self.start);
+        let this = &mut self.flows[flow];
+        if this.probes_at > now_us {
+            return;
+        }
+        let Some((_, sent)) = this.sent.last_key_value() else { return };
+        let sent = start + Duration::from_micros(*sent);
+        let bytes = this.sent.len() as u64 * PACKET;
+        this.sent.clear();
+        this.congested(now, sent, bytes);
+        this.take_window();
+    }
+
+    fn cross(&mut self, flow: usize, packet: u64) {
+        self.tenth(flow).sent += 1;
+        let loss = self.link.loss_permille;
+        if loss > 0 {
+            let (burst, draw) = (self.link.burst, self.below(1_000_000));
+            self.in_burst = if self.in_burst {
+                draw >= 1_000_000 / burst
+            } else {
+                draw < loss * 1_000_000 / burst / (1000 - loss)
+            };
+            if self.in_burst {
+                return;
+            }
+        }
+        let now_ns = self.now_us * 1000;
+        let queue_ns = self.line_free_ns.saturating_sub(now_ns);
+        if self.now_us >= self.measure_from_ms * 1000 {
+            self.queue_sum_us += queue_ns / 1000;
+            self.queue_seen += 1;
+        }
+        if queue_ns > self.link.queue_ms * 1_000_000 {
+            self.tenth(flow).dropped += 1;
+            return;
+        }
+        let marked = self.link.mark_ms.is_some_and(|ms| queue_ns > ms * 1_000_000);
+        self.line_free_ns = self.line_free_ns.max(now_ns) + PACKET * 8 * 1000 / self.link.rate(self.now_us);
+        let jitter = if self.link.jitter_us > 0 { self.below(self.link.jitter_us) } else { 0 };
+        let due = self.line_free_ns / 1000 + self.link.rtt_ms * 500 + jitter;
+        self.push(due, Event::Arrival { flow, packet, marked });
+    }
+
+    fn arrive(&mut self, flow: usize, packet: u64, marked: bool) {
+        let this = &mut self.flows[flow];
+        this.waiting.push(packet);
+        this.marked |= marked;
+        self.tenth(flow).delivered += PACKET;
+        if self.flows[flow].waiting.len() >= 2 {
+            return self.send_ack(flow);
+        }
+        let timer = self.now_us + ACK_DELAY_US;
+        self.flows[flow].ack_timer = timer;
+        self.push(timer, Event::AckTimer(flow));
+    }
+
+    fn send_ack(&mut self, flow: usize) {
+        let this = &mut self.flows[flow];
+        this.ack_timer = u64::MAX;
+        let packets = std::mem::take(&mut this.waiting);
+        let marked = std::mem::take(&mut this.marked);
+        let due = (self.now_us + self.link.rtt_ms * 500).next_multiple_of(self.link.ack_grid_us);
+        self.push(due, Event::Ack { flow, packets, marked });
+    }
+
+    fn ack(&mut self, flow: usize, packets: &[u64], marked: bool) {
+        let (now_us, now) = (self.now_us, self.at(self.now_us));
+        let start = self.start;
+        let this = &mut self.flows[flow];
+        let mut newest = None;
+        for packet in packets {
+            let Some(sent) = this.sent.remove(packet) else { continue };
+            if *packet >= this.largest_acked {
+                this.largest_acked = *packet;
+                newest = Some(sent);
+            }
+            let rtt = Duration::from_micros(this.smoothed_us);
+            match &mut this.control {
+                Control::Ours(rate) => rate.acked(now, start + Duration::from_micros(sent), PACKET, rtt),
+                Control::Cubic(cubic) => cubic.on_ack(now, PACKET, rtt),
+            }
+        }
+        if let Control::Ours(rate) = &mut this.control {
+            rate.acks_end(now, this.sent.len() as u64 * PACKET, false);
+        }
+        this.probes_at = now_us + probe_time(this.smoothed_us);
+        if !this.sent.is_empty() {
+            let probes_at = this.probes_at;
+            self.push(probes_at, Event::ProbeTimer(flow));
+        }
+        let this = &mut self.flows[flow];
+        if let Some(sent) = newest {
+            let rtt = now_us - sent;
+            this.smoothed_us = if this.smoothed_us == 0 { rtt } else { (7 * this.smoothed_us + rtt) / 8 };
+            if marked {
+                this.congested(now, start + Duration::from_micros(sent), 0);
+            }
+        }
+        this.take_window();
+        self.detect_loss(flow);
+    }
+
+    fn detect_loss(&mut self, flow: usize) {
+        let (now_us, now, start) = (self.now_us, self.at(self.now_us), self.start);
+        let this = &mut self.flows[flow];
+        let delay = (this.smoothed_us * 9 / 8).max(1000);
+        let mut lost = 0;
+        let mut newest = 0;
+        let mut next = None;
+        while let Some((&packet, &sent)) = this.sent.first_key_value() {
+            if packet > this.largest_acked {
+                break;
+            }
+            if now_us < sent + delay {
+                next = Some(sent + delay);
+                break;
+            }
+            this.sent.remove(&packet);
+            lost += PACKET;
+            newest = sent;
+        }
+        if lost > 0 {
+            this.congested(now, start + Duration::from_micros(newest), lost);
+            this.take_window();
+        }
+        if let Some(next) = next.filter(|_| lost > 0) {
+            self.push(next, Event::LossTimer(flow));
+        }
+    }
+}
+
+impl Flow {
+    fn congested(&mut self, now: Instant, sent: Instant, bytes: u64) {
+        match &mut self.control {
+            Control::Ours(rate) => rate.congested(now, sent, false, bytes),
+            Control::Cubic(cubic) => cubic.on_congestion(now, sent),
+        }
+    }
+
+    fn take_window(&mut self) {
+        self.window = match &self.control {
+            Control::Ours(rate) => quinn::congestion::Controller::window(&**rate),
+            Control::Cubic(cubic) => cubic.window(),
+        };
+    }
+}
