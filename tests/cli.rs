@@ -69,7 +69,7 @@ fn usage_errors_say_what_and_how_to_mend_it() {
         (&["send", "a", "--streams", "1025"], "expected 1 to 1024"),
         (&["send", "a", "--congestion", "bbr"], "auto, cubic, newreno"),
         (&["send", "a", "--to", "example.org"], "add --fingerprint FP"),
-        (&["send", "a", "--to", "example.org:x", "--fingerprint", "f"], "not a number from 1 to 65535"),
+        (&["send", "a", "--to", "example.org:x", "--fingerprint", "f"], "a number from 1 to 65535"),
         (&["send", "a", "--to", "3-brave-otter"], "does not know one-time codes"),
         (&["send", "a", "--to", "ssh:host"], "through ssh"),
         (&["receive", "--from", "dir:/tmp"], "--from takes no `dir:`"),

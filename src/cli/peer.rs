@@ -47,6 +47,7 @@ fn parse_secret(from: &mut dyn Read) -> Result<Peer> {
         (None, _) => {}
     }
     ensure!(!text.contains(['\n', '\r']), "it has more than one line");
+    refuse_later_forms(text)?;
     // What it holds may be a secret with a typo.
     parse(OsStr::new(text)).map_err(|_| anyhow!("it holds no peer: {FORMS}"))
 }

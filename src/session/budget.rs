@@ -6,7 +6,7 @@ use crate::protocol::limits::{BLOCK_BYTES, OPEN_ENTRIES_MAX, STREAMS_MAX};
 use crate::transport::{Congestion, Limits};
 
 /// Parcels on the way at once, unless asked for otherwise.
-const STREAMS_DEFAULT: u32 = 16;
+const STREAMS_DEFAULT: u32 = 32;
 
 /// What the program takes before it transfers anything: its code, its threads, TLS.
 const PROGRAM_BYTES: u64 = 8 * 1024 * 1024;
