@@ -26,8 +26,10 @@ use crate::trust::{Fingerprint, Identity, Secret, Ticket};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 /// From the end of the TLS handshake, how long a dialler may take to say what it wants.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a process that ends waits for its last packets to be sent.
+/// How long a process that fails makes sure that its peer learns why.
 const GOODBYE: Duration = Duration::from_secs(2);
+/// The same when all is well: the close is one packet, and a peer that misses it knows that all is well, too.
+const GOODBYE_WELL: Duration = Duration::from_millis(50);
 
 /// A link and what keeps it alive.
 pub(super) struct Connected {
@@ -51,11 +53,11 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Lets the last words reach the peer.
-    pub(super) async fn goodbye(self) {
+    pub(super) async fn goodbye(self, is_well: bool) {
         if let Some(answering) = &self.answering {
             answering.abort();
         }
-        self.endpoint.wait_idle(GOODBYE).await;
+        self.endpoint.wait_idle(if is_well { GOODBYE_WELL } else { GOODBYE }).await;
     }
 }
 

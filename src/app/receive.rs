@@ -72,6 +72,6 @@ pub(super) async fn receive_through(
             Err(failure)
         }
     };
-    keeper.goodbye().await;
+    keeper.goodbye(result.is_ok()).await;
     result
 }

@@ -69,7 +69,7 @@ async fn send_through(
     context.reporter.report(Event::Started { side: Side::Sender, transfer: hex(transfer) });
     let chunk_log2 = u8::try_from(common.chunk_size_bytes.trailing_zeros()).unwrap_or(u8::MAX);
     let result = session::send::run(link, Arc::new(source), chunk_log2, transfer, context).await;
-    keeper.goodbye().await;
+    keeper.goodbye(result.is_ok()).await;
     result
 }
 
