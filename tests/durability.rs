@@ -1,0 +1,83 @@
+//! The order in which the program asks the kernel for durability, as strace sees it.
+
+#![allow(clippy::print_stderr, reason = "a skipped test says why")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use support::Scratch;
+
+/// The calls that decide what survives a power failure, in the order of their beginning; `None` without strace.
+fn calls(scratch: &Scratch, source: &Path, args: &[&str]) -> Option<Vec<String>> {
+    // It may not be there, or not be allowed to trace.
+    if !Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status().is_ok_and(|s| s.success()) {
+        eprintln!("skipped: strace is not installed, or may not trace");
+        return None;
+    }
+    let log = scratch.path().join("strace.log");
+    let status = Command::new("strace")
+        .args(["-f", "-y", "-qq", "-e", "trace=fsync,fdatasync,syncfs,renameat2", "-o"])
+        .arg(&log)
+        .arg(env!("CARGO_BIN_EXE_towline"))
+        .args(["send", "--quiet", "--to"])
+        .arg(format!("dir:{}", scratch.path().join("inbox").display()))
+        .arg(source)
+        .args(args)
+        .env("XDG_CONFIG_HOME", scratch.path())
+        .status()
+        .expect("strace runs");
+    assert!(status.success(), "{status}");
+    let log = fs::read_to_string(&log).expect("what strace wrote");
+    // The process id in front, and calls that were interrupted and go on, do not count.
+    let begun = |line: &&str| {
+        ["fsync(", "fdatasync(", "syncfs(", "renameat2("].iter().any(|call| line.contains(call))
+    };
+    Some(log.lines().filter(begun).map(str::to_owned).collect())
+}
+
+fn position(calls: &[String], what: &str, is_it: impl Fn(&str) -> bool) -> usize {
+    calls.iter().position(|call| is_it(call)).unwrap_or_else(|| panic!("no {what} in {calls:#?}"))
+}
+
+#[test]
+fn data_is_synced_before_the_name_and_the_directory_behind_it() {
+    let scratch = Scratch::new();
+    let source = scratch.dir("source").join("file");
+    fs::write(&source, vec![7; 3 << 20]).expect("a file");
+    let Some(calls) = calls(&scratch, &source, &[]) else { return };
+    let data =
+        position(&calls, "sync of the staged file", |c| c.contains("fsync(") && c.contains(".towline"));
+    let name = position(&calls, "rename", |c| c.contains("renameat2("));
+    let directory =
+        position(&calls, "sync of the directory", |c| c.contains("fsync(") && c.contains("inbox>"));
+    let all = position(&calls, "sync of the file system", |c| c.contains("syncfs("));
+    assert!(data < name && name < directory && directory < all, "{calls:#?}");
+}
+
+#[test]
+fn many_files_are_synced_before_the_first_name_and_all_of_it_at_the_end() {
+    let scratch = Scratch::new();
+    let source = scratch.dir("source");
+    for n in 0..200 {
+        fs::write(source.join(format!("file {n}")), [7; 100]).expect("a file");
+    }
+    let Some(calls) = calls(&scratch, &source, &[]) else { return };
+    let data = position(&calls, "sync", |c| !c.contains("renameat2("));
+    let name = position(&calls, "rename", |c| c.contains("renameat2("));
+    assert!(data < name, "{calls:#?}");
+    assert_eq!(calls.iter().filter(|c| c.contains("renameat2(")).count(), 200);
+    assert!(calls.last().is_some_and(|call| call.contains("syncfs(")), "{calls:#?}");
+}
+
+#[test]
+fn nothing_is_synced_when_it_is_not_asked_for() {
+    let scratch = Scratch::new();
+    let source = scratch.dir("source").join("file");
+    fs::write(&source, b"bytes").expect("a file");
+    let Some(calls) = calls(&scratch, &source, &["--no-fsync"]) else { return };
+    assert!(calls.iter().all(|call| call.contains("renameat2(")), "{calls:#?}");
+    assert_eq!(calls.len(), 1);
+}
