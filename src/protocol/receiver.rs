@@ -589,8 +589,6 @@ impl Receiver {
             }
             let (id, Open { entry, .. }) = first.remove_entry();
             if self.blocks(&entry.path).is_some() {
-                // Everything in it is settled.
-                self.blocked.take_if(|(dir, _)| *dir == entry.path);
                 self.tell_end(id, entry, Status::Done(None), None, Outcome::Written, None);
                 continue;
             }

@@ -1,6 +1,10 @@
 //! Peers made by hand, who say what no machine would.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
+use rustix::io::Errno;
+use tokio::time::timeout;
 
 use super::{MIB, Session, bytes, greet, one_file, receive_on, send_on, source};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
@@ -12,7 +16,7 @@ use crate::protocol::receiver::Exists;
 use crate::protocol::tree::RecordHasher;
 use crate::session::messages::{MessageReader, write_message};
 use crate::session::{Link, transport_failure};
-use crate::storage::memory::{MemoryTarget, Op};
+use crate::storage::memory::{MemoryTarget, On, Op};
 use crate::transport::memory::{MemoryConnection, MemoryRecv, MemorySend};
 use crate::transport::{Connection, RecvStream, SendStream};
 
@@ -256,6 +260,61 @@ async fn a_record_that_was_cut_off_may_come_again() {
     let ((), received) = tokio::join!(hand, received);
     received.unwrap();
     assert!(target.files()[&b"d"[..]] == data);
+}
+
+/// Bytes of a file that was given up may still be on their way to a staging that is gone.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_fails_after_its_file_was_given_up_ends_nothing() {
+    let session = Session::new(1);
+    let (sending, receiving) = greet(session.connect().0).await;
+    let target = MemoryTarget::new().failing(On::Write, 1..2, Errno::IO);
+    let (given_up, other) = (bytes(1, 2 * MIB), bytes(2, 3));
+    let hand = async {
+        let manifest = [entry("d", 2 * MIB), entry("e", 3), Message::End(2)];
+        let mut sender = HandSender::begin(sending, &manifest).await;
+        assert_eq!((sender.status().await, sender.status().await), (Status::Want, Status::Want));
+        let (mut out, answer) = sender.link.connection.open_bi().await.unwrap();
+        let (first, rest) = given_up[..1 << 20].split_at(300_000);
+        let head = header(0, 0, MIB, vec![]);
+        out.write_all(&mut [head.into(), first.to_vec().into()]).await.unwrap();
+        sender.say(Message::Abandon(EntryId(0), Reason::SourceChanged, "it has changed".into())).await;
+        assert!(matches!(sender.status().await, Status::Failed(Reason::SourceChanged, _)));
+        // The receiver may let go of it before all of this has come.
+        let _ = out.write_all(&mut [rest.to_vec().into()]).await;
+        let nack = MessageReader::new(answer).expect().await;
+        assert_eq!(nack, Ok(Message::Nack(Reason::TransferFailed)));
+        let answer = sender.parcel(&[&header(1, 0, 3, vec![]), &other, &value(3, 0, &other)]).await;
+        assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(1)));
+        assert_eq!(sender.status().await, Status::Done(None));
+        sender.link.connection.close(0, b"");
+    };
+    let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
+    let ((), received) = tokio::join!(hand, received);
+    assert_eq!(received.unwrap().failed, 1);
+    assert!(target.files()[&b"e"[..]] == other);
+}
+
+/// A manifest is read only as far as entries may be open, so that a long one takes no memory.
+#[tokio::test(start_paused = true)]
+async fn attack_14_a_manifest_that_goes_ahead_is_not_read() {
+    let session = Session::new(1);
+    let max = session.receiver.context.budget.open_entries();
+    let (sending, receiving) = greet(session.connect().0).await;
+    let target = MemoryTarget::new();
+    let hand = async {
+        let manifest: Vec<_> = (0..max + 100).map(|n| entry(&format!("n{n}"), 3)).collect();
+        let mut sender = HandSender::begin(sending, &manifest).await;
+        let mut wanted = 0;
+        while timeout(Duration::from_secs(2), sender.status()).await.is_ok() {
+            wanted += 1;
+        }
+        sender.link.connection.close(0, b"");
+        wanted
+    };
+    let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
+    let (wanted, received) = tokio::join!(hand, received);
+    assert_eq!(wanted, max);
+    assert_eq!(received.unwrap_err().reason, Reason::ConnectionLost);
 }
 
 /// Runs a sender of one small file against a receiver that answers its parcel with `answer`.
