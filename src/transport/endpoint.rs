@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::address::{self, DEFAULT_PORT, ListenAddress};
-use super::congestion::{self, Closing};
+use super::congestion::{self, Watch};
 use super::quic::{Quic, canonical, connection_error};
 use super::socket::{self, SocketBuffers};
 use super::tls::{self, Found};
@@ -187,17 +187,17 @@ impl Incoming {
     pub async fn handshake(self) -> Result<Quic, TransportError> {
         let Self { inner, listener, _permit } = self;
         let limits = &listener.limits;
-        let closing = Closing::default();
+        let watch = Watch::default();
         let mtu = Mtu::to(inner.remote_address().ip(), &listener.own);
         let mut config = listener.config.clone();
-        config.transport_config(Arc::new(transport_config(limits, mtu, closing.clone())));
+        config.transport_config(Arc::new(transport_config(limits, mtu, watch.clone())));
         let error = |e| connection_error(e, limits.idle_timeout);
         let connecting = inner.accept_with(Arc::new(config)).map_err(error)?;
         let connection = timeout(listener.handshake_timeout, connecting)
             .await
             .map_err(|_| TransportError::TimedOut(listener.handshake_timeout))?
             .map_err(error)?;
-        Quic::new(connection, limits.idle_timeout, closing)
+        Quic::new(connection, limits.idle_timeout, watch)
     }
 }
 
@@ -275,8 +275,8 @@ async fn dial_one(
     let tls = tls::client_config(&identity, expected, found.clone()).map_err(|e| unusable(&e))?;
     let crypto = QuicClientConfig::try_from(tls).map_err(|e| unusable(&e))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    let closing = Closing::default();
-    config.transport_config(Arc::new(transport_config(&limits, mtu, closing.clone())));
+    let watch = Watch::default();
+    config.transport_config(Arc::new(transport_config(&limits, mtu, watch.clone())));
     let (socket, buffers) = open_any(0).map_err(|e| unusable(&e))?;
     let inner =
         quinn::Endpoint::new_with_abstract_socket(endpoint_config(), None, socket, Arc::new(TokioRuntime))
@@ -286,7 +286,7 @@ async fn dial_one(
         .map_err(|e| TransportError::NoAnswer(format!("{address}: {e}")))?;
     match connecting.await {
         Ok(connection) => {
-            let quic = Quic::new(connection, limits.idle_timeout, closing)?;
+            let quic = Quic::new(connection, limits.idle_timeout, watch)?;
             Ok((quic, Endpoint { inner, buffers, listener: None }))
         }
         Err(quinn::ConnectionError::TimedOut) => Err(TransportError::NoAnswer(address.to_string())),
@@ -355,7 +355,7 @@ fn loopback_mtu() -> Option<u16> {
 }
 
 /// The session's limits in quinn's terms, for one connection; with datagrams of the sizes `mtu`.
-fn transport_config(limits: &Limits, mtu: Mtu, closing: Closing) -> TransportConfig {
+fn transport_config(limits: &Limits, mtu: Mtu, watch: Watch) -> TransportConfig {
     let mut discovery = MtuDiscoveryConfig::default();
     discovery.upper_bound(mtu.max);
     // Beyond what QUIC can say (146 million years) no limit is the same.
@@ -378,6 +378,6 @@ fn transport_config(limits: &Limits, mtu: Mtu, closing: Closing) -> TransportCon
         .initial_mtu(mtu.min)
         .min_mtu(mtu.min)
         .mtu_discovery_config(Some(discovery))
-        .congestion_controller_factory(congestion::controller(limits.congestion, mtu.min, closing));
+        .congestion_controller_factory(congestion::controller(limits.congestion, mtu.min, watch));
     config
 }

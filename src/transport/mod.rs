@@ -102,6 +102,8 @@ pub struct PathStats {
     pub sent_packets: u64,
     /// Packets called lost.
     pub lost_packets: u64,
+    /// How long the congestion window was what held the connection back.
+    pub window_full: Duration,
 }
 
 /// A connection between two authenticated peers. Cheap to clone; closed when told, or when the last clone goes.

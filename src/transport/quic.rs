@@ -2,14 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 use rustls::pki_types::CertificateDer;
 
-use super::congestion::Closing;
+use super::congestion::Watch;
 use super::{Connection, PathStats, RecvStream, SendStream, TransportError};
 use crate::protocol::limits::REASON_BYTES_MAX;
 use crate::protocol::path::printable;
@@ -43,12 +42,12 @@ struct Shared {
     connection: quinn::Connection,
     fingerprint: Fingerprint,
     idle_timeout: Duration,
-    closing: Closing,
+    watch: Watch,
 }
 
 impl Shared {
     fn close(&self, code: u32, reason: &[u8]) {
-        self.closing.store(true, Ordering::Relaxed);
+        self.watch.close();
         self.connection.close(VarInt::from_u32(code), reason);
     }
 
@@ -65,11 +64,11 @@ impl Drop for Shared {
 }
 
 impl Quic {
-    /// `connection` must be past its handshake, and its congestion controller must watch `closing`.
+    /// `connection` must be past its handshake, and its congestion controller must share `watch`.
     pub(super) fn new(
         connection: quinn::Connection,
         idle_timeout: Duration,
-        closing: Closing,
+        watch: Watch,
     ) -> Result<Self, TransportError> {
         let identity =
             connection.peer_identity().and_then(|i| i.downcast::<Vec<CertificateDer<'static>>>().ok());
@@ -79,7 +78,7 @@ impl Quic {
             .ok_or_else(|| TransportError::NotAuthenticated("the peer showed no certificate".to_owned()))?;
         let fingerprint = Fingerprint::of_certificate(certificate)
             .map_err(|e| TransportError::NotAuthenticated(e.to_string()))?;
-        Ok(Self(Arc::new(Shared { connection, fingerprint, idle_timeout, closing })))
+        Ok(Self(Arc::new(Shared { connection, fingerprint, idle_timeout, watch })))
     }
 
     fn send(&self, stream: quinn::SendStream) -> QuicSend {
@@ -146,6 +145,7 @@ impl Connection for Quic {
             mtu_bytes: path.current_mtu,
             sent_packets: path.sent_packets,
             lost_packets: path.lost_packets,
+            window_full: self.0.watch.window_full(),
         }
     }
 }

@@ -12,21 +12,49 @@ mod tally;
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig, NewRenoConfig};
 
 use super::Congestion;
 use rate::RateConfig;
 
-/// Set once its connection is about to be closed.
-pub(super) type Closing = Arc<AtomicBool>;
+/// What a connection and the controllers of its paths tell each other.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Watch(Arc<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    closing: AtomicBool,
+    full_micros: AtomicU64,
+}
+
+impl Watch {
+    /// The connection is about to be closed.
+    pub(super) fn close(&self) {
+        self.0.closing.store(true, Relaxed);
+    }
+
+    /// How long the congestion window was what held the connection back.
+    pub(super) fn window_full(&self) -> Duration {
+        Duration::from_micros(self.0.full_micros.load(Relaxed))
+    }
+
+    fn is_closing(&self) -> bool {
+        self.0.closing.load(Relaxed)
+    }
+
+    fn add_full(&self, time: Duration) {
+        self.0.full_micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+}
 
 /// Datagrams of the first round trip (RFC 9002, section 7.2).
 const INITIAL_WINDOW_DATAGRAMS: u64 = 10;
 
-/// The controller `congestion` for one connection whose first datagrams have `datagram_bytes`. When `closing` is set, its window has no end.
+/// The controller `congestion` for one connection whose first datagrams have `datagram_bytes`. When `watch` says
+/// that the connection closes, its window has no end.
 ///
 /// quinn-proto up to 0.11.19 holds back the packet that closes a connection while the congestion window is full and
 /// data are pending (quinn#2785). As nothing is acked after a close, it is never sent, and the peer waits for its
@@ -34,41 +62,43 @@ const INITIAL_WINDOW_DATAGRAMS: u64 = 10;
 pub(super) fn controller(
     congestion: Congestion,
     datagram_bytes: u16,
-    closing: Closing,
+    watch: Watch,
 ) -> Arc<dyn ControllerFactory + Send + Sync> {
     let window_bytes = INITIAL_WINDOW_DATAGRAMS * u64::from(datagram_bytes);
     match congestion {
         Congestion::Auto => {
-            Arc::new(Gated { config: Arc::new(RateConfig { initial_window: window_bytes }), closing })
+            Arc::new(Gated { config: Arc::new(RateConfig { initial_window: window_bytes }), watch })
         }
         Congestion::Cubic => {
             let mut config = CubicConfig::default();
             config.initial_window(window_bytes);
-            Arc::new(Gated { config: Arc::new(config), closing })
+            Arc::new(Gated { config: Arc::new(config), watch })
         }
         Congestion::NewReno => {
             let mut config = NewRenoConfig::default();
             config.initial_window(window_bytes);
-            Arc::new(Gated { config: Arc::new(config), closing })
+            Arc::new(Gated { config: Arc::new(config), watch })
         }
     }
 }
 
 struct Gated<F> {
     config: Arc<F>,
-    closing: Closing,
+    watch: Watch,
 }
 
 impl<F: ControllerFactory + Send + Sync + 'static> ControllerFactory for Gated<F> {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
         let inner = self.config.clone().build(now, current_mtu);
-        Box::new(Gate { inner, closing: self.closing.clone() })
+        Box::new(Gate { inner, watch: self.watch.clone(), heard: now })
     }
 }
 
 struct Gate {
     inner: Box<dyn Controller>,
-    closing: Closing,
+    watch: Watch,
+    /// The last acks.
+    heard: Instant,
 }
 
 impl Controller for Gate {
@@ -94,6 +124,11 @@ impl Controller for Gate {
         app_limited: bool,
         largest_packet_num_acked: Option<u64>,
     ) {
+        let since = now.saturating_duration_since(self.heard);
+        self.heard = now;
+        if !app_limited {
+            self.watch.add_full(since);
+        }
         self.inner.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
     }
 
@@ -112,7 +147,7 @@ impl Controller for Gate {
     }
 
     fn window(&self) -> u64 {
-        if self.closing.load(Ordering::Relaxed) { u64::MAX } else { self.inner.window() }
+        if self.watch.is_closing() { u64::MAX } else { self.inner.window() }
     }
 
     fn metrics(&self) -> ControllerMetrics {
@@ -120,7 +155,7 @@ impl Controller for Gate {
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Self { inner: self.inner.clone_box(), closing: self.closing.clone() })
+        Box::new(Self { inner: self.inner.clone_box(), watch: self.watch.clone(), heard: self.heard })
     }
 
     fn initial_window(&self) -> u64 {
@@ -134,24 +169,35 @@ impl Controller for Gate {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn the_window_is_the_inner_one_until_the_connection_closes() {
         let now = Instant::now();
         for congestion in [Congestion::Cubic, Congestion::NewReno] {
-            let closing = Closing::default();
-            let mut gate = controller(congestion, 1200, closing.clone()).build(now, 1200);
+            let watch = Watch::default();
+            let mut gate = controller(congestion, 1200, watch.clone()).build(now, 1200);
             let before = gate.window();
             assert_eq!(before, gate.initial_window());
             let later = now + Duration::from_millis(1);
             gate.on_congestion_event(later, later, false, 1200);
             assert!(gate.window() < before, "{congestion:?} does not hear of loss");
             let copy = gate.clone_box();
-            closing.store(true, Ordering::Relaxed);
+            watch.close();
             assert_eq!((gate.window(), copy.window()), (u64::MAX, u64::MAX));
         }
+    }
+    #[test]
+    fn time_counts_while_the_window_is_full() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let watch = Watch::default();
+        let mut gate = controller(Congestion::Auto, 1200, watch.clone()).build(start, 1200);
+        gate.on_end_acks(at(10), 0, true, Some(1));
+        assert_eq!(watch.window_full(), Duration::ZERO);
+        gate.on_end_acks(at(14), 12_000, false, Some(2));
+        gate.on_end_acks(at(15), 12_000, false, Some(3));
+        gate.on_end_acks(at(90), 0, true, Some(4));
+        assert_eq!(watch.window_full(), Duration::from_millis(5));
     }
 }
