@@ -15,11 +15,10 @@ use super::settings::{CommonSettings, Peer};
 use crate::event::{Event, Listening, Reporter};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::session::handshake::{self, Claim, Door};
-use crate::session::{Budget, Link, close_with, transport_failure};
+use crate::session::{self, Budget, Link, close_with, transport_failure};
 use crate::transport::address::{ListenAddress, resolve};
 use crate::transport::quic::Quic;
-use crate::transport::{Connection, Limits};
-use crate::transport::{Endpoint, Incoming, dial};
+use crate::transport::{Endpoint, Incoming, Limits, dial};
 use crate::trust::{Fingerprint, Identity, Secret, Ticket};
 
 /// No answer for so long means that nobody is there.
@@ -66,7 +65,7 @@ pub(super) fn limits(common: &CommonSettings, budget: Budget) -> Limits {
     budget.limits(common.timeout, CONNECT_TIMEOUT.min(common.timeout), common.congestion)
 }
 
-/// Reaches the other side: dials `peer`, or waits for one peer to dial.
+/// Reaches the other side: dials `peer`, or waits for one peer to dial. A sender that dials is not welcomed yet.
 pub(super) async fn connect(
     side: Side,
     peer: Option<&Peer>,
@@ -91,11 +90,9 @@ pub(super) async fn connect(
             return Err(failure.unwrap_or_else(|| Failure::new(Reason::Interrupted, "stopped")));
         }
     };
-    reporter.report(Event::Connected {
-        address: connected.link.connection.remote_address(),
-        fingerprint: connected.link.connection.peer_fingerprint().to_string(),
-        agent: connected.link.agent.clone(),
-    });
+    if let Some(agent) = connected.link.agent.clone() {
+        reporter.report(session::connected(&connected.link.connection, agent));
+    }
     Ok(connected)
 }
 
@@ -151,8 +148,14 @@ async fn dial_known(
 ) -> Result<Connected, Failure> {
     let (connection, endpoint) =
         dial(addresses, expected, identity, limits).await.map_err(transport_failure)?;
-    let greeting = timeout(limits.idle_timeout, handshake::dial(connection.clone(), side, secret));
-    let link = match greeting.await {
+    let greeting = async {
+        let mut link = handshake::dial(connection.clone(), side, secret).await?;
+        if side == Side::Receiver {
+            link.welcome().await?;
+        }
+        Ok(link)
+    };
+    let link = match timeout(limits.idle_timeout, greeting).await {
         Ok(Ok(link)) => link,
         Ok(Err(failure)) => {
             close_with(&connection, &failure);

@@ -87,8 +87,3 @@ fn transfer_id() -> Result<[u8; 16], Failure> {
         .map_err(|e| Failure::new(Reason::Internal, format!("the system gives no random numbers: {e}")))?;
     Ok(id)
 }
-
-/// As it names the staging directory.
-fn hex(id: [u8; 16]) -> String {
-    data_encoding::HEXLOWER.encode(&id)
-}

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::conclude;
 use super::connect::{Connected, connect};
 use super::manifest::WithManifest;
 use super::send::context;
 use super::settings::ReceiveSettings;
-use super::{conclude, hex};
-use crate::event::{Event, Reporter, Summary};
+use crate::event::{Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::printable;
 use crate::protocol::receiver::Exists;
@@ -55,8 +55,7 @@ pub(super) async fn receive_through(
     let connection = link.connection.clone();
     let opened = async {
         let offer = session::receive::offer(&mut link, &context).await?;
-        context.reporter.report(Event::Started { side: Side::Receiver, transfer: hex(offer.transfer) });
-        let (dir, transfer) = (dir.to_owned(), hex(offer.transfer));
+        let (dir, transfer) = (dir.to_owned(), session::name_of(offer.transfer));
         let target = tokio::task::spawn_blocking(move || FsTarget::new(&dir, &transfer, sync)).await;
         let target = target.map_err(|e| Failure::new(Reason::Internal, e.to_string()))?;
         let target = target.map_err(|e| Failure::on(Side::Receiver, Reason::Storage, e.to_string()))?;

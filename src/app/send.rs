@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::connect::{Connected, connect, pair};
 use super::manifest::WithManifest;
 use super::settings::{CommonSettings, Peer, SendSettings};
-use super::{conclude, hex, receive, transfer_id};
+use super::{conclude, receive, transfer_id};
 use crate::event::{Event, Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::printable;
@@ -66,7 +66,6 @@ async fn send_through(
 ) -> Result<Summary, Failure> {
     let (link, keeper) = connected.split();
     let transfer = transfer_id()?;
-    context.reporter.report(Event::Started { side: Side::Sender, transfer: hex(transfer) });
     let chunk_log2 = u8::try_from(common.chunk_size_bytes.trailing_zeros()).unwrap_or(u8::MAX);
     let result = session::send::run(link, Arc::new(source), chunk_log2, transfer, context).await;
     keeper.goodbye(result.is_ok()).await;

@@ -18,7 +18,8 @@ pub fn agent() -> String {
     concat!("towline/", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
-/// The dialler's part: says which `side` it is, and proves that it holds the ticket when it has one.
+/// The dialler's part: says which `side` it is, and proves that it holds the ticket when it has one. The link is
+/// not [welcomed](Link::welcome) yet: a sender need not wait for that to offer what it has, which saves a round trip.
 pub async fn dial<C: Connection>(
     connection: C,
     side: Side,
@@ -33,27 +34,58 @@ pub async fn dial<C: Connection>(
     };
     let streams = connection.open_bi().await.map_err(transport_failure)?;
     let role = if side == Side::Sender { Role::Send } else { Role::Receive };
-    converse(connection, streams, async |control_out, control_in| {
+    converse(connection, streams, async |control_out, _| {
         write_message(control_out, &Message::Hello { role, agent: agent(), proof }).await?;
-        match control_in.expect().await? {
-            Message::Welcome { agent } => Ok(agent),
-            other => Err(Failure::protocol(format!("the listener began with {other:?}"))),
-        }
+        Ok(None)
     })
     .await
 }
 
-/// Runs `talk`, which gives the name of the peer's program, over the control stream. When it fails, the peer is told
+impl<C: Connection> Link<C> {
+    /// Waits until the listener has let this dialler in.
+    ///
+    /// # Errors
+    ///
+    /// Why it did not. The listener has been told when it is to blame.
+    pub async fn welcome(&mut self) -> Result<(), Failure> {
+        if self.agent.is_some() {
+            return Ok(());
+        }
+        match self.control_in.expect().await.and_then(welcomed) {
+            Ok(agent) => {
+                self.agent = Some(agent);
+                Ok(())
+            }
+            Err(failure) => {
+                close_with(&self.connection, &failure);
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// Name and version of the listener's program, escaped, from its first message.
+pub(super) fn welcomed(first: Message) -> Result<String, Failure> {
+    match first {
+        Message::Welcome { agent } => Ok(printable(agent.as_bytes())),
+        other => Err(Failure::protocol(format!("the listener began with {other:?}"))),
+    }
+}
+
+/// Runs `talk`, which gives the name of the peer's program if it is known then, over the control stream. When it fails, the peer is told
 /// before the stream is dropped, which would tell it less.
 async fn converse<C: Connection>(
     connection: C,
     (mut control_out, control_in): (C::Send, C::Recv),
-    talk: impl AsyncFnOnce(&mut C::Send, &mut MessageReader<C::Recv>) -> Result<String, Failure>,
+    talk: impl AsyncFnOnce(&mut C::Send, &mut MessageReader<C::Recv>) -> Result<Option<String>, Failure>,
 ) -> Result<Link<C>, Failure> {
     control_out.set_priority(CONTROL_PRIORITY);
     let mut control_in = MessageReader::new(control_in);
     match talk(&mut control_out, &mut control_in).await {
-        Ok(agent) => Ok(Link { connection, agent: printable(agent.as_bytes()), control_out, control_in }),
+        Ok(agent) => {
+            let agent = agent.map(|agent| printable(agent.as_bytes()));
+            Ok(Link { connection, agent, control_out, control_in })
+        }
         Err(failure) => {
             close_with(&connection, &failure);
             Err(failure)
@@ -110,7 +142,7 @@ pub async fn answer<C: Connection>(connection: C, side: Side, door: &dyn Door) -
         }
         door.take_seat()?;
         write_message(control_out, &Message::Welcome { agent: agent() }).await?;
-        Ok(peer_agent)
+        Ok(Some(peer_agent))
     })
     .await
 }

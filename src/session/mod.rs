@@ -24,7 +24,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use self::budget::Budget;
-use crate::event::Reporter;
+use crate::event::{Event, Reporter};
 use crate::protocol::brake::Brake;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::REASON_BYTES_MAX;
@@ -67,14 +67,34 @@ impl Context {
     }
 }
 
-/// A connection whose two ends have let each other in, with its control stream.
+/// A connection with its control stream. The listener has let the dialler in; the dialler knows it once it has
+/// been welcomed.
 pub struct Link<C: Connection> {
     /// The connection.
     pub connection: C,
-    /// Name and version of the peer's program, escaped.
-    pub agent: String,
+    /// Name and version of the peer's program, escaped; none while a dialler has not been welcomed.
+    pub agent: Option<String>,
     control_out: C::Send,
     control_in: messages::MessageReader<C::Recv>,
+}
+
+/// The event that tells of the authenticated peer of `connection`, whose program is called `agent`.
+pub fn connected<C: Connection>(connection: &C, agent: String) -> Event {
+    Event::Connected {
+        address: connection.remote_address(),
+        fingerprint: connection.peer_fingerprint().to_string(),
+        agent,
+    }
+}
+
+/// What a transfer, and its staging directory, is called.
+pub fn name_of(transfer: [u8; 16]) -> String {
+    data_encoding::HEXLOWER.encode(&transfer)
+}
+
+/// The event that tells that entries begin to flow.
+fn started(side: Side, transfer: [u8; 16]) -> Event {
+    Event::Started { side, transfer: name_of(transfer) }
 }
 
 /// Closes `connection` so that the peer learns of `failure`.

@@ -19,7 +19,8 @@ use super::receive_parcel::{ParcelFailure, receive_parcel};
 use super::send::joined;
 use super::tally::Tally;
 use super::{
-    CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled, transport_failure,
+    CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled, started,
+    transport_failure,
 };
 use crate::event::{ActiveFile, Event, Summary};
 use crate::protocol::brake::{Brake, Times};
@@ -40,7 +41,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// What the sender offers.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer {
-    /// Random name of the transfer, in lower-case hexadecimal the name of its staging directory.
+    /// Random number of the transfer.
     pub transfer: [u8; 16],
     /// Chunk size as a power of two.
     pub chunk_log2: u8,
@@ -60,7 +61,10 @@ pub async fn offer<C: Connection>(link: &mut Link<C>, context: &Context) -> Resu
     match message
         .unwrap_or_else(|_| Err(stalled("the sender offered nothing", context.timeout, Brake::Network)))?
     {
-        Message::Offer { transfer, chunk_log2 } => Ok(Offer { transfer, chunk_log2 }),
+        Message::Offer { transfer, chunk_log2 } => {
+            context.reporter.report(started(Side::Receiver, transfer));
+            Ok(Offer { transfer, chunk_log2 })
+        }
         other => Err(Failure::protocol(format!("the sender began with {other:?}"))),
     }
 }

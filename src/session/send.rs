@@ -10,12 +10,14 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
+use super::handshake::welcomed;
 use super::messages::spawn_writer;
 use super::progress::{ACTIVE_FILES_MAX, Teller};
 use super::send_parcel::{FileHandle, ParcelEnd, Sending, send_parcel};
 use super::tally::Tally;
 use super::{
-    CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled, transport_failure,
+    CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, connected, stalled, started,
+    transport_failure,
 };
 use crate::event::{ActiveFile, Event, Summary};
 use crate::protocol::brake::{Brake, Times};
@@ -41,7 +43,7 @@ enum Job {
     Verified(EntryId, Result<(), Failure>),
 }
 
-/// Sends everything that `source` walks over. Returns when the receiver has it all safe under final names, but
+/// Sends everything that `source` walks over, also before a listening receiver has welcomed this side. Returns when the receiver has it all safe under final names, but
 /// for the entries that the summary counts as failed.
 ///
 /// # Errors
@@ -74,6 +76,7 @@ pub async fn run<C: Connection, S: Source>(
 
 struct Driver<C: Connection, S: Source> {
     connection: C,
+    transfer: [u8; 16],
     sending: Arc<Sending<S>>,
     machine: Sender,
     context: Context,
@@ -88,6 +91,8 @@ struct Driver<C: Connection, S: Source> {
     roots_running: usize,
     files: HashMap<EntryId, Arc<FileHandle<S::File>>>,
     tally: Tally,
+    /// The first message is to be `Welcome`.
+    awaits_welcome: bool,
     peer_activity: Option<Activity>,
     last_heartbeat: Instant,
     teller: Teller,
@@ -101,7 +106,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         transfer: [u8; 16],
         context: Context,
     ) -> Result<Self, Failure> {
-        let Link { connection, control_out, mut control_in, .. } = link;
+        let Link { connection, agent, control_out, mut control_in } = link;
         let (control_out, _) = spawn_writer(control_out);
         let _ = control_out.send(Message::Offer { transfer, chunk_log2 });
         let manifest = timeout(context.timeout, connection.open_uni()).await;
@@ -123,14 +128,15 @@ impl<C: Connection, S: Source> Driver<C, S> {
                 }
             }
         });
-        let started = Instant::now();
+        let begun = Instant::now();
         Ok(Self {
             sending: Arc::new(Sending::new(source, context.budget.blocks())),
             machine: Sender::new(chunk_log2, context.timeout, Duration::ZERO)
                 .with_open_entries(context.budget.open_entries()),
             connection,
             context,
-            started,
+            transfer,
+            started: begun,
             control_out,
             control_in: rx,
             manifest_out: Some(manifest_out),
@@ -141,13 +147,17 @@ impl<C: Connection, S: Source> Driver<C, S> {
             roots_running: 0,
             files: HashMap::new(),
             tally: Tally::default(),
+            awaits_welcome: agent.is_none(),
             peer_activity: None,
-            last_heartbeat: started,
-            teller: Teller::new(started),
+            last_heartbeat: begun,
+            teller: Teller::new(begun),
         })
     }
 
     async fn run(&mut self) -> Result<Summary, Failure> {
+        if !self.awaits_welcome {
+            self.report(started(Side::Sender, self.transfer));
+        }
         let mut tick = interval(PROGRESS_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let connection = self.connection.clone();
@@ -251,6 +261,12 @@ impl<C: Connection, S: Source> Driver<C, S> {
         };
         let now = self.now();
         for message in batch? {
+            if std::mem::take(&mut self.awaits_welcome) {
+                let agent = welcomed(message)?;
+                self.report(connected(&self.connection, agent));
+                self.report(started(Side::Sender, self.transfer));
+                continue;
+            }
             if let Message::Heartbeat(activity) = message {
                 self.peer_activity = Some(activity);
             }

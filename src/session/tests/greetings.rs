@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::Open;
+use super::{Open, Session, one_file, send_on, source};
+use crate::event::Event;
+use crate::protocol::entry::EntryId;
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::message::{Message, Role};
+use crate::protocol::message::{Message, Role, Status};
 use crate::session::handshake::{Claim, Door, answer, dial};
 use crate::session::messages::{MessageReader, write_message};
-use crate::session::transport_failure;
+use crate::session::{Link, close_with, transport_failure};
 use crate::transport::memory::{MemoryConnection, MemoryLimits, pair};
 use crate::transport::{Connection, SendStream};
 use crate::trust::Secret;
@@ -43,6 +45,16 @@ fn ends(seed: u64) -> (MemoryConnection, MemoryConnection) {
     (dialler, listener)
 }
 
+async fn dialled(
+    connection: MemoryConnection,
+    side: Side,
+    secret: Option<&Secret>,
+) -> Result<Link<MemoryConnection>, Failure> {
+    let mut link = dial(connection, side, secret).await?;
+    link.welcome().await?;
+    Ok(link)
+}
+
 async fn meet(
     ends: (MemoryConnection, MemoryConnection),
     secret: Option<Secret>,
@@ -52,7 +64,7 @@ async fn meet(
     // The caller may take its time to close the connection: why must have been said before.
     let _kept = ends.1.clone();
     let (dialled, answered) =
-        tokio::join!(dial(ends.0, sides.0, secret.as_ref()), answer(ends.1, sides.1, door));
+        tokio::join!(dialled(ends.0, sides.0, secret.as_ref()), answer(ends.1, sides.1, door));
     (dialled.err().map(|failure| failure.reason), answered.err().map(|failure| failure.reason))
 }
 
@@ -124,8 +136,49 @@ async fn what_is_no_greeting_is_refused() {
             .await
             .unwrap();
     };
-    let (dialled, ()) = tokio::join!(dial(dialler, Side::Sender, None), speak);
+    let (dialled, ()) = tokio::join!(dialled(dialler, Side::Sender, None), speak);
     assert_eq!(dialled.err().map(|failure| failure.reason), Some(Reason::Protocol));
+}
+
+/// Saves a round trip. The listener here says nothing until it has seen the manifest.
+#[tokio::test(start_paused = true)]
+async fn a_sender_offers_before_it_is_welcomed() {
+    let session = Session::new(1);
+    let ((dialler, listener), _) = session.connect();
+    let link = dial(dialler, Side::Sender, None).await.unwrap();
+    let speak = async {
+        let (mut control, heard) = listener.accept_bi().await.unwrap();
+        let mut heard = MessageReader::new(heard);
+        assert!(matches!(heard.expect().await.unwrap(), Message::Hello { .. }));
+        assert!(matches!(heard.expect().await.unwrap(), Message::Offer { .. }));
+        let mut manifest = MessageReader::new(listener.accept_uni().await.unwrap());
+        assert!(matches!(manifest.expect().await.unwrap(), Message::Entry(_)));
+        let told = session.sender.told.0.lock().unwrap();
+        assert!(!told.iter().any(|event| matches!(event, Event::Connected { .. } | Event::Started { .. })));
+        drop(told);
+        write_message(&mut control, &Message::Welcome { agent: "peer".into() }).await.unwrap();
+        close_with(&listener, &Failure::new(Reason::Storage, "enough"));
+    };
+    let source = source(&one_file(1));
+    let (sent, ()) = tokio::join!(send_on(link, &source, &session.sender.context), speak);
+    assert_eq!(sent.err().map(|failure| failure.reason), Some(Reason::Storage));
+}
+
+/// A listener that begins with anything else is no listener.
+#[tokio::test(start_paused = true)]
+async fn a_sender_wants_to_be_welcomed_first() {
+    let session = Session::new(1);
+    let ((dialler, listener), _) = session.connect();
+    let link = dial(dialler, Side::Sender, None).await.unwrap();
+    let speak = async {
+        let (mut control, _heard) = listener.accept_bi().await.unwrap();
+        let want = Message::Status(EntryId(0), Status::Want);
+        write_message(&mut control, &want).await.unwrap();
+        transport_failure(listener.closed().await).reason
+    };
+    let source = source(&one_file(1));
+    let (sent, told) = tokio::join!(send_on(link, &source, &session.sender.context), speak);
+    assert_eq!((sent.err().map(|failure| failure.reason), told), (Some(Reason::Protocol), Reason::Protocol));
 }
 
 /// The caller bounds the greeting; being dropped, it leaves nothing that holds the connection.
@@ -147,5 +200,5 @@ async fn attack_4_the_name_of_the_peers_program_is_escaped() {
         (control, answer)
     };
     let (_control, answered) = tokio::join!(speak, answer(listener, Side::Receiver, &Open));
-    assert_eq!(answered.unwrap().agent, "\\u{1b}]0;x\\u{7}");
+    assert_eq!(answered.unwrap().agent.as_deref(), Some("\\u{1b}]0;x\\u{7}"));
 }

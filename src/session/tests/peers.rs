@@ -29,6 +29,7 @@ struct HandSender {
 impl HandSender {
     /// Offers a transfer and says `manifest`.
     async fn begin(mut link: Link<MemoryConnection>, manifest: &[Message]) -> Self {
+        link.welcome().await.unwrap();
         let offer = Message::Offer { transfer: [1; 16], chunk_log2: 20 };
         write_message(&mut link.control_out, &offer).await.unwrap();
         let mut stream = link.connection.open_uni().await.unwrap();
