@@ -9,6 +9,7 @@ mod endpoint;
 mod loopback;
 #[cfg(test)]
 pub(crate) mod memory;
+mod mtu;
 pub mod quic;
 mod socket;
 pub mod tls;
