@@ -11,7 +11,7 @@ use crate::protocol::message::Message;
 use crate::transport::{RecvStream, SendStream};
 
 /// Bytes read from a stream of messages at once.
-const READ_BYTES: usize = 64 * 1024;
+const READ_BYTES: usize = 8 * 1024;
 /// Bytes of messages gathered into one write.
 const WRITE_BYTES: usize = 32 * 1024;
 
@@ -19,11 +19,12 @@ const WRITE_BYTES: usize = 32 * 1024;
 pub(super) struct MessageReader<R> {
     stream: R,
     deframer: Deframer,
+    read: Box<[u8]>,
 }
 
 impl<R: RecvStream> MessageReader<R> {
     pub(super) fn new(stream: R) -> Self {
-        Self { stream, deframer: Deframer::default() }
+        Self { stream, deframer: Deframer::default(), read: vec![0; READ_BYTES].into() }
     }
 
     /// The next message; `None` at the end of the stream.
@@ -32,8 +33,8 @@ impl<R: RecvStream> MessageReader<R> {
             if let Some(message) = Message::next(&mut self.deframer).map_err(codec_failure)? {
                 return Ok(Some(message));
             }
-            match self.stream.read(READ_BYTES).await.map_err(transport_failure)? {
-                Some(bytes) => self.deframer.push(&bytes),
+            match self.stream.read(&mut self.read).await.map_err(transport_failure)? {
+                Some(n) => self.deframer.push(&self.read[..n]),
                 None if self.deframer.is_empty() => return Ok(None),
                 None => return Err(Failure::protocol("a stream ends inside a message")),
             }

@@ -89,6 +89,8 @@ impl From<TransportError> for Stop {
     }
 }
 
+/// Bytes read at once for a header or a trailer. What comes along of the data behind it is copied twice.
+const FILL_BYTES: usize = 16 * 1024;
 /// Pieces that are gathered at most. What they take is not counted as blocks.
 const PIECES_MAX: usize = 1024;
 const _: () = assert!(size_of::<Piece>() <= 48);
@@ -184,15 +186,12 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
 
     /// More bytes of the stream, behind those in `head`; false at its end.
     async fn fill(&mut self) -> Result<bool, Stop> {
-        let bytes = self.shared.starving.during(self.stream.read(BLOCK_BYTES)).await?;
+        let before = self.head.len();
+        self.head.resize(before + FILL_BYTES, 0);
+        let read = self.shared.starving.during(self.stream.read(&mut self.head[before..])).await?;
+        self.head.truncate(before + read.unwrap_or(0));
         self.shared.heard();
-        match bytes {
-            Some(bytes) => {
-                self.head.extend_from_slice(&bytes);
-                Ok(true)
-            }
-            None => Ok(false),
-        }
+        Ok(read.is_some())
     }
 
     async fn header(&mut self) -> Result<Option<RecordHeader>, Stop> {
@@ -252,11 +251,10 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
             self.head.advance(n);
             return Ok(n);
         }
-        let bytes = self.shared.starving.during(self.stream.read(room)).await?;
+        let room = &mut block[start..start + room];
+        let read = self.shared.starving.during(self.stream.read(room)).await?;
         self.shared.heard();
-        let bytes = bytes.ok_or_else(cut_short)?;
-        block[start..start + bytes.len()].copy_from_slice(&bytes);
-        Ok(bytes.len())
+        Ok(read.ok_or_else(cut_short)?)
     }
 
     /// Hashes and writes what has been gathered, and tells the machine of the records that end in it.

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::address::{self, DEFAULT_PORT, ListenAddress};
 use super::congestion::{self, Watch};
+use super::mtu::{self, Mtu};
 use super::quic::{Quic, canonical, connection_error};
 use super::socket::{self, SocketBuffers};
 use super::tls::{self, Found};
@@ -32,19 +33,6 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 const STAGGER: Duration = Duration::from_millis(250);
 /// How long the other addresses still have once one has answered with an error.
 const GRACE: Duration = Duration::from_secs(2);
-/// Payload that every path carries (RFC 9000, section 14).
-const MTU_MIN: u16 = 1200;
-/// Largest datagram tried on a network: Ethernet's, less the headers of IPv6.
-const MTU_NETWORK_MAX: u16 = 1452;
-/// Largest datagram tried on this machine: loopback's 65,536, less the headers of IPv6.
-const MTU_LOOPBACK_MAX: u16 = 65_488;
-/// Datagrams on this machine begin at this size, four to a batch of the kernel, and never fall below it: what is
-/// lost there did not fit a socket's buffer, and quinn would take bursts of it for a path that carries less.
-const MTU_LOOPBACK_MIN: u16 = 16_000;
-/// Headers of IPv6 and UDP.
-const HEADER_BYTES: u16 = 48;
-/// What QUIC allows at most.
-const UDP_PAYLOAD_MAX: u16 = 65_527;
 
 /// A UDP socket with QUIC on it. Cheap to clone; lives until the last clone and the last connection are gone.
 #[derive(Debug, Clone)]
@@ -188,7 +176,7 @@ impl Incoming {
         let Self { inner, listener, _permit } = self;
         let limits = &listener.limits;
         let watch = Watch::default();
-        let mtu = Mtu::to(inner.remote_address().ip(), &listener.own);
+        let mtu = Mtu::to(inner.remote_address(), &listener.own);
         let mut config = listener.config.clone();
         config.transport_config(Arc::new(transport_config(limits, mtu, watch.clone())));
         let error = |e| connection_error(e, limits.idle_timeout);
@@ -224,7 +212,7 @@ pub async fn dial(
     let mut rest = addresses.iter();
     loop {
         if let Some(&address) = rest.next() {
-            let mtu = Mtu::to(address.ip(), &own);
+            let mtu = Mtu::to(address, &own);
             attempts.spawn(dial_one(address, expected, identity.clone(), *limits, mtu));
         } else if attempts.is_empty() {
             return Err(failure);
@@ -324,34 +312,8 @@ fn unusable(error: &dyn std::error::Error) -> TransportError {
 
 fn endpoint_config() -> EndpointConfig {
     let mut config = EndpointConfig::default();
-    config.max_udp_payload_size(UDP_PAYLOAD_MAX).expect("QUIC allows it");
+    config.max_udp_payload_size(mtu::PAYLOAD_MAX).expect("QUIC allows it");
     config
-}
-
-/// UDP payloads of a path.
-#[derive(Debug, Clone, Copy)]
-struct Mtu {
-    /// To begin with, and never less.
-    min: u16,
-    /// To try.
-    max: u16,
-}
-
-impl Mtu {
-    /// For a peer at `ip`, on a machine with the addresses `own`.
-    fn to(ip: IpAddr, own: &[IpAddr]) -> Self {
-        if !address::is_this_machine(ip, own) {
-            return Self { min: MTU_MIN, max: MTU_NETWORK_MAX };
-        }
-        let carries = loopback_mtu().unwrap_or(MTU_MIN).saturating_sub(HEADER_BYTES).max(MTU_MIN);
-        Self { min: MTU_LOOPBACK_MIN.min(carries), max: MTU_LOOPBACK_MAX.min(carries) }
-    }
-}
-
-/// MTU of the loopback interface, where the system tells; more than 16 bits is as much as 16 bits.
-fn loopback_mtu() -> Option<u16> {
-    let text = std::fs::read_to_string("/sys/class/net/lo/mtu").ok()?;
-    Some(u16::try_from(text.trim().parse::<u32>().ok()?).unwrap_or(u16::MAX))
 }
 
 /// The session's limits in quinn's terms, for one connection; with datagrams of the sizes `mtu`.

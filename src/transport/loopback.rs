@@ -280,10 +280,10 @@ async fn haul(total: usize, limits: &Limits) -> u16 {
     };
     let receiving = async {
         let mut recv = ends.listener.accept_uni().await.unwrap();
-        let (mut seen, mut hash) = (0, blake3::Hasher::new());
-        while let Some(bytes) = recv.read(usize::MAX).await.unwrap() {
-            hash.update(&bytes);
-            seen += bytes.len();
+        let (mut seen, mut hash, mut room) = (0, blake3::Hasher::new(), vec![0; 256 * 1024]);
+        while let Some(n) = recv.read(&mut room).await.unwrap() {
+            hash.update(&room[..n]);
+            seen += n;
         }
         (seen, hash.finalize())
     };

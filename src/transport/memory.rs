@@ -490,8 +490,13 @@ impl Drop for MemorySend {
 }
 
 impl RecvStream for MemoryRecv {
-    async fn read(&mut self, max: usize) -> Result<Option<Bytes>, TransportError> {
-        self.handle.until(|state| state.read_some(self.handle.side, self.id, max)).await?
+    async fn read(&mut self, room: &mut [u8]) -> Result<Option<usize>, TransportError> {
+        let max = room.len();
+        let bytes = self.handle.until(|state| state.read_some(self.handle.side, self.id, max)).await??;
+        Ok(bytes.map(|bytes| {
+            room[..bytes.len()].copy_from_slice(&bytes);
+            bytes.len()
+        }))
     }
 }
 

@@ -9,6 +9,7 @@ mod endpoint;
 mod loopback;
 #[cfg(test)]
 pub(crate) mod memory;
+mod mtu;
 pub mod quic;
 mod socket;
 pub mod tls;
@@ -147,6 +148,8 @@ pub trait SendStream: Send + 'static {
 
 /// Receiving half of a stream. Dropped before its end, the peer is told to stop.
 pub trait RecvStream: Send + 'static {
-    /// The next bytes in order, at most `max` of them; `None` at the end. Byte credit returns as it is read.
-    fn read(&mut self, max: usize) -> impl Future<Output = Result<Option<Bytes>, TransportError>> + Send;
+    /// Copies the next bytes in order into `room`, which is not empty, and says how many: all that have come and
+    /// fit, at least one; `None` at the end. Byte credit returns as it is read.
+    fn read(&mut self, room: &mut [u8])
+    -> impl Future<Output = Result<Option<usize>, TransportError>> + Send;
 }

@@ -182,9 +182,9 @@ impl Drop for QuicSend {
 }
 
 impl RecvStream for QuicRecv {
-    async fn read(&mut self, max: usize) -> Result<Option<Bytes>, TransportError> {
-        match self.stream.read_chunk(max, true).await {
-            Ok(chunk) => Ok(chunk.map(|c| c.bytes)),
+    async fn read(&mut self, room: &mut [u8]) -> Result<Option<usize>, TransportError> {
+        match self.stream.read(room).await {
+            Ok(read) => Ok(read),
             Err(ReadError::Reset(code)) => Err(TransportError::StreamEnded(code.into_inner())),
             Err(ReadError::ConnectionLost(e)) => Err(self.shared.error(e)),
             Err(ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected) => {

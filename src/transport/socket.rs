@@ -45,8 +45,13 @@ pub(super) fn open(address: SocketAddr) -> io::Result<(Arc<dyn AsyncUdpSocket>, 
         send_bytes: socket.send_buffer_size()? / share,
     };
     socket.bind(&address.into())?;
-    tracing::debug!(?buffers, "socket buffers");
     let inner = TokioRuntime.wrap_udp_socket(socket.into())?;
+    tracing::debug!(
+        ?buffers,
+        segments_sent_at_once = inner.max_transmit_segments(),
+        segments_received_at_once = inner.max_receive_segments(),
+        "socket"
+    );
     Ok((Arc::new(Socket::new(inner)), buffers))
 }
 
@@ -64,8 +69,10 @@ impl Socket {
         Self { inner, largest_bytes: AtomicUsize::new(1) }
     }
 
+    /// Sends as many segments at once as a datagram holds and the kernel takes.
     fn send_in_parts(&self, transmit: &Transmit<'_>, segment: usize) -> io::Result<()> {
-        let part_bytes = (DATAGRAM_BYTES_MAX / segment).max(1) * segment;
+        let at_once = (DATAGRAM_BYTES_MAX / segment).min(self.inner.max_transmit_segments());
+        let part_bytes = at_once.max(1) * segment;
         for (i, contents) in transmit.contents.chunks(part_bytes).enumerate() {
             let segment_size = (contents.len() > segment).then_some(segment);
             match self.inner.try_send(&Transmit { contents, segment_size, ..*transmit }) {
@@ -89,11 +96,21 @@ impl AsyncUdpSocket for Socket {
         if segment > self.largest_bytes.load(Ordering::Relaxed) {
             self.largest_bytes.fetch_max(segment, Ordering::Relaxed);
         }
-        if transmit.segment_size.is_some() && transmit.contents.len() > DATAGRAM_BYTES_MAX {
-            self.send_in_parts(transmit, segment)
-        } else {
-            self.inner.try_send(transmit)
+        if transmit.contents.len() <= segment {
+            return self.inner.try_send(transmit);
         }
+        let segments = transmit.contents.len().div_ceil(segment);
+        if transmit.contents.len() > DATAGRAM_BYTES_MAX || segments > self.inner.max_transmit_segments() {
+            return self.send_in_parts(transmit, segment);
+        }
+        self.inner.try_send(transmit)?;
+        // Refused just now: quinn-udp asks for no more of it, but what it was asked for is gone. Often that is all
+        // of the first window.
+        if self.inner.max_transmit_segments() == 1 {
+            tracing::info!("segmentation offload is off: the kernel or the network card refuses it");
+            return self.send_in_parts(transmit, segment);
+        }
+        Ok(())
     }
 
     fn poll_recv(
@@ -136,6 +153,10 @@ mod tests {
     struct Recorder {
         sent: Mutex<Vec<(Vec<u8>, Option<usize>)>>,
         room: usize,
+        /// That it takes at once.
+        segments: AtomicUsize,
+        /// As quinn-udp on a kernel that answers EIO: a batch is gone, and it asks for no more of them.
+        refuses_segments: bool,
     }
 
     impl AsyncUdpSocket for Recorder {
@@ -147,6 +168,10 @@ mod tests {
             let mut sent = self.sent.lock().unwrap();
             if sent.len() == self.room {
                 return Err(io::ErrorKind::WouldBlock.into());
+            }
+            if self.refuses_segments && transmit.segment_size.is_some() {
+                self.segments.store(1, Ordering::Relaxed);
+                return Ok(());
             }
             sent.push((transmit.contents.to_vec(), transmit.segment_size));
             Ok(())
@@ -166,7 +191,7 @@ mod tests {
         }
 
         fn max_transmit_segments(&self) -> usize {
-            64
+            self.segments.load(Ordering::Relaxed)
         }
 
         fn max_receive_segments(&self) -> usize {
@@ -175,7 +200,12 @@ mod tests {
     }
 
     fn recorder(room: usize) -> (Arc<Recorder>, Socket) {
-        let recorder = Arc::new(Recorder { sent: Mutex::default(), room });
+        with_offload(room, false)
+    }
+
+    fn with_offload(room: usize, refuses_segments: bool) -> (Arc<Recorder>, Socket) {
+        let recorder =
+            Arc::new(Recorder { sent: Mutex::default(), room, segments: 64.into(), refuses_segments });
         (recorder.clone(), Socket::new(recorder))
     }
 
@@ -210,6 +240,21 @@ mod tests {
             let together: Vec<u8> = sent.iter().flat_map(|(part, _)| part.iter().copied()).collect();
             assert_eq!(together, contents, "segments of {segment}");
         }
+    }
+
+    #[test]
+    fn a_batch_that_is_refused_goes_one_by_one_and_so_does_the_next() {
+        let (recorder, socket) = with_offload(usize::MAX, true);
+        let batch: Vec<u8> = (0..1200 * 3 + 500).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        // The second one was made before quinn knew.
+        for _ in 0..2 {
+            send(&socket, &batch, Some(1200)).unwrap();
+            let sent = std::mem::take(&mut *recorder.sent.lock().unwrap());
+            assert_eq!(sent.iter().map(|(part, _)| part.len()).collect::<Vec<_>>(), [1200, 1200, 1200, 500]);
+            assert!(sent.iter().all(|(_, segment_size)| segment_size.is_none()));
+            assert_eq!(sent.into_iter().flat_map(|(part, _)| part).collect::<Vec<_>>(), batch);
+        }
+        assert_eq!(socket.max_transmit_segments(), 1);
     }
 
     #[test]
