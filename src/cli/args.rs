@@ -118,6 +118,14 @@ pub struct SendArgs {
     #[arg(long, env = "TOWLINE_TO", hide_env_values = true, value_name = "PEER")]
     pub to: Option<OsString>,
 
+    /// Makes way for other traffic on the link
+    ///
+    /// Whoever sends bytes paces them, so the receiving side has no such flag. Only with --congestion auto.
+    #[arg(long, env = "TOWLINE_BACKGROUND", hide_env_values = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub background: Option<bool>,
+
     /// Writes a line for `b3sum --check` for each file that was sent
     #[arg(long, env = "TOWLINE_MANIFEST", hide_env_values = true, value_name = "FILE")]
     #[arg(value_hint = clap::ValueHint::FilePath)]

@@ -38,6 +38,8 @@ pub struct Config {
     pub exists: Option<Exists>,
     /// `--yes`
     pub yes: Option<bool>,
+    /// `--background`
+    pub background: Option<bool>,
     /// `--manifest`
     pub manifest: Option<PathBuf>,
     /// `--listen`

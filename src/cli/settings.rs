@@ -102,7 +102,14 @@ fn resolve_send(given: SendArgs, config: Config, stdin: &mut dyn Read) -> Result
     }
     let to = given.to.or_else(|| config.to.as_deref().map(OsString::from));
     let manifest = given.manifest.or_else(|| config.manifest.clone());
-    let common = resolve_common(given.transfer, &config)?;
+    let mut common = resolve_common(given.transfer, &config)?;
+    if given.background.or(config.background).unwrap_or(false) {
+        ensure!(
+            common.congestion == Congestion::Auto,
+            "--background goes with --congestion auto only: cubic and newreno make way for nobody"
+        );
+        common.congestion = Congestion::Background;
+    }
     let peer = resolve_peer(to.as_deref(), "--to", &common, stdin)?;
     Ok(SendSettings { sources: given.sources, peer, manifest, common })
 }
@@ -272,6 +279,19 @@ mod tests {
         };
         assert_eq!(settings.common, common);
         assert_eq!(send("send a b", "").sources.len(), 2);
+    }
+
+    #[test]
+    fn in_the_background_there_is_one_congestion_control() {
+        assert_eq!(send("send a --background", "").common.congestion, Congestion::Background);
+        assert_eq!(send("send a", "background = true").common.congestion, Congestion::Background);
+        let off = send("send a --background=no", "background = true\ncongestion = \"cubic\"");
+        assert_eq!(off.common.congestion, Congestion::Cubic);
+        for name in ["cubic", "newreno"] {
+            let error = resolve(&format!("send a --background --congestion {name}"), "").unwrap_err();
+            assert!(error.to_string().contains("--congestion auto"), "{error}");
+        }
+        assert!(resolve("receive --background", "").is_err());
     }
 
     #[test]

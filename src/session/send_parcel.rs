@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::OnceCell;
@@ -26,6 +26,8 @@ use crate::transport::{Connection, SendStream};
 pub(super) struct Sending<S> {
     pub(super) source: Arc<S>,
     pool: BlockPool,
+    /// Priority of the next stream, which is one less than that of the last.
+    next_priority: AtomicI32,
     /// Bytes of files that QUIC took.
     pub(super) sent_bytes: AtomicU64,
     /// Waiting for a stream credit.
@@ -43,6 +45,7 @@ impl<S> Sending<S> {
         Self {
             source,
             pool: BlockPool::new(blocks),
+            next_priority: AtomicI32::new(0),
             sent_bytes: AtomicU64::new(0),
             opening: Gauge::default(),
             reading: Gauge::default(),
@@ -112,6 +115,11 @@ async fn open_stream<C: Connection, S: Source>(
 ) -> Result<(C::Send, C::Recv), Failure> {
     let streams = sending.opening.during(connection.open_bi()).await.map_err(transport_failure)?;
     debug!("stream credit taken");
+    // The oldest parcel goes first: what was lost of it would else wait behind all that QUIC already took of the
+    // others, and with it blocks, the receiver's window and the stream credit.
+    let less = |priority: i32| Some(priority.saturating_sub(1));
+    let (Ok(priority) | Err(priority)) = sending.next_priority.fetch_update(Relaxed, Relaxed, less);
+    streams.0.set_priority(priority);
     Ok(streams)
 }
 

@@ -84,6 +84,8 @@ pub enum Congestion {
     /// By delivery rate and least round trip; `docs/congestion.md`.
     #[default]
     Auto,
+    /// The same, but it makes way for others.
+    Background,
     /// RFC 9438.
     Cubic,
     /// RFC 9002, section 7.

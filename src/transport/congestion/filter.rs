@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 /// How long a least round-trip time is believed without being seen again.
 pub(super) const MIN_RTT_WINDOW: Duration = Duration::from_secs(10);
 /// How long the lowest of these is kept, to tell a queue of others from a longer path.
-const BASE_RTT_WINDOW: Duration = Duration::from_secs(60);
+pub(super) const BASE_RTT_WINDOW: Duration = Duration::from_secs(60);
+/// The same for a flow that makes way, as long as in RFC 6817, section 4.2: what it takes for the length of the path
+/// must not be the queue of the flow that it makes way for.
+pub(super) const YIELD_BASE_RTT_WINDOW: Duration = Duration::from_secs(600);
 /// A sample that is longer by no more than this part confirms the least one.
 const MIN_RTT_CONFIRMED_DIVISOR: u32 = 32;
 
@@ -40,14 +43,20 @@ impl MaxBandwidth {
     }
 }
 
-/// The shortest round trip of the last 10 s, and of the last minute.
-#[derive(Debug, Clone, Copy, Default)]
+/// The shortest round trip of the last 10 s, and of a longer window.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct MinRtt {
     min: Option<(Duration, Instant)>,
     base: Option<(Duration, Instant)>,
+    base_window: Duration,
 }
 
 impl MinRtt {
+    /// The base is the shortest of `base_window`.
+    pub(super) fn new(base_window: Duration) -> Self {
+        Self { min: None, base: None, base_window }
+    }
+
     pub(super) fn get(&self) -> Option<Duration> {
         self.min.map(|(rtt, _)| rtt)
     }
@@ -60,7 +69,7 @@ impl MinRtt {
     pub(super) fn update(&mut self, now: Instant, rtt: Duration) {
         keep_least(&mut self.min, now, rtt);
         keep_least(&mut self.base, now, rtt);
-        if self.base.is_some_and(|(_, at)| now.saturating_duration_since(at) > BASE_RTT_WINDOW) {
+        if self.base.is_some_and(|(_, at)| now.saturating_duration_since(at) > self.base_window) {
             self.base = self.min;
         }
     }
@@ -114,7 +123,7 @@ mod tests {
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
         let ms = Duration::from_millis;
-        let mut filter = MinRtt::default();
+        let mut filter = MinRtt::new(BASE_RTT_WINDOW);
         filter.update(at(0), ms(64));
         filter.update(at(6), ms(65));
         assert!(!filter.is_stale(at(16)), "65 ms confirm 64 ms");

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig, NewRenoConfig};
 
 use super::Congestion;
-use rate::RateConfig;
+use rate::{Manner, RateConfig};
 
 /// What a connection and the controllers of its paths tell each other.
 #[derive(Debug, Clone, Default)]
@@ -50,8 +50,9 @@ impl Watch {
     }
 }
 
-/// Datagrams of the first round trip (RFC 9002, section 7.2).
-const INITIAL_WINDOW_DATAGRAMS: u64 = 10;
+/// Datagrams of the first round trip. RFC 9002, section 7.2, has 10, for senders that let them go at once; these are
+/// paced but for the first ten.
+const INITIAL_WINDOW_DATAGRAMS: u64 = 32;
 
 /// The controller `congestion` for one connection whose first datagrams have `datagram_bytes`. When `watch` says
 /// that the connection closes, its window has no end.
@@ -66,8 +67,13 @@ pub(super) fn controller(
 ) -> Arc<dyn ControllerFactory + Send + Sync> {
     let window_bytes = INITIAL_WINDOW_DATAGRAMS * u64::from(datagram_bytes);
     match congestion {
-        Congestion::Auto => {
-            Arc::new(Gated { config: Arc::new(RateConfig { initial_window: window_bytes }), watch })
+        Congestion::Auto | Congestion::Background => {
+            let manner = match congestion {
+                Congestion::Background => Manner::Yield,
+                _ => Manner::Compete,
+            };
+            let config = RateConfig { initial_window: window_bytes, manner };
+            Arc::new(Gated { config: Arc::new(config), watch })
         }
         Congestion::Cubic => {
             let mut config = CubicConfig::default();

@@ -11,7 +11,7 @@ use quinn::congestion::{Controller, ControllerFactory};
 use tracing::debug;
 
 use super::cubic::Cubic;
-use super::filter::{MaxBandwidth, MinRtt};
+use super::filter::{BASE_RTT_WINDOW, MaxBandwidth, MinRtt, YIELD_BASE_RTT_WINDOW};
 use super::sampler::{Sample, Sampler};
 use super::tally::{Aggregation, Stretch, in_time, percent};
 
@@ -44,7 +44,7 @@ const LOSS_PERCENT: u64 = 10;
 /// Lost in percent of a stretch that is congestion at once.
 const LOSS_HEAVY_PERCENT: u64 = 30;
 /// One stretch of loss brings the bandwidth down to what gets through, at most to this part.
-const LOSS_KEEPS_PERCENT: u64 = 30;
+const LOSS_KEEPS_PERCENT: u64 = 10;
 /// A stretch of loss or a mark leaves so much of the window as the ceiling.
 const CEILING_PERCENT: u64 = 85;
 /// A round of probing at the ceiling without such loss raises it to so much.
@@ -83,6 +83,19 @@ enum State {
     Compete {
         until: Instant,
     },
+    /// Another flow holds the queue: half the window each round until it is gone.
+    Yield {
+        window: u64,
+    },
+}
+
+/// What to do beside a flow that holds the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// Take about what CUBIC would.
+    Compete,
+    /// Make way, also for a queue of its own.
+    Yield,
 }
 
 /// Makes a [`Rate`] for each path.
@@ -90,17 +103,19 @@ enum State {
 pub(super) struct RateConfig {
     /// First window, bytes.
     pub(super) initial_window: u64,
+    pub(super) manner: Manner,
 }
 
 impl ControllerFactory for RateConfig {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(Rate::new(now, self.initial_window, u64::from(current_mtu)))
+        Box::new(Rate::new(now, self.manner, self.initial_window, u64::from(current_mtu)))
     }
 }
 
 /// The controller of one path.
 #[derive(Debug, Clone)]
 pub(super) struct Rate {
+    manner: Manner,
     packet_bytes: u64,
     initial_window: u64,
     window: u64,
@@ -129,6 +144,8 @@ pub(super) struct Rate {
     stale_rounds: u32,
     stale_rate: u64,
     full_cycles: u32,
+    /// The last round of Cruise met a queue.
+    cruised_in_queue: bool,
     /// What loss allows at most.
     ceiling: u64,
     /// What was sent before has been answered for.
@@ -137,15 +154,20 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    pub(super) fn new(now: Instant, initial_window: u64, packet_bytes: u64) -> Self {
+    pub(super) fn new(now: Instant, manner: Manner, initial_window: u64, packet_bytes: u64) -> Self {
+        let base_window = match manner {
+            Manner::Compete => BASE_RTT_WINDOW,
+            Manner::Yield => YIELD_BASE_RTT_WINDOW,
+        };
         Self {
+            manner,
             packet_bytes,
             initial_window,
             window: initial_window,
             state: State::Startup,
             sampler: Sampler::new(now),
             bandwidth: MaxBandwidth::default(),
-            min_rtt: MinRtt::default(),
+            min_rtt: MinRtt::new(base_window),
             smoothed_rtt: Duration::ZERO,
             extra: Aggregation::new(now),
             loss: Stretch::default(),
@@ -162,6 +184,7 @@ impl Rate {
             stale_rounds: 0,
             stale_rate: 0,
             full_cycles: 0,
+            cruised_in_queue: false,
             ceiling: u64::MAX,
             reacted_at: None,
             shadow: None,
@@ -237,7 +260,11 @@ impl Rate {
         match self.state {
             State::Startup if !self.round_app_limited => self.check_startup(),
             State::Up => self.check_up(),
+            State::Cruise { .. } => self.cruised_in_queue = self.has_queue(self.round_rtt),
             _ => {}
+        }
+        if self.manner == Manner::Yield {
+            self.make_way(now);
         }
         self.round_rtt = Duration::MAX;
         self.round_rate = 0;
@@ -313,7 +340,24 @@ impl Rate {
                 self.enter(State::Startup);
             }
         } else if self.rounds >= 3 {
-            self.enter(State::Down);
+            self.enter(if self.cruised_in_queue { State::Down } else { State::Drain });
+        }
+    }
+
+    /// A queue all round long: it is looked at, or if it is another's, left to it.
+    fn make_way(&mut self, now: Instant) {
+        let queued = self.has_queue(self.round_rtt);
+        match &mut self.state {
+            State::Startup if queued => self.enter(State::Drain),
+            State::Cruise { .. } if queued && self.rounds > 1 => {
+                self.enter(State::Yield { window: self.window / 2 })
+            }
+            State::Yield { window } if queued => *window /= 2,
+            State::Yield { .. } => {
+                self.bandwidth.clamp(self.round_rate);
+                self.enter_cruise(now);
+            }
+            _ => {}
         }
     }
 
@@ -361,6 +405,9 @@ impl Rate {
             self.full_cycles = self.full_cycles.saturating_sub(1);
             self.shadow = None;
             return self.enter_cruise(now);
+        }
+        if self.manner == Manner::Yield {
+            return self.enter(State::Yield { window: self.window / 2 });
         }
         self.full_cycles = FULL_CYCLES.min(self.full_cycles + 1);
         if self.full_cycles < FULL_CYCLES {
@@ -412,7 +459,7 @@ impl Rate {
     /// Falls at once, and grows by what is acked.
     fn steer(&mut self, acked: u64) {
         let target = match self.state {
-            State::Startup if self.flat_rounds == 0 => {
+            State::Startup if self.flat_rounds == 0 && !self.has_queue(self.smoothed_rtt) => {
                 self.share(STARTUP_GROWING_PERCENT).max(self.initial_window)
             }
             State::Startup => self.share(STARTUP_PERCENT).max(self.initial_window),
@@ -425,6 +472,7 @@ impl Rate {
                 let shadow = self.shadow.as_ref().map_or(0, Cubic::window);
                 self.padded(COMPETE_PERCENT).max(shadow)
             }
+            State::Yield { window } => window,
         };
         self.window = target.max(self.window_min()).min(self.window.saturating_add(acked));
     }

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::{Duration, Instant};
 
 use super::cubic::Cubic;
-use super::rate::Rate;
+use super::rate::{Manner, Rate};
 
 /// Bytes of a packet.
 pub(super) const PACKET: u64 = 1200;
-const INITIAL_WINDOW: u64 = 10 * PACKET;
+const INITIAL_WINDOW: u64 = super::INITIAL_WINDOW_DATAGRAMS * PACKET;
 /// A pacer's bucket, packets, and what it lets out at once.
 const BUCKET: u64 = 10 * PACKET;
 /// A peer acks at the latest after so long.
@@ -67,6 +67,7 @@ impl Link {
 struct Flow {
     control: Control,
     starts_us: u64,
+    stops_us: u64,
     window: u64,
     /// Packets by number: time of sending.
     sent: BTreeMap<u64, u64>,
@@ -142,7 +143,15 @@ impl Simulator {
     }
 
     pub(super) fn add_ours(&mut self, at_ms: u64) -> usize {
-        let control = Rate::new(self.at(at_ms * 1000), INITIAL_WINDOW, PACKET);
+        self.add_rate(Manner::Compete, at_ms)
+    }
+
+    pub(super) fn add_background(&mut self, at_ms: u64) -> usize {
+        self.add_rate(Manner::Yield, at_ms)
+    }
+
+    fn add_rate(&mut self, manner: Manner, at_ms: u64) -> usize {
+        let control = Rate::new(self.at(at_ms * 1000), manner, INITIAL_WINDOW, PACKET);
         self.add(Control::Ours(Box::new(control)), at_ms)
     }
 
@@ -155,13 +164,15 @@ impl Simulator {
         self.flows.push(Flow {
             control,
             starts_us: at_ms * 1000,
+            stops_us: u64::MAX,
             window: INITIAL_WINDOW,
             sent: BTreeMap::new(),
             next: 0,
             largest_acked: 0,
             tokens: BUCKET,
             tokens_at: at_ms * 1000,
-            smoothed_us: 0,
+            // The handshake has told.
+            smoothed_us: self.link.rtt_ms * 1000,
             wakes_at: u64::MAX,
             waiting: Vec::new(),
             marked: false,
@@ -171,6 +182,11 @@ impl Simulator {
         self.tenths.push(Vec::new());
         self.push(at_ms * 1000, Event::Wake(flow));
         flow
+    }
+
+    /// Lets `flow` send nothing more from `at_ms` on.
+    pub(super) fn stop(&mut self, flow: usize, at_ms: u64) {
+        self.flows[flow].stops_us = at_ms * 1000;
     }
 
     /// Runs until `ms` after the start.
@@ -245,13 +261,16 @@ impl Simulator {
         let now = self.now_us;
         let at = self.at(now);
         let this = &mut self.flows[flow];
-        if now < this.starts_us || this.wakes_at <= now + 1 && this.wakes_at != u64::MAX {
+        if now < this.starts_us
+            || now >= this.stops_us
+            || this.wakes_at <= now + 1 && this.wakes_at != u64::MAX
+        {
             return;
         }
         let in_flight = |this: &Flow| this.sent.len() as u64 * PACKET;
         let mut count = 0;
         while in_flight(this) + PACKET <= this.window {
-            if this.smoothed_us > 0 && this.tokens < PACKET {
+            if this.tokens < PACKET {
                 let elapsed = now - this.tokens_at;
                 let new = this.window * 5 / 4 * elapsed / this.smoothed_us;
                 if this.tokens + new < PACKET {
@@ -384,7 +403,7 @@ impl Simulator {
         let this = &mut self.flows[flow];
         if let Some(sent) = newest {
             let rtt = now_us - sent;
-            this.smoothed_us = if this.smoothed_us == 0 { rtt } else { (7 * this.smoothed_us + rtt) / 8 };
+            this.smoothed_us = (7 * this.smoothed_us + rtt) / 8;
             if marked {
                 this.congested(now, start + Duration::from_micros(sent), 0);
             }
