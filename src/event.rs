@@ -6,6 +6,7 @@ use std::time::Duration;
 
 pub use crate::protocol::entry::Outcome;
 use crate::protocol::failure::{Reason, Side};
+use crate::protocol::message::Role;
 use crate::protocol::path::RelPath;
 
 /// Something that a person or a script may want to know.
@@ -58,9 +59,9 @@ pub enum Event {
 /// How to reach a waiting side.
 #[derive(Debug, Clone)]
 pub struct Listening {
-    /// Which side waits.
-    pub side: Side,
-    /// Where from or where to, as given.
+    /// What the side that waits is there to do.
+    pub role: Role,
+    /// Where from or where to, as given; empty for a bench.
     pub what: Vec<PathBuf>,
     /// The ticket, with its secret.
     pub ticket: String,

@@ -12,6 +12,7 @@ use super::settings::ReceiveSettings;
 use super::{conclude, hex};
 use crate::event::{Event, Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::message::Role;
 use crate::protocol::path::printable;
 use crate::protocol::receiver::Exists;
 use crate::session::{self, Budget, Context, close_with};
@@ -34,7 +35,7 @@ pub(super) async fn run(
     let budget = Budget::new(common.memory_bytes, common.streams);
     let what = vec![into.clone()];
     let connected =
-        connect(Side::Receiver, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
+        connect(Role::Receive, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
     let context = context(&common, budget, Arc::clone(&reporter), stop);
     let summary = receive_through(connected, &into, exists, common.fsync, context).await?;
     if let Some(manifest) = manifest {

@@ -11,6 +11,7 @@ use super::settings::{CommonSettings, Peer, SendSettings};
 use super::{conclude, hex, receive, transfer_id};
 use crate::event::{Event, Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::message::Role;
 use crate::protocol::path::printable;
 use crate::protocol::receiver::Exists;
 use crate::session::{self, Budget, Context};
@@ -38,7 +39,7 @@ pub(super) async fn run(
             let budget = Budget::new(common.memory_bytes, common.streams);
             let what: Vec<PathBuf> = sources;
             let connected =
-                connect(Side::Sender, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
+                connect(Role::Send, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
             let context = context(&common, budget, Arc::clone(&reporter), stop);
             send_through(connected, source, &common, context).await?
         }

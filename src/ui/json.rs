@@ -148,7 +148,7 @@ impl<O: Write + Send + 'static> Reporter for Json<O> {
 
 fn listening(listening: &Listening) -> Line<'_> {
     Line::Listening {
-        side: listening.side.as_str(),
+        side: listening.role.side().as_str(),
         ticket: &listening.ticket,
         code: None,
         addresses: &listening.addresses,
@@ -243,6 +243,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::failure::Side;
+    use crate::protocol::message::Role;
 
     fn line(event: Event) -> String {
         let json = Json::new(Vec::new());
@@ -259,7 +260,7 @@ mod tests {
     #[test]
     fn listening_has_what_a_script_needs() {
         let event = Event::Listening(Listening {
-            side: Side::Sender,
+            role: Role::Send,
             what: vec!["a".into()],
             ticket: "tl1abc".into(),
             addresses: vec!["192.0.2.7:4750".parse().unwrap(), "[::1]:1".parse().unwrap()],

@@ -7,6 +7,7 @@ use super::Options;
 use super::format;
 use crate::event::{Event, FileSettled, Listening, Outcome, Summary};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::message::Role;
 use crate::protocol::path::{RelPath, printable};
 
 /// From this duration on a summary says what limited the transfer.
@@ -107,9 +108,10 @@ impl Narrator {
     }
 
     fn listening(&self, listening: &Listening) -> String {
-        let (peer, verb, dial) = match listening.side {
-            Side::Sender => ("receiver", "to send", "towline receive --from"),
-            Side::Receiver => ("sender", "to receive into", "towline send SOURCE... --to"),
+        let (wait, dial) = match listening.role {
+            Role::Send => ("waiting for a receiver, to send ", "towline receive --from"),
+            Role::Receive => ("waiting for a sender, to receive into ", "towline send SOURCE... --to"),
+            Role::BenchSend | Role::BenchReceive => ("waiting for a bench", "towline bench --to"),
         };
         let command = self.paint.strong(&format!("{dial} {}", listening.ticket));
         // Without this line nobody could connect.
@@ -118,7 +120,7 @@ impl Narrator {
         }
         let what: Vec<_> =
             listening.what.iter().map(|p| printable(p.as_os_str().as_encoded_bytes())).collect();
-        let mut out = format!("waiting for a {peer}, {verb} {}\n", what.join(", "));
+        let mut out = format!("{wait}{}\n", what.join(", "));
         out += &format!("on the other machine run\n\n  {command}\n\n");
         if let Some(address) = listening.addresses.first().filter(|_| self.known_dialler) {
             let fingerprint = &listening.fingerprint;
@@ -312,9 +314,9 @@ mod tests {
         }
     }
 
-    fn listening(side: Side) -> Event {
+    fn listening(role: Role) -> Event {
         Event::Listening(Listening {
-            side,
+            role,
             what: vec!["a.bin".into(), "dir\u{1b}".into()],
             ticket: "tl1abc".into(),
             addresses: vec!["192.0.2.7:4750".parse().unwrap(), "[2001:db8::7]:4750".parse().unwrap()],
@@ -325,17 +327,17 @@ mod tests {
     #[test]
     fn a_waiting_side_says_how_to_reach_it() {
         assert_eq!(
-            narrator(options()).tell(&listening(Side::Sender)),
+            narrator(options()).tell(&listening(Role::Send)),
             "waiting for a receiver, to send a.bin, dir\\u{1b}\n\
              on the other machine run\n\n  \
              towline receive --from tl1abc\n\n\
              address      192.0.2.7:4750 [2001:db8::7]:4750\n\
              fingerprint  fp\n"
         );
-        let known = narrator(Options { known_dialler: true, ..options() }).tell(&listening(Side::Receiver));
+        let known = narrator(Options { known_dialler: true, ..options() }).tell(&listening(Role::Receive));
         assert!(known.contains("\n  towline send SOURCE... --to tl1abc\n"));
         assert!(known.contains("\n  towline send SOURCE... --to 192.0.2.7:4750 --fingerprint fp\n"));
-        let quiet = narrator(Options { quiet: true, ..options() }).tell(&listening(Side::Sender));
+        let quiet = narrator(Options { quiet: true, ..options() }).tell(&listening(Role::Send));
         assert_eq!(quiet, "towline receive --from tl1abc\n");
     }
 

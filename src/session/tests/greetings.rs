@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::Open;
-use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::message::{Message, Role};
 use crate::session::handshake::{Claim, Door, answer, dial};
 use crate::session::messages::{MessageReader, write_message};
@@ -46,17 +46,17 @@ fn ends(seed: u64) -> (MemoryConnection, MemoryConnection) {
 async fn meet(
     ends: (MemoryConnection, MemoryConnection),
     secret: Option<Secret>,
-    sides: (Side, Side),
+    roles: (Role, Role),
     door: &dyn Door,
 ) -> (Option<Reason>, Option<Reason>) {
     // The caller may take its time to close the connection: why must have been said before.
     let _kept = ends.1.clone();
     let (dialled, answered) =
-        tokio::join!(dial(ends.0, sides.0, secret.as_ref()), answer(ends.1, sides.1, door));
+        tokio::join!(dial(ends.0, roles.0, secret.as_ref()), answer(ends.1, roles.1, door));
     (dialled.err().map(|failure| failure.reason), answered.err().map(|failure| failure.reason))
 }
 
-const SEND: (Side, Side) = (Side::Sender, Side::Receiver);
+const SEND: (Role, Role) = (Role::Send, Role::Receive);
 
 #[tokio::test(start_paused = true)]
 async fn the_ticket_lets_in_once() {
@@ -84,18 +84,23 @@ async fn attack_10_a_proof_of_another_connection_is_worth_nothing() {
         write_message(&mut control, &hello).await.unwrap();
         transport_failure(dialler.closed().await)
     };
-    let (told, answered) = tokio::join!(replay, answer(listener, Side::Receiver, &door));
+    let (told, answered) = tokio::join!(replay, answer(listener, Role::Receive, &door));
     assert_eq!(answered.err().map(|failure| failure.reason), Some(Reason::NotAuthenticated));
     assert_eq!((told.reason, told.message.as_str()), (Reason::NotAuthenticated, "the wrong secret"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_of_the_same_side_are_told_so_and_keep_the_ticket() {
-    for side in [Side::Sender, Side::Receiver] {
+async fn only_counterparts_are_let_in_and_others_keep_the_ticket() {
+    const ALL: [Role; 4] = [Role::Send, Role::Receive, Role::BenchSend, Role::BenchReceive];
+    for listener in ALL {
         let door = OneSeat::default();
         let incompatible = (Some(Reason::Incompatible), Some(Reason::Incompatible));
-        assert_eq!(meet(ends(1), Some(SECRET), (side, side), &door).await, incompatible);
-        assert_eq!(meet(ends(2), Some(SECRET), (side, side.peer()), &door).await, (None, None));
+        for dialler in ALL.into_iter().filter(|role| *role != listener.counterpart()) {
+            let roles = (dialler, listener);
+            assert_eq!(meet(ends(1), Some(SECRET), roles, &door).await, incompatible, "{roles:?}");
+        }
+        let roles = (listener.counterpart(), listener);
+        assert_eq!(meet(ends(2), Some(SECRET), roles, &door).await, (None, None), "{roles:?}");
     }
 }
 
@@ -112,7 +117,7 @@ async fn what_is_no_greeting_is_refused() {
             control.finish().unwrap();
             transport_failure(dialler.closed().await).reason
         };
-        let (told, answered) = tokio::join!(speak, answer(listener, Side::Receiver, &Open));
+        let (told, answered) = tokio::join!(speak, answer(listener, Role::Receive, &Open));
         let reason = answered.err().map(|failure| failure.reason);
         assert_eq!((told, reason), (Reason::Protocol, Some(Reason::Protocol)), "{first:?}");
     }
@@ -124,7 +129,7 @@ async fn what_is_no_greeting_is_refused() {
             .await
             .unwrap();
     };
-    let (dialled, ()) = tokio::join!(dial(dialler, Side::Sender, None), speak);
+    let (dialled, ()) = tokio::join!(dial(dialler, Role::Send, None), speak);
     assert_eq!(dialled.err().map(|failure| failure.reason), Some(Reason::Protocol));
 }
 
@@ -132,7 +137,7 @@ async fn what_is_no_greeting_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn attack_12_a_greeting_that_never_comes_can_be_given_up() {
     let (dialler, listener) = ends(1);
-    let waiting = timeout(Duration::from_secs(10), answer(listener, Side::Receiver, &Open));
+    let waiting = timeout(Duration::from_secs(10), answer(listener, Role::Receive, &Open));
     assert!(waiting.await.is_err());
     assert_eq!(transport_failure(dialler.closed().await).reason, Reason::ConnectionLost);
 }
@@ -146,6 +151,6 @@ async fn attack_4_the_name_of_the_peers_program_is_escaped() {
         write_message(&mut control, &hello).await.unwrap();
         (control, answer)
     };
-    let (_control, answered) = tokio::join!(speak, answer(listener, Side::Receiver, &Open));
+    let (_control, answered) = tokio::join!(speak, answer(listener, Role::Receive, &Open));
     assert_eq!(answered.unwrap().agent, "\\u{1b}]0;x\\u{7}");
 }
