@@ -45,6 +45,17 @@ pub enum Event {
     },
     /// The transfer has ended well, but for the entries in `failed`.
     Finished(Summary),
+    /// A bench writes its files before it sends them.
+    Preparing {
+        /// Where to.
+        dir: PathBuf,
+        /// How many bytes.
+        bytes: u64,
+        /// Bytes that must be free there for the whole bench.
+        space_bytes: u64,
+    },
+    /// A bench has ended, in place of [`Event::Finished`].
+    Bench(Bench),
     /// Who this machine is (`towline id`).
     Identity {
         /// Its fingerprint.
@@ -157,6 +168,29 @@ pub struct Summary {
     pub limited_by: &'static str,
     /// Everything is durable (not so with `--no-fsync`).
     pub synced: bool,
+}
+
+/// What a bench measured.
+#[derive(Debug, Clone)]
+pub struct Bench {
+    /// The transfer itself.
+    pub summary: Summary,
+    /// Both sides are this process.
+    pub with_itself: bool,
+    /// The files of this side are on a disk, not in memory.
+    pub on_disk: bool,
+    /// Smoothed round-trip time at the end.
+    pub rtt: Duration,
+    /// Largest UDP payload that this side sent, bytes.
+    pub mtu_bytes: u16,
+    /// Packets that this side sent.
+    pub sent_packets: u64,
+    /// Those of them that were called lost.
+    pub lost_packets: u64,
+    /// Parcels on the way at once, as far as this side allows.
+    pub streams: usize,
+    /// Processor time of this process, user and system, while the transfer went on.
+    pub cpu: Duration,
 }
 
 /// Takes events. Called from many tasks; must not block for long.

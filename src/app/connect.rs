@@ -288,8 +288,7 @@ pub(super) async fn pair(common: &CommonSettings, budget: Budget) -> Result<(Con
     };
     let answering =
         tokio::spawn(answer_all(endpoint.clone(), Role::Receive, Arc::new(door), links)).abort_handle();
-    let dialled =
-        dial_known(Role::Send, &addresses, receiver.fingerprint(), None, &sender, &limits).await?;
+    let dialled = dial_known(Role::Send, &addresses, receiver.fingerprint(), None, &sender, &limits).await?;
     let answered = Connected { link: first_link(link).await?, endpoint, answering: Some(answering) };
     Ok((dialled, answered))
 }

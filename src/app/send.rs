@@ -15,6 +15,7 @@ use crate::protocol::message::Role;
 use crate::protocol::path::printable;
 use crate::protocol::receiver::Exists;
 use crate::session::{self, Budget, Context};
+use crate::storage::Source;
 use crate::storage::fs::FsSource;
 
 /// Sends, and returns the exit code.
@@ -59,9 +60,10 @@ pub(super) fn context(
     Context { budget, timeout: common.timeout, synced: common.fsync, reporter, stop }
 }
 
-async fn send_through(
+/// Sends what `source` walks over.
+pub(super) async fn send_through(
     connected: Connected,
-    source: FsSource,
+    source: impl Source,
     common: &CommonSettings,
     context: Context,
 ) -> Result<Summary, Failure> {
@@ -98,7 +100,7 @@ fn refuse_inside(dir: &Path, sources: &[PathBuf]) -> Result<(), Failure> {
 }
 
 /// Hears nothing: the sender beside it tells everything.
-struct Silent;
+pub(super) struct Silent;
 
 impl Reporter for Silent {
     fn report(&self, _: Event) {}

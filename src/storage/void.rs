@@ -5,7 +5,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::block::Block;
-use super::{Admission, Commit, Committed, Found, Result, Run, SmallBatch, Source, StorageError, Target, Write};
+use super::{
+    Admission, Commit, Committed, Found, Result, Run, SmallBatch, Source, StorageError, Target, Write,
+};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::BLOCK_BYTES;

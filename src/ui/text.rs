@@ -87,6 +87,11 @@ impl Narrator {
                 format!("towline: {} {message}\n", self.paint.warning("warning:"))
             }
             Event::Finished(summary) => self.summary(summary),
+            Event::Preparing { dir, bytes, space_bytes } if !self.quiet => {
+                let dir = printable(dir.as_os_str().as_encoded_bytes());
+                let (bytes, space) = (format::bytes(*bytes), format::bytes(*space_bytes));
+                format!("writing {bytes} of made-up files to {dir}; the bench needs {space} there\n")
+            }
             Event::Identity { path, is_new: true, .. } if !self.quiet => {
                 let path = printable(path.as_os_str().as_encoded_bytes());
                 format!("a new identity has been made in {path}\n")
@@ -95,6 +100,8 @@ impl Narrator {
             | Event::Started { .. }
             | Event::Warning { .. }
             | Event::Identity { .. }
+            | Event::Preparing { .. }
+            | Event::Bench(_)
             | Event::Progress(_) => String::new(),
         }
     }
@@ -103,6 +110,7 @@ impl Narrator {
     pub(super) fn data(&self, event: &Event) -> String {
         match event {
             Event::Identity { fingerprint, .. } => format!("{fingerprint}\n"),
+            Event::Bench(bench) => super::bench::table(bench),
             _ => String::new(),
         }
     }
@@ -339,6 +347,14 @@ mod tests {
         assert!(known.contains("\n  towline send SOURCE... --to 192.0.2.7:4750 --fingerprint fp\n"));
         let quiet = narrator(Options { quiet: true, ..options() }).tell(&listening(Role::Send));
         assert_eq!(quiet, "towline receive --from tl1abc\n");
+        let Event::Listening(bench) = listening(Role::BenchReceive) else { panic!("not listening") };
+        let bench = Event::Listening(Listening { what: Vec::new(), ..bench });
+        let text = narrator(options()).tell(&bench);
+        assert!(
+            text.starts_with(
+                "waiting for a bench\non the other machine run\n\n  towline bench --to tl1abc\n"
+            )
+        );
     }
 
     #[test]
@@ -419,6 +435,20 @@ mod tests {
         for reason in Reason::ALL {
             assert!(!reason.is_retryable() || hint(reason).is_some(), "{reason:?}");
         }
+    }
+
+    #[test]
+    fn a_bench_is_data_and_what_it_needs_is_not() {
+        let bench = Event::Bench(super::super::bench::tests::bench(Side::Sender));
+        assert!(narrator(options()).data(&bench).starts_with("transfer    3.00 GiB in 1 file"));
+        assert_eq!(narrator(options()).tell(&bench), "");
+        let preparing = Event::Preparing { dir: "/d".into(), bytes: 1 << 20, space_bytes: 2 << 20 };
+        assert_eq!(
+            narrator(options()).tell(&preparing),
+            "writing 1.00 MiB of made-up files to /d; the bench needs 2.00 MiB there\n"
+        );
+        assert_eq!(narrator(options()).data(&preparing), "");
+        assert_eq!(narrator(Options { quiet: true, ..options() }).tell(&preparing), "");
     }
 
     #[test]

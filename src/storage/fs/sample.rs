@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, fadvise, statvfs};
+use rustix::fs::{Advice, fadvise, statvfs, syncfs};
 
 use super::failed;
 use crate::protocol::limits::BLOCK_BYTES;
@@ -38,8 +38,17 @@ pub fn write_sample(dir: &Path, workload: &Workload, is_stopped: impl Fn() -> bo
     Noise::new().fill(0, &mut block);
     for number in 0..workload.files {
         let path = into.join(name(number));
-        write_file(&path, workload.file_bytes, &block, &is_stopped)
-            .map_err(|source| StorageError { op: "write", path: shown(&path), source })?;
+        write_file(&path, workload.file_bytes, &block, &is_stopped).map_err(|source| StorageError {
+            op: "write",
+            path: shown(&path),
+            source,
+        })?;
+    }
+    let synced = File::open(&into).and_then(|dir| Ok(syncfs(dir)?));
+    synced.map_err(|error| failed("sync", shown(&into), error))?;
+    for number in 0..workload.files {
+        // Where this cannot be had, the disk seems to be as fast as memory; that is all.
+        let _ = File::open(into.join(name(number))).map(|file| fadvise(file, 0, None, Advice::DontNeed));
     }
     Ok(into)
 }
@@ -55,9 +64,6 @@ fn write_file(path: &Path, bytes: u64, block: &[u8], is_stopped: impl Fn() -> bo
         file.write_all(&block[..len])?;
         left -= len as u64;
     }
-    file.sync_data()?;
-    // Without it the disk is as fast as memory; that is all.
-    let _ = fadvise(&file, 0, None, Advice::DontNeed);
     Ok(())
 }
 
