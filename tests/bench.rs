@@ -89,20 +89,10 @@ fn the_table_is_data_and_the_rest_is_not() {
     let names: Vec<_> = table.lines().map(|line| line[..12].trim_end()).collect();
     assert_eq!(
         names,
-        [
-            "transfer",
-            "time",
-            "goodput",
-            "round trip",
-            "packets",
-            "datagrams",
-            "streams",
-            "processor",
-            "limited by"
-        ]
+        ["transfer", "time", "goodput", "round trip", "packets", "MTU", "streams", "processor", "limited by"]
     );
     assert!(table.starts_with("transfer    2.00 MiB in 1 file sent and received, from memory to nothing\n"));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("goodput"));
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(super) fn table(bench: &Bench) -> String {
         ("goodput", goodput(bench)),
         ("round trip", format!("{:.3} ms", bench.rtt.as_secs_f64() * 1000.0)),
         ("packets", packets(bench)),
-        ("datagrams", format!("{} bytes at most", bench.mtu_bytes)),
+        ("MTU", format!("{} bytes of UDP payload", bench.mtu_bytes)),
         ("streams", format!("{} at most", bench.streams)),
         ("processor", processor(bench)),
         ("limited by", bench.summary.limited_by.to_owned()),
@@ -112,7 +112,7 @@ pub(super) mod tests {
              goodput     1.50 GiB/s, 12884 Mbit/s\n\
              round trip  1.500 ms\n\
              packets     2000 sent by this side, 5 of them lost (0.25 %)\n\
-             datagrams   1452 bytes at most\n\
+             MTU         1452 bytes of UDP payload\n\
              streams     32 at most\n\
              processor   6.00 s user and system, 2.00 s for each GiB (both sides)\n\
              limited by  network\n"

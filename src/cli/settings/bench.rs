@@ -28,7 +28,9 @@ pub(super) fn resolve(given: BenchArgs, config: Config, stdin: &mut dyn Read) ->
         disk.as_ref().is_none_or(|disk| !disk.as_os_str().is_empty()),
         "--disk is empty: expected the path of a directory"
     );
-    if given.wait.or(config.wait).unwrap_or(false) {
+    // Whom to dial, said with the command, goes before what the config file says.
+    let is_waiting = given.wait.or(config.wait.filter(|_| given.to.is_none()));
+    if is_waiting.unwrap_or(false) {
         ensure!(given.to.is_none(), "--wait waits for a machine that dials, --to dials: give one of them");
         ensure!(
             given.size.is_none() && given.files.is_none(),
@@ -96,6 +98,7 @@ mod tests {
             ("--to tl1q", "", BenchWith::Peer(peer(), one(512 << 20))),
             ("", "to = \"tl1q\"\nsize = \"1M\"", BenchWith::Peer(peer(), one(1 << 20))),
             ("--wait", "to = \"tl1q\"\nsize = \"1M\"", BenchWith::Anyone),
+            ("--to tl1q", "wait = true", BenchWith::Peer(peer(), one(512 << 20))),
             ("--wait=no --size 2M", "wait = true\nfiles = 7", BenchWith::Itself(one(2 << 20))),
             ("--files 7", "size = 9", BenchWith::Itself(Workload { files: 7, file_bytes: 4096 })),
         ] {
