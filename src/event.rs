@@ -6,6 +6,7 @@ use std::time::Duration;
 
 pub use crate::protocol::entry::Outcome;
 use crate::protocol::failure::{Reason, Side};
+use crate::protocol::message::Role;
 use crate::protocol::path::RelPath;
 
 /// Something that a person or a script may want to know.
@@ -44,6 +45,17 @@ pub enum Event {
     },
     /// The transfer has ended well, but for the entries in `failed`.
     Finished(Summary),
+    /// A bench writes its files before it sends them.
+    Preparing {
+        /// Where to.
+        dir: PathBuf,
+        /// How many bytes.
+        bytes: u64,
+        /// Bytes that must be free there for the whole bench.
+        space_bytes: u64,
+    },
+    /// A bench has ended, in place of [`Event::Finished`].
+    Bench(Bench),
     /// Who this machine is (`towline id`).
     Identity {
         /// Its fingerprint.
@@ -58,9 +70,9 @@ pub enum Event {
 /// How to reach a waiting side.
 #[derive(Debug, Clone)]
 pub struct Listening {
-    /// Which side waits.
-    pub side: Side,
-    /// Where from or where to, as given.
+    /// What the side that waits is there to do.
+    pub role: Role,
+    /// Where from or where to, as given; empty for a bench.
     pub what: Vec<PathBuf>,
     /// The ticket, with its secret.
     pub ticket: String,
@@ -156,6 +168,29 @@ pub struct Summary {
     pub limited_by: &'static str,
     /// Everything is durable (not so with `--no-fsync`).
     pub synced: bool,
+}
+
+/// What a bench measured.
+#[derive(Debug, Clone)]
+pub struct Bench {
+    /// The transfer itself.
+    pub summary: Summary,
+    /// Both sides are this process.
+    pub with_itself: bool,
+    /// The files of this side are on a disk, not in memory.
+    pub on_disk: bool,
+    /// Smoothed round-trip time at the end.
+    pub rtt: Duration,
+    /// Largest UDP payload that this side sent, bytes.
+    pub mtu_bytes: u16,
+    /// Packets that this side sent.
+    pub sent_packets: u64,
+    /// Those of them that were called lost.
+    pub lost_packets: u64,
+    /// Parcels on the way at once, as far as this side allows.
+    pub streams: usize,
+    /// Processor time of this process, user and system, while the transfer went on.
+    pub cpu: Duration,
 }
 
 /// Takes events. Called from many tasks; must not block for long.

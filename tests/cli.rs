@@ -36,6 +36,7 @@ fn help_and_version_go_to_standard_output() {
         (&["--version"], concat!("towline ", env!("CARGO_PKG_VERSION"))),
         (&["send", "--help"], "TOWLINE_CHUNK_SIZE"),
         (&["receive", "-h"], "--exists"),
+        (&["bench", "--help"], "--wait"),
         (&["id", "--help"], "fingerprint"),
     ] {
         let output = run(args);
@@ -75,6 +76,9 @@ fn usage_errors_say_what_and_how_to_mend_it() {
         (&["receive", "--from", "dir:/tmp"], "--from takes no `dir:`"),
         (&["receive", "--exists", "ask"], "refuse, skip, replace, rename"),
         (&["receive", "--listen", "4750"], "expected ADDR:PORT"),
+        (&["bench", "--to", "dir:/tmp"], "use `--disk /tmp`"),
+        (&["bench", "--wait", "--size", "1G"], "are for the side that dials"),
+        (&["bench", "--files", "many"], "--files"),
         (&["id", "old"], "show, new"),
         (&["id", "--config", "absent.toml"], "cannot read the config file absent.toml"),
     ] {

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use clap::Command;
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
-use towline::cli::args::{self, EXAMPLES_ID, EXAMPLES_RECEIVE, EXAMPLES_SEND, EXIT_STATUS, FILES};
+use towline::cli::args::{
+    self, EXAMPLES_BENCH, EXAMPLES_ID, EXAMPLES_RECEIVE, EXAMPLES_SEND, EXIT_STATUS, FILES,
+};
 
 fn root(dir: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(dir)
@@ -69,8 +71,9 @@ fn page(name: &str, command: &Command, bin: &str) -> String {
     let examples = match command.get_name() {
         "send" => EXAMPLES_SEND.to_owned(),
         "receive" => EXAMPLES_RECEIVE.to_owned(),
+        "bench" => EXAMPLES_BENCH.to_owned(),
         "id" => EXAMPLES_ID.to_owned(),
-        _ => [EXAMPLES_SEND, EXAMPLES_RECEIVE, EXAMPLES_ID].join("\n"),
+        _ => [EXAMPLES_SEND, EXAMPLES_RECEIVE, EXAMPLES_BENCH, EXAMPLES_ID].join("\n"),
     };
     section(&mut out, "EXAMPLES", &examples);
     section(&mut out, "SEE ALSO", &see_also(name));
@@ -105,7 +108,7 @@ fn environment(command: &Command) -> String {
 }
 
 fn see_also(name: &str) -> String {
-    let all = ["towline", "towline-send", "towline-receive", "towline-id"];
+    let all = ["towline", "towline-send", "towline-receive", "towline-bench", "towline-id"];
     let others: Vec<_> = all.iter().filter(|n| **n != name).map(|n| format!("{n}(1)")).collect();
     format!("{}, b3sum(1)", others.join(", "))
 }

@@ -14,6 +14,7 @@ use super::id;
 use super::settings::{CommonSettings, Peer};
 use crate::event::{Event, Listening, Reporter};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::message::Role;
 use crate::session::handshake::{self, Claim, Door};
 use crate::session::{self, Budget, Link, close_with, transport_failure};
 use crate::transport::address::{ListenAddress, resolve};
@@ -67,7 +68,7 @@ pub(super) fn limits(common: &CommonSettings, budget: Budget) -> Limits {
 
 /// Reaches the other side: dials `peer`, or waits for one peer to dial. A sender that dials is not welcomed yet.
 pub(super) async fn connect(
-    side: Side,
+    role: Role,
     peer: Option<&Peer>,
     what: Vec<PathBuf>,
     common: &CommonSettings,
@@ -79,8 +80,8 @@ pub(super) async fn connect(
     let limits = limits(common, budget);
     let connecting = async {
         match peer {
-            Some(peer) => dial_peer(side, peer, common, &identity, &limits).await,
-            None => listen(side, what, common, &identity, &limits, reporter).await,
+            Some(peer) => dial_peer(role, peer, common, &identity, &limits).await,
+            None => listen(role, what, common, &identity, &limits, reporter).await,
         }
     };
     let connected = tokio::select! {
@@ -101,7 +102,7 @@ fn parse_fingerprint(text: &str) -> Result<Fingerprint, Failure> {
 }
 
 async fn dial_peer(
-    side: Side,
+    role: Role,
     peer: &Peer,
     common: &CommonSettings,
     identity: &Identity,
@@ -135,11 +136,11 @@ async fn dial_peer(
         // The sender takes care of its own before it dials.
         Peer::Dir(_) => return Err(Failure::new(Reason::Internal, "dir: is only for sending to")),
     };
-    dial_known(side, &addresses, expected, secret.as_ref(), identity, limits).await
+    dial_known(role, &addresses, expected, secret.as_ref(), identity, limits).await
 }
 
 async fn dial_known(
-    side: Side,
+    role: Role,
     addresses: &[std::net::SocketAddr],
     expected: Fingerprint,
     secret: Option<&Secret>,
@@ -149,8 +150,8 @@ async fn dial_known(
     let (connection, endpoint) =
         dial(addresses, expected, identity, limits).await.map_err(transport_failure)?;
     let greeting = async {
-        let mut link = handshake::dial(connection.clone(), side, secret).await?;
-        if side == Side::Receiver {
+        let mut link = handshake::dial(connection.clone(), role, secret).await?;
+        if role.side() == Side::Receiver {
             link.welcome().await?;
         }
         Ok(link)
@@ -208,7 +209,7 @@ impl Door for OneSeat {
 }
 
 async fn listen(
-    side: Side,
+    role: Role,
     what: Vec<PathBuf>,
     common: &CommonSettings,
     identity: &Identity,
@@ -224,9 +225,9 @@ async fn listen(
     let allowed = common.fingerprint.as_deref().map(parse_fingerprint).transpose()?;
     let door = Arc::new(OneSeat { secret, allowed, taken: AtomicBool::new(false) });
     let (links, link) = mpsc::channel(1);
-    let answering = tokio::spawn(answer_all(endpoint.clone(), side, door, links)).abort_handle();
+    let answering = tokio::spawn(answer_all(endpoint.clone(), role, door, links)).abort_handle();
     reporter.report(Event::Listening(Listening {
-        side,
+        role,
         what,
         ticket: ticket.to_string(),
         addresses: ticket.addresses,
@@ -242,13 +243,13 @@ async fn first_link(mut link: mpsc::Receiver<Link<Quic>>) -> Result<Link<Quic>, 
 
 /// Answers every dialler, each in a task of its own, until aborted: after the seat is taken the others still learn
 /// why they are not let in.
-async fn answer_all(endpoint: Endpoint, side: Side, door: Arc<OneSeat>, links: mpsc::Sender<Link<Quic>>) {
+async fn answer_all(endpoint: Endpoint, role: Role, door: Arc<OneSeat>, links: mpsc::Sender<Link<Quic>>) {
     while let Some(incoming) = endpoint.accept().await {
-        tokio::spawn(answer_one(incoming, side, Arc::clone(&door), links.clone()));
+        tokio::spawn(answer_one(incoming, role, Arc::clone(&door), links.clone()));
     }
 }
 
-async fn answer_one(incoming: Incoming, side: Side, door: Arc<OneSeat>, links: mpsc::Sender<Link<Quic>>) {
+async fn answer_one(incoming: Incoming, role: Role, door: Arc<OneSeat>, links: mpsc::Sender<Link<Quic>>) {
     let from = incoming.remote_address();
     let connection = match incoming.handshake().await {
         Ok(connection) => connection,
@@ -257,7 +258,7 @@ async fn answer_one(incoming: Incoming, side: Side, door: Arc<OneSeat>, links: m
             return;
         }
     };
-    let greeting = timeout(HELLO_TIMEOUT, handshake::answer(connection.clone(), side, &*door));
+    let greeting = timeout(HELLO_TIMEOUT, handshake::answer(connection.clone(), role, &*door));
     match greeting.await {
         Ok(Ok(link)) => {
             debug!(%from, "let in");
@@ -289,9 +290,8 @@ pub(super) async fn pair(common: &CommonSettings, budget: Budget) -> Result<(Con
         taken: AtomicBool::new(false),
     };
     let answering =
-        tokio::spawn(answer_all(endpoint.clone(), Side::Receiver, Arc::new(door), links)).abort_handle();
-    let dialled =
-        dial_known(Side::Sender, &addresses, receiver.fingerprint(), None, &sender, &limits).await?;
+        tokio::spawn(answer_all(endpoint.clone(), Role::Receive, Arc::new(door), links)).abort_handle();
+    let dialled = dial_known(Role::Send, &addresses, receiver.fingerprint(), None, &sender, &limits).await?;
     let answered = Connected { link: first_link(link).await?, endpoint, answering: Some(answering) };
     Ok((dialled, answered))
 }

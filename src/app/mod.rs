@@ -1,5 +1,6 @@
 //! What the commands do: build the parts, run them, handle signals.
 
+mod bench;
 mod connect;
 mod id;
 mod manifest;
@@ -69,6 +70,7 @@ async fn dispatch(
     match command {
         Command::Send(settings) => send::run(settings, reporter, stop).await,
         Command::Receive(settings) => receive::run(settings, reporter, stop).await,
+        Command::Bench(settings) => bench::run(settings, reporter, stop).await,
         Command::Id(settings) => id::run(&settings, reporter.as_ref()),
     }
 }

@@ -12,9 +12,11 @@ use super::send::context;
 use super::settings::ReceiveSettings;
 use crate::event::{Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::message::Role;
 use crate::protocol::path::printable;
 use crate::protocol::receiver::Exists;
 use crate::session::{self, Budget, Context, close_with};
+use crate::storage::Target;
 use crate::storage::fs::{FsTarget, check_target};
 
 /// Receives, and returns the exit code.
@@ -34,7 +36,7 @@ pub(super) async fn run(
     let budget = Budget::new(common.memory_bytes, common.streams);
     let what = vec![into.clone()];
     let connected =
-        connect(Side::Receiver, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
+        connect(Role::Receive, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
     let context = context(&common, budget, Arc::clone(&reporter), stop);
     let summary = receive_through(connected, &into, exists, common.fsync, context).await?;
     if let Some(manifest) = manifest {
@@ -51,20 +53,33 @@ pub(super) async fn receive_through(
     sync: bool,
     context: Context,
 ) -> Result<Summary, Failure> {
+    let name = printable(dir.as_os_str().as_encoded_bytes());
+    let open = async |transfer: String| {
+        let dir = dir.to_owned();
+        let target = tokio::task::spawn_blocking(move || FsTarget::new(&dir, &transfer, sync)).await;
+        let target = target.map_err(|e| Failure::new(Reason::Internal, e.to_string()))?;
+        target.map_err(|e| Failure::on(Side::Receiver, Reason::Storage, e.to_string()))
+    };
+    receive_with(connected, open, name, exists, context).await
+}
+
+/// Receives one transfer into what `open` makes of its name, shown to people as `target_name`.
+pub(super) async fn receive_with<T: Target>(
+    connected: Connected,
+    open: impl AsyncFnOnce(String) -> Result<T, Failure>,
+    target_name: String,
+    exists: Exists,
+    context: Context,
+) -> Result<Summary, Failure> {
     let (mut link, keeper) = connected.split();
     let connection = link.connection.clone();
     let opened = async {
         let offer = session::receive::offer(&mut link, &context).await?;
-        let (dir, transfer) = (dir.to_owned(), session::name_of(offer.transfer));
-        let target = tokio::task::spawn_blocking(move || FsTarget::new(&dir, &transfer, sync)).await;
-        let target = target.map_err(|e| Failure::new(Reason::Internal, e.to_string()))?;
-        let target = target.map_err(|e| Failure::on(Side::Receiver, Reason::Storage, e.to_string()))?;
-        Ok((offer, target))
+        Ok((offer, open(session::name_of(offer.transfer)).await?))
     };
     let result = match opened.await {
         Ok((offer, target)) => {
-            let name = printable(dir.as_os_str().as_encoded_bytes());
-            session::receive::run(link, offer, Arc::new(target), name, exists, context).await
+            session::receive::run(link, offer, Arc::new(target), target_name, exists, context).await
         }
         Err(failure) => {
             close_with(&connection, &failure);

@@ -11,9 +11,11 @@ use super::settings::{CommonSettings, Peer, SendSettings};
 use super::{conclude, receive, transfer_id};
 use crate::event::{Event, Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::message::Role;
 use crate::protocol::path::printable;
 use crate::protocol::receiver::Exists;
 use crate::session::{self, Budget, Context};
+use crate::storage::Source;
 use crate::storage::fs::FsSource;
 
 /// Sends, and returns the exit code.
@@ -38,7 +40,7 @@ pub(super) async fn run(
             let budget = Budget::new(common.memory_bytes, common.streams);
             let what: Vec<PathBuf> = sources;
             let connected =
-                connect(Side::Sender, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
+                connect(Role::Send, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
             let context = context(&common, budget, Arc::clone(&reporter), stop);
             send_through(connected, source, &common, context).await?
         }
@@ -58,9 +60,10 @@ pub(super) fn context(
     Context { budget, timeout: common.timeout, synced: common.fsync, reporter, stop }
 }
 
-async fn send_through(
+/// Sends what `source` walks over.
+pub(super) async fn send_through(
     connected: Connected,
-    source: FsSource,
+    source: impl Source,
     common: &CommonSettings,
     context: Context,
 ) -> Result<Summary, Failure> {
@@ -96,7 +99,7 @@ fn refuse_inside(dir: &Path, sources: &[PathBuf]) -> Result<(), Failure> {
 }
 
 /// Hears nothing: the sender beside it tells everything.
-struct Silent;
+pub(super) struct Silent;
 
 impl Reporter for Silent {
     fn report(&self, _: Event) {}

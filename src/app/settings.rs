@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::protocol::failure::Failure;
 pub use crate::protocol::receiver::Exists;
+pub use crate::storage::void::Workload;
 use crate::transport::Congestion;
 use crate::transport::address::HostPort;
 
@@ -17,6 +18,8 @@ pub enum Command {
     Send(SendSettings),
     /// `towline receive`.
     Receive(ReceiveSettings),
+    /// `towline bench`.
+    Bench(BenchSettings),
     /// `towline id`.
     Id(IdSettings),
 }
@@ -65,6 +68,28 @@ pub struct ReceiveSettings {
     pub manifest: Option<PathBuf>,
     /// Settings of both sides.
     pub common: CommonSettings,
+}
+
+/// What `towline bench` needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BenchSettings {
+    /// With whom.
+    pub with: BenchWith,
+    /// Where this side has its files; without it they come from memory and go nowhere.
+    pub disk: Option<PathBuf>,
+    /// Settings of both sides.
+    pub common: CommonSettings,
+}
+
+/// The other side of a bench.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BenchWith {
+    /// This process is both sides.
+    Itself(Workload),
+    /// Dials a side that waits, never [`Peer::Dir`], and sends.
+    Peer(Peer, Workload),
+    /// Waits for one that dials, and receives.
+    Anyone,
 }
 
 /// What `towline id` needs.

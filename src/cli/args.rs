@@ -64,6 +64,17 @@ pub const EXAMPLES_ID: &str = "\
 towline id
     Prints the fingerprint that other machines name with --fingerprint.";
 
+/// Examples of `towline bench`.
+pub const EXAMPLES_BENCH: &str = "\
+towline bench
+    How fast this machine is with both sides: from memory to nothing.
+towline bench --disk /srv --size 2G
+    The same from disk to disk, on the file system of /srv.
+towline bench --wait
+    Waits for one bench and prints the command to run on the other machine.
+towline bench --to tl1… --size 1G
+    How fast the path to a machine where `towline bench --wait` waits is.";
+
 /// The definition that everything is derived from.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -96,6 +107,13 @@ pub enum Command {
     /// same bytes is done, not a conflict.
     #[command(after_long_help = format!("Exit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_RECEIVE}"))]
     Receive(ReceiveArgs),
+    /// Measures the real protocol, without disks or with them, and says what limited it
+    ///
+    /// Alone it is both sides, over loopback. With --wait it is the receiving side for one `towline bench --to`
+    /// of another machine. Files are made up; they come from memory and are dropped when they are verified, unless
+    /// --disk is given. The result is a table on standard output, or with --json an event.
+    #[command(after_long_help = format!("Exit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_BENCH}"))]
+    Bench(BenchArgs),
     /// Shows the identity of this machine, or makes a new one
     ///
     /// The identity is a key and a certificate, made at first use. Its fingerprint goes to standard output.
@@ -172,6 +190,50 @@ pub struct ReceiveArgs {
     #[arg(long, env = "TOWLINE_MANIFEST", hide_env_values = true, value_name = "FILE")]
     #[arg(value_hint = clap::ValueHint::FilePath)]
     pub manifest: Option<PathBuf>,
+
+    /// Flags of both sides.
+    #[command(flatten)]
+    pub transfer: TransferArgs,
+    /// Flags about what is shown.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Flags of all commands.
+    #[command(flatten)]
+    pub general: GeneralArgs,
+}
+
+/// `towline bench`.
+#[derive(Debug, Default, Args)]
+pub struct BenchArgs {
+    /// Whom to measure with: a machine where `towline bench --wait` waits
+    ///
+    /// A ticket (tl1…) as it prints it, or HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint. `@FILE` reads
+    /// the peer from a file and `-` from standard input.
+    #[arg(long, env = "TOWLINE_TO", hide_env_values = true, value_name = "PEER")]
+    pub to: Option<OsString>,
+
+    /// Waits for one bench of another machine and is its receiving side
+    #[arg(long, env = "TOWLINE_WAIT", hide_env_values = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub wait: Option<bool>,
+
+    /// Bytes of the one file to send [default: 4G, or 512M with --to or --disk]
+    #[arg(long, env = "TOWLINE_SIZE", hide_env_values = true, value_name = "SIZE")]
+    #[arg(value_parser = parse_size)]
+    pub size: Option<u64>,
+
+    /// Sends so many files of 4 KiB instead of one large one
+    #[arg(long, env = "TOWLINE_FILES", hide_env_values = true, value_name = "N")]
+    pub files: Option<u64>,
+
+    /// Has the files of this side on the disk of DIR, in a directory that is removed at the end
+    ///
+    /// The sending side writes them there before it begins to measure, the receiving side writes what comes. A bench
+    /// alone does both, so it needs twice the space; it refuses when that is not free.
+    #[arg(long, env = "TOWLINE_DISK", hide_env_values = true, value_name = "DIR")]
+    #[arg(value_hint = clap::ValueHint::DirPath)]
+    pub disk: Option<PathBuf>,
 
     /// Flags of both sides.
     #[command(flatten)]

@@ -42,6 +42,15 @@ pub struct Config {
     pub background: Option<bool>,
     /// `--manifest`
     pub manifest: Option<PathBuf>,
+    /// `--wait`
+    pub wait: Option<bool>,
+    /// `--size`, bytes
+    #[serde(deserialize_with = "size")]
+    pub size: Option<u64>,
+    /// `--files`
+    pub files: Option<u64>,
+    /// `--disk`
+    pub disk: Option<PathBuf>,
     /// `--listen`
     #[serde(deserialize_with = "listen")]
     pub listen: Option<SocketAddr>,

@@ -21,6 +21,8 @@ use crate::transport::Congestion;
 use crate::transport::address::HostPort;
 use crate::ui;
 
+mod bench;
+
 /// `--chunk-size` by default.
 pub const CHUNK_BYTES_DEFAULT: u64 = 1 << 20;
 /// `--memory` by default.
@@ -53,6 +55,7 @@ impl Cli {
         let GeneralArgs { config } = match &self.command {
             args::Command::Send(a) => &a.general,
             args::Command::Receive(a) => &a.general,
+            args::Command::Bench(a) => &a.general,
             args::Command::Id(a) => &a.general,
         };
         config.as_deref()
@@ -72,6 +75,10 @@ impl Cli {
                 let output = resolve_output(std::mem::take(&mut a.output), &config);
                 (output, Command::Receive(resolve_receive(a, config, stdin)?))
             }
+            args::Command::Bench(mut a) => {
+                let output = resolve_output(std::mem::take(&mut a.output), &config);
+                (output, Command::Bench(bench::resolve(a, config, stdin)?))
+            }
             args::Command::Id(a) => {
                 let action = match a.action {
                     args::IdAction::Show => IdAction::Show,
@@ -83,6 +90,7 @@ impl Cli {
         output.known_dialler = match &command {
             Command::Send(s) => s.common.fingerprint.is_some(),
             Command::Receive(s) => s.common.fingerprint.is_some(),
+            Command::Bench(s) => s.common.fingerprint.is_some(),
             Command::Id(_) => false,
         };
         Ok(Settings { command, output })

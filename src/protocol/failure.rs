@@ -37,7 +37,7 @@ pub enum Reason {
     Internal = 1,
     /// A peer broke the protocol.
     Protocol = 2,
-    /// The peers speak no common protocol, or want the same role.
+    /// The peers speak no common protocol, or their roles are no counterparts.
     Incompatible = 3,
     /// Nothing answered, or the name did not resolve.
     Unreachable = 4,

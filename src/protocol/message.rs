@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::codec::{CodecError, Deframer, Fields, put_bytes, put_frame, put_varint};
 use super::entry::{Entry, EntryId, Kind, Meta, Time};
-use super::failure::Reason;
+use super::failure::{Reason, Side};
 use super::limits::{
     CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, FILE_BYTES_MAX, LINK_TARGET_BYTES_MAX, PATH_BYTES_MAX, TEXT_BYTES_MAX,
 };
@@ -14,13 +14,47 @@ use super::path::RelPath;
 /// Types from here on are skipped by a peer that does not know them; below, they are an error.
 pub const FIRST_OPTIONAL_TYPE: u64 = 0x40;
 
-/// What the dialler wants to do.
+/// What a side is there to do. The dialler says it, and the listener must be there for the counterpart: a bench is
+/// no transfer, and nobody's disk is written to by one unasked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// It has files to send.
     Send,
     /// It wants to receive.
     Receive,
+    /// It measures, and sends.
+    BenchSend,
+    /// It measures, and receives.
+    BenchReceive,
+}
+
+impl Role {
+    /// Which side it is.
+    pub fn side(self) -> Side {
+        match self {
+            Self::Send | Self::BenchSend => Side::Sender,
+            Self::Receive | Self::BenchReceive => Side::Receiver,
+        }
+    }
+
+    /// What the other side must be there to do.
+    pub fn counterpart(self) -> Self {
+        match self {
+            Self::Send => Self::Receive,
+            Self::Receive => Self::Send,
+            Self::BenchSend => Self::BenchReceive,
+            Self::BenchReceive => Self::BenchSend,
+        }
+    }
+
+    /// The command that a person gave for it.
+    pub fn command(self) -> &'static str {
+        match self {
+            Self::Send => "towline send",
+            Self::Receive => "towline receive",
+            Self::BenchSend | Self::BenchReceive => "towline bench",
+        }
+    }
 }
 
 /// What is going on at a side, for a peer that hears no acks.
@@ -199,7 +233,12 @@ impl Message {
     fn encode_fields(&self, p: &mut BytesMut) {
         match self {
             Self::Hello { role, agent, proof } => {
-                p.put_u8(if *role == Role::Send { 0 } else { 1 });
+                p.put_u8(match role {
+                    Role::Send => 0,
+                    Role::Receive => 1,
+                    Role::BenchSend => 2,
+                    Role::BenchReceive => 3,
+                });
                 put_text(p, agent);
                 put_bytes(p, proof.as_ref().map_or(&[], |proof| &proof[..]));
             }
@@ -305,6 +344,8 @@ impl Message {
         let role = match f.u8()? {
             0 => Role::Send,
             1 => Role::Receive,
+            2 => Role::BenchSend,
+            3 => Role::BenchReceive,
             _ => return Err(CodecError::BadValue("role")),
         };
         let agent = text(f)?;
@@ -367,6 +408,14 @@ mod tests {
             (
                 Message::Hello { role: Role::Receive, agent: String::new(), proof: Some([0; 32]) },
                 format!("01230100 20{zeros}"),
+            ),
+            (
+                Message::Hello { role: Role::BenchSend, agent: "t/1".into(), proof: None },
+                "010602 03742f31 00".into(),
+            ),
+            (
+                Message::Hello { role: Role::BenchReceive, agent: "t/1".into(), proof: None },
+                "010603 03742f31 00".into(),
             ),
             (Message::Welcome { agent: "t/1".into() }, "020403742f31".into()),
             (Message::Offer { transfer: [7; 16], chunk_log2: 20 }, format!("0311{}14", "07".repeat(16))),

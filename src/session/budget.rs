@@ -49,7 +49,7 @@ impl Budget {
     }
 
     /// Parcels on the way at once.
-    pub(super) fn streams(&self) -> usize {
+    pub fn streams(&self) -> usize {
         self.streams as usize
     }
 

@@ -18,11 +18,11 @@ pub fn agent() -> String {
     concat!("towline/", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
-/// The dialler's part: says which `side` it is, and proves that it holds the ticket when it has one. The link is
-/// not [welcomed](Link::welcome) yet: a sender need not wait for that to offer what it has, which saves a round trip.
+/// The dialler's part: says what its `role` is, and proves that it holds the ticket when it has one. The link is not
+/// [welcomed](Link::welcome) yet: a sender need not wait for that to offer what it has, which saves a round trip.
 pub async fn dial<C: Connection>(
     connection: C,
-    side: Side,
+    role: Role,
     secret: Option<&Secret>,
 ) -> Result<Link<C>, Failure> {
     let proof = match secret {
@@ -33,7 +33,6 @@ pub async fn dial<C: Connection>(
         }
     };
     let streams = connection.open_bi().await.map_err(transport_failure)?;
-    let role = if side == Side::Sender { Role::Send } else { Role::Receive };
     converse(connection, streams, async |control_out, _| {
         write_message(control_out, &Message::Hello { role, agent: agent(), proof }).await?;
         Ok(None)
@@ -122,7 +121,7 @@ pub trait Door: Send + Sync {
 }
 
 /// The listener's part. A dialler that `door` does not let in is told why, and nothing else.
-pub async fn answer<C: Connection>(connection: C, side: Side, door: &dyn Door) -> Result<Link<C>, Failure> {
+pub async fn answer<C: Connection>(connection: C, own: Role, door: &dyn Door) -> Result<Link<C>, Failure> {
     let streams = connection.accept_bi().await.map_err(transport_failure)?;
     let (fingerprint, exporter) =
         (connection.peer_fingerprint(), connection.export_keying_material(EXPORTER_LABEL));
@@ -132,17 +131,24 @@ pub async fn answer<C: Connection>(connection: C, side: Side, door: &dyn Door) -
         };
         let exporter = exporter.map_err(transport_failure)?;
         door.check(&Claim { fingerprint, proof, exporter })?;
-        let wanted = if side == Side::Sender { Role::Receive } else { Role::Send };
-        if role != wanted {
-            let both = if side == Side::Sender { "send" } else { "receive" };
-            return Err(Failure::new(
-                Reason::Incompatible,
-                format!("both sides want to {both}; one of them must do the other"),
-            ));
+        if role != own.counterpart() {
+            return Err(mismatch(own, role));
         }
         door.take_seat()?;
         write_message(control_out, &Message::Welcome { agent: agent() }).await?;
         Ok(Some(peer_agent))
     })
     .await
+}
+
+/// The dialler is not there for what the listener is.
+fn mismatch(listener: Role, dialler: Role) -> Failure {
+    let message = if listener == dialler {
+        let both = if listener.side() == Side::Sender { "send" } else { "receive" };
+        format!("both sides want to {both}; one of them must do the other")
+    } else {
+        let (waits, dials) = (listener.command(), dialler.command());
+        format!("the waiting side runs `{waits}` and the dialling one `{dials}`, which do not go together")
+    };
+    Failure::new(Reason::Incompatible, message)
 }

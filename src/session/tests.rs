@@ -16,7 +16,8 @@ use super::handshake::{Claim, Door, answer, dial};
 use super::{Budget, Context, Link, receive, send};
 use crate::event::{Event, Reporter, Summary};
 use crate::protocol::entry::{Kind, Meta};
-use crate::protocol::failure::{Failure, Side};
+use crate::protocol::failure::Failure;
+use crate::protocol::message::Role;
 use crate::protocol::receiver::Exists;
 use crate::storage::memory::{MemorySource, MemoryTarget, Node};
 use crate::transport::memory::{self, MemoryConnection, MemoryLimits, pair};
@@ -142,7 +143,7 @@ async fn greet(
     ends: (MemoryConnection, MemoryConnection),
 ) -> (Link<MemoryConnection>, Link<MemoryConnection>) {
     let (dialled, answered) =
-        tokio::join!(dial(ends.0, Side::Sender, None), answer(ends.1, Side::Receiver, &Open));
+        tokio::join!(dial(ends.0, Role::Send, None), answer(ends.1, Role::Receive, &Open));
     (dialled.unwrap(), answered.unwrap())
 }
 

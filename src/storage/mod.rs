@@ -9,6 +9,7 @@ mod conformance;
 pub mod fs;
 #[cfg(test)]
 pub(crate) mod memory;
+pub mod void;
 
 use std::io;
 use std::ops::Range;

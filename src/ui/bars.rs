@@ -87,7 +87,7 @@ impl Reporter for Bars {
     fn report(&self, event: Event) {
         match &event {
             Event::Progress(progress) => self.draw(progress),
-            Event::Finished(_) => self.finish(),
+            Event::Finished(_) | Event::Bench(_) => self.finish(),
             _ => {}
         }
         let (text, data) = (self.narrator.tell(&event), self.narrator.data(&event));

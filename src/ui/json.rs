@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 use super::format::bytes_per_second;
-use crate::event::{Event, FileSettled, Listening, Outcome, Progress, Reporter, Summary};
+use crate::event::{Bench, Event, FileSettled, Listening, Outcome, Progress, Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::path::{RelPath, printable};
 
@@ -83,6 +83,29 @@ enum Line<'a> {
         limited_by: &'static str,
         synced: bool,
     },
+    Preparing {
+        dir: String,
+        bytes: u64,
+        space_bytes: u64,
+    },
+    Bench {
+        side: &'static str,
+        with: &'static str,
+        storage: &'static str,
+        files: u64,
+        failed: u64,
+        bytes: u64,
+        seconds: f64,
+        rate: u64,
+        rtt_seconds: f64,
+        mtu_bytes: u16,
+        sent_packets: u64,
+        lost_packets: u64,
+        streams: usize,
+        cpu_seconds: f64,
+        cpu_seconds_per_gib: f64,
+        limited_by: &'static str,
+    },
     Identity {
         fingerprint: &'a str,
         path: String,
@@ -137,6 +160,12 @@ impl<O: Write + Send + 'static> Reporter for Json<O> {
                 Line::Warning { path: path.as_deref(), reason: reason.map(Reason::as_str), message }
             }
             Event::Finished(summary) => self::finished(summary),
+            Event::Preparing { dir, bytes, space_bytes } => Line::Preparing {
+                dir: printable(dir.as_os_str().as_encoded_bytes()),
+                bytes: *bytes,
+                space_bytes: *space_bytes,
+            },
+            Event::Bench(bench) => self::bench(bench),
             Event::Identity { fingerprint, path, is_new } => Line::Identity {
                 fingerprint,
                 path: printable(path.as_os_str().as_encoded_bytes()),
@@ -148,7 +177,7 @@ impl<O: Write + Send + 'static> Reporter for Json<O> {
 
 fn listening(listening: &Listening) -> Line<'_> {
     Line::Listening {
-        side: listening.side.as_str(),
+        side: listening.role.side().as_str(),
         ticket: &listening.ticket,
         code: None,
         addresses: &listening.addresses,
@@ -219,6 +248,28 @@ fn finished(summary: &Summary) -> Line<'_> {
     }
 }
 
+fn bench(bench: &Bench) -> Line<'_> {
+    let summary = &bench.summary;
+    Line::Bench {
+        side: summary.side.as_str(),
+        with: if bench.with_itself { "itself" } else { "peer" },
+        storage: if bench.on_disk { "disk" } else { "memory" },
+        files: summary.files,
+        failed: summary.failed,
+        bytes: summary.bytes,
+        seconds: summary.elapsed.as_secs_f64(),
+        rate: bytes_per_second(summary.bytes, summary.elapsed),
+        rtt_seconds: bench.rtt.as_secs_f64(),
+        mtu_bytes: bench.mtu_bytes,
+        sent_packets: bench.sent_packets,
+        lost_packets: bench.lost_packets,
+        streams: bench.streams,
+        cpu_seconds: bench.cpu.as_secs_f64(),
+        cpu_seconds_per_gib: super::bench::cpu_seconds_per_gib(bench),
+        limited_by: summary.limited_by,
+    }
+}
+
 /// Compact JSON in which everything but printable ASCII is `\uXXXX`: the values stay exact, and a terminal that
 /// shows them is not told what to do by a file name.
 struct TerminalSafe;
@@ -243,6 +294,7 @@ mod tests {
 
     use super::*;
     use crate::protocol::failure::Side;
+    use crate::protocol::message::Role;
 
     fn line(event: Event) -> String {
         let json = Json::new(Vec::new());
@@ -259,7 +311,7 @@ mod tests {
     #[test]
     fn listening_has_what_a_script_needs() {
         let event = Event::Listening(Listening {
-            side: Side::Sender,
+            role: Role::Send,
             what: vec!["a".into()],
             ticket: "tl1abc".into(),
             addresses: vec!["192.0.2.7:4750".parse().unwrap(), "[::1]:1".parse().unwrap()],
@@ -387,6 +439,23 @@ mod tests {
             String::from_utf8(json.out.into_inner().unwrap()).unwrap(),
             "{\"event\":\"error\",\"reason\":\"connection-lost\",\"side\":\"receiver\",\"message\":\"gone\",\
              \"exit_code\":9,\"retryable\":true}\n"
+        );
+    }
+
+    #[test]
+    fn a_bench_has_its_figures_as_numbers() {
+        let bench = crate::ui::bench::tests::bench(Side::Sender);
+        assert_eq!(
+            line(Event::Bench(bench)),
+            "{\"event\":\"bench\",\"side\":\"sender\",\"with\":\"itself\",\"storage\":\"memory\",\"files\":1,\
+             \"failed\":0,\"bytes\":3221225472,\"seconds\":2.0,\"rate\":1610612736,\"rtt_seconds\":0.0015,\
+             \"mtu_bytes\":1452,\"sent_packets\":2000,\"lost_packets\":5,\"streams\":32,\"cpu_seconds\":6.0,\
+             \"cpu_seconds_per_gib\":2.0,\"limited_by\":\"network\"}\n"
+        );
+        let preparing = Event::Preparing { dir: "/d".into(), bytes: 1, space_bytes: 8192 };
+        assert_eq!(
+            line(preparing),
+            "{\"event\":\"preparing\",\"dir\":\"/d\",\"bytes\":1,\"space_bytes\":8192}\n"
         );
     }
 

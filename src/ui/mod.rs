@@ -4,6 +4,7 @@
 //! forgotten: what is shown never decides how a transfer ends.
 
 mod bars;
+mod bench;
 pub mod format;
 mod json;
 mod lines;

@@ -7,6 +7,7 @@ use super::Options;
 use super::format;
 use crate::event::{Event, FileSettled, Listening, Outcome, Summary};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::message::Role;
 use crate::protocol::path::{RelPath, printable};
 
 /// From this duration on a summary says what limited the transfer.
@@ -86,6 +87,11 @@ impl Narrator {
                 format!("towline: {} {message}\n", self.paint.warning("warning:"))
             }
             Event::Finished(summary) => self.summary(summary),
+            Event::Preparing { dir, bytes, space_bytes } if !self.quiet => {
+                let dir = printable(dir.as_os_str().as_encoded_bytes());
+                let (bytes, space) = (format::bytes(*bytes), format::bytes(*space_bytes));
+                format!("writing {bytes} of made-up files to {dir}; the bench needs {space} there\n")
+            }
             Event::Identity { path, is_new: true, .. } if !self.quiet => {
                 let path = printable(path.as_os_str().as_encoded_bytes());
                 format!("a new identity has been made in {path}\n")
@@ -94,6 +100,8 @@ impl Narrator {
             | Event::Started { .. }
             | Event::Warning { .. }
             | Event::Identity { .. }
+            | Event::Preparing { .. }
+            | Event::Bench(_)
             | Event::Progress(_) => String::new(),
         }
     }
@@ -102,14 +110,16 @@ impl Narrator {
     pub(super) fn data(&self, event: &Event) -> String {
         match event {
             Event::Identity { fingerprint, .. } => format!("{fingerprint}\n"),
+            Event::Bench(bench) => super::bench::table(bench),
             _ => String::new(),
         }
     }
 
     fn listening(&self, listening: &Listening) -> String {
-        let (peer, verb, dial) = match listening.side {
-            Side::Sender => ("receiver", "to send", "towline receive --from"),
-            Side::Receiver => ("sender", "to receive into", "towline send SOURCE... --to"),
+        let (wait, dial) = match listening.role {
+            Role::Send => ("waiting for a receiver, to send ", "towline receive --from"),
+            Role::Receive => ("waiting for a sender, to receive into ", "towline send SOURCE... --to"),
+            Role::BenchSend | Role::BenchReceive => ("waiting for a bench", "towline bench --to"),
         };
         let command = self.paint.strong(&format!("{dial} {}", listening.ticket));
         // Without this line nobody could connect.
@@ -118,7 +128,7 @@ impl Narrator {
         }
         let what: Vec<_> =
             listening.what.iter().map(|p| printable(p.as_os_str().as_encoded_bytes())).collect();
-        let mut out = format!("waiting for a {peer}, {verb} {}\n", what.join(", "));
+        let mut out = format!("{wait}{}\n", what.join(", "));
         out += &format!("on the other machine run\n\n  {command}\n\n");
         if let Some(address) = listening.addresses.first().filter(|_| self.known_dialler) {
             let fingerprint = &listening.fingerprint;
@@ -312,9 +322,9 @@ mod tests {
         }
     }
 
-    fn listening(side: Side) -> Event {
+    fn listening(role: Role) -> Event {
         Event::Listening(Listening {
-            side,
+            role,
             what: vec!["a.bin".into(), "dir\u{1b}".into()],
             ticket: "tl1abc".into(),
             addresses: vec!["192.0.2.7:4750".parse().unwrap(), "[2001:db8::7]:4750".parse().unwrap()],
@@ -325,18 +335,26 @@ mod tests {
     #[test]
     fn a_waiting_side_says_how_to_reach_it() {
         assert_eq!(
-            narrator(options()).tell(&listening(Side::Sender)),
+            narrator(options()).tell(&listening(Role::Send)),
             "waiting for a receiver, to send a.bin, dir\\u{1b}\n\
              on the other machine run\n\n  \
              towline receive --from tl1abc\n\n\
              address      192.0.2.7:4750 [2001:db8::7]:4750\n\
              fingerprint  fp\n"
         );
-        let known = narrator(Options { known_dialler: true, ..options() }).tell(&listening(Side::Receiver));
+        let known = narrator(Options { known_dialler: true, ..options() }).tell(&listening(Role::Receive));
         assert!(known.contains("\n  towline send SOURCE... --to tl1abc\n"));
         assert!(known.contains("\n  towline send SOURCE... --to 192.0.2.7:4750 --fingerprint fp\n"));
-        let quiet = narrator(Options { quiet: true, ..options() }).tell(&listening(Side::Sender));
+        let quiet = narrator(Options { quiet: true, ..options() }).tell(&listening(Role::Send));
         assert_eq!(quiet, "towline receive --from tl1abc\n");
+        let Event::Listening(bench) = listening(Role::BenchReceive) else { panic!("not listening") };
+        let bench = Event::Listening(Listening { what: Vec::new(), ..bench });
+        let text = narrator(options()).tell(&bench);
+        assert!(
+            text.starts_with(
+                "waiting for a bench\non the other machine run\n\n  towline bench --to tl1abc\n"
+            )
+        );
     }
 
     #[test]
@@ -417,6 +435,20 @@ mod tests {
         for reason in Reason::ALL {
             assert!(!reason.is_retryable() || hint(reason).is_some(), "{reason:?}");
         }
+    }
+
+    #[test]
+    fn a_bench_is_data_and_what_it_needs_is_not() {
+        let bench = Event::Bench(super::super::bench::tests::bench(Side::Sender));
+        assert!(narrator(options()).data(&bench).starts_with("transfer    3.00 GiB in 1 file"));
+        assert_eq!(narrator(options()).tell(&bench), "");
+        let preparing = Event::Preparing { dir: "/d".into(), bytes: 1 << 20, space_bytes: 2 << 20 };
+        assert_eq!(
+            narrator(options()).tell(&preparing),
+            "writing 1.00 MiB of made-up files to /d; the bench needs 2.00 MiB there\n"
+        );
+        assert_eq!(narrator(options()).data(&preparing), "");
+        assert_eq!(narrator(Options { quiet: true, ..options() }).tell(&preparing), "");
     }
 
     #[test]

@@ -90,6 +90,18 @@ impl Machine {
         let listening = Listening::from_event(&child.wait_for("listening"));
         (child, listening)
     }
+
+    /// Runs `towline bench --json ARGS` to its end.
+    pub(crate) fn bench<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Ended {
+        self.start(before(&["bench", "--json"], args)).end()
+    }
+
+    /// The receiving side of a bench that waits on loopback, and how to reach it.
+    pub(crate) fn listen_bench(&self, args: &[&str]) -> (Towline, Listening) {
+        let mut child = self.start(before(&["bench", "--json", "--wait", "--listen", "127.0.0.1:0"], args));
+        let listening = Listening::from_event(&child.wait_for("listening"));
+        (child, listening)
+    }
 }
 
 fn before<A: AsRef<OsStr>>(first: &[&str], args: impl IntoIterator<Item = A>) -> Vec<OsString> {

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{Open, Session, one_file, send_on, source};
 use crate::event::Event;
 use crate::protocol::entry::EntryId;
-use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::message::{Message, Role, Status};
 use crate::session::handshake::{Claim, Door, answer, dial};
 use crate::session::messages::{MessageReader, write_message};
@@ -47,10 +47,10 @@ fn ends(seed: u64) -> (MemoryConnection, MemoryConnection) {
 
 async fn dialled(
     connection: MemoryConnection,
-    side: Side,
+    role: Role,
     secret: Option<&Secret>,
 ) -> Result<Link<MemoryConnection>, Failure> {
-    let mut link = dial(connection, side, secret).await?;
+    let mut link = dial(connection, role, secret).await?;
     link.welcome().await?;
     Ok(link)
 }
@@ -58,17 +58,17 @@ async fn dialled(
 async fn meet(
     ends: (MemoryConnection, MemoryConnection),
     secret: Option<Secret>,
-    sides: (Side, Side),
+    roles: (Role, Role),
     door: &dyn Door,
 ) -> (Option<Reason>, Option<Reason>) {
     // The caller may take its time to close the connection: why must have been said before.
     let _kept = ends.1.clone();
     let (dialled, answered) =
-        tokio::join!(dialled(ends.0, sides.0, secret.as_ref()), answer(ends.1, sides.1, door));
+        tokio::join!(dialled(ends.0, roles.0, secret.as_ref()), answer(ends.1, roles.1, door));
     (dialled.err().map(|failure| failure.reason), answered.err().map(|failure| failure.reason))
 }
 
-const SEND: (Side, Side) = (Side::Sender, Side::Receiver);
+const SEND: (Role, Role) = (Role::Send, Role::Receive);
 
 #[tokio::test(start_paused = true)]
 async fn the_ticket_lets_in_once() {
@@ -96,18 +96,23 @@ async fn attack_10_a_proof_of_another_connection_is_worth_nothing() {
         write_message(&mut control, &hello).await.unwrap();
         transport_failure(dialler.closed().await)
     };
-    let (told, answered) = tokio::join!(replay, answer(listener, Side::Receiver, &door));
+    let (told, answered) = tokio::join!(replay, answer(listener, Role::Receive, &door));
     assert_eq!(answered.err().map(|failure| failure.reason), Some(Reason::NotAuthenticated));
     assert_eq!((told.reason, told.message.as_str()), (Reason::NotAuthenticated, "the wrong secret"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_of_the_same_side_are_told_so_and_keep_the_ticket() {
-    for side in [Side::Sender, Side::Receiver] {
+async fn only_counterparts_are_let_in_and_others_keep_the_ticket() {
+    const ALL: [Role; 4] = [Role::Send, Role::Receive, Role::BenchSend, Role::BenchReceive];
+    for listener in ALL {
         let door = OneSeat::default();
         let incompatible = (Some(Reason::Incompatible), Some(Reason::Incompatible));
-        assert_eq!(meet(ends(1), Some(SECRET), (side, side), &door).await, incompatible);
-        assert_eq!(meet(ends(2), Some(SECRET), (side, side.peer()), &door).await, (None, None));
+        for dialler in ALL.into_iter().filter(|role| *role != listener.counterpart()) {
+            let roles = (dialler, listener);
+            assert_eq!(meet(ends(1), Some(SECRET), roles, &door).await, incompatible, "{roles:?}");
+        }
+        let roles = (listener.counterpart(), listener);
+        assert_eq!(meet(ends(2), Some(SECRET), roles, &door).await, (None, None), "{roles:?}");
     }
 }
 
@@ -124,7 +129,7 @@ async fn what_is_no_greeting_is_refused() {
             control.finish().unwrap();
             transport_failure(dialler.closed().await).reason
         };
-        let (told, answered) = tokio::join!(speak, answer(listener, Side::Receiver, &Open));
+        let (told, answered) = tokio::join!(speak, answer(listener, Role::Receive, &Open));
         let reason = answered.err().map(|failure| failure.reason);
         assert_eq!((told, reason), (Reason::Protocol, Some(Reason::Protocol)), "{first:?}");
     }
@@ -136,7 +141,7 @@ async fn what_is_no_greeting_is_refused() {
             .await
             .unwrap();
     };
-    let (dialled, ()) = tokio::join!(dialled(dialler, Side::Sender, None), speak);
+    let (dialled, ()) = tokio::join!(dialled(dialler, Role::Send, None), speak);
     assert_eq!(dialled.err().map(|failure| failure.reason), Some(Reason::Protocol));
 }
 
@@ -145,7 +150,7 @@ async fn what_is_no_greeting_is_refused() {
 async fn a_sender_offers_before_it_is_welcomed() {
     let session = Session::new(1);
     let ((dialler, listener), _) = session.connect();
-    let link = dial(dialler, Side::Sender, None).await.unwrap();
+    let link = dial(dialler, Role::Send, None).await.unwrap();
     let speak = async {
         let (mut control, heard) = listener.accept_bi().await.unwrap();
         let mut heard = MessageReader::new(heard);
@@ -169,7 +174,7 @@ async fn a_sender_offers_before_it_is_welcomed() {
 async fn a_sender_wants_to_be_welcomed_first() {
     let session = Session::new(1);
     let ((dialler, listener), _) = session.connect();
-    let link = dial(dialler, Side::Sender, None).await.unwrap();
+    let link = dial(dialler, Role::Send, None).await.unwrap();
     let speak = async {
         let (mut control, _heard) = listener.accept_bi().await.unwrap();
         let want = Message::Status(EntryId(0), Status::Want);
@@ -185,7 +190,7 @@ async fn a_sender_wants_to_be_welcomed_first() {
 #[tokio::test(start_paused = true)]
 async fn attack_12_a_greeting_that_never_comes_can_be_given_up() {
     let (dialler, listener) = ends(1);
-    let waiting = timeout(Duration::from_secs(10), answer(listener, Side::Receiver, &Open));
+    let waiting = timeout(Duration::from_secs(10), answer(listener, Role::Receive, &Open));
     assert!(waiting.await.is_err());
     assert_eq!(transport_failure(dialler.closed().await).reason, Reason::ConnectionLost);
 }
@@ -199,6 +204,6 @@ async fn attack_4_the_name_of_the_peers_program_is_escaped() {
         write_message(&mut control, &hello).await.unwrap();
         (control, answer)
     };
-    let (_control, answered) = tokio::join!(speak, answer(listener, Side::Receiver, &Open));
+    let (_control, answered) = tokio::join!(speak, answer(listener, Role::Receive, &Open));
     assert_eq!(answered.unwrap().agent.as_deref(), Some("\\u{1b}]0;x\\u{7}"));
 }

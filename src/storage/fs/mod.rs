@@ -6,6 +6,7 @@
 
 mod commit;
 mod dirs;
+pub mod sample;
 mod source;
 mod staging;
 mod target;

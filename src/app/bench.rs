@@ -1,0 +1,243 @@
+//! `towline bench`: a transfer of made-up files, measured.
+
+use std::future::ready;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use super::connect::{Connected, connect, pair};
+use super::receive::{receive_through, receive_with};
+use super::send::{Silent, context, send_through};
+use super::settings::{BenchSettings, BenchWith, CommonSettings, Peer, Workload};
+use crate::event::{Bench, Event, Outcome, Reporter, Summary};
+use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::message::Role;
+use crate::protocol::path::printable;
+use crate::protocol::receiver::Exists;
+use crate::session::{Budget, Context};
+use crate::storage::fs::FsSource;
+use crate::storage::fs::sample::{disk_bytes, free_bytes, write_sample};
+use crate::storage::void::{VoidSource, VoidTarget};
+use crate::transport::Connection;
+use crate::transport::quic::Quic;
+
+type Stop = watch::Receiver<Option<Failure>>;
+
+/// Measures, and returns the exit code.
+pub(super) async fn run(
+    settings: BenchSettings,
+    reporter: Arc<dyn Reporter>,
+    stop: Stop,
+) -> Result<u8, Failure> {
+    let BenchSettings { with, disk, common } = settings;
+    let reporter: Arc<dyn Reporter> = Arc::new(WithoutFiles(reporter));
+    let scratch = disk.as_deref().map(Scratch::new).transpose()?;
+    let bench = Running { scratch: scratch.as_ref(), common: &common, reporter: &reporter, stop };
+    let result = match with {
+        BenchWith::Itself(workload) => bench.with_itself(workload).await,
+        BenchWith::Peer(peer, workload) => bench.send_to(&peer, workload).await,
+        BenchWith::Anyone => bench.wait().await,
+    };
+    // Also after a failure or a signal: a bench leaves nothing behind.
+    let removed = scratch.map_or(Ok(()), Scratch::remove);
+    let result = match (result, removed) {
+        (Ok(result), Ok(())) => result,
+        (Ok(_), Err(failure)) | (Err(failure), Ok(())) => return Err(failure),
+        (Err(failure), Err(Failure { message, .. })) => {
+            reporter.report(Event::Warning { path: None, reason: None, message });
+            return Err(failure);
+        }
+    };
+    let exit_code = result.summary.gravest.map_or(0, Reason::exit_code);
+    reporter.report(Event::Bench(result));
+    Ok(exit_code)
+}
+
+/// Passes on everything but the word on each made-up file, unless that failed.
+struct WithoutFiles(Arc<dyn Reporter>);
+
+impl Reporter for WithoutFiles {
+    fn report(&self, event: Event) {
+        match &event {
+            Event::File(file) if !matches!(file.outcome, Outcome::Failed(_)) => {}
+            _ => self.0.report(event),
+        }
+    }
+}
+
+/// What the three ways to measure have in common.
+struct Running<'a> {
+    scratch: Option<&'a Scratch>,
+    common: &'a CommonSettings,
+    reporter: &'a Arc<dyn Reporter>,
+    stop: Stop,
+}
+
+impl Running<'_> {
+    /// Both sides in this process; each has half of the memory.
+    async fn with_itself(&self, workload: Workload) -> Result<Bench, Failure> {
+        let sample = self.prepare(workload, 2).await?;
+        let budget = Budget::new(self.common.memory_bytes / 2, self.common.streams);
+        let (sender, receiver) = pair(self.common, budget).await?;
+        let (sending, receiving) =
+            (self.context(budget, self.reporter), self.context(budget, &(Arc::new(Silent) as _)));
+        let meter = Meter::start(&sender);
+        // The failure of either reaches the sender, which has the last word.
+        let (summary, _) = tokio::join!(
+            self.send(sender, sample.as_deref(), workload, sending),
+            self.receive(receiver, receiving)
+        );
+        Ok(Bench { with_itself: true, ..self.result(summary?, &meter, budget) })
+    }
+
+    async fn send_to(&self, peer: &Peer, workload: Workload) -> Result<Bench, Failure> {
+        let sample = self.prepare(workload, 1).await?;
+        let (connected, budget) = self.connect(Role::BenchSend, Some(peer)).await?;
+        let meter = Meter::start(&connected);
+        let context = self.context(budget, self.reporter);
+        let summary = self.send(connected, sample.as_deref(), workload, context).await?;
+        Ok(self.result(summary, &meter, budget))
+    }
+
+    async fn wait(&self) -> Result<Bench, Failure> {
+        let (connected, budget) = self.connect(Role::BenchReceive, None).await?;
+        let meter = Meter::start(&connected);
+        let summary = self.receive(connected, self.context(budget, self.reporter)).await?;
+        Ok(self.result(summary, &meter, budget))
+    }
+
+    async fn connect(&self, role: Role, peer: Option<&Peer>) -> Result<(Connected, Budget), Failure> {
+        let budget = Budget::new(self.common.memory_bytes, self.common.streams);
+        let stop = self.stop.clone();
+        let connected = connect(role, peer, Vec::new(), self.common, budget, self.reporter, stop).await?;
+        Ok((connected, budget))
+    }
+
+    fn context(&self, budget: Budget, reporter: &Arc<dyn Reporter>) -> Context {
+        context(self.common, budget, Arc::clone(reporter), self.stop.clone())
+    }
+
+    /// Writes the files to send when they are to come from a disk, which needs room for `copies` of them.
+    async fn prepare(&self, workload: Workload, copies: u64) -> Result<Option<PathBuf>, Failure> {
+        let Some(scratch) = self.scratch else { return Ok(None) };
+        let space_bytes = scratch.check_space(&workload, copies)?;
+        let bytes = workload.bytes();
+        self.reporter.report(Event::Preparing { dir: scratch.given.clone(), bytes, space_bytes });
+        let (dir, stop) = (scratch.dir.path().to_owned(), self.stop.clone());
+        let write = move || write_sample(&dir, &workload, || stop.borrow().is_some());
+        let written = tokio::task::spawn_blocking(write).await;
+        match written.map_err(|e| Failure::new(Reason::Internal, e.to_string()))? {
+            Ok(sample) => Ok(Some(sample)),
+            Err(error) => {
+                let stopped = self.stop.borrow().clone();
+                Err(stopped.unwrap_or_else(|| Failure::new(Reason::Storage, error.to_string())))
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        connected: Connected,
+        sample: Option<&Path>,
+        workload: Workload,
+        context: Context,
+    ) -> Result<Summary, Failure> {
+        match sample {
+            Some(sample) => {
+                let source = FsSource::new(&[sample.to_owned()])?;
+                send_through(connected, source, self.common, context).await
+            }
+            None => send_through(connected, VoidSource::new(workload), self.common, context).await,
+        }
+    }
+
+    async fn receive(&self, connected: Connected, context: Context) -> Result<Summary, Failure> {
+        match self.scratch {
+            Some(scratch) => {
+                let into = scratch.dir.path().join("received");
+                receive_through(connected, &into, Exists::Refuse, self.common.fsync, context).await
+            }
+            None => {
+                let open = |_| ready(Ok(VoidTarget));
+                receive_with(connected, open, "nothing".to_owned(), Exists::Refuse, context).await
+            }
+        }
+    }
+
+    fn result(&self, summary: Summary, meter: &Meter, budget: Budget) -> Bench {
+        let stats = meter.connection.stats();
+        Bench {
+            summary,
+            with_itself: false,
+            on_disk: self.scratch.is_some(),
+            rtt: stats.rtt,
+            mtu_bytes: stats.mtu_bytes,
+            sent_packets: stats.sent_packets,
+            lost_packets: stats.lost_packets,
+            streams: budget.streams(),
+            cpu: cpu_time().saturating_sub(meter.cpu_before),
+        }
+    }
+}
+
+/// What is read off when the transfer has ended.
+struct Meter {
+    connection: Quic,
+    cpu_before: Duration,
+}
+
+impl Meter {
+    fn start(connected: &Connected) -> Self {
+        Self { connection: connected.link.connection.clone(), cpu_before: cpu_time() }
+    }
+}
+
+/// User and system time of this process so far.
+fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}
+
+/// A directory for the files of a bench, on the disk that is to be measured.
+struct Scratch {
+    given: PathBuf,
+    dir: TempDir,
+}
+
+impl Scratch {
+    fn new(given: &Path) -> Result<Self, Failure> {
+        let dir = tempfile::Builder::new().prefix(".towline-bench-").tempdir_in(given);
+        let dir = dir.map_err(|error| scratch_failure("make a directory in", given, &error))?;
+        Ok(Self { given: given.to_owned(), dir })
+    }
+
+    /// Bytes that `copies` of the files of `workload` need, if that many are free.
+    fn check_space(&self, workload: &Workload, copies: u64) -> Result<u64, Failure> {
+        let needed = disk_bytes(workload).saturating_mul(copies);
+        let free =
+            free_bytes(&self.given).map_err(|error| Failure::new(Reason::Storage, error.to_string()))?;
+        if free >= needed {
+            return Ok(needed);
+        }
+        let dir = printable(self.given.as_os_str().as_encoded_bytes());
+        let message = format!(
+            "this bench needs {needed} bytes in {dir}, where {free} are free: give a smaller --size, fewer --files, \
+             or another --disk"
+        );
+        Err(Failure::new(Reason::Storage, message))
+    }
+
+    fn remove(self) -> Result<(), Failure> {
+        let path = self.dir.path().to_owned();
+        self.dir.close().map_err(|error| scratch_failure("remove", &path, &error))
+    }
+}
+
+fn scratch_failure(op: &str, path: &Path, error: &io::Error) -> Failure {
+    let path = printable(path.as_os_str().as_encoded_bytes());
+    Failure::new(Reason::Storage, format!("cannot {op} {path}: {error}"))
+}

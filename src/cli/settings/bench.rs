@@ -1,0 +1,126 @@
+//! What `towline bench` is asked to do.
+
+use std::ffi::OsString;
+use std::io::Read;
+
+use anyhow::{Result, bail, ensure};
+
+use super::{resolve_common, resolve_peer};
+use crate::app::settings::{BenchSettings, BenchWith, Peer, Workload};
+use crate::cli::args::BenchArgs;
+use crate::cli::config::Config;
+use crate::protocol::limits::FILE_BYTES_MAX;
+use crate::protocol::path::printable;
+
+/// `--size` by default, with itself and without a disk.
+const SIZE_BYTES_ALONE: u64 = 4 << 30;
+/// `--size` by default otherwise: links and disks are slower.
+const SIZE_BYTES_DEFAULT: u64 = 512 << 20;
+/// Bytes of each of `--files`.
+const SMALL_FILE_BYTES: u64 = 4 << 10;
+/// `--files` at most: their names have so many numbers.
+const FILES_MAX: u64 = 100_000_000;
+
+pub(super) fn resolve(given: BenchArgs, config: Config, stdin: &mut dyn Read) -> Result<BenchSettings> {
+    let common = resolve_common(given.transfer, &config)?;
+    let disk = given.disk.or(config.disk);
+    ensure!(
+        disk.as_ref().is_none_or(|disk| !disk.as_os_str().is_empty()),
+        "--disk is empty: expected the path of a directory"
+    );
+    // Whom to dial, said with the command, goes before what the config file says.
+    let is_waiting = given.wait.or(config.wait.filter(|_| given.to.is_none()));
+    if is_waiting.unwrap_or(false) {
+        ensure!(given.to.is_none(), "--wait waits for a machine that dials, --to dials: give one of them");
+        ensure!(
+            given.size.is_none() && given.files.is_none(),
+            "--size and --files are for the side that dials; the one that waits takes what it sends"
+        );
+        return Ok(BenchSettings { with: BenchWith::Anyone, disk, common });
+    }
+    let to = given.to.or_else(|| config.to.map(OsString::from));
+    let peer = resolve_peer(to.as_deref(), "--to", &common, stdin)?;
+    if let Some(Peer::Dir(path)) = &peer {
+        let path = printable(path.as_os_str().as_encoded_bytes());
+        bail!("--to takes no `dir:` here; to measure with the disk of a directory use `--disk {path}`");
+    }
+    ensure!(
+        given.size.is_none() || given.files.is_none(),
+        "--files sends files of 4 KiB, --size one of that size: give one of them"
+    );
+    // A flag or variable goes before either key of the config file.
+    let (size, files) = match (given.size, given.files) {
+        (None, None) => (config.size, config.files),
+        given => given,
+    };
+    let is_alone = peer.is_none() && disk.is_none();
+    let size = size.unwrap_or(if is_alone { SIZE_BYTES_ALONE } else { SIZE_BYTES_DEFAULT });
+    let workload = match files {
+        None => Workload { files: 1, file_bytes: size },
+        Some(files) => Workload { files, file_bytes: SMALL_FILE_BYTES },
+    };
+    ensure!((1..=FILES_MAX).contains(&workload.files), "--files: expected 1 to {FILES_MAX}");
+    ensure!((1..=FILE_BYTES_MAX).contains(&workload.file_bytes), "--size: expected 1 to {FILE_BYTES_MAX}");
+    let with = match peer {
+        Some(peer) => BenchWith::Peer(peer, workload),
+        None => BenchWith::Itself(workload),
+    };
+    Ok(BenchSettings { with, disk, common })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::app::settings::Command;
+    use crate::cli::args::Cli;
+
+    fn resolve(line: &str, config: &str) -> Result<BenchSettings> {
+        let words = ["towline", "bench"].into_iter().chain(line.split_whitespace());
+        let settings = Cli::try_parse_from(words)?.resolve(Config::parse(config)?, &mut std::io::empty())?;
+        match settings.command {
+            Command::Bench(settings) => Ok(settings),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn one(file_bytes: u64) -> Workload {
+        Workload { files: 1, file_bytes }
+    }
+
+    #[test]
+    fn whom_with_and_how_much() {
+        let peer = || Peer::Ticket("tl1q".into());
+        for (line, config, with) in [
+            ("", "", BenchWith::Itself(one(4 << 30))),
+            ("--disk /d", "", BenchWith::Itself(one(512 << 20))),
+            ("--to tl1q", "", BenchWith::Peer(peer(), one(512 << 20))),
+            ("", "to = \"tl1q\"\nsize = \"1M\"", BenchWith::Peer(peer(), one(1 << 20))),
+            ("--wait", "to = \"tl1q\"\nsize = \"1M\"", BenchWith::Anyone),
+            ("--to tl1q", "wait = true", BenchWith::Peer(peer(), one(512 << 20))),
+            ("--wait=no --size 2M", "wait = true\nfiles = 7", BenchWith::Itself(one(2 << 20))),
+            ("--files 7", "size = 9", BenchWith::Itself(Workload { files: 7, file_bytes: 4096 })),
+        ] {
+            assert_eq!(resolve(line, config).unwrap().with, with, "{line} {config}");
+        }
+        assert_eq!(resolve("", "disk = \"/d\"").unwrap().disk, Some("/d".into()));
+        assert_eq!(resolve("--memory 32M", "").unwrap().common.memory_bytes, 32 << 20);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_says_how_to_mend_it() {
+        for (line, why) in [
+            ("--wait --to tl1q", "give one of them"),
+            ("--wait --size 1G", "are for the side that dials"),
+            ("--files 1 --size 1G", "give one of them"),
+            ("--files 0", "--files: expected 1 to 100000000"),
+            ("--size 0", "--size: expected 1 to"),
+            ("--to dir:/x", "use `--disk /x`"),
+            ("--to host", "add --fingerprint FP"),
+        ] {
+            let error = format!("{:#}", resolve(line, "").unwrap_err());
+            assert!(error.contains(why), "{line}: {error}");
+        }
+    }
+}

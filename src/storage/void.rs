@@ -1,0 +1,294 @@
+//! Neither disk: a source that makes up what it sends, and a target that drops what comes. What is left is the
+//! protocol itself, which a bench measures.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::block::Block;
+use super::{
+    Admission, Commit, Committed, Found, Result, Run, SmallBatch, Source, StorageError, Target, Write,
+};
+use crate::protocol::entry::{Entry, EntryId, Kind, Meta, Time};
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::limits::BLOCK_BYTES;
+use crate::protocol::path::RelPath;
+
+/// The directory that all made-up files are in.
+pub const DIR: &str = "towline-bench";
+
+/// Made-up files: so many, each of so many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workload {
+    /// How many.
+    pub files: u64,
+    /// Size of each.
+    pub file_bytes: u64,
+}
+
+impl Workload {
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.saturating_mul(self.file_bytes)
+    }
+}
+
+/// Name of a made-up file in [`DIR`].
+pub(super) fn name(number: u64) -> String {
+    format!("{number:08}")
+}
+
+/// The bytes that all made-up files hold, over and over: noise, so that nothing on the way can make them fewer.
+#[derive(Clone)]
+pub(super) struct Noise(Arc<[u8]>);
+
+impl Noise {
+    pub(super) fn new() -> Self {
+        let mut bytes = vec![0; BLOCK_BYTES];
+        blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+        Self(bytes.into())
+    }
+
+    /// Writes the bytes from `offset` of a file on.
+    pub(super) fn fill(&self, offset: u64, mut to: &mut [u8]) {
+        let mut at = usize::try_from(offset % BLOCK_BYTES as u64).unwrap_or(0);
+        while !to.is_empty() {
+            let len = to.len().min(self.0.len() - at);
+            let (now, later) = to.split_at_mut(len);
+            now.copy_from_slice(&self.0[at..at + len]);
+            (to, at) = (later, 0);
+        }
+    }
+}
+
+/// A tree that is nowhere: [`DIR`] with the files of a [`Workload`] in it.
+pub struct VoidSource {
+    workload: Workload,
+    noise: Noise,
+    /// Entries that have been walked over: the directory, the files, the end of the directory.
+    walked: Mutex<u64>,
+}
+
+impl VoidSource {
+    /// The tree of `workload`.
+    pub fn new(workload: Workload) -> Self {
+        Self { workload, noise: Noise::new(), walked: Mutex::new(0) }
+    }
+
+    /// The entry that the walk comes upon after so many others.
+    fn entry(&self, walked: u64) -> Option<Entry> {
+        let files = self.workload.files;
+        let (path, kind) = match walked {
+            0 => (DIR.to_owned(), Kind::Dir),
+            n if n <= files => {
+                (format!("{DIR}/{}", name(n - 1)), Kind::File { size: self.workload.file_bytes })
+            }
+            n if n == files + 1 => (DIR.to_owned(), Kind::DirEnd),
+            _ => return None,
+        };
+        let mode = if matches!(kind, Kind::File { .. }) { 0o644 } else { 0o755 };
+        let path = RelPath::new(path.as_bytes()).ok()?;
+        Some(Entry { path, meta: Meta { mode, mtime: Time::default() }, kind })
+    }
+
+    /// Whether `entry` is one of the files.
+    fn check(&self, entry: &Entry) -> std::result::Result<(), Failure> {
+        if entry.size() == self.workload.file_bytes && entry.meta.mtime == Time::default() {
+            return Ok(());
+        }
+        Err(changed(&entry.path))
+    }
+}
+
+fn changed(path: &RelPath) -> Failure {
+    Failure::on(Side::Sender, Reason::SourceChanged, format!("{path} is not one of the files of this bench"))
+}
+
+impl Source for VoidSource {
+    type File = Entry;
+
+    async fn walk(&self, max: usize) -> Vec<Found> {
+        let mut walked = self.walked.lock().unwrap_or_else(PoisonError::into_inner);
+        let found: Vec<_> = (*walked..).map_while(|n| self.entry(n)).take(max).map(Found::Entry).collect();
+        *walked += found.len() as u64;
+        found
+    }
+
+    async fn read_small(&self, files: Vec<Entry>, mut block: Block) -> SmallBatch {
+        let mut at = 0;
+        let read = files.iter().map(|entry| {
+            self.check(entry)?;
+            let len = usize::try_from(entry.size()).map_err(|_| changed(&entry.path))?;
+            let range = at..at + len;
+            self.noise.fill(0, block.get_mut(range.clone()).ok_or_else(|| changed(&entry.path))?);
+            at += len;
+            Ok(range)
+        });
+        let files = read.collect();
+        SmallBatch { block, files }
+    }
+
+    async fn open(&self, entry: Entry) -> std::result::Result<Entry, Failure> {
+        self.check(&entry)?;
+        Ok(entry)
+    }
+
+    async fn runs(&self, _: &Entry, range: Range<u64>) -> std::result::Result<Vec<Run>, Failure> {
+        Ok(vec![Run { range, is_hole: false }])
+    }
+
+    async fn read_at(
+        &self,
+        file: &Entry,
+        offset: u64,
+        len: usize,
+        mut block: Block,
+    ) -> std::result::Result<Block, Failure> {
+        if offset.saturating_add(len as u64) > file.size() {
+            return Err(changed(&file.path));
+        }
+        self.noise.fill(offset, &mut block[..len]);
+        Ok(block)
+    }
+
+    async fn verify_unchanged(&self, _: &Entry) -> std::result::Result<(), Failure> {
+        Ok(())
+    }
+
+    async fn root(&self, entry: Entry) -> std::result::Result<blake3::Hash, Failure> {
+        self.check(&entry)?;
+        let (mut hasher, mut left) = (blake3::Hasher::new(), entry.size());
+        while left > 0 {
+            let len = usize::try_from(left).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+            hasher.update(&self.noise.0[..len]);
+            left -= len as u64;
+        }
+        Ok(hasher.finalize())
+    }
+}
+
+/// Takes everything and keeps nothing. The session has verified it by then.
+pub struct VoidTarget;
+
+impl Target for VoidTarget {
+    async fn admit(&self, entries: Vec<Entry>) -> Vec<Admission> {
+        entries.iter().map(|_| Admission::Free).collect()
+    }
+
+    async fn write(&self, _: Vec<Write>, block: Block) -> Result<Block> {
+        Ok(block)
+    }
+
+    async fn commit(&self, commits: Vec<Commit>) -> Vec<Committed> {
+        commits.iter().map(|_| Committed::Done(None)).collect()
+    }
+
+    async fn finish_dirs(&self, dirs: Vec<(RelPath, Meta)>) -> Vec<Result<()>> {
+        dirs.iter().map(|_| Ok(())).collect()
+    }
+
+    async fn root(&self, path: RelPath) -> Result<blake3::Hash> {
+        let source = std::io::ErrorKind::NotFound.into();
+        Err(StorageError { op: "read", path: self.display(&path), source })
+    }
+
+    async fn discard(&self, _: EntryId) {}
+
+    async fn finish(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn abort(&self) {}
+
+    fn display(&self, path: &RelPath) -> String {
+        path.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::block::BlockPool;
+
+    const LARGE: Workload = Workload { files: 1, file_bytes: 3 * BLOCK_BYTES as u64 + 5 };
+
+    async fn block() -> Block {
+        BlockPool::new(1).acquire().await
+    }
+
+    async fn entries(source: &VoidSource, max: usize) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        loop {
+            let found = source.walk(max).await;
+            assert!(found.len() <= max);
+            if found.is_empty() {
+                return entries;
+            }
+            entries.extend(found.into_iter().map(|found| match found {
+                Found::Entry(entry) => entry,
+                Found::Skipped { path, .. } => panic!("{path}"),
+            }));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_walk_does_not_depend_on_how_many_are_asked_for() {
+        let workload = Workload { files: 5, file_bytes: 7 };
+        let walked = entries(&VoidSource::new(workload), 100).await;
+        for max in [1, 2, 3] {
+            assert_eq!(entries(&VoidSource::new(workload), max).await, walked);
+        }
+        let kinds: Vec<_> = walked.iter().map(|entry| entry.kind.clone()).collect();
+        let file = Kind::File { size: 7 };
+        assert_eq!(kinds, [&[Kind::Dir][..], &vec![file; 5], &[Kind::DirEnd]].concat());
+        let mut paths: Vec<_> = walked[1..6].iter().map(|entry| entry.path.clone()).collect();
+        paths.dedup();
+        assert_eq!(paths.len(), 5);
+    }
+
+    #[tokio::test]
+    async fn bytes_and_root_agree_however_they_are_read() {
+        let source = VoidSource::new(LARGE);
+        let entry = entries(&source, 2).await.remove(1);
+        let file = source.open(entry.clone()).await.unwrap();
+        assert_eq!(
+            source.runs(&file, 0..LARGE.file_bytes).await.unwrap(),
+            [Run { range: 0..LARGE.file_bytes, is_hole: false }]
+        );
+        let (mut bytes, step) = (Vec::new(), 100_000);
+        while (bytes.len() as u64) < LARGE.file_bytes {
+            let len = step.min(usize::try_from(LARGE.file_bytes).unwrap() - bytes.len());
+            let read = source.read_at(&file, bytes.len() as u64, len, block().await).await.unwrap();
+            bytes.extend_from_slice(&read[..len]);
+        }
+        source.verify_unchanged(&file).await.unwrap();
+        assert_eq!(source.root(entry).await.unwrap(), blake3::hash(&bytes));
+        // Noise: each value of a byte is there, about as often as each other.
+        let mut counts = [0; 256];
+        bytes[..BLOCK_BYTES].iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+        assert!(counts.iter().all(|count| (800..1300).contains(count)), "{counts:?}");
+    }
+
+    #[tokio::test]
+    async fn small_files_lie_one_behind_the_other() {
+        let source = VoidSource::new(Workload { files: 3, file_bytes: 4096 });
+        let files = entries(&source, 9).await[1..4].to_vec();
+        let roots = [source.root(files[0].clone()).await.unwrap(); 3];
+        let batch = source.read_small(files, block().await).await;
+        let ranges: Vec<_> = batch.files.into_iter().map(std::result::Result::unwrap).collect();
+        assert_eq!(ranges, [0..4096, 4096..8192, 8192..12288]);
+        assert_eq!([0, 1, 2].map(|n| blake3::hash(&batch.block[ranges[n].clone()])), roots);
+    }
+
+    #[tokio::test]
+    async fn attack_23_a_source_that_is_not_what_was_announced() {
+        let source = VoidSource::new(LARGE);
+        let honest = entries(&source, 2).await.remove(1);
+        let mut other = honest.clone();
+        other.kind = Kind::File { size: 5 };
+        let is_changed = |failure: Option<Failure>| failure.unwrap().reason == Reason::SourceChanged;
+        assert!(is_changed(source.open(other.clone()).await.err()));
+        assert!(is_changed(source.root(other.clone()).await.err()));
+        assert!(is_changed(source.read_small(vec![other], block().await).await.files.remove(0).err()));
+        assert!(is_changed(source.read_at(&honest, LARGE.file_bytes - 1, 2, block().await).await.err()));
+    }
+}
