@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::task::yield_now;
 use tracing::debug;
 
@@ -184,15 +184,23 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
 
     /// More bytes of the stream, behind those in `head`; false at its end.
     async fn fill(&mut self) -> Result<bool, Stop> {
-        let bytes = self.shared.starving.during(self.stream.read(BLOCK_BYTES)).await?;
-        self.shared.heard();
-        match bytes {
+        match self.read(BLOCK_BYTES).await? {
             Some(bytes) => {
                 self.head.extend_from_slice(&bytes);
                 Ok(true)
             }
             None => Ok(false),
         }
+    }
+
+    /// The next bytes of the stream, at most `max` and no more than the throttle lets through.
+    async fn read(&mut self, max: usize) -> Result<Option<Bytes>, Stop> {
+        let throttle = &self.shared.throttle;
+        let granted = throttle.take(max).await;
+        let bytes = self.shared.starving.during(self.stream.read(granted)).await?;
+        throttle.give_back(granted - bytes.as_ref().map_or(0, Bytes::len));
+        self.shared.heard();
+        Ok(bytes)
     }
 
     async fn header(&mut self) -> Result<Option<RecordHeader>, Stop> {
@@ -245,18 +253,19 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
     /// the pieces of datagrams into runs that BLAKE3 hashes several lanes at a time and the disk takes in one
     /// write, and gives QUIC its memory back at once.
     async fn gather(&mut self, start: usize, room: usize) -> Result<usize, Stop> {
-        let Some(block) = self.gathered.block.as_mut() else { return Ok(0) };
-        if !self.head.is_empty() {
-            let n = room.min(self.head.len());
-            block[start..start + n].copy_from_slice(&self.head[..n]);
-            self.head.advance(n);
-            return Ok(n);
+        if self.head.is_empty() {
+            let bytes = self.read(room).await?.ok_or_else(cut_short)?;
+            if let Some(block) = self.gathered.block.as_mut() {
+                block[start..start + bytes.len()].copy_from_slice(&bytes);
+            }
+            return Ok(bytes.len());
         }
-        let bytes = self.shared.starving.during(self.stream.read(room)).await?;
-        self.shared.heard();
-        let bytes = bytes.ok_or_else(cut_short)?;
-        block[start..start + bytes.len()].copy_from_slice(&bytes);
-        Ok(bytes.len())
+        let n = room.min(self.head.len());
+        if let Some(block) = self.gathered.block.as_mut() {
+            block[start..start + n].copy_from_slice(&self.head[..n]);
+        }
+        self.head.advance(n);
+        Ok(n)
     }
 
     /// Hashes and writes what has been gathered, and tells the machine of the records that end in it.
