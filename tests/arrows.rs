@@ -21,7 +21,7 @@ const LEVELS: [(&str, u8); 10] = [
 ];
 
 /// Paths that only some modules may name. The lowest module is the strictest; what is not listed is free.
-const ROOMS: [(&[&str], &[&str]); 8] = [
+const ROOMS: [(&[&str], &[&str]); 9] = [
     (&["indicatif"], &["ui"]),
     (&["clap"], &["cli"]),
     (&["quinn"], &["transport"]),
@@ -30,6 +30,7 @@ const ROOMS: [(&[&str], &[&str]); 8] = [
     (&["anyhow"], &["app", "cli"]),
     (&["rustix", "fs"], &["storage", "trust"]),
     (&["socket2"], &["transport"]),
+    (&["jiff"], &["app"]),
 ];
 
 /// All that the protocol may import from outside; proptest is a dev-dependency, so only its tests can.

@@ -276,3 +276,22 @@ fn attack_22_what_is_no_file_is_skipped_and_said_so() {
         assert!(warned, "{name}: {}", sent.said());
     }
 }
+
+/// How much longer it takes is the machine's affair; that it does not go faster is the program's.
+#[test]
+fn either_side_can_limit_the_rate() {
+    let bytes = vec![7; 2 << 20];
+    for (at_sender, at_receiver) in [("1M", "off"), ("off", "00:00-12:00=1M,12:00-24:00=1M,5M")] {
+        let setting = Setting::new();
+        let source = setting.path("data");
+        fs::write(&source, &bytes).expect("room for it");
+        let (receiver, listening) =
+            setting.receiver.listen_receive(&setting.inbox, &["--bwlimit", at_receiver]);
+        let source = source.to_str().expect("a plain path");
+        let sent = setting.sender.send(["--to", &listening.ticket, "--bwlimit", at_sender, source]).expect(0);
+        receiver.end().expect(0);
+        assert!(fs::read(setting.inbox.join("data")).expect("it is there") == bytes);
+        let seconds = sent.event("finished")["seconds"].as_f64().expect("a number");
+        assert!(seconds > 1.9, "2 MiB at 1 MiB/s in {seconds} s ({at_sender}, {at_receiver})");
+    }
+}

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::connect::{Connected, connect, pair};
 use super::receive::{receive_through, receive_with};
-use super::send::{Silent, context, send_through};
+use super::send::{Silent, budget, context, send_through};
 use super::settings::{BenchSettings, BenchWith, CommonSettings, Peer, Workload};
 use crate::event::{Bench, Event, Outcome, Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason};
@@ -112,7 +112,7 @@ impl Running<'_> {
     }
 
     async fn connect(&self, role: Role, peer: Option<&Peer>) -> Result<(Connected, Budget), Failure> {
-        let budget = Budget::new(self.common.memory_bytes, self.common.streams);
+        let budget = budget(self.common);
         let stop = self.stop.clone();
         let connected = connect(role, peer, Vec::new(), self.common, budget, self.reporter, stop).await?;
         Ok((connected, budget))

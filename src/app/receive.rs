@@ -8,14 +8,14 @@ use tokio::sync::watch;
 use super::conclude;
 use super::connect::{Connected, connect};
 use super::manifest::WithManifest;
-use super::send::context;
+use super::send::{budget, context};
 use super::settings::ReceiveSettings;
 use crate::event::{Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::message::Role;
 use crate::protocol::path::printable;
 use crate::protocol::receiver::Exists;
-use crate::session::{self, Budget, Context, close_with};
+use crate::session::{self, Context, close_with};
 use crate::storage::Target;
 use crate::storage::fs::{FsTarget, check_target};
 
@@ -33,7 +33,7 @@ pub(super) async fn run(
     };
     // Before anybody is told to dial.
     check_target(&into).map_err(|e| Failure::on(Side::Receiver, Reason::Storage, e.to_string()))?;
-    let budget = Budget::new(common.memory_bytes, common.streams);
+    let budget = budget(&common);
     let what = vec![into.clone()];
     let connected =
         connect(Role::Receive, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;

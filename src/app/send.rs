@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Zoned;
 use tokio::sync::watch;
 
 use super::connect::{Connected, connect, pair};
@@ -14,7 +16,8 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::message::Role;
 use crate::protocol::path::printable;
 use crate::protocol::receiver::Exists;
-use crate::session::{self, Budget, Context};
+use crate::session::schedule::Schedule;
+use crate::session::{self, Budget, Context, Throttle};
 use crate::storage::Source;
 use crate::storage::fs::FsSource;
 
@@ -37,7 +40,7 @@ pub(super) async fn run(
             send_to_dir(source, &dir, &common, &reporter, stop).await?
         }
         peer => {
-            let budget = Budget::new(common.memory_bytes, common.streams);
+            let budget = budget(&common);
             let what: Vec<PathBuf> = sources;
             let connected =
                 connect(Role::Send, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
@@ -51,13 +54,25 @@ pub(super) async fn run(
     Ok(conclude(summary, reporter.as_ref()))
 }
 
+pub(super) fn budget(common: &CommonSettings) -> Budget {
+    Budget::new(common.memory_bytes, common.streams).with_rate(common.bwlimit.greatest_rate())
+}
+
 pub(super) fn context(
     common: &CommonSettings,
     budget: Budget,
     reporter: Arc<dyn Reporter>,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Context {
-    Context { budget, timeout: common.timeout, synced: common.fsync, reporter, stop }
+    let throttle = Arc::new(Throttle::new(common.bwlimit.clone(), time_of_day));
+    Context { budget, timeout: common.timeout, throttle, synced: common.fsync, reporter, stop }
+}
+
+/// The time since midnight, here and now.
+fn time_of_day() -> Duration {
+    let time = Zoned::now().time();
+    let seconds = [(time.hour(), 3600), (time.minute(), 60), (time.second(), 1)];
+    Duration::from_secs(seconds.iter().map(|(number, unit)| u64::from(number.unsigned_abs()) * unit).sum())
 }
 
 /// Sends what `source` walks over.
@@ -115,8 +130,10 @@ async fn send_to_dir(
 ) -> Result<Summary, Failure> {
     let budget = Budget::new(common.memory_bytes / 2, common.streams);
     let (sender, receiver) = pair(common, budget).await?;
-    let sending = context(common, budget, Arc::clone(reporter), stop.clone());
-    let receiving = context(common, budget, Arc::new(Silent), stop);
+    let sending = context(common, budget, Arc::clone(reporter), stop);
+    // One of the two holds back what passes both.
+    let unlimited = Arc::new(Throttle::new(Schedule::default(), time_of_day));
+    let receiving = Context { throttle: unlimited, reporter: Arc::new(Silent), ..sending.clone() };
     let receiving = receive::receive_through(receiver, dir, Exists::default(), common.fsync, receiving);
     let sending = send_through(sender, source, common, sending);
     // The failure of either reaches the sender, which has the last word.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::protocol::failure::Failure;
 pub use crate::protocol::receiver::Exists;
+use crate::session::schedule::Schedule;
 pub use crate::storage::void::Workload;
 use crate::transport::Congestion;
 use crate::transport::address::HostPort;
@@ -119,6 +120,8 @@ pub struct CommonSettings {
     pub streams: Option<u32>,
     /// A power of two, 1 MiB to 64 MiB.
     pub chunk_size_bytes: u64,
+    /// What may travel, and when.
+    pub bwlimit: Schedule,
     /// The budget, at least 8 MiB and at least eight chunks.
     pub memory_bytes: u64,
     /// Congestion control.

@@ -9,7 +9,9 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
+use super::bwlimit::parse_bwlimit;
 use super::size::{parse_duration, parse_listen, parse_size};
+use crate::session::schedule::Schedule;
 
 /// The exit codes, one a line: code, two spaces, meaning. For the help and the man pages.
 pub const EXIT_STATUS: &str = "\
@@ -287,6 +289,16 @@ pub struct TransferArgs {
     #[arg(long, env = "TOWLINE_CHUNK_SIZE", hide_env_values = true, value_name = "SIZE")]
     #[arg(value_parser = parse_size)]
     pub chunk_size: Option<u64>,
+
+    /// Bytes a second that may travel, perhaps by the time of the day [default: off]
+    ///
+    /// A size as for --chunk-size: 2M is 2 MiB a second; at least 1k; 0 or `off` is no limit. Windows of the local
+    /// time have a rate of their own, 08:00-18:00=2M, and may go over midnight; several are separated by commas. A
+    /// rate without a time holds outside of all windows: 08:00-18:00=2M,10M. Bytes of files count, not what packets
+    /// add to them (about 4 % over Ethernet). Either side can have a limit; the lower one holds.
+    #[arg(long, env = "TOWLINE_BWLIMIT", hide_env_values = true, value_name = "RATE")]
+    #[arg(value_parser = parse_bwlimit)]
+    pub bwlimit: Option<Schedule>,
 
     /// Memory that the transfer may use, at least 8M and eight chunks [default: 64M]
     #[arg(long, env = "TOWLINE_MEMORY", hide_env_values = true, value_name = "SIZE")]

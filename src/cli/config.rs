@@ -11,8 +11,10 @@ use etcetera::BaseStrategy;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::args::{Color, Congestion, Exists};
+use super::bwlimit::parse_bwlimit;
 use super::size::{parse_duration, parse_listen, parse_size};
 use crate::protocol::path::printable;
+use crate::session::schedule::Schedule;
 
 /// What a config file says. All fields may be absent; keys that are not here are an error.
 #[derive(Debug, Default, serde::Deserialize)]
@@ -61,6 +63,9 @@ pub struct Config {
     /// `--chunk-size`, bytes
     #[serde(deserialize_with = "size")]
     pub chunk_size: Option<u64>,
+    /// `--bwlimit`
+    #[serde(deserialize_with = "bwlimit")]
+    pub bwlimit: Option<Schedule>,
     /// `--memory`, bytes
     #[serde(deserialize_with = "size")]
     pub memory: Option<u64>,
@@ -113,6 +118,10 @@ fn listen<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Sock
     parse_listen(&String::deserialize(from)?).map(Some).map_err(de::Error::custom)
 }
 
+fn bwlimit<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Schedule>, D::Error> {
+    parse_bwlimit(&String::deserialize(from)?).map(Some).map_err(de::Error::custom)
+}
+
 fn duration<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Duration>, D::Error> {
     parse_duration(&String::deserialize(from)?).map(Some).map_err(de::Error::custom)
 }
@@ -155,7 +164,7 @@ mod tests {
     fn values_are_read_as_flags_are() {
         let config = Config::parse(
             "memory = \"128M\"\nchunk-size = 1048576\ntimeout = \"1m\"\nlisten = \"[::]:1\"\n\
-             exists = \"rename\"\ncongestion = \"newreno\"\ncolor = \"never\"\nno-fsync = true\nverbose = 2",
+             exists = \"rename\"\nbwlimit = \"2M\"\ncongestion = \"newreno\"\ncolor = \"never\"\nno-fsync = true\nverbose = 2",
         )
         .unwrap();
         assert_eq!(config.memory, Some(128 << 20));
@@ -163,6 +172,7 @@ mod tests {
         assert_eq!(config.timeout, Some(Duration::from_secs(60)));
         assert_eq!(config.listen, Some("[::]:1".parse().unwrap()));
         assert_eq!(config.exists, Some(Exists::Rename));
+        assert_eq!(config.bwlimit, parse_bwlimit("2M").ok());
         assert_eq!(config.congestion, Some(Congestion::NewReno));
         assert_eq!(config.color, Some(Color::Never));
         assert_eq!((config.no_fsync, config.verbose), (Some(true), Some(2)));
@@ -179,6 +189,7 @@ mod tests {
             ("memory = -1", "not negative"),
             ("memory = true", "a size such as"),
             ("timeout = 30", "expected a string"),
+            ("bwlimit = \"8-9=1M\"", "is no window"),
             ("exists = \"ask\"", "unknown variant `ask`"),
             ("memory", "expected"),
         ] {

@@ -1,6 +1,7 @@
 //! From the command line to the work and back to an exit code.
 
 pub mod args;
+mod bwlimit;
 pub mod config;
 mod exit;
 mod log;

@@ -202,6 +202,7 @@ fn resolve_common(given: TransferArgs, config: &Config) -> Result<CommonSettings
         fingerprint,
         streams,
         chunk_size_bytes,
+        bwlimit: given.bwlimit.or_else(|| config.bwlimit.clone()).unwrap_or_default(),
         memory_bytes,
         congestion,
         timeout,
@@ -246,9 +247,12 @@ fn resolve_output(given: OutputArgs, config: &Config) -> ui::Options {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use clap::Parser;
 
     use super::*;
+    use crate::session::schedule::Schedule;
 
     fn resolve(line: &str, config: &str) -> Result<Settings> {
         let words = ["towline"].into_iter().chain(line.split_whitespace());
@@ -280,6 +284,7 @@ mod tests {
             fingerprint: None,
             streams: None,
             chunk_size_bytes: 1 << 20,
+            bwlimit: Schedule::default(),
             memory_bytes: 64 << 20,
             congestion: Congestion::Auto,
             timeout: Duration::from_secs(30),
@@ -305,16 +310,17 @@ mod tests {
     #[test]
     fn a_flag_goes_before_the_file_and_that_before_the_default() {
         let file = "memory = \"32M\"\ntimeout = \"5s\"\nno-fsync = true\nexists = \"skip\"\ninto = \"inbox\"\n\
-                    yes = true\nmanifest = \"m\"\nstreams = 3\ncongestion = \"newreno\"\nlisten = \"[::]:7\"";
+                    yes = true\nmanifest = \"m\"\nstreams = 3\nbwlimit = \"3M\"\ncongestion = \"newreno\"\nlisten = \"[::]:7\"";
         let from_file = receive("receive", file);
         assert_eq!(from_file.common.memory_bytes, 32 << 20);
+        assert_eq!(from_file.common.bwlimit.greatest_rate(), NonZeroU64::new(3 << 20));
         assert_eq!(from_file.common.timeout, Duration::from_secs(5));
         assert!(!from_file.common.fsync && from_file.yes);
         assert_eq!((from_file.exists, from_file.into), (Exists::Skip, PathBuf::from("inbox")));
         assert_eq!(from_file.manifest, Some(PathBuf::from("m")));
         assert_eq!(from_file.common.listen, Some("[::]:7".parse().unwrap()));
         let flags = "receive --memory 16M --timeout 6s --no-fsync=false --exists rename --into . --yes=no \
-                     --manifest n --streams 4 --congestion auto --listen 127.0.0.1:8";
+                     --manifest n --streams 4 --bwlimit off --congestion auto --listen 127.0.0.1:8";
         let from_flags = receive(flags, file);
         assert_eq!(from_flags.common.memory_bytes, 16 << 20);
         assert_eq!(from_flags.common.timeout, Duration::from_secs(6));
@@ -322,6 +328,7 @@ mod tests {
         assert_eq!((from_flags.exists, from_flags.into), (Exists::Rename, PathBuf::from(".")));
         assert_eq!(from_flags.manifest, Some(PathBuf::from("n")));
         assert_eq!(from_flags.common.streams, Some(4));
+        assert_eq!(from_flags.common.bwlimit, Schedule::default());
         assert_eq!(from_flags.common.congestion, Congestion::Auto);
         assert_eq!(from_flags.common.listen, Some("127.0.0.1:8".parse().unwrap()));
     }

@@ -13,6 +13,8 @@ pub enum Brake {
     SenderDisk,
     /// The receiver gave no stream or byte credit.
     Credits,
+    /// What a side was told to take at most.
+    Bwlimit,
 }
 
 impl Brake {
@@ -23,6 +25,7 @@ impl Brake {
             Self::ReceiverDisk => "receiver's disk",
             Self::SenderDisk => "sender's disk",
             Self::Credits => "peer's credits",
+            Self::Bwlimit => "--bwlimit",
         }
     }
 }

@@ -66,6 +66,8 @@ pub enum Activity {
     Disk,
     /// Bytes have come since it last said something.
     Receiving,
+    /// Takes no more than it was told to.
+    Limited,
 }
 
 /// What became of an entry.
@@ -279,6 +281,7 @@ impl Message {
                 Activity::Waiting => 0,
                 Activity::Disk => 1,
                 Activity::Receiving => 2,
+                Activity::Limited => 3,
             }),
             Self::Finished { disk_micros, starved_micros, synced } => {
                 put_varint(p, *disk_micros);
@@ -317,6 +320,7 @@ impl Message {
                 0 => Self::Heartbeat(Activity::Waiting),
                 1 => Self::Heartbeat(Activity::Disk),
                 2 => Self::Heartbeat(Activity::Receiving),
+                3 => Self::Heartbeat(Activity::Limited),
                 _ => return Err(CodecError::BadValue("activity")),
             },
             0x09 => Self::Finished {
@@ -435,6 +439,7 @@ mod tests {
             (Message::Heartbeat(Activity::Waiting), "080100".into()),
             (Message::Heartbeat(Activity::Disk), "080101".into()),
             (Message::Heartbeat(Activity::Receiving), "080102".into()),
+            (Message::Heartbeat(Activity::Limited), "080103".into()),
             (Message::Finished { disk_micros: 1, starved_micros: 64, synced: true }, "090401404001".into()),
             (
                 entry(Kind::File { size: 1 << 60 }),

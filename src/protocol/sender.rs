@@ -156,6 +156,11 @@ impl Sender {
         Message::End(self.next_id)
     }
 
+    /// Bytes of a parcel, at most.
+    pub fn chunk_bytes(&self) -> u64 {
+        1 << self.chunk_log2
+    }
+
     /// An entry that has not been settled.
     pub fn entry(&self, id: EntryId) -> Option<&Entry> {
         self.open.get(&id).map(|open| &open.entry)
@@ -326,7 +331,7 @@ impl Sender {
                 self.last_progress = now;
                 self.on_status(id, status)
             }
-            Message::Heartbeat(Activity::Disk | Activity::Receiving) => {
+            Message::Heartbeat(Activity::Disk | Activity::Receiving | Activity::Limited) => {
                 self.last_progress = now;
                 Ok(())
             }
@@ -465,7 +470,7 @@ impl Sender {
         let side = match brake {
             Brake::ReceiverDisk | Brake::Credits => Some(Side::Receiver),
             Brake::SenderDisk => Some(Side::Sender),
-            Brake::Network => None,
+            Brake::Bwlimit | Brake::Network => None,
         };
         Err(Failure {
             reason: Reason::AckTimeout,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::schedule::Rate;
 use crate::protocol::limits::{BLOCK_BYTES, OPEN_ENTRIES_MAX, STREAMS_MAX};
 use crate::transport::{Congestion, Limits};
 
@@ -12,6 +13,10 @@ const STREAMS_DEFAULT: u32 = 32;
 const PROGRAM_BYTES: u64 = 8 * 1024 * 1024;
 /// What an open entry takes on either side, with its path and the queues that it stands in.
 const ENTRY_BYTES: u64 = 512;
+/// With a limit on the rate the window holds so long: enough for long paths, and little beside ten seconds.
+const RATE_WINDOW: Duration = Duration::from_millis(300);
+/// And however low it is, some packets.
+const RATE_WINDOW_BYTES_MIN: u64 = 16 * 1024;
 /// Open entries however small the budget is: two steps of the walk.
 const OPEN_ENTRIES_MIN: usize = 512;
 
@@ -20,15 +25,21 @@ const OPEN_ENTRIES_MIN: usize = 512;
 pub struct Budget {
     memory_bytes: u64,
     streams: u32,
+    rate: Rate,
 }
 
 impl Budget {
     /// Shares out `memory_bytes`; `streams` overrules the number of parcels on the way at once. There are never more
     /// of them than blocks: parcels that wait for a block would fill the windows, and those that hold one starve.
     pub fn new(memory_bytes: u64, streams: Option<u32>) -> Self {
-        let budget = Self { memory_bytes, streams: 1 };
+        let budget = Self { memory_bytes, streams: 1, rate: None };
         let fit = u32::try_from(budget.blocks()).unwrap_or(STREAMS_MAX);
         Self { streams: streams.unwrap_or(STREAMS_DEFAULT).min(fit).clamp(1, STREAMS_MAX), ..budget }
+    }
+
+    /// No more than `rate` will ever be read from the network.
+    pub fn with_rate(self, rate: Rate) -> Self {
+        Self { rate, ..self }
     }
 
     /// What is left of the budget beside the program itself.
@@ -54,7 +65,8 @@ impl Budget {
     }
 
     /// As much for what QUIC has received and nobody has read. The rest is for entries, packets, and what the
-    /// allocator wastes.
+    /// allocator wastes. No stream has all of the window: a manifest that is not read on may fill its own, and
+    /// parcels must still come.
     pub fn limits(
         &self,
         idle_timeout: Duration,
@@ -62,10 +74,15 @@ impl Budget {
         congestion: Congestion,
     ) -> Limits {
         let window = self.shared_bytes() * 3 / 8;
-        let window_bytes = u32::try_from(window).unwrap_or(u32::MAX);
+        // What the peer may send before anything is read travels as fast as the network takes it.
+        let held = self.rate.map_or(u64::MAX, |rate| {
+            let bytes = u128::from(rate.get()) * RATE_WINDOW.as_millis() / 1000;
+            u64::try_from(bytes).unwrap_or(u64::MAX).max(RATE_WINDOW_BYTES_MIN)
+        });
+        let window_bytes = u32::try_from(window.min(held)).unwrap_or(u32::MAX);
         Limits {
             receive_window_bytes: window_bytes,
-            stream_window_bytes: (window_bytes / 8).max(1024 * 1024 + 64 * 1024).min(window_bytes),
+            stream_window_bytes: (window_bytes / 8).max(1024 * 1024 + 64 * 1024).min(window_bytes / 2),
             send_window_bytes: window,
             streams: self.streams,
             idle_timeout,
@@ -77,6 +94,8 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
 
     #[test]
@@ -94,5 +113,16 @@ mod tests {
         }
         assert_eq!(Budget::new(64 << 20, Some(3)).streams(), 3);
         assert_eq!(Budget::new(16 << 20, Some(1000)).streams(), 12);
+    }
+    #[test]
+    fn a_low_rate_has_a_small_window() {
+        let limits = |rate| {
+            let budget = Budget::new(64 << 20, None).with_rate(NonZeroU64::new(rate));
+            budget.limits(Duration::ZERO, Duration::ZERO, Congestion::Cubic)
+        };
+        assert_eq!(limits(1000 * 1024).receive_window_bytes, 300 * 1024);
+        assert_eq!(limits(1000 * 1024).stream_window_bytes, 150 * 1024);
+        assert_eq!(limits(1024).receive_window_bytes, 16 * 1024);
+        assert_eq!(limits(u64::MAX), limits(0));
     }
 }

@@ -11,11 +11,13 @@ mod messages;
 mod progress;
 pub mod receive;
 mod receive_parcel;
+pub mod schedule;
 pub mod send;
 mod send_parcel;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use self::budget::Budget;
+pub use self::throttle::Throttle;
 use crate::event::{Event, Reporter};
 use crate::protocol::brake::Brake;
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -47,6 +50,8 @@ pub struct Context {
     pub budget: Budget,
     /// Without an ack for so long the transfer ends.
     pub timeout: Duration,
+    /// What may travel, and when.
+    pub throttle: Arc<Throttle>,
     /// Whether the receiver syncs; the summary says so.
     pub synced: bool,
     /// Takes events.

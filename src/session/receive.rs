@@ -18,6 +18,7 @@ use super::progress::{ACTIVE_FILES_MAX, Teller};
 use super::receive_parcel::{ParcelFailure, receive_parcel};
 use super::send::joined;
 use super::tally::Tally;
+use super::throttle::Throttle;
 use super::{
     CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled, started,
     transport_failure,
@@ -106,6 +107,7 @@ pub(super) struct Shared<T> {
     room: Notify,
     pub(super) target: Arc<T>,
     pub(super) pool: BlockPool,
+    pub(super) throttle: Arc<Throttle>,
     started: Instant,
     /// Bytes of files that have come.
     pub(super) came_bytes: AtomicU64,
@@ -206,6 +208,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             room: Notify::new(),
             target,
             pool: BlockPool::new(context.budget.streams() + 1),
+            throttle: Arc::clone(&context.throttle),
             started,
             came_bytes: AtomicU64::new(0),
             writing: Gauge::default(),
@@ -448,17 +451,19 @@ impl<C: Connection, T: Target> Driver<C, T> {
 
     fn on_tick(&mut self) -> Result<(), Failure> {
         let busy = self.disk_is_at_work();
-        if busy {
+        let limited = self.shared.throttle.waiting.now() > 0;
+        if busy || limited {
             self.shared.heard();
         }
         self.shared.machine().check_stall(self.shared.started.elapsed())?;
         if self.last_heartbeat.elapsed() >= HEARTBEAT_EVERY {
             self.last_heartbeat = Instant::now();
             let came = self.shared.came_bytes.load(Relaxed);
-            let activity = match (busy, came == self.last_came) {
-                (true, _) => Activity::Disk,
-                (false, false) => Activity::Receiving,
-                (false, true) => Activity::Waiting,
+            let activity = match (limited, busy, came == self.last_came) {
+                (true, ..) => Activity::Limited,
+                (false, true, _) => Activity::Disk,
+                (false, false, false) => Activity::Receiving,
+                (false, false, true) => Activity::Waiting,
             };
             self.last_came = came;
             self.control(Message::Heartbeat(activity));

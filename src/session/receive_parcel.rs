@@ -188,9 +188,8 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
     async fn fill(&mut self) -> Result<bool, Stop> {
         let before = self.head.len();
         self.head.resize(before + FILL_BYTES, 0);
-        let read = self.shared.starving.during(self.stream.read(&mut self.head[before..])).await?;
+        let read = read(&self.shared, &mut self.stream, &mut self.head[before..]).await?;
         self.head.truncate(before + read.unwrap_or(0));
-        self.shared.heard();
         Ok(read.is_some())
     }
 
@@ -251,9 +250,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
             self.head.advance(n);
             return Ok(n);
         }
-        let room = &mut block[start..start + room];
-        let read = self.shared.starving.during(self.stream.read(room)).await?;
-        self.shared.heard();
+        let read = read(&self.shared, &mut self.stream, &mut block[start..start + room]).await?;
         Ok(read.ok_or_else(cut_short)?)
     }
 
@@ -332,6 +329,19 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
             ),
         )
     }
+}
+
+/// Reads what has come of the stream, no more than fits `buffer` and than the throttle lets through.
+async fn read<T, R: RecvStream>(
+    shared: &Shared<T>,
+    stream: &mut R,
+    buffer: &mut [u8],
+) -> Result<Option<usize>, Stop> {
+    let granted = shared.throttle.take(buffer.len()).await;
+    let read = shared.starving.during(stream.read(&mut buffer[..granted])).await?;
+    shared.throttle.give_back(granted - read.unwrap_or(0));
+    shared.heard();
+    Ok(read)
 }
 
 fn cut_short() -> Failure {

@@ -130,7 +130,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         });
         let begun = Instant::now();
         Ok(Self {
-            sending: Arc::new(Sending::new(source, context.budget.blocks())),
+            sending: Arc::new(Sending::new(source, context.budget.blocks(), Arc::clone(&context.throttle))),
             machine: Sender::new(chunk_log2, context.timeout, Duration::ZERO)
                 .with_open_entries(context.budget.open_entries()),
             connection,
@@ -229,7 +229,9 @@ impl<C: Connection, S: Source> Driver<C, S> {
             self.roots_running += 1;
             self.jobs.spawn(async move { Job::Root(id, source.root(entry).await) });
         }
-        while self.parcels.len() < self.context.budget.streams()
+        let parcels =
+            self.context.throttle.parcels_at_once(self.context.budget.streams(), self.machine.chunk_bytes());
+        while self.parcels.len() < parcels
             && let Some(parcel) = self.machine.next_parcel()
         {
             self.begin_parcel(parcel);
@@ -352,14 +354,19 @@ impl<C: Connection, S: Source> Driver<C, S> {
 
     fn on_tick(&mut self) -> Result<(), Failure> {
         let now = self.now();
-        if self.roots_running > 0 {
+        // What waits for its own limit does not wait for the peer.
+        if self.roots_running > 0 || self.context.throttle.waiting.now() > 0 {
             self.machine.note_progress(now);
         }
         self.machine.check_stall(self.brake(), now)?;
         if self.last_heartbeat.elapsed() >= HEARTBEAT_EVERY {
             self.last_heartbeat = Instant::now();
             let busy = self.sending.reading.now() > 0 || self.walking || self.roots_running > 0;
-            let activity = if busy { Activity::Disk } else { Activity::Waiting };
+            let activity = match (self.context.throttle.waiting.now() > 0, busy) {
+                (true, _) => Activity::Limited,
+                (false, true) => Activity::Disk,
+                (false, false) => Activity::Waiting,
+            };
             let _ = self.control_out.send(Message::Heartbeat(activity));
         }
         self.tell_progress();
@@ -371,7 +378,9 @@ impl<C: Connection, S: Source> Driver<C, S> {
         let sending = &self.sending;
         let (reading, opening) = (sending.reading.now(), sending.opening.now());
         let (writing, acking) = (sending.writing.now(), sending.acking.now());
-        if (reading > 0 || self.walking) && writing + acking == 0 {
+        if self.context.throttle.waiting.now() > 0 || self.peer_activity == Some(Activity::Limited) {
+            Brake::Bwlimit
+        } else if (reading > 0 || self.walking) && writing + acking == 0 {
             Brake::SenderDisk
         } else if self.peer_activity == Some(Activity::Disk) {
             Brake::ReceiverDisk

@@ -10,6 +10,7 @@ use tracing::debug;
 
 use super::gauge::Gauge;
 use super::messages::MessageReader;
+use super::throttle::Throttle;
 use super::transport_failure;
 use crate::protocol::entry::{Entry, EntryId};
 use crate::protocol::failure::Failure;
@@ -28,6 +29,7 @@ pub(super) struct Sending<S> {
     pool: BlockPool,
     /// Priority of the next stream, which is one less than that of the last.
     next_priority: AtomicI32,
+    pub(super) throttle: Arc<Throttle>,
     /// Bytes of files that QUIC took.
     pub(super) sent_bytes: AtomicU64,
     /// Waiting for a stream credit.
@@ -41,11 +43,12 @@ pub(super) struct Sending<S> {
 }
 
 impl<S> Sending<S> {
-    pub(super) fn new(source: Arc<S>, blocks: usize) -> Self {
+    pub(super) fn new(source: Arc<S>, blocks: usize, throttle: Arc<Throttle>) -> Self {
         Self {
             source,
             pool: BlockPool::new(blocks),
             next_priority: AtomicI32::new(0),
+            throttle,
             sent_bytes: AtomicU64::new(0),
             opening: Gauge::default(),
             reading: Gauge::default(),
@@ -254,12 +257,43 @@ async fn send_block<S: Source, T: SendStream>(
     Ok(())
 }
 
+/// Gives `chunks` to QUIC, as fast as the throttle lets them go.
 async fn write<S, T: SendStream>(
     sending: &Sending<S>,
     stream: &mut T,
     chunks: &mut [Bytes],
 ) -> Result<(), Failure> {
-    sending.writing.during(stream.write_all(chunks)).await.map_err(transport_failure)
+    let mut rest = chunks;
+    while !rest.is_empty() {
+        let bytes = rest.iter().map(Bytes::len).sum();
+        let granted = sending.throttle.take(bytes).await;
+        let mut slice = Vec::new();
+        let now = if granted == bytes {
+            std::mem::take(&mut rest)
+        } else {
+            slice.extend(front(&mut rest, granted));
+            &mut slice
+        };
+        sending.writing.during(stream.write_all(now)).await.map_err(transport_failure)?;
+    }
+    Ok(())
+}
+
+/// Cuts the first `bytes` bytes off `chunks`.
+fn front(chunks: &mut &mut [Bytes], mut bytes: usize) -> Vec<Bytes> {
+    let mut front = Vec::with_capacity(chunks.len());
+    while let Some(first) = chunks.first_mut() {
+        if bytes < first.len() {
+            if bytes > 0 {
+                front.push(first.split_to(bytes));
+            }
+            break;
+        }
+        bytes -= first.len();
+        front.push(std::mem::take(first));
+        *chunks = &mut std::mem::take(chunks)[1..];
+    }
+    front
 }
 
 /// Finishes the stream and waits for the answer to its `records` records.

@@ -3,6 +3,7 @@
 mod cuts;
 mod disks;
 mod greetings;
+mod limits;
 mod peers;
 mod trees;
 
@@ -13,7 +14,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::handshake::{Claim, Door, answer, dial};
-use super::{Budget, Context, Link, receive, send};
+use super::schedule::Schedule;
+use super::{Budget, Context, Link, Throttle, receive, send};
 use crate::event::{Event, Reporter, Summary};
 use crate::protocol::entry::{Kind, Meta};
 use crate::protocol::failure::Failure;
@@ -122,7 +124,12 @@ impl Setup {
         let told = Arc::new(Told::default());
         let (stop, stopped) = watch::channel(None);
         let reporter = Arc::clone(&told) as Arc<dyn Reporter>;
-        Self { context: Context { budget, timeout, synced: true, reporter, stop: stopped }, told, stop }
+        let throttle = Arc::new(Throttle::new(Schedule::default(), || Duration::ZERO));
+        Self {
+            context: Context { budget, timeout, throttle, synced: true, reporter, stop: stopped },
+            told,
+            stop,
+        }
     }
 }
 

@@ -1,0 +1,135 @@
+//! `--bwlimit` as people write it: `2M`, or `08:00-18:00=2M,22:00-06:00=off,10M`.
+
+use std::num::NonZeroU64;
+
+use super::size::{exact, parse_size};
+use crate::session::schedule::{DAY_MINUTES, Rate, Schedule, Window};
+
+/// The least that `--bwlimit` takes, bytes a second: under it not even what a parcel needs beside its bytes travels.
+const RATE_MIN: u64 = 1024;
+
+/// Parses rates and windows, separated by commas.
+///
+/// # Errors
+/// One sentence for people.
+pub(super) fn parse_bwlimit(text: &str) -> Result<Schedule, String> {
+    let mut windows: Vec<Window> = Vec::new();
+    let mut otherwise = None;
+    for part in text.split(',').map(str::trim) {
+        let Some((times, rate)) = part.split_once('=') else {
+            if otherwise.replace(parse_rate(part)?).is_some() {
+                return Err(
+                    "there are two rates without a time; one can hold outside of all windows".to_owned()
+                );
+            }
+            continue;
+        };
+        let window = parse_window(times, parse_rate(rate)?)?;
+        let taken = (0..DAY_MINUTES).find(|m| window.is_open(*m) && windows.iter().any(|w| w.is_open(*m)));
+        if let Some(minute) = taken {
+            return Err(format!("two windows hold at {:02}:{:02}", minute / 60, minute % 60));
+        }
+        windows.push(window);
+    }
+    Ok(Schedule { windows, otherwise: otherwise.flatten() })
+}
+
+fn parse_rate(text: &str) -> Result<Rate, String> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    let size = text.strip_suffix("/s").unwrap_or(text);
+    let rate = parse_size(size).map_err(|e| match e.starts_with("expected") {
+        true => format!("`{text}` is no rate; expected bytes a second such as 512k or 2M, or `off`"),
+        false => e,
+    })?;
+    match NonZeroU64::new(rate) {
+        Some(rate) if rate.get() < RATE_MIN => {
+            Err(format!("{rate} bytes a second are too few; expected at least {}", exact(RATE_MIN)))
+        }
+        rate => Ok(rate),
+    }
+}
+
+fn parse_window(times: &str, rate: Rate) -> Result<Window, String> {
+    let wrong = || format!("`{times}` is no window; expected HH:MM-HH:MM, such as 08:00-18:00");
+    let (from, to) = times.split_once('-').ok_or_else(wrong)?;
+    let (from, to) = parse_minute(from).zip(parse_minute(to)).ok_or_else(wrong)?;
+    if from == to || from == DAY_MINUTES {
+        return Err(format!(
+            "`{times}` is no window; the whole day is 00:00-24:00, or a rate without a time"
+        ));
+    }
+    Ok(Window { from, to, rate })
+}
+
+/// Minutes since midnight; 24:00 is the end of the day.
+fn parse_minute(text: &str) -> Option<u16> {
+    let (hours, minutes) = text.trim().split_once(':')?;
+    let number = |text: &str| {
+        let is_number = (1..=2).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|_| is_number)
+    };
+    let (hours, minutes) = (number(hours)?, number(minutes)?);
+    let minute = hours * 60 + minutes;
+    (minutes < 60 && minute <= DAY_MINUTES).then_some(minute)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(from: (u16, u16), to: (u16, u16), rate: u64) -> Window {
+        Window { from: from.0 * 60 + from.1, to: to.0 * 60 + to.1, rate: NonZeroU64::new(rate) }
+    }
+
+    #[test]
+    fn a_rate_holds_always() {
+        for (text, rate) in
+            [("2M", 2 << 20), ("2MiB/s", 2 << 20), ("512k", 512 << 10), ("0", 0), ("off", 0), ("1024", 1024)]
+        {
+            let schedule = Schedule { windows: Vec::new(), otherwise: NonZeroU64::new(rate) };
+            assert_eq!(parse_bwlimit(text), Ok(schedule), "{text}");
+        }
+    }
+
+    #[test]
+    fn windows_hold_in_their_time_and_the_rest_outside() {
+        let day = window((8, 0), (18, 0), 2 << 20);
+        assert_eq!(parse_bwlimit("08:00-18:00=2M"), Ok(Schedule { windows: vec![day], otherwise: None }));
+        assert_eq!(
+            parse_bwlimit("08:00-18:00=2M, 10M"),
+            Ok(Schedule { windows: vec![day], otherwise: NonZeroU64::new(10 << 20) })
+        );
+        let night = window((22, 30), (6, 5), 0);
+        assert_eq!(
+            parse_bwlimit("1G,8:00-18:00=2M,22:30-6:05=off"),
+            Ok(Schedule { windows: vec![day, night], otherwise: NonZeroU64::new(1 << 30) })
+        );
+        assert!(parse_bwlimit("00:00-24:00=1M").is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_meant_says_why() {
+        for (text, why) in [
+            ("", "`` is no rate"),
+            ("fast", "`fast` is no rate; expected bytes a second such as 512k or 2M, or `off`"),
+            ("2MB", "write 2M or 2MiB"),
+            ("100", "100 bytes a second are too few; expected at least 1k"),
+            ("1M,2M", "two rates without a time"),
+            ("1M,", "`` is no rate"),
+            ("08:00=1M", "`08:00` is no window; expected HH:MM-HH:MM"),
+            ("8-18=1M", "`8-18` is no window"),
+            ("08:60-09:00=1M", "is no window"),
+            ("08:00-24:01=1M", "is no window"),
+            ("+8:00-09:00=1M", "is no window"),
+            ("08:00-08:00=1M", "the whole day is 00:00-24:00"),
+            ("08:00-18:00=", "`` is no rate"),
+            ("08:00-18:00=1M,17:59-20:00=2M", "two windows hold at 17:59"),
+            ("22:00-06:00=1M,00:00-01:00=2M", "two windows hold at 00:00"),
+        ] {
+            let error = parse_bwlimit(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! `--bwlimit` at work: a bucket of bytes that all parcels of a session draw from.
+
+use std::num::NonZeroU64;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::gauge::Gauge;
+use super::schedule::{Rate, Schedule};
+use crate::protocol::limits::BLOCK_BYTES;
+
+/// What the bucket holds at most: so much is made good after a pause, and so late may a timer come.
+const BURST: Duration = Duration::from_millis(50);
+/// What is let through at once is so much of a second.
+const SLICES_PER_SECOND: u64 = 100;
+/// But is not smaller: it would make packets that are.
+const SLICE_BYTES_MIN: usize = 1024;
+/// The timer knows no shorter time.
+const TIMER: Duration = Duration::from_millis(1);
+/// How long a rate is believed before the clock on the wall is looked at again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Parcels on the way at a low rate are worth so much of it, so that acks come before everything has been sent.
+const PARCELS_FOR: u64 = 2;
+
+/// Lets bytes through, no more than the schedule allows.
+pub struct Throttle {
+    schedule: Schedule,
+    /// Time since midnight, where people are.
+    time_of_day: Box<dyn Fn() -> Duration + Send + Sync>,
+    /// What the schedule said, and when.
+    looked_up: Mutex<Option<(Rate, Instant)>>,
+    bucket: Mutex<Bucket>,
+    /// A fair lock: who holds it waits for bytes, the others for their turn.
+    turn: tokio::sync::Mutex<()>,
+    /// Waiting for its leave.
+    pub(super) waiting: Gauge,
+}
+
+struct Bucket {
+    /// What may go now, bytes; below zero it was more than there was.
+    level: f64,
+    /// When `level` was right.
+    filled: Instant,
+}
+
+impl Throttle {
+    /// Lets through what `schedule` allows at `time_of_day`, the time since midnight.
+    pub fn new(schedule: Schedule, time_of_day: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self {
+            schedule,
+            time_of_day: Box::new(time_of_day),
+            looked_up: Mutex::default(),
+            bucket: Mutex::new(Bucket { level: 0.0, filled: Instant::now() }),
+            turn: tokio::sync::Mutex::default(),
+            waiting: Gauge::default(),
+        }
+    }
+
+    /// Waits until some of `bytes` may travel, and says how many, at least one of them. What does not travel after
+    /// all is to be given back.
+    pub(super) async fn take(&self, bytes: usize) -> usize {
+        if self.schedule.is_unlimited() || bytes == 0 {
+            return bytes;
+        }
+        self.waiting.during(self.take_slice(bytes)).await
+    }
+
+    async fn take_slice(&self, bytes: usize) -> usize {
+        let _turn = self.turn.lock().await;
+        loop {
+            let Some(rate) = self.rate() else { return bytes };
+            let wait = match self.bucket().draw(bytes, rate) {
+                Ok(granted) => return granted,
+                Err(wait) => wait,
+            };
+            // Not longer: the rate may change meanwhile.
+            sleep(wait.min(LOOK_EVERY)).await;
+        }
+    }
+
+    /// Of what was taken, `bytes` did not travel.
+    pub(super) fn give_back(&self, bytes: usize) {
+        if !self.schedule.is_unlimited() {
+            self.bucket().level += bytes as f64;
+        }
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many of `parcels` of `parcel_bytes` are to be on the way at once: at a low rate fewer, since all of them
+    /// share it, and none would be acked for a long time.
+    pub(super) fn parcels_at_once(&self, parcels: usize, parcel_bytes: u64) -> usize {
+        let Some(rate) = self.rate() else { return parcels };
+        let enough = PARCELS_FOR + PARCELS_FOR * rate.get() / parcel_bytes;
+        parcels.min(usize::try_from(enough).unwrap_or(usize::MAX))
+    }
+
+    /// What is allowed just now.
+    fn rate(&self) -> Rate {
+        if self.schedule.is_unlimited() {
+            return None;
+        }
+        let now = Instant::now();
+        let mut looked_up = self.looked_up.lock().unwrap_or_else(PoisonError::into_inner);
+        match *looked_up {
+            Some((rate, at)) if now - at < LOOK_EVERY => rate,
+            _ => {
+                let rate = self.schedule.rate_at((self.time_of_day)());
+                *looked_up = Some((rate, now));
+                rate
+            }
+        }
+    }
+}
+
+impl Bucket {
+    /// Takes some of `bytes`, or says how long that is too much.
+    fn draw(&mut self, bytes: usize, rate: NonZeroU64) -> Result<usize, Duration> {
+        let now = Instant::now();
+        let (since, per_second) = (now - self.filled, rate.get() as f64);
+        self.filled = now;
+        // What was given back stays, even above the brim.
+        let brim = self.level.max(BURST.as_secs_f64() * per_second);
+        self.level = (self.level + since.as_secs_f64() * per_second).min(brim);
+        if self.level > 0.0 {
+            let granted = bytes.min(slice_bytes(rate));
+            self.level -= granted as f64;
+            return Ok(granted);
+        }
+        Err(Duration::from_secs_f64(-self.level / per_second).max(TIMER))
+    }
+}
+
+/// What is let through at once.
+fn slice_bytes(rate: NonZeroU64) -> usize {
+    usize::try_from(rate.get() / SLICES_PER_SECOND).unwrap_or(usize::MAX).clamp(SLICE_BYTES_MIN, BLOCK_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use tokio::task::JoinSet;
+    use tokio::time::{advance, timeout};
+
+    use super::super::schedule::Window;
+    use super::*;
+
+    const KIB: u64 = 1024;
+
+    fn steady(rate: u64) -> Schedule {
+        Schedule { windows: Vec::new(), otherwise: NonZeroU64::new(rate) }
+    }
+
+    /// Begins `takers` that take whatever they get, each a block at a time, and counts what they got.
+    fn take_always(throttle: &Arc<Throttle>, takers: usize, took: &Arc<AtomicUsize>) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        for taker in 0..takers {
+            let (throttle, took) = (Arc::clone(throttle), Arc::clone(took));
+            tasks.spawn(async move {
+                loop {
+                    let granted = throttle.take(BLOCK_BYTES - taker).await;
+                    // Readers do not always find what they have taken.
+                    let unused = granted / 3 * (taker % 2);
+                    throttle.give_back(unused);
+                    took.fetch_add(granted - unused, Relaxed);
+                }
+            });
+        }
+        tasks
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_seconds_are_within_three_percent_at_every_rate() {
+        for rate in [50 * KIB, 100 * KIB, KIB * KIB, 5 * KIB * KIB, 100 * KIB * KIB, KIB * KIB * KIB] {
+            for takers in [1, 32] {
+                let throttle = Arc::new(Throttle::new(steady(rate), || Duration::ZERO));
+                let took = Arc::default();
+                let _tasks = take_always(&throttle, takers, &took);
+                sleep(Duration::from_secs(10)).await;
+                let ratio = took.load(Relaxed) as f64 / (10 * rate) as f64;
+                assert!((0.97..=1.03).contains(&ratio), "{rate} B/s, {takers} takers: {ratio}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_smooth() {
+        for rate in [50 * KIB, 5 * KIB * KIB, 100 * KIB * KIB] {
+            let throttle = Arc::new(Throttle::new(steady(rate), || Duration::ZERO));
+            let took = Arc::default();
+            let _tasks = take_always(&throttle, 32, &took);
+            for tenth in 0..20 {
+                let before = took.load(Relaxed);
+                sleep(Duration::from_millis(100)).await;
+                let ratio = (took.load(Relaxed) - before) as f64 / (rate as f64 / 10.0);
+                assert!((0.7..=1.3).contains(&ratio), "{rate} B/s, tenth {tenth}: {ratio}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_not_made_good_but_for_its_end() {
+        let rate = 100 * KIB;
+        let throttle = Arc::new(Throttle::new(steady(rate), || Duration::ZERO));
+        throttle.take(1).await;
+        advance(Duration::from_secs(60)).await;
+        let took = Arc::default();
+        let _tasks = take_always(&throttle, 4, &took);
+        sleep(Duration::from_secs(1)).await;
+        assert!((took.load(Relaxed) as f64) < 1.1 * rate as f64, "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_follows_the_clock_on_the_wall() {
+        let start = Instant::now();
+        // 10 s before eight.
+        let time_of_day = move || Duration::from_secs(8 * 3600 - 10) + start.elapsed();
+        let window = Window { from: 8 * 60, to: 18 * 60, rate: NonZeroU64::new(100 * KIB) };
+        let schedule = Schedule { windows: vec![window], otherwise: NonZeroU64::new(1000 * KIB) };
+        let throttle = Arc::new(Throttle::new(schedule, time_of_day));
+        let took: Arc<AtomicUsize> = Arc::default();
+        let _tasks = take_always(&throttle, 32, &took);
+        let mut ratios = Vec::new();
+        for rate in [1000 * KIB, 100 * KIB] {
+            let before = took.load(Relaxed);
+            sleep(Duration::from_secs(10)).await;
+            ratios.push((took.load(Relaxed) - before) as f64 / (10 * rate) as f64);
+        }
+        assert!((0.97..=1.03).contains(&ratios[0]), "{ratios:?}");
+        // The change is seen within a second, in which it goes at the old rate.
+        assert!((0.97..=1.93).contains(&ratios[1]), "{ratios:?}");
+        let before = took.load(Relaxed);
+        sleep(Duration::from_secs(10)).await;
+        let ratio = (took.load(Relaxed) - before) as f64 / (1000 * KIB) as f64;
+        assert!((0.97..=1.03).contains(&ratio), "{ratio}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_limit_nothing_waits() {
+        let night = Window { from: 0, to: 60, rate: NonZeroU64::new(KIB) };
+        let in_the_morning = || Duration::from_secs(8 * 3600);
+        for schedule in [Schedule::default(), Schedule { windows: vec![night], otherwise: None }] {
+            let throttle = Throttle::new(schedule, in_the_morning);
+            for _ in 0..100 {
+                let granted = timeout(Duration::ZERO, throttle.take(BLOCK_BYTES)).await;
+                assert_eq!(granted.expect("it waits"), BLOCK_BYTES);
+            }
+            assert_eq!(throttle.parcels_at_once(32, KIB * KIB), 32);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_parcels_share_a_low_rate() {
+        let at_once = |rate| Throttle::new(steady(rate), || Duration::ZERO).parcels_at_once(32, KIB * KIB);
+        assert_eq!(at_once(10 * KIB), 2);
+        assert_eq!(at_once(5 * KIB * KIB), 12);
+        assert_eq!(at_once(KIB * KIB * KIB), 32);
+    }
+}
