@@ -18,14 +18,11 @@ SCP = "scp aes128-gcm"
 # Over a link that is far slower than the programs, one that stands for all that use TCP and ssh is enough.
 OVER_WAN = (OWN, SCP, "rsync daemon", "qcp", "sendme")
 OVER_LOSSES = (OWN, SCP, "qcp")
-# How long a program may take that loses its speed with the first loss. At 1 % the question is whether it takes 20
-# times as long as towline; at other rates it is enough to know that it does not come near.
-PATIENCE, LONG_PATIENCE = 45.0, 150.0
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is sent in each case, in bytes, files and seconds."""
+    """How much is sent in each case, in bytes, files and seconds, and how long that may take."""
 
     big: int = 2 << 30
     wan: int = 200 << 20
@@ -36,9 +33,13 @@ class Sizes:
     long_seconds: float = 30
     fairness_seconds: float = 60
     change_seconds: tuple[float, float, float] = (10, 15, 15)  # before the fall, after it, after the rise
+    # A program that takes 20 times as long as towline at 1 % loss takes so long.
+    patience: float = 150
+    # Elsewhere on lossy links, and for small files, it is enough to know that it does not come near.
+    short_patience: float = 30
 
 
-QUICK = Sizes(256 << 20, 50 << 20, 2_000, 10_000, 100_000, 8 << 30, 10, 15, (6, 8, 8))
+QUICK = Sizes(256 << 20, 50 << 20, 2_000, 10_000, 100_000, 8 << 30, 10, 15, (6, 8, 8), 60, 10)
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Case:
     subject: Subject
     source: Source
     link: Callable[[int], Link]  # made anew for each run, from the number of the round
+    patience: float  # seconds that a run may take
     peers: tuple[str, ...] | None = None  # by name; all of them
-    patience: float = LONG_PATIENCE  # seconds that a run may take
 
 
 def timed_cases(sizes: Sizes, wanlink: Path) -> list[Case]:
@@ -62,7 +63,7 @@ def timed_cases(sizes: Sizes, wanlink: Path) -> list[Case]:
                 (at_least(SCP, 1.8, "×"), at_least("qcp", 2, "×"), at_least("sendme", 4.5, "×"),
                  at_least("rsync daemon", 0.5, "×", aim=1)), big.total,
             ),
-            big, lambda _: Loopback(),
+            big, lambda _: Loopback(), sizes.patience,
         ),
         Case(
             Subject(
@@ -71,53 +72,55 @@ def timed_cases(sizes: Sizes, wanlink: Path) -> list[Case]:
                 "would to a card that splits them.",
                 (at_least(SCP, 1.15, "×", aim=1.5), at_least("qcp", 1.15, "×", aim=1.5)), big.total,
             ),
-            big, lambda _: Veth(),
+            big, lambda _: Veth(), sizes.patience,
         ),
         Case(
             Subject("tiny", "tiny", "1 byte over loopback", "From start to exit: what a connection costs.",
                     (at_least("scp", 1, "×"),), 1),
-            Source("tiny", 1), lambda _: Loopback(),
+            Source("tiny", 1), lambda _: Loopback(), sizes.short_patience,
         ),
         Case(
             Subject("small", "small", f"{sizes.small_files:,} files of 4 KiB over loopback",
                     "In directories of 100.", (at_least("rsync daemon", 1, "×"),), small.total, small.files),
-            small, lambda _: Loopback(), patience=PATIENCE,
+            small, lambda _: Loopback(), sizes.short_patience,
         ),
         *_wan_cases(sizes, wanlink),
     ]
 
 
 def _wan_cases(sizes: Sizes, wanlink: Path) -> list[Case]:
+    """The seconds are those that 200 MiB may take, from the start of the sender to its end."""
     beside = (at_least(SCP, 20, "×"), at_least("qcp", 20, "×"))
+
+    def case(key: str, trouble: str, seconds: float, conditions: Conditions, peers: tuple[str, ...] = OVER_LOSSES,
+             beside: tuple[Requirement, ...] = ()) -> Case:
+        patience = sizes.patience if beside or peers == OVER_WAN else sizes.short_patience
+        subject = _wan_subject(sizes.wan, key, trouble, seconds, conditions, beside)
+        return Case(subject, Source("wan", sizes.wan), lambda round_: Wan(wanlink, conditions, round_), patience, peers)
+
     return [
-        _wan_case(sizes, wanlink, "wan-loss-0", "0 % loss", Conditions(), 7.3, peers=OVER_WAN),
-        _wan_case(sizes, wanlink, "wan-loss-0.1", "0.1 % loss", Conditions(loss_percent=0.1), 7.3),
-        _wan_case(sizes, wanlink, "wan-loss-1", "1 % loss", Conditions(loss_percent=1), 7.3, beside,
-                  patience=LONG_PATIENCE),
-        _wan_case(sizes, wanlink, "wan-loss-5", "5 % loss", Conditions(loss_percent=5), 7.8),
-        _wan_case(sizes, wanlink, "wan-bursts", "1 % loss in bursts of 10", Conditions(loss_percent=1, burst=10), 7.3),
-        _wan_case(sizes, wanlink, "wan-jitter-1", "1 ms of jitter", Conditions(jitter_ms=1), 7.9),
-        _wan_case(sizes, wanlink, "wan-jitter-5", "5 ms of jitter", Conditions(jitter_ms=5), 7.9),
+        case("wan-loss-0", "0 % loss", 7.3, Conditions(), OVER_WAN),
+        case("wan-loss-0.1", "0.1 % loss", 7.3, Conditions(loss_percent=0.1)),
+        case("wan-loss-1", "1 % loss", 7.3, Conditions(loss_percent=1), beside=beside),
+        case("wan-loss-5", "5 % loss", 7.8, Conditions(loss_percent=5)),
+        case("wan-bursts", "1 % loss in bursts of 10", 7.3, Conditions(loss_percent=1, burst=10)),
+        case("wan-jitter-1", "1 ms of jitter", 7.9, Conditions(jitter_ms=1)),
+        case("wan-jitter-5", "5 ms of jitter", 7.9, Conditions(jitter_ms=5)),
     ]
 
 
-def _wan_case(sizes: Sizes, wanlink: Path, key: str, trouble: str, conditions: Conditions, seconds: float,
-              beside: tuple[Requirement, ...] = (), peers: tuple[str, ...] = OVER_LOSSES,
-              patience: float = PATIENCE) -> Case:
-    """`seconds` are those that 200 MiB may take; another size may take what its bytes take at the rate of the link."""
+def _wan_subject(size: int, key: str, trouble: str, seconds: float, conditions: Conditions,
+                 beside: tuple[Requirement, ...]) -> Subject:
+    """Another size than 200 MiB may take what its bytes take at the rate of the link, more or less."""
     bits_per_second = conditions.rate_mbit * 1e6
-    ideal = sizes.wan * 8 / bits_per_second + 2 * conditions.round_trip_ms / 1000
-    within = seconds + (sizes.wan - Sizes.wan) * 8 / bits_per_second
+    ideal = size * 8 / bits_per_second + 2 * conditions.round_trip_ms / 1000
+    within = seconds + (size - Sizes.wan) * 8 / bits_per_second
+    title = f"{conditions.rate_mbit:g} Mbit/s, {conditions.round_trip_ms:g} ms, {trouble}"
     about = (
-        f"One file, over the emulated link with a queue of {conditions.queue_ms:g} ms; loss and jitter are those of "
-        f"each direction, TCP uses CUBIC. The line rate and two round trips make {ideal:.1f} s."
+        f"One file of {sized(size)}, over the emulated link with a queue of {conditions.queue_ms:g} ms; loss and "
+        f"jitter are those of each direction, TCP uses CUBIC. The line rate and two round trips make {ideal:.1f} s."
     )
-    title = f"{sized(sizes.wan)} over {conditions.rate_mbit:g} Mbit/s, {conditions.round_trip_ms:g} ms, {trouble}"
-    requirements = (at_most(OWN, round(within, 2), "s"), *beside)
-    return Case(
-        Subject(key, "wan", title, about, requirements, sizes.wan, rate_unit="Mbit/s"),
-        Source("wan", sizes.wan), lambda round_: Wan(wanlink, conditions, seed=round_), peers, patience,
-    )
+    return Subject(key, "wan", title, about, (at_most(OWN, round(within, 2), "s"), *beside), size, rate_unit="Mbit/s")
 
 
 def choose(cases: list, groups: list[str] | None) -> list:

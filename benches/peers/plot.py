@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from report import figure_text
+from report import duration, figure_text
 from results import OWN, CaseResult, Figure, Results, ratio
 
 # In pixels. Two columns of panels, one for each case; in a panel a bar for each program.
@@ -13,8 +13,8 @@ WIDTH = 800
 MARGIN = 20
 COLUMN_GAP = 28
 COLUMN_WIDTH = (WIDTH - 2 * MARGIN - COLUMN_GAP) / 2
-LABEL_WIDTH = 104
-TEXT_WIDTH = 62
+LABEL_WIDTH = 102
+TEXT_WIDTH = 96
 BAR_WIDTH = COLUMN_WIDTH - LABEL_WIDTH - TEXT_WIDTH
 HEAD = 70
 PANEL_HEAD = 30
@@ -25,9 +25,8 @@ PANEL_GAP = 20
 # page lets it.
 STYLE = """
 .card{fill:#ffffff;stroke:#d0d7de}.ink{fill:#1f2328}.faint{fill:#59636e}.own{fill:#c2410c}.other{fill:#8c959f}
-.rule{stroke:#c2410c}
 @media (prefers-color-scheme:dark){.card{fill:#0d1117;stroke:#3d444d}.ink{fill:#f0f6fc}.faint{fill:#9198a1}
-.own{fill:#f0883e}.other{fill:#6e7681}.rule{stroke:#f0883e}}
+.own{fill:#f0883e}.other{fill:#6e7681}}
 """
 
 
@@ -35,7 +34,7 @@ STYLE = """
 class Bar:
     name: str
     speed: Figure  # that of towline is 1
-    rate: str
+    absolute: str  # its rate, or its time where a rate says nothing
 
     def words(self) -> str:
         return figure_text(self.speed, "×")
@@ -72,8 +71,8 @@ def _bars(case: CaseResult) -> list[Bar]:
         if slower is None:
             continue
         sign = {"": "", ">": "<", "<": ">"}[slower.sign]
-        rate = case.subject.rate(median.seconds)
-        bars.append(Bar(name, Figure(1 / slower.value, sign), f"{sign} {rate}".strip() if rate else ""))
+        absolute = case.subject.rate(median.seconds) or duration(median.seconds)
+        bars.append(Bar(name, Figure(1 / slower.value, sign), absolute))
     return bars
 
 
@@ -93,10 +92,12 @@ def svg(results: Results) -> str:
             parts.append(_panel(panel, MARGIN + index * (COLUMN_WIDTH + COLUMN_GAP), top))
             top += panel.height
     machine = results.machine
+    # The one that is not to be taken for its like is also the one that can be longer.
+    daemon = "; the rsync daemon does not encrypt" if _has(drawn, "rsync daemon") else ""
     head = (
         _text(MARGIN, 30, "Speed beside towline: longer is faster, towline is 1", "ink", 17, "bold")
         + _text(MARGIN, 50, f"medians of up to {machine.rounds} rounds, both ends on one machine with "
-                f"{machine.processors} processors, {machine.date}", "faint", 12)
+                f"{machine.processors} processors, {machine.date}{daemon}", "faint", 12)
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
@@ -105,6 +106,10 @@ def svg(results: Results) -> str:
         f'<rect class="card" width="{WIDTH - 1}" height="{height - 1}" rx="8" transform="translate(.5 .5)"/>\n'
         f'{head}{"".join(parts)}</svg>\n'
     )
+
+
+def _has(drawn: list[Panel], name: str) -> bool:
+    return any(bar.name == name for panel in drawn for bar in panel.bars)
 
 
 def _panel(panel: Panel, left: float, top: float) -> str:
@@ -121,7 +126,7 @@ def _panel(panel: Panel, left: float, top: float) -> str:
                            "bold" if is_own else "normal", "end"))
         parts.append(f'<rect class="{"own" if is_own else "other"}" x="{start:.1f}" y="{y}" width="{length:.1f}" '
                      f'height="{BAR_HEIGHT}" rx="2" fill-opacity="{opacity}"/>\n')
-        words = bar.rate if is_own and bar.rate else bar.words()
+        words = bar.absolute if is_own else bar.words()
         parts.append(_text(start + length + 7, y + 12, words, "ink", 12, "bold" if is_own else "normal"))
     return "".join(parts)
 

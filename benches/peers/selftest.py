@@ -58,7 +58,8 @@ def subject(key: str = "loopback", size: int = 1 << 30, files: int = 0, requirem
 
 def machine(**changes) -> Machine:
     versions, notes = {"towline": "towline 1", "other": "other | 2"}, {"towline": "x", "other": "y"}
-    of = Machine("2026-01-31", "6.1", 2, "A & B <model>", 3, False, versions, notes, {"third": "not installed"})
+    missing = {"third": "not installed"}
+    of = Machine("2026-01-31", "6.1", 2, "A & B <model>", 3, "cubic", False, versions, notes, missing)
     return dataclasses.replace(of, **changes)
 
 
@@ -246,6 +247,12 @@ class Svg(unittest.TestCase):
             self.assertLess(float(bar["y"]) + float(bar["height"]), height)
             self.assertLess(float(bar["x"]) + float(bar["width"]) + plot.TEXT_WIDTH, plot.WIDTH)
         self.assertEqual(len({bar["x"] for bar in self.bars(text)}), 2)
+
+    def test_says_of_the_rsync_daemon_that_it_does_not_encrypt(self):
+        plain = result(Figures([1]), Figures([1]))
+        self.assertNotIn("encrypt", self.drawing(plain))
+        plain.figures["rsync daemon"] = Figures([1])
+        self.assertIn("the rsync daemon does not encrypt", self.drawing(plain))
 
 
 class Kept(unittest.TestCase):
