@@ -33,8 +33,8 @@ class Sizes:
     long_seconds: float = 30
     fairness_seconds: float = 60
     change_seconds: tuple[float, float, float] = (10, 15, 15)  # before the fall, after it, after the rise
-    # A program that takes 20 times as long as towline at 1 % loss takes so long.
-    patience: float = 150
+    # Long enough to see that a program takes 20 times as long as towline may at 1 % loss.
+    patience: float = 160
     # Elsewhere on lossy links, and for small files, it is enough to know that it does not come near.
     short_patience: float = 30
 

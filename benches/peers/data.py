@@ -142,10 +142,10 @@ def _files(root: str) -> set[str]:
 
 
 def _same_bytes(one: str, other: str) -> bool:
+    size, other_size = os.stat(one).st_size, os.stat(other).st_size
+    if size != other_size or size == 0:
+        return size == other_size
     with open(one, "rb", buffering=0) as left, open(other, "rb", buffering=0) as right:
-        size = os.fstat(left.fileno()).st_size
-        if os.fstat(right.fileno()).st_size != size:
-            return False
         at = 0
         while (at := min(_next_data(left, at, size), _next_data(right, at, size))) < size:
             for file in (left, right):

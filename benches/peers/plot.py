@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from report import duration, figure_text
+from report import duration, figure_text, rounds_text
 from results import OWN, CaseResult, Figure, Results, ratio
 
 # In pixels. Two columns of panels, one for each case; in a panel a bar for each program.
@@ -13,8 +13,8 @@ WIDTH = 800
 MARGIN = 20
 COLUMN_GAP = 28
 COLUMN_WIDTH = (WIDTH - 2 * MARGIN - COLUMN_GAP) / 2
-LABEL_WIDTH = 102
-TEXT_WIDTH = 96
+LABEL_WIDTH = 108
+TEXT_WIDTH = 92
 BAR_WIDTH = COLUMN_WIDTH - LABEL_WIDTH - TEXT_WIDTH
 HEAD = 70
 PANEL_HEAD = 30
@@ -96,7 +96,7 @@ def svg(results: Results) -> str:
     daemon = "; the rsync daemon does not encrypt" if _has(drawn, "rsync daemon") else ""
     head = (
         _text(MARGIN, 30, "Speed beside towline: longer is faster, towline is 1", "ink", 17, "bold")
-        + _text(MARGIN, 50, f"medians of up to {machine.rounds} rounds, both ends on one machine with "
+        + _text(MARGIN, 50, f"medians of {rounds_text(machine)}, both ends on one machine with "
                 f"{machine.processors} processors, {machine.date}{daemon}", "faint", 12)
     )
     return (

@@ -41,7 +41,7 @@ def markdown(results: Results, plot: str) -> str:
     machine = results.machine
     parts = [
         f"# towline beside others, {machine.date}\n",
-        f"Medians of up to {machine.rounds} rounds in which each program ran once; every file was compared after its "
+        f"Medians of {rounds_text(machine)}, in which each program ran once; every file was compared after its "
         f"run. Linux {machine.kernel}, {machine.processors} processors ({machine.model}), both ends on one machine; "
         f"TCP uses {machine.tcp} over loopback and veth. Ratios count, not absolute figures; “towline is” says how "
         "many times as fast it was. A run that was ended stands as longer than its limit, and its program did not run "
@@ -73,7 +73,11 @@ def _verdicts(cases: list[CaseResult]) -> str:
 def row_name(case: CaseResult, row: str) -> str:
     if row == OWN:
         return "time of towline"
-    return row if row in case.measures or case.failures or not case.figures else f"beside {row}"
+    return f"beside {row}" if row in case.figures else row
+
+
+def rounds_text(machine: Machine) -> str:
+    return "one round" if machine.rounds == 1 else f"up to {machine.rounds} rounds"
 
 
 def _programs(machine: Machine) -> str:
@@ -90,10 +94,11 @@ def case_section(case: CaseResult) -> str:
     measured = {name: figures for name, figures in case.figures.items() if figures.runs}
     if measured:
         header = ["program", "median", "fastest–slowest", "rate", "towline is", "required", "verdict", "runs"]
-        parts.append(table(header, [_row(case, name, figures) for name, figures in measured.items()]))
+        parts.append(table(header, [_row(case, name, figures) for name, figures in measured.items()], words=(0, 6)))
     if case.measures:
         header = ["measure", "median", "lowest–highest", "required", "verdict", "rounds"]
-        parts.append(table(header, [_measure_row(case, name, one) for name, one in case.measures.items()]))
+        rows = [_measure_row(case, name, one) for name, one in case.measures.items()]
+        parts.append(table(header, rows, words=(0, 4)))
     if case.busy_percent:
         shares = ", ".join(f"{share:.0f}" for share in case.busy_percent)
         parts.append(f"Other work on the processors before each round, in percent: {shares}.\n")

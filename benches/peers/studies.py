@@ -311,7 +311,7 @@ def _peaks(memory: list[Memory]) -> Reading:
 
 
 SECOND_HALF = "time of the second half, of the first"
-GROWTH_AT_SENDER, GROWTH_AT_RECEIVER = "memory added from a quarter to the end, sender", "the same, receiver"
+GROWTH_AT_SENDER, GROWTH_AT_RECEIVER = "memory added after a quarter, sender", "memory added after a quarter, receiver"
 
 
 def _empty(sizes: Sizes) -> Study:
