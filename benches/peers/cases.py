@@ -118,7 +118,7 @@ def _wan_subject(size: int, key: str, trouble: str, seconds: float, conditions: 
     title = f"{conditions.rate_mbit:g} Mbit/s, {conditions.round_trip_ms:g} ms, {trouble}"
     about = (
         f"One file of {sized(size)}, over the emulated link with a queue of {conditions.queue_ms:g} ms; loss and "
-        f"jitter are those of each direction, TCP uses CUBIC. The line rate and two round trips make {ideal:.1f} s."
+        f"jitter are those of each direction. The line rate and two round trips make {ideal:.1f} s."
     )
     return Subject(key, "wan", title, about, (at_most(OWN, round(within, 2), "s"), *beside), size, rate_unit="Mbit/s")
 

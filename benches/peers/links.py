@@ -17,6 +17,10 @@ from pathlib import Path
 from process import Failed, last_line
 
 
+# What TCP does on most machines. A route can say so where the namespace may not choose.
+CUBIC = ("congctl", "cubic")
+
+
 class Link:
     sender: list[str] = []
     receiver: list[str] = []
@@ -55,6 +59,11 @@ class _Namespaces(Link):
             return "there is no `ip` (package iproute2)"
         return None
 
+    def add(self, *names: str) -> None:
+        for name in names:
+            _ip("netns", "add", name)
+            _ip("-n", name, "link", "set", "lo", "up")
+
     def remove(self) -> None:
         for name in self.names:
             if Path("/run/netns", name).exists():
@@ -77,8 +86,9 @@ class Loopback(_Namespaces):
     def __enter__(self) -> Link:
         if self.is_sealed:
             try:
-                _ip("netns", "add", self.names[0])
-                _ip("-n", self.names[0], "link", "set", "lo", "up")
+                self.add(self.names[0])
+                _ip("-n", self.names[0], "route", "replace", "local", "127.0.0.1", "dev", "lo", "table", "local",
+                    "proto", "kernel", "scope", "host", "src", "127.0.0.1", *CUBIC)
             except BaseException:
                 self.remove()
                 raise
@@ -96,14 +106,13 @@ class Veth(_Namespaces):
     def __enter__(self) -> Link:
         cards = [f"{self.prefix}a", f"{self.prefix}b"]
         try:
-            for name in self.names:
-                _ip("netns", "add", name)
+            self.add(*self.names)
             _ip("link", "add", cards[0], "netns", self.names[0], "mtu", "1500", "type", "veth",
                 "peer", "name", cards[1], "netns", self.names[1], "mtu", "1500")
             for name, card, address in zip(self.names, cards, (self.sender_address, self.receiver_address)):
                 _ip("-n", name, "addr", "add", f"{address}/24", "dev", card)
-                _ip("-n", name, "link", "set", "lo", "up")
                 _ip("-n", name, "link", "set", card, "up")
+                _ip("-n", name, "route", "replace", "10.98.0.0/24", "dev", card, "src", address, *CUBIC)
         except BaseException:
             self.remove()
             raise

@@ -243,7 +243,7 @@ class Sendme(Peer):
     def start(self, link: Link, directory: Path, target: Path) -> None:
         # Without a relay it still tells a server of its makers where it is, and asks the router for a way in.
         if not link.is_sealed:
-            raise Failed("not run: it looks for servers outside, and only root can keep it from reaching them")
+            raise Failed("it looks for servers outside, and only root can keep it from reaching them")
         self.link, self.directory = link, directory
 
     def send(self, source: Path, target: Path, limit: float) -> float:

@@ -42,10 +42,9 @@ def markdown(results: Results, plot: str) -> str:
     parts = [
         f"# towline beside others, {machine.date}\n",
         f"Medians of {rounds_text(machine)}, in which each program ran once; every file was compared after its "
-        f"run. Linux {machine.kernel}, {machine.processors} processors ({machine.model}), both ends on one machine; "
-        f"TCP uses {machine.tcp} over loopback and veth. Ratios count, not absolute figures; “towline is” says how "
-        "many times as fast it was. A run that was ended stands as longer than its limit, and its program did not run "
-        "again in that case.\n",
+        f"run. Linux {machine.kernel}, {machine.processors} processors ({machine.model}), both ends on one machine. "
+        "Ratios count, not absolute figures; “towline is” says how many times as fast it was. A run that was ended "
+        "stands as longer than its limit, and its program did not run again in that case.\n",
     ]
     if machine.quick:
         parts.append("**A quick run**: less is sent, and for a shorter time, than the requirements are meant for. What "

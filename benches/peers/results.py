@@ -161,7 +161,6 @@ class Machine:
     processors: int
     model: str
     rounds: int
-    tcp: str  # its congestion control over loopback and veth
     quick: bool
     versions: dict[str, str]  # by the name of the peer
     notes: dict[str, str]

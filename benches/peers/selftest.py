@@ -59,7 +59,7 @@ def subject(key: str = "loopback", size: int = 1 << 30, files: int = 0, requirem
 def machine(**changes) -> Machine:
     versions, notes = {"towline": "towline 1", "other": "other | 2"}, {"towline": "x", "other": "y"}
     missing = {"third": "not installed"}
-    of = Machine("2026-01-31", "6.1", 2, "A & B <model>", 3, "cubic", False, versions, notes, missing)
+    of = Machine("2026-01-31", "6.1", 2, "A & B <model>", 3, False, versions, notes, missing)
     return dataclasses.replace(of, **changes)
 
 
@@ -365,7 +365,7 @@ class Watching(unittest.TestCase):
         self.assertEqual(reading[studies.MEMORY_AT_SENDER], 15)
 
     def test_shares_are_those_of_both_and_of_the_link(self):
-        reading = studies._shares(75e6, 25e6, 10)
+        reading = studies.shares(75e6, 25e6, 10)
         self.assertEqual([reading[name].values for name in (studies.SHARE, studies.SMALLER_SHARE, studies.BESIDE)],
                          [[75], [25], [80]])
 

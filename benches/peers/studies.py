@@ -25,7 +25,7 @@ FAST_MBIT, SLOW_MBIT = 300.0, 30.0
 SETTLE_SECONDS = 3.0
 SPARE_SECONDS = 1.0  # that a flow is let go on beyond the time that counts
 SHARE, SMALLER_SHARE = "share of towline", "share of the side that gets less"
-BESIDE, IDLE_QUEUE = "both together, of the link", "standing queue, of the buffer"
+BESIDE, STANDING_QUEUE = "both together, of the link", "standing queue, of the buffer"
 MEMORY_AT_SENDER, MEMORY_AT_RECEIVER = "most memory of the sender", "most memory of the receiver"
 
 
@@ -70,7 +70,8 @@ def all_studies(sizes: Sizes, wanlink: Path) -> list[Study]:
     ]
 
 
-def one(unit: str, value: float) -> Measure:
+def single(unit: str, value: float) -> Measure:
+    """The measure of one round."""
     return Measure(unit, [value])
 
 
@@ -92,7 +93,7 @@ def _long(sizes: Sizes, wanlink: Path, stream: Source, round_trip_ms: float) -> 
             transfer.begin(bench.source)
             run_for(sizes.long_seconds + SPARE_SECONDS, [transfer])
             rate = series.mean_slope(transfer.bytes_over_time(), 0, sizes.long_seconds) * 8 / 1e6
-        return {"rate, of the link": one("%", 100 * rate / conditions.rate_mbit), "rate": one("Mbit/s", rate)}
+        return {"rate, of the link": single("%", 100 * rate / conditions.rate_mbit), "rate": single("Mbit/s", rate)}
 
     return Study(subject, stream, lambda round_: Wan(wanlink, conditions, round_), read)
 
@@ -121,19 +122,19 @@ def _fairness(sizes: Sizes, wanlink: Path, stream: Source) -> list[Study]:
               _needs_background),
         study("queue", "Standing queue of a lone towline",
               "The round trip of small packets at the side of it, as the median from 5 s on, less the median before it "
-              "began.", (at_most(IDLE_QUEUE, 25, "%"),), _standing_queue),
+              "began.", (at_most(STANDING_QUEUE, 25, "%"),), _standing_queue),
     ]
 
 
-def _shares(towline: float, other: float, seconds: float) -> Reading:
+def shares(towline: float, other: float, seconds: float) -> Reading:
     """Of bytes that two flows got."""
     both = towline + other
     if both == 0:
         raise Failed("nothing arrived")
     return {
-        SHARE: one("%", 100 * towline / both),
-        SMALLER_SHARE: one("%", 100 * min(towline, other) / both),
-        BESIDE: one("%", 100 * both * 8 / (BOTTLENECK.rate_mbit * 1e6 * seconds)),
+        SHARE: single("%", 100 * towline / both),
+        SMALLER_SHARE: single("%", 100 * min(towline, other) / both),
+        BESIDE: single("%", 100 * both * 8 / (BOTTLENECK.rate_mbit * 1e6 * seconds)),
     }
 
 
@@ -143,8 +144,8 @@ def _two_towlines(bench: Bench) -> Reading:
         for transfer in (first, second):
             transfer.begin(bench.source)
         run_for(seconds + SPARE_SECONDS, [first, second])
-        shares = [series.value_at(transfer.bytes_over_time(), seconds) for transfer in (first, second)]
-    return _shares(shares[0], shares[1], seconds)
+        got = [series.value_at(transfer.bytes_over_time(), seconds) for transfer in (first, second)]
+    return shares(*got, seconds)
 
 
 def _beside_tcp(bench: Bench, congestion: str, flags: list[str] | None = None) -> Reading:
@@ -165,7 +166,7 @@ def _beside_tcp(bench: Bench, congestion: str, flags: list[str] | None = None) -
             if client is not None:
                 client.stop()
             server.stop()
-    return _shares(ours, iperf3_bytes(client.output.read_text()), seconds)
+    return shares(ours, iperf3_bytes(client.output.read_text()), seconds)
 
 
 def iperf3_bytes(text: str) -> float:
@@ -217,9 +218,9 @@ def _standing_queue(bench: Bench) -> Reading:
         raise Failed(f"no answers to measure the delay with: {last_line(ask.output)}")
     queue = statistics.median(during) - statistics.median(before)
     return {
-        IDLE_QUEUE: one("%", 100 * queue / BOTTLENECK.queue_ms),
-        "round trip before": one("ms", statistics.median(before)),
-        "round trip beside it": one("ms", statistics.median(during)),
+        STANDING_QUEUE: single("%", 100 * queue / BOTTLENECK.queue_ms),
+        "round trip before": single("ms", statistics.median(before)),
+        "round trip beside it": single("ms", statistics.median(during)),
     }
 
 
@@ -257,10 +258,10 @@ def _change(sizes: Sizes, wanlink: Path, stream: Source) -> Study:
         ):
             wanted = 0.8 * rate * 1e6 / 8
             found = series.first_window(crossed, start, start + length, wanted)
-            reading[name] = one("s", length if found is None else found)
+            reading[name] = single("s", length if found is None else found)
             slope = series.mean_slope(written, start + SETTLE_SECONDS, start + length - SPARE_SECONDS)
-            reading[rest] = one("%", 100 * slope * 8 / (rate * 1e6))
-        reading[lossy] = one("s", series.longest_above(loss_shares(samples), 0.1))
+            reading[rest] = single("%", 100 * slope * 8 / (rate * 1e6))
+        reading[lossy] = single("s", series.longest_above(loss_shares(samples), 0.1))
         return reading
 
     return Study(subject, stream, lambda round_: Wan(wanlink, conditions, round_), read)
@@ -295,7 +296,7 @@ def _many(sizes: Sizes, wanlink: Path) -> Study:
             seconds = transfer.watch(bench.limit)
             check_same(bench.source, transfer.target / bench.source.name)
         share = 100 * source.total * 8 / (seconds * conditions.rate_mbit * 1e6)
-        return {rate: one("%", share), "time": one("s", seconds), **_peaks(transfer.memory)}
+        return {rate: single("%", share), "time": single("s", seconds), **_peaks(transfer.memory)}
 
     return Study(subject, source, lambda round_: Wan(wanlink, conditions, round_), read)
 
@@ -307,7 +308,7 @@ def _within_budget() -> tuple:
 def _peaks(memory: list[Memory]) -> Reading:
     if not memory:
         raise Failed("it ended before its memory could be read")
-    return {MEMORY_AT_SENDER: one("MiB", memory[-1].sender), MEMORY_AT_RECEIVER: one("MiB", memory[-1].receiver)}
+    return {MEMORY_AT_SENDER: single("MiB", memory[-1].sender), MEMORY_AT_RECEIVER: single("MiB", memory[-1].receiver)}
 
 
 SECOND_HALF = "time of the second half, of the first"
@@ -336,13 +337,13 @@ def _empty(sizes: Sizes) -> Study:
 
 def empty_reading(progress: list[Progress], memory: list[Memory], files: int) -> Reading:
     # The last event may come before the last file.
-    points = [(one_.seconds, float(one_.files)) for one_ in progress]
+    points = [(event.seconds, float(event.files)) for event in progress]
     times = [series.reached(points, min(share * files, points[-1][1])) for share in (0.25, 0.5, 1)]
-    reading = {f"{int(share * files):,} files": one("s", seconds) for share, seconds in zip((0.25, 0.5, 1), times)}
-    reading[SECOND_HALF] = one("×", (times[2] - times[1]) / times[1])
+    reading = {f"{int(share * files):,} files": single("s", seconds) for share, seconds in zip((0.25, 0.5, 1), times)}
+    reading[SECOND_HALF] = single("×", (times[2] - times[1]) / times[1])
     for name, side in ((GROWTH_AT_SENDER, "sender"), (GROWTH_AT_RECEIVER, "receiver")):
         peaks = [(look.seconds, getattr(look, side)) for look in memory]
-        reading[name] = one("MiB", peaks[-1][1] - series.value_at(peaks, times[0]))
+        reading[name] = single("MiB", peaks[-1][1] - series.value_at(peaks, times[0]))
     return reading | _peaks(memory)
 
 
@@ -365,8 +366,8 @@ def _huge(sizes: Sizes) -> Study:
             check_same(bench.source, transfer.target / bench.source.name)
             quarters = quarter_seconds(transfer.bytes_over_time(), source.total)
         return {
-            LAST_QUARTER: one("×", quarters[0] / quarters[3]), "time": one("s", seconds),
-            "rate": one("MiB/s", source.total / seconds / (1 << 20)), **_peaks(transfer.memory),
+            LAST_QUARTER: single("×", quarters[0] / quarters[3]), "time": single("s", seconds),
+            "rate": single("MiB/s", source.total / seconds / (1 << 20)), **_peaks(transfer.memory),
         }
 
     return Study(subject, source, lambda _: Loopback(), read)
