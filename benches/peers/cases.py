@@ -1,4 +1,4 @@
-"""What is measured: which bytes over which link."""
+"""What is timed: which bytes over which link, by which programs."""
 
 from __future__ import annotations
 
@@ -7,60 +7,129 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data import Source
-from links import Link, Loopback, Veth, Wan
+from links import Conditions, Link, Loopback, Veth, Wan
 from process import Failed
+from results import OWN, Requirement, Subject, at_least, at_most
 
-GROUPS = ("loopback", "tiny", "small", "veth", "wan")
-LOSSES_PERCENT = (0, 0.1, 1, 5)
+# In the order of the report.
+GROUPS = ("loopback", "veth", "tiny", "small", "wan", "long", "fairness", "change", "many", "empty", "huge")
+
+SCP = "scp aes128-gcm"
+# Over a link that is far slower than the programs, one that stands for all that use TCP and ssh is enough.
+OVER_WAN = (OWN, SCP, "rsync daemon", "qcp", "sendme")
+OVER_LOSSES = (OWN, SCP, "qcp")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is sent in each case, in bytes, files and seconds, and how long that may take."""
+
+    big: int = 2 << 30
+    wan: int = 200 << 20
+    small_files: int = 10_000
+    many_files: int = 100_000
+    empty_files: int = 1_000_000
+    huge: int = 64 << 30
+    long_seconds: float = 30
+    fairness_seconds: float = 60
+    change_seconds: tuple[float, float, float] = (10, 15, 15)  # before the fall, after it, after the rise
+    # Long enough to see that a program takes 20 times as long as towline may at 1 % loss.
+    patience: float = 160
+    # Elsewhere on lossy links, and for small files, it is enough to know that it does not come near.
+    short_patience: float = 30
+
+
+QUICK = Sizes(256 << 20, 50 << 20, 2_000, 10_000, 100_000, 8 << 30, 10, 15, (6, 8, 8), 60, 10)
 
 
 @dataclass(frozen=True)
 class Case:
-    group: str
-    title: str
-    about: str
+    """A transfer that each peer makes, and that is timed."""
+
+    subject: Subject
     source: Source
     link: Callable[[int], Link]  # made anew for each run, from the number of the round
-
-    def rate(self, seconds: float) -> str:
-        """How fast `seconds` is, in the unit that says most about this case; nothing where none does."""
-        if self.source.files:
-            return f"{self.source.files / seconds:,.0f} files/s"
-        if self.group == "wan":
-            return f"{self.source.total * 8 / 1e6 / seconds:.3g} Mbit/s"
-        if self.source.total < 1 << 20:
-            return ""
-        return f"{self.source.total / (1 << 20) / seconds:,.0f} MiB/s"
+    patience: float  # seconds that a run may take
+    peers: tuple[str, ...] | None = None  # by name; all of them
 
 
-def all_cases(size: int, wan_size: int, wanlink: Path) -> list[Case]:
-    big = Source("big", size)
-    cases = [
-        Case("loopback", f"{sized(size)} over loopback", "One file, from memory to memory.", big, lambda _: Loopback()),
-        Case("veth", f"{sized(size)} over veth, MTU 1500",
-             "One file, between two network namespaces; TCP hands segments of 64 KiB to a virtual card, as it would "
-             "to a card that splits them.", big, lambda _: Veth()),
-        Case("tiny", "1 byte over loopback",
-             "From start to exit: what a connection costs.", Source("tiny", 1), lambda _: Loopback()),
-        Case("small", "10,000 files of 4 KiB over loopback",
-             "In 100 directories.", Source("small", 4096, 10_000), lambda _: Loopback()),
+def timed_cases(sizes: Sizes, wanlink: Path) -> list[Case]:
+    big, small = Source("big", sizes.big), Source("small", 4096, sizes.small_files)
+    big_name = sized(sizes.big)
+    return [
+        Case(
+            Subject(
+                "loopback", "loopback", f"{big_name} over loopback", "One file, from memory to memory.",
+                (at_least(SCP, 1.8, "×"), at_least("qcp", 2, "×"), at_least("sendme", 4.5, "×"),
+                 at_least("rsync daemon", 0.5, "×", aim=1)), big.total,
+            ),
+            big, lambda _: Loopback(), sizes.patience,
+        ),
+        Case(
+            Subject(
+                "veth", "veth", f"{big_name} over veth, MTU 1500",
+                "One file, between two network namespaces; TCP hands segments of 64 KiB to a virtual card, as it "
+                "would to a card that splits them.",
+                (at_least(SCP, 1.15, "×", aim=1.5), at_least("qcp", 1.15, "×", aim=1.5)), big.total,
+            ),
+            big, lambda _: Veth(), sizes.patience,
+        ),
+        Case(
+            Subject("tiny", "tiny", "1 byte over loopback", "From start to exit: what a connection costs.",
+                    (at_least("scp", 1, "×"),), 1),
+            Source("tiny", 1), lambda _: Loopback(), sizes.short_patience,
+        ),
+        Case(
+            Subject("small", "small", f"{sizes.small_files:,} files of 4 KiB over loopback",
+                    "In directories of 100.", (at_least("rsync daemon", 1, "×"),), small.total, small.files),
+            small, lambda _: Loopback(), sizes.short_patience,
+        ),
+        *_wan_cases(sizes, wanlink),
     ]
-    for loss in LOSSES_PERCENT:
-        ideal = wan_size * 8 / (Wan.rate_mbit * 1e6) + 2 * Wan.round_trip_ms / 1000
-        cases.append(Case(
-            "wan", f"{sized(wan_size)} over {Wan.rate_mbit:g} Mbit/s, {Wan.round_trip_ms:g} ms, {loss:g} % loss",
-            f"One file, over the emulated link with a queue of {Wan.queue_ms:g} ms, the loss in both directions; TCP "
-            f"uses CUBIC. The line rate and two round trips make {ideal:.1f} s.",
-            Source("wan", wan_size), lambda round_, loss=loss: Wan(wanlink, loss, seed=round_),
-        ))
-    return cases
 
 
-def choose(cases: list[Case], groups: list[str] | None) -> list[Case]:
+def _wan_cases(sizes: Sizes, wanlink: Path) -> list[Case]:
+    """The seconds are those that 200 MiB may take, from the start of the sender to its end."""
+    beside = (at_least(SCP, 20, "×"), at_least("qcp", 20, "×"))
+
+    def case(key: str, trouble: str, seconds: float, conditions: Conditions, peers: tuple[str, ...] = OVER_LOSSES,
+             beside: tuple[Requirement, ...] = ()) -> Case:
+        patience = sizes.patience if beside or peers == OVER_WAN else sizes.short_patience
+        subject = _wan_subject(sizes.wan, key, trouble, seconds, conditions, beside)
+        return Case(subject, Source("wan", sizes.wan), lambda round_: Wan(wanlink, conditions, round_), patience, peers)
+
+    return [
+        case("wan-loss-0", "0 % loss", 7.3, Conditions(), OVER_WAN),
+        case("wan-loss-0.1", "0.1 % loss", 7.3, Conditions(loss_percent=0.1)),
+        case("wan-loss-1", "1 % loss", 7.3, Conditions(loss_percent=1), beside=beside),
+        case("wan-loss-5", "5 % loss", 7.8, Conditions(loss_percent=5)),
+        case("wan-bursts", "1 % loss in bursts of 10", 7.3, Conditions(loss_percent=1, burst=10)),
+        case("wan-jitter-1", "1 ms of jitter", 7.9, Conditions(jitter_ms=1)),
+        case("wan-jitter-5", "5 ms of jitter", 7.9, Conditions(jitter_ms=5)),
+    ]
+
+
+def _wan_subject(size: int, key: str, trouble: str, seconds: float, conditions: Conditions,
+                 beside: tuple[Requirement, ...]) -> Subject:
+    """Another size than 200 MiB may take what its bytes take at the rate of the link, more or less."""
+    bits_per_second = conditions.rate_mbit * 1e6
+    ideal = size * 8 / bits_per_second + 2 * conditions.round_trip_ms / 1000
+    within = seconds + (size - Sizes.wan) * 8 / bits_per_second
+    title = f"{conditions.rate_mbit:g} Mbit/s, {conditions.round_trip_ms:g} ms, {trouble}"
+    about = (
+        f"One file of {sized(size)}, over the emulated link with a queue of {conditions.queue_ms:g} ms; loss and "
+        f"jitter are those of each direction. The line rate and two round trips make {ideal:.1f} s."
+    )
+    return Subject(key, "wan", title, about, (at_most(OWN, round(within, 2), "s"), *beside), size, rate_unit="Mbit/s")
+
+
+def choose(cases: list, groups: list[str] | None) -> list:
+    """Those of `groups`, named by their group or by their key; all of them when nothing is wanted in particular."""
+    known = {*GROUPS, *(case.subject.key for case in cases)}
     for group in groups or ():
-        if group not in GROUPS:
+        if group not in known:
             raise Failed(f"no case is called {group}; there are: {', '.join(GROUPS)}")
-    return [case for case in cases if not groups or case.group in groups]
+    return [case for case in cases if not groups or {case.subject.group, case.subject.key} & set(groups)]
 
 
 UNITS = {"": 1, "k": 1 << 10, "M": 1 << 20, "G": 1 << 30}

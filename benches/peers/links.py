@@ -10,9 +10,15 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from process import Failed, last_line
+
+
+# What TCP does on most machines. A route can say so where the namespace may not choose.
+CUBIC = ("congctl", "cubic")
 
 
 class Link:
@@ -23,6 +29,8 @@ class Link:
     # For programs that want to be told the path: faster than any of them, and the least they take in ms.
     rate_mbit = 10_000.0
     round_trip_ms = 10.0
+    # Whether there is no way from its ends to anywhere else.
+    is_sealed = False
 
     def missing(self) -> str | None:
         """Why this link cannot be made here."""
@@ -35,15 +43,12 @@ class Link:
         pass
 
 
-class Loopback(Link):
-    """Both ends on 127.0.0.1."""
-
-
 class _Namespaces(Link):
     """Two ends in namespaces named after this process."""
 
     def __init__(self):
         self.prefix = f"tp{os.getpid()}"
+        self.is_sealed = True
         self.names = [f"{self.prefix}-a", f"{self.prefix}-b"]
         self.sender, self.receiver = (["ip", "netns", "exec", name] for name in self.names)
 
@@ -54,10 +59,43 @@ class _Namespaces(Link):
             return "there is no `ip` (package iproute2)"
         return None
 
+    def add(self, *names: str) -> None:
+        for name in names:
+            _ip("netns", "add", name)
+            _ip("-n", name, "link", "set", "lo", "up")
+
     def remove(self) -> None:
         for name in self.names:
             if Path("/run/netns", name).exists():
                 _ip("netns", "del", name)
+
+
+class Loopback(_Namespaces):
+    """Both ends on 127.0.0.1; as root in a namespace that has nothing else."""
+
+    def __init__(self):
+        super().__init__()
+        if super().missing() is None:
+            self.sender = self.receiver = ["ip", "netns", "exec", self.names[0]]
+        else:
+            self.sender, self.receiver, self.is_sealed = [], [], False
+
+    def missing(self) -> str | None:
+        return None
+
+    def __enter__(self) -> Link:
+        if self.is_sealed:
+            try:
+                self.add(self.names[0])
+                _ip("-n", self.names[0], "route", "replace", "local", "127.0.0.1", "dev", "lo", "table", "local",
+                    "proto", "kernel", "scope", "host", "src", "127.0.0.1", *CUBIC)
+            except BaseException:
+                self.remove()
+                raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.remove()
 
 
 class Veth(_Namespaces):
@@ -68,14 +106,13 @@ class Veth(_Namespaces):
     def __enter__(self) -> Link:
         cards = [f"{self.prefix}a", f"{self.prefix}b"]
         try:
-            for name in self.names:
-                _ip("netns", "add", name)
+            self.add(*self.names)
             _ip("link", "add", cards[0], "netns", self.names[0], "mtu", "1500", "type", "veth",
                 "peer", "name", cards[1], "netns", self.names[1], "mtu", "1500")
             for name, card, address in zip(self.names, cards, (self.sender_address, self.receiver_address)):
                 _ip("-n", name, "addr", "add", f"{address}/24", "dev", card)
-                _ip("-n", name, "link", "set", "lo", "up")
                 _ip("-n", name, "link", "set", card, "up")
+                _ip("-n", name, "route", "replace", "10.98.0.0/24", "dev", card, "src", address, *CUBIC)
         except BaseException:
             self.remove()
             raise
@@ -85,17 +122,47 @@ class Veth(_Namespaces):
         self.remove()
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """Of an emulated link; the loss and the jitter are those of each direction."""
+
+    rate_mbit: float = 300.0
+    round_trip_ms: float = 100.0
+    queue_ms: float = 100.0
+    loss_percent: float = 0.0
+    burst: float = 1.0  # the mean number of packets that are lost in a row
+    jitter_ms: float = 0.0  # up to this much more delay for each packet by itself, which reorders them
+    changes: tuple[tuple[float, float], ...] = ()  # (seconds after the start, Mbit/s from then on)
+
+    def options(self) -> list[str]:
+        changes = [word for at, rate in self.changes for word in ("--then", f"{at:g}:{rate:g}")]
+        return [
+            "--rate-mbit", f"{self.rate_mbit:g}", "--delay-ms", f"{self.round_trip_ms / 2:g}",
+            "--queue-ms", f"{self.queue_ms:g}", "--loss", f"{self.loss_percent:g}", "--burst", f"{self.burst:g}",
+            "--jitter-ms", f"{self.jitter_ms:g}", *changes,
+        ]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the link had done with the packets of the sender until `seconds` after its start."""
+
+    seconds: float
+    packets: int  # carried
+    bytes: int
+    dropped: int  # lost, or too many for the queue
+
+
 class Wan(_Namespaces):
     """The emulated link: `wanlink` carries each packet between two TUN devices, delays it and loses some."""
 
     sender_address, receiver_address = "10.99.0.1", "10.99.0.2"
-    rate_mbit = 300.0
-    round_trip_ms = 100.0
-    queue_ms = 100.0
 
-    def __init__(self, program: Path, loss_percent: float, seed: int):
+    def __init__(self, program: Path, conditions: Conditions, seed: int):
         super().__init__()
-        self.program, self.loss_percent, self.seed = program, loss_percent, seed
+        self.program, self.conditions, self.seed = program, conditions, seed
+        self.rate_mbit, self.round_trip_ms = conditions.rate_mbit, conditions.round_trip_ms
+        self.started = 0.0  # on the monotonic clock
 
     def missing(self) -> str | None:
         if not Path("/dev/net/tun").exists():
@@ -103,23 +170,27 @@ class Wan(_Namespaces):
         return super().missing()
 
     def __enter__(self) -> Link:
+        self.files = tempfile.TemporaryDirectory()
+        errors = Path(self.files.name, "errors")
+        self.samples_path = Path(self.files.name, "samples")
         # wanlink removes its namespaces when its command ends, which `cat` does when its input is closed.
-        with tempfile.NamedTemporaryFile() as errors:
+        command = [str(self.program), "--name", self.prefix, *self.conditions.options(), "--seed", str(self.seed)]
+        command += ["--tcp", "cubic", "--samples", str(self.samples_path), "--", "sh", "-c", "echo ready; exec cat"]
+        with open(errors, "wb") as said:
             self.child = subprocess.Popen(
-                [
-                    str(self.program), "--name", self.prefix, "--rate-mbit", f"{self.rate_mbit:g}",
-                    "--delay-ms", f"{self.round_trip_ms / 2:g}", "--queue-ms", f"{self.queue_ms:g}",
-                    "--loss", f"{self.loss_percent:g}", "--seed", str(self.seed), "--tcp", "cubic",
-                    "--", "sh", "-c", "echo ready; exec cat",
-                ],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, start_new_session=True
             )
-            ready = self.child.stdout.readline()
-            reason = last_line(Path(errors.name))
+        ready = self.child.stdout.readline()
+        self.started = time.monotonic()
         if not ready:
+            reason = last_line(errors)
             self.__exit__()
             raise Failed(f"wanlink ended: {reason}")
         return self
+
+    def samples(self) -> list[Sample]:
+        """One for each tenth of a second since the start."""
+        return parse_samples(self.samples_path.read_text())
 
     def __exit__(self, *_) -> None:
         self.child.stdin.close()
@@ -129,7 +200,18 @@ class Wan(_Namespaces):
             self.child.kill()
             self.child.wait()
         self.child.stdout.close()
+        self.files.cleanup()
         self.remove()
+
+
+def parse_samples(text: str) -> list[Sample]:
+    """Whole lines only: the last one may still be on its way."""
+    samples = []
+    for line in text.splitlines(keepends=True):
+        if line.endswith("\n"):
+            seconds, packets, carried, lost, overflowed, *_ = line.split()
+            samples.append(Sample(float(seconds), int(packets), int(carried), int(lost) + int(overflowed)))
+    return samples
 
 
 def _ip(*arguments: str) -> None:

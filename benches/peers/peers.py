@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 
 import ssh
@@ -80,6 +82,19 @@ class Towline(Peer):
         command += ["--listen", f"{link.receiver_address}:0"]
         self.receiver = Server(link.receiver + command, directory, "receiver", self._environment("receiver"))
         (directory / "ticket").write_text(self.receiver.wait_for_words(r"--to (tl1\S+)"))
+
+    def has_flag(self, flag: str) -> bool:
+        """Whether `send` of this program knows `flag`."""
+        help_ = subprocess.run(
+            [str(self.program), "send", "--help"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False
+        )
+        return f" {flag}".encode() in help_.stdout
+
+    def launch(self, source: Path, flags: Iterable[str]) -> Server:
+        """The sender as something to watch; what it says is `--json`."""
+        command = [str(self.program), "send", "--no-fsync", "--json", *flags]
+        command += ["--to", f"@{self.directory / 'ticket'}", str(source)]
+        return Server(self.link.sender + command, self.directory, "sender", self._environment("sender"))
 
     def send(self, source: Path, target: Path, limit: float) -> float:
         command = [str(self.program), "send", "--no-fsync", "--quiet", "--to", "-", str(source)]
@@ -219,13 +234,16 @@ class Sendme(Peer):
     note = "the sender waits and has hashed the files before the clock starts; the receiver is timed"
     programs = ("sendme",)
     package = "`cargo install sendme`"
-    # No relay and no discovery: nothing but the link is to be reached.
+    # Nothing but the link is to be reached.
     OPTIONS = ["--relay", "disabled", "--no-progress"]
 
     def __init__(self):
         self.provider: Server | None = None
 
     def start(self, link: Link, directory: Path, target: Path) -> None:
+        # Without a relay it still tells a server of its makers where it is, and asks the router for a way in.
+        if not link.is_sealed:
+            raise Failed("it looks for servers outside, and only root can keep it from reaching them")
         self.link, self.directory = link, directory
 
     def send(self, source: Path, target: Path, limit: float) -> float:

@@ -139,6 +139,14 @@ class Server:
             time.sleep(0.01)
         return found
 
+    def let_run(self, seconds: float) -> None:
+        """Waits; a server that ends meanwhile is one that failed."""
+        try:
+            self.child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return
+        raise Failed(f"{self.name} ended: {last_line(self.output)}")
+
     def finish(self, patience: float = 10) -> None:
         """Waits for a server that ends by itself, and wants it to end well."""
         try:

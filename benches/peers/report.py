@@ -1,12 +1,10 @@
-"""The results as Markdown and as a plot in SVG, both for people."""
+"""The results as Markdown, for people."""
 
 from __future__ import annotations
 
-from xml.sax.saxutils import escape
+import statistics
 
-from results import CaseResult, Figures, Machine, Median, ratio
-
-OWN = "towline"
+from results import OWN, CaseResult, Figure, Figures, Machine, Measure, Median, Results, ratio
 
 
 def duration(seconds: float) -> str:
@@ -19,62 +17,122 @@ def median_text(median: Median) -> str:
     return f"> {median.seconds:.4g} s" if median.at_least else duration(median.seconds)
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; numbers stand to the right, the first column to the left."""
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+def figure_text(figure: Figure | None, unit: str) -> str:
+    if figure is None:
+        return ""
+    return f"{figure.sign} {number(figure.value)} {unit}".strip()
+
+
+def number(value: float) -> str:
+    """Three figures, and no decimals of hundreds."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def table(header: list[str], rows: list[list[str]], words: tuple[int, ...] = (0,)) -> str:
+    """A Markdown table; numbers stand to the right, the columns `words` to the left."""
+    rule = ["---" if column in words else "---:" for column in range(len(header))]
+    lines = [header, rule, *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
 
 
-def markdown(machine: Machine, results: list[CaseResult], plot: str) -> str:
+def markdown(results: Results, plot: str) -> str:
+    machine = results.machine
     parts = [
         f"# towline beside others, {machine.date}\n",
-        f"Medians of up to {machine.rounds} rounds in which each program ran once; every file was compared after its "
+        f"Medians of {rounds_text(machine)}, in which each program ran once; every file was compared after its "
         f"run. Linux {machine.kernel}, {machine.processors} processors ({machine.model}), both ends on one machine. "
-        "Ratios count, not absolute figures; “towline is” says how many times as fast it was. "
-        f"A run was ended after {machine.limit:g} s; it stands as “> {machine.limit:g} s”, and its program did not "
-        "run again in that case.\n",
-        f"![medians]({plot})\n",
+        "Ratios count, not absolute figures; “towline is” says how many times as fast it was. A run that was ended "
+        "stands as longer than its limit, and its program did not run again in that case.\n",
     ]
-    parts += [case_section(result) for result in results]
-    parts.append("## Programs\n")
+    if machine.quick:
+        parts.append("**A quick run**: less is sent, and for a shorter time, than the requirements are meant for. What "
+                     "is missed here need not be missed by a full run, nor the other way round.\n")
+    parts.append(f"![speed of each program beside towline]({plot})\n")
+    parts.append(_verdicts(results.cases))
+    parts += [case_section(case) for case in results.cases]
+    parts.append(_programs(machine))
+    return "\n".join(parts)
+
+
+def _verdicts(cases: list[CaseResult]) -> str:
+    rows = []
+    for case in cases:
+        for requirement in case.subject.requirements:
+            figure = case.figure(requirement.row)
+            rows.append([case.subject.title, row_name(case, requirement.row), requirement.words(),
+                         figure_text(figure, requirement.unit), requirement.verdict(figure)])
+    counts = {word: sum(row[-1].startswith(word) for row in rows) for word in ("met", "missed", "open", "not measured")}
+    summary = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    header = ["case", "what", "required", "measured", "verdict"]
+    return "\n".join(["## Requirements\n", f"{summary or 'None'}.\n", table(header, rows, words=(0, 1, 4))])
+
+
+def row_name(case: CaseResult, row: str) -> str:
+    if row == OWN:
+        return "time of towline"
+    return f"beside {row}" if row in case.figures else row
+
+
+def rounds_text(machine: Machine) -> str:
+    return "one round" if machine.rounds == 1 else f"up to {machine.rounds} rounds"
+
+
+def _programs(machine: Machine) -> str:
     rows = [[name, machine.versions[name], machine.notes[name]] for name in machine.versions]
-    parts.append(table(["program", "version", "what it does"], rows).replace("---:", "---"))
+    parts = ["## Programs\n", table(["program", "version", "what it does"], rows, words=(0, 1, 2))]
     if machine.missing:
         parts.append("Not measured:\n")
         parts.append("".join(f"- {name}: {reason}\n" for name, reason in machine.missing.items()))
     return "\n".join(parts)
 
 
-def case_section(result: CaseResult) -> str:
-    parts = [f"## {result.case.title}\n", f"{result.case.about}\n"]
-    measured = {name: figures for name, figures in result.figures.items() if figures.runs}
+def case_section(case: CaseResult) -> str:
+    parts = [f"## {case.subject.title}\n", f"{case.subject.about}\n"]
+    measured = {name: figures for name, figures in case.figures.items() if figures.runs}
     if measured:
-        own = result.figures[OWN].median() if OWN in result.figures else None
-        rows = [_row(result, name, figures, own) for name, figures in measured.items()]
-        header = ["program", "median", "fastest–slowest", "rate", "towline is", "runs"]
-        parts.append(table(header, rows))
-    if result.busy_percent:
-        shares = ", ".join(f"{share:.0f}" for share in result.busy_percent)
+        header = ["program", "median", "fastest–slowest", "rate", "towline is", "required", "verdict", "runs"]
+        parts.append(table(header, [_row(case, name, figures) for name, figures in measured.items()], words=(0, 6)))
+    if case.measures:
+        header = ["measure", "median", "lowest–highest", "required", "verdict", "rounds"]
+        rows = [_measure_row(case, name, one) for name, one in case.measures.items()]
+        parts.append(table(header, rows, words=(0, 4)))
+    if case.busy_percent:
+        shares = ", ".join(f"{share:.0f}" for share in case.busy_percent)
         parts.append(f"Other work on the processors before each round, in percent: {shares}.\n")
-    failures = {name: figures.failures for name, figures in measured.items() if figures.failures}
-    for name, reasons in failures.items():
-        why = "; ".join(sorted(set(reasons)))
-        parts.append(f"{name}: {len(reasons)} of {measured[name].runs} runs failed: {why}\n")
-    if result.reason:
-        parts.append(f"Not run{' to the end' if measured else ''}: {result.reason}.\n")
+    for name, figures in measured.items():
+        if figures.failures:
+            parts.append(_failures(name, figures.failures, figures.runs))
+    if case.failures:
+        rounds = max([len(one.values) for one in case.measures.values()], default=0) + len(case.failures)
+        parts.append(_failures(OWN, case.failures, rounds))
+    if case.reason:
+        parts.append(f"Not run{' to the end' if measured or case.measures else ''}: {case.reason}.\n")
     return "\n".join(parts)
 
 
-def _row(result: CaseResult, name: str, figures: Figures, own: Median | None) -> list[str]:
+def _failures(name: str, reasons: list[str], runs: int) -> str:
+    return f"{name}: {len(reasons)} of {runs} runs failed: {'; '.join(sorted(set(reasons)))}\n"
+
+
+def _required(case: CaseResult, row: str) -> list[str]:
+    requirement = case.requirement(row)
+    return [requirement.words(), requirement.verdict(case.figure(row))] if requirement else ["", ""]
+
+
+def _row(case: CaseResult, name: str, figures: Figures) -> list[str]:
     median = figures.median()
     if median is None:
-        return [name, "failed", "", "", "", str(figures.runs)]
-    rate = result.case.rate(median.seconds)
+        return [name, "failed", "", "", "", *_required(case, name), str(figures.runs)]
+    rate = case.subject.rate(median.seconds)
     if rate and median.at_least:
         rate = f"< {rate}"
-    span = _span(figures)
-    beside = ratio(median, own) if own and name != OWN else ""
-    return [name, median_text(median), span, rate, beside, str(figures.runs)]
+    own = case.figures[OWN].median() if OWN in case.figures else None
+    beside = ""
+    if own and name != OWN:
+        beside = figure_text(ratio(median, own), "×") or "?"
+    return [name, median_text(median), _span(figures), rate, beside, *_required(case, name), str(figures.runs)]
 
 
 def _span(figures: Figures) -> str:
@@ -86,59 +144,8 @@ def _span(figures: Figures) -> str:
     return fastest if len(figures.seconds) == 1 else f"{fastest}–{slowest}"
 
 
-# The plot: one panel for each case, one bar for each program, as long as its median. Units are pixels.
-WIDTH = 860
-LABEL_WIDTH = 130
-TEXT_WIDTH = 190
-BAR_HEIGHT = 16
-BAR_STEP = 22
-PANEL_HEAD = 34
-PANEL_GAP = 18
-MARGIN = 16
-OWN_COLOUR, OTHER_COLOUR, INK = "#c2410c", "#64748b", "#1f2937"
-
-
-def svg(machine: Machine, results: list[CaseResult]) -> str:
-    """A drawing that is well-formed XML whatever the names are."""
-    panels = []
-    top = MARGIN + 40
-    for result in results:
-        medians = {name: figures.median() for name, figures in result.figures.items()}
-        drawn = {name: median for name, median in medians.items() if median}
-        if drawn:
-            panels.append(_panel(result, drawn, top))
-            top += PANEL_HEAD + BAR_STEP * len(drawn) + PANEL_GAP
-    head = (
-        _text(MARGIN, MARGIN + 14, "Time to send and exit: shorter is better", size=16, weight="bold")
-        + _text(MARGIN, MARGIN + 32, f"medians of up to {machine.rounds} rounds, {machine.processors} processors, "
-                f"Linux {machine.kernel}, {machine.date}")
-    )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top}" viewBox="0 0 {WIDTH} {top}" '
-        'font-family="sans-serif">\n'
-        f'<rect width="{WIDTH}" height="{top}" fill="#ffffff"/>\n{head}{"".join(panels)}</svg>\n'
-    )
-
-
-def _panel(result: CaseResult, drawn: dict[str, Median], top: int) -> str:
-    longest = max(median.seconds for median in drawn.values())
-    parts = [_text(MARGIN, top + 20, result.case.title, size=14, weight="bold")]
-    for index, (name, median) in enumerate(drawn.items()):
-        y = top + PANEL_HEAD + index * BAR_STEP
-        length = max(1.0, (WIDTH - LABEL_WIDTH - TEXT_WIDTH - 2 * MARGIN) * median.seconds / longest)
-        left = MARGIN + LABEL_WIDTH
-        colour = OWN_COLOUR if name == OWN else OTHER_COLOUR
-        # One that was ended fades: where it would have come to is not known.
-        opacity = "0.45" if median.at_least else "1"
-        rate = result.case.rate(median.seconds)
-        words = median_text(median) + (f", {'< ' if median.at_least else ''}{rate}" if rate else "")
-        parts.append(_text(left - 8, y + 13, name, anchor="end"))
-        parts.append(f'<rect x="{left}" y="{y}" width="{length:.1f}" height="{BAR_HEIGHT}" '
-                     f'fill="{colour}" fill-opacity="{opacity}"/>\n')
-        parts.append(_text(left + length + 8, y + 13, words))
-    return "".join(parts)
-
-
-def _text(x: float, y: float, words: str, size: int = 12, weight: str = "normal", anchor: str = "start") -> str:
-    return (f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}" '
-            f'fill="{INK}">{escape(words)}</text>\n')
+def _measure_row(case: CaseResult, name: str, one: Measure) -> list[str]:
+    low, high = number(min(one.values)), number(max(one.values))
+    span = low if len(one.values) == 1 else f"{low}–{high}"
+    median = f"{number(statistics.median(one.values))} {one.unit}"
+    return [name, median, span, *_required(case, name), str(len(one.values))]

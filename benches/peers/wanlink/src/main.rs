@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
@@ -55,6 +56,10 @@ struct Options {
     /// ...for this many seconds
     #[arg(long, default_value_t = 5.0)]
     cut_for_s: f64,
+    /// Writes a line every 100 ms: seconds since the start, then packets and bytes that crossed, lost and
+    /// overflowed packets so far from a to b, and the same from b to a
+    #[arg(long)]
+    samples: Option<PathBuf>,
     /// Congestion control of TCP connections that cross (cubic, bbr, reno); most hosts run cubic
     #[arg(long, default_value = "cubic")]
     tcp: String,
@@ -75,6 +80,8 @@ fn rate_change(text: &str) -> Result<(f64, f64), String> {
     let (at, rate) = text.split_once(':').ok_or("want SECONDS:MBIT")?;
     Ok((at.parse().map_err(|e| format!("{at}: {e}"))?, rate.parse().map_err(|e| format!("{rate}: {e}"))?))
 }
+
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
 struct Counts {
@@ -212,6 +219,21 @@ fn write_end(mut tun: File, queue: Queue) {
     }
 }
 
+fn write_samples(mut file: File, counts: [Arc<Counts>; 2], start: Instant) {
+    for tick in 1.. {
+        let due = start + SAMPLE_EVERY * tick;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let mut line = format!("{:.3}", start.elapsed().as_secs_f64());
+        for count in counts.iter().flat_map(|c| [&c.packets, &c.bytes, &c.lost, &c.overflowed]) {
+            line += &format!(" {}", count.load(Relaxed));
+        }
+        line.push('\n');
+        if file.write_all(line.as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let opt = Options::parse();
     match run(&opt) {
@@ -241,6 +263,10 @@ fn run(opt: &Options) -> io::Result<u8> {
         let seed = opt.seed * 2 + i as u64;
         std::thread::spawn(move || read_end(from, q, o, seed, c, start));
         std::thread::spawn(move || write_end(to, queue));
+    }
+    if let Some(path) = &opt.samples {
+        let (file, counts) = (File::create(path)?, counts.clone());
+        std::thread::spawn(move || write_samples(file, counts, start));
     }
     let status = Command::new(&opt.command[0])
         .args(&opt.command[1..])
