@@ -53,6 +53,7 @@ pub(super) async fn receive_through(
 ) -> Result<Summary, Failure> {
     let (mut link, keeper) = connected.split();
     let connection = link.connection.clone();
+    let reporter = Arc::clone(&context.reporter);
     let opened = async {
         let offer = session::receive::offer(&mut link, &context).await?;
         context.reporter.report(Event::Started { side: Side::Receiver, transfer: hex(offer.transfer) });
@@ -72,6 +73,6 @@ pub(super) async fn receive_through(
             Err(failure)
         }
     };
-    keeper.goodbye(result.is_ok()).await;
+    keeper.goodbye(result.is_ok(), reporter.as_ref()).await;
     result
 }
