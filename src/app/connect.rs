@@ -52,8 +52,11 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Lets the last words reach the peer.
-    pub(super) async fn goodbye(self, is_well: bool) {
+    /// Lets the last words reach the peer, and tells what could be better on this machine.
+    pub(super) async fn goodbye(self, is_well: bool, reporter: &dyn Reporter) {
+        if let Some(message) = self.endpoint.advice() {
+            reporter.report(Event::Warning { path: None, reason: None, message });
+        }
         if let Some(answering) = &self.answering {
             answering.abort();
         }

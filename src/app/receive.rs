@@ -73,6 +73,7 @@ pub(super) async fn receive_with<T: Target>(
 ) -> Result<Summary, Failure> {
     let (mut link, keeper) = connected.split();
     let connection = link.connection.clone();
+    let reporter = Arc::clone(&context.reporter);
     let opened = async {
         let offer = session::receive::offer(&mut link, &context).await?;
         Ok((offer, open(session::name_of(offer.transfer)).await?))
@@ -86,6 +87,6 @@ pub(super) async fn receive_with<T: Target>(
             Err(failure)
         }
     };
-    keeper.goodbye(result.is_ok()).await;
+    keeper.goodbye(result.is_ok(), reporter.as_ref()).await;
     result
 }

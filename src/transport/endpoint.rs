@@ -12,10 +12,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::address::{self, DEFAULT_PORT, ListenAddress};
+use super::buffers::SocketBuffers;
 use super::congestion::{self, Watch};
 use super::mtu::{self, Mtu};
 use super::quic::{Quic, canonical, connection_error};
-use super::socket::{self, SocketBuffers};
+use super::socket;
 use super::tls::{self, Found};
 use super::{Limits, TransportError};
 use crate::trust::{Fingerprint, Identity};
@@ -141,9 +142,10 @@ impl Endpoint {
         Ok(address::to_name(self.local_address()?, &address::of_this_machine()))
     }
 
-    /// What the kernel gave for buffers.
-    pub fn socket_buffers(&self) -> SocketBuffers {
-        self.buffers
+    /// A sentence for whoever runs this machine, if its kernel has thrown away datagrams for want of room that it
+    /// did not give.
+    pub fn advice(&self) -> Option<String> {
+        self.buffers.advice()
     }
 
     /// Takes no more connections, and ends those that are left. To tell a peer why, close its connection.

@@ -1,6 +1,7 @@
 //! The network: an authenticated connection with many streams, as traits, and quinn behind them.
 
 pub mod address;
+mod buffers;
 #[cfg(test)]
 mod conformance;
 mod congestion;
@@ -16,7 +17,6 @@ pub mod tls;
 
 pub use address::ListenAddress;
 pub use endpoint::{Endpoint, Incoming, dial};
-pub use socket::SocketBuffers;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -101,6 +101,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
+    #[allow(clippy::print_stdout, reason = "a skipped test says why")]
     fn the_way_to_this_machine_is_that_of_loopback() {
         for ip in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
             let address = SocketAddr::new(ip.parse().unwrap(), 4750);

@@ -12,21 +12,10 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use socket2::{Domain, Protocol, Type};
 
-/// Bytes asked of the kernel for each direction. The default, 208 KiB, is a few milliseconds of a fast link.
-const BUFFER_BYTES: usize = 4 * 1024 * 1024;
+use super::buffers::SocketBuffers;
+
 /// Payload of the largest IPv4 datagram: what one call with segmentation offload may carry.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
-
-/// Kernel buffers of a socket, in bytes of one direction each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SocketBuffers {
-    /// What was asked for, both ways.
-    pub asked_bytes: usize,
-    /// What the kernel gave for receiving.
-    pub receive_bytes: usize,
-    /// What the kernel gave for sending.
-    pub send_bytes: usize,
-}
 
 /// Binds `address` (all of IPv4 too, when it is the IPv6 wildcard). Needs a tokio runtime.
 pub(super) fn open(address: SocketAddr) -> io::Result<(Arc<dyn AsyncUdpSocket>, SocketBuffers)> {
@@ -34,16 +23,7 @@ pub(super) fn open(address: SocketAddr) -> io::Result<(Arc<dyn AsyncUdpSocket>, 
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    // Some systems refuse what is above their limit instead of giving less; then the default stays.
-    let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
-    let _ = socket.set_send_buffer_size(BUFFER_BYTES);
-    // Linux counts its own bookkeeping in and reports twice what may be used.
-    let share = if cfg!(target_os = "linux") { 2 } else { 1 };
-    let buffers = SocketBuffers {
-        asked_bytes: BUFFER_BYTES,
-        receive_bytes: socket.recv_buffer_size()? / share,
-        send_bytes: socket.send_buffer_size()? / share,
-    };
+    let buffers = SocketBuffers::ask(&socket)?;
     socket.bind(&address.into())?;
     let inner = TokioRuntime.wrap_udp_socket(socket.into())?;
     tracing::debug!(
@@ -283,7 +263,6 @@ mod tests {
     async fn a_real_socket_says_what_it_got() {
         let (socket, buffers) = open(([127, 0, 0, 1], 0).into()).unwrap();
         assert_ne!(socket.local_addr().unwrap().port(), 0);
-        assert_eq!(buffers.asked_bytes, BUFFER_BYTES);
         assert!(buffers.receive_bytes > 0 && buffers.send_bytes > 0, "{buffers:?}");
     }
 }
