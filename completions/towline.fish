@@ -28,6 +28,7 @@ complete -c towline -n "__fish_towline_needs_command" -s h -l help -d 'Print hel
 complete -c towline -n "__fish_towline_needs_command" -s V -l version -d 'Print version'
 complete -c towline -n "__fish_towline_needs_command" -f -a "send" -d 'Sends files and directories'
 complete -c towline -n "__fish_towline_needs_command" -f -a "receive" -d 'Receives files and directories'
+complete -c towline -n "__fish_towline_needs_command" -f -a "bench" -d 'Measures the real protocol, without disks or with them, and says what limited it'
 complete -c towline -n "__fish_towline_needs_command" -f -a "id" -d 'Shows the identity of this machine, or makes a new one'
 complete -c towline -n "__fish_towline_using_subcommand send" -l to -d 'Whom to send to; without it, waits for one receiver' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Writes a line for `b3sum --check` for each file that was sent' -r -F
@@ -86,6 +87,35 @@ never\t'Not at all'"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l config -d 'Config file [default: towline/config.toml in the user\'s configuration directory]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand receive" -s v -l verbose -d 'Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)'
 complete -c towline -n "__fish_towline_using_subcommand receive" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c towline -n "__fish_towline_using_subcommand bench" -l to -d 'Whom to measure with: a machine where `towline bench --wait` waits' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l wait -d 'Waits for one bench of another machine and is its receiving side; --listen says so too' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand bench" -l size -d 'Bytes of the one file to send [default: 4G, or 512M with --to or --disk]' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l files -d 'Sends so many files of 4 KiB instead of one large one' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l disk -d 'Has the files of this side on the disk of DIR, in a directory that is removed at the end' -r -f -a "(__fish_complete_directories)"
+complete -c towline -n "__fish_towline_using_subcommand bench" -l listen -d 'Address to wait at [default: port 4750 of every address, or a free port]' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l fingerprint -d 'Fingerprint of the other side' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l streams -d 'Parcels on the way at once, at most [default: as memory allows]' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l chunk-size -d 'Bytes of a chunk, a power of two from 1M to 64M [default: 1M]' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l memory -d 'Memory that the transfer may use, at least 8M and eight chunks [default: 64M]' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'By delivery rate and round trip (docs/congestion.md)'
+cubic\t'RFC 9438'
+newreno\t'RFC 9002'"
+complete -c towline -n "__fish_towline_using_subcommand bench" -l timeout -d 'Gives up when nothing was acked for so long, such as 30s or 2m [default: 30s]' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l no-fsync -d 'Does not sync to disk: faster, but what was called done can be lost when the machine stops' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand bench" -l json -d 'Writes one JSON object per event to standard output, and nothing but errors to standard error' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand bench" -s q -l quiet -d 'Shows nothing but errors (and, when waiting, the command for the other machine)' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand bench" -l no-progress -d 'Shows plain lines instead of bars' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand bench" -l color -d 'When to use colours [default: auto]' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Even into a file'
+never\t'Not at all'"
+complete -c towline -n "__fish_towline_using_subcommand bench" -l config -d 'Config file [default: towline/config.toml in the user\'s configuration directory]' -r -F
+complete -c towline -n "__fish_towline_using_subcommand bench" -s v -l verbose -d 'Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)'
+complete -c towline -n "__fish_towline_using_subcommand bench" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c towline -n "__fish_towline_using_subcommand id" -l json -d 'Writes one JSON object per event to standard output, and nothing but errors to standard error' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand id" -s q -l quiet -d 'Shows nothing but errors (and, when waiting, the command for the other machine)' -r -f -a "true\t''

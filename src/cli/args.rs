@@ -214,7 +214,7 @@ pub struct BenchArgs {
     #[arg(long, env = "TOWLINE_TO", hide_env_values = true, value_name = "PEER")]
     pub to: Option<OsString>,
 
-    /// Waits for one bench of another machine and is its receiving side
+    /// Waits for one bench of another machine and is its receiving side; --listen says so too
     #[arg(long, env = "TOWLINE_WAIT", hide_env_values = true, value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]

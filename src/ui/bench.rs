@@ -57,7 +57,8 @@ fn goodput(bench: &Bench) -> String {
 fn packets(bench: &Bench) -> String {
     let (sent, lost) = (bench.sent_packets, bench.lost_packets);
     let percent = 100.0 * lost as f64 / sent.max(1) as f64;
-    format!("{sent} sent by this side, {lost} of them lost ({percent:.2} %)")
+    let side = if bench.with_itself { "the sender" } else { "this side" };
+    format!("{sent} sent by {side}, {lost} of them lost ({percent:.2} %)")
 }
 
 fn processor(bench: &Bench) -> String {
@@ -111,7 +112,7 @@ pub(super) mod tests {
              time        2.0s\n\
              goodput     1.50 GiB/s, 12884 Mbit/s\n\
              round trip  1.500 ms\n\
-             packets     2000 sent by this side, 5 of them lost (0.25 %)\n\
+             packets     2000 sent by the sender, 5 of them lost (0.25 %)\n\
              MTU         1452 bytes of UDP payload\n\
              streams     32 at most\n\
              processor   6.00 s user and system, 2.00 s for each GiB (both sides)\n\

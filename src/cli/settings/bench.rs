@@ -22,15 +22,16 @@ const SMALL_FILE_BYTES: u64 = 4 << 10;
 const FILES_MAX: u64 = 100_000_000;
 
 pub(super) fn resolve(given: BenchArgs, config: Config, stdin: &mut dyn Read) -> Result<BenchSettings> {
+    let is_given_a_place = given.transfer.listen.is_some();
     let common = resolve_common(given.transfer, &config)?;
     let disk = given.disk.or(config.disk);
     ensure!(
         disk.as_ref().is_none_or(|disk| !disk.as_os_str().is_empty()),
         "--disk is empty: expected the path of a directory"
     );
-    // Whom to dial, said with the command, goes before what the config file says.
-    let is_waiting = given.wait.or(config.wait.filter(|_| given.to.is_none()));
-    if is_waiting.unwrap_or(false) {
+    // Whom to dial, said with the command, goes before where to wait and before the config file.
+    let is_waiting = || given.to.is_none() && (is_given_a_place || config.wait.unwrap_or(false));
+    if given.wait.unwrap_or_else(is_waiting) {
         ensure!(given.to.is_none(), "--wait waits for a machine that dials, --to dials: give one of them");
         ensure!(
             given.size.is_none() && given.files.is_none(),
@@ -98,7 +99,10 @@ mod tests {
             ("--to tl1q", "", BenchWith::Peer(peer(), one(512 << 20))),
             ("", "to = \"tl1q\"\nsize = \"1M\"", BenchWith::Peer(peer(), one(1 << 20))),
             ("--wait", "to = \"tl1q\"\nsize = \"1M\"", BenchWith::Anyone),
-            ("--to tl1q", "wait = true", BenchWith::Peer(peer(), one(512 << 20))),
+            ("--listen [::1]:0", "", BenchWith::Anyone),
+            ("--listen [::1]:0 --wait=no", "", BenchWith::Itself(one(4 << 30))),
+            ("", "listen = \"[::1]:0\"", BenchWith::Itself(one(4 << 30))),
+            ("--to tl1q --listen [::1]:0", "wait = true", BenchWith::Peer(peer(), one(512 << 20))),
             ("--wait=no --size 2M", "wait = true\nfiles = 7", BenchWith::Itself(one(2 << 20))),
             ("--files 7", "size = 9", BenchWith::Itself(Workload { files: 7, file_bytes: 4096 })),
         ] {
