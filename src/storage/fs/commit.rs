@@ -55,7 +55,7 @@ pub(super) fn commit_batch(shared: &Shared, commits: Vec<Commit>) -> Vec<Committ
 
 fn stage(shared: &Shared, commit: Commit, keep_open: bool) -> Item {
     let staged = match &commit.kind {
-        Final::File { size } => shared.staging.complete(commit.id, *size, &commit.meta),
+        Final::File { size } => shared.staging.complete(commit.id, *size, &commit.meta, keep_open),
         Final::Symlink { target } => shared.staging.link(commit.id, target, commit.meta.mtime).map(|()| None),
     };
     let step = match staged {

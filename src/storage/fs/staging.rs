@@ -163,8 +163,17 @@ impl Staging {
     }
 
     /// Gives a staged file its size, permission bits and time, if it has not got them yet. What was never written is
-    /// a hole. Returns the file if it is open.
-    pub(super) fn complete(&self, id: EntryId, size: u64, meta: &Meta) -> io::Result<Option<Arc<File>>> {
+    /// a hole. Returns the file if it is open; `keep_open` is for those that nothing was written of.
+    pub(super) fn complete(
+        &self,
+        id: EntryId,
+        size: u64,
+        meta: &Meta,
+        keep_open: bool,
+    ) -> io::Result<Option<Arc<File>>> {
+        if size == 0 {
+            self.write_whole(id, b"", meta, keep_open)?;
+        }
         let mut files = self.files();
         if files.is_complete(id) {
             return Ok(files.forget(id).map(|opened| opened.file));
