@@ -28,7 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a process that fails makes sure that its peer learns why.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// The same when all is well: the close is one packet, and a peer that misses it knows that all is well, too.
+/// How long at most, when all is well, for the close to leave: it is one packet, and a peer that misses it knows that
+/// all is well, too.
 const GOODBYE_WELL: Duration = Duration::from_millis(50);
 
 /// A link and what keeps it alive.
@@ -41,12 +42,14 @@ pub(super) struct Connected {
 impl Connected {
     /// Parts the link from its keeper.
     pub(super) fn split(self) -> (Link<Quic>, Keeper) {
-        (self.link, Keeper { endpoint: self.endpoint, answering: self.answering })
+        let connection = self.link.connection.clone();
+        (self.link, Keeper { connection, endpoint: self.endpoint, answering: self.answering })
     }
 }
 
 /// Keeps the socket until the last packets are sent.
 pub(super) struct Keeper {
+    connection: Quic,
     endpoint: Endpoint,
     answering: Option<AbortHandle>,
 }
@@ -60,7 +63,11 @@ impl Keeper {
         if let Some(answering) = &self.answering {
             answering.abort();
         }
-        self.endpoint.wait_idle(if is_well { GOODBYE_WELL } else { GOODBYE }).await;
+        if is_well {
+            let _ = timeout(GOODBYE_WELL, self.connection.close_sent()).await;
+        } else {
+            self.endpoint.wait_idle(GOODBYE).await;
+        }
     }
 }
 

@@ -36,30 +36,34 @@ pub fn run(command: Command, reporter: Arc<dyn Reporter>) -> Ending {
             return Ending::failed(Failure::new(Reason::Internal, format!("cannot start threads: {error}")));
         }
     };
-    let ending = runtime.block_on(async {
-        let (signals, stop) = match signals::watch() {
-            Ok(watching) => watching,
-            Err(error) => {
-                return Ending::failed(Failure::new(
-                    Reason::Internal,
-                    format!("cannot watch signals: {error}"),
-                ));
-            }
-        };
-        let result = dispatch(command, reporter, stop).await;
-        let ending = match result {
-            Ok(exit_code) => Ending { exit_code, failure: None },
-            Err(failure) => Ending::failed(failure),
-        };
-        match (signals.exit_code(), ending.exit_code) {
-            // A transfer that was complete before the signal could stop it is complete.
-            (Some(exit_code), code) if code != 0 => Ending { exit_code, ..ending },
-            _ => ending,
-        }
+    // As a task: what the main thread waits for itself is woken by another thread each time.
+    let ending = runtime.block_on(async { tokio::spawn(run_to_end(command, reporter)).await });
+    let ending = ending.unwrap_or_else(|e| match e.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => Ending::failed(Failure::new(Reason::Internal, "the work was cancelled")),
     });
     // A disk that hangs must not keep a process that has said its last word.
     runtime.shutdown_background();
     ending
+}
+
+async fn run_to_end(command: Command, reporter: Arc<dyn Reporter>) -> Ending {
+    let (signals, stop) = match signals::watch() {
+        Ok(watching) => watching,
+        Err(error) => {
+            return Ending::failed(Failure::new(Reason::Internal, format!("cannot watch signals: {error}")));
+        }
+    };
+    let result = dispatch(command, reporter, stop).await;
+    let ending = match result {
+        Ok(exit_code) => Ending { exit_code, failure: None },
+        Err(failure) => Ending::failed(failure),
+    };
+    match (signals.exit_code(), ending.exit_code) {
+        // A transfer that was complete before the signal could stop it is complete.
+        (Some(exit_code), code) if code != 0 => Ending { exit_code, ..ending },
+        _ => ending,
+    }
 }
 
 async fn dispatch(

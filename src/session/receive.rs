@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
+use std::iter;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -307,32 +308,34 @@ impl<C: Connection, T: Target> Driver<C, T> {
     }
 
     fn act(&mut self) {
-        loop {
-            let action = self.shared.machine().poll();
+        let actions: Vec<_> = {
+            let mut machine = self.shared.machine();
+            iter::from_fn(|| machine.poll()).collect()
+        };
+        for action in actions {
             match action {
-                None => break,
-                Some(Action::Control(message)) => self.control(message),
-                Some(Action::Admit(id, entry)) => self.admits.waiting.push_back((id, entry)),
-                Some(Action::Root(id, path)) => self.roots.push_back((id, path)),
-                Some(Action::Commit(id, entry)) => self.commits.waiting.push_back((id, entry)),
-                Some(Action::FinishDir(id, entry)) => self.dirs.waiting.push_back((id, entry)),
-                Some(Action::Discard(id)) => {
+                Action::Control(message) => self.control(message),
+                Action::Admit(id, entry) => self.admits.waiting.push_back((id, entry)),
+                Action::Root(id, path) => self.roots.push_back((id, path)),
+                Action::Commit(id, entry) => self.commits.waiting.push_back((id, entry)),
+                Action::FinishDir(id, entry) => self.dirs.waiting.push_back((id, entry)),
+                Action::Discard(id) => {
                     let target = Arc::clone(&self.shared.target);
                     self.jobs.spawn(async move {
                         target.discard(id).await;
                         Job::Discarded
                     });
                 }
-                Some(Action::Settled(settled)) => {
+                Action::Settled(settled) => {
                     if let Some(event) = self.tally.settled(settled) {
                         self.report(event);
                     }
                 }
-                Some(Action::Omitted(reason, message)) => {
+                Action::Omitted(reason, message) => {
                     self.tally.count_failure(reason);
                     self.report(Event::Warning { path: None, reason: Some(reason), message });
                 }
-                Some(Action::Finish) => {
+                Action::Finish => {
                     let shared = Arc::clone(&self.shared);
                     self.jobs.spawn(async move {
                         Job::Finished(shared.writing.during(shared.target.finish()).await)
@@ -535,12 +538,26 @@ async fn read_control<T, R: RecvStream>(
 async fn read_manifest<T, C: Connection>(shared: Arc<Shared<T>>, connection: C) -> Result<(), Failure> {
     let stream = connection.accept_uni().await.map_err(transport_failure)?;
     let mut manifest = MessageReader::new(stream);
-    while let Some(message) = manifest.next().await? {
-        while !shared.machine().takes_entries() {
-            shared.room.notified().await;
+    loop {
+        let batch = manifest.next_batch().await?;
+        if batch.is_empty() {
+            break;
         }
         shared.heard();
-        shared.with_machine(|machine| machine.on_manifest(message))?;
+        let mut batch = batch.into_iter().peekable();
+        while batch.peek().is_some() {
+            while !shared.machine().takes_entries() {
+                shared.room.notified().await;
+            }
+            shared.with_machine(|machine| {
+                while machine.takes_entries()
+                    && let Some(message) = batch.next()
+                {
+                    machine.on_manifest(message)?;
+                }
+                Ok(())
+            })?;
+        }
     }
     if shared.machine().is_walked() {
         return Ok(());

@@ -257,7 +257,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
     /// Hashes and writes what has been gathered, and tells the machine of the records that end in it.
     async fn flush(&mut self) -> Result<(), Stop> {
         let Gathered { block, pieces, .. } = std::mem::take(&mut self.gathered);
-        let (mut writes, mut ended) = (Vec::new(), Vec::new());
+        let (mut writes, mut ended, mut whole) = (Vec::new(), Vec::new(), Vec::new());
         for piece in pieces {
             match piece {
                 Piece::Begin(record) => {
@@ -276,7 +276,11 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                 Piece::Data { offset, range } => {
                     if let (Some(open), Some(block)) = (&mut self.open, &block) {
                         open.hasher.update(&block[range.clone()]);
-                        writes.push(Write { id: open.record.id, offset, range });
+                        let OpenRecord { record, .. } = open;
+                        if offset == 0 && range.len() as u64 == record.file_size {
+                            whole.push(writes.len());
+                        }
+                        writes.push(Write { id: record.id, offset, range, whole: None });
                     }
                 }
                 Piece::End(theirs) => {
@@ -288,6 +292,13 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                         ended.push((record, mine));
                     }
                 }
+            }
+        }
+        if !whole.is_empty() {
+            let machine = self.shared.machine();
+            for at in whole {
+                let write: &mut Write = &mut writes[at];
+                write.whole = machine.entry(write.id).map(|entry| entry.meta);
             }
         }
         if let Some(block) = block

@@ -108,7 +108,7 @@ fn whole_tree() -> Tree {
 async fn stage(target: &impl Target, id: u64, bytes: &[u8]) -> Result<(), StorageError> {
     let mut block = BlockPool::new(1).acquire().await;
     block[..bytes.len()].copy_from_slice(bytes);
-    let write = Write { id: EntryId(id), offset: 0, range: 0..bytes.len() };
+    let write = Write { id: EntryId(id), offset: 0, range: 0..bytes.len(), whole: None };
     target.write(vec![write], block).await.map(drop)
 }
 
@@ -159,7 +159,7 @@ async fn send_file(source: &impl Source, target: &impl Target, pool: &BlockPool,
     if entry.size() <= BLOCK_BYTES as u64 {
         let batch = source.read_small(vec![entry.clone()], pool.acquire().await).await;
         let range = batch.files[0].clone().unwrap();
-        target.write(vec![Write { id, offset: 0, range }], batch.block).await.unwrap();
+        target.write(vec![Write { id, offset: 0, range, whole: None }], batch.block).await.unwrap();
         return;
     }
     let file = source.open(entry.clone()).await.unwrap();
@@ -168,7 +168,7 @@ async fn send_file(source: &impl Source, target: &impl Target, pool: &BlockPool,
         while at < run.range.end && !run.is_hole {
             let len = usize::try_from(run.range.end - at).unwrap().min(BLOCK_BYTES);
             let block = source.read_at(&file, at, len, pool.acquire().await).await.unwrap();
-            target.write(vec![Write { id, offset: at, range: 0..len }], block).await.unwrap();
+            target.write(vec![Write { id, offset: at, range: 0..len, whole: None }], block).await.unwrap();
             at += len as u64;
         }
     }

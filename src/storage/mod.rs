@@ -141,6 +141,8 @@ pub struct Write {
     pub offset: u64,
     /// Where in the block.
     pub range: Range<usize>,
+    /// The bytes are a whole file, and this is what its commit will say: then it can be made complete at once.
+    pub whole: Option<Meta>,
 }
 
 /// What to do about something that appeared under a final name.

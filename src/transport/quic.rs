@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{ConnectionError, ReadError, VarInt, WriteError};
 use rustls::pki_types::CertificateDer;
+use tokio::time::sleep;
 
 use super::congestion::Watch;
 use super::{Connection, PathStats, RecvStream, SendStream, TransportError};
@@ -16,6 +18,9 @@ use crate::trust::Fingerprint;
 
 /// Code with which an unfinished stream is given up; the session has told the reason by then, if there is one.
 const STREAM_DROPPED: VarInt = VarInt::from_u32(0);
+
+/// quinn does not tell when the last packet is out, so it is looked at: the finest that tokio's clock gives.
+const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// A QUIC connection whose peer has proved its key.
 #[derive(Debug, Clone)]
@@ -43,12 +48,19 @@ struct Shared {
     fingerprint: Fingerprint,
     idle_timeout: Duration,
     watch: Watch,
+    /// Datagrams sent before the one that tells of the close.
+    sent_before_close: AtomicU64,
 }
 
 impl Shared {
     fn close(&self, code: u32, reason: &[u8]) {
         self.watch.close();
         self.connection.close(VarInt::from_u32(code), reason);
+        self.sent_before_close.store(self.sent_datagrams(), Relaxed);
+    }
+
+    fn sent_datagrams(&self) -> u64 {
+        self.connection.stats().udp_tx.datagrams
     }
 
     fn error(&self, error: ConnectionError) -> TransportError {
@@ -78,7 +90,19 @@ impl Quic {
             .ok_or_else(|| TransportError::NotAuthenticated("the peer showed no certificate".to_owned()))?;
         let fingerprint = Fingerprint::of_certificate(certificate)
             .map_err(|e| TransportError::NotAuthenticated(e.to_string()))?;
-        Ok(Self(Arc::new(Shared { connection, fingerprint, idle_timeout, watch })))
+        let sent_before_close = AtomicU64::new(0);
+        Ok(Self(Arc::new(Shared { connection, fingerprint, idle_timeout, watch, sent_before_close })))
+    }
+
+    /// After [`Connection::close`]: waits until the kernel has the packet that tells the peer. For ever, if it left
+    /// before anybody could look.
+    pub async fn close_sent(&self) {
+        // A peer that closed first is told nothing more.
+        while matches!(self.0.connection.close_reason(), None | Some(ConnectionError::LocallyClosed))
+            && self.0.sent_datagrams() <= self.0.sent_before_close.load(Relaxed)
+        {
+            sleep(CLOSE_LOOK_EVERY).await;
+        }
     }
 
     fn send(&self, stream: quinn::SendStream) -> QuicSend {

@@ -8,13 +8,15 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 use super::format::bytes_per_second;
+use super::gathered::Gathered;
+use super::may_wait;
 use crate::event::{Bench, Event, FileSettled, Listening, Outcome, Progress, Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::path::{RelPath, printable};
 
 /// Writes to `O`.
 pub(super) struct Json<O> {
-    out: Mutex<O>,
+    out: Mutex<Gathered<O>>,
 }
 
 /// One line. The fields come in this order, `event` first; a new one goes behind the others of its event.
@@ -122,33 +124,38 @@ enum Line<'a> {
 
 impl<O: Write> Json<O> {
     pub(super) fn new(out: O) -> Self {
-        Self { out: Mutex::new(out) }
+        Self { out: Mutex::new(Gathered::new(out)) }
     }
 
     /// The last line of a run that failed as a whole.
     pub(super) fn error(&self, failure: &Failure, exit_code: u8) {
-        self.write(&Line::Error {
+        let line = Line::Error {
             reason: failure.reason.as_str(),
             side: failure.side.map(|s| s.as_str()),
             message: &failure.message,
             exit_code,
             retryable: failure.reason.is_retryable(),
-        });
+        };
+        self.write(&line, false);
     }
 
-    fn write(&self, line: &Line<'_>) {
+    /// Writes what waits.
+    pub(super) fn flush(&self) {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner).flush();
+    }
+
+    fn write(&self, line: &Line<'_>, may_wait: bool) {
         let mut text = Vec::with_capacity(256);
         if line.serialize(&mut Serializer::with_formatter(&mut text, TerminalSafe)).is_ok() {
             text.push(b'\n');
-            let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = out.write_all(&text).and_then(|()| out.flush());
+            self.out.lock().unwrap_or_else(PoisonError::into_inner).write(&text, may_wait);
         }
     }
 }
 
 impl<O: Write + Send + 'static> Reporter for Json<O> {
     fn report(&self, event: Event) {
-        self.write(&match &event {
+        let line = match &event {
             Event::Listening(listening) => self::listening(listening),
             Event::Connected { address, fingerprint, agent } => {
                 Line::Connected { address: *address, fingerprint, agent }
@@ -171,7 +178,8 @@ impl<O: Write + Send + 'static> Reporter for Json<O> {
                 path: printable(path.as_os_str().as_encoded_bytes()),
                 new: *is_new,
             },
-        });
+        };
+        self.write(&line, may_wait(&event));
     }
 }
 
@@ -299,7 +307,7 @@ mod tests {
     fn line(event: Event) -> String {
         let json = Json::new(Vec::new());
         json.report(event);
-        String::from_utf8(json.out.into_inner().unwrap()).unwrap()
+        String::from_utf8(json.out.into_inner().unwrap().into_inner()).unwrap()
     }
 
     fn settled(path: &[u8], outcome: Outcome) -> FileSettled {
@@ -436,7 +444,7 @@ mod tests {
         let json = Json::new(Vec::new());
         json.error(&Failure::on(Side::Receiver, Reason::ConnectionLost, "gone"), 9);
         assert_eq!(
-            String::from_utf8(json.out.into_inner().unwrap()).unwrap(),
+            String::from_utf8(json.out.into_inner().unwrap().into_inner()).unwrap(),
             "{\"event\":\"error\",\"reason\":\"connection-lost\",\"side\":\"receiver\",\"message\":\"gone\",\
              \"exit_code\":9,\"retryable\":true}\n"
         );
@@ -483,6 +491,6 @@ mod tests {
         let json = Json::new(Closed(0));
         json.report(Event::Progress(Progress::default()));
         json.report(Event::Progress(Progress::default()));
-        assert_eq!(json.out.into_inner().unwrap().0, 2);
+        assert_eq!(json.out.into_inner().unwrap().into_inner().0, 2);
     }
 }

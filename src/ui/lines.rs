@@ -3,34 +3,40 @@
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
+use super::gathered::Gathered;
+use super::may_wait;
 use super::text::Narrator;
 use crate::event::{Event, Reporter};
 
 /// Writes data to `O` and everything else to `E`.
 pub(super) struct Lines<O, E> {
     narrator: Narrator,
-    out: Mutex<O>,
-    err: Mutex<E>,
+    out: Mutex<Gathered<O>>,
+    err: Mutex<Gathered<E>>,
 }
 
 impl<O: Write, E: Write> Lines<O, E> {
     pub(super) fn new(narrator: Narrator, out: O, err: E) -> Self {
-        Self { narrator, out: Mutex::new(out), err: Mutex::new(err) }
+        Self { narrator, out: Mutex::new(Gathered::new(out)), err: Mutex::new(Gathered::new(err)) }
+    }
+
+    /// Writes what waits.
+    pub(super) fn flush(&self) {
+        write(&self.err, "", false);
+        write(&self.out, "", false);
     }
 }
 
 impl<O: Write + Send + 'static, E: Write + Send + 'static> Reporter for Lines<O, E> {
     fn report(&self, event: Event) {
-        write(&self.err, &self.narrator.tell(&event));
-        write(&self.out, &self.narrator.data(&event));
+        let may_wait = may_wait(&event);
+        write(&self.err, &self.narrator.tell(&event), may_wait);
+        write(&self.out, &self.narrator.data(&event), may_wait);
     }
 }
 
-fn write(to: &Mutex<impl Write>, text: &str) {
-    if !text.is_empty() {
-        let mut to = to.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
-    }
+fn write(to: &Mutex<Gathered<impl Write>>, text: &str, may_wait: bool) {
+    to.lock().unwrap_or_else(PoisonError::into_inner).write(text.as_bytes(), may_wait);
 }
 
 #[cfg(test)]
@@ -90,7 +96,8 @@ mod tests {
     fn said(options: Options) -> (String, String) {
         let lines = Lines::new(narrator(options), Vec::new(), Vec::new());
         events().into_iter().for_each(|event| lines.report(event));
-        let text = |m: Mutex<Vec<u8>>| String::from_utf8(m.into_inner().unwrap()).unwrap();
+        let text =
+            |m: Mutex<Gathered<Vec<u8>>>| String::from_utf8(m.into_inner().unwrap().into_inner()).unwrap();
         (text(lines.out), text(lines.err))
     }
 
@@ -130,7 +137,7 @@ mod tests {
         }
         let lines = Lines::new(narrator(OPTIONS), Closed, Vec::new());
         events().into_iter().for_each(|event| lines.report(event));
-        let err = String::from_utf8(lines.err.into_inner().unwrap()).unwrap();
+        let err = String::from_utf8(lines.err.into_inner().unwrap().into_inner()).unwrap();
         assert!(err.ends_with("small buffers\n"));
     }
 }

@@ -6,6 +6,7 @@
 mod bars;
 mod bench;
 pub mod format;
+mod gathered;
 mod json;
 mod lines;
 mod text;
@@ -17,7 +18,7 @@ use self::bars::Bars;
 use self::json::Json;
 use self::lines::Lines;
 use self::text::{Narrator, Paint};
-use crate::event::Reporter;
+use crate::event::{Event, Outcome, Reporter};
 use crate::protocol::failure::Failure;
 
 /// What to show and how.
@@ -119,10 +120,12 @@ impl Ui {
         }
     }
 
-    /// Takes the bars away, whatever stands; later events draw none.
+    /// Takes the bars away, whatever stands; later events draw none. Writes the lines that wait.
     pub fn finish(&self) {
-        if let Face::Bars(bars) = &self.face {
-            bars.finish();
+        match &self.face {
+            Face::Json(json) => json.flush(),
+            Face::Lines(lines) => lines.flush(),
+            Face::Bars(bars) => bars.finish(),
         }
     }
 
@@ -134,6 +137,11 @@ impl Ui {
         }
         write_stderr(text::failure(failure, self.paint).as_bytes());
     }
+}
+
+/// Whether the line of an event may wait for the next one: progress, or the end, comes soon behind the files.
+fn may_wait(event: &Event) -> bool {
+    matches!(event, Event::File(file) if !matches!(file.outcome, Outcome::Failed(_)))
 }
 
 /// Says why there is nothing to run, before any [`Ui`] is made: one sentence and perhaps a hint.

@@ -39,12 +39,11 @@ struct Item {
 
 /// Commits a batch; the failure of one entry does not keep the others.
 pub(super) fn commit_batch(shared: &Shared, commits: Vec<Commit>) -> Vec<Committed> {
-    // Links have no data to sync by themselves.
-    let is_file = |commit: &Commit| matches!(commit.kind, Final::File { .. });
-    let one_by_one = shared.sync && commits.len() <= FSYNC_MAX && commits.iter().all(is_file);
-
-    let mut items: Vec<Item> = commits.into_iter().map(|commit| stage(shared, commit, one_by_one)).collect();
+    let is_few = shared.sync && commits.len() <= FSYNC_MAX;
+    let mut items: Vec<Item> = commits.into_iter().map(|commit| stage(shared, commit, is_few)).collect();
     if shared.sync {
+        // Links, and files that are closed by now, cannot be synced by themselves.
+        let one_by_one = is_few && items.iter().all(|item| !matches!(item.step, Step::Staged(None)));
         sync_data(shared, &mut items, one_by_one);
     }
     let directories = name_all(shared, &mut items);
@@ -56,7 +55,7 @@ pub(super) fn commit_batch(shared: &Shared, commits: Vec<Commit>) -> Vec<Committ
 
 fn stage(shared: &Shared, commit: Commit, keep_open: bool) -> Item {
     let staged = match &commit.kind {
-        Final::File { size } => shared.staging.complete(commit.id, *size, &commit.meta).map(Some),
+        Final::File { size } => shared.staging.complete(commit.id, *size, &commit.meta, keep_open),
         Final::Symlink { target } => shared.staging.link(commit.id, target, commit.meta.mtime).map(|()| None),
     };
     let step = match staged {

@@ -96,8 +96,8 @@ impl Source for FsSource {
         self.run(move |shared| {
             let mut dirs = Dirs::for_lookup();
             let mut at = 0;
-            let mut read = |entry| {
-                let bytes = shared.read_whole(&mut dirs, entry, &mut block[at..])?;
+            let mut read = |entry: Entry| {
+                let bytes = shared.read_whole(&mut dirs, &entry, &mut block[at..])?;
                 at += bytes;
                 Ok(at - bytes..at)
             };
@@ -183,35 +183,43 @@ impl Shared {
     }
 
     fn open(&self, dirs: &mut Dirs, entry: Entry) -> Result<FsFile, Failure> {
+        let file = self.open_as_is(dirs, &entry)?;
+        let stat = self.check_open(&file, &entry)?;
+        let is_sparse = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < entry.size();
+        Ok(FsFile { file: Arc::new(file), entry, identity: identity_of(&stat), is_sparse })
+    }
+
+    /// Opens what is there, whatever it is by now.
+    fn open_as_is(&self, dirs: &mut Dirs, entry: &Entry) -> Result<File, Failure> {
         let origin = self.origin(&entry.path)?;
         let (holder, name) = origin.parent(dirs, &entry.path)?;
         // Should a FIFO have taken the file's place, opening it must not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = openat(&holder, name, flags, Mode::empty())
-            .map_err(|errno| origin.failure("open", &entry.path, errno))?;
-        let stat = fstat(&fd).map_err(|errno| origin.failure("read", &entry.path, errno))?;
-        origin.check(&stat, &entry)?;
-        let is_sparse = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < entry.size();
-        Ok(FsFile { file: Arc::new(File::from(fd)), entry, identity: identity_of(&stat), is_sparse })
+        openat(&holder, name, flags, Mode::empty())
+            .map(File::from)
+            .map_err(|errno| origin.failure("open", &entry.path, errno))
     }
 
     /// Reads a file to the front of `bytes` and says how long it is.
-    fn read_whole(&self, dirs: &mut Dirs, entry: Entry, bytes: &mut [u8]) -> Result<usize, Failure> {
-        let file = self.open(dirs, entry)?;
-        let path = &file.entry.path;
-        let bytes = usize::try_from(file.entry.size())
+    fn read_whole(&self, dirs: &mut Dirs, entry: &Entry, bytes: &mut [u8]) -> Result<usize, Failure> {
+        let path = &entry.path;
+        let bytes = usize::try_from(entry.size())
             .ok()
             .and_then(|size| bytes.get_mut(..size))
             .ok_or_else(|| Failure::on(Side::Sender, Reason::Internal, format!("{path} is no small file")))?;
-        file.file.read_exact_at(bytes, 0).map_err(|error| self.failure("read", path, error))?;
-        self.check_open(&file.file, &file.entry)?;
+        let file = self.open_as_is(dirs, entry)?;
+        let read = file.read_exact_at(bytes, 0);
+        // One look behind the reading does for both: what is the same then was the same before.
+        self.check_open(&file, entry)?;
+        read.map_err(|error| self.failure("read", path, error))?;
         Ok(bytes.len())
     }
 
-    fn check_open(&self, file: &File, entry: &Entry) -> Result<(), Failure> {
+    fn check_open(&self, file: &File, entry: &Entry) -> Result<Stat, Failure> {
         let origin = self.origin(&entry.path)?;
         let stat = fstat(file).map_err(|errno| origin.failure("read", &entry.path, errno))?;
-        origin.check(&stat, entry)
+        origin.check(&stat, entry)?;
+        Ok(stat)
     }
 }
 

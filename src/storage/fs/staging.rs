@@ -16,7 +16,7 @@ use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
 use std::time::Duration;
 
@@ -50,21 +50,39 @@ pub(super) struct Staging {
     dir: OwnedFd,
     /// Held, never read.
     _lock: OwnedFd,
+    /// Permission bits that a new file here gets when it is made with all of them.
+    granted_bits: u32,
+    /// Held for reading while a file is made, so that none is made once everything has been removed.
+    has_ended: RwLock<bool>,
     files: Mutex<Files>,
 }
 
 #[derive(Default)]
 struct Files {
-    has_ended: bool,
-    staged: HashMap<EntryId, Option<Opened>>,
+    staged: HashMap<EntryId, Staged>,
     /// Open files by the time of their last use.
     by_use: BTreeMap<u64, EntryId>,
     clock: u64,
 }
 
+#[derive(Default)]
+struct Staged {
+    opened: Option<Opened>,
+    /// It has its size, permission bits and time.
+    is_complete: bool,
+}
+
 struct Opened {
     file: Arc<File>,
     used: u64,
+}
+
+/// What [`make_and_lock`] makes.
+struct Made {
+    hub: OwnedFd,
+    dir: OwnedFd,
+    lock: OwnedFd,
+    granted_bits: u32,
 }
 
 impl Staging {
@@ -75,9 +93,17 @@ impl Staging {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the name of a transfer"));
         }
         for _ in 0..ATTEMPTS_MAX {
-            if let Some((hub, dir, lock)) = try_create(root, transfer)? {
-                let (root, name) = (Arc::clone(root), transfer.to_owned());
-                return Ok(Self { root, hub, name, dir, _lock: lock, files: Mutex::default() });
+            if let Some(Made { hub, dir, lock, granted_bits }) = try_create(root, transfer)? {
+                return Ok(Self {
+                    root: Arc::clone(root),
+                    hub,
+                    name: transfer.to_owned(),
+                    dir,
+                    _lock: lock,
+                    granted_bits,
+                    has_ended: RwLock::default(),
+                    files: Mutex::default(),
+                });
             }
             thread::sleep(Duration::from_millis(1));
         }
@@ -100,20 +126,67 @@ impl Staging {
         self.open(id)?.write_all_at(bytes, offset)
     }
 
-    /// Gives a staged file its size, permission bits and time. What was never written is a hole.
-    pub(super) fn complete(&self, id: EntryId, size: u64, meta: &Meta) -> io::Result<Arc<File>> {
+    /// Makes a file of `bytes` with the permission bits and time of `meta`, complete but for its final name, in as
+    /// few calls as can be: this is what ten thousand small files cost. `keep_open` is for a sync to come.
+    pub(super) fn write_whole(
+        &self,
+        id: EntryId,
+        bytes: &[u8],
+        meta: &Meta,
+        keep_open: bool,
+    ) -> io::Result<()> {
+        // A record that was cut off has left something.
+        let is_there = self.files().staged.contains_key(&id);
+        if is_there {
+            self.discard(id);
+        }
+        let ended = self.not_ended()?;
+        let mode = meta.mode & MODE_BITS;
+        let file = self.make(id, Mode::from_raw_mode(mode))?;
+        file.write_all_at(bytes, 0)?;
+        if mode & !self.granted_bits != 0 {
+            set_mode(&file, mode)?;
+        }
+        futimens(&file, &timestamps(meta.mtime))?;
+        let mut files = self.files();
+        let closed = if keep_open {
+            files.keep_open(id, Arc::new(file))
+        } else {
+            drop(file);
+            None
+        };
+        files.staged.entry(id).or_default().is_complete = true;
+        drop(files);
+        drop(ended);
+        drop(closed);
+        Ok(())
+    }
+
+    /// Gives a staged file its size, permission bits and time, if it has not got them yet. What was never written is
+    /// a hole. Returns the file if it is open; `keep_open` is for those that nothing was written of.
+    pub(super) fn complete(
+        &self,
+        id: EntryId,
+        size: u64,
+        meta: &Meta,
+        keep_open: bool,
+    ) -> io::Result<Option<Arc<File>>> {
+        if size == 0 {
+            self.write_whole(id, b"", meta, keep_open)?;
+        }
+        let mut files = self.files();
+        if files.is_complete(id) {
+            return Ok(files.forget(id).map(|opened| opened.file));
+        }
+        drop(files);
         let file = self.open(id)?;
         self.files().forget(id);
         if size_of(&fstat(&file)?) != size {
             ftruncate(&file, size)?;
         }
-        match fchmod(&file, Mode::from_raw_mode(meta.mode & MODE_BITS)) {
-            // The file is our own: this file system has no such permission bits, which is no reason to refuse it.
-            Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(errno.into()),
-        }
+        set_mode(&file, meta.mode & MODE_BITS)?;
         futimens(&file, &timestamps(meta.mtime))?;
-        Ok(file)
+        Ok(Some(file))
     }
 
     /// Stages a link.
@@ -134,11 +207,14 @@ impl Staging {
     /// Removes everything that is staged, the directory, and `.towline` when no other transfer uses it. Nothing
     /// can be staged afterwards. What cannot be removed is left to the next receiver.
     pub(super) fn remove(&self) {
-        let ended = mem::replace(&mut *self.files(), Files { has_ended: true, ..Files::default() });
-        if ended.has_ended {
+        let had_ended = {
+            let mut has_ended = self.has_ended.write().unwrap_or_else(PoisonError::into_inner);
+            mem::replace(&mut *has_ended, true)
+        };
+        if had_ended {
             return;
         }
-        drop(ended);
+        drop(mem::take(&mut *self.files()));
         remove_staged(&self.dir);
         let _ = unlinkat(&self.dir, LOCK, AtFlags::empty());
         let _ = unlinkat(&self.hub, self.name.as_str(), AtFlags::REMOVEDIR);
@@ -152,23 +228,48 @@ impl Staging {
     /// The staged file, made when it is the first time. The lock is held meanwhile, so that of two pieces that
     /// come at once one makes the file and the other finds it.
     fn open(&self, id: EntryId) -> io::Result<Arc<File>> {
+        let _ended = self.not_ended()?;
         let mut files = self.files();
-        if files.has_ended {
-            return Err(io::Error::other("the transfer has ended"));
+        if files.is_complete(id) {
+            // Of a record that was cut off; its mode may not let it be opened again.
+            files.forget(id);
+            let (dir, name) = self.place(id);
+            unlinkat(dir, &name, AtFlags::empty())?;
         }
         if let Some(file) = files.use_open(id) {
             return Ok(file);
         }
-        let mut flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if !files.staged.contains_key(&id) {
-            flags |= OFlags::CREATE | OFlags::EXCL;
-        }
-        let (dir, name) = self.place(id);
-        let file = Arc::new(File::from(openat(dir, &name, flags, Mode::RUSR | Mode::WUSR)?));
+        let file = if files.staged.contains_key(&id) {
+            let (dir, name) = self.place(id);
+            let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            File::from(openat(dir, &name, flags, Mode::empty())?)
+        } else {
+            self.make(id, Mode::RUSR | Mode::WUSR)?
+        };
+        let file = Arc::new(file);
         let closed = files.keep_open(id, Arc::clone(&file));
         drop(files);
         drop(closed); // outside of the lock: closing may take its time
         Ok(file)
+    }
+
+    fn make(&self, id: EntryId, mode: Mode) -> io::Result<File> {
+        let (dir, name) = self.place(id);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(openat(dir, &name, flags, mode)?))
+    }
+
+    fn not_ended(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
+        let has_ended = self.has_ended.read().unwrap_or_else(PoisonError::into_inner);
+        if *has_ended { Err(io::Error::other("the transfer has ended")) } else { Ok(has_ended) }
+    }
+}
+
+fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    match fchmod(file, Mode::from_raw_mode(mode)) {
+        // The file is our own: this file system has no such permission bits, which is no reason to refuse it.
+        Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -179,8 +280,12 @@ impl Drop for Staging {
 }
 
 impl Files {
+    fn is_complete(&self, id: EntryId) -> bool {
+        self.staged.get(&id).is_some_and(|staged| staged.is_complete)
+    }
+
     fn use_open(&mut self, id: EntryId) -> Option<Arc<File>> {
-        let opened = self.staged.get_mut(&id)?.as_mut()?;
+        let opened = self.staged.get_mut(&id)?.opened.as_mut()?;
         self.clock += 1;
         self.by_use.remove(&opened.used);
         self.by_use.insert(self.clock, id);
@@ -192,25 +297,25 @@ impl Files {
     fn keep_open(&mut self, id: EntryId, file: Arc<File>) -> Option<Opened> {
         let closed = if self.by_use.len() >= OPEN_MAX {
             let oldest = self.by_use.pop_first();
-            oldest.and_then(|(_, id)| self.staged.get_mut(&id)).and_then(Option::take)
+            oldest.and_then(|(_, id)| self.staged.get_mut(&id)).and_then(|staged| staged.opened.take())
         } else {
             None
         };
         self.clock += 1;
         self.by_use.insert(self.clock, id);
-        self.staged.insert(id, Some(Opened { file, used: self.clock }));
+        self.staged.entry(id).or_default().opened = Some(Opened { file, used: self.clock });
         closed
     }
 
     fn forget(&mut self, id: EntryId) -> Option<Opened> {
-        let opened = self.staged.remove(&id)??;
+        let opened = self.staged.remove(&id)?.opened?;
         self.by_use.remove(&opened.used);
         Some(opened)
     }
 }
 
 /// One attempt; `None` when somebody has removed what was just made.
-fn try_create(root: &OwnedFd, transfer: &str) -> io::Result<Option<(OwnedFd, OwnedFd, OwnedFd)>> {
+fn try_create(root: &OwnedFd, transfer: &str) -> io::Result<Option<Made>> {
     match make_and_lock(root, transfer) {
         Ok(Some(made)) => Ok(Some(made)),
         Ok(None) | Err(Errno::NOENT | Errno::EXIST) => Ok(None),
@@ -218,7 +323,7 @@ fn try_create(root: &OwnedFd, transfer: &str) -> io::Result<Option<(OwnedFd, Own
     }
 }
 
-fn make_and_lock(root: &OwnedFd, transfer: &str) -> Result<Option<(OwnedFd, OwnedFd, OwnedFd)>, Errno> {
+fn make_and_lock(root: &OwnedFd, transfer: &str) -> Result<Option<Made>, Errno> {
     match mkdirat(root, STAGING_DIR, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno),
@@ -228,16 +333,18 @@ fn make_and_lock(root: &OwnedFd, transfer: &str) -> Result<Option<(OwnedFd, Owne
     mkdirat(&hub, transfer, Mode::RWXU)?;
     let dir = open_dir(&hub, transfer.as_bytes(), OFlags::RDONLY)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let lock = openat(&dir, LOCK, flags, Mode::RUSR | Mode::WUSR)?;
+    // With every bit, to see which ones the umask or a default ACL leaves; nobody else gets into the directory.
+    let lock = openat(&dir, LOCK, flags, Mode::from_raw_mode(MODE_BITS))?;
     // Any other error means that there are no locks here: then nobody else can take one either, and what cannot
     // be locked is never removed.
     if flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
         return Ok(None);
     }
-    if fstat(&lock)?.st_nlink == 0 {
+    let stat = fstat(&lock)?;
+    if stat.st_nlink == 0 {
         return Ok(None);
     }
-    Ok(Some((hub, dir, lock)))
+    Ok(Some(Made { hub, dir, lock, granted_bits: stat.st_mode & MODE_BITS }))
 }
 
 /// Removes the staging directories whose receivers are gone. Whatever does not look like one stays.

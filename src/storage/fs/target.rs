@@ -94,11 +94,12 @@ impl Target for FsTarget {
 
     async fn write(&self, writes: Vec<Write>, block: Block) -> Result<Block> {
         self.run(move |shared| {
-            for Write { id, offset, range } in writes {
-                shared
-                    .staging
-                    .write(id, offset, &block[range])
-                    .map_err(|error| failed("write", shared.display_staged(id), error))?;
+            for Write { id, offset, range, whole } in writes {
+                let written = match whole {
+                    Some(meta) => shared.staging.write_whole(id, &block[range], &meta, shared.sync),
+                    None => shared.staging.write(id, offset, &block[range]),
+                };
+                written.map_err(|error| failed("write", shared.display_staged(id), error))?;
             }
             Ok(block)
         })

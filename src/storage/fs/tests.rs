@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::source::find_runs;
 use super::{FsSource, FsTarget};
-use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
+use crate::protocol::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::FILE_BYTES_MAX;
 use crate::protocol::path::RelPath;
@@ -72,7 +72,10 @@ async fn the_file(source: &FsSource) -> Entry {
 async fn stage(target: &FsTarget, id: u64, offset: u64, bytes: &[u8]) -> Result<()> {
     let mut block = BlockPool::new(1).acquire().await;
     block[..bytes.len()].copy_from_slice(bytes);
-    target.write(vec![Write { id: EntryId(id), offset, range: 0..bytes.len() }], block).await.map(drop)
+    target
+        .write(vec![Write { id: EntryId(id), offset, range: 0..bytes.len(), whole: None }], block)
+        .await
+        .map(drop)
 }
 
 async fn commit(target: &FsTarget, id: u64, path: &str, size: u64) -> Committed {
@@ -80,6 +83,49 @@ async fn commit(target: &FsTarget, id: u64, path: &str, size: u64) -> Committed 
     let (id, path, on_conflict) = (EntryId(id), rel_path(path), OnConflict::Keep);
     let meta = Meta { mode: 0o600, ..Meta::default() };
     target.commit(vec![Commit { id, path, kind, meta, on_conflict }]).await.remove(0)
+}
+
+#[tokio::test]
+async fn a_whole_file_is_complete_when_it_is_written_and_can_come_again() {
+    for sync in [true, false] {
+        let temp = tempfile::tempdir().unwrap();
+        let target = FsTarget::new(temp.path(), TRANSFER, sync).unwrap();
+        let meta = Meta { mode: 0o426, mtime: Time { seconds: 1_000_000_007, nanos: 5 } };
+        let whole = async |id, bytes: &[u8]| {
+            let mut block = BlockPool::new(1).acquire().await;
+            block[..bytes.len()].copy_from_slice(bytes);
+            let write = Write { id: EntryId(id), offset: 0, range: 0..bytes.len(), whole: Some(meta) };
+            target.write(vec![write], block).await.map(drop).unwrap();
+        };
+        whole(0, b"once").await;
+        whole(1, b"cut off, and longer").await;
+        whole(1, b"again").await;
+        whole(2, b"cut off, and longer").await;
+        stage(&target, 2, 0, b"pie").await.unwrap();
+        stage(&target, 2, 3, b"ces").await.unwrap();
+        stage(&target, 3, 0, b"a piece that was cut off").await.unwrap();
+        whole(3, b"at last").await;
+        let cases = [("once", 4), ("again", 5), ("pieces", 6), ("at last", 7)];
+        let commits = cases.iter().zip(0..).map(|((name, size), id)| Commit {
+            id: EntryId(id),
+            path: rel_path(name),
+            kind: Final::File { size: *size },
+            meta,
+            on_conflict: OnConflict::Keep,
+        });
+        for committed in target.commit(commits.collect()).await {
+            assert!(matches!(committed, Committed::Done(None)), "{committed:?}");
+        }
+        for (name, _) in cases {
+            let path = temp.path().join(name);
+            assert_eq!(fs::read(&path).unwrap(), name.as_bytes());
+            let found = fs::metadata(&path).unwrap();
+            assert_eq!(found.mode() & 0o777, meta.mode, "{name}");
+            assert_eq!((found.mtime(), found.mtime_nsec()), (meta.mtime.seconds, 5), "{name}");
+        }
+        target.finish().await.unwrap();
+        assert_eq!(names(temp.path()), ["again", "at last", "once", "pieces"]);
+    }
 }
 
 fn names(dir: &Path) -> Vec<String> {

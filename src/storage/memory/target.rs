@@ -330,7 +330,7 @@ impl Target for MemoryTarget {
     }
 
     async fn write(&self, writes: Vec<Write>, block: Block) -> Result<Block> {
-        for Write { id, offset, range } in writes {
+        for Write { id, offset, range, .. } in writes {
             let bytes = &block[range];
             let mut written = 0;
             loop {

@@ -18,7 +18,7 @@ async fn block(bytes: &[u8]) -> Block {
 }
 
 fn write(id: u64, len: usize) -> Vec<Write> {
-    vec![Write { id: EntryId(id), offset: 0, range: 0..len }]
+    vec![Write { id: EntryId(id), offset: 0, range: 0..len, whole: None }]
 }
 
 fn commit(id: u64, path: &str, size: u64) -> Commit {
