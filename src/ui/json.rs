@@ -9,6 +9,7 @@ use serde_json::ser::{Formatter, Serializer};
 
 use super::format::bytes_per_second;
 use crate::event::{Event, FileSettled, Listening, Outcome, Progress, Reporter, Summary};
+use crate::protocol::brake::Brake;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::path::{RelPath, printable};
 
@@ -82,6 +83,7 @@ enum Line<'a> {
         blake3: Option<String>,
         limited_by: &'static str,
         synced: bool,
+        limited_by_shares: Shares<'a>,
     },
     Identity {
         fingerprint: &'a str,
@@ -95,6 +97,15 @@ enum Line<'a> {
         exit_code: u8,
         retryable: bool,
     },
+}
+
+/// What held the transfer, as an object of percentages.
+struct Shares<'a>(&'a [(Brake, u8)]);
+
+impl Serialize for Shares<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(brake, percent)| (brake.as_str(), percent)))
+    }
 }
 
 impl<O: Write> Json<O> {
@@ -214,8 +225,9 @@ fn finished(summary: &Summary) -> Line<'_> {
         seconds: summary.elapsed.as_secs_f64(),
         rate: bytes_per_second(summary.bytes, summary.elapsed),
         blake3: summary.blake3.map(|h| h.to_hex().to_string()),
-        limited_by: summary.limited_by,
+        limited_by: summary.limited_by.first().map_or(Brake::Network, |(brake, _)| *brake).as_str(),
         synced: summary.synced,
+        limited_by_shares: Shares(&summary.limited_by),
     }
 }
 
@@ -372,14 +384,15 @@ mod tests {
             bytes: 300,
             elapsed: Duration::from_secs(2),
             blake3: None,
-            limited_by: "network",
+            limited_by: vec![(Brake::Network, 82), (Brake::ReceiverDisk, 18)],
             synced: true,
         };
         assert_eq!(
             line(Event::Finished(summary)),
             "{\"event\":\"finished\",\"side\":\"sender\",\"files\":1,\"dirs\":2,\"links\":3,\"identical\":4,\
              \"skipped\":5,\"failed\":6,\"gravest\":\"storage\",\"bytes\":300,\"seconds\":2.0,\"rate\":150,\
-             \"blake3\":null,\"limited_by\":\"network\",\"synced\":true}\n"
+             \"blake3\":null,\"limited_by\":\"network\",\"synced\":true,\
+             \"limited_by_shares\":{\"network\":82,\"receiver's disk\":18}}\n"
         );
         let json = Json::new(Vec::new());
         json.error(&Failure::on(Side::Receiver, Reason::ConnectionLost, "gone"), 9);
