@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::protocol::brake::Brake;
 pub use crate::protocol::entry::Outcome;
 use crate::protocol::failure::{Reason, Side};
 use crate::protocol::message::Role;
@@ -164,8 +165,8 @@ pub struct Summary {
     pub elapsed: Duration,
     /// The BLAKE3 root when there was exactly one file.
     pub blake3: Option<blake3::Hash>,
-    /// What held the transfer most of the time.
-    pub limited_by: &'static str,
+    /// What held the transfer, each with its percentage of the time, the greatest first; 100 together.
+    pub limited_by: Vec<(Brake, u8)>,
     /// Everything is durable (not so with `--no-fsync`).
     pub synced: bool,
 }

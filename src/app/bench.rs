@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::connect::{Connected, connect, pair};
 use super::receive::{receive_through, receive_with};
-use super::send::{Silent, budget, context, send_through};
+use super::send::{Silent, budget, context, processor_time, send_through};
 use super::settings::{BenchSettings, BenchWith, CommonSettings, Peer, Workload};
 use crate::event::{Bench, Event, Outcome, Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason};
@@ -180,7 +179,7 @@ impl Running<'_> {
             sent_packets: stats.sent_packets,
             lost_packets: stats.lost_packets,
             streams: budget.streams(),
-            cpu: cpu_time().saturating_sub(meter.cpu_before),
+            cpu: processor_time().saturating_sub(meter.cpu_before),
         }
     }
 }
@@ -193,13 +192,8 @@ struct Meter {
 
 impl Meter {
     fn start(connected: &Connected) -> Self {
-        Self { connection: connected.link.connection.clone(), cpu_before: cpu_time() }
+        Self { connection: connected.link.connection.clone(), cpu_before: processor_time() }
     }
-}
-
-/// User and system time of this process so far.
-fn cpu_time() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
 
 /// A directory for the files of a bench, on the disk that is to be measured.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Zoned;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
 use super::connect::{Connected, connect, pair};
@@ -65,7 +66,21 @@ pub(super) fn context(
     stop: watch::Receiver<Option<Failure>>,
 ) -> Context {
     let throttle = Arc::new(Throttle::new(common.bwlimit.clone(), time_of_day));
-    Context { budget, timeout: common.timeout, throttle, synced: common.fsync, reporter, stop }
+    Context {
+        budget,
+        timeout: common.timeout,
+        throttle,
+        processor_time,
+        synced: common.fsync,
+        reporter,
+        stop,
+    }
+}
+
+/// What this process has used so far, on all cores together.
+pub(super) fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// The time since midnight, here and now.

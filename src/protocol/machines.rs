@@ -181,7 +181,7 @@ fn reason<T: std::fmt::Debug>(result: Result<T, Failure>) -> Reason {
     result.unwrap_err().reason
 }
 
-const FINISHED: Message = Message::Finished { disk_micros: 1, starved_micros: 2, synced: true };
+const FINISHED: Message = Message::Finished { synced: true };
 
 #[test]
 fn the_end_may_overtake_the_last_ack() {
@@ -191,7 +191,7 @@ fn the_end_may_overtake_the_last_ack() {
     receiver.begin_record(EntryId(0), 0, 3).unwrap();
     receiver.record_written(EntryId(0), 0, 3, content.value(0, 3)).unwrap();
     receiver.committed(EntryId(0), Committed::Done(None));
-    receiver.finished(Duration::ZERO, Duration::ZERO, true);
+    receiver.finished(true);
     for message in statuses(&mut receiver) {
         sender.on_control(message, Duration::ZERO).unwrap();
     }
@@ -284,6 +284,8 @@ fn ack_timed_out() {
         (Brake::ReceiverDisk, Some(Side::Receiver)),
         (Brake::Credits, Some(Side::Receiver)),
         (Brake::SenderDisk, Some(Side::Sender)),
+        (Brake::Memory, Some(Side::Sender)),
+        (Brake::Processor, None),
         (Brake::Network, None),
     ] {
         let failure = sender.check_stall(brake, late).unwrap_err();

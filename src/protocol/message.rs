@@ -57,7 +57,7 @@ impl Role {
     }
 }
 
-/// What is going on at a side, for a peer that hears no acks.
+/// What is going on at a side and what holds it, for a peer that hears no acks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
     /// Waits for the peer.
@@ -68,6 +68,14 @@ pub enum Activity {
     Receiving,
     /// Takes no more than it was told to.
     Limited,
+    /// Its processor is busy.
+    Processor,
+    /// A sender: all its memory waits to be acknowledged.
+    Memory,
+    /// A sender: the congestion window is full.
+    Network,
+    /// A sender: it has no stream or byte credit.
+    Credits,
 }
 
 /// What became of an entry.
@@ -119,14 +127,10 @@ pub enum Message {
     Close(EntryId, [u8; 32]),
     /// Sender to receiver: the source failed. Answered by [`Status::Failed`].
     Abandon(EntryId, Reason, String),
-    /// Both ways, once a second while there is something to say.
+    /// Both ways, at least once a second and when it changes.
     Heartbeat(Activity),
     /// Receiver to sender: everything that is done is durable.
     Finished {
-        /// Microseconds that its disk was at work.
-        disk_micros: u64,
-        /// Microseconds that it waited for bytes.
-        starved_micros: u64,
         /// What it has is durable: it was not told to leave out the syncs.
         synced: bool,
     },
@@ -282,12 +286,12 @@ impl Message {
                 Activity::Disk => 1,
                 Activity::Receiving => 2,
                 Activity::Limited => 3,
+                Activity::Processor => 4,
+                Activity::Memory => 5,
+                Activity::Network => 6,
+                Activity::Credits => 7,
             }),
-            Self::Finished { disk_micros, starved_micros, synced } => {
-                put_varint(p, *disk_micros);
-                put_varint(p, *starved_micros);
-                p.put_u8(u8::from(*synced));
-            }
+            Self::Finished { synced } => p.put_u8(u8::from(*synced)),
             Self::Entry(entry) => put_entry(p, entry),
             Self::End(count) | Self::Ack(count) => put_varint(p, *count),
             Self::Omitted(reason, message) => {
@@ -321,11 +325,13 @@ impl Message {
                 1 => Self::Heartbeat(Activity::Disk),
                 2 => Self::Heartbeat(Activity::Receiving),
                 3 => Self::Heartbeat(Activity::Limited),
+                4 => Self::Heartbeat(Activity::Processor),
+                5 => Self::Heartbeat(Activity::Memory),
+                6 => Self::Heartbeat(Activity::Network),
+                7 => Self::Heartbeat(Activity::Credits),
                 _ => return Err(CodecError::BadValue("activity")),
             },
             0x09 => Self::Finished {
-                disk_micros: f.varint()?,
-                starved_micros: f.varint()?,
                 synced: match f.u8()? {
                     0 => false,
                     1 => true,
@@ -440,7 +446,11 @@ mod tests {
             (Message::Heartbeat(Activity::Disk), "080101".into()),
             (Message::Heartbeat(Activity::Receiving), "080102".into()),
             (Message::Heartbeat(Activity::Limited), "080103".into()),
-            (Message::Finished { disk_micros: 1, starved_micros: 64, synced: true }, "090401404001".into()),
+            (Message::Heartbeat(Activity::Processor), "080104".into()),
+            (Message::Heartbeat(Activity::Memory), "080105".into()),
+            (Message::Heartbeat(Activity::Network), "080106".into()),
+            (Message::Heartbeat(Activity::Credits), "080107".into()),
+            (Message::Finished { synced: true }, "090101".into()),
             (
                 entry(Kind::File { size: 1 << 60 }),
                 "2018 00 03612f62 41a4 fffffffffffffffe 05 d000000000000000".into(),

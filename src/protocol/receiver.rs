@@ -510,12 +510,8 @@ impl Receiver {
     }
 
     /// Everything is under its final name, and durable if `synced`; tells the sender.
-    pub fn finished(&mut self, disk: Duration, starved: Duration, synced: bool) {
-        let micros =
-            |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX).min(super::codec::VARINT_MAX);
-        let message =
-            Message::Finished { disk_micros: micros(disk), starved_micros: micros(starved), synced };
-        self.actions.push_back(Action::Control(message));
+    pub fn finished(&mut self, synced: bool) {
+        self.actions.push_back(Action::Control(Message::Finished { synced }));
         self.done = true;
     }
 

@@ -89,10 +89,6 @@ pub struct Sender {
 /// The receiver's last word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReceiverEnd {
-    /// How long its disk was at work, added up over streams.
-    pub disk: Duration,
-    /// How long it waited for bytes, added up over streams.
-    pub starved: Duration,
     /// What it has is durable.
     pub synced: bool,
 }
@@ -331,23 +327,19 @@ impl Sender {
                 self.last_progress = now;
                 self.on_status(id, status)
             }
-            Message::Heartbeat(Activity::Disk | Activity::Receiving | Activity::Limited) => {
+            Message::Heartbeat(activity) if activity != Activity::Waiting => {
                 self.last_progress = now;
                 Ok(())
             }
-            Message::Heartbeat(Activity::Waiting) => Ok(()),
-            Message::Finished { disk_micros, starved_micros, synced } => {
+            Message::Heartbeat(_) => Ok(()),
+            Message::Finished { synced } => {
                 // Acks travel on streams of their own, so that this may overtake the last of them.
                 let is_done = |open: &Open| matches!(&open.state, State::Wanted(t) if t.done.is_some());
                 if !self.walked || !self.open.values().all(is_done) {
                     return Err(Failure::protocol("the receiver says that it has finished before it has"));
                 }
                 self.last_progress = now;
-                self.finished = Some(ReceiverEnd {
-                    disk: Duration::from_micros(disk_micros),
-                    starved: Duration::from_micros(starved_micros),
-                    synced,
-                });
+                self.finished = Some(ReceiverEnd { synced });
                 Ok(())
             }
             other => Err(Failure::protocol(format!("the receiver sent what only a sender sends: {other:?}"))),
@@ -469,8 +461,8 @@ impl Sender {
         }
         let side = match brake {
             Brake::ReceiverDisk | Brake::Credits => Some(Side::Receiver),
-            Brake::SenderDisk => Some(Side::Sender),
-            Brake::Bwlimit | Brake::Network => None,
+            Brake::SenderDisk | Brake::Memory => Some(Side::Sender),
+            Brake::Bwlimit | Brake::Network | Brake::Processor => None,
         };
         Err(Failure {
             reason: Reason::AckTimeout,

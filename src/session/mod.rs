@@ -8,6 +8,7 @@ mod budget;
 mod gauge;
 pub mod handshake;
 mod messages;
+mod observer;
 mod progress;
 pub mod receive;
 mod receive_parcel;
@@ -38,7 +39,7 @@ use crate::transport::{Connection, TransportError};
 const CLOSE_DONE: u32 = 0;
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
-/// How often a side says that it is alive.
+/// How often a side says at least that it is alive.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 /// Roots of files that are hashed for comparison at the same time.
 const ROOTS_AT_ONCE: usize = 2;
@@ -52,6 +53,8 @@ pub struct Context {
     pub timeout: Duration,
     /// What may travel, and when.
     pub throttle: Arc<Throttle>,
+    /// Time that this process has used on all cores together.
+    pub processor_time: fn() -> Duration,
     /// Whether the receiver syncs; the summary says so.
     pub synced: bool,
     /// Takes events.

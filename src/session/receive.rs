@@ -15,17 +15,15 @@ use tracing::debug;
 
 use super::gauge::Gauge;
 use super::messages::{MessageReader, spawn_writer};
+use super::observer::Observer;
 use super::progress::{ACTIVE_FILES_MAX, Teller};
 use super::receive_parcel::{ParcelFailure, receive_parcel};
 use super::send::joined;
 use super::tally::Tally;
 use super::throttle::Throttle;
-use super::{
-    CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled, started,
-    transport_failure,
-};
+use super::{CLOSE_DONE, Context, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled, started, transport_failure};
 use crate::event::{ActiveFile, Event, Summary};
-use crate::protocol::brake::{Brake, Times};
+use crate::protocol::brake::{Brake, ReceiverMoment};
 use crate::protocol::entry::{Entry, EntryId, Kind};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::message::{Activity, Message};
@@ -110,9 +108,11 @@ pub(super) struct Shared<T> {
     pub(super) pool: BlockPool,
     pub(super) throttle: Arc<Throttle>,
     started: Instant,
+    /// What the sender said of itself last.
+    peer_activity: Mutex<Activity>,
     /// Bytes of files that have come.
     pub(super) came_bytes: AtomicU64,
-    /// Waiting for the disk.
+    /// Parcels that wait for the disk.
     pub(super) writing: Gauge,
     /// Waiting for bytes.
     pub(super) starving: Gauge,
@@ -184,8 +184,8 @@ struct Driver<C: Connection, T: Target> {
     roots: VecDeque<(EntryId, RelPath)>,
     roots_running: usize,
     tally: Tally,
-    last_heartbeat: Instant,
-    /// Bytes that had come by then.
+    observer: Observer,
+    /// Bytes that had come by the last tick.
     last_came: u64,
     teller: Teller,
 }
@@ -211,10 +211,12 @@ impl<C: Connection, T: Target> Driver<C, T> {
             pool: BlockPool::new(context.budget.streams() + 1),
             throttle: Arc::clone(&context.throttle),
             started,
+            peer_activity: Mutex::new(Activity::Waiting),
             came_bytes: AtomicU64::new(0),
             writing: Gauge::default(),
             starving: Gauge::default(),
         });
+        let observer = Observer::new(Side::Receiver, context.processor_time);
         let (control_out, control_writer) = spawn_writer(control_out);
         let mut readers = JoinSet::new();
         readers.spawn(read_control(Arc::clone(&shared), control_in));
@@ -236,7 +238,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             roots: VecDeque::new(),
             roots_running: 0,
             tally: Tally::default(),
-            last_heartbeat: started,
+            observer,
             last_came: 0,
             teller: Teller::new(started),
         }
@@ -283,7 +285,6 @@ impl<C: Connection, T: Target> Driver<C, T> {
 
     /// Everything is safe. What happens to the connection now changes nothing about that.
     async fn farewell(&mut self) -> Summary {
-        let (disk, starved) = (self.shared.writing.total(), self.shared.starving.total());
         self.teller.insist();
         self.tell_progress();
         self.control_out = None;
@@ -292,8 +293,8 @@ impl<C: Connection, T: Target> Driver<C, T> {
             self.connection.closed().await
         })
         .await;
-        let times = Times { reading: Duration::ZERO, writing: disk, starving: starved };
-        self.tally.summary(Side::Receiver, self.shared.started.elapsed(), times, self.context.synced)
+        let elapsed = self.shared.started.elapsed();
+        self.tally.summary(Side::Receiver, elapsed, self.observer.shares(), self.context.synced)
     }
 
     fn report(&self, event: Event) {
@@ -337,9 +338,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
                 }
                 Action::Finish => {
                     let shared = Arc::clone(&self.shared);
-                    self.jobs.spawn(async move {
-                        Job::Finished(shared.writing.during(shared.target.finish()).await)
-                    });
+                    self.jobs.spawn(async move { Job::Finished(shared.target.finish().await) });
                 }
             }
         }
@@ -367,7 +366,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
                 let commits: Vec<_> =
                     batch.into_iter().map(|(id, entry)| commit(id, entry, on_conflict)).collect();
                 let ids: Vec<_> = commits.iter().map(|commit| commit.id).collect();
-                let done = shared.writing.during(shared.target.commit(commits)).await;
+                let done = shared.target.commit(commits).await;
                 Job::Committed(ids.into_iter().zip(done).collect())
             });
         }
@@ -437,19 +436,14 @@ impl<C: Connection, T: Target> Driver<C, T> {
             Job::Discarded => {}
             Job::Finished(result) => {
                 result.map_err(|e| storage_failure(&e))?;
-                let (disk, starved) = (self.shared.writing.total(), self.shared.starving.total());
-                machine.finished(disk, starved, self.context.synced);
+                machine.finished(self.context.synced);
             }
         }
         Ok(())
     }
 
     fn disk_is_at_work(&self) -> bool {
-        self.shared.writing.now() > 0
-            || self.roots_running > 0
-            || self.admits.running
-            || self.commits.running
-            || self.dirs.running
+        self.shared.writing.now() > 0 || !self.jobs.is_empty()
     }
 
     fn on_tick(&mut self) -> Result<(), Failure> {
@@ -459,26 +453,26 @@ impl<C: Connection, T: Target> Driver<C, T> {
             self.shared.heard();
         }
         self.shared.machine().check_stall(self.shared.started.elapsed())?;
-        if self.last_heartbeat.elapsed() >= HEARTBEAT_EVERY {
-            self.last_heartbeat = Instant::now();
-            let came = self.shared.came_bytes.load(Relaxed);
-            let activity = match (limited, busy, came == self.last_came) {
-                (true, ..) => Activity::Limited,
-                (false, true, _) => Activity::Disk,
-                (false, false, false) => Activity::Receiving,
-                (false, false, true) => Activity::Waiting,
-            };
-            self.last_came = came;
-            self.control(Message::Heartbeat(activity));
-            debug!(
-                writing = self.shared.writing.now(),
-                starving = self.shared.starving.now(),
-                blocks_free = self.shared.pool.available(),
-                "heart-beat"
-            );
-        }
+        self.observe();
         self.tell_progress();
         Ok(())
+    }
+
+    fn observe(&mut self) {
+        let (look, shared) = (self.observer.look(), &self.shared);
+        let came = shared.came_bytes.load(Relaxed);
+        let moment = ReceiverMoment {
+            limited: shared.throttle.waiting.now() > 0,
+            processor: look.processor,
+            writing: shared.writing.now() + self.jobs.len() as u64,
+            starving: shared.starving.now(),
+            receiving: came != std::mem::replace(&mut self.last_came, came),
+        };
+        let peers = *shared.peer_activity.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(activity) = self.observer.count(&look, moment.activity(), peers) {
+            self.control(Message::Heartbeat(activity));
+            debug!(?moment, blocks_free = self.shared.pool.available(), "heart-beat");
+        }
     }
 
     fn tell_progress(&mut self) {
@@ -487,8 +481,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             let machine = self.shared.machine();
             (machine.totals(), machine.is_walked(), active(&machine))
         };
-        let brake = if self.disk_is_at_work() { Brake::ReceiverDisk } else { Brake::Network };
-        if let Some(event) = self.teller.tell(totals, walked, came_bytes, active, brake) {
+        if let Some(event) = self.teller.tell(totals, walked, came_bytes, active, self.observer.brake()) {
             self.report(event);
         }
     }
@@ -530,6 +523,11 @@ async fn read_control<T, R: RecvStream>(
             return Ok(());
         }
         shared.heard();
+        for message in &batch {
+            if let Message::Heartbeat(activity) = message {
+                *shared.peer_activity.lock().unwrap_or_else(PoisonError::into_inner) = *activity;
+            }
+        }
         shared
             .with_machine(|machine| batch.into_iter().try_for_each(|message| machine.on_control(message)))?;
     }

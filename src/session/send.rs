@@ -12,15 +12,15 @@ use tracing::debug;
 
 use super::handshake::welcomed;
 use super::messages::spawn_writer;
+use super::observer::Observer;
 use super::progress::{ACTIVE_FILES_MAX, Teller};
 use super::send_parcel::{FileHandle, ParcelEnd, Sending, send_parcel};
 use super::tally::Tally;
 use super::{
-    CLOSE_DONE, Context, HEARTBEAT_EVERY, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, connected, stalled, started,
-    transport_failure,
+    CLOSE_DONE, Context, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, connected, stalled, started, transport_failure,
 };
 use crate::event::{ActiveFile, Event, Summary};
-use crate::protocol::brake::{Brake, Times};
+use crate::protocol::brake::{Brake, SenderMoment};
 use crate::protocol::entry::EntryId;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::FILE_BYTES_MAX;
@@ -93,8 +93,8 @@ struct Driver<C: Connection, S: Source> {
     tally: Tally,
     /// The first message is to be `Welcome`.
     awaits_welcome: bool,
-    peer_activity: Option<Activity>,
-    last_heartbeat: Instant,
+    peer_activity: Activity,
+    observer: Observer,
     teller: Teller,
 }
 
@@ -129,6 +129,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
             }
         });
         let begun = Instant::now();
+        let observer = Observer::new(Side::Sender, context.processor_time);
         Ok(Self {
             sending: Arc::new(Sending::new(source, context.budget.blocks(), Arc::clone(&context.throttle))),
             machine: Sender::new(chunk_log2, context.timeout, Duration::ZERO)
@@ -148,8 +149,8 @@ impl<C: Connection, S: Source> Driver<C, S> {
             files: HashMap::new(),
             tally: Tally::default(),
             awaits_welcome: agent.is_none(),
-            peer_activity: None,
-            last_heartbeat: begun,
+            peer_activity: Activity::Waiting,
+            observer,
             teller: Teller::new(begun),
         })
     }
@@ -270,7 +271,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
                 continue;
             }
             if let Message::Heartbeat(activity) = message {
-                self.peer_activity = Some(activity);
+                self.peer_activity = activity;
             }
             self.machine.on_control(message, now)?;
         }
@@ -358,43 +359,35 @@ impl<C: Connection, S: Source> Driver<C, S> {
         if self.roots_running > 0 || self.context.throttle.waiting.now() > 0 {
             self.machine.note_progress(now);
         }
-        self.machine.check_stall(self.brake(), now)?;
-        if self.last_heartbeat.elapsed() >= HEARTBEAT_EVERY {
-            self.last_heartbeat = Instant::now();
-            let busy = self.sending.reading.now() > 0 || self.walking || self.roots_running > 0;
-            let activity = match (self.context.throttle.waiting.now() > 0, busy) {
-                (true, _) => Activity::Limited,
-                (false, true) => Activity::Disk,
-                (false, false) => Activity::Waiting,
-            };
-            let _ = self.control_out.send(Message::Heartbeat(activity));
-        }
+        self.observe();
+        self.machine.check_stall(self.observer.brake(), now)?;
         self.tell_progress();
         Ok(())
     }
 
-    /// What most streams wait for just now.
-    fn brake(&self) -> Brake {
-        let sending = &self.sending;
-        let (reading, opening) = (sending.reading.now(), sending.opening.now());
-        let (writing, acking) = (sending.writing.now(), sending.acking.now());
-        if self.context.throttle.waiting.now() > 0 || self.peer_activity == Some(Activity::Limited) {
-            Brake::Bwlimit
-        } else if (reading > 0 || self.walking) && writing + acking == 0 {
-            Brake::SenderDisk
-        } else if self.peer_activity == Some(Activity::Disk) {
-            Brake::ReceiverDisk
-        } else if opening > 0 && writing + acking == 0 {
-            Brake::Credits
-        } else {
-            Brake::Network
+    fn observe(&mut self) {
+        let look = self.observer.look();
+        let full = self.connection.stats().window_full;
+        let (sending, at_disk) = (&self.sending, self.roots_running + usize::from(self.walking));
+        let moment = SenderMoment {
+            limited: self.context.throttle.waiting.now() > 0,
+            processor: look.processor,
+            window_full: self.observer.window_was_full(&look, full),
+            reading: sending.reading.now() + at_disk as u64,
+            opening: sending.opening.now(),
+            allocating: sending.allocating.now(),
+            writing: sending.writing.now(),
+            acking: sending.acking.now(),
+        };
+        if let Some(activity) = self.observer.count(&look, moment.activity(), self.peer_activity) {
+            let _ = self.control_out.send(Message::Heartbeat(activity));
         }
     }
 
     fn tell_progress(&mut self) {
         let sent_bytes = self.sending.sent_bytes.load(Relaxed);
         let (totals, walked) = (self.machine.totals(), self.machine.is_walked());
-        let (active, brake) = (self.active(), self.brake());
+        let (active, brake) = (self.active(), self.observer.brake());
         if let Some(event) = self.teller.tell(totals, walked, sent_bytes, active, brake) {
             self.report(event);
         }
@@ -421,9 +414,9 @@ impl<C: Connection, S: Source> Driver<C, S> {
                 "the receiver does not sync what it writes (--no-fsync): a power failure there can lose it";
             self.report(Event::Warning { path: None, reason: None, message: message.to_owned() });
         }
-        let times = Times { reading: self.sending.reading.total(), writing: end.disk, starving: end.starved };
-        debug!(?times, stats = ?self.connection.stats(), "finished");
-        self.tally.summary(Side::Sender, self.started.elapsed(), times, end.synced)
+        let shares = self.observer.shares();
+        debug!(?shares, stats = ?self.connection.stats(), "finished");
+        self.tally.summary(Side::Sender, self.started.elapsed(), shares, end.synced)
     }
 }
 

@@ -36,7 +36,9 @@ pub(super) struct Sending<S> {
     pub(super) opening: Gauge,
     /// Waiting for the disk.
     pub(super) reading: Gauge,
-    /// Waiting for memory or byte credit.
+    /// Waiting for memory.
+    pub(super) allocating: Gauge,
+    /// Waiting for QUIC to take bytes.
     pub(super) writing: Gauge,
     /// Waiting for an ack.
     pub(super) acking: Gauge,
@@ -52,6 +54,7 @@ impl<S> Sending<S> {
             sent_bytes: AtomicU64::new(0),
             opening: Gauge::default(),
             reading: Gauge::default(),
+            allocating: Gauge::default(),
             writing: Gauge::default(),
             acking: Gauge::default(),
         }
@@ -158,7 +161,7 @@ async fn send_chunk<C: Connection, S: Source>(
         let mut offset = run.range.start;
         while offset < run.range.end {
             let n = usize::try_from(run.range.end - offset).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
-            let block = sending.writing.during(sending.pool.acquire()).await;
+            let block = sending.allocating.during(sending.pool.acquire()).await;
             let block = sending
                 .reading
                 .during(sending.source.read_at(file, offset, n, block))
@@ -224,7 +227,7 @@ async fn send_block<S: Source, T: SendStream>(
     records: &mut Vec<(EntryId, [u8; 32])>,
     abandoned: &mut Vec<(EntryId, Failure)>,
 ) -> Result<(), Failure> {
-    let block = sending.writing.during(sending.pool.acquire()).await;
+    let block = sending.allocating.during(sending.pool.acquire()).await;
     let entries = batch.iter().map(|(_, entry)| entry.clone()).collect();
     let read = sending.reading.during(sending.source.read_small(entries, block)).await;
     let data = read.block.into_bytes();

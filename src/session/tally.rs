@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::event::{Event, FileSettled, Outcome, Summary};
-use crate::protocol::brake::Times;
+use crate::protocol::brake::Brake;
 use crate::protocol::entry::{Kind, Settled};
 use crate::protocol::failure::{Failure, Reason, Side};
 
@@ -66,7 +66,13 @@ impl Tally {
     }
 
     /// The end.
-    pub(super) fn summary(&self, side: Side, elapsed: Duration, times: Times, synced: bool) -> Summary {
+    pub(super) fn summary(
+        &self,
+        side: Side,
+        elapsed: Duration,
+        limited_by: Vec<(Brake, u8)>,
+        synced: bool,
+    ) -> Summary {
         Summary {
             side,
             files: self.files,
@@ -79,7 +85,7 @@ impl Tally {
             bytes: self.bytes,
             elapsed,
             blake3: self.root.filter(|_| self.regular == 1),
-            limited_by: times.limited_by().as_str(),
+            limited_by,
             synced,
         }
     }

@@ -126,7 +126,16 @@ impl Setup {
         let reporter = Arc::clone(&told) as Arc<dyn Reporter>;
         let throttle = Arc::new(Throttle::new(Schedule::default(), || Duration::ZERO));
         Self {
-            context: Context { budget, timeout, throttle, synced: true, reporter, stop: stopped },
+            context: Context {
+                budget,
+                timeout,
+                throttle,
+                // The time of the tests is not that of the processor.
+                processor_time: || Duration::ZERO,
+                synced: true,
+                reporter,
+                stop: stopped,
+            },
             told,
             stop,
         }

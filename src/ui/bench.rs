@@ -1,6 +1,6 @@
 //! The result of a bench, for people.
 
-use super::format;
+use super::{format, text};
 use crate::event::Bench;
 use crate::protocol::failure::Side;
 
@@ -22,7 +22,7 @@ pub(super) fn table(bench: &Bench) -> String {
         ("MTU", format!("{} bytes of UDP payload", bench.mtu_bytes)),
         ("streams", format!("{} at most", bench.streams)),
         ("processor", processor(bench)),
-        ("limited by", bench.summary.limited_by.to_owned()),
+        ("limited by", text::limits(&bench.summary)),
     ];
     rows.into_iter().map(|(name, figure)| format!("{name:<12}{figure}\n")).collect()
 }
@@ -73,6 +73,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::event::Summary;
+    use crate::protocol::brake::Brake;
 
     /// 3 GiB in 2 s.
     pub(in crate::ui) fn bench(side: Side) -> Bench {
@@ -88,7 +89,7 @@ pub(super) mod tests {
             bytes: 3 << 30,
             elapsed: Duration::from_secs(2),
             blake3: None,
-            limited_by: "network",
+            limited_by: vec![(Brake::Processor, 75), (Brake::Network, 25)],
             synced: true,
         };
         Bench {
@@ -116,7 +117,7 @@ pub(super) mod tests {
              MTU         1452 bytes of UDP payload\n\
              streams     32 at most\n\
              processor   6.00 s user and system, 2.00 s for each GiB (both sides)\n\
-             limited by  network\n"
+             limited by  processor 75 %, network 25 %\n"
         );
     }
 

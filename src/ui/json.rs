@@ -11,6 +11,7 @@ use super::format::bytes_per_second;
 use super::gathered::Gathered;
 use super::may_wait;
 use crate::event::{Bench, Event, FileSettled, Listening, Outcome, Progress, Reporter, Summary};
+use crate::protocol::brake::Brake;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::path::{RelPath, printable};
 
@@ -84,6 +85,7 @@ enum Line<'a> {
         blake3: Option<String>,
         limited_by: &'static str,
         synced: bool,
+        limited_by_shares: Shares<'a>,
     },
     Preparing {
         dir: String,
@@ -107,6 +109,7 @@ enum Line<'a> {
         cpu_seconds: f64,
         cpu_seconds_per_gib: f64,
         limited_by: &'static str,
+        limited_by_shares: Shares<'a>,
     },
     Identity {
         fingerprint: &'a str,
@@ -120,6 +123,15 @@ enum Line<'a> {
         exit_code: u8,
         retryable: bool,
     },
+}
+
+/// What held the transfer, as an object of percentages.
+struct Shares<'a>(&'a [(Brake, u8)]);
+
+impl Serialize for Shares<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(brake, percent)| (brake.as_str(), percent)))
+    }
 }
 
 impl<O: Write> Json<O> {
@@ -251,8 +263,9 @@ fn finished(summary: &Summary) -> Line<'_> {
         seconds: summary.elapsed.as_secs_f64(),
         rate: bytes_per_second(summary.bytes, summary.elapsed),
         blake3: summary.blake3.map(|h| h.to_hex().to_string()),
-        limited_by: summary.limited_by,
+        limited_by: greatest(summary),
         synced: summary.synced,
+        limited_by_shares: Shares(&summary.limited_by),
     }
 }
 
@@ -274,8 +287,14 @@ fn bench(bench: &Bench) -> Line<'_> {
         streams: bench.streams,
         cpu_seconds: bench.cpu.as_secs_f64(),
         cpu_seconds_per_gib: super::bench::cpu_seconds_per_gib(bench),
-        limited_by: summary.limited_by,
+        limited_by: greatest(summary),
+        limited_by_shares: Shares(&summary.limited_by),
     }
+}
+
+/// What held the transfer most of the time.
+fn greatest(summary: &Summary) -> &'static str {
+    summary.limited_by.first().map_or(Brake::Network, |(brake, _)| *brake).as_str()
 }
 
 /// Compact JSON in which everything but printable ASCII is `\uXXXX`: the values stay exact, and a terminal that
@@ -432,14 +451,15 @@ mod tests {
             bytes: 300,
             elapsed: Duration::from_secs(2),
             blake3: None,
-            limited_by: "network",
+            limited_by: vec![(Brake::Network, 82), (Brake::ReceiverDisk, 18)],
             synced: true,
         };
         assert_eq!(
             line(Event::Finished(summary)),
             "{\"event\":\"finished\",\"side\":\"sender\",\"files\":1,\"dirs\":2,\"links\":3,\"identical\":4,\
              \"skipped\":5,\"failed\":6,\"gravest\":\"storage\",\"bytes\":300,\"seconds\":2.0,\"rate\":150,\
-             \"blake3\":null,\"limited_by\":\"network\",\"synced\":true}\n"
+             \"blake3\":null,\"limited_by\":\"network\",\"synced\":true,\
+             \"limited_by_shares\":{\"network\":82,\"receiver's disk\":18}}\n"
         );
         let json = Json::new(Vec::new());
         json.error(&Failure::on(Side::Receiver, Reason::ConnectionLost, "gone"), 9);
@@ -458,7 +478,8 @@ mod tests {
             "{\"event\":\"bench\",\"side\":\"sender\",\"with\":\"itself\",\"storage\":\"memory\",\"files\":1,\
              \"failed\":0,\"bytes\":3221225472,\"seconds\":2.0,\"rate\":1610612736,\"rtt_seconds\":0.0015,\
              \"mtu_bytes\":1452,\"sent_packets\":2000,\"lost_packets\":5,\"streams\":32,\"cpu_seconds\":6.0,\
-             \"cpu_seconds_per_gib\":2.0,\"limited_by\":\"network\"}\n"
+             \"cpu_seconds_per_gib\":2.0,\"limited_by\":\"processor\",\
+             \"limited_by_shares\":{\"processor\":75,\"network\":25}}\n"
         );
         let preparing = Event::Preparing { dir: "/d".into(), bytes: 1, space_bytes: 8192 };
         assert_eq!(

@@ -12,6 +12,8 @@ use crate::protocol::path::{RelPath, printable};
 
 /// From this duration on a summary says what limited the transfer.
 const LIMITED_MIN: Duration = Duration::from_secs(1);
+/// And only what held it for so many percent of the time.
+const SHARE_MIN: u8 = 5;
 
 /// Colours, or none.
 #[derive(Debug, Clone, Copy)]
@@ -226,10 +228,20 @@ fn summary_line(summary: &Summary) -> String {
         out += &format!("; {} left alone", summary.skipped);
     }
     // What took no time was limited by nothing that a person could change.
-    if summary.elapsed >= LIMITED_MIN && !summary.limited_by.is_empty() {
-        out += &format!("; limited by {}", summary.limited_by);
+    if summary.elapsed >= LIMITED_MIN {
+        match limits(summary) {
+            limits if limits.is_empty() => {}
+            limits => out += &format!("; limited by {limits}"),
+        }
     }
     out + "\n"
+}
+
+/// `network 82 %, receiver's disk 18 %`.
+pub(super) fn limits(summary: &Summary) -> String {
+    let shares = summary.limited_by.iter().filter(|(_, percent)| *percent >= SHARE_MIN);
+    let shares: Vec<_> = shares.map(|(brake, percent)| format!("{} {percent} %", brake.as_str())).collect();
+    shares.join(", ")
 }
 
 /// `towline: at the receiver: …`, and a line on what to do where that helps.
@@ -288,6 +300,7 @@ mod tests {
 
     use super::super::Color;
     use super::*;
+    use crate::protocol::brake::Brake;
 
     fn options() -> Options {
         Options {
@@ -317,7 +330,7 @@ mod tests {
             bytes: 2 << 30,
             elapsed: Duration::from_millis(6_100),
             blake3: None,
-            limited_by: "receiver's disk",
+            limited_by: vec![(Brake::Network, 78), (Brake::ReceiverDisk, 18), (Brake::Memory, 4)],
             synced: true,
         }
     }
@@ -371,7 +384,8 @@ mod tests {
         let say = |s: Summary| narrator(options()).tell(&Event::Finished(s));
         assert_eq!(
             say(summary()),
-            "sent 3 files, 2.00 GiB in 6.1s (335.74 MiB/s), on disk and verified; limited by receiver's disk\n"
+            "sent 3 files, 2.00 GiB in 6.1s (335.74 MiB/s), on disk and verified; \
+             limited by network 78 %, receiver's disk 18 %\n"
         );
         let all = Summary {
             side: Side::Receiver,
@@ -382,7 +396,7 @@ mod tests {
             skipped: 5,
             failed: 2,
             synced: false,
-            limited_by: "",
+            limited_by: Vec::new(),
             ..summary()
         };
         assert_eq!(
@@ -391,7 +405,7 @@ mod tests {
              synced (--no-fsync); 4 there before; 5 left alone\n\
              towline: 2 entries failed; the lines above say which and why\n"
         );
-        let none = Summary { files: 0, bytes: 0, elapsed: Duration::ZERO, limited_by: "", ..summary() };
+        let none = Summary { files: 0, bytes: 0, elapsed: Duration::ZERO, ..summary() };
         assert_eq!(say(none), "sent nothing new, on disk and verified\n");
     }
 

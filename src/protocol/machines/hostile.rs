@@ -378,7 +378,7 @@ impl ReceiverRig {
             Some(receiver::Action::FinishDir(id, _)) => {
                 self.machine.dir_finished(id, if is_ok { Ok(()) } else { Err("no".into()) });
             }
-            Some(receiver::Action::Finish) => self.machine.finished(ZERO, ZERO, true),
+            Some(receiver::Action::Finish) => self.machine.finished(true),
             _ => {}
         }
     }

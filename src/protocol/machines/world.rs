@@ -258,7 +258,7 @@ impl World {
                 };
                 self.receiver.dir_finished(id, result);
             }
-            Event::Finish => self.receiver.finished(Duration::ZERO, Duration::ZERO, true),
+            Event::Finish => self.receiver.finished(true),
             other => panic!("{other:?} does not concern the disk"),
         }
     }

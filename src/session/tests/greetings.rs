@@ -158,9 +158,8 @@ async fn a_sender_offers_before_it_is_welcomed() {
         assert!(matches!(heard.expect().await.unwrap(), Message::Offer { .. }));
         let mut manifest = MessageReader::new(listener.accept_uni().await.unwrap());
         assert!(matches!(manifest.expect().await.unwrap(), Message::Entry(_)));
-        let told = session.sender.told.0.lock().unwrap();
-        assert!(!told.iter().any(|event| matches!(event, Event::Connected { .. } | Event::Started { .. })));
-        drop(told);
+        let is_begun = |event: &Event| matches!(event, Event::Connected { .. } | Event::Started { .. });
+        assert!(!session.sender.told.0.lock().unwrap().iter().any(is_begun));
         write_message(&mut control, &Message::Welcome { agent: "peer".into() }).await.unwrap();
         close_with(&listener, &Failure::new(Reason::Storage, "enough"));
     };

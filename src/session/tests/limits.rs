@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{CHUNK_LOG2, MIB, Session, Setup, arrived, one_file, source, tree};
+use crate::protocol::brake::Brake;
 use crate::session::Throttle;
 use crate::session::schedule::Schedule;
 use crate::storage::memory::MemoryTarget;
@@ -33,8 +34,10 @@ async fn either_side_holds_the_rate() {
             let start = Instant::now();
             let ended = session.run(&source(&one_file(len)), &MemoryTarget::new()).await;
             let seconds = start.elapsed().as_secs_f64();
-            ended.sent.unwrap();
-            ended.received.unwrap();
+            for summary in [ended.sent.unwrap(), ended.received.unwrap()] {
+                let (brake, percent) = summary.limited_by[0];
+                assert!(brake == Brake::Bwlimit && percent >= 80, "{:?}", summary.limited_by);
+            }
             assert!((9.7..=10.3).contains(&seconds), "{rate} B/s, at the sender: {at_sender}: {seconds} s");
         }
     }

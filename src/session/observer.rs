@@ -1,0 +1,168 @@
+//! Looks at each tick at what holds a side, tells the peer, and adds up the shares of the time.
+
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::HEARTBEAT_EVERY;
+use crate::protocol::brake::{Brake, Processor, Shares};
+use crate::protocol::failure::Side;
+use crate::protocol::message::Activity;
+
+/// So much of a core, in percent, is all of it: something always gets between.
+const CORE_BUSY_PERCENT: u128 = 90;
+
+/// What holds the transfer, as one side sees it.
+pub(super) struct Observer {
+    side: Side,
+    /// Time that this process has used on all cores together.
+    processor_time: fn() -> Duration,
+    cores: u32,
+    looked: Instant,
+    used: Duration,
+    /// For so long the congestion window was full by the last look, and of that what no look has been given yet.
+    full: Duration,
+    full_unspent: Duration,
+    brake: Brake,
+    shares: Shares,
+    said: Option<(Activity, Instant)>,
+}
+
+/// What has been since the last look.
+pub(super) struct Look {
+    pub(super) processor: Processor,
+    time: Duration,
+}
+
+impl Observer {
+    pub(super) fn new(side: Side, processor_time: fn() -> Duration) -> Self {
+        Self {
+            side,
+            processor_time,
+            cores: available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
+            looked: Instant::now(),
+            used: processor_time(),
+            full: Duration::ZERO,
+            full_unspent: Duration::ZERO,
+            brake: Brake::Network,
+            shares: Shares::default(),
+            said: None,
+        }
+    }
+
+    /// What the process has used since the last look.
+    pub(super) fn look(&mut self) -> Look {
+        let (now, used_now) = (Instant::now(), (self.processor_time)());
+        let time = now - std::mem::replace(&mut self.looked, now);
+        let used = used_now.saturating_sub(std::mem::replace(&mut self.used, used_now));
+        let is_busy =
+            |cores: u32| used.as_nanos() * 100 >= CORE_BUSY_PERCENT * u128::from(cores) * time.as_nanos();
+        let processor = match (time.is_zero(), is_busy(self.cores), is_busy(1)) {
+            (true, ..) | (_, false, false) => Processor::Idle,
+            (_, true, _) => Processor::AllCores,
+            (_, false, true) => Processor::OneCore,
+        };
+        Look { processor, time }
+    }
+
+    /// Whether the congestion window, full for `full` in all, was it for most of the look. Acks come in bursts, so
+    /// what one look has too much of is left for the next.
+    pub(super) fn window_was_full(&mut self, look: &Look, full: Duration) -> bool {
+        self.full_unspent += full.saturating_sub(std::mem::replace(&mut self.full, full));
+        let was_full = !self.full_unspent.is_zero() && self.full_unspent >= look.time / 2;
+        if was_full {
+            self.full_unspent = self.full_unspent.saturating_sub(look.time);
+        }
+        was_full
+    }
+
+    /// Counts the look: `own` holds this side and `peers` the other. Gives what the peer is to be told, if anything.
+    pub(super) fn count(&mut self, look: &Look, own: Activity, peers: Activity) -> Option<Activity> {
+        self.brake = match self.side {
+            Side::Sender => Brake::between(own, peers),
+            Side::Receiver => Brake::between(peers, own),
+        };
+        self.shares.add(self.brake, look.time);
+        let is_news = self.said.is_none_or(|(said, at)| said != own || at.elapsed() >= HEARTBEAT_EVERY);
+        is_news.then(|| {
+            self.said = Some((own, Instant::now()));
+            own
+        })
+    }
+
+    /// What holds the transfer just now.
+    pub(super) fn brake(&self) -> Brake {
+        self.brake
+    }
+
+    /// Percent of the time so far, the greatest first.
+    pub(super) fn shares(&self) -> Vec<(Brake, u8)> {
+        let shares = self.shares.percent();
+        if shares.is_empty() { vec![(self.brake, 100)] } else { shares }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(100);
+
+    #[tokio::test(start_paused = true)]
+    async fn bursts_of_acks_count_for_the_time_that_they_are_about() {
+        let mut observer = Observer::new(Side::Sender, || Duration::ZERO);
+        let mut seen = 0;
+        let mut full = Duration::ZERO;
+        for tick in 0..30 {
+            advance(TICK).await;
+            // A path of 300 ms whose window is full for two thirds of the time.
+            if tick % 3 == 2 {
+                full += 2 * TICK;
+            }
+            let look = observer.look();
+            seen += u32::from(observer.window_was_full(&look, full));
+        }
+        assert!((19..=20).contains(&seen), "{seen} of 30");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_peer_hears_of_news_at_once_and_else_once_a_second() {
+        let mut observer = Observer::new(Side::Receiver, || Duration::ZERO);
+        let mut told = Vec::new();
+        for tick in 0..30 {
+            advance(TICK).await;
+            let own = if tick < 5 { Activity::Disk } else { Activity::Receiving };
+            let look = observer.look();
+            if let Some(activity) = observer.count(&look, own, Activity::Credits) {
+                told.push((tick, activity));
+            }
+        }
+        let receiving = [5, 15, 25].map(|tick| (tick, Activity::Receiving));
+        assert_eq!(told, [&[(0, Activity::Disk)], &receiving[..]].concat());
+        assert_eq!(observer.brake(), Brake::Credits);
+        assert_eq!(observer.shares(), [(Brake::Credits, 83), (Brake::ReceiverDisk, 17)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_core_in_use_is_seen_by_the_time_of_the_process() {
+        /// As if one core were busy since the clock began, whatever the clock says.
+        fn busy() -> Duration {
+            thread_local!(static BEGAN: Instant = Instant::now());
+            BEGAN.with(Instant::elapsed)
+        }
+        busy();
+        let mut observer = Observer::new(Side::Sender, busy);
+        for (cores, processor) in [(1, Processor::AllCores), (2, Processor::OneCore), (8, Processor::OneCore)]
+        {
+            observer.cores = cores;
+            advance(TICK).await;
+            assert_eq!(observer.look().processor, processor, "{cores} cores");
+        }
+        observer.processor_time = || Duration::ZERO;
+        advance(TICK).await;
+        assert_eq!(observer.look().processor, Processor::Idle);
+    }
+}
