@@ -7,10 +7,10 @@ exit with 0, `stop` ends what `start` began. Afterwards `target` holds what `sou
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from pathlib import Path
 
 import ssh
@@ -56,8 +56,9 @@ class Towline(Peer):
     name = "towline"
     note = "encrypted, verified with BLAKE3; `--no-fsync`, since the others do not sync"
 
-    def __init__(self, program: Path):
-        self.program = program
+    def __init__(self, program: Path, is_bench: bool = False):
+        """With `is_bench` it waits for a `towline bench` instead of files."""
+        self.program, self.is_bench = program, is_bench
         self.receiver: Server | None = None
 
     def missing(self) -> str | None:
@@ -78,22 +79,22 @@ class Towline(Peer):
         self.link, self.directory = link, directory
         for side in ("receiver", "sender"):
             timed([str(self.program), "id"], 10, directory, self._environment(side))
-        command = [str(self.program), "receive", "--no-fsync", "--quiet", "--into", str(target)]
-        command += ["--listen", f"{link.receiver_address}:0"]
+        what = ["bench", "--wait"] if self.is_bench else ["receive", "--into", str(target)]
+        command = [str(self.program), *what, "--no-fsync", "--quiet", "--listen", f"{link.receiver_address}:0"]
         self.receiver = Server(link.receiver + command, directory, "receiver", self._environment("receiver"))
         (directory / "ticket").write_text(self.receiver.wait_for_words(r"--to (tl1\S+)"))
 
-    def has_flag(self, flag: str) -> bool:
-        """Whether `send` of this program knows `flag`."""
+    def has_flag(self, command: str, flag: str) -> bool:
+        """Whether this program knows `command`, and that knows `flag`."""
         help_ = subprocess.run(
-            [str(self.program), "send", "--help"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False
+            [str(self.program), command, "--help"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False,
         )
-        return f" {flag}".encode() in help_.stdout
+        return re.search(rf" {flag}(?![\w-])", help_.stdout.decode(errors="replace")) is not None
 
-    def launch(self, source: Path, flags: Iterable[str]) -> Server:
-        """The sender as something to watch; what it says is `--json`."""
-        command = [str(self.program), "send", "--no-fsync", "--json", *flags]
-        command += ["--to", f"@{self.directory / 'ticket'}", str(source)]
+    def launch(self, what: list[str]) -> Server:
+        """The sending side, a command with its arguments, as something to watch; what it says is `--json`."""
+        command = [str(self.program), *what, "--no-fsync", "--json", "--to", f"@{self.directory / 'ticket'}"]
         return Server(self.link.sender + command, self.directory, "sender", self._environment("sender"))
 
     def send(self, source: Path, target: Path, limit: float) -> float:

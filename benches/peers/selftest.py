@@ -329,6 +329,14 @@ class Watching(unittest.TestCase):
         child.wait()
         self.assertIsNone(transfer.peak_mib(child.pid))
 
+    def test_a_flag_that_this_towline_does_not_know_is_noticed(self):
+        self.path.write_text('#!/bin/sh\n[ "$1" = send ] || exit 2\necho "      --background[=<BOOL>]"\n')
+        self.path.chmod(0o700)
+        towline = peers.Towline(self.path)
+        asked = (("send", "--background"), ("send", "--back"), ("bench", "--wait"))
+        known = [towline.has_flag(*words) for words in asked]
+        self.assertEqual(known, [True, False, False])
+
     def test_samples_of_the_link_are_whole_lines(self):
         text = "0.100 10 1000 1 2 0 0 0 0\n0.200 30 3000 1 22 0 0 0 0\n0.300 4"
         samples = links.parse_samples(text)

@@ -40,8 +40,8 @@ class Bench:
     sizes: Sizes
     limit: float
 
-    def transfer(self, name: str) -> Transfer:
-        return Transfer(self.towline, self.link, self.directory / name)
+    def transfer(self, name: str, is_bench: bool = False) -> Transfer:
+        return Transfer(self.towline, self.link, self.directory / name, is_bench)
 
 
 Reading = dict[str, Measure]  # of one round
@@ -67,6 +67,7 @@ def all_studies(sizes: Sizes, wanlink: Path) -> list[Study]:
         _many(sizes, wanlink),
         _empty(sizes),
         _huge(sizes),
+        _huge_bench(sizes),
     ]
 
 
@@ -90,7 +91,7 @@ def _long(sizes: Sizes, wanlink: Path, stream: Source, round_trip_ms: float) -> 
 
     def read(bench: Bench) -> Reading:
         with bench.transfer("a") as transfer:
-            transfer.begin(bench.source)
+            transfer.begin("send", bench.source)
             run_for(sizes.long_seconds + SPARE_SECONDS, [transfer])
             rate = series.mean_slope(transfer.bytes_over_time(), 0, sizes.long_seconds) * 8 / 1e6
         return {"rate, of the link": single("%", 100 * rate / conditions.rate_mbit), "rate": single("Mbit/s", rate)}
@@ -118,11 +119,11 @@ def _fairness(sizes: Sizes, wanlink: Path, stream: Source) -> list[Study]:
         study("fairness-bbr", "towline beside TCP BBR", f"{about} TCP is iperf3, BBR that of the kernel.",
               (at_least(SHARE, 15, "%", aim=25),), lambda bench: _beside_tcp(bench, "bbr"), _needs_tcp("bbr")),
         study("fairness-background", "towline --background beside TCP CUBIC", f"{about} TCP is iperf3.",
-              (at_most(SHARE, 10, "%"),), lambda bench: _beside_tcp(bench, "cubic", ["--background"]),
+              (at_most(SHARE, 10, "%"),), lambda bench: _beside_tcp(bench, "cubic", ("--background",)),
               _needs_background),
         study("queue", "Standing queue of a lone towline",
-              "The round trip of small packets at the side of it, as the median from 5 s on, less the median before it "
-              "began.", (at_most(STANDING_QUEUE, 25, "%"),), _standing_queue),
+              "The round trip of small packets at the side of it, as the median from 5 s on, less the least one before "
+              "it began.", (at_most(STANDING_QUEUE, 25, "%"),), _standing_queue),
     ]
 
 
@@ -142,13 +143,13 @@ def _two_towlines(bench: Bench) -> Reading:
     seconds = bench.sizes.fairness_seconds
     with bench.transfer("a") as first, bench.transfer("b") as second:
         for transfer in (first, second):
-            transfer.begin(bench.source)
+            transfer.begin("send", bench.source)
         run_for(seconds + SPARE_SECONDS, [first, second])
         got = [series.value_at(transfer.bytes_over_time(), seconds) for transfer in (first, second)]
     return shares(*got, seconds)
 
 
-def _beside_tcp(bench: Bench, congestion: str, flags: list[str] | None = None) -> Reading:
+def _beside_tcp(bench: Bench, congestion: str, flags: tuple[str, ...] = ()) -> Reading:
     seconds, link, port = bench.sizes.fairness_seconds, bench.link, free_port()
     serve = ["iperf3", "-s", "-1", "-p", str(port), "-B", link.receiver_address]
     ask = ["iperf3", "-c", link.receiver_address, "-p", str(port), "-t", f"{seconds:g}", "-C", congestion, "-J"]
@@ -157,7 +158,7 @@ def _beside_tcp(bench: Bench, congestion: str, flags: list[str] | None = None) -
         client = None
         try:
             server.wait_for_port(port)
-            transfer.begin(bench.source, flags or [])
+            transfer.begin("send", *flags, bench.source)
             client = Server(link.sender + ask, bench.directory, "iperf3")
             run_for(seconds + SPARE_SECONDS, [transfer])
             client.finish(30)
@@ -188,7 +189,7 @@ def _needs_tcp(congestion: str) -> Callable[[Path], str | None]:
 
 
 def _needs_background(towline: Path) -> str | None:
-    if not Towline(towline).has_flag("--background"):
+    if not Towline(towline).has_flag("send", "--background"):
         return "this towline has no --background"
     return _needs_tcp("cubic")(towline)
 
@@ -204,7 +205,7 @@ def _standing_queue(bench: Bench) -> Reading:
         ask = Server([*link.sender, *run, "ask", link.receiver_address, port], directory, "ask")
         ask.let_run(idle)
         with bench.transfer("a") as transfer:
-            transfer.begin(bench.source)
+            transfer.begin("send", bench.source)
             run_for(bench.sizes.fairness_seconds, [transfer])
         trips = probe.parse(ask.output.read_text())
     finally:
@@ -216,11 +217,12 @@ def _standing_queue(bench: Bench) -> Reading:
     during = [trip for asked, trip in trips if transfer.started + settled <= asked < end]
     if not before or not during:
         raise Failed(f"no answers to measure the delay with: {last_line(ask.output)}")
-    queue = statistics.median(during) - statistics.median(before)
+    # Other work on the machine only adds to a round trip, so the least one is that of the link.
+    queue = statistics.median(during) - min(before)
     return {
         STANDING_QUEUE: single("%", 100 * queue / BOTTLENECK.queue_ms),
-        "round trip before": single("ms", statistics.median(before)),
-        "round trip beside it": single("ms", statistics.median(during)),
+        "least round trip before": single("ms", min(before)),
+        "median round trip beside it": single("ms", statistics.median(during)),
     }
 
 
@@ -246,7 +248,7 @@ def _change(sizes: Sizes, wanlink: Path, stream: Source) -> Study:
 
     def read(bench: Bench) -> Reading:
         with bench.transfer("a") as transfer:
-            transfer.begin(bench.source)
+            transfer.begin("send", bench.source)
             ahead = transfer.started - bench.link.started
             run_for(before + slow + after - ahead, [transfer])
             samples = bench.link.samples()
@@ -292,7 +294,7 @@ def _many(sizes: Sizes, wanlink: Path) -> Study:
 
     def read(bench: Bench) -> Reading:
         with bench.transfer("a") as transfer:
-            transfer.begin(bench.source)
+            transfer.begin("send", bench.source)
             seconds = transfer.watch(bench.limit)
             check_same(bench.source, transfer.target / bench.source.name)
         share = 100 * source.total * 8 / (seconds * conditions.rate_mbit * 1e6)
@@ -327,7 +329,7 @@ def _empty(sizes: Sizes) -> Study:
 
     def read(bench: Bench) -> Reading:
         with bench.transfer("a") as transfer:
-            transfer.begin(bench.source)
+            transfer.begin("send", bench.source)
             transfer.watch(bench.limit)
             check_same(bench.source, transfer.target / bench.source.name)
             return empty_reading(transfer.progress(), transfer.memory, source.files)
@@ -361,16 +363,38 @@ def _huge(sizes: Sizes) -> Study:
 
     def read(bench: Bench) -> Reading:
         with bench.transfer("a") as transfer:
-            transfer.begin(bench.source)
+            transfer.begin("send", bench.source)
             seconds = transfer.watch(bench.limit)
             check_same(bench.source, transfer.target / bench.source.name)
-            quarters = quarter_seconds(transfer.bytes_over_time(), source.total)
-        return {
-            LAST_QUARTER: single("×", quarters[0] / quarters[3]), "time": single("s", seconds),
-            "rate": single("MiB/s", source.total / seconds / (1 << 20)), **_peaks(transfer.memory),
-        }
+            return _huge_reading(transfer, seconds, source.total)
 
     return Study(subject, source, lambda _: Loopback(), read)
+
+
+def _huge_bench(sizes: Sizes) -> Study:
+    subject = Subject(
+        "huge-bench", "huge", f"{sized(sizes.huge)} in one file over loopback, with `towline bench`",
+        "Between two processes, from memory to nothing, so that all of it travels.",
+        (*_within_budget(), at_least(LAST_QUARTER, 0.9, "×")), sizes.huge,
+    )
+
+    def read(bench: Bench) -> Reading:
+        with bench.transfer("a", is_bench=True) as transfer:
+            transfer.begin("bench", "--size", str(sizes.huge))
+            return _huge_reading(transfer, transfer.watch(bench.limit), sizes.huge)
+
+    def needs(towline: Path) -> str | None:
+        return None if Towline(towline).has_flag("bench", "--wait") else "this towline has no bench --wait"
+
+    return Study(subject, Source("tiny", 1), lambda _: Loopback(), read, needs)
+
+
+def _huge_reading(transfer: Transfer, seconds: float, total: int) -> Reading:
+    quarters = quarter_seconds(transfer.bytes_over_time(), total)
+    return {
+        LAST_QUARTER: single("×", quarters[0] / quarters[3]), "time": single("s", seconds),
+        "rate": single("MiB/s", total / seconds / (1 << 20)), **_peaks(transfer.memory),
+    }
 
 
 def quarter_seconds(points: series.Points, total: int) -> list[float]:

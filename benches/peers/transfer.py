@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +38,8 @@ class Memory:
 class Transfer:
     """A context manager: at its end both sides are gone."""
 
-    def __init__(self, program: Path, link: Link, directory: Path):
-        self.towline, self.link, self.directory = Towline(program), link, directory
+    def __init__(self, program: Path, link: Link, directory: Path, is_bench: bool = False):
+        self.towline, self.link, self.directory = Towline(program, is_bench), link, directory
         self.target = directory / "target"
         self.sender: Server | None = None
         self.memory: list[Memory] = []
@@ -59,9 +58,10 @@ class Transfer:
             self.sender.stop()
         self.towline.stop()
 
-    def begin(self, source: Path, flags: Iterable[str] = ()) -> None:
+    def begin(self, *what: str | Path) -> None:
+        """Starts the sending side: a command of towline with its arguments."""
         self.started = time.monotonic()
-        self.sender = self.towline.launch(source, flags)
+        self.sender = self.towline.launch([str(word) for word in what])
 
     def watch(self, limit: float) -> float:
         """Waits until it has ended, at most `limit` seconds, and gives the seconds that it took."""
