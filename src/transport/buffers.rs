@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
 
 /// Bytes asked of the kernel for each direction. The default, 208 KiB, is a few milliseconds of a fast link.
 pub(super) const BUFFER_BYTES: usize = 4 * 1024 * 1024;
@@ -31,7 +30,7 @@ impl SocketBuffers {
         Ok(Self {
             receive_bytes: socket.recv_buffer_size()? / share,
             send_bytes: socket.send_buffer_size()? / share,
-            inode: inode(socket.as_raw_fd()),
+            inode: inode(socket),
         })
     }
 
@@ -49,10 +48,18 @@ impl SocketBuffers {
     }
 }
 
-/// The link of a descriptor of this process reads `socket:[INODE]` on Linux.
-fn inode(socket: RawFd) -> Option<u64> {
-    let link = fs::read_link(format!("/proc/self/fd/{socket}")).ok()?;
+/// The link of a descriptor of this process reads `socket:[INODE]`.
+#[cfg(target_os = "linux")]
+fn inode(socket: &socket2::Socket) -> Option<u64> {
+    use std::os::fd::AsRawFd;
+
+    let link = fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).ok()?;
     link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn inode(_: &socket2::Socket) -> Option<u64> {
+    None
 }
 
 /// Datagrams for the socket `inode` that found its buffer full.

@@ -34,7 +34,8 @@ impl Mtu {
     ///
     /// Towards another machine it begins at 1200, although the network card takes more: a larger handshake that
     /// some tunnel on the way does not carry is repeated after a second, twice. Discovery has found a usual
-    /// Ethernet's MTU four round trips after TLS, when the first bytes of a file begin to flow.
+    /// Ethernet's MTU four round trips after TLS, when the first bytes of a file begin to flow; where the card takes
+    /// jumbo frames and the path does not, it takes some fifteen.
     pub(super) fn to(address: SocketAddr, own: &[IpAddr]) -> Self {
         let address = canonical(address);
         let ip = address.ip();
