@@ -31,11 +31,14 @@ complete -c towline -n "__fish_towline_needs_command" -f -a "receive" -d 'Receiv
 complete -c towline -n "__fish_towline_needs_command" -f -a "bench" -d 'Measures the real protocol, without disks or with them, and says what limited it'
 complete -c towline -n "__fish_towline_needs_command" -f -a "id" -d 'Shows the identity of this machine, or makes a new one'
 complete -c towline -n "__fish_towline_using_subcommand send" -l to -d 'Whom to send to; without it, waits for one receiver' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l background -d 'Makes way for other traffic on the link' -r -f -a "true\t''
+false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Writes a line for `b3sum --check` for each file that was sent' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l listen -d 'Address to wait at [default: port 4750 of every address, or a free port]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l fingerprint -d 'Fingerprint of the other side' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l streams -d 'Parcels on the way at once, at most [default: as memory allows]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l chunk-size -d 'Bytes of a chunk, a power of two from 1M to 64M [default: 1M]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l bwlimit -d 'Bytes a second that may travel, perhaps by the time of the day [default: off]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l memory -d 'Memory that the transfer may use, at least 8M and eight chunks [default: 64M]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'By delivery rate and round trip (docs/congestion.md)'
 cubic\t'RFC 9438'
@@ -68,6 +71,7 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l listen -d 'A
 complete -c towline -n "__fish_towline_using_subcommand receive" -l fingerprint -d 'Fingerprint of the other side' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l streams -d 'Parcels on the way at once, at most [default: as memory allows]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l chunk-size -d 'Bytes of a chunk, a power of two from 1M to 64M [default: 1M]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l bwlimit -d 'Bytes a second that may travel, perhaps by the time of the day [default: off]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l memory -d 'Memory that the transfer may use, at least 8M and eight chunks [default: 64M]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'By delivery rate and round trip (docs/congestion.md)'
 cubic\t'RFC 9438'
@@ -97,6 +101,7 @@ complete -c towline -n "__fish_towline_using_subcommand bench" -l listen -d 'Add
 complete -c towline -n "__fish_towline_using_subcommand bench" -l fingerprint -d 'Fingerprint of the other side' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l streams -d 'Parcels on the way at once, at most [default: as memory allows]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l chunk-size -d 'Bytes of a chunk, a power of two from 1M to 64M [default: 1M]' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l bwlimit -d 'Bytes a second that may travel, perhaps by the time of the day [default: off]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l memory -d 'Memory that the transfer may use, at least 8M and eight chunks [default: 64M]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'By delivery rate and round trip (docs/congestion.md)'
 cubic\t'RFC 9438'

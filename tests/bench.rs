@@ -65,7 +65,7 @@ fn alone_from_memory_to_nothing() {
     assert_eq!((&bench["side"], &bench["with"]), (&"sender".into(), &"itself".into()));
     assert_eq!((&bench["storage"], &bench["files"]), (&"memory".into(), &1.into()));
     assert_eq!(bench["streams"], 3);
-    assert_eq!(ended.events.first().expect("events")["event"], "started");
+    assert_eq!(ended.event("started")["side"], "sender");
     assert_eq!(ended.events.last(), Some(bench));
     assert_eq!(ended.events("finished").count() + ended.events("file").count(), 0);
     assert_eq!(ended.stderr, "");
