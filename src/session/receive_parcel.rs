@@ -196,9 +196,9 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
     /// The next bytes of the stream, at most `max` and no more than the throttle lets through.
     async fn read(&mut self, max: usize) -> Result<Option<Bytes>, Stop> {
         let throttle = &self.shared.throttle;
-        let granted = throttle.take(max).await;
-        let bytes = self.shared.starving.during(self.stream.read(granted)).await?;
-        throttle.give_back(granted - bytes.as_ref().map_or(0, Bytes::len));
+        let leave = throttle.take(max).await;
+        let bytes = self.shared.starving.during(self.stream.read(leave.bytes)).await?;
+        throttle.give_back(leave, bytes.as_ref().map_or(0, Bytes::len));
         self.shared.heard();
         Ok(bytes)
     }
