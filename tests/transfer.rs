@@ -61,7 +61,10 @@ fn a_tree_with_every_kind_of_entry_into_a_directory() {
     tree::assert_same(&source, &setting.inbox.join("tree"));
     assert_holds(&setting.inbox, &["tree"]);
     assert_eq!(sent.event("finished")["failed"], 0);
-    assert!(sent.event("finished")["limited_by"].is_string());
+    let finished = sent.event("finished");
+    let shares = finished["limited_by_shares"].as_object().expect("an object");
+    assert!(shares.contains_key(finished["limited_by"].as_str().expect("a text")), "{shares:?}");
+    assert_eq!(shares.values().map(|share| share.as_u64().expect("a whole number")).sum::<u64>(), 100);
 }
 
 #[test]

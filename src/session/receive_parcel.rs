@@ -348,9 +348,9 @@ async fn read<T, R: RecvStream>(
     stream: &mut R,
     buffer: &mut [u8],
 ) -> Result<Option<usize>, Stop> {
-    let granted = shared.throttle.take(buffer.len()).await;
-    let read = shared.starving.during(stream.read(&mut buffer[..granted])).await?;
-    shared.throttle.give_back(granted - read.unwrap_or(0));
+    let leave = shared.throttle.take(buffer.len()).await;
+    let read = shared.starving.during(stream.read(&mut buffer[..leave.bytes])).await?;
+    shared.throttle.give_back(leave, read.unwrap_or(0));
     shared.heard();
     Ok(read)
 }

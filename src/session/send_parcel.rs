@@ -269,7 +269,7 @@ async fn write<S, T: SendStream>(
     let mut rest = chunks;
     while !rest.is_empty() {
         let bytes = rest.iter().map(Bytes::len).sum();
-        let granted = sending.throttle.take(bytes).await;
+        let granted = sending.throttle.take(bytes).await.bytes;
         let mut slice = Vec::new();
         let now = if granted == bytes {
             std::mem::take(&mut rest)

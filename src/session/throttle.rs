@@ -37,6 +37,14 @@ pub struct Throttle {
     pub(super) waiting: Gauge,
 }
 
+/// That bytes may travel.
+pub(super) struct Leave {
+    /// So many.
+    pub(super) bytes: usize,
+    /// They came out of the bucket: there was a limit.
+    is_drawn: bool,
+}
+
 struct Bucket {
     /// What may go now, bytes; below zero it was more than there was.
     level: f64,
@@ -57,21 +65,21 @@ impl Throttle {
         }
     }
 
-    /// Waits until some of `bytes` may travel, and says how many, at least one of them. What does not travel after
-    /// all is to be given back.
-    pub(super) async fn take(&self, bytes: usize) -> usize {
+    /// Waits until some of `bytes` may travel, at least one of them. What does not travel after all is to be given
+    /// back.
+    pub(super) async fn take(&self, bytes: usize) -> Leave {
         if self.schedule.is_unlimited() || bytes == 0 {
-            return bytes;
+            return Leave { bytes, is_drawn: false };
         }
         self.waiting.during(self.take_slice(bytes)).await
     }
 
-    async fn take_slice(&self, bytes: usize) -> usize {
+    async fn take_slice(&self, bytes: usize) -> Leave {
         let _turn = self.turn.lock().await;
         loop {
-            let Some(rate) = self.rate() else { return bytes };
+            let Some(rate) = self.rate() else { return Leave { bytes, is_drawn: false } };
             let wait = match self.bucket().draw(bytes, rate) {
-                Ok(granted) => return granted,
+                Ok(bytes) => return Leave { bytes, is_drawn: true },
                 Err(wait) => wait,
             };
             // Not longer: the rate may change meanwhile.
@@ -79,10 +87,10 @@ impl Throttle {
         }
     }
 
-    /// Of what was taken, `bytes` did not travel.
-    pub(super) fn give_back(&self, bytes: usize) {
-        if !self.schedule.is_unlimited() {
-            self.bucket().level += bytes as f64;
+    /// Of what `leave` was for, only `bytes` have travelled.
+    pub(super) fn give_back(&self, leave: Leave, bytes: usize) {
+        if leave.is_drawn {
+            self.bucket().level += (leave.bytes - bytes) as f64;
         }
     }
 
@@ -94,7 +102,7 @@ impl Throttle {
     /// share it, and none would be acked for a long time.
     pub(super) fn parcels_at_once(&self, parcels: usize, parcel_bytes: u64) -> usize {
         let Some(rate) = self.rate() else { return parcels };
-        let enough = PARCELS_FOR + PARCELS_FOR * rate.get() / parcel_bytes;
+        let enough = PARCELS_FOR + rate.get().saturating_mul(PARCELS_FOR) / parcel_bytes;
         parcels.min(usize::try_from(enough).unwrap_or(usize::MAX))
     }
 
@@ -163,11 +171,11 @@ mod tests {
             let (throttle, took) = (Arc::clone(throttle), Arc::clone(took));
             tasks.spawn(async move {
                 loop {
-                    let granted = throttle.take(BLOCK_BYTES - taker).await;
+                    let leave = throttle.take(BLOCK_BYTES - taker).await;
                     // Readers do not always find what they have taken.
-                    let unused = granted / 3 * (taker % 2);
-                    throttle.give_back(unused);
-                    took.fetch_add(granted - unused, Relaxed);
+                    let used = if taker % 2 == 0 { leave.bytes } else { leave.bytes.div_ceil(3) };
+                    throttle.give_back(leave, used);
+                    took.fetch_add(used, Relaxed);
                 }
             });
         }
@@ -240,6 +248,27 @@ mod tests {
         assert!((0.97..=1.03).contains(&ratio), "{ratio}");
     }
 
+    /// Readers take a block and find a packet; what they give back was never in the bucket.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_used_without_a_limit_does_not_count_under_one() {
+        let rate = 100 * KIB;
+        let start = Instant::now();
+        let time_of_day = move || Duration::from_secs(8 * 3600 - 10) + start.elapsed();
+        let window = Window { from: 8 * 60, to: 18 * 60, rate: NonZeroU64::new(rate) };
+        let throttle = Throttle::new(Schedule { windows: vec![window], otherwise: None }, time_of_day);
+        for _ in 0..1000 {
+            let leave = throttle.take(BLOCK_BYTES).await;
+            throttle.give_back(leave, 1400);
+        }
+        advance(Duration::from_secs(11)).await;
+        let throttle = Arc::new(throttle);
+        let took: Arc<AtomicUsize> = Arc::default();
+        let _tasks = take_always(&throttle, 32, &took);
+        sleep(Duration::from_secs(10)).await;
+        let ratio = took.load(Relaxed) as f64 / (10 * rate) as f64;
+        assert!((0.97..=1.03).contains(&ratio), "{ratio}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn without_a_limit_nothing_waits() {
         let night = Window { from: 0, to: 60, rate: NonZeroU64::new(KIB) };
@@ -247,8 +276,8 @@ mod tests {
         for schedule in [Schedule::default(), Schedule { windows: vec![night], otherwise: None }] {
             let throttle = Throttle::new(schedule, in_the_morning);
             for _ in 0..100 {
-                let granted = timeout(Duration::ZERO, throttle.take(BLOCK_BYTES)).await;
-                assert_eq!(granted.expect("it waits"), BLOCK_BYTES);
+                let leave = timeout(Duration::ZERO, throttle.take(BLOCK_BYTES)).await;
+                assert_eq!(leave.expect("it waits").bytes, BLOCK_BYTES);
             }
             assert_eq!(throttle.parcels_at_once(32, KIB * KIB), 32);
         }
