@@ -301,7 +301,10 @@ pub(super) async fn pair(common: &CommonSettings, budget: Budget) -> Result<(Con
     };
     let answering =
         tokio::spawn(answer_all(endpoint.clone(), Role::Receive, Arc::new(door), links)).abort_handle();
-    let dialled = dial_known(Role::Send, &addresses, receiver.fingerprint(), None, &sender, &limits).await?;
+    let mut dialled =
+        dial_known(Role::Send, &addresses, receiver.fingerprint(), None, &sender, &limits).await?;
+    // Of this connection nobody is to be told.
+    dialled.link.welcome().await?;
     let answered = Connected { link: first_link(link).await?, endpoint, answering: Some(answering) };
     Ok((dialled, answered))
 }

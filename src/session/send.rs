@@ -385,6 +385,10 @@ impl<C: Connection, S: Source> Driver<C, S> {
     }
 
     fn tell_progress(&mut self) {
+        // Not before it is known to whom.
+        if self.awaits_welcome {
+            return;
+        }
         let sent_bytes = self.sending.sent_bytes.load(Relaxed);
         let (totals, walked) = (self.machine.totals(), self.machine.is_walked());
         let (active, brake) = (self.active(), self.observer.brake());
