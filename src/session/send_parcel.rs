@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tracing::debug;
 
 use super::gauge::Gauge;
@@ -23,10 +23,15 @@ use crate::storage::block::BlockPool;
 use crate::storage::{Run, Source};
 use crate::transport::{Connection, SendStream};
 
+/// Chunks that are read at once. Blocks go round among them, so they all end at about the same time; were they all
+/// that have a stream, no credit would return until the last block is written.
+const READ_AT_ONCE: usize = 4;
+
 /// What all parcels of a transfer share.
 pub(super) struct Sending<S> {
     pub(super) source: Arc<S>,
     pool: BlockPool,
+    turns: Semaphore,
     /// Priority of the next stream, which is one less than that of the last.
     next_priority: AtomicI32,
     pub(super) throttle: Arc<Throttle>,
@@ -49,6 +54,7 @@ impl<S> Sending<S> {
         Self {
             source,
             pool: BlockPool::new(blocks),
+            turns: Semaphore::new(READ_AT_ONCE),
             next_priority: AtomicI32::new(0),
             throttle,
             sent_bytes: AtomicU64::new(0),
@@ -139,6 +145,7 @@ async fn send_chunk<C: Connection, S: Source>(
     abandoned: &mut Vec<(EntryId, Failure)>,
 ) -> Result<(), Failure> {
     let (mut stream, answer) = open_stream(connection, sending).await?;
+    let turn = sending.turns.acquire().await;
     let mut give_up = |failure: Failure| {
         abandoned.push((id, failure.clone()));
         failure
@@ -173,6 +180,7 @@ async fn send_chunk<C: Connection, S: Source>(
             offset += n as u64;
         }
     }
+    drop(turn);
     let value = hasher.finish();
     write(sending, &mut stream, &mut [Bytes::copy_from_slice(&value)]).await?;
     await_ack::<C, S>(sending, stream, answer, 1).await?;

@@ -2,6 +2,8 @@
 
 mod cubic;
 mod filter;
+#[cfg(test)]
+mod plots;
 mod rate;
 mod sampler;
 #[cfg(test)]
@@ -9,6 +11,7 @@ mod scenarios;
 #[cfg(test)]
 mod simulator;
 mod tally;
+mod tuning;
 
 use std::any::Any;
 use std::sync::Arc;

@@ -14,53 +14,13 @@ use super::cubic::Cubic;
 use super::filter::{BASE_RTT_WINDOW, MaxBandwidth, MinRtt, YIELD_BASE_RTT_WINDOW};
 use super::sampler::{Sample, Sampler};
 use super::tally::{Aggregation, Stretch, in_time, percent};
-
-/// Windows in percent of what the path holds.
-const STARTUP_PERCENT: u64 = 200;
-/// While the bandwidth still grows: what is acked now was sent when the window was half as large.
-const STARTUP_GROWING_PERCENT: u64 = 250;
-const CRUISE_PERCENT: u64 = 105;
-const UP_PERCENT: u64 = 125;
-const DOWN_PERCENT: u64 = 85;
-const PROBE_RTT_PERCENT: u64 = 50;
-/// The least beside a flow that holds the queue.
-const COMPETE_PERCENT: u64 = 135;
-/// Never less, in packets (as the draft's `BBR.MinPipeCwnd`).
-const WINDOW_PACKETS_MIN: u64 = 4;
-/// On top of any share, in packets: the peer acks every second one.
-const SPARE_PACKETS: u64 = 3;
-/// A path shorter than this is taken to be so long: there the scheduler decides when an ack is seen.
-const RTT_FLOOR: Duration = Duration::from_millis(2);
-/// Start-up is over after so many rounds without a quarter more of bandwidth.
-const STARTUP_FLAT_ROUNDS: u32 = 3;
-/// Growth of a round, in percent, that says that there is more to come.
-const GROWTH_PERCENT: u64 = 125;
-/// While probing upwards, what the window adds must come back at least so much.
-const UP_GROWTH_PERCENT: u64 = 110;
-/// After so many of these in a row the link has become another: start again.
-const UP_GROWTHS_TO_STARTUP: u32 = 2;
-/// Lost in percent of a stretch of packets that is congestion when it goes on for another; below it is noise.
-const LOSS_PERCENT: u64 = 10;
-/// Lost in percent of a stretch that is congestion at once.
-const LOSS_HEAVY_PERCENT: u64 = 30;
-/// One stretch of loss brings the bandwidth down to what gets through, at most to this part.
-const LOSS_KEEPS_PERCENT: u64 = 10;
-/// A stretch of loss or a mark leaves so much of the window as the ceiling.
-const CEILING_PERCENT: u64 = 85;
-/// A round of probing at the ceiling without such loss raises it to so much.
-const CEILING_GROWTH_PERCENT: u64 = 125;
-/// Rounds of a long queue and of less than [`STALE_PERCENT`] of the bandwidth that make the estimate void.
-const STALE_ROUNDS: u32 = 3;
-const STALE_PERCENT: u64 = 70;
-/// Cruise: rounds, or time when that is longer, with up to half as much again.
-const CRUISE_ROUNDS: u32 = 6;
-const CRUISE_TIME: Duration = Duration::from_millis(800);
-/// Probing the round trip takes a round and at least so long.
-const PROBE_RTT_TIME: Duration = Duration::from_millis(100);
-/// Cycles in a row that did not empty the queue, after which another flow must be holding it.
-const FULL_CYCLES: u32 = 2;
-/// Time beside such a flow until the queue is looked at again.
-const COMPETE_TIME: Duration = Duration::from_secs(4);
+use super::tuning::{
+    CEILING_GROWTH_PERCENT, CEILING_PERCENT, COMPETE_PERCENT, COMPETE_TIME, CRUISE_PERCENT, CRUISE_ROUNDS,
+    CRUISE_TIME, DOWN_PERCENT, FULL_CYCLES, GROWTH_PERCENT, LOSS_HEAVY_PERCENT, LOSS_KEEPS_PERCENT,
+    LOSS_PERCENT, PROBE_RTT_PERCENT, PROBE_RTT_TIME, RTT_FLOOR, SPARE_PACKETS, STALE_PERCENT, STALE_ROUNDS,
+    STARTUP_FLAT_ROUNDS, STARTUP_GROWING_PERCENT, STARTUP_GROWTH_PERCENT, STARTUP_PERCENT, UP_GROWTH_PERCENT,
+    UP_GROWTHS_TO_STARTUP, UP_PERCENT, WINDOW_PACKETS_MIN,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -335,7 +295,8 @@ impl Rate {
             self.to_beat = bandwidth;
             self.growths += 1;
             self.rounds = 1;
-            if self.growths == UP_GROWTHS_TO_STARTUP {
+            // One that makes way grows no faster than this: start-up fills the queue.
+            if self.growths == UP_GROWTHS_TO_STARTUP && self.manner == Manner::Compete {
                 self.ceiling = u64::MAX;
                 self.enter(State::Startup);
             }
@@ -348,7 +309,7 @@ impl Rate {
     fn make_way(&mut self, now: Instant) {
         let queued = self.has_queue(self.round_rtt);
         match &mut self.state {
-            State::Startup if queued => self.enter(State::Drain),
+            State::Startup if queued && self.window > self.initial_window => self.enter(State::Drain),
             State::Cruise { .. } if queued && self.rounds > 1 => {
                 self.enter(State::Yield { window: self.window / 2 })
             }
@@ -458,11 +419,14 @@ impl Rate {
 
     /// Falls at once, and grows by what is acked.
     fn steer(&mut self, acked: u64) {
+        let growing =
+            self.state == State::Startup && self.flat_rounds == 0 && !self.has_queue(self.smoothed_rtt);
+        let growth = if growing { percent(acked, STARTUP_GROWTH_PERCENT) } else { acked };
         let target = match self.state {
-            State::Startup if self.flat_rounds == 0 && !self.has_queue(self.smoothed_rtt) => {
-                self.share(STARTUP_GROWING_PERCENT).max(self.initial_window)
+            State::Startup => {
+                let share = if growing { STARTUP_GROWING_PERCENT } else { STARTUP_PERCENT };
+                self.share(share).max(self.initial_window)
             }
-            State::Startup => self.share(STARTUP_PERCENT).max(self.initial_window),
             State::Drain => self.share(100),
             State::Down => self.share(DOWN_PERCENT),
             State::ProbeRtt { .. } => self.share(PROBE_RTT_PERCENT),
@@ -474,7 +438,7 @@ impl Rate {
             }
             State::Yield { window } => window,
         };
-        self.window = target.max(self.window_min()).min(self.window.saturating_add(acked));
+        self.window = target.max(self.window_min()).min(self.window.saturating_add(growth));
     }
 
     /// `percent` of what the path holds, bytes; the initial window while nothing is known.
@@ -486,9 +450,13 @@ impl Rate {
         }
     }
 
-    /// With room for acks that come late and together.
+    /// With room for acks that come late and together, unless that is a queue to make way for.
     fn padded(&self, percent_of_path: u64) -> u64 {
-        self.share(percent_of_path) + self.extra.get().min(self.share(25)) + SPARE_PACKETS * self.packet_bytes
+        let extra = match self.manner {
+            Manner::Compete => self.extra.get().min(self.share(25)),
+            Manner::Yield => 0,
+        };
+        self.share(percent_of_path) + extra + SPARE_PACKETS * self.packet_bytes
     }
 
     fn window_min(&self) -> u64 {

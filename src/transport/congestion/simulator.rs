@@ -94,6 +94,8 @@ pub(super) struct Tenth {
     pub(super) delivered: u64,
     pub(super) sent: u64,
     pub(super) dropped: u64,
+    /// At its end.
+    pub(super) window: u64,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -117,6 +119,8 @@ pub(super) struct Simulator {
     in_burst: bool,
     random: u64,
     pub(super) tenths: Vec<Vec<Tenth>>,
+    /// Longest queue of each tenth of a second.
+    pub(super) queues_us: Vec<u64>,
     /// Longest and summed queue, us, seen by arriving packets from `measure_from_us` on.
     queue_sum_us: u64,
     queue_seen: u64,
@@ -136,6 +140,7 @@ impl Simulator {
             in_burst: false,
             random: 0x9E37_79B9_7F4A_7C15,
             tenths: Vec::new(),
+            queues_us: Vec::new(),
             queue_sum_us: 0,
             queue_seen: 0,
             measure_from_ms: 0,
@@ -338,6 +343,9 @@ impl Simulator {
         }
         let now_ns = self.now_us * 1000;
         let queue_ns = self.line_free_ns.saturating_sub(now_ns);
+        let tenth = usize::try_from(self.now_us / 100_000).unwrap_or(0);
+        self.queues_us.resize(self.queues_us.len().max(tenth + 1), 0);
+        self.queues_us[tenth] = self.queues_us[tenth].max(queue_ns / 1000);
         if self.now_us >= self.measure_from_ms * 1000 {
             self.queue_sum_us += queue_ns / 1000;
             self.queue_seen += 1;
@@ -410,6 +418,7 @@ impl Simulator {
         }
         this.take_window();
         self.detect_loss(flow);
+        self.tenth(flow).window = self.flows[flow].window;
     }
 
     fn detect_loss(&mut self, flow: usize) {
