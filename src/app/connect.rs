@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tracing::{debug, info};
 
+use super::further::{Further, Sockets, dial_all};
 use super::id;
 use super::settings::{CommonSettings, Peer};
 use crate::event::{Event, Listening, Reporter};
@@ -25,7 +26,7 @@ use crate::trust::{Fingerprint, Identity, Secret, Ticket};
 /// No answer for so long means that nobody is there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 /// From the end of the TLS handshake, how long a dialler may take to say what it wants.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a process that fails makes sure that its peer learns why.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// The same when all is well: the close is one packet, and a peer that misses it knows that all is well, too.
@@ -36,12 +37,14 @@ pub(super) struct Connected {
     pub(super) link: Link<Quic>,
     endpoint: Endpoint,
     answering: Option<AbortHandle>,
+    joining: JoinSet<()>,
 }
 
 impl Connected {
     /// Parts the link from its keeper.
     pub(super) fn split(self) -> (Link<Quic>, Keeper) {
-        (self.link, Keeper { endpoint: self.endpoint, answering: self.answering })
+        let Self { link, endpoint, answering, joining } = self;
+        (link, Keeper { endpoint, answering, _joining: joining })
     }
 }
 
@@ -49,6 +52,8 @@ impl Connected {
 pub(super) struct Keeper {
     endpoint: Endpoint,
     answering: Option<AbortHandle>,
+    /// Makes further connections until dropped.
+    _joining: JoinSet<()>,
 }
 
 impl Keeper {
@@ -76,12 +81,16 @@ pub(super) async fn connect(
     reporter: &Arc<dyn Reporter>,
     mut stop: watch::Receiver<Option<Failure>>,
 ) -> Result<Connected, Failure> {
-    let identity = id::own()?;
-    let limits = limits(common, budget);
+    let further = Further {
+        connections: common.connections,
+        identity: id::own()?,
+        limits: limits(common, budget),
+        budget,
+    };
     let connecting = async {
         match peer {
-            Some(peer) => dial_peer(side, peer, common, &identity, &limits).await,
-            None => listen(side, what, common, &identity, &limits, reporter).await,
+            Some(peer) => dial_peer(side, peer, common, &further).await,
+            None => listen(side, what, common, &further, reporter).await,
         }
     };
     let connected = tokio::select! {
@@ -107,8 +116,7 @@ async fn dial_peer(
     side: Side,
     peer: &Peer,
     common: &CommonSettings,
-    identity: &Identity,
-    limits: &Limits,
+    further: &Further,
 ) -> Result<Connected, Failure> {
     let (addresses, expected, secret) = match peer {
         Peer::Ticket(text) => {
@@ -138,7 +146,7 @@ async fn dial_peer(
         // The sender takes care of its own before it dials.
         Peer::Dir(_) => return Err(Failure::new(Reason::Internal, "dir: is only for sending to")),
     };
-    dial_known(side, &addresses, expected, secret.as_ref(), identity, limits).await
+    dial_known(side, &addresses, expected, secret.as_ref(), further).await
 }
 
 async fn dial_known(
@@ -146,13 +154,14 @@ async fn dial_known(
     addresses: &[std::net::SocketAddr],
     expected: Fingerprint,
     secret: Option<&Secret>,
-    identity: &Identity,
-    limits: &Limits,
+    further: &Further,
 ) -> Result<Connected, Failure> {
+    let Further { connections, identity, limits, .. } = further;
     let (connection, endpoint) =
         dial(addresses, expected, identity, limits).await.map_err(transport_failure)?;
-    let greeting = timeout(limits.idle_timeout, handshake::dial(connection.clone(), side, secret));
-    let link = match greeting.await {
+    let greeting = handshake::dial(connection.clone(), side, secret, *connections);
+    let greeting = timeout(limits.idle_timeout, greeting);
+    let mut link = match greeting.await {
         Ok(Ok(link)) => link,
         Ok(Err(failure)) => {
             close_with(&connection, &failure);
@@ -166,7 +175,8 @@ async fn dial_known(
             return Err(failure);
         }
     };
-    Ok(Connected { link, endpoint, answering: None })
+    let joining = dial_all(&mut link, expected, further)?;
+    Ok(Connected { link, endpoint, answering: None, joining })
 }
 
 /// One seat: whoever proves the ticket's secret, or holds the one key that was named.
@@ -174,6 +184,7 @@ struct OneSeat {
     secret: Secret,
     allowed: Option<Fingerprint>,
     taken: AtomicBool,
+    sockets: Sockets,
 }
 
 impl Door for OneSeat {
@@ -202,26 +213,32 @@ impl Door for OneSeat {
         }
         Ok(())
     }
+
+    fn ports(&self, connections: Option<u32>) -> Vec<u16> {
+        self.sockets.open(connections)
+    }
 }
 
 async fn listen(
     side: Side,
     what: Vec<PathBuf>,
     common: &CommonSettings,
-    identity: &Identity,
-    limits: &Limits,
+    further: &Further,
     reporter: &Arc<dyn Reporter>,
 ) -> Result<Connected, Failure> {
+    let identity = &further.identity;
     let address = common.listen.map_or(ListenAddress::Any, ListenAddress::At);
-    let endpoint = Endpoint::listen(&address, identity, limits)
+    let endpoint = Endpoint::listen(&address, identity, &further.limits)
         .map_err(|e| Failure::new(Reason::Setup, format!("{e}; --listen ADDR:PORT names another address")))?;
     let addresses = endpoint.local_addresses().map_err(transport_failure)?;
     let secret = Secret::generate();
     let ticket = Ticket { addresses, fingerprint: identity.fingerprint(), secret };
     let allowed = common.fingerprint.as_deref().map(parse_fingerprint).transpose()?;
-    let door = Arc::new(OneSeat { secret, allowed, taken: AtomicBool::new(false) });
+    let ip = endpoint.local_address().map_err(transport_failure)?.ip();
+    let sockets = Sockets::new(further.clone(), ip);
+    let door = Arc::new(OneSeat { secret, allowed, taken: AtomicBool::new(false), sockets });
     let (links, link) = mpsc::channel(1);
-    let answering = tokio::spawn(answer_all(endpoint.clone(), side, door, links)).abort_handle();
+    let answering = tokio::spawn(answer_all(endpoint.clone(), side, Arc::clone(&door), links)).abort_handle();
     reporter.report(Event::Listening(Listening {
         side,
         what,
@@ -229,8 +246,9 @@ async fn listen(
         addresses: ticket.addresses,
         fingerprint: ticket.fingerprint.to_string(),
     }));
-    let link = first_link(link).await?;
-    Ok(Connected { link, endpoint, answering: Some(answering) })
+    let mut link = first_link(link).await?;
+    let joining = door.sockets.serve(&mut link)?;
+    Ok(Connected { link, endpoint, answering: Some(answering), joining })
 }
 
 async fn first_link(mut link: mpsc::Receiver<Link<Quic>>) -> Result<Link<Quic>, Failure> {
@@ -271,24 +289,28 @@ async fn answer_one(incoming: Incoming, side: Side, door: Arc<OneSeat>, links: m
     }
 }
 
-/// A receiver and a sender of this process that reach each other over loopback, both with keys of the moment.
+/// A receiver and a sender of this process that reach each other over loopback by one connection, both with keys of
+/// the moment.
 pub(super) async fn pair(common: &CommonSettings, budget: Budget) -> Result<(Connected, Connected), Failure> {
     let generate = || Identity::generate().map_err(|e| id::identity_failure(&e));
-    let (receiver, sender) = (generate()?, generate()?);
-    let limits = limits(common, budget);
+    let further =
+        |identity| Further { connections: Some(1), identity, limits: limits(common, budget), budget };
+    let (receiver, sender) = (further(generate()?), further(generate()?));
+    let expected = receiver.identity.fingerprint();
     let loopback = ListenAddress::At(([127, 0, 0, 1], 0).into());
-    let endpoint = Endpoint::listen(&loopback, &receiver, &limits).map_err(transport_failure)?;
-    let addresses = [endpoint.local_address().map_err(transport_failure)?];
+    let endpoint =
+        Endpoint::listen(&loopback, &receiver.identity, &receiver.limits).map_err(transport_failure)?;
+    let address = endpoint.local_address().map_err(transport_failure)?;
     let (links, link) = mpsc::channel(1);
     let door = OneSeat {
         secret: Secret::generate(),
-        allowed: Some(sender.fingerprint()),
+        allowed: Some(sender.identity.fingerprint()),
         taken: AtomicBool::new(false),
+        sockets: Sockets::new(receiver, address.ip()),
     };
     let answering =
         tokio::spawn(answer_all(endpoint.clone(), Side::Receiver, Arc::new(door), links)).abort_handle();
-    let dialled =
-        dial_known(Side::Sender, &addresses, receiver.fingerprint(), None, &sender, &limits).await?;
-    let answered = Connected { link: first_link(link).await?, endpoint, answering: Some(answering) };
-    Ok((dialled, answered))
+    let dialled = dial_known(Side::Sender, &[address], expected, None, &sender).await?;
+    let link = first_link(link).await?;
+    Ok((dialled, Connected { link, endpoint, answering: Some(answering), joining: JoinSet::new() }))
 }

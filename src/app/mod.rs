@@ -1,6 +1,7 @@
 //! What the commands do: build the parts, run them, handle signals.
 
 mod connect;
+mod further;
 mod id;
 mod manifest;
 mod receive;

@@ -7,6 +7,7 @@
 mod budget;
 mod gauge;
 pub mod handshake;
+mod lanes;
 mod messages;
 mod progress;
 pub mod receive;
@@ -24,6 +25,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use self::budget::Budget;
+pub use self::lanes::{Joiner, Joining};
 use crate::event::Reporter;
 use crate::protocol::brake::Brake;
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -73,6 +75,10 @@ pub struct Link<C: Connection> {
     pub connection: C,
     /// Name and version of the peer's program, escaped.
     pub agent: String,
+    /// UDP ports of the listener, for a dialler, where it may dial further connections.
+    pub ports: Vec<u16>,
+    /// Further connections.
+    pub joining: Joining<C>,
     control_out: C::Send,
     control_in: messages::MessageReader<C::Recv>,
 }

@@ -10,6 +10,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
+use super::lanes::Lanes;
 use super::messages::spawn_writer;
 use super::progress::{ACTIVE_FILES_MAX, Teller};
 use super::send_parcel::{FileHandle, ParcelEnd, Sending, send_parcel};
@@ -74,6 +75,7 @@ pub async fn run<C: Connection, S: Source>(
 
 struct Driver<C: Connection, S: Source> {
     connection: C,
+    lanes: Lanes<C>,
     sending: Arc<Sending<S>>,
     machine: Sender,
     context: Context,
@@ -101,7 +103,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         transfer: [u8; 16],
         context: Context,
     ) -> Result<Self, Failure> {
-        let Link { connection, control_out, mut control_in, .. } = link;
+        let Link { connection, control_out, mut control_in, joining, .. } = link;
         let (control_out, _) = spawn_writer(control_out);
         let _ = control_out.send(Message::Offer { transfer, chunk_log2 });
         let manifest = timeout(context.timeout, connection.open_uni()).await;
@@ -125,7 +127,8 @@ impl<C: Connection, S: Source> Driver<C, S> {
         });
         let started = Instant::now();
         Ok(Self {
-            sending: Arc::new(Sending::new(source, context.budget.blocks())),
+            sending: Arc::new(Sending::new(source, context.budget.sender_blocks(joining.max()))),
+            lanes: Lanes::new(connection.clone(), joining),
             machine: Sender::new(chunk_log2, context.timeout, Duration::ZERO)
                 .with_open_entries(context.budget.open_entries()),
             connection,
@@ -167,6 +170,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
                 batch = self.control_in.recv(), if !self.machine.has_heard_the_end() => self.on_control(batch)?,
                 Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?)?,
                 Some(job) = self.jobs.join_next() => self.on_job(joined(job)?),
+                Some(()) = self.lanes.next() => {}
                 error = &mut closed => return Err(transport_failure(error)),
             }
         }
@@ -241,8 +245,8 @@ impl<C: Connection, S: Source> Driver<C, S> {
             )),
             _ => None,
         };
-        let (connection, sending) = (self.connection.clone(), Arc::clone(&self.sending));
-        self.parcels.spawn(send_parcel(connection, sending, parcel, entries, handle));
+        let (lanes, sending) = (self.lanes.in_use(), Arc::clone(&self.sending));
+        self.parcels.spawn(send_parcel(lanes, sending, parcel, entries, handle));
     }
 
     fn on_control(&mut self, batch: Option<Result<Vec<Message>, Failure>>) -> Result<(), Failure> {
@@ -263,6 +267,13 @@ impl<C: Connection, S: Source> Driver<C, S> {
         let now = self.now();
         for (id, failure) in end.abandoned {
             self.machine.abandon(id, failure);
+        }
+        if let Some(lane) = end.lost {
+            debug!(lane, "a parcel is sent again over another connection");
+            if self.lanes.forget(lane) {
+                let _ = self.control_out.send(Message::Left(lane));
+            }
+            return self.machine.parcel_lost(end.parcel, &end.values);
         }
         match end.result {
             Ok(()) => {
@@ -340,6 +351,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
             self.machine.note_progress(now);
         }
         self.machine.check_stall(self.brake(), now)?;
+        self.lanes.judge(now, self.sending.sent_bytes.load(Relaxed));
         if self.last_heartbeat.elapsed() >= HEARTBEAT_EVERY {
             self.last_heartbeat = Instant::now();
             let busy = self.sending.reading.now() > 0 || self.walking || self.roots_running > 0;

@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 use tracing::debug;
 
 use super::gauge::Gauge;
+use super::lanes::{Lane, open_any};
 use super::messages::MessageReader;
 use super::transport_failure;
 use crate::protocol::entry::{Entry, EntryId};
@@ -79,7 +80,9 @@ impl<F: Send + Sync> FileHandle<F> {
 /// How a parcel ended.
 pub(super) struct ParcelEnd {
     pub(super) parcel: Parcel,
-    /// Chaining values of the records that travelled.
+    /// The connection that it was on, if that is gone and the session goes on over others.
+    pub(super) lost: Option<u32>,
+    /// Chaining values of the records that travelled; of a chunk, once it is acked.
     pub(super) values: Vec<(EntryId, [u8; 32])>,
     /// Entries whose source failed.
     pub(super) abandoned: Vec<(EntryId, Failure)>,
@@ -87,36 +90,36 @@ pub(super) struct ParcelEnd {
     pub(super) result: Result<(), Failure>,
 }
 
-/// Sends one parcel and waits for its ack.
+/// Sends one parcel over one of `lanes` and waits for its ack.
 pub(super) async fn send_parcel<C: Connection, S: Source>(
-    connection: C,
+    lanes: Vec<Lane<C>>,
     sending: Arc<Sending<S>>,
     parcel: Parcel,
     entries: Vec<(EntryId, Entry)>,
     handle: Option<Arc<FileHandle<S::File>>>,
 ) -> ParcelEnd {
     let (mut values, mut abandoned) = (Vec::new(), Vec::new());
+    let (lane, _counted, send, recv) = match sending.opening.during(open_any(lanes)).await {
+        Ok(opened) => opened,
+        Err(failure) => {
+            return ParcelEnd { parcel, lost: None, values, abandoned, result: Err(failure) };
+        }
+    };
+    debug!(lane = lane.number, "stream credit taken");
+    let streams = (send, recv);
     let result = match (&parcel, handle) {
         (Parcel::Chunk { id, offset, len }, Some(handle)) => {
             let range = *offset..*offset + *len;
-            send_chunk(&connection, &sending, *id, &handle, range, &mut values, &mut abandoned).await
+            send_chunk::<C, S>(streams, &sending, *id, &handle, range, &mut values, &mut abandoned).await
         }
-        _ => send_files(&connection, &sending, entries, &mut values, &mut abandoned).await,
+        _ => send_files::<C, S>(streams, &sending, entries, &mut values, &mut abandoned).await,
     };
-    ParcelEnd { parcel, values, abandoned, result }
-}
-
-async fn open_stream<C: Connection, S: Source>(
-    connection: &C,
-    sending: &Sending<S>,
-) -> Result<(C::Send, C::Recv), Failure> {
-    let streams = sending.opening.during(connection.open_bi()).await.map_err(transport_failure)?;
-    debug!("stream credit taken");
-    Ok(streams)
+    let lost = (result.is_err() && lane.is_lost()).then_some(lane.number);
+    ParcelEnd { parcel, lost, values, abandoned, result }
 }
 
 async fn send_chunk<C: Connection, S: Source>(
-    connection: &C,
+    (mut stream, answer): (C::Send, C::Recv),
     sending: &Sending<S>,
     id: EntryId,
     handle: &FileHandle<S::File>,
@@ -124,7 +127,6 @@ async fn send_chunk<C: Connection, S: Source>(
     values: &mut Vec<(EntryId, [u8; 32])>,
     abandoned: &mut Vec<(EntryId, Failure)>,
 ) -> Result<(), Failure> {
-    let (mut stream, answer) = open_stream(connection, sending).await?;
     let mut give_up = |failure: Failure| {
         abandoned.push((id, failure.clone()));
         failure
@@ -181,15 +183,13 @@ fn run_lengths(runs: &[Run]) -> Vec<RunLength> {
 }
 
 async fn send_files<C: Connection, S: Source>(
-    connection: &C,
+    (mut stream, answer): (C::Send, C::Recv),
     sending: &Sending<S>,
     entries: Vec<(EntryId, Entry)>,
     values: &mut Vec<(EntryId, [u8; 32])>,
     abandoned: &mut Vec<(EntryId, Failure)>,
 ) -> Result<(), Failure> {
-    let (mut stream, answer) = open_stream(connection, sending).await?;
     let mut rest = entries.into_iter().peekable();
-    let mut records = Vec::new();
     while rest.peek().is_some() {
         let mut batch = Vec::new();
         let mut bytes = 0;
@@ -197,11 +197,10 @@ async fn send_files<C: Connection, S: Source>(
             bytes += entry.size();
             batch.push((id, entry));
         }
-        send_block(sending, &mut stream, batch, &mut records, abandoned).await?;
+        send_block(sending, &mut stream, batch, values, abandoned).await?;
     }
-    await_ack::<C, S>(sending, stream, answer, records.len()).await?;
-    debug!(files = records.len(), "acked");
-    *values = records;
+    await_ack::<C, S>(sending, stream, answer, values.len()).await?;
+    debug!(files = values.len(), "acked");
     Ok(())
 }
 
@@ -210,7 +209,7 @@ async fn send_block<S: Source, T: SendStream>(
     sending: &Sending<S>,
     stream: &mut T,
     batch: Vec<(EntryId, Entry)>,
-    records: &mut Vec<(EntryId, [u8; 32])>,
+    values: &mut Vec<(EntryId, [u8; 32])>,
     abandoned: &mut Vec<(EntryId, Failure)>,
 ) -> Result<(), Failure> {
     let block = sending.writing.during(sending.pool.acquire()).await;
@@ -236,7 +235,7 @@ async fn send_block<S: Source, T: SendStream>(
         chunks.push(between.split().freeze());
         chunks.push(data.slice(range));
         between.extend_from_slice(&value);
-        records.push((id, value));
+        values.push((id, value));
         sent += len;
     }
     chunks.push(between.freeze());

@@ -3,6 +3,7 @@
 mod cuts;
 mod disks;
 mod greetings;
+mod lanes;
 mod peers;
 mod trees;
 
@@ -136,13 +137,17 @@ impl Door for Open {
     fn take_seat(&self) -> Result<(), Failure> {
         Ok(())
     }
+
+    fn ports(&self, _: Option<u32>) -> Vec<u16> {
+        Vec::new()
+    }
 }
 
 async fn greet(
     ends: (MemoryConnection, MemoryConnection),
 ) -> (Link<MemoryConnection>, Link<MemoryConnection>) {
     let (dialled, answered) =
-        tokio::join!(dial(ends.0, Side::Sender, None), answer(ends.1, Side::Receiver, &Open));
+        tokio::join!(dial(ends.0, Side::Sender, None, None), answer(ends.1, Side::Receiver, &Open));
     (dialled.unwrap(), answered.unwrap())
 }
 

@@ -36,6 +36,10 @@ impl Door for OneSeat {
             true => Err(Failure::new(Reason::TicketUsed, "the ticket has been used")),
         }
     }
+
+    fn ports(&self, _: Option<u32>) -> Vec<u16> {
+        Vec::new()
+    }
 }
 
 fn ends(seed: u64) -> (MemoryConnection, MemoryConnection) {
@@ -52,7 +56,7 @@ async fn meet(
     // The caller may take its time to close the connection: why must have been said before.
     let _kept = ends.1.clone();
     let (dialled, answered) =
-        tokio::join!(dial(ends.0, sides.0, secret.as_ref()), answer(ends.1, sides.1, door));
+        tokio::join!(dial(ends.0, sides.0, secret.as_ref(), None), answer(ends.1, sides.1, door));
     (dialled.err().map(|failure| failure.reason), answered.err().map(|failure| failure.reason))
 }
 
@@ -80,7 +84,8 @@ async fn attack_10_a_proof_of_another_connection_is_worth_nothing() {
     let door = OneSeat::default();
     let replay = async {
         let (mut control, _answer) = dialler.open_bi().await.unwrap();
-        let hello = Message::Hello { role: Role::Send, agent: String::new(), proof: Some(proof) };
+        let hello =
+            Message::Hello { role: Role::Send, agent: String::new(), proof: Some(proof), connections: None };
         write_message(&mut control, &hello).await.unwrap();
         transport_failure(dialler.closed().await)
     };
@@ -124,8 +129,27 @@ async fn what_is_no_greeting_is_refused() {
             .await
             .unwrap();
     };
-    let (dialled, ()) = tokio::join!(dial(dialler, Side::Sender, None), speak);
+    let (dialled, ()) = tokio::join!(dial(dialler, Side::Sender, None, None), speak);
     assert_eq!(dialled.err().map(|failure| failure.reason), Some(Reason::Protocol));
+}
+
+/// A listener of an earlier make skips what it is asked for, and offers no ports.
+#[tokio::test(start_paused = true)]
+async fn ports_are_told_to_a_dialler_and_may_be_missing() {
+    for ports in [vec![], vec![1, 2]] {
+        let (dialler, listener) = ends(1);
+        let speak = async {
+            let (mut control, heard) = listener.accept_bi().await.unwrap();
+            let hello = MessageReader::new(heard).expect().await.unwrap();
+            write_message(&mut control, &Message::Welcome { agent: "x".into(), ports: ports.clone() })
+                .await
+                .unwrap();
+            (hello, control)
+        };
+        let (dialled, (hello, _control)) = tokio::join!(dial(dialler, Side::Sender, None, Some(3)), speak);
+        assert!(matches!(hello, Message::Hello { connections: Some(3), .. }), "{hello:?}");
+        assert_eq!(dialled.unwrap().ports, ports);
+    }
 }
 
 /// The caller bounds the greeting; being dropped, it leaves nothing that holds the connection.
@@ -142,7 +166,8 @@ async fn attack_4_the_name_of_the_peers_program_is_escaped() {
     let (dialler, listener) = ends(1);
     let speak = async {
         let (mut control, answer) = dialler.open_bi().await.unwrap();
-        let hello = Message::Hello { role: Role::Send, agent: "\x1b]0;x\x07".into(), proof: None };
+        let hello =
+            Message::Hello { role: Role::Send, agent: "\x1b]0;x\x07".into(), proof: None, connections: None };
         write_message(&mut control, &hello).await.unwrap();
         (control, answer)
     };
