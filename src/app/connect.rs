@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tracing::{debug, info};
 
+use super::further::{Further, Sockets, dial_all};
 use super::id;
 use super::settings::{CommonSettings, Peer};
 use crate::event::{Event, Listening, Reporter};
@@ -25,7 +26,7 @@ use crate::trust::{Fingerprint, Identity, Secret, Ticket};
 /// No answer for so long means that nobody is there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 /// From the end of the TLS handshake, how long a dialler may take to say what it wants.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a process that fails makes sure that its peer learns why.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// How long at most, when all is well, for the close to leave: it is one packet, and a peer that misses it knows that
@@ -37,13 +38,15 @@ pub(super) struct Connected {
     pub(super) link: Link<Quic>,
     endpoint: Endpoint,
     answering: Option<AbortHandle>,
+    joining: JoinSet<()>,
 }
 
 impl Connected {
     /// Parts the link from its keeper.
     pub(super) fn split(self) -> (Link<Quic>, Keeper) {
         let connection = self.link.connection.clone();
-        (self.link, Keeper { connection, endpoint: self.endpoint, answering: self.answering })
+        let Self { link, endpoint, answering, joining } = self;
+        (link, Keeper { connection, endpoint, answering, _joining: joining })
     }
 }
 
@@ -52,6 +55,8 @@ pub(super) struct Keeper {
     connection: Quic,
     endpoint: Endpoint,
     answering: Option<AbortHandle>,
+    /// Makes further connections until dropped.
+    _joining: JoinSet<()>,
 }
 
 impl Keeper {
@@ -86,12 +91,16 @@ pub(super) async fn connect(
     reporter: &Arc<dyn Reporter>,
     mut stop: watch::Receiver<Option<Failure>>,
 ) -> Result<Connected, Failure> {
-    let identity = id::own()?;
-    let limits = limits(common, budget);
+    let further = Further {
+        connections: common.connections,
+        identity: id::own()?,
+        limits: limits(common, budget),
+        budget,
+    };
     let connecting = async {
         match peer {
-            Some(peer) => dial_peer(role, peer, common, &identity, &limits).await,
-            None => listen(role, what, common, &identity, &limits, reporter).await,
+            Some(peer) => dial_peer(role, peer, common, &further).await,
+            None => listen(role, what, common, &further, reporter).await,
         }
     };
     let connected = tokio::select! {
@@ -115,8 +124,7 @@ async fn dial_peer(
     role: Role,
     peer: &Peer,
     common: &CommonSettings,
-    identity: &Identity,
-    limits: &Limits,
+    further: &Further,
 ) -> Result<Connected, Failure> {
     let (addresses, expected, secret) = match peer {
         Peer::Ticket(text) => {
@@ -146,7 +154,7 @@ async fn dial_peer(
         // The sender takes care of its own before it dials.
         Peer::Dir(_) => return Err(Failure::new(Reason::Internal, "dir: is only for sending to")),
     };
-    dial_known(role, &addresses, expected, secret.as_ref(), identity, limits).await
+    dial_known(role, &addresses, expected, secret.as_ref(), further).await
 }
 
 async fn dial_known(
@@ -154,20 +162,21 @@ async fn dial_known(
     addresses: &[std::net::SocketAddr],
     expected: Fingerprint,
     secret: Option<&Secret>,
-    identity: &Identity,
-    limits: &Limits,
+    further: &Further,
 ) -> Result<Connected, Failure> {
+    let Further { connections, identity, limits, .. } = further;
     let (connection, endpoint) =
         dial(addresses, expected, identity, limits).await.map_err(transport_failure)?;
     let greeting = async {
-        let mut link = handshake::dial(connection.clone(), role, secret).await?;
+        let mut link = handshake::dial(connection.clone(), role, secret, *connections).await?;
+        let joining = dial_all(&mut link, expected, further)?;
         if role.side() == Side::Receiver {
             link.welcome().await?;
         }
-        Ok(link)
+        Ok((link, joining))
     };
-    let link = match timeout(limits.idle_timeout, greeting).await {
-        Ok(Ok(link)) => link,
+    let (link, joining) = match timeout(limits.idle_timeout, greeting).await {
+        Ok(Ok(greeted)) => greeted,
         Ok(Err(failure)) => {
             close_with(&connection, &failure);
             endpoint.wait_idle(GOODBYE).await;
@@ -180,7 +189,7 @@ async fn dial_known(
             return Err(failure);
         }
     };
-    Ok(Connected { link, endpoint, answering: None })
+    Ok(Connected { link, endpoint, answering: None, joining })
 }
 
 /// One seat: whoever proves the ticket's secret, or holds the one key that was named.
@@ -188,6 +197,7 @@ struct OneSeat {
     secret: Secret,
     allowed: Option<Fingerprint>,
     taken: AtomicBool,
+    sockets: Sockets,
 }
 
 impl Door for OneSeat {
@@ -216,26 +226,32 @@ impl Door for OneSeat {
         }
         Ok(())
     }
+
+    fn ports(&self, connections: Option<u32>) -> Vec<u16> {
+        self.sockets.open(connections)
+    }
 }
 
 async fn listen(
     role: Role,
     what: Vec<PathBuf>,
     common: &CommonSettings,
-    identity: &Identity,
-    limits: &Limits,
+    further: &Further,
     reporter: &Arc<dyn Reporter>,
 ) -> Result<Connected, Failure> {
+    let identity = &further.identity;
     let address = common.listen.map_or(ListenAddress::Any, ListenAddress::At);
-    let endpoint = Endpoint::listen(&address, identity, limits)
+    let endpoint = Endpoint::listen(&address, identity, &further.limits)
         .map_err(|e| Failure::new(Reason::Setup, format!("{e}; --listen ADDR:PORT names another address")))?;
     let addresses = endpoint.local_addresses().map_err(transport_failure)?;
     let secret = Secret::generate();
     let ticket = Ticket { addresses, fingerprint: identity.fingerprint(), secret };
     let allowed = common.fingerprint.as_deref().map(parse_fingerprint).transpose()?;
-    let door = Arc::new(OneSeat { secret, allowed, taken: AtomicBool::new(false) });
+    let ip = endpoint.local_address().map_err(transport_failure)?.ip();
+    let sockets = Sockets::new(further.clone(), ip);
+    let door = Arc::new(OneSeat { secret, allowed, taken: AtomicBool::new(false), sockets });
     let (links, link) = mpsc::channel(1);
-    let answering = tokio::spawn(answer_all(endpoint.clone(), role, door, links)).abort_handle();
+    let answering = tokio::spawn(answer_all(endpoint.clone(), role, Arc::clone(&door), links)).abort_handle();
     reporter.report(Event::Listening(Listening {
         role,
         what,
@@ -243,8 +259,9 @@ async fn listen(
         addresses: ticket.addresses,
         fingerprint: ticket.fingerprint.to_string(),
     }));
-    let link = first_link(link).await?;
-    Ok(Connected { link, endpoint, answering: Some(answering) })
+    let mut link = first_link(link).await?;
+    let joining = door.sockets.serve(&mut link)?;
+    Ok(Connected { link, endpoint, answering: Some(answering), joining })
 }
 
 async fn first_link(mut link: mpsc::Receiver<Link<Quic>>) -> Result<Link<Quic>, Failure> {
@@ -285,26 +302,30 @@ async fn answer_one(incoming: Incoming, role: Role, door: Arc<OneSeat>, links: m
     }
 }
 
-/// A receiver and a sender of this process that reach each other over loopback, both with keys of the moment.
+/// A receiver and a sender of this process that reach each other over loopback by one connection, both with keys of
+/// the moment.
 pub(super) async fn pair(common: &CommonSettings, budget: Budget) -> Result<(Connected, Connected), Failure> {
     let generate = || Identity::generate().map_err(|e| id::identity_failure(&e));
-    let (receiver, sender) = (generate()?, generate()?);
-    let limits = limits(common, budget);
+    let further =
+        |identity| Further { connections: Some(1), identity, limits: limits(common, budget), budget };
+    let (receiver, sender) = (further(generate()?), further(generate()?));
+    let expected = receiver.identity.fingerprint();
     let loopback = ListenAddress::At(([127, 0, 0, 1], 0).into());
-    let endpoint = Endpoint::listen(&loopback, &receiver, &limits).map_err(transport_failure)?;
-    let addresses = [endpoint.local_address().map_err(transport_failure)?];
+    let endpoint =
+        Endpoint::listen(&loopback, &receiver.identity, &receiver.limits).map_err(transport_failure)?;
+    let address = endpoint.local_address().map_err(transport_failure)?;
     let (links, link) = mpsc::channel(1);
     let door = OneSeat {
         secret: Secret::generate(),
-        allowed: Some(sender.fingerprint()),
+        allowed: Some(sender.identity.fingerprint()),
         taken: AtomicBool::new(false),
+        sockets: Sockets::new(receiver, address.ip()),
     };
     let answering =
         tokio::spawn(answer_all(endpoint.clone(), Role::Receive, Arc::new(door), links)).abort_handle();
-    let mut dialled =
-        dial_known(Role::Send, &addresses, receiver.fingerprint(), None, &sender, &limits).await?;
+    let mut dialled = dial_known(Role::Send, &[address], expected, None, &sender).await?;
     // Of this connection nobody is to be told.
     dialled.link.welcome().await?;
-    let answered = Connected { link: first_link(link).await?, endpoint, answering: Some(answering) };
-    Ok((dialled, answered))
+    let link = first_link(link).await?;
+    Ok((dialled, Connected { link, endpoint, answering: Some(answering), joining: JoinSet::new() }))
 }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod connect;
+mod further;
 mod id;
 mod manifest;
 mod receive;

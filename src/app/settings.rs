@@ -118,6 +118,8 @@ pub struct CommonSettings {
     pub fingerprint: Option<String>,
     /// Parcels on the way at once, 1 to `STREAMS_MAX`; `None` leaves it to the session.
     pub streams: Option<u32>,
+    /// Connections of a session, 1 to `CONNECTIONS_MAX`; `None` leaves it to the other side.
+    pub connections: Option<u32>,
     /// A power of two, 1 MiB to 64 MiB.
     pub chunk_size_bytes: u64,
     /// What may travel, and when.

@@ -283,6 +283,14 @@ pub struct TransferArgs {
     #[arg(long, env = "TOWLINE_STREAMS", hide_env_values = true, value_name = "N")]
     pub streams: Option<u32>,
 
+    /// QUIC connections between the two machines [default: what the other side asks for, or 1]
+    ///
+    /// Each has a UDP port and a processor core of its own on both sides. More than one helps where a core is the
+    /// limit; while the network is, all goes over the first. The smaller number counts when both sides ask. A
+    /// firewall of the waiting side must let all of its ports through; what does not get through is done without.
+    #[arg(long, env = "TOWLINE_CONNECTIONS", hide_env_values = true, value_name = "N")]
+    pub connections: Option<u32>,
+
     /// Bytes of a chunk, a power of two from 1M to 64M [default: 1M]
     ///
     /// Sizes are numbers of bytes, or end with k, M, G or T (or KiB, MiB…), all powers of 1024.

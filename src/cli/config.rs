@@ -60,6 +60,8 @@ pub struct Config {
     pub fingerprint: Option<String>,
     /// `--streams`
     pub streams: Option<u32>,
+    /// `--connections`
+    pub connections: Option<u32>,
     /// `--chunk-size`, bytes
     #[serde(deserialize_with = "size")]
     pub chunk_size: Option<u64>,

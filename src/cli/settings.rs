@@ -15,7 +15,7 @@ use super::size::exact;
 use crate::app::settings::{
     Command, CommonSettings, Exists, IdAction, IdSettings, Peer, ReceiveSettings, SendSettings,
 };
-use crate::protocol::limits::{CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, STREAMS_MAX};
+use crate::protocol::limits::{CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, STREAMS_MAX};
 use crate::protocol::path::printable;
 use crate::transport::Congestion;
 use crate::transport::address::HostPort;
@@ -173,6 +173,13 @@ fn resolve_common(given: TransferArgs, config: &Config) -> Result<CommonSettings
     if let Some(streams) = streams {
         ensure!((1..=STREAMS_MAX).contains(&streams), "--streams {streams}: expected 1 to {STREAMS_MAX}");
     }
+    let connections = given.connections.or(config.connections);
+    if let Some(connections) = connections {
+        ensure!(
+            (1..=CONNECTIONS_MAX).contains(&connections),
+            "--connections {connections}: expected 1 to {CONNECTIONS_MAX}"
+        );
+    }
     let chunk_size_bytes = given.chunk_size.or(config.chunk_size).unwrap_or(CHUNK_BYTES_DEFAULT);
     let (chunk_min, chunk_max) = (1 << CHUNK_LOG2_MIN, 1 << CHUNK_LOG2_MAX);
     ensure!(
@@ -201,6 +208,7 @@ fn resolve_common(given: TransferArgs, config: &Config) -> Result<CommonSettings
         listen: given.listen.or(config.listen),
         fingerprint,
         streams,
+        connections,
         chunk_size_bytes,
         bwlimit: given.bwlimit.or_else(|| config.bwlimit.clone()).unwrap_or_default(),
         memory_bytes,
@@ -283,6 +291,7 @@ mod tests {
             listen: None,
             fingerprint: None,
             streams: None,
+            connections: None,
             chunk_size_bytes: 1 << 20,
             bwlimit: Schedule::default(),
             memory_bytes: 64 << 20,
@@ -310,7 +319,8 @@ mod tests {
     #[test]
     fn a_flag_goes_before_the_file_and_that_before_the_default() {
         let file = "memory = \"32M\"\ntimeout = \"5s\"\nno-fsync = true\nexists = \"skip\"\ninto = \"inbox\"\n\
-                    yes = true\nmanifest = \"m\"\nstreams = 3\nbwlimit = \"3M\"\ncongestion = \"newreno\"\nlisten = \"[::]:7\"";
+                    yes = true\nmanifest = \"m\"\nstreams = 3\nconnections = 2\nbwlimit = \"3M\"\n\
+                    congestion = \"newreno\"\nlisten = \"[::]:7\"";
         let from_file = receive("receive", file);
         assert_eq!(from_file.common.memory_bytes, 32 << 20);
         assert_eq!(from_file.common.bwlimit.greatest_rate(), NonZeroU64::new(3 << 20));
@@ -320,7 +330,7 @@ mod tests {
         assert_eq!(from_file.manifest, Some(PathBuf::from("m")));
         assert_eq!(from_file.common.listen, Some("[::]:7".parse().unwrap()));
         let flags = "receive --memory 16M --timeout 6s --no-fsync=false --exists rename --into . --yes=no \
-                     --manifest n --streams 4 --bwlimit off --congestion auto --listen 127.0.0.1:8";
+                     --manifest n --streams 4 --connections 3 --bwlimit off --congestion auto --listen 127.0.0.1:8";
         let from_flags = receive(flags, file);
         assert_eq!(from_flags.common.memory_bytes, 16 << 20);
         assert_eq!(from_flags.common.timeout, Duration::from_secs(6));
@@ -328,6 +338,7 @@ mod tests {
         assert_eq!((from_flags.exists, from_flags.into), (Exists::Rename, PathBuf::from(".")));
         assert_eq!(from_flags.manifest, Some(PathBuf::from("n")));
         assert_eq!(from_flags.common.streams, Some(4));
+        assert_eq!((from_file.common.connections, from_flags.common.connections), (Some(2), Some(3)));
         assert_eq!(from_flags.common.bwlimit, Schedule::default());
         assert_eq!(from_flags.common.congestion, Congestion::Auto);
         assert_eq!(from_flags.common.listen, Some("127.0.0.1:8".parse().unwrap()));
@@ -353,6 +364,7 @@ mod tests {
                 "--memory 64M does not hold 8 chunks of 16M: use --memory 128M or more, or a smaller --chunk-size",
             ),
             ("send a --streams 0", "--streams 0: expected 1 to 1024"),
+            ("send a --connections 17", "--connections 17: expected 1 to 16"),
             ("send a --timeout 10ms", "--timeout 10ms: expected 1s to 1day"),
             ("send a --timeout 2days", "--timeout 2days: expected 1s to 1day"),
             ("send a -", "a file that is called `-` is `./-`"),

@@ -93,17 +93,22 @@ impl<B: Buf> Fields<B> {
     }
 
     /// Reads extensions to the end and skips them all: none is known to this version.
-    pub fn skip_extensions(mut self) -> Result<(), CodecError> {
+    pub fn skip_extensions(self) -> Result<(), CodecError> {
+        self.extension(None).map(drop)
+    }
+
+    /// Reads extensions to the end; gives the content of the last one that is called `id`, and skips all others.
+    pub fn extension(mut self, id: impl Into<Option<u64>>) -> Result<Option<Bytes>, CodecError> {
+        let id = id.into();
+        let mut found = None;
         while self.0.has_remaining() {
-            self.varint()?;
-            let len = self.varint()?;
-            let len = usize::try_from(len).map_err(|_| CodecError::TooLarge("extension"))?;
-            if self.0.remaining() < len {
-                return Err(CodecError::Truncated);
+            let this = self.varint()?;
+            let content = self.bytes(MESSAGE_BYTES_MAX, "extension")?;
+            if Some(this) == id {
+                found = Some(content);
             }
-            self.0.advance(len);
         }
-        Ok(())
+        Ok(found)
     }
 }
 
@@ -146,6 +151,12 @@ impl Deframer {
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }
+}
+
+/// Appends an extension.
+pub fn put_extension(out: &mut BytesMut, id: u64, content: &[u8]) {
+    put_varint(out, id);
+    put_bytes(out, content);
 }
 
 /// Appends a frame of type `kind` whose payload is what `fill` writes.

@@ -24,6 +24,9 @@ pub const PARCEL_FILES_MAX: usize = 1024;
 /// Parcels on the way at once: what a peer may ask for with its stream credits.
 pub const STREAMS_MAX: u32 = 1024;
 
+/// Connections of one session.
+pub const CONNECTIONS_MAX: u32 = 16;
+
 /// Payload of one message on the control or manifest stream.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of text in a message (agent, reason).

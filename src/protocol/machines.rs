@@ -41,6 +41,7 @@ const CALM: Conditions = Conditions {
     existing_percent: 0,
     changing_percent: 0,
     intruding_percent: 0,
+    losing_percent: 0,
     disk_max: Duration::from_millis(500),
 };
 
@@ -100,6 +101,21 @@ fn a_source_that_changes_costs_its_own_file_only() {
         for_each_seed(|seed| {
             let conditions = Conditions { exists, existing_percent: 30, changing_percent: 15, ..CALM };
             let mut world = World::new(seed, conditions);
+            world.run().unwrap();
+            world.check_end();
+        });
+    }
+}
+
+#[test]
+fn a_connection_that_is_lost_takes_nothing_with_it() {
+    for exists in POLICIES {
+        for_each_seed(|seed| {
+            let conditions = Conditions { exists, existing_percent: 20, losing_percent: 50, ..CALM };
+            let mut world = World::new(seed, conditions);
+            world.run().unwrap();
+            world.check_end();
+            let mut world = World::new(seed, Conditions { changing_percent: 10, ..conditions });
             world.run().unwrap();
             world.check_end();
         });
@@ -188,7 +204,7 @@ fn the_end_may_overtake_the_last_ack() {
     let (mut sender, mut receiver) = wanted(3);
     let content = Content { fill: 1, size: 3 };
     let parcel = sender.next_parcel().unwrap();
-    receiver.begin_record(EntryId(0), 0, 3).unwrap();
+    receiver.begin_record(EntryId(0), 0, 3, 0).unwrap();
     receiver.record_written(EntryId(0), 0, 3, content.value(0, 3)).unwrap();
     receiver.committed(EntryId(0), Committed::Done(None));
     receiver.finished(true);
@@ -215,7 +231,7 @@ fn an_entry_that_is_given_up_too_late_ends_all_the_same() {
 fn unknown_transfer() {
     let (mut sender, mut receiver) = wanted(3);
     let unknown = EntryId(1);
-    assert_eq!(reason(receiver.begin_record(unknown, 0, 1)), Reason::UnknownTransfer);
+    assert_eq!(reason(receiver.begin_record(unknown, 0, 1, 0)), Reason::UnknownTransfer);
     for message in [
         Message::Digest(unknown, [0; 32]),
         Message::Close(unknown, [0; 32]),
@@ -234,7 +250,7 @@ fn transfer_has_failed() {
     sender.abandon(EntryId(0), Failure::on(Side::Sender, Reason::SourceChanged, "changed"));
     let Some(sender::Action::Control(abandon)) = sender.poll() else { panic!("nothing was said") };
     receiver.on_control(abandon).unwrap();
-    let failure = receiver.begin_record(EntryId(0), 0, CHUNK).unwrap_err();
+    let failure = receiver.begin_record(EntryId(0), 0, CHUNK, 0).unwrap_err();
     assert_eq!(failure.reason, Reason::TransferFailed);
     sender.parcel_failed(&parcel, failure).unwrap();
     for message in statuses(&mut receiver) {
@@ -247,10 +263,10 @@ fn transfer_has_failed() {
 #[test]
 fn transfer_has_ended() {
     let (mut sender, mut receiver) = wanted(3);
-    receiver.begin_record(EntryId(0), 0, 3).unwrap();
+    receiver.begin_record(EntryId(0), 0, 3, 0).unwrap();
     receiver.record_written(EntryId(0), 0, 3, [1; 32]).unwrap();
     receiver.committed(EntryId(0), Committed::Done(None));
-    assert_eq!(reason(receiver.begin_record(EntryId(0), 0, 3)), Reason::TransferEnded);
+    assert_eq!(reason(receiver.begin_record(EntryId(0), 0, 3, 0)), Reason::TransferEnded);
     assert_eq!(reason(receiver.on_control(Message::Close(EntryId(0), [0; 32]))), Reason::TransferEnded);
     let status = Message::Status(EntryId(0), Status::Failed(Reason::Refused, "no".into()));
     sender.on_control(status.clone(), Duration::ZERO).unwrap();
@@ -349,7 +365,7 @@ fn no_chunk_is_sent_too_far_ahead_of_one_that_is_late() {
     let mut sent = 1;
     let mut pass = |sender: &mut Sender, parcel: &Parcel| {
         let Parcel::Chunk { id, offset, len } = *parcel else { panic!("{parcel:?}") };
-        receiver.begin_record(id, offset, len).unwrap();
+        receiver.begin_record(id, offset, len, 0).unwrap();
         receiver.record_written(id, offset, len, [7; 32]).unwrap();
         sender.parcel_acked(parcel, &[(id, [7; 32])], Duration::ZERO).unwrap();
     };

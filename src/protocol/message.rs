@@ -3,16 +3,21 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::codec::{CodecError, Deframer, Fields, put_bytes, put_frame, put_varint};
+use super::codec::{CodecError, Deframer, Fields, put_bytes, put_extension, put_frame, put_varint};
 use super::entry::{Entry, EntryId, Kind, Meta, Time};
 use super::failure::{Reason, Side};
 use super::limits::{
-    CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, FILE_BYTES_MAX, LINK_TARGET_BYTES_MAX, PATH_BYTES_MAX, TEXT_BYTES_MAX,
+    CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, FILE_BYTES_MAX, LINK_TARGET_BYTES_MAX, PATH_BYTES_MAX,
+    TEXT_BYTES_MAX,
 };
 use super::path::RelPath;
 
 /// Types from here on are skipped by a peer that does not know them; below, they are an error.
 pub const FIRST_OPTIONAL_TYPE: u64 = 0x40;
+/// Extension of [`Message::Hello`]: the number of connections that the dialler asks for.
+const EXTENSION_CONNECTIONS: u64 = 1;
+/// Extension of [`Message::Welcome`]: where further connections may be dialled.
+const EXTENSION_PORTS: u64 = 1;
 
 /// What a side is there to do. The dialler says it, and the listener must be there for the counterpart: a bench is
 /// no transfer, and nobody's disk is written to by one unasked.
@@ -106,12 +111,25 @@ pub enum Message {
         agent: String,
         /// Proof of the ticket's secret bound to this connection; none when it is known by its fingerprint.
         proof: Option<[u8; 32]>,
+        /// Connections that it asks for, 1 to [`CONNECTIONS_MAX`]; none leaves it to the listener.
+        connections: Option<u32>,
     },
     /// Listener to dialler: let in.
     Welcome {
         /// Name and version of the program.
         agent: String,
+        /// UDP ports beside the first, one for each further connection; fewer than [`CONNECTIONS_MAX`].
+        ports: Vec<u16>,
     },
+    /// Dialler to listener, first and only on a further connection: it belongs to the session.
+    Join {
+        /// Its number, 1 to [`CONNECTIONS_MAX`] - 1; the first one has 0.
+        lane: u32,
+        /// Proof of the session's secret bound to this connection.
+        proof: [u8; 32],
+    },
+    /// Sender to receiver: it has lost the further connection of that number, and sends again what was on it.
+    Left(u32),
     /// Sender to receiver: a transfer begins.
     Offer {
         /// Its random name.
@@ -187,6 +205,27 @@ fn path<B: bytes::Buf>(fields: &mut Fields<B>) -> Result<RelPath, CodecError> {
     RelPath::new(&bytes).map_err(|_| CodecError::BadValue("path"))
 }
 
+fn connections(content: Bytes) -> Result<u32, CodecError> {
+    let number = Fields(content).varint_up_to(u64::from(CONNECTIONS_MAX), "connections")?;
+    u32::try_from(number).ok().filter(|number| *number > 0).ok_or(CodecError::BadValue("connections"))
+}
+
+fn lane(fields: &mut Fields<Bytes>) -> Result<u32, CodecError> {
+    let number = fields.varint_up_to(u64::from(CONNECTIONS_MAX) - 1, "connection")?;
+    u32::try_from(number).ok().filter(|number| *number > 0).ok_or(CodecError::BadValue("connection"))
+}
+
+fn ports(content: Bytes) -> Result<Vec<u16>, CodecError> {
+    if content.len() / 2 >= CONNECTIONS_MAX as usize {
+        return Err(CodecError::TooLarge("ports"));
+    }
+    let ports: Vec<_> = content.chunks_exact(2).map(|port| u16::from_be_bytes([port[0], port[1]])).collect();
+    if !content.len().is_multiple_of(2) || ports.contains(&0) {
+        return Err(CodecError::BadValue("ports"));
+    }
+    Ok(ports)
+}
+
 fn entry(fields: &mut Fields<Bytes>) -> Result<Entry, CodecError> {
     let kind = fields.u8()?;
     let path = path(fields)?;
@@ -223,6 +262,8 @@ impl Message {
             Self::Abandon(..) => 0x07,
             Self::Heartbeat(_) => 0x08,
             Self::Finished { .. } => 0x09,
+            Self::Join { .. } => 0x0a,
+            Self::Left(_) => 0x0b,
             Self::Entry(_) => 0x20,
             Self::End(_) => 0x21,
             Self::Omitted(..) => 0x22,
@@ -238,7 +279,7 @@ impl Message {
 
     fn encode_fields(&self, p: &mut BytesMut) {
         match self {
-            Self::Hello { role, agent, proof } => {
+            Self::Hello { role, agent, proof, connections } => {
                 p.put_u8(match role {
                     Role::Send => 0,
                     Role::Receive => 1,
@@ -247,8 +288,24 @@ impl Message {
                 });
                 put_text(p, agent);
                 put_bytes(p, proof.as_ref().map_or(&[], |proof| &proof[..]));
+                if let Some(connections) = connections {
+                    let mut content = BytesMut::new();
+                    put_varint(&mut content, u64::from(*connections));
+                    put_extension(p, EXTENSION_CONNECTIONS, &content);
+                }
             }
-            Self::Welcome { agent } => put_text(p, agent),
+            Self::Welcome { agent, ports } => {
+                put_text(p, agent);
+                if !ports.is_empty() {
+                    let content: Vec<_> = ports.iter().flat_map(|port| port.to_be_bytes()).collect();
+                    put_extension(p, EXTENSION_PORTS, &content);
+                }
+            }
+            Self::Join { lane, proof } => {
+                put_varint(p, u64::from(*lane));
+                p.put_slice(proof);
+            }
+            Self::Left(lane) => put_varint(p, u64::from(*lane)),
             Self::Offer { transfer, chunk_log2 } => {
                 p.put_slice(transfer);
                 p.put_u8(*chunk_log2);
@@ -306,8 +363,8 @@ impl Message {
     pub fn decode(kind: u64, payload: Bytes) -> Result<Option<Self>, CodecError> {
         let mut f = Fields(payload);
         let message = match kind {
-            0x01 => Self::decode_hello(&mut f)?,
-            0x02 => Self::Welcome { agent: text(&mut f)? },
+            0x01 => return Self::decode_hello(f).map(Some),
+            0x02 => return Self::decode_welcome(f).map(Some),
             0x03 => {
                 let transfer = f.array()?;
                 let chunk_log2 = f.u8()?;
@@ -338,6 +395,8 @@ impl Message {
                     _ => return Err(CodecError::BadValue("synced")),
                 },
             },
+            0x0a => Self::Join { lane: lane(&mut f)?, proof: f.array()? },
+            0x0b => Self::Left(lane(&mut f)?),
             0x20 => Self::Entry(entry(&mut f)?),
             0x21 => Self::End(f.varint()?),
             0x22 => Self::Omitted(reason(&mut f)?, text(&mut f)?),
@@ -350,7 +409,7 @@ impl Message {
         Ok(Some(message))
     }
 
-    fn decode_hello(f: &mut Fields<Bytes>) -> Result<Self, CodecError> {
+    fn decode_hello(mut f: Fields<Bytes>) -> Result<Self, CodecError> {
         let role = match f.u8()? {
             0 => Role::Send,
             1 => Role::Receive,
@@ -358,14 +417,21 @@ impl Message {
             3 => Role::BenchReceive,
             _ => return Err(CodecError::BadValue("role")),
         };
-        let agent = text(f)?;
+        let agent = text(&mut f)?;
         let proof = f.bytes(32, "proof")?;
         let proof = match proof.len() {
             0 => None,
             32 => Some(proof[..].try_into().map_err(|_| CodecError::BadValue("proof"))?),
             _ => return Err(CodecError::BadValue("proof")),
         };
-        Ok(Self::Hello { role, agent, proof })
+        let connections = f.extension(EXTENSION_CONNECTIONS)?.map(connections).transpose()?;
+        Ok(Self::Hello { role, agent, proof, connections })
+    }
+
+    fn decode_welcome(mut f: Fields<Bytes>) -> Result<Self, CodecError> {
+        let agent = text(&mut f)?;
+        let ports = f.extension(EXTENSION_PORTS)?.map_or_else(|| Ok(Vec::new()), ports)?;
+        Ok(Self::Welcome { agent, ports })
     }
 
     fn decode_status(f: &mut Fields<Bytes>) -> Result<Status, CodecError> {
@@ -412,22 +478,42 @@ mod tests {
         let zeros = "00".repeat(32);
         for (message, want) in [
             (
-                Message::Hello { role: Role::Send, agent: "t/1".into(), proof: None },
+                Message::Hello { role: Role::Send, agent: "t/1".into(), proof: None, connections: None },
                 "010600 03742f31 00".into(),
             ),
             (
-                Message::Hello { role: Role::Receive, agent: String::new(), proof: Some([0; 32]) },
+                Message::Hello { role: Role::Send, agent: "t/1".into(), proof: None, connections: Some(3) },
+                "010900 03742f31 00 010103".into(),
+            ),
+            (
+                Message::Hello {
+                    role: Role::Receive,
+                    agent: String::new(),
+                    proof: Some([0; 32]),
+                    connections: None,
+                },
                 format!("01230100 20{zeros}"),
             ),
             (
-                Message::Hello { role: Role::BenchSend, agent: "t/1".into(), proof: None },
+                Message::Hello { role: Role::BenchSend, agent: "t/1".into(), proof: None, connections: None },
                 "010602 03742f31 00".into(),
             ),
             (
-                Message::Hello { role: Role::BenchReceive, agent: "t/1".into(), proof: None },
+                Message::Hello {
+                    role: Role::BenchReceive,
+                    agent: "t/1".into(),
+                    proof: None,
+                    connections: None,
+                },
                 "010603 03742f31 00".into(),
             ),
-            (Message::Welcome { agent: "t/1".into() }, "020403742f31".into()),
+            (Message::Welcome { agent: "t/1".into(), ports: vec![] }, "020403742f31".into()),
+            (
+                Message::Welcome { agent: "t/1".into(), ports: vec![4750, 65535] },
+                "020a03742f31 0104128effff".into(),
+            ),
+            (Message::Join { lane: 2, proof: [0; 32] }, format!("0a2102{zeros}")),
+            (Message::Left(2), "0b0102".into()),
             (Message::Offer { transfer: [7; 16], chunk_log2: 20 }, format!("0311{}14", "07".repeat(16))),
             (Message::Status(EntryId(300), Status::Want), "0403412c00".into()),
             (Message::Status(EntryId(1), Status::Check), "04020101".into()),
@@ -482,6 +568,28 @@ mod tests {
         assert_eq!(Message::decode(0x40, Bytes::from_static(b"any")), Ok(None));
         assert_eq!(Message::decode(0x3f, Bytes::new()), Err(CodecError::UnknownType(0x3f)));
         assert_eq!(Message::decode(0x08, Bytes::from_static(&[1, 1])), Err(CodecError::Truncated));
+    }
+
+    #[test]
+    fn attack_14_connections_beyond_the_limit_are_refused() {
+        let hello = |content: &[u8]| {
+            let mut payload = BytesMut::from(&[0, 0, 0][..]);
+            put_extension(&mut payload, EXTENSION_CONNECTIONS, content);
+            Message::decode(0x01, payload.freeze())
+        };
+        assert!(hello(&[16]).is_ok());
+        assert_eq!(hello(&[17]), Err(CodecError::TooLarge("connections")));
+        assert_eq!(hello(&[0]), Err(CodecError::BadValue("connections")));
+        assert_eq!(hello(&[]), Err(CodecError::Truncated));
+        let welcome = |ports: &[u8]| {
+            let mut payload = BytesMut::from(&[0][..]);
+            put_extension(&mut payload, EXTENSION_PORTS, ports);
+            Message::decode(0x02, payload.freeze())
+        };
+        assert!(welcome(&[1; 30]).is_ok());
+        assert_eq!(welcome(&[1; 32]), Err(CodecError::TooLarge("ports")));
+        assert_eq!(welcome(&[1; 3]), Err(CodecError::BadValue("ports")));
+        assert_eq!(welcome(&[0, 0]), Err(CodecError::BadValue("ports")));
     }
 
     #[test]

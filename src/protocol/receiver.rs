@@ -65,6 +65,8 @@ pub enum Action {
     Commit(EntryId, Entry),
     /// Drop what is staged.
     Discard(EntryId),
+    /// The sender has lost this further connection: close it.
+    Leave(u32),
     /// Set the attributes of a directory, then call [`Receiver::dir_finished`].
     FinishDir(EntryId, Entry),
     /// An entry has ended.
@@ -78,9 +80,18 @@ pub enum Action {
 #[derive(Debug)]
 enum State {
     Admitting,
-    Comparing { mine: Option<Existing>, theirs: Option<blake3::Hash> },
-    Receiving { root: RootBuilder, begun: BTreeSet<u64> },
-    Committing { root: Option<blake3::Hash> },
+    Comparing {
+        mine: Option<Existing>,
+        theirs: Option<blake3::Hash>,
+    },
+    /// `begun` chunks come on the connection of that number.
+    Receiving {
+        root: RootBuilder,
+        begun: BTreeMap<u64, u32>,
+    },
+    Committing {
+        root: Option<blake3::Hash>,
+    },
     Leaving,
 }
 
@@ -97,6 +108,17 @@ pub enum Existing {
 struct Open {
     entry: Entry,
     state: State,
+}
+
+/// What to do with a record that begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// Write it; the size of the file.
+    Take(u64),
+    /// Read it and drop it: it is written already, and the ack was lost with a connection.
+    Pass,
+    /// Ask again when a record has been cut or written: it comes on another connection too, and one is lost.
+    Wait,
 }
 
 /// The machine. Time is a duration since any fixed moment.
@@ -122,6 +144,8 @@ pub struct Receiver {
     totals: Totals,
     actions: VecDeque<Action>,
     last_heard: Duration,
+    /// Records came on more than one connection, so that some may come twice.
+    spread: bool,
 }
 
 impl Receiver {
@@ -146,6 +170,7 @@ impl Receiver {
             totals: Totals::default(),
             actions: VecDeque::new(),
             last_heard: now,
+            spread: false,
         }
     }
 
@@ -337,7 +362,7 @@ impl Receiver {
             return;
         }
         let chunks = size.div_ceil(1 << self.chunk_log2);
-        open.state = State::Receiving { root: RootBuilder::new(chunks), begun: BTreeSet::new() };
+        open.state = State::Receiving { root: RootBuilder::new(chunks), begun: BTreeMap::new() };
         self.actions.push_back(Action::Control(Message::Status(id, Status::Want)));
     }
 
@@ -347,21 +372,27 @@ impl Receiver {
         self.actions.push_back(Action::Commit(id, open.entry.clone()));
     }
 
-    /// A record begins on a parcel's stream: `len` bytes of `id` at `offset`. Returns the size of the file.
+    /// A record begins on a parcel's stream of the connection `lane` (0 is the first of the session): `len` bytes of
+    /// `id` at `offset`.
     ///
     /// # Errors
     ///
     /// `TransferEnded` and `TransferFailed` concern the one parcel, which is answered by a Nack; everything else
     /// ends the session.
-    pub fn begin_record(&mut self, id: EntryId, offset: u64, len: u64) -> Result<u64, Failure> {
+    pub fn begin_record(&mut self, id: EntryId, offset: u64, len: u64, lane: u32) -> Result<Begin, Failure> {
+        self.spread |= lane > 0;
         if id.0 >= self.next_id {
             return Err(Failure::new(Reason::UnknownTransfer, format!("there is no entry {}", id.0)));
         }
+        let may_be_written = self.spread && offset == 0 && (1..=SMALL_FILE_BYTES_MAX).contains(&len);
         let Some(open) = self.open.get_mut(&id) else {
-            return Err(self.ended_failure(id));
+            return if may_be_written { Ok(Begin::Pass) } else { Err(self.ended_failure(id)) };
         };
         let size = open.entry.size();
         let State::Receiving { root, begun } = &mut open.state else {
+            if self.spread && matches!(open.state, State::Committing { .. }) {
+                return Ok(Begin::Pass);
+            }
             return Err(Failure::protocol(format!("entry {} was not asked for", id.0)));
         };
         let chunk = 1 << self.chunk_log2;
@@ -373,11 +404,19 @@ impl Receiver {
             )));
         }
         let index = offset >> self.chunk_log2;
-        root.admits(index).map_err(|e| tree_failure(&open.entry, e))?;
-        if !begun.insert(index) {
-            return Err(tree_failure(&open.entry, TreeError::Twice));
+        match root.admits(index) {
+            Err(TreeError::Twice) if self.spread => return Ok(Begin::Pass),
+            other => other.map_err(|e| tree_failure(&open.entry, e))?,
         }
-        Ok(size)
+        match begun.get(&index) {
+            None => {
+                begun.insert(index, lane);
+                Ok(Begin::Take(size))
+            }
+            // Two streams must not write one chunk: what is verified on one could be changed by the other.
+            Some(&other) if other != lane => Ok(Begin::Wait),
+            Some(_) => Err(tree_failure(&open.entry, TreeError::Twice)),
+        }
     }
 
     /// A record is written, and its chaining value is what the sender said.
@@ -392,7 +431,7 @@ impl Receiver {
         let Some(Open { entry, state: State::Receiving { root, begun } }) = self.open.get_mut(&id) else {
             return Ok(());
         };
-        if !begun.remove(&index) {
+        if begun.remove(&index).is_none() {
             return Err(tree_failure(entry, TreeError::Twice));
         }
         root.insert(index, value).map_err(|e| tree_failure(entry, e))?;
@@ -428,6 +467,10 @@ impl Receiver {
             }
             Message::Close(id, digest) => self.on_close(id, blake3::Hash::from_bytes(digest)),
             Message::Abandon(id, reason, message) => self.on_abandon(id, reason, &message),
+            Message::Left(lane) => {
+                self.actions.push_back(Action::Leave(lane));
+                Ok(())
+            }
             Message::Heartbeat(_) => Ok(()),
             other => Err(Failure::protocol(format!("the sender sent what only a receiver sends: {other:?}"))),
         }

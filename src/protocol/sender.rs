@@ -59,6 +59,8 @@ struct Transfer {
     closed: bool,
     /// The final word came before the last ack was seen.
     done: Option<Option<super::path::RelPath>>,
+    /// Chaining value of a small file whose ack was lost with a connection; the final word stands for it.
+    unacked: Option<[u8; 32]>,
 }
 
 #[derive(Debug)]
@@ -79,6 +81,8 @@ pub struct Sender {
     walked: bool,
     small: VecDeque<EntryId>,
     large: VecDeque<(EntryId, u64)>,
+    /// Chunks that were lost with a connection.
+    lost: VecDeque<Parcel>,
     parcels: u64,
     totals: Totals,
     actions: VecDeque<Action>,
@@ -107,6 +111,7 @@ impl Sender {
             walked: false,
             small: VecDeque::new(),
             large: VecDeque::new(),
+            lost: VecDeque::new(),
             parcels: 0,
             totals: Totals::default(),
             actions: VecDeque::new(),
@@ -194,9 +199,19 @@ impl Sender {
 
     /// Cuts the next parcel. Small files go first: a large one fills whatever they leave.
     pub fn next_parcel(&mut self) -> Option<Parcel> {
-        let parcel = self.next_files().or_else(|| self.next_chunk())?;
+        let parcel = self.next_lost().or_else(|| self.next_files()).or_else(|| self.next_chunk())?;
         self.parcels += 1;
         Some(parcel)
+    }
+
+    fn next_lost(&mut self) -> Option<Parcel> {
+        while let Some(parcel) = self.lost.pop_front() {
+            if matches!(parcel, Parcel::Chunk { id, .. } if matches!(self.state(id), Some(State::Wanted(_))))
+            {
+                return Some(parcel);
+            }
+        }
+        None
     }
 
     fn next_files(&mut self) -> Option<Parcel> {
@@ -254,24 +269,29 @@ impl Sender {
                 Parcel::Chunk { offset, len, .. } => (offset >> self.chunk_log2, *len),
                 Parcel::Files(_) => (0, self.entry(*id).map_or(0, Entry::size)),
             };
-            let Some(Open { state: State::Wanted(transfer), entry }) = self.open.get_mut(id) else {
-                continue;
-            };
-            transfer
-                .root
-                .insert(index, *value)
-                .map_err(|e| Failure::new(Reason::Internal, format!("{}: {e}", entry.path)))?;
-            self.totals.settled_bytes += len;
-            transfer.acked_bytes += len;
-            if !transfer.root.is_complete() {
-                continue;
-            }
-            if let Some(renamed) = transfer.done.take() {
-                let root = transfer.root.root();
-                self.settle(*id, renamed, root, Outcome::Written, None);
-            } else if entry.size() > SMALL_FILE_BYTES_MAX {
-                self.actions.push_back(Action::Verify(*id));
-            }
+            self.record_acked(*id, index, len, *value)?;
+        }
+        Ok(())
+    }
+
+    fn record_acked(&mut self, id: EntryId, index: u64, len: u64, value: [u8; 32]) -> Result<(), Failure> {
+        let Some(Open { state: State::Wanted(transfer), entry }) = self.open.get_mut(&id) else {
+            return Ok(());
+        };
+        transfer
+            .root
+            .insert(index, value)
+            .map_err(|e| Failure::new(Reason::Internal, format!("{}: {e}", entry.path)))?;
+        self.totals.settled_bytes += len;
+        transfer.acked_bytes += len;
+        if !transfer.root.is_complete() {
+            return Ok(());
+        }
+        if let Some(renamed) = transfer.done.take() {
+            let root = transfer.root.root();
+            self.settle(id, renamed, root, Outcome::Written, None);
+        } else if entry.size() > SMALL_FILE_BYTES_MAX {
+            self.actions.push_back(Action::Verify(id));
         }
         Ok(())
     }
@@ -284,6 +304,39 @@ impl Sender {
             (Parcel::Chunk { id, .. }, _) if !matches!(self.state(*id), Some(State::Wanted(_))) => Ok(()),
             _ => Err(failure),
         }
+    }
+
+    /// The connection of a parcel is gone, and others are left: what is still wanted of it is sent again. `values`
+    /// are those of the records that travelled, in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::parcel_acked`].
+    pub fn parcel_lost(&mut self, parcel: Parcel, values: &[(EntryId, [u8; 32])]) -> Result<(), Failure> {
+        self.parcels -= 1;
+        for (id, value) in values {
+            if let Some(Open { state: State::Wanted(transfer), entry }) = self.open.get_mut(id)
+                && entry.size() <= SMALL_FILE_BYTES_MAX
+            {
+                transfer.unacked = Some(*value);
+                self.take_final_word(*id)?;
+            }
+        }
+        match parcel {
+            Parcel::Chunk { .. } => self.lost.push_back(parcel),
+            Parcel::Files(ids) => ids.into_iter().rev().for_each(|id| self.small.push_front(id)),
+        }
+        Ok(())
+    }
+
+    /// A small file that is under its final name needs no ack.
+    fn take_final_word(&mut self, id: EntryId) -> Result<(), Failure> {
+        let Some(Open { state: State::Wanted(transfer), entry }) = self.open.get_mut(&id) else {
+            return Ok(());
+        };
+        let (Some(value), Some(_)) = (transfer.unacked, &transfer.done) else { return Ok(()) };
+        let len = entry.size();
+        self.record_acked(id, 0, len, value)
     }
 
     fn state(&self, id: EntryId) -> Option<&State> {
@@ -398,7 +451,10 @@ impl Sender {
             {
                 match transfer.root.root() {
                     Some(root) => self.settle(id, renamed, Some(root), Outcome::Written, None),
-                    None => transfer.done = Some(renamed),
+                    None => {
+                        transfer.done = Some(renamed);
+                        self.take_final_word(id)?;
+                    }
                 }
             }
             (state, status) => {
@@ -420,6 +476,7 @@ impl Sender {
             acked_bytes: 0,
             closed: false,
             done: None,
+            unacked: None,
         });
         if size <= SMALL_FILE_BYTES_MAX {
             self.small.push_back(id);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::schedule::Rate;
-use crate::protocol::limits::{BLOCK_BYTES, OPEN_ENTRIES_MAX, STREAMS_MAX};
+use crate::protocol::limits::{BLOCK_BYTES, CONNECTIONS_MAX, OPEN_ENTRIES_MAX, STREAMS_MAX};
 use crate::transport::{Congestion, Limits};
 
 /// Parcels on the way at once, unless asked for otherwise.
@@ -19,6 +19,11 @@ const RATE_WINDOW: Duration = Duration::from_millis(300);
 const RATE_WINDOW_BYTES_MIN: u64 = 16 * 1024;
 /// Open entries however small the budget is: two steps of the walk.
 const OPEN_ENTRIES_MIN: usize = 512;
+
+/// Blocks' worth of memory that a further socket takes: the datagrams that it receives at a time.
+const SOCKET_BLOCKS: usize = 8;
+/// The least that a further connection is worth having with: its socket, four parcels, two blocks each in the window.
+const FURTHER_BLOCKS_MIN: usize = SOCKET_BLOCKS + 4 * 3;
 
 /// What a session may hold in memory, from one number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +64,51 @@ impl Budget {
         usize::try_from(fit).unwrap_or(usize::MAX).clamp(OPEN_ENTRIES_MIN, OPEN_ENTRIES_MAX)
     }
 
+    /// Blocks that a receiver leaves of its part, with no more parcels than blocks.
+    fn spare_blocks(&self) -> usize {
+        self.blocks().saturating_sub(self.streams() + 1)
+    }
+
+    /// Connections that there is memory for.
+    pub fn connections_max(&self) -> u32 {
+        let further = u32::try_from(self.spare_blocks() / FURTHER_BLOCKS_MIN).unwrap_or(u32::MAX);
+        (1 + further.min(CONNECTIONS_MAX - 1)).min(CONNECTIONS_MAX)
+    }
+
+    /// Blocks of a sender beside whose first connection there may be `further` ones.
+    pub(super) fn sender_blocks(&self, further: u32) -> usize {
+        self.blocks().saturating_sub(further as usize * SOCKET_BLOCKS).max(2)
+    }
+
+    /// Blocks of a receiver beside whose first connection there may be `further` ones: one for each parcel that may
+    /// come, so that none waits for a block while others fill the windows.
+    pub(super) fn receiver_blocks(&self, further: u32) -> usize {
+        self.streams() + 1 + further as usize * self.share(further).0
+    }
+
+    /// Parcels of each of `further` connections, and blocks that its window takes.
+    fn share(&self, further: u32) -> (usize, usize) {
+        let each = self.spare_blocks() / (further as usize).max(1);
+        let each = each.saturating_sub(SOCKET_BLOCKS);
+        let parcels = (each / 3).min(self.streams());
+        (parcels, each - parcels)
+    }
+
+    /// The limits of each of `further` connections beside one with `first`. It is given up for dead sooner, so that
+    /// what was on it comes over another before the transfer is taken to stand.
+    pub fn further_limits(&self, first: &Limits, further: u32) -> Limits {
+        let (parcels, blocks) = self.share(further);
+        let window_bytes = u32::try_from(blocks * BLOCK_BYTES).unwrap_or(u32::MAX);
+        Limits {
+            receive_window_bytes: window_bytes,
+            stream_window_bytes: stream_window(window_bytes),
+            // One more is for the control stream, which only the first has.
+            streams: u32::try_from(parcels.saturating_sub(1)).unwrap_or(u32::MAX),
+            idle_timeout: first.idle_timeout / 4,
+            ..*first
+        }
+    }
+
     /// Parcels on the way at once.
     pub fn streams(&self) -> usize {
         self.streams as usize
@@ -82,7 +132,7 @@ impl Budget {
         let window_bytes = u32::try_from(window.min(held)).unwrap_or(u32::MAX);
         Limits {
             receive_window_bytes: window_bytes,
-            stream_window_bytes: (window_bytes / 8).max(1024 * 1024 + 64 * 1024).min(window_bytes / 2),
+            stream_window_bytes: stream_window(window_bytes),
             send_window_bytes: window,
             streams: self.streams,
             idle_timeout,
@@ -90,6 +140,10 @@ impl Budget {
             congestion,
         }
     }
+}
+
+fn stream_window(window_bytes: u32) -> u32 {
+    (window_bytes / 8).max(1024 * 1024 + 64 * 1024).min(window_bytes / 2)
 }
 
 #[cfg(test)]
@@ -111,6 +165,25 @@ mod tests {
             assert!(limits.stream_window_bytes <= limits.receive_window_bytes);
             assert!(budget.streams() <= budget.blocks());
         }
+        for mib in [8u64, 16, 32, 64, 128, 1024] {
+            let budget = Budget::new(mib << 20, None);
+            let first = budget.limits(Duration::ZERO, Duration::ZERO, Congestion::Cubic);
+            for further in 1..budget.connections_max() {
+                let limits = budget.further_limits(&first, further);
+                let each = u64::from(limits.receive_window_bytes) + (SOCKET_BLOCKS * BLOCK_BYTES) as u64;
+                let blocks = budget.receiver_blocks(further);
+                let parcels = budget.streams() + 1 + (limits.streams as usize + 1) * further as usize;
+                let beside = u64::from(further) * each;
+                assert!(limits.streams >= 3, "{mib} MiB, {further} further");
+                assert!(parcels <= blocks.max(budget.streams() + 1), "{mib} MiB, {further} further");
+                let room = ((budget.blocks()).max(budget.streams() + 1) * BLOCK_BYTES) as u64;
+                assert!((blocks * BLOCK_BYTES) as u64 + beside <= room, "{mib} MiB, {further} further");
+                let sockets = further as usize * SOCKET_BLOCKS;
+                assert!(budget.sender_blocks(further) + sockets <= budget.blocks());
+            }
+        }
+        let most = [8, 16, 64, 128, 1024].map(|mib| Budget::new(mib << 20, None).connections_max());
+        assert_eq!(most, [1, 1, 3, 8, 16]);
         assert_eq!(Budget::new(64 << 20, Some(3)).streams(), 3);
         assert_eq!(Budget::new(16 << 20, Some(1000)).streams(), 12);
     }

@@ -1,15 +1,17 @@
 //! The first words: who wants what, and who is let in.
 
 use super::messages::{MessageReader, write_message};
-use super::{Link, close_with, transport_failure};
+use super::{Joining, Link, close_with, transport_failure};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::message::{Message, Role};
 use crate::protocol::path::printable;
 use crate::transport::{Connection, SendStream};
-use crate::trust::{Fingerprint, Secret};
+use crate::trust::{Fingerprint, JoinKey, Secret};
 
 /// Label of the TLS exporter that a ticket's proof is bound to.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-towline-ticket";
+/// Label of the TLS exporters, of the first connection and of a further one, that joining is bound to.
+const JOIN_LABEL: &[u8] = b"EXPORTER-towline-join";
 /// Control messages overtake parcels.
 const CONTROL_PRIORITY: i32 = 2;
 
@@ -18,12 +20,14 @@ pub fn agent() -> String {
     concat!("towline/", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
-/// The dialler's part: says what its `role` is, and proves that it holds the ticket when it has one. The link is not
-/// [welcomed](Link::welcome) yet: a sender need not wait for that to offer what it has, which saves a round trip.
+/// The dialler's part: says what its `role` is, proves that it holds the ticket when it has one, and asks for so many
+/// `connections`. The link is not [welcomed](Link::welcome) yet: a sender need not wait for that to offer what it has,
+/// which saves a round trip.
 pub async fn dial<C: Connection>(
     connection: C,
     role: Role,
     secret: Option<&Secret>,
+    connections: Option<u32>,
 ) -> Result<Link<C>, Failure> {
     let proof = match secret {
         None => None,
@@ -34,7 +38,7 @@ pub async fn dial<C: Connection>(
     };
     let streams = connection.open_bi().await.map_err(transport_failure)?;
     converse(connection, streams, async |control_out, _| {
-        write_message(control_out, &Message::Hello { role, agent: agent(), proof }).await?;
+        write_message(control_out, &Message::Hello { role, agent: agent(), proof, connections }).await?;
         Ok(None)
     })
     .await
@@ -51,8 +55,9 @@ impl<C: Connection> Link<C> {
             return Ok(());
         }
         match self.control_in.expect().await.and_then(welcomed) {
-            Ok(agent) => {
+            Ok((agent, ports)) => {
                 self.agent = Some(agent);
+                self.joining.offered(ports);
                 Ok(())
             }
             Err(failure) => {
@@ -63,16 +68,16 @@ impl<C: Connection> Link<C> {
     }
 }
 
-/// Name and version of the listener's program, escaped, from its first message.
-pub(super) fn welcomed(first: Message) -> Result<String, Failure> {
+/// What the listener says first: name and version of its program, escaped, and ports for further connections.
+pub(super) fn welcomed(first: Message) -> Result<(String, Vec<u16>), Failure> {
     match first {
-        Message::Welcome { agent } => Ok(printable(agent.as_bytes())),
+        Message::Welcome { agent, ports } => Ok((printable(agent.as_bytes()), ports)),
         other => Err(Failure::protocol(format!("the listener began with {other:?}"))),
     }
 }
 
-/// Runs `talk`, which gives the name of the peer's program if it is known then, over the control stream. When it fails, the peer is told
-/// before the stream is dropped, which would tell it less.
+/// Runs `talk`, which gives the name of the peer's program if it is known then, over the control stream. When it
+/// fails, the peer is told before the stream is dropped, which would tell it less.
 async fn converse<C: Connection>(
     connection: C,
     (mut control_out, control_in): (C::Send, C::Recv),
@@ -83,7 +88,7 @@ async fn converse<C: Connection>(
     match talk(&mut control_out, &mut control_in).await {
         Ok(agent) => {
             let agent = agent.map(|agent| printable(agent.as_bytes()));
-            Ok(Link { connection, agent, control_out, control_in })
+            Ok(Link { connection, agent, joining: Joining::none(), control_out, control_in })
         }
         Err(failure) => {
             close_with(&connection, &failure);
@@ -118,6 +123,8 @@ pub trait Door: Send + Sync {
     fn check(&self, claim: &Claim) -> Result<(), Failure>;
     /// Takes the one seat that there is; fails when another dialler has it.
     fn take_seat(&self) -> Result<(), Failure>;
+    /// UDP ports for further connections of the dialler that took the seat and asks for so many `connections`.
+    fn ports(&self, connections: Option<u32>) -> Vec<u16>;
 }
 
 /// The listener's part. A dialler that `door` does not let in is told why, and nothing else.
@@ -126,7 +133,8 @@ pub async fn answer<C: Connection>(connection: C, own: Role, door: &dyn Door) ->
     let (fingerprint, exporter) =
         (connection.peer_fingerprint(), connection.export_keying_material(EXPORTER_LABEL));
     converse(connection, streams, async |control_out, control_in| {
-        let Message::Hello { role, agent: peer_agent, proof } = control_in.expect().await? else {
+        let Message::Hello { role, agent: peer_agent, proof, connections } = control_in.expect().await?
+        else {
             return Err(Failure::protocol("the dialler did not begin with Hello"));
         };
         let exporter = exporter.map_err(transport_failure)?;
@@ -135,7 +143,8 @@ pub async fn answer<C: Connection>(connection: C, own: Role, door: &dyn Door) ->
             return Err(mismatch(own, role));
         }
         door.take_seat()?;
-        write_message(control_out, &Message::Welcome { agent: agent() }).await?;
+        let ports = door.ports(connections);
+        write_message(control_out, &Message::Welcome { agent: agent(), ports }).await?;
         Ok(Some(peer_agent))
     })
     .await
@@ -151,4 +160,53 @@ fn mismatch(listener: Role, dialler: Role) -> Failure {
         format!("the waiting side runs `{waits}` and the dialling one `{dials}`, which do not go together")
     };
     Failure::new(Reason::Incompatible, message)
+}
+
+/// What lets further connections into the session whose first one is `connection`.
+///
+/// # Errors
+///
+/// TLS gives no keying material.
+pub fn join_key<C: Connection>(connection: &C) -> Result<JoinKey, Failure> {
+    connection.export_keying_material(JOIN_LABEL).map(|key| JoinKey::new(&key)).map_err(transport_failure)
+}
+
+/// The dialler's part on the further connection `lane`.
+///
+/// # Errors
+///
+/// The connection is gone.
+pub async fn join<C: Connection>(connection: &C, key: &JoinKey, lane: u32) -> Result<(), Failure> {
+    let exporter = connection.export_keying_material(JOIN_LABEL).map_err(transport_failure)?;
+    let mut stream = connection.open_uni().await.map_err(transport_failure)?;
+    write_message(&mut stream, &Message::Join { lane, proof: key.proof(&exporter) }).await?;
+    stream.finish().map_err(transport_failure)
+}
+
+/// The listener's part on a further connection of the session with `key` and the peer `fingerprint`; gives its number.
+///
+/// # Errors
+///
+/// It does not belong to the session; it has been told so. Or the connection is gone.
+pub async fn admit<C: Connection>(
+    connection: &C,
+    key: &JoinKey,
+    fingerprint: Fingerprint,
+) -> Result<u32, Failure> {
+    let admitted = async {
+        let stream = connection.accept_uni().await.map_err(transport_failure)?;
+        let exporter = connection.export_keying_material(JOIN_LABEL).map_err(transport_failure)?;
+        match MessageReader::new(stream).expect().await? {
+            Message::Join { lane, proof }
+                if key.verify(&exporter, &proof) && connection.peer_fingerprint() == fingerprint =>
+            {
+                Ok(lane)
+            }
+            Message::Join { .. } => {
+                Err(Failure::new(Reason::NotAuthenticated, "the connection is not of this session"))
+            }
+            other => Err(Failure::protocol(format!("a further connection began with {other:?}"))),
+        }
+    };
+    admitted.await.inspect_err(|failure| close_with(connection, failure))
 }

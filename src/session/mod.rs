@@ -7,6 +7,7 @@
 mod budget;
 mod gauge;
 pub mod handshake;
+mod lanes;
 mod messages;
 mod observer;
 mod progress;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use self::budget::Budget;
+pub use self::lanes::{Joiner, Joining};
 pub use self::throttle::Throttle;
 use crate::event::{Event, Reporter};
 use crate::protocol::brake::Brake;
@@ -82,6 +84,8 @@ pub struct Link<C: Connection> {
     pub connection: C,
     /// Name and version of the peer's program, escaped; none while a dialler has not been welcomed.
     pub agent: Option<String>,
+    /// Further connections.
+    pub joining: Joining<C>,
     control_out: C::Send,
     control_in: messages::MessageReader<C::Recv>,
 }

@@ -35,6 +35,13 @@ pub(super) struct Look {
     time: Duration,
 }
 
+impl Look {
+    /// Since the last look.
+    pub(super) fn time(&self) -> Duration {
+        self.time
+    }
+}
+
 impl Observer {
     pub(super) fn new(side: Side, processor_time: fn() -> Duration) -> Self {
         Self {

@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
 use super::gauge::Gauge;
+use super::lanes::{Lane, is_fast};
 use super::messages::{MessageReader, spawn_writer};
 use super::observer::Observer;
 use super::progress::{ACTIVE_FILES_MAX, Teller};
@@ -21,7 +22,9 @@ use super::receive_parcel::{ParcelFailure, receive_parcel};
 use super::send::joined;
 use super::tally::Tally;
 use super::throttle::Throttle;
-use super::{CLOSE_DONE, Context, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled, started, transport_failure};
+use super::{
+    CLOSE_DONE, Context, Joining, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled, started, transport_failure,
+};
 use crate::event::{ActiveFile, Event, Summary};
 use crate::protocol::brake::{Brake, ReceiverMoment};
 use crate::protocol::entry::{Entry, EntryId, Kind};
@@ -31,7 +34,7 @@ use crate::protocol::path::RelPath;
 use crate::protocol::receiver::{Action, Committed, Existing, Exists, Found, Receiver};
 use crate::storage::block::BlockPool;
 use crate::storage::{self, Admission, Commit, Final, OnConflict, StorageError, Target};
-use crate::transport::{Connection, RecvStream};
+use crate::transport::{Connection, RecvStream, TransportError};
 
 /// Entries looked at, committed or left in one step.
 const BATCH: usize = 1024;
@@ -104,6 +107,8 @@ pub(super) struct Shared<T> {
     /// The machine may have something to do, or room for more entries.
     changed: Notify,
     room: Notify,
+    /// A record was written or cut.
+    pub(super) released: Notify,
     pub(super) target: Arc<T>,
     pub(super) pool: BlockPool,
     pub(super) throttle: Arc<Throttle>,
@@ -166,8 +171,14 @@ impl<I> Queue<I> {
     }
 }
 
+/// What the next stream of a connection came to.
+type Accepted<C> = (Lane<C>, Result<(<C as Connection>::Send, <C as Connection>::Recv), TransportError>);
+
 struct Driver<C: Connection, T: Target> {
     connection: C,
+    joining: Joining<C>,
+    lanes: Vec<Lane<C>>,
+    accepting: JoinSet<Accepted<C>>,
     shared: Arc<Shared<T>>,
     exists: Exists,
     context: Context,
@@ -199,7 +210,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
         exists: Exists,
         context: Context,
     ) -> Self {
-        let Link { connection, control_out, control_in, .. } = link;
+        let Link { connection, control_out, control_in, joining, .. } = link;
         let started = Instant::now();
         let machine = Receiver::new(offer.chunk_log2, exists, target_name, context.timeout, Duration::ZERO)
             .with_open_entries(context.budget.open_entries());
@@ -207,8 +218,9 @@ impl<C: Connection, T: Target> Driver<C, T> {
             machine: Mutex::new(machine),
             changed: Notify::new(),
             room: Notify::new(),
+            released: Notify::new(),
             target,
-            pool: BlockPool::new(context.budget.streams() + 1),
+            pool: BlockPool::new(context.budget.receiver_blocks(joining.max())),
             throttle: Arc::clone(&context.throttle),
             started,
             peer_activity: Mutex::new(Activity::Waiting),
@@ -221,8 +233,11 @@ impl<C: Connection, T: Target> Driver<C, T> {
         let mut readers = JoinSet::new();
         readers.spawn(read_control(Arc::clone(&shared), control_in));
         readers.spawn(read_manifest(Arc::clone(&shared), connection.clone()));
-        Self {
-            connection,
+        let mut driver = Self {
+            joining,
+            lanes: Vec::new(),
+            accepting: JoinSet::new(),
+            connection: connection.clone(),
             shared,
             exists,
             context,
@@ -241,7 +256,43 @@ impl<C: Connection, T: Target> Driver<C, T> {
             observer,
             last_came: 0,
             teller: Teller::new(started),
-        }
+        };
+        driver.accept_from(Lane::new(0, connection));
+        driver
+    }
+
+    /// Parcels come over `lane`.
+    fn accept_from(&mut self, lane: Lane<C>) {
+        debug!(lane = lane.number, peer = %lane.connection.remote_address(), "parcels are accepted");
+        self.lanes.push(lane.clone());
+        self.accept(lane);
+    }
+
+    fn accept(&mut self, lane: Lane<C>) {
+        self.accepting.spawn(async move {
+            let streams = lane.connection.accept_bi().await;
+            (lane, streams)
+        });
+    }
+
+    fn on_accepted(&mut self, (lane, streams): Accepted<C>) -> Result<(), Failure> {
+        let (answer, parcel) = match streams {
+            Ok(streams) => streams,
+            Err(error) if lane.is_lost() => {
+                debug!(lane = lane.number, %error, "a further connection is gone");
+                return Ok(());
+            }
+            Err(error) => return Err(transport_failure(error)),
+        };
+        debug!(lane = lane.number, on_the_way = self.parcels.len() + 1, "a parcel begins");
+        self.accept(lane.clone());
+        let shared = Arc::clone(&self.shared);
+        self.parcels.spawn(async move {
+            let end = receive_parcel::<C, T>(shared, answer, parcel, lane.number).await;
+            // What was on it comes again over another connection.
+            if lane.is_lost() { Ok(()) } else { end }
+        });
+        Ok(())
     }
 
     async fn run(&mut self) -> Result<Summary, Failure> {
@@ -265,11 +316,8 @@ impl<C: Connection, T: Target> Driver<C, T> {
                 Some(end) = self.readers.join_next() => joined(end)??,
                 Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?)?,
                 Some(job) = self.jobs.join_next() => self.on_job(joined(job)?)?,
-                stream = connection.accept_bi() => {
-                    let (answer, parcel) = stream.map_err(transport_failure)?;
-                    debug!(on_the_way = self.parcels.len() + 1, "a parcel begins");
-                    self.parcels.spawn(receive_parcel::<C, T>(Arc::clone(&self.shared), answer, parcel));
-                }
+                Some(accepted) = self.accepting.join_next() => self.on_accepted(joined(accepted)?)?,
+                Some(lane) = self.joining.next() => self.accept_from(lane),
                 error = &mut closed => return Err(transport_failure(error)),
             }
         }
@@ -326,6 +374,11 @@ impl<C: Connection, T: Target> Driver<C, T> {
                         target.discard(id).await;
                         Job::Discarded
                     });
+                }
+                Action::Leave(number) => {
+                    for lane in self.lanes.extract_if(.., |lane| lane.number == number) {
+                        lane.connection.close(CLOSE_DONE, b"");
+                    }
                 }
                 Action::Settled(settled) => {
                     if let Some(event) = self.tally.settled(settled) {
@@ -461,12 +514,16 @@ impl<C: Connection, T: Target> Driver<C, T> {
     fn observe(&mut self) {
         let (look, shared) = (self.observer.look(), &self.shared);
         let came = shared.came_bytes.load(Relaxed);
+        let before = std::mem::replace(&mut self.last_came, came);
+        if is_fast(came - before, look.time()) {
+            self.joining.want();
+        }
         let moment = ReceiverMoment {
             limited: shared.throttle.waiting.now() > 0,
             processor: look.processor,
             writing: shared.writing.now() + self.jobs.len() as u64,
             starving: shared.starving.now(),
-            receiving: came != std::mem::replace(&mut self.last_came, came),
+            receiving: came != before,
         };
         let peers = *shared.peer_activity.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(activity) = self.observer.count(&look, moment.activity(), peers) {

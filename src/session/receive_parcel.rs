@@ -17,12 +17,13 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::BLOCK_BYTES;
 use crate::protocol::message::Message;
 use crate::protocol::parcel::{RecordHeader, TRAILER_BYTES};
+use crate::protocol::receiver::Begin;
 use crate::protocol::tree::RecordHasher;
 use crate::storage::block::Block;
 use crate::storage::{StorageError, Target, Write};
 use crate::transport::{Connection, RecvStream, SendStream, TransportError};
 
-/// Receives one parcel and answers it.
+/// Receives one parcel, which came over the connection `lane`, and answers it.
 ///
 /// # Errors
 ///
@@ -32,9 +33,11 @@ pub(super) async fn receive_parcel<C: Connection, T: Target>(
     shared: Arc<Shared<T>>,
     mut answer: C::Send,
     stream: C::Recv,
+    lane: u32,
 ) -> Result<(), ParcelFailure> {
     let mut incoming = Incoming {
         shared,
+        lane,
         stream,
         head: BytesMut::new(),
         gathered: Gathered::default(),
@@ -127,6 +130,7 @@ enum Piece {
 
 struct Incoming<T: Target, R: RecvStream> {
     shared: Arc<Shared<T>>,
+    lane: u32,
     stream: R,
     /// Bytes read and not yet taken: headers and trailers, and whatever came behind them.
     head: BytesMut,
@@ -149,6 +153,8 @@ impl<T: Target, R: RecvStream> Drop for Incoming<T, R> {
             for (id, offset) in cut {
                 machine.record_cut(id, offset);
             }
+            drop(machine);
+            self.shared.released.notify_waiters();
         }
     }
 }
@@ -157,13 +163,10 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
     async fn receive(&mut self) -> Result<(), Stop> {
         while let Some(header) = self.header().await? {
             let (id, offset, len) = (header.id, header.offset, header.len);
-            let size =
-                self.shared.machine().begin_record(id, offset, len).map_err(|failure| {
-                    match failure.reason {
-                        reason @ (Reason::TransferEnded | Reason::TransferFailed) => Stop::NotTaken(reason),
-                        _ => Stop::Failed(failure),
-                    }
-                })?;
+            let Some(size) = self.begin(&header).await? else {
+                self.pass(&header).await?;
+                continue;
+            };
             self.gathered.pieces.push(Piece::Begin(Record { id, offset, len, file_size: size }));
             let mut at = offset;
             for run in header.runs() {
@@ -182,6 +185,48 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
             self.gathered.pieces.push(Piece::End(trailer));
         }
         self.flush().await
+    }
+
+    /// The size of the file that a record belongs to; `None` when it is written already.
+    async fn begin(&mut self, header: &RecordHeader) -> Result<Option<u64>, Stop> {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let released = shared.released.notified();
+            tokio::pin!(released);
+            released.as_mut().enable();
+            let begin = shared.machine().begin_record(header.id, header.offset, header.len, self.lane);
+            match begin {
+                Ok(Begin::Take(size)) => return Ok(Some(size)),
+                Ok(Begin::Pass) => return Ok(None),
+                Ok(Begin::Wait) => {
+                    // The other one may need the block that this one holds.
+                    self.flush().await?;
+                    released.await;
+                }
+                Err(Failure {
+                    reason: reason @ (Reason::TransferEnded | Reason::TransferFailed), ..
+                }) => {
+                    return Err(Stop::NotTaken(reason));
+                }
+                Err(failure) => return Err(Stop::Failed(failure)),
+            }
+        }
+    }
+
+    /// Reads a record and drops it.
+    async fn pass(&mut self, header: &RecordHeader) -> Result<(), Stop> {
+        let mut left: u64 = header.runs().filter(|run| !run.is_hole).map(|run| run.len).sum();
+        left += TRAILER_BYTES as u64;
+        while left > 0 {
+            if self.head.is_empty() && !self.fill().await? {
+                return Err(cut_short().into());
+            }
+            let n = usize::try_from(left).unwrap_or(usize::MAX).min(self.head.len());
+            self.head.advance(n);
+            left -= n as u64;
+        }
+        self.records += 1;
+        Ok(())
     }
 
     /// More bytes of the stream, behind those in `head`; false at its end.
@@ -314,6 +359,9 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                 machine.record_written(record.id, record.offset, record.len, *value)
             })
         })?;
+        if !ended.is_empty() {
+            self.shared.released.notify_waiters();
+        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
 use super::handshake::welcomed;
+use super::lanes::Lanes;
 use super::messages::spawn_writer;
 use super::observer::Observer;
 use super::progress::{ACTIVE_FILES_MAX, Teller};
@@ -77,6 +78,7 @@ pub async fn run<C: Connection, S: Source>(
 struct Driver<C: Connection, S: Source> {
     connection: C,
     transfer: [u8; 16],
+    lanes: Lanes<C>,
     sending: Arc<Sending<S>>,
     machine: Sender,
     context: Context,
@@ -106,7 +108,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         transfer: [u8; 16],
         context: Context,
     ) -> Result<Self, Failure> {
-        let Link { connection, agent, control_out, mut control_in } = link;
+        let Link { connection, agent, control_out, mut control_in, joining } = link;
         let (control_out, _) = spawn_writer(control_out);
         let _ = control_out.send(Message::Offer { transfer, chunk_log2 });
         let manifest = timeout(context.timeout, connection.open_uni()).await;
@@ -131,7 +133,12 @@ impl<C: Connection, S: Source> Driver<C, S> {
         let begun = Instant::now();
         let observer = Observer::new(Side::Sender, context.processor_time);
         Ok(Self {
-            sending: Arc::new(Sending::new(source, context.budget.blocks(), Arc::clone(&context.throttle))),
+            sending: Arc::new(Sending::new(
+                source,
+                context.budget.sender_blocks(joining.max()),
+                Arc::clone(&context.throttle),
+            )),
+            lanes: Lanes::new(connection.clone(), joining),
             machine: Sender::new(chunk_log2, context.timeout, Duration::ZERO)
                 .with_open_entries(context.budget.open_entries()),
             connection,
@@ -178,6 +185,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
                 batch = self.control_in.recv(), if !self.machine.has_heard_the_end() => self.on_control(batch)?,
                 Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?)?,
                 Some(job) = self.jobs.join_next() => self.on_job(joined(job)?),
+                Some(()) = self.lanes.next() => {}
                 error = &mut closed => return Err(transport_failure(error)),
             }
         }
@@ -254,8 +262,8 @@ impl<C: Connection, S: Source> Driver<C, S> {
             )),
             _ => None,
         };
-        let (connection, sending) = (self.connection.clone(), Arc::clone(&self.sending));
-        self.parcels.spawn(send_parcel(connection, sending, parcel, entries, handle));
+        let (lanes, sending) = (self.lanes.in_use(), Arc::clone(&self.sending));
+        self.parcels.spawn(send_parcel(lanes, sending, parcel, entries, handle));
     }
 
     fn on_control(&mut self, batch: Option<Result<Vec<Message>, Failure>>) -> Result<(), Failure> {
@@ -265,7 +273,8 @@ impl<C: Connection, S: Source> Driver<C, S> {
         let now = self.now();
         for message in batch? {
             if std::mem::take(&mut self.awaits_welcome) {
-                let agent = welcomed(message)?;
+                let (agent, ports) = welcomed(message)?;
+                self.lanes.offered(ports);
                 self.report(connected(&self.connection, agent));
                 self.report(started(Side::Sender, self.transfer));
                 continue;
@@ -282,6 +291,13 @@ impl<C: Connection, S: Source> Driver<C, S> {
         let now = self.now();
         for (id, failure) in end.abandoned {
             self.machine.abandon(id, failure);
+        }
+        if let Some(lane) = end.lost {
+            debug!(lane, "a parcel is sent again over another connection");
+            if self.lanes.forget(lane) {
+                let _ = self.control_out.send(Message::Left(lane));
+            }
+            return self.machine.parcel_lost(end.parcel, &end.values);
         }
         match end.result {
             Ok(()) => {
@@ -361,6 +377,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         }
         self.observe();
         self.machine.check_stall(self.observer.brake(), now)?;
+        self.lanes.judge(now, self.sending.sent_bytes.load(Relaxed));
         self.tell_progress();
         Ok(())
     }

@@ -9,6 +9,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use tracing::debug;
 
 use super::gauge::Gauge;
+use super::lanes::{Lane, open_any};
 use super::messages::MessageReader;
 use super::throttle::Throttle;
 use super::transport_failure;
@@ -94,7 +95,9 @@ impl<F: Send + Sync> FileHandle<F> {
 /// How a parcel ended.
 pub(super) struct ParcelEnd {
     pub(super) parcel: Parcel,
-    /// Chaining values of the records that travelled.
+    /// The connection that it was on, if that is gone and the session goes on over others.
+    pub(super) lost: Option<u32>,
+    /// Chaining values of the records that travelled; of a chunk, once it is acked.
     pub(super) values: Vec<(EntryId, [u8; 32])>,
     /// Entries whose source failed.
     pub(super) abandoned: Vec<(EntryId, Failure)>,
@@ -102,41 +105,41 @@ pub(super) struct ParcelEnd {
     pub(super) result: Result<(), Failure>,
 }
 
-/// Sends one parcel and waits for its ack.
+/// Sends one parcel over one of `lanes` and waits for its ack.
 pub(super) async fn send_parcel<C: Connection, S: Source>(
-    connection: C,
+    lanes: Vec<Lane<C>>,
     sending: Arc<Sending<S>>,
     parcel: Parcel,
     entries: Vec<(EntryId, Entry)>,
     handle: Option<Arc<FileHandle<S::File>>>,
 ) -> ParcelEnd {
     let (mut values, mut abandoned) = (Vec::new(), Vec::new());
-    let result = match (&parcel, handle) {
-        (Parcel::Chunk { id, offset, len }, Some(handle)) => {
-            let range = *offset..*offset + *len;
-            send_chunk(&connection, &sending, *id, &handle, range, &mut values, &mut abandoned).await
+    let (lane, _counted, send, recv) = match sending.opening.during(open_any(lanes)).await {
+        Ok(opened) => opened,
+        Err(failure) => {
+            return ParcelEnd { parcel, lost: None, values, abandoned, result: Err(failure) };
         }
-        _ => send_files(&connection, &sending, entries, &mut values, &mut abandoned).await,
     };
-    ParcelEnd { parcel, values, abandoned, result }
-}
-
-async fn open_stream<C: Connection, S: Source>(
-    connection: &C,
-    sending: &Sending<S>,
-) -> Result<(C::Send, C::Recv), Failure> {
-    let streams = sending.opening.during(connection.open_bi()).await.map_err(transport_failure)?;
-    debug!("stream credit taken");
+    debug!(lane = lane.number, "stream credit taken");
     // The oldest parcel goes first: what was lost of it would else wait behind all that QUIC already took of the
     // others, and with it blocks, the receiver's window and the stream credit.
     let less = |priority: i32| Some(priority.saturating_sub(1));
     let (Ok(priority) | Err(priority)) = sending.next_priority.fetch_update(Relaxed, Relaxed, less);
-    streams.0.set_priority(priority);
-    Ok(streams)
+    send.set_priority(priority);
+    let streams = (send, recv);
+    let result = match (&parcel, handle) {
+        (Parcel::Chunk { id, offset, len }, Some(handle)) => {
+            let range = *offset..*offset + *len;
+            send_chunk::<C, S>(streams, &sending, *id, &handle, range, &mut values, &mut abandoned).await
+        }
+        _ => send_files::<C, S>(streams, &sending, entries, &mut values, &mut abandoned).await,
+    };
+    let lost = (result.is_err() && lane.is_lost()).then_some(lane.number);
+    ParcelEnd { parcel, lost, values, abandoned, result }
 }
 
 async fn send_chunk<C: Connection, S: Source>(
-    connection: &C,
+    (mut stream, answer): (C::Send, C::Recv),
     sending: &Sending<S>,
     id: EntryId,
     handle: &FileHandle<S::File>,
@@ -144,7 +147,6 @@ async fn send_chunk<C: Connection, S: Source>(
     values: &mut Vec<(EntryId, [u8; 32])>,
     abandoned: &mut Vec<(EntryId, Failure)>,
 ) -> Result<(), Failure> {
-    let (mut stream, answer) = open_stream(connection, sending).await?;
     let turn = sending.turns.acquire().await;
     let mut give_up = |failure: Failure| {
         abandoned.push((id, failure.clone()));
@@ -203,15 +205,13 @@ fn run_lengths(runs: &[Run]) -> Vec<RunLength> {
 }
 
 async fn send_files<C: Connection, S: Source>(
-    connection: &C,
+    (mut stream, answer): (C::Send, C::Recv),
     sending: &Sending<S>,
     entries: Vec<(EntryId, Entry)>,
     values: &mut Vec<(EntryId, [u8; 32])>,
     abandoned: &mut Vec<(EntryId, Failure)>,
 ) -> Result<(), Failure> {
-    let (mut stream, answer) = open_stream(connection, sending).await?;
     let mut rest = entries.into_iter().peekable();
-    let mut records = Vec::new();
     while rest.peek().is_some() {
         let mut batch = Vec::new();
         let mut bytes = 0;
@@ -219,11 +219,10 @@ async fn send_files<C: Connection, S: Source>(
             bytes += entry.size();
             batch.push((id, entry));
         }
-        send_block(sending, &mut stream, batch, &mut records, abandoned).await?;
+        send_block(sending, &mut stream, batch, values, abandoned).await?;
     }
-    await_ack::<C, S>(sending, stream, answer, records.len()).await?;
-    debug!(files = records.len(), "acked");
-    *values = records;
+    await_ack::<C, S>(sending, stream, answer, values.len()).await?;
+    debug!(files = values.len(), "acked");
     Ok(())
 }
 
@@ -232,7 +231,7 @@ async fn send_block<S: Source, T: SendStream>(
     sending: &Sending<S>,
     stream: &mut T,
     batch: Vec<(EntryId, Entry)>,
-    records: &mut Vec<(EntryId, [u8; 32])>,
+    values: &mut Vec<(EntryId, [u8; 32])>,
     abandoned: &mut Vec<(EntryId, Failure)>,
 ) -> Result<(), Failure> {
     let block = sending.allocating.during(sending.pool.acquire()).await;
@@ -258,7 +257,7 @@ async fn send_block<S: Source, T: SendStream>(
         chunks.push(between.split().freeze());
         chunks.push(data.slice(range));
         between.extend_from_slice(&value);
-        records.push((id, value));
+        values.push((id, value));
         sent += len;
     }
     chunks.push(between.freeze());

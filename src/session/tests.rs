@@ -3,6 +3,7 @@
 mod cuts;
 mod disks;
 mod greetings;
+mod lanes;
 mod limits;
 mod peers;
 mod trees;
@@ -153,13 +154,17 @@ impl Door for Open {
     fn take_seat(&self) -> Result<(), Failure> {
         Ok(())
     }
+
+    fn ports(&self, _: Option<u32>) -> Vec<u16> {
+        Vec::new()
+    }
 }
 
 async fn greet(
     ends: (MemoryConnection, MemoryConnection),
 ) -> (Link<MemoryConnection>, Link<MemoryConnection>) {
     let (dialled, answered) =
-        tokio::join!(dial(ends.0, Role::Send, None), answer(ends.1, Role::Receive, &Open));
+        tokio::join!(dial(ends.0, Role::Send, None, None), answer(ends.1, Role::Receive, &Open));
     (dialled.unwrap(), answered.unwrap())
 }
 

@@ -263,10 +263,12 @@ async fn a_reason_reaches_a_peer_that_reads_nothing<C: Connection>(ends: Ends<C>
     let mut writer = spawn_writer(&ends.dialler, 1024 * 1024);
     assert!(timeout(BLOCKED, &mut writer).await.is_err());
     let reason = vec![b'x'; REASON_BYTES_MAX + 500];
+    assert!(!ends.dialler.is_closed() && !ends.listener.is_closed());
     ends.listener.close(12, &reason);
     ends.listener.close(13, b"only the first counts");
     let told = TransportError::Closed { code: 12, reason: reason[..REASON_BYTES_MAX].to_vec().into() };
     assert_eq!(ends.dialler.closed().await, told);
+    assert!(ends.dialler.is_closed() && ends.listener.is_closed());
     assert_eq!(writer.await.unwrap().err(), Some(told.clone()));
     assert_eq!(ends.dialler.open_bi().await.err(), Some(told));
     assert_eq!(ends.listener.closed().await, TransportError::ClosedHere);

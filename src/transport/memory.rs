@@ -71,10 +71,14 @@ pub(crate) struct Link {
 impl Link {
     /// Both ends lose the connection.
     pub(crate) fn cut(&self) {
-        let mut state = self.shared.lock();
-        for ended in &mut state.ended {
-            ended.get_or_insert_with(|| TransportError::Lost("the link was cut".to_owned()));
-        }
+        self.cut_at(0);
+        self.cut_at(1);
+    }
+
+    /// The end `side` (0 or 1) loses the connection; the other one does not know yet.
+    pub(crate) fn cut_at(&self, side: usize) {
+        let cut = || TransportError::Lost("the link was cut".to_owned());
+        self.shared.lock().ended[side].get_or_insert_with(cut);
         self.shared.changed.notify_waiters();
     }
 
@@ -86,6 +90,11 @@ impl Link {
     /// The most that there ever were.
     pub(crate) fn unread_bytes_max(&self, side: usize) -> usize {
         self.shared.lock().unread_bytes_max[side]
+    }
+
+    /// Bidirectional streams opened by `side` so far.
+    pub(crate) fn opened_streams(&self, side: usize) -> u64 {
+        self.shared.lock().opened[side][Kind::Bi as usize]
     }
 
     /// Bidirectional streams opened by `side` that are not done.
@@ -441,6 +450,10 @@ impl Connection for MemoryConnection {
         }
     }
 
+    fn is_closed(&self) -> bool {
+        self.handle.shared.lock().ended[self.handle.side].is_some()
+    }
+
     fn stats(&self) -> PathStats {
         PathStats { mtu_bytes: u16::MAX, ..PathStats::default() }
     }
@@ -479,8 +492,10 @@ impl Drop for MemorySend {
     fn drop(&mut self) {
         let mut state = self.handle.shared.lock();
         let side = self.handle.side;
+        // Nothing gets past the end of the connection.
+        let is_heard = state.ended[side].is_none();
         let half = state.half(self.id, side);
-        if !std::mem::replace(&mut half.is_ended, true) && !half.is_stopped {
+        if is_heard && !std::mem::replace(&mut half.is_ended, true) && !half.is_stopped {
             state.discard(self.id, side);
             state.push(side, self.id, Item::Reset);
         }
@@ -504,8 +519,10 @@ impl Drop for MemoryRecv {
     fn drop(&mut self) {
         let mut state = self.handle.shared.lock();
         let sender = 1 - self.handle.side;
-        state.half(self.id, sender).is_stopped = true;
-        state.discard(self.id, sender);
+        if state.ended[self.handle.side].is_none() {
+            state.half(self.id, sender).is_stopped = true;
+            state.discard(self.id, sender);
+        }
         state.let_go(self.id);
         self.handle.shared.changed.notify_waiters();
     }

@@ -134,6 +134,8 @@ pub trait Connection: Clone + Send + Sync + 'static {
     fn close(&self, code: u32, reason: &[u8]);
     /// Waits for the end of the connection and says why.
     fn closed(&self) -> impl Future<Output = TransportError> + Send;
+    /// The connection has ended.
+    fn is_closed(&self) -> bool;
     /// Numbers of the path.
     fn stats(&self) -> PathStats;
 }

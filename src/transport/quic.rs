@@ -161,6 +161,10 @@ impl Connection for Quic {
         self.0.error(self.0.connection.closed().await)
     }
 
+    fn is_closed(&self) -> bool {
+        self.0.connection.close_reason().is_some()
+    }
+
     fn stats(&self) -> PathStats {
         let path = self.0.connection.stats().path;
         PathStats {

@@ -11,5 +11,5 @@ mod ticket;
 
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use identity::{Identity, IdentityError, default_path};
-pub use secret::Secret;
+pub use secret::{JoinKey, Secret};
 pub use ticket::{ADDRESSES_MAX, Ticket, TicketError};

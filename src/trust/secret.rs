@@ -1,4 +1,4 @@
-//! The one-time secret of a ticket.
+//! The one-time secret of a ticket, and the secret of a session.
 
 use std::fmt;
 
@@ -51,6 +51,38 @@ impl Secret {
     }
 }
 
+/// Separates this use of an exporter from any other, for ever.
+const JOIN_CONTEXT: &str = "towline 1 2026 session, joined by a further connection over its TLS exporter";
+
+/// What only the two ends of a session's first connection know. A further connection is let into the session by
+/// [`JoinKey::proof`], which is worth nothing in any other connection.
+#[derive(Clone, Copy)]
+pub struct JoinKey([u8; 32]);
+
+impl JoinKey {
+    /// From the keying material of the first connection.
+    pub fn new(exporter: &[u8; 32]) -> Self {
+        Self(blake3::derive_key(JOIN_CONTEXT, exporter))
+    }
+
+    /// Proves to the other end of the TLS session whose exporter is `exporter` that it belongs to the session.
+    pub fn proof(&self, exporter: &[u8; 32]) -> [u8; 32] {
+        *blake3::keyed_hash(&self.0, exporter).as_bytes()
+    }
+
+    /// Whether `proof` is the one for this session and connection; takes the same time whatever it is.
+    pub fn verify(&self, exporter: &[u8; 32], proof: &[u8; 32]) -> bool {
+        // `blake3::Hash` compares in constant time.
+        blake3::keyed_hash(&self.0, exporter) == blake3::Hash::from_bytes(*proof)
+    }
+}
+
+impl fmt::Debug for JoinKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JoinKey(..)")
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
@@ -80,6 +112,27 @@ mod tests {
         assert_eq!(
             data_encoding::HEXLOWER.encode(&proof),
             "1905885ad3d53398b68808f6d4f45388b91a6361e3575808e2fc27a6837c86fc"
+        );
+    }
+
+    #[test]
+    fn a_join_holds_for_its_session_and_its_connection_only() {
+        let (key, other) = (JoinKey::new(&[1; 32]), JoinKey::new(&[2; 32]));
+        let proof = key.proof(&[3; 32]);
+        assert!(key.verify(&[3; 32], &proof));
+        assert!(!key.verify(&[4; 32], &proof), "replayed in another connection");
+        assert!(!other.verify(&[3; 32], &proof), "another session");
+        assert_eq!(format!("{key:?}"), "JoinKey(..)");
+    }
+
+    /// The value is part of the protocol.
+    #[test]
+    fn the_join_is_pinned() {
+        let proof =
+            JoinKey::new(b"firstfirstfirstfirstfirstfirstfi").proof(b"exporterexporterexporterexporter");
+        assert_eq!(
+            data_encoding::HEXLOWER.encode(&proof),
+            "834f2f5016d21a87e6262267fc271b18dd3c759fbbf1012b7458f7f12472d870"
         );
     }
 

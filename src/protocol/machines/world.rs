@@ -1,5 +1,7 @@
 //! The simulator: both machines, the streams between them, and the disks at either end, in a time of its own.
 
+mod lost;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use crate::protocol::entry::{Entry, EntryId, Kind, Outcome, Settled};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::SMALL_FILE_BYTES_MAX;
 use crate::protocol::message::{Activity, Message};
-use crate::protocol::receiver::{self, Exists, Receiver};
+use crate::protocol::receiver::{self, Begin, Exists, Receiver};
 use crate::protocol::sender::{self, Parcel, Sender};
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,6 +29,8 @@ pub(super) struct Conditions {
     pub(super) changing_percent: u64,
     /// Chance that somebody takes a free name, each tenth of a second.
     pub(super) intruding_percent: u64,
+    /// Chance that a further connection is lost, each tenth of a second.
+    pub(super) losing_percent: u64,
     /// The longest that a disk operation takes.
     pub(super) disk_max: Duration,
 }
@@ -51,6 +55,8 @@ enum Event {
     /// The sender gives up in the middle of a parcel; its reset comes later.
     GiveUp(u64),
     Reset(u64),
+    /// The receiver closes a connection that it has heard is lost.
+    Leave(u32),
     Answer(u64, Result<(), Reason>),
     Tick,
 }
@@ -66,6 +72,7 @@ struct Record {
 /// A parcel's stream. Both ends look at it; neither looks at what the other knows.
 #[derive(Debug)]
 struct Stream {
+    lane: u32,
     parcel: Parcel,
     records: Vec<Record>,
     /// Source failures that the sender reports when the parcel ends.
@@ -108,6 +115,8 @@ pub(super) struct World {
     last_arrival: [Duration; 4],
     streams: BTreeMap<u64, Stream>,
     opened: u64,
+    /// Connections: the first, and those beside it that live.
+    lanes: [u32; 3],
     streams_max: usize,
     closed: BTreeSet<EntryId>,
     given_up_late: BTreeSet<EntryId>,
@@ -142,6 +151,7 @@ impl World {
             last_arrival: [Duration::ZERO; 4],
             streams: BTreeMap::new(),
             opened: 0,
+            lanes: [0, 1, 2],
             streams_max,
             closed: BTreeSet::new(),
             given_up_late: BTreeSet::new(),
@@ -222,6 +232,7 @@ impl World {
             Event::Flush(number) => self.on_flush(number)?,
             Event::GiveUp(number) => self.on_give_up(number)?,
             Event::Reset(number) => self.on_reset(number),
+            Event::Leave(lane) => self.on_leave(lane),
             Event::Answer(number, answer) => self.on_answer(number, answer)?,
             Event::Tick => self.on_tick()?,
             Event::Admit(..)
@@ -321,8 +332,16 @@ impl World {
             self.at(Duration::ZERO, Event::Flush(number));
             return Ok(());
         };
-        match self.receiver.begin_record(record.id, record.offset, record.len) {
-            Ok(size) => assert_eq!(size, record.content.size),
+        let lane = stream.lane;
+        let begin = self.receiver.begin_record(record.id, record.offset, record.len, lane);
+        match begin {
+            Ok(Begin::Take(size)) => assert_eq!(size, record.content.size),
+            Ok(Begin::Pass) => {}
+            Ok(Begin::Wait) => {
+                let delay = self.delay();
+                self.at(delay, Event::Record(number, at));
+                return Ok(());
+            }
             Err(failure) if matches!(failure.reason, Reason::TransferEnded | Reason::TransferFailed) => {
                 self.drop_unwritten(number);
                 let delay = self.delay();
@@ -332,7 +351,9 @@ impl World {
             Err(failure) => return Err(failure),
         }
         let stream = self.streams.get_mut(&number).unwrap();
-        stream.unwritten.push(record);
+        if begin != Ok(Begin::Pass) {
+            stream.unwritten.push(record);
+        }
         stream.begun += 1;
         let event =
             if self.random.percent(50) { Event::Flush(number) } else { Event::Record(number, at + 1) };
@@ -358,36 +379,6 @@ impl World {
         };
         let delay = self.delay();
         self.at(delay, event);
-        Ok(())
-    }
-
-    /// What the receiver has begun of a parcel and not written may come again.
-    fn drop_unwritten(&mut self, number: u64) {
-        let stream = self.streams.get_mut(&number).unwrap();
-        stream.is_open_at_receiver = false;
-        for record in std::mem::take(&mut stream.unwritten) {
-            self.receiver.record_cut(record.id, record.offset);
-        }
-    }
-
-    fn on_reset(&mut self, number: u64) {
-        if self.streams[&number].is_open_at_receiver {
-            self.drop_unwritten(number);
-        }
-        self.streams.remove(&number);
-    }
-
-    fn on_give_up(&mut self, number: u64) -> Result<(), Failure> {
-        let Some(stream) = self.streams.get_mut(&number).filter(|stream| stream.is_open_at_sender) else {
-            return Ok(());
-        };
-        stream.is_open_at_sender = false;
-        let parcel = stream.parcel.clone();
-        let Parcel::Chunk { id, .. } = parcel else { panic!("only chunks are given up") };
-        self.sender.abandon(id, changed());
-        self.sender.parcel_failed(&parcel, changed())?;
-        let delay = self.delay();
-        self.at(delay, Event::Reset(number));
         Ok(())
     }
 
@@ -429,6 +420,9 @@ impl World {
         }
         if self.random.percent(self.conditions.changing_percent) {
             self.give_up_any();
+        }
+        if self.random.percent(self.conditions.losing_percent) {
+            self.lose_a_lane()?;
         }
         Ok(())
     }
@@ -521,6 +515,10 @@ impl World {
             receiver::Action::Discard(id) => {
                 self.staged.remove(&id);
             }
+            receiver::Action::Leave(lane) => {
+                let delay = self.delay();
+                self.at(delay, Event::Leave(lane));
+            }
             receiver::Action::Admit(id, entry) => {
                 let delay = self.disk_latency();
                 self.in_order(Channel::Dirs, delay, Event::Admit(id, entry));
@@ -567,6 +565,10 @@ impl World {
                     assert!(content.size <= SMALL_FILE_BYTES_MAX);
                     if self.random.percent(self.conditions.changing_percent) {
                         abandoned.push(*id);
+                        if self.conditions.losing_percent > 0 {
+                            // It may have travelled before, on a connection that was lost.
+                            self.given_up_late.insert(*id);
+                        }
                     } else {
                         records.push(Record { id: *id, offset: 0, len: content.size, content });
                     }
@@ -575,7 +577,9 @@ impl World {
         }
         let number = self.opened;
         self.opened += 1;
+        let lanes = if self.conditions.losing_percent > 0 { self.lanes.len() } else { 1 };
         let stream = Stream {
+            lane: self.lanes[self.random.index(lanes)],
             parcel,
             records,
             abandoned,

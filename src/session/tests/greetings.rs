@@ -12,7 +12,7 @@ use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::message::{Message, Role, Status};
 use crate::session::handshake::{Claim, Door, answer, dial};
 use crate::session::messages::{MessageReader, write_message};
-use crate::session::{Link, close_with, transport_failure};
+use crate::session::{Joining, Link, close_with, transport_failure};
 use crate::transport::memory::{MemoryConnection, MemoryLimits, pair};
 use crate::transport::{Connection, SendStream};
 use crate::trust::Secret;
@@ -38,6 +38,10 @@ impl Door for OneSeat {
             true => Err(Failure::new(Reason::TicketUsed, "the ticket has been used")),
         }
     }
+
+    fn ports(&self, _: Option<u32>) -> Vec<u16> {
+        Vec::new()
+    }
 }
 
 fn ends(seed: u64) -> (MemoryConnection, MemoryConnection) {
@@ -50,7 +54,7 @@ async fn dialled(
     role: Role,
     secret: Option<&Secret>,
 ) -> Result<Link<MemoryConnection>, Failure> {
-    let mut link = dial(connection, role, secret).await?;
+    let mut link = dial(connection, role, secret, None).await?;
     link.welcome().await?;
     Ok(link)
 }
@@ -92,7 +96,8 @@ async fn attack_10_a_proof_of_another_connection_is_worth_nothing() {
     let door = OneSeat::default();
     let replay = async {
         let (mut control, _answer) = dialler.open_bi().await.unwrap();
-        let hello = Message::Hello { role: Role::Send, agent: String::new(), proof: Some(proof) };
+        let hello =
+            Message::Hello { role: Role::Send, agent: String::new(), proof: Some(proof), connections: None };
         write_message(&mut control, &hello).await.unwrap();
         transport_failure(dialler.closed().await)
     };
@@ -150,7 +155,7 @@ async fn what_is_no_greeting_is_refused() {
 async fn a_sender_offers_before_it_is_welcomed() {
     let session = Session::new(1);
     let ((dialler, listener), _) = session.connect();
-    let link = dial(dialler, Role::Send, None).await.unwrap();
+    let link = dial(dialler, Role::Send, None, None).await.unwrap();
     let speak = async {
         let (mut control, heard) = listener.accept_bi().await.unwrap();
         let mut heard = MessageReader::new(heard);
@@ -160,7 +165,7 @@ async fn a_sender_offers_before_it_is_welcomed() {
         assert!(matches!(manifest.expect().await.unwrap(), Message::Entry(_)));
         let is_begun = |event: &Event| matches!(event, Event::Connected { .. } | Event::Started { .. });
         assert!(!session.sender.told.0.lock().unwrap().iter().any(is_begun));
-        write_message(&mut control, &Message::Welcome { agent: "peer".into() }).await.unwrap();
+        write_message(&mut control, &Message::Welcome { agent: "peer".into(), ports: vec![] }).await.unwrap();
         close_with(&listener, &Failure::new(Reason::Storage, "enough"));
     };
     let source = source(&one_file(1));
@@ -173,7 +178,7 @@ async fn a_sender_offers_before_it_is_welcomed() {
 async fn a_sender_wants_to_be_welcomed_first() {
     let session = Session::new(1);
     let ((dialler, listener), _) = session.connect();
-    let link = dial(dialler, Role::Send, None).await.unwrap();
+    let link = dial(dialler, Role::Send, None, None).await.unwrap();
     let speak = async {
         let (mut control, _heard) = listener.accept_bi().await.unwrap();
         let want = Message::Status(EntryId(0), Status::Want);
@@ -183,6 +188,33 @@ async fn a_sender_wants_to_be_welcomed_first() {
     let source = source(&one_file(1));
     let (sent, told) = tokio::join!(send_on(link, &source, &session.sender.context), speak);
     assert_eq!((sent.err().map(|failure| failure.reason), told), (Some(Reason::Protocol), Reason::Protocol));
+}
+
+/// A listener of an earlier make skips what it is asked for, and offers no ports.
+#[tokio::test(start_paused = true)]
+async fn ports_are_told_to_a_dialler_and_may_be_missing() {
+    for (ports, used) in [(vec![], 0), (vec![1, 2], 2), (vec![1, 2, 3], 2)] {
+        let (dialler, listener) = ends(1);
+        let speak = async {
+            let (mut control, heard) = listener.accept_bi().await.unwrap();
+            let hello = MessageReader::new(heard).expect().await.unwrap();
+            write_message(&mut control, &Message::Welcome { agent: "x".into(), ports: ports.clone() })
+                .await
+                .unwrap();
+            (hello, control)
+        };
+        let listen = async {
+            let mut link = dial(dialler, Role::Send, None, Some(3)).await.unwrap();
+            let (joining, mut joiner) = Joining::new(2, false);
+            link.joining = joining;
+            link.welcome().await.unwrap();
+            assert_eq!(joiner.ports().await, ports[..used]);
+            link.joining.max()
+        };
+        let (max, (hello, _control)) = tokio::join!(listen, speak);
+        assert!(matches!(hello, Message::Hello { connections: Some(3), .. }), "{hello:?}");
+        assert_eq!(max as usize, used);
+    }
 }
 
 /// The caller bounds the greeting; being dropped, it leaves nothing that holds the connection.
@@ -199,7 +231,8 @@ async fn attack_4_the_name_of_the_peers_program_is_escaped() {
     let (dialler, listener) = ends(1);
     let speak = async {
         let (mut control, answer) = dialler.open_bi().await.unwrap();
-        let hello = Message::Hello { role: Role::Send, agent: "\x1b]0;x\x07".into(), proof: None };
+        let hello =
+            Message::Hello { role: Role::Send, agent: "\x1b]0;x\x07".into(), proof: None, connections: None };
         write_message(&mut control, &hello).await.unwrap();
         (control, answer)
     };

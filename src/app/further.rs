@@ -1,0 +1,174 @@
+//! Further connections of a session: the sockets that a listener opens for them, and the dialling of them. None that
+//! fails ends anything: the session goes on over those that it has.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::connect::HELLO_TIMEOUT;
+use crate::protocol::failure::Failure;
+use crate::session::handshake::{admit, join, join_key};
+use crate::session::{Budget, Joiner, Joining, Link};
+use crate::transport::quic::Quic;
+use crate::transport::{Connection, Endpoint, Limits, ListenAddress, dial};
+use crate::trust::{Fingerprint, Identity, JoinKey};
+
+/// Connections of a session, when neither side asks for a number.
+const AUTOMATIC: u32 = 1;
+
+/// What further connections of this side are made with.
+#[derive(Clone)]
+pub(super) struct Further {
+    /// Connections that were asked for here.
+    pub(super) connections: Option<u32>,
+    pub(super) identity: Identity,
+    /// Of the first connection.
+    pub(super) limits: Limits,
+    pub(super) budget: Budget,
+}
+
+/// The listener's sockets for further connections.
+pub(super) struct Sockets {
+    further: Further,
+    ip: IpAddr,
+    open: Mutex<Vec<Endpoint>>,
+}
+
+impl Sockets {
+    /// None yet; they will be at `ip`, as the first one is.
+    pub(super) fn new(further: Further, ip: IpAddr) -> Self {
+        Self { further, ip, open: Mutex::default() }
+    }
+
+    /// Opens as many as the two sides agree on, when the dialler asks for `theirs`, and gives their ports.
+    pub(super) fn open(&self, theirs: Option<u32>) -> Vec<u16> {
+        let Further { connections, identity, limits, budget } = &self.further;
+        let number = agreed(*connections, theirs).min(budget.connections_max());
+        let limits = budget.further_limits(limits, number - 1);
+        let address = ListenAddress::At(SocketAddr::new(self.ip, 0));
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 1..number {
+            match Endpoint::listen(&address, identity, &limits) {
+                Ok(endpoint) => open.push(endpoint),
+                Err(error) => debug!(%error, "no socket for a further connection"),
+            }
+        }
+        open.iter().filter_map(|endpoint| Some(endpoint.local_address().ok()?.port())).collect()
+    }
+
+    /// Lets one connection of the session of `link` in at each socket. The sockets live as long as the tasks.
+    pub(super) fn serve(&self, link: &mut Link<Quic>) -> Result<JoinSet<()>, Failure> {
+        let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut tasks = JoinSet::new();
+        if open.is_empty() {
+            return Ok(tasks);
+        }
+        let number = u32::try_from(open.len()).unwrap_or(u32::MAX);
+        let joiner = prepare(link, number, self.further.connections.is_none());
+        let (key, fingerprint) = (join_key(&link.connection)?, link.connection.peer_fingerprint());
+        for endpoint in open {
+            tasks.spawn(serve_one(endpoint, key, fingerprint, joiner.clone()));
+        }
+        Ok(tasks)
+    }
+}
+
+/// The number of connections when the sides ask for these.
+fn agreed(ours: Option<u32>, theirs: Option<u32>) -> u32 {
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) => ours.min(theirs),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => AUTOMATIC,
+    }
+}
+
+fn prepare(link: &mut Link<Quic>, further: u32, automatic: bool) -> Joiner<Quic> {
+    let (joining, joiner) = Joining::new(further, automatic);
+    link.joining = joining;
+    joiner
+}
+
+async fn serve_one(endpoint: Endpoint, key: JoinKey, fingerprint: Fingerprint, joiner: Joiner<Quic>) {
+    let mut is_taken = false;
+    while let Some(incoming) = endpoint.accept().await {
+        if is_taken {
+            continue;
+        }
+        let from = incoming.remote_address();
+        let joined = timeout(HELLO_TIMEOUT, async {
+            let connection = incoming.handshake().await.map_err(|error| error.to_string())?;
+            let lane = admit(&connection, &key, fingerprint).await.map_err(|failure| failure.to_string())?;
+            Ok::<_, String>((lane, connection))
+        });
+        match joined.await {
+            Ok(Ok((lane, connection))) => {
+                is_taken = true;
+                joiner.join(lane, connection).await;
+            }
+            Ok(Err(error)) => debug!(%from, %error, "not let in as a further connection"),
+            Err(_) => debug!(%from, "nothing was said in time"),
+        }
+    }
+}
+
+/// Dials the further connections that the listener of `link`, whose fingerprint is `expected`, will offer.
+pub(super) fn dial_all(
+    link: &mut Link<Quic>,
+    expected: Fingerprint,
+    further: &Further,
+) -> Result<JoinSet<()>, Failure> {
+    let mut tasks = JoinSet::new();
+    let max = further.connections.unwrap_or(u32::MAX).min(further.budget.connections_max());
+    if max <= 1 {
+        return Ok(tasks);
+    }
+    let mut joiner = prepare(link, max - 1, further.connections.is_none());
+    let key = join_key(&link.connection)?;
+    let peer = link.connection.remote_address();
+    let further = further.clone();
+    tasks.spawn(async move {
+        let ports = joiner.ports().await;
+        if ports.is_empty() {
+            return;
+        }
+        let Further { identity, limits, budget, .. } = further;
+        let limits = budget.further_limits(&limits, u32::try_from(ports.len()).unwrap_or(u32::MAX));
+        joiner.wanted().await;
+        let mut dialling = JoinSet::new();
+        for (lane, port) in (1..).zip(ports) {
+            let (joiner, identity) = (joiner.clone(), identity.clone());
+            dialling.spawn(async move {
+                let mut address = peer;
+                address.set_port(port);
+                let joined = async {
+                    let (connection, _) =
+                        dial(&[address], expected, &identity, &limits).await.map_err(|e| e.to_string())?;
+                    join(&connection, &key, lane).await.map_err(|failure| failure.to_string())?;
+                    Ok::<_, String>(connection)
+                };
+                match joined.await {
+                    Ok(connection) => joiner.join(lane, connection).await,
+                    Err(error) => debug!(%address, %error, "no further connection"),
+                }
+            });
+        }
+        dialling.join_all().await;
+    });
+    Ok(tasks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_asks_for_fewer_gets_them() {
+        assert_eq!(agreed(Some(3), Some(2)), 2);
+        assert_eq!(agreed(Some(1), Some(9)), 1);
+        assert_eq!((agreed(Some(3), None), agreed(None, Some(3))), (3, 3));
+        assert_eq!(agreed(None, None), AUTOMATIC);
+    }
+}

@@ -1,0 +1,338 @@
+//! The connections of a session: the first, which is its life, and further ones that may come and go.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tracing::debug;
+
+use super::transport_failure;
+use crate::protocol::failure::Failure;
+use crate::transport::Connection;
+
+/// How often it is decided over how many connections parcels go.
+const JUDGE_EVERY: Duration = Duration::from_secs(1);
+/// Slower than this, one processor is never what holds a connection back. Bytes a second.
+const FAST_BYTES_PER_S: u64 = 100 * 1024 * 1024;
+/// How long one connection is kept to after the network was found to be the limit; twice as long each time.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE_MAX: Duration = Duration::from_secs(64);
+
+/// Whether so many bytes in so long are fast enough for further connections to be of use.
+pub(super) fn is_fast(bytes: u64, time: Duration) -> bool {
+    u128::from(bytes) * 1000 > u128::from(FAST_BYTES_PER_S) * time.as_millis()
+}
+
+/// What a session knows of its further connections: how many there may be, and those that have joined it.
+pub struct Joining<C> {
+    max: u32,
+    automatic: bool,
+    joined: mpsc::Receiver<(u32, C)>,
+    wanted: Arc<Notify>,
+    ports: watch::Sender<Option<Vec<u16>>>,
+}
+
+/// The other end of [`Joining`], for whoever dials or listens.
+#[derive(Clone)]
+pub struct Joiner<C> {
+    joined: mpsc::Sender<(u32, C)>,
+    wanted: Arc<Notify>,
+    ports: watch::Receiver<Option<Vec<u16>>>,
+}
+
+impl<C> Joining<C> {
+    /// At most `max` further connections; when `automatic` they are asked for, and used, only as long as they may
+    /// be of use.
+    pub fn new(max: u32, automatic: bool) -> (Self, Joiner<C>) {
+        let (sender, joined) = mpsc::channel(1);
+        let wanted = Arc::new(Notify::new());
+        if !automatic {
+            wanted.notify_one();
+        }
+        let (offer, ports) = watch::channel(None);
+        let joiner = Joiner { joined: sender, wanted: Arc::clone(&wanted), ports };
+        (Self { max, automatic, joined, wanted, ports: offer }, joiner)
+    }
+
+    /// None at all.
+    pub(super) fn none() -> Self {
+        Self::new(0, true).0
+    }
+
+    /// How many there may be.
+    pub(super) fn max(&self) -> u32 {
+        self.max
+    }
+
+    /// The next one that joins; `None` when no more will.
+    pub(super) async fn next(&mut self) -> Option<Lane<C>> {
+        let (number, connection) = self.joined.recv().await?;
+        Some(Lane::new(number, connection))
+    }
+
+    /// The listener takes further connections at these ports, of which no more are used than there may be.
+    pub(super) fn offered(&mut self, mut ports: Vec<u16>) {
+        ports.truncate(self.max as usize);
+        self.max = u32::try_from(ports.len()).unwrap_or(self.max);
+        self.ports.send_replace(Some(ports));
+    }
+
+    /// They would be of use.
+    pub(super) fn want(&self) {
+        self.wanted.notify_one();
+    }
+}
+
+impl<C> Joiner<C> {
+    /// Waits for the ports that a listener offers; none when the session is over before.
+    pub async fn ports(&mut self) -> Vec<u16> {
+        let offered = self.ports.wait_for(Option::is_some).await;
+        offered.ok().and_then(|ports| ports.clone()).unwrap_or_default()
+    }
+
+    /// Waits until further connections are of use.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Hands over one that has proved to belong to the session, and the number that it has there.
+    pub async fn join(&self, lane: u32, connection: C) {
+        // The session may be over.
+        let _ = self.joined.send((lane, connection)).await;
+    }
+}
+
+/// One connection of a session.
+#[derive(Clone)]
+pub(super) struct Lane<C> {
+    /// 0 is the first.
+    pub(super) number: u32,
+    pub(super) connection: C,
+    /// Parcels of this side on the way.
+    parcels: Arc<AtomicUsize>,
+}
+
+impl<C> Lane<C> {
+    pub(super) fn new(number: u32, connection: C) -> Self {
+        Self { number, connection, parcels: Arc::default() }
+    }
+}
+
+impl<C: Connection> Lane<C> {
+    /// It is gone, and the session goes on without it.
+    pub(super) fn is_lost(&self) -> bool {
+        self.number > 0 && self.connection.is_closed()
+    }
+
+    /// Counts a parcel until the guard is dropped.
+    pub(super) fn count(&self) -> Counted {
+        self.parcels.fetch_add(1, Relaxed);
+        Counted(Arc::clone(&self.parcels))
+    }
+}
+
+/// A parcel on its way.
+pub(super) struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Opens a stream on whichever of `lanes` has room; of several, on the one with the fewest parcels. Those that are
+/// lost do not count, as long as the first is not.
+pub(super) async fn open_any<C: Connection>(
+    mut lanes: Vec<Lane<C>>,
+) -> Result<(Lane<C>, Counted, C::Send, C::Recv), Failure> {
+    lanes.sort_by_key(|lane| lane.parcels.load(Relaxed));
+    let mut opening: Vec<_> = lanes.iter().map(|lane| Some(Box::pin(lane.connection.open_bi()))).collect();
+    poll_fn(|context| {
+        for (lane, open) in lanes.iter().zip(&mut opening) {
+            let Some(future) = open else { continue };
+            match Pin::new(future).poll(context) {
+                Poll::Ready(Ok((send, recv))) => {
+                    return Poll::Ready(Ok((lane.clone(), lane.count(), send, recv)));
+                }
+                Poll::Ready(Err(_)) if lane.is_lost() => *open = None,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(transport_failure(error))),
+                Poll::Pending => {}
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// The connections that a sender has, and how many of them it uses.
+pub(super) struct Lanes<C> {
+    joining: Joining<C>,
+    lanes: Vec<Lane<C>>,
+    spread: Spread,
+}
+
+impl<C: Connection> Lanes<C> {
+    pub(super) fn new(first: C, joining: Joining<C>) -> Self {
+        let spread = Spread::new(joining.automatic);
+        Self { joining, lanes: vec![Lane::new(0, first)], spread }
+    }
+
+    /// The listener takes further connections at these ports.
+    pub(super) fn offered(&mut self, ports: Vec<u16>) {
+        self.joining.offered(ports);
+    }
+
+    /// Takes in a further connection when one joins.
+    pub(super) async fn next(&mut self) -> Option<()> {
+        let lane = self.joining.next().await?;
+        debug!(lane = lane.number, peer = %lane.connection.remote_address(), "a further connection");
+        self.lanes.push(lane);
+        Some(())
+    }
+
+    /// Lets go of a connection that is lost; false when that has been done.
+    pub(super) fn forget(&mut self, number: u32) -> bool {
+        let before = self.lanes.len();
+        self.lanes.retain(|lane| lane.number != number);
+        self.lanes.len() < before
+    }
+
+    /// Those that parcels may go over now.
+    pub(super) fn in_use(&self) -> Vec<Lane<C>> {
+        self.lanes.iter().take(self.spread.in_use).filter(|lane| !lane.is_lost()).cloned().collect()
+    }
+
+    /// Decides over how many connections parcels go; `sent_bytes` have gone by `now`, since any fixed moment.
+    pub(super) fn judge(&mut self, now: Duration, sent_bytes: u64) {
+        if self.joining.max == 0 {
+            return;
+        }
+        let full = self.lanes.iter().map(|lane| lane.connection.stats().window_full).collect();
+        self.spread.judge(now, sent_bytes, full);
+        if self.spread.in_use > self.lanes.len() {
+            self.joining.want();
+        }
+    }
+}
+
+/// Over how many connections parcels go. Several flows take more than one flow's share of a link that is full, so
+/// further ones are used only while the network is not the limit: while no congestion window is.
+struct Spread {
+    automatic: bool,
+    in_use: usize,
+    judged: Duration,
+    sent_bytes: u64,
+    /// How long the window of each connection had been full by then.
+    full: Vec<Duration>,
+    patience: Duration,
+    hold_until: Duration,
+}
+
+impl Spread {
+    fn new(automatic: bool) -> Self {
+        Self {
+            automatic,
+            in_use: if automatic { 1 } else { usize::MAX },
+            judged: Duration::ZERO,
+            sent_bytes: 0,
+            full: Vec::new(),
+            patience: PATIENCE,
+            hold_until: Duration::ZERO,
+        }
+    }
+
+    fn judge(&mut self, now: Duration, sent_bytes: u64, full: Vec<Duration>) {
+        let time = now.saturating_sub(self.judged);
+        if time < JUDGE_EVERY {
+            return;
+        }
+        let before = self.full.iter().copied().chain(std::iter::repeat(Duration::ZERO));
+        let fullest = full.iter().zip(before).map(|(now, before)| now.saturating_sub(before)).max();
+        let fullest = fullest.unwrap_or_default();
+        let is_fast = is_fast(sent_bytes.saturating_sub(self.sent_bytes), time);
+        if fullest > time / 2 && self.in_use > 1 {
+            debug!(?fullest, "the network is the limit: one connection");
+            self.in_use = 1;
+            self.hold_until = now + self.patience;
+            self.patience = (self.patience * 2).min(PATIENCE_MAX);
+        } else if fullest < time / 10 && now >= self.hold_until {
+            match self.automatic {
+                true if is_fast && self.in_use <= full.len() => self.in_use += 1,
+                true => {}
+                false => self.in_use = usize::MAX,
+            }
+        }
+        (self.judged, self.sent_bytes, self.full) = (now, sent_bytes, full);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// Judges each second: MiB sent in it, milliseconds that each window was full in it.
+    struct Seconds {
+        spread: Spread,
+        now: u64,
+        sent: u64,
+        full: Vec<Duration>,
+    }
+
+    impl Seconds {
+        fn new(automatic: bool, lanes: usize) -> Self {
+            Self { spread: Spread::new(automatic), now: 0, sent: 0, full: vec![Duration::ZERO; lanes] }
+        }
+
+        fn next(&mut self, mib: u64, full_ms: u64) -> usize {
+            self.now += 1;
+            self.sent += mib * MIB;
+            let in_use = self.full.len().min(self.spread.in_use);
+            self.full.iter_mut().take(in_use).for_each(|full| *full += Duration::from_millis(full_ms));
+            self.spread.judge(Duration::from_secs(self.now), self.sent, self.full.clone());
+            self.full.len().min(self.spread.in_use)
+        }
+    }
+
+    #[test]
+    fn further_connections_are_added_one_a_second_while_the_processor_is_the_limit() {
+        let mut seconds = Seconds::new(true, 3);
+        let used: Vec<_> =
+            [(500, 20), (90, 20), (500, 200), (500, 20)].map(|(mib, full)| seconds.next(mib, full)).into();
+        assert_eq!(used, [2, 2, 2, 3]);
+        let mut slow = Seconds::new(true, 3);
+        assert_eq!([slow.next(50, 0), slow.next(50, 0)], [1, 1]);
+    }
+
+    #[test]
+    fn a_full_window_leaves_the_link_to_one_connection_for_longer_each_time() {
+        for automatic in [true, false] {
+            let mut seconds = Seconds::new(automatic, 2);
+            seconds.next(500, 0);
+            assert_eq!(seconds.next(500, 0), 2);
+            assert_eq!(seconds.next(500, 600), 1);
+            assert_eq!([seconds.next(500, 0), seconds.next(500, 0)], [1, 2]);
+            assert_eq!(seconds.next(500, 0), 2, "what was before does not count");
+            assert_eq!(seconds.next(500, 900), 1);
+            let used: Vec<_> = (0..4).map(|_| seconds.next(500, 0)).collect();
+            assert_eq!(used, [1, 1, 1, 2]);
+        }
+    }
+
+    #[test]
+    fn those_that_were_asked_for_are_used_at_once() {
+        let mut seconds = Seconds::new(false, 4);
+        assert_eq!([seconds.next(1, 0), seconds.next(1, 300)], [4, 4]);
+    }
+
+    #[test]
+    fn fast_is_more_than_one_processor_ever_has_trouble_with() {
+        assert!(is_fast(101 * MIB, Duration::from_secs(1)) && !is_fast(99 * MIB, Duration::from_secs(1)));
+        assert!(is_fast(51 * MIB, Duration::from_millis(500)));
+    }
+}

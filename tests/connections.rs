@@ -1,0 +1,59 @@
+//! Several connections between two real processes.
+
+#![allow(clippy::print_stderr, reason = "the support code tells what a failed test ran with")]
+
+mod support;
+
+use support::process::Machine;
+use support::{Scratch, Seed, tree};
+
+/// Lines of `-vv` that tell of a parcel on the further connection `lane`.
+fn parcels_on(stderr: &str, lane: u32) -> usize {
+    let lane = format!("lane={lane}");
+    stderr.lines().filter(|line| line.contains("stream credit taken") && line.ends_with(&lane)).count()
+}
+
+#[test]
+fn three_connections_whoever_waits() {
+    let seed = Seed::new(41);
+    for sender_waits in [false, true] {
+        let scratch = Scratch::new();
+        let [sender, receiver] = ["sender", "receiver"].map(|name| Machine::new(scratch.path().join(name)));
+        let (source, inbox) = (scratch.path().join("file"), scratch.dir("inbox"));
+        tree::random_file(&source, 64 * 1_048_576 + 5, seed.value);
+        let source_arg = source.to_str().expect("a plain path");
+        let (sent, received) = if sender_waits {
+            let (child, listening) = sender.listen_send(&source, &["--connections", "3", "-vv"]);
+            let into = inbox.to_str().expect("a plain path");
+            let from = ["--from", &listening.ticket, "--into", into, "--connections", "3", "-vv"];
+            let received = receiver.receive(from).expect(0);
+            (child.end().expect(0), received)
+        } else {
+            // The listener takes the number that the dialler asks for.
+            let (child, listening) = receiver.listen_receive(&inbox, &["-vv"]);
+            let to = ["--to", &listening.ticket, source_arg, "--connections", "3", "-vv"];
+            let sent = sender.send(to).expect(0);
+            (sent, child.end().expect(0))
+        };
+        assert_eq!(tree::differences(&source, &inbox.join("file")), "");
+        assert_eq!(sent.event("finished")["bytes"], received.event("finished")["bytes"]);
+        for lane in 1..3 {
+            assert!(parcels_on(&sent.stderr, lane) > 0, "nothing went over {lane}: {}", sent.stderr);
+        }
+    }
+}
+
+#[test]
+fn one_connection_is_what_a_side_that_wants_one_gets() {
+    let scratch = Scratch::new();
+    let [sender, receiver] = ["sender", "receiver"].map(|name| Machine::new(scratch.path().join(name)));
+    let (source, inbox) = (scratch.path().join("file"), scratch.dir("inbox"));
+    tree::random_file(&source, 5 * 1_048_576, 1);
+    let (child, listening) = receiver.listen_receive(&inbox, &["--connections", "1"]);
+    let source_arg = source.to_str().expect("a plain path");
+    let to = ["--to", &listening.ticket, source_arg, "--connections", "3", "-vv"];
+    let sent = sender.send(to).expect(0);
+    child.end().expect(0);
+    assert!(parcels_on(&sent.stderr, 0) >= 5, "{}", sent.stderr);
+    assert_eq!(parcels_on(&sent.stderr, 1), 0, "{}", sent.stderr);
+}
