@@ -144,7 +144,8 @@ impl Staging {
         let mode = meta.mode & MODE_BITS;
         let file = self.make(id, Mode::from_raw_mode(mode))?;
         file.write_all_at(bytes, 0)?;
-        if mode & !self.granted_bits != 0 {
+        // FAT and its kin know that a file is read-only, but do not hear it when the file is made.
+        if mode & !self.granted_bits != 0 || !Mode::from_raw_mode(mode).contains(Mode::WUSR) {
             set_mode(&file, mode)?;
         }
         futimens(&file, &timestamps(meta.mtime))?;
