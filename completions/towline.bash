@@ -95,7 +95,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__receive)
-            opts="-q -v -h --from --into --exists --yes --manifest --listen --fingerprint --streams --chunk-size --bwlimit --memory --congestion --timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-q -v -h --from --into --exists --yes --manifest --listen --fingerprint --streams --chunk-size --memory --congestion --timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -148,10 +148,6 @@ _towline() {
                     return 0
                     ;;
                 --chunk-size)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --bwlimit)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -214,7 +210,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__send)
-            opts="-q -v -h --to --manifest --listen --fingerprint --streams --chunk-size --bwlimit --memory --congestion --timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-q -v -h --to --background --manifest --listen --fingerprint --streams --chunk-size --memory --congestion --timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -222,6 +218,10 @@ _towline() {
             case "${prev}" in
                 --to)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --background)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --manifest)
@@ -252,10 +252,6 @@ _towline() {
                     return 0
                     ;;
                 --chunk-size)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --bwlimit)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

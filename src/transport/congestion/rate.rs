@@ -16,10 +16,10 @@ use super::sampler::{Sample, Sampler};
 use super::tally::{Aggregation, Stretch, in_time, percent};
 use super::tuning::{
     CEILING_GROWTH_PERCENT, CEILING_PERCENT, COMPETE_PERCENT, COMPETE_TIME, CRUISE_PERCENT, CRUISE_ROUNDS,
-    CRUISE_TIME, DOWN_PERCENT, FULL_CYCLES, GROWTH_PERCENT, LOSS_HEAVY_PERCENT, LOSS_KEEPS_PERCENT,
-    LOSS_PERCENT, PROBE_RTT_PERCENT, PROBE_RTT_TIME, RTT_FLOOR, SPARE_PACKETS, STALE_PERCENT, STALE_ROUNDS,
-    STARTUP_FLAT_ROUNDS, STARTUP_GROWING_PERCENT, STARTUP_GROWTH_PERCENT, STARTUP_PERCENT, UP_GROWTH_PERCENT,
-    UP_GROWTHS_TO_STARTUP, UP_PERCENT, WINDOW_PACKETS_MIN,
+    CRUISE_TIME, DOWN_PERCENT, FULL_CYCLES, GROWTH_PERCENT, LATE_ACKS_PERCENT, LOSS_HEAVY_PERCENT,
+    LOSS_KEEPS_PERCENT, LOSS_PERCENT, PROBE_RTT_PERCENT, PROBE_RTT_TIME, RTT_FLOOR, SPARE_PACKETS,
+    STALE_PERCENT, STALE_ROUNDS, STARTUP_FLAT_ROUNDS, STARTUP_GROWING_PERCENT, STARTUP_GROWTH_PERCENT,
+    STARTUP_PERCENT, UP_GROWTH_PERCENT, UP_GROWTHS_TO_STARTUP, UP_PERCENT, WINDOW_PACKETS_MIN,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -453,7 +453,7 @@ impl Rate {
     /// With room for acks that come late and together, unless that is a queue to make way for.
     fn padded(&self, percent_of_path: u64) -> u64 {
         let extra = match self.manner {
-            Manner::Compete => self.extra.get().min(self.share(25)),
+            Manner::Compete => self.extra.get().min(self.share(LATE_ACKS_PERCENT)),
             Manner::Yield => 0,
         };
         self.share(percent_of_path) + extra + SPARE_PACKETS * self.packet_bytes

@@ -16,6 +16,8 @@ pub(super) const PROBE_RTT_PERCENT: u64 = 50;
 pub(super) const COMPETE_PERCENT: u64 = 135;
 /// Never less, in packets (as the draft's `BBR.MinPipeCwnd`).
 pub(super) const WINDOW_PACKETS_MIN: u64 = 4;
+/// On top for acks that come late and together, at most: it is a queue when they do not.
+pub(super) const LATE_ACKS_PERCENT: u64 = 15;
 /// On top of any share, in packets: the peer acks every second one.
 pub(super) const SPARE_PACKETS: u64 = 3;
 /// A path shorter than this is taken to be so long: there the scheduler decides when an ack is seen.
