@@ -37,6 +37,7 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Wr
 complete -c towline -n "__fish_towline_using_subcommand send" -l listen -d 'Address to wait at [default: port 4750 of every address, or a free port]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l fingerprint -d 'Fingerprint of the other side' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l streams -d 'Parcels on the way at once, at most [default: as memory allows]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l connections -d 'QUIC connections between the two machines [default: what the other side asks for, or 1]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l chunk-size -d 'Bytes of a chunk, a power of two from 1M to 64M [default: 1M]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l bwlimit -d 'Bytes a second that may travel, perhaps by the time of the day [default: off]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l memory -d 'Memory that the transfer may use, at least 8M and eight chunks [default: 64M]' -r
@@ -70,6 +71,7 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l manifest -d 
 complete -c towline -n "__fish_towline_using_subcommand receive" -l listen -d 'Address to wait at [default: port 4750 of every address, or a free port]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l fingerprint -d 'Fingerprint of the other side' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l streams -d 'Parcels on the way at once, at most [default: as memory allows]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l connections -d 'QUIC connections between the two machines [default: what the other side asks for, or 1]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l chunk-size -d 'Bytes of a chunk, a power of two from 1M to 64M [default: 1M]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l bwlimit -d 'Bytes a second that may travel, perhaps by the time of the day [default: off]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l memory -d 'Memory that the transfer may use, at least 8M and eight chunks [default: 64M]' -r

@@ -162,7 +162,38 @@ pub(super) fn dial_all(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::protocol::failure::Reason;
+    use crate::transport::{Congestion, TransportError};
+
+    #[tokio::test]
+    async fn attack_10_a_further_port_takes_the_dialler_of_the_session_once_and_nobody_else() {
+        let [here, there, stranger] = [(); 3].map(|()| Identity::generate().unwrap());
+        let second = Duration::from_secs(1);
+        let limits = Budget::new(64 << 20, None).limits(30 * second, 10 * second, Congestion::Auto);
+        let loopback = ListenAddress::At(([127, 0, 0, 1], 0).into());
+        let endpoint = Endpoint::listen(&loopback, &there, &limits).unwrap();
+        let address = [endpoint.local_address().unwrap()];
+        let key = JoinKey::new(&[1; 32]);
+        let (_joining, joiner) = Joining::new(1, false);
+        let serving = tokio::spawn(serve_one(endpoint, key, here.fingerprint(), joiner));
+
+        for (identity, key) in [(&stranger, key), (&here, JoinKey::new(&[2; 32]))] {
+            let (connection, _socket) = dial(&address, there.fingerprint(), identity, &limits).await.unwrap();
+            join(&connection, &key, 1).await.unwrap();
+            let TransportError::Closed { code, .. } = connection.closed().await else { panic!("not told") };
+            assert_eq!(code, u64::from(Reason::NotAuthenticated.code()));
+        }
+        let (joined, _socket) = dial(&address, there.fingerprint(), &here, &limits).await.unwrap();
+        join(&joined, &key, 1).await.unwrap();
+        // Whoever comes behind it is refused.
+        let refused = dial(&address, there.fingerprint(), &here, &limits).await.unwrap_err();
+        assert!(matches!(refused, TransportError::Lost(_)), "{refused:?}");
+        assert!(!joined.is_closed());
+        serving.abort();
+    }
 
     #[test]
     fn whoever_asks_for_fewer_gets_them() {
