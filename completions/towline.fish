@@ -102,6 +102,7 @@ complete -c towline -n "__fish_towline_using_subcommand bench" -l disk -d 'Has t
 complete -c towline -n "__fish_towline_using_subcommand bench" -l listen -d 'Address to wait at [default: port 4750 of every address, or a free port]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l fingerprint -d 'Fingerprint of the other side' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l streams -d 'Parcels on the way at once, at most [default: as memory allows]' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l connections -d 'QUIC connections between the two machines [default: what the other side asks for, or 1]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l chunk-size -d 'Bytes of a chunk, a power of two from 1M to 64M [default: 1M]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l bwlimit -d 'Bytes a second that may travel, perhaps by the time of the day [default: off]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l memory -d 'Memory that the transfer may use, at least 8M and eight chunks [default: 64M]' -r

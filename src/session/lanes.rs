@@ -206,13 +206,13 @@ impl<C: Connection> Lanes<C> {
         self.lanes.iter().take(self.spread.in_use).filter(|lane| !lane.is_lost()).cloned().collect()
     }
 
-    /// Decides over how many connections parcels go; `sent_bytes` have gone by `now`, since any fixed moment.
-    pub(super) fn judge(&mut self, now: Duration, sent_bytes: u64) {
+    /// Decides over how many connections parcels go; `sent_bytes` have gone by `now`, since any fixed moment, and
+    /// since the last call it was the network that held them back, or not.
+    pub(super) fn judge(&mut self, now: Duration, sent_bytes: u64, by_network: bool) {
         if self.joining.max == 0 {
             return;
         }
-        let full = self.lanes.iter().map(|lane| lane.connection.stats().window_full).collect();
-        self.spread.judge(now, sent_bytes, full);
+        self.spread.judge(now, sent_bytes, self.lanes.len(), by_network);
         if self.spread.in_use > self.lanes.len() {
             self.joining.want();
         }
@@ -220,14 +220,15 @@ impl<C: Connection> Lanes<C> {
 }
 
 /// Over how many connections parcels go. Several flows take more than one flow's share of a link that is full, so
-/// further ones are used only while the network is not the limit: while no congestion window is.
+/// further ones are used only while the network is not the limit.
 struct Spread {
     automatic: bool,
     in_use: usize,
     judged: Duration,
     sent_bytes: u64,
-    /// How long the window of each connection had been full by then.
-    full: Vec<Duration>,
+    looked: Duration,
+    /// For so long it has been the network, since it was judged.
+    by_network: Duration,
     patience: Duration,
     hold_until: Duration,
 }
@@ -239,34 +240,37 @@ impl Spread {
             in_use: if automatic { 1 } else { usize::MAX },
             judged: Duration::ZERO,
             sent_bytes: 0,
-            full: Vec::new(),
+            looked: Duration::ZERO,
+            by_network: Duration::ZERO,
             patience: PATIENCE,
             hold_until: Duration::ZERO,
         }
     }
 
-    fn judge(&mut self, now: Duration, sent_bytes: u64, full: Vec<Duration>) {
+    fn judge(&mut self, now: Duration, sent_bytes: u64, lanes: usize, by_network: bool) {
+        let since = now.saturating_sub(std::mem::replace(&mut self.looked, now));
+        if by_network {
+            self.by_network += since;
+        }
         let time = now.saturating_sub(self.judged);
         if time < JUDGE_EVERY {
             return;
         }
-        let before = self.full.iter().copied().chain(std::iter::repeat(Duration::ZERO));
-        let fullest = full.iter().zip(before).map(|(now, before)| now.saturating_sub(before)).max();
-        let fullest = fullest.unwrap_or_default();
+        let by_network = std::mem::take(&mut self.by_network);
         let is_fast = is_fast(sent_bytes.saturating_sub(self.sent_bytes), time);
-        if fullest > time / 2 && self.in_use > 1 {
-            debug!(?fullest, "the network is the limit: one connection");
+        if by_network > time / 2 && self.in_use > 1 {
+            debug!(?by_network, "the network is the limit: one connection");
             self.in_use = 1;
             self.hold_until = now + self.patience;
             self.patience = (self.patience * 2).min(PATIENCE_MAX);
-        } else if fullest < time / 10 && now >= self.hold_until {
+        } else if by_network < time / 10 && now >= self.hold_until {
             match self.automatic {
-                true if is_fast && self.in_use <= full.len() => self.in_use += 1,
+                true if is_fast && self.in_use <= lanes => self.in_use += 1,
                 true => {}
                 false => self.in_use = usize::MAX,
             }
         }
-        (self.judged, self.sent_bytes, self.full) = (now, sent_bytes, full);
+        (self.judged, self.sent_bytes) = (now, sent_bytes);
     }
 }
 
@@ -276,26 +280,27 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Judges each second: MiB sent in it, milliseconds that each window was full in it.
+    /// Judges each second: MiB sent in it, milliseconds in which the network held them back.
     struct Seconds {
         spread: Spread,
         now: u64,
         sent: u64,
-        full: Vec<Duration>,
+        lanes: usize,
     }
 
     impl Seconds {
         fn new(automatic: bool, lanes: usize) -> Self {
-            Self { spread: Spread::new(automatic), now: 0, sent: 0, full: vec![Duration::ZERO; lanes] }
+            Self { spread: Spread::new(automatic), now: 0, sent: 0, lanes }
         }
 
-        fn next(&mut self, mib: u64, full_ms: u64) -> usize {
+        fn next(&mut self, mib: u64, network_ms: u64) -> usize {
             self.now += 1;
             self.sent += mib * MIB;
-            let in_use = self.full.len().min(self.spread.in_use);
-            self.full.iter_mut().take(in_use).for_each(|full| *full += Duration::from_millis(full_ms));
-            self.spread.judge(Duration::from_secs(self.now), self.sent, self.full.clone());
-            self.full.len().min(self.spread.in_use)
+            let second = Duration::from_secs(self.now);
+            let calm = second - Duration::from_millis(network_ms);
+            self.spread.judge(calm, self.sent, self.lanes, false);
+            self.spread.judge(second, self.sent, self.lanes, true);
+            self.lanes.min(self.spread.in_use)
         }
     }
 
@@ -310,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_window_leaves_the_link_to_one_connection_for_longer_each_time() {
+    fn a_full_link_is_left_to_one_connection_for_longer_each_time() {
         for automatic in [true, false] {
             let mut seconds = Seconds::new(automatic, 2);
             seconds.next(500, 0);

@@ -377,7 +377,8 @@ impl<C: Connection, S: Source> Driver<C, S> {
         }
         self.observe();
         self.machine.check_stall(self.observer.brake(), now)?;
-        self.lanes.judge(now, self.sending.sent_bytes.load(Relaxed));
+        let by_network = self.observer.brake() == Brake::Network;
+        self.lanes.judge(now, self.sending.sent_bytes.load(Relaxed), by_network);
         self.tell_progress();
         Ok(())
     }
