@@ -32,6 +32,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
         }
         'towline;send' {
             [CompletionResult]::new('--to', '--to', [CompletionResultType]::ParameterName, 'Whom to send to; without it, waits for one receiver')
+            [CompletionResult]::new('--background', '--background', [CompletionResultType]::ParameterName, 'Makes way for other traffic on the link')
             [CompletionResult]::new('--manifest', '--manifest', [CompletionResultType]::ParameterName, 'Writes a line for `b3sum --check` for each file that was sent')
             [CompletionResult]::new('--listen', '--listen', [CompletionResultType]::ParameterName, 'Address to wait at [default: port 4750 of every address, or a free port]')
             [CompletionResult]::new('--fingerprint', '--fingerprint', [CompletionResultType]::ParameterName, 'Fingerprint of the other side')

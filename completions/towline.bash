@@ -210,7 +210,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__send)
-            opts="-q -v -h --to --manifest --listen --fingerprint --streams --chunk-size --memory --congestion --timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-q -v -h --to --background --manifest --listen --fingerprint --streams --chunk-size --memory --congestion --timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -218,6 +218,10 @@ _towline() {
             case "${prev}" in
                 --to)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --background)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --manifest)

@@ -30,6 +30,8 @@ complete -c towline -n "__fish_towline_needs_command" -f -a "send" -d 'Sends fil
 complete -c towline -n "__fish_towline_needs_command" -f -a "receive" -d 'Receives files and directories'
 complete -c towline -n "__fish_towline_needs_command" -f -a "id" -d 'Shows the identity of this machine, or makes a new one'
 complete -c towline -n "__fish_towline_using_subcommand send" -l to -d 'Whom to send to; without it, waits for one receiver' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l background -d 'Makes way for other traffic on the link' -r -f -a "true\t''
+false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Writes a line for `b3sum --check` for each file that was sent' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l listen -d 'Address to wait at [default: port 4750 of every address, or a free port]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l fingerprint -d 'Fingerprint of the other side' -r
