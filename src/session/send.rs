@@ -375,15 +375,16 @@ impl<C: Connection, S: Source> Driver<C, S> {
         if self.roots_running > 0 || self.context.throttle.waiting.now() > 0 {
             self.machine.note_progress(now);
         }
-        self.observe();
+        let by_network = self.observe();
         self.machine.check_stall(self.observer.brake(), now)?;
-        let by_network = self.observer.brake() == Brake::Network;
         self.lanes.judge(now, self.sending.sent_bytes.load(Relaxed), by_network);
         self.tell_progress();
         Ok(())
     }
 
-    fn observe(&mut self) {
+    /// Looks at what holds the transfer; true when it is a full congestion window, and not for want of a processor at
+    /// the receiver.
+    fn observe(&mut self) -> bool {
         let look = self.observer.look();
         let full = self.connection.stats().window_full;
         let (sending, at_disk) = (&self.sending, self.roots_running + usize::from(self.walking));
@@ -400,6 +401,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         if let Some(activity) = self.observer.count(&look, moment.activity(), self.peer_activity) {
             let _ = self.control_out.send(Message::Heartbeat(activity));
         }
+        moment.window_full && self.observer.brake() == Brake::Network
     }
 
     fn tell_progress(&mut self) {
