@@ -111,7 +111,7 @@ async fn parcels_go_over_all_connections() {
         assert_eq!(sent, received);
         assert!(target.tree() == arrived(&tree), "seed {seed}");
         let opened: Vec<_> = all.iter().map(|link| link.opened_streams(0)).collect();
-        assert!(opened.iter().all(|opened| *opened > 2), "seed {seed}: {opened:?}");
+        assert!(opened.iter().all(|opened| *opened > 1), "seed {seed}: {opened:?}");
     }
 }
 
