@@ -81,7 +81,7 @@ impl Running<'_> {
     /// Both sides in this process; each has half of the memory.
     async fn with_itself(&self, workload: Workload) -> Result<Bench, Failure> {
         let sample = self.prepare(workload, 2).await?;
-        let budget = Budget::new(self.common.memory_bytes / 2, self.common.streams);
+        let budget = Budget::of_two(self.common.memory_bytes, self.common.streams);
         let (sender, receiver) = pair(self.common, budget).await?;
         let (sending, receiving) =
             (self.context(budget, self.reporter), self.context(budget, &(Arc::new(Silent) as _)));

@@ -144,7 +144,7 @@ async fn send_to_dir(
     reporter: &Arc<dyn Reporter>,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<Summary, Failure> {
-    let budget = Budget::new(common.memory_bytes / 2, common.streams);
+    let budget = Budget::of_two(common.memory_bytes, common.streams);
     let (sender, receiver) = pair(common, budget).await?;
     let sending = context(common, budget, Arc::clone(reporter), stop);
     // One of the two holds back what passes both.

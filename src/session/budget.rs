@@ -28,6 +28,8 @@ const FURTHER_BLOCKS_MIN: usize = SOCKET_BLOCKS + 4 * 3;
 /// What a session may hold in memory, from one number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
+    /// As a person gave it.
+    asked_bytes: u64,
     memory_bytes: u64,
     streams: u32,
     rate: Rate,
@@ -37,9 +39,23 @@ impl Budget {
     /// Shares out `memory_bytes`; `streams` overrules the number of parcels on the way at once. There are never more
     /// of them than blocks: parcels that wait for a block would fill the windows, and those that hold one starve.
     pub fn new(memory_bytes: u64, streams: Option<u32>) -> Self {
-        let budget = Self { memory_bytes, streams: 1, rate: None };
+        Self::of(memory_bytes, memory_bytes, streams)
+    }
+
+    /// The same for each of two sides that share `memory_bytes`.
+    pub fn of_two(memory_bytes: u64, streams: Option<u32>) -> Self {
+        Self::of(memory_bytes, memory_bytes / 2, streams)
+    }
+
+    fn of(asked_bytes: u64, memory_bytes: u64, streams: Option<u32>) -> Self {
+        let budget = Self { asked_bytes, memory_bytes, streams: 1, rate: None };
         let fit = u32::try_from(budget.blocks()).unwrap_or(STREAMS_MAX);
         Self { streams: streams.unwrap_or(STREAMS_DEFAULT).min(fit).clamp(1, STREAMS_MAX), ..budget }
+    }
+
+    /// The value of `--memory` with which about twice as much can be on the way.
+    pub(super) fn doubled(&self) -> String {
+        format!("{}M", self.asked_bytes.saturating_mul(2).div_ceil(1 << 20))
     }
 
     /// No more than `rate` will ever be read from the network.

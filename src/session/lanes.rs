@@ -206,6 +206,11 @@ impl<C: Connection> Lanes<C> {
         self.lanes.iter().take(self.spread.in_use).filter(|lane| !lane.is_lost()).cloned().collect()
     }
 
+    /// How long the window of the one that was held back most has been full.
+    pub(super) fn window_full(&self) -> Duration {
+        self.lanes.iter().map(|lane| lane.connection.stats().window_full).max().unwrap_or_default()
+    }
+
     /// Decides over how many connections parcels go; `sent_bytes` have gone by `now`, since any fixed moment, and
     /// since the last call it was the network that held them back, or not.
     pub(super) fn judge(&mut self, now: Duration, sent_bytes: u64, by_network: bool) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::HEARTBEAT_EVERY;
+use super::{Budget, HEARTBEAT_EVERY};
 use crate::protocol::brake::{Brake, Processor, Shares};
 use crate::protocol::failure::Side;
 use crate::protocol::message::Activity;
@@ -13,12 +13,16 @@ use crate::protocol::message::Activity;
 /// So much of a core, in percent, is all of it: something always gets between.
 const CORE_BUSY_PERCENT: u128 = 90;
 
+/// What took less was not long enough to say what would have made it shorter.
+const ADVICE_MIN: Duration = Duration::from_secs(1);
+
 /// What holds the transfer, as one side sees it.
 pub(super) struct Observer {
     side: Side,
     /// Time that this process has used on all cores together.
     processor_time: fn() -> Duration,
     cores: u32,
+    began: Instant,
     looked: Instant,
     used: Duration,
     /// For so long the congestion window was full by the last look, and of that what no look has been given yet.
@@ -48,6 +52,7 @@ impl Observer {
             side,
             processor_time,
             cores: available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
+            began: Instant::now(),
             looked: Instant::now(),
             used: processor_time(),
             full: Duration::ZERO,
@@ -103,6 +108,23 @@ impl Observer {
         self.brake
     }
 
+    /// What a person can do on this side, when it was the budget that held the transfer most of the time.
+    pub(super) fn advice(&self, budget: &Budget) -> Option<String> {
+        let &(brake, percent) = self.shares().first()?;
+        let what = match (self.side, brake) {
+            (Side::Sender, Brake::Memory) => "",
+            (Side::Receiver, Brake::Credits) => ", or more --streams,",
+            _ => return None,
+        };
+        let more = budget.doubled();
+        (self.began.elapsed() >= ADVICE_MIN).then(|| {
+            format!(
+                "what may be on the way here held the transfer back for {percent} % of its time: --memory \
+                 {more}{what} on this side allows twice as much"
+            )
+        })
+    }
+
     /// Percent of the time so far, the greatest first.
     pub(super) fn shares(&self) -> Vec<(Brake, u8)> {
         let shares = self.shares.percent();
@@ -151,6 +173,33 @@ mod tests {
         assert_eq!(told, [&[(0, Activity::Disk)], &receiving[..]].concat());
         assert_eq!(observer.brake(), Brake::Credits);
         assert_eq!(observer.shares(), [(Brake::Credits, 83), (Brake::ReceiverDisk, 17)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_whose_budget_was_the_limit_says_what_would_help() {
+        for (side, own, peers, advice) in [
+            (Side::Sender, Activity::Memory, Activity::Receiving, Some("--memory 96M on this side")),
+            (Side::Receiver, Activity::Receiving, Activity::Credits, Some("--memory 96M, or more --streams,")),
+            (Side::Receiver, Activity::Receiving, Activity::Memory, None),
+            (Side::Sender, Activity::Network, Activity::Receiving, None),
+        ] {
+            let budget = Budget::new(48 << 20, None);
+            let mut observer = Observer::new(side, || Duration::ZERO);
+            let mut spend = async |ticks| {
+                for _ in 0..ticks {
+                    advance(TICK).await;
+                    let look = observer.look();
+                    observer.count(&look, own, peers);
+                }
+                observer.advice(&budget)
+            };
+            assert_eq!(spend(9).await, None, "that was too short");
+            match (spend(1).await, advice) {
+                (Some(said), Some(part)) => assert!(said.contains(part), "{said}"),
+                (said, advice) => assert_eq!(said.as_deref(), advice),
+            }
+        }
+        assert_eq!(Budget::of_two(64 << 20, None).doubled(), "128M");
     }
 
     #[tokio::test(start_paused = true)]

@@ -341,6 +341,9 @@ impl<C: Connection, T: Target> Driver<C, T> {
             self.connection.closed().await
         })
         .await;
+        if let Some(message) = self.observer.advice(&self.context.budget) {
+            self.report(Event::Warning { path: None, reason: None, message });
+        }
         let elapsed = self.shared.started.elapsed();
         self.tally.summary(Side::Receiver, elapsed, self.observer.shares(), self.context.synced)
     }

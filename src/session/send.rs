@@ -386,7 +386,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
     /// the receiver.
     fn observe(&mut self) -> bool {
         let look = self.observer.look();
-        let full = self.connection.stats().window_full;
+        let full = self.lanes.window_full();
         let (sending, at_disk) = (&self.sending, self.roots_running + usize::from(self.walking));
         let moment = SenderMoment {
             limited: self.context.throttle.waiting.now() > 0,
@@ -430,15 +430,23 @@ impl<C: Connection, S: Source> Driver<C, S> {
         active.collect()
     }
 
+    fn advise(&self, message: String) {
+        self.report(Event::Warning { path: None, reason: None, message });
+    }
+
     fn finish(&mut self, end: ReceiverEnd) -> Summary {
         self.teller.insist();
         self.tell_progress();
         if self.context.synced && !end.synced {
-            let message =
-                "the receiver does not sync what it writes (--no-fsync): a power failure there can lose it";
-            self.report(Event::Warning { path: None, reason: None, message: message.to_owned() });
+            self.advise(
+                "the receiver does not sync what it writes (--no-fsync): a power failure there can lose it"
+                    .to_owned(),
+            );
         }
         let shares = self.observer.shares();
+        if let Some(advice) = self.observer.advice(&self.context.budget) {
+            self.advise(advice);
+        }
         debug!(?shares, stats = ?self.connection.stats(), "finished");
         self.tally.summary(Side::Sender, self.started.elapsed(), shares, end.synced)
     }
