@@ -179,7 +179,12 @@ mod tests {
     async fn a_side_whose_budget_was_the_limit_says_what_would_help() {
         for (side, own, peers, advice) in [
             (Side::Sender, Activity::Memory, Activity::Receiving, Some("--memory 96M on this side")),
-            (Side::Receiver, Activity::Receiving, Activity::Credits, Some("--memory 96M, or more --streams,")),
+            (
+                Side::Receiver,
+                Activity::Receiving,
+                Activity::Credits,
+                Some("--memory 96M, or more --streams,"),
+            ),
             (Side::Receiver, Activity::Receiving, Activity::Memory, None),
             (Side::Sender, Activity::Network, Activity::Receiving, None),
         ] {

@@ -16,10 +16,11 @@ use super::sampler::{Sample, Sampler};
 use super::tally::{Aggregation, Stretch, in_time, percent};
 use super::tuning::{
     CEILING_GROWTH_PERCENT, CEILING_PERCENT, COMPETE_PERCENT, COMPETE_TIME, CRUISE_PERCENT, CRUISE_ROUNDS,
-    CRUISE_TIME, DOWN_PERCENT, FULL_CYCLES, GROWTH_PERCENT, LATE_ACKS_PERCENT, LOSS_HEAVY_PERCENT,
-    LOSS_KEEPS_PERCENT, LOSS_PERCENT, PROBE_RTT_PERCENT, PROBE_RTT_TIME, RTT_FLOOR, SPARE_PACKETS,
-    STALE_PERCENT, STALE_ROUNDS, STARTUP_FLAT_ROUNDS, STARTUP_GROWING_PERCENT, STARTUP_GROWTH_PERCENT,
-    STARTUP_PERCENT, UP_GROWTH_PERCENT, UP_GROWTHS_TO_STARTUP, UP_PERCENT, WINDOW_PACKETS_MIN,
+    CRUISE_TIME, DISPLACED_KEEPS_PERCENT, DISPLACED_PERCENT, DISPLACED_TIME, DOWN_PERCENT, FULL_CYCLES,
+    GROWTH_PERCENT, LATE_ACKS_PERCENT, LOSS_HEAVY_PERCENT, LOSS_KEEPS_PERCENT, LOSS_PERCENT,
+    PROBE_RTT_PERCENT, PROBE_RTT_TIME, RTT_FLOOR, SPARE_PACKETS, STALE_PERCENT, STALE_ROUNDS,
+    STARTUP_FLAT_ROUNDS, STARTUP_GROWING_PERCENT, STARTUP_GROWTH_PERCENT, STARTUP_PERCENT, UP_GROWTH_PERCENT,
+    UP_GROWTHS_TO_STARTUP, UP_PERCENT, WINDOW_PACKETS_MIN,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +44,10 @@ enum State {
     Compete {
         until: Instant,
     },
-    /// Another flow holds the queue: half the window each round until it is gone.
+    /// Another flow holds the queue: half the window each round until it is gone, and that time has come.
     Yield {
         window: u64,
+        until: Instant,
     },
 }
 
@@ -104,6 +106,8 @@ pub(super) struct Rate {
     stale_rounds: u32,
     stale_rate: u64,
     full_cycles: u32,
+    /// The most that a probe upwards began with since the last way was made.
+    probed_from: u64,
     /// The last round of Cruise met a queue.
     cruised_in_queue: bool,
     /// What loss allows at most.
@@ -144,6 +148,7 @@ impl Rate {
             stale_rounds: 0,
             stale_rate: 0,
             full_cycles: 0,
+            probed_from: 0,
             cruised_in_queue: false,
             ceiling: u64::MAX,
             reacted_at: None,
@@ -305,17 +310,30 @@ impl Rate {
         }
     }
 
+    /// Looks for more, unless there is less than before: then one that makes way leaves most of the path alone. The
+    /// flow that takes it may be one that a full link made leave its own start-up early, and that now grows too slowly
+    /// to make a queue for a long time.
+    fn probe_up(&mut self, now: Instant) {
+        self.enter(State::Up);
+        self.probed_from = self.probed_from.max(self.to_beat);
+        if self.manner == Manner::Yield && self.to_beat < percent(self.probed_from, DISPLACED_PERCENT) {
+            let window = self.share(DISPLACED_KEEPS_PERCENT);
+            self.enter(State::Yield { window, until: now + DISPLACED_TIME });
+        }
+    }
+
     /// A queue all round long: it is looked at, or if it is another's, left to it.
     fn make_way(&mut self, now: Instant) {
         let queued = self.has_queue(self.round_rtt);
         match &mut self.state {
             State::Startup if queued && self.window > self.initial_window => self.enter(State::Drain),
             State::Cruise { .. } if queued && self.rounds > 1 => {
-                self.enter(State::Yield { window: self.window / 2 })
+                self.enter(State::Yield { window: self.window / 2, until: now })
             }
-            State::Yield { window } if queued => *window /= 2,
-            State::Yield { .. } => {
+            State::Yield { window, .. } if queued => *window /= 2,
+            State::Yield { until, .. } if now >= *until => {
                 self.bandwidth.clamp(self.round_rate);
+                self.probed_from = 0;
                 self.enter_cruise(now);
             }
             _ => {}
@@ -350,7 +368,7 @@ impl Rate {
                 self.min_rtt.replace(now, self.settled_rtt);
                 self.end_cycle(now);
             }
-            State::Cruise { until } if now >= until => self.enter(State::Up),
+            State::Cruise { until } if now >= until => self.probe_up(now),
             State::Compete { until } if now >= until => self.enter(State::Down),
             _ => {}
         }
@@ -368,7 +386,7 @@ impl Rate {
             return self.enter_cruise(now);
         }
         if self.manner == Manner::Yield {
-            return self.enter(State::Yield { window: self.window / 2 });
+            return self.enter(State::Yield { window: self.window / 2, until: now });
         }
         self.full_cycles = FULL_CYCLES.min(self.full_cycles + 1);
         if self.full_cycles < FULL_CYCLES {
@@ -436,7 +454,7 @@ impl Rate {
                 let shadow = self.shadow.as_ref().map_or(0, Cubic::window);
                 self.padded(COMPETE_PERCENT).max(shadow)
             }
-            State::Yield { window } => window,
+            State::Yield { window, .. } => window,
         };
         self.window = target.max(self.window_min()).min(self.window.saturating_add(growth));
     }

@@ -152,6 +152,17 @@ fn in_the_background_it_makes_way_for_cubic() {
     }
 }
 
+/// It makes no queue for a long time, and is to grow all the same.
+#[test]
+fn in_the_background_it_makes_way_for_one_that_grows_slowly() {
+    let mut run = Simulator::new(Link::new(MBIT, 40, 40));
+    let ours = run.add_background(0);
+    let cubic = run.add_slow_cubic(5000);
+    run.run(60_000);
+    let (ours, cubic) = (run.mbit(ours, 5000, 60_000), run.mbit(cubic, 5000, 60_000));
+    assert!(ours <= 0.15 * MBIT as f64, "ours {ours:.1}, CUBIC {cubic:.1} Mbit/s");
+}
+
 #[test]
 fn in_the_background_it_comes_back_when_the_other_has_gone() {
     let mut run = Simulator::new(Link::new(MBIT, 40, 40));

@@ -164,6 +164,11 @@ impl Simulator {
         self.add(Control::Cubic(Cubic::new(INITIAL_WINDOW, PACKET)), at_ms)
     }
 
+    /// One that has left slow start already, with the initial window.
+    pub(super) fn add_slow_cubic(&mut self, at_ms: u64) -> usize {
+        self.add(Control::Cubic(Cubic::reduced_to(INITIAL_WINDOW, PACKET)), at_ms)
+    }
+
     fn add(&mut self, control: Control, at_ms: u64) -> usize {
         let flow = self.flows.len();
         self.flows.push(Flow {
