@@ -533,3 +533,32 @@ impl Controller for Rate {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_than_before_makes_way_in_the_background_only() {
+        let now = Instant::now();
+        for (manner, later, makes_way) in [
+            (Manner::Yield, 890_000, true),
+            (Manner::Yield, 910_000, false),
+            (Manner::Compete, 890_000, false),
+        ] {
+            let mut rate = Rate::new(now, manner, 12_000, 1200);
+            rate.min_rtt.update(now, Duration::from_millis(40));
+            rate.bandwidth.update(1_000_000);
+            rate.probe_up(now);
+            assert_eq!(rate.state, State::Up);
+            rate.bandwidth.clamp(later);
+            rate.probe_up(now);
+            // A quarter of 890,000 bytes a second for 40 ms.
+            let expected = match makes_way {
+                true => State::Yield { window: 8900, until: now + DISPLACED_TIME },
+                false => State::Up,
+            };
+            assert_eq!(rate.state, expected, "{manner:?}, {later}");
+        }
+    }
+}
