@@ -9,8 +9,8 @@ use crate::transport::{Congestion, Limits};
 /// Parcels on the way at once, unless asked for otherwise.
 const STREAMS_DEFAULT: u32 = 32;
 
-/// What the program takes before it transfers anything: its code, its threads, TLS.
-const PROGRAM_BYTES: u64 = 8 * 1024 * 1024;
+/// What the program takes before it transfers anything: its code, its threads, TLS, what the allocator keeps at hand.
+const PROGRAM_BYTES: u64 = 12 * 1024 * 1024;
 /// What an open entry takes on either side, with its path and the queues that it stands in.
 const ENTRY_BYTES: u64 = 512;
 /// With a limit on the rate the window holds so long: enough for long paths, and little beside ten seconds.
@@ -175,7 +175,7 @@ mod tests {
             let limits = budget.limits(Duration::ZERO, Duration::ZERO, Congestion::Cubic);
             let held = u64::from(limits.receive_window_bytes) + (budget.blocks() * BLOCK_BYTES) as u64;
             let entries = budget.open_entries() as u64 * ENTRY_BYTES;
-            let beside = if mib < 12 { 0 } else { PROGRAM_BYTES };
+            let beside = if mib < 16 { 0 } else { PROGRAM_BYTES };
             assert!(held + entries + beside <= mib << 20, "{mib} MiB");
             assert!(held <= (mib << 20) * 3 / 4, "{mib} MiB");
             assert!(limits.stream_window_bytes <= limits.receive_window_bytes);
@@ -201,7 +201,7 @@ mod tests {
         let most = [8, 16, 64, 128, 1024].map(|mib| Budget::new(mib << 20, None).connections_max());
         assert_eq!(most, [1, 1, 3, 8, 16]);
         assert_eq!(Budget::new(64 << 20, Some(3)).streams(), 3);
-        assert_eq!(Budget::new(16 << 20, Some(1000)).streams(), 12);
+        assert_eq!(Budget::new(20 << 20, Some(1000)).streams(), 12);
     }
     #[test]
     fn a_low_rate_has_a_small_window() {

@@ -3,7 +3,6 @@
 //! The order is what a person relies on when the machine stops at any point: the data of the whole batch is
 //! synced, then the names appear, then the directories are synced.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use rustix::io::Errno;
 
 use super::dirs::Dirs;
 use super::failed;
+use super::staging::StagedFile;
 use super::target::{Shared, is_refusal};
 use crate::protocol::entry::EntryId;
 use crate::protocol::limits::RENAME_TRIES_MAX;
@@ -25,7 +25,7 @@ const FSYNC_MAX: usize = 4;
 /// A commit on its way.
 enum Step {
     /// Complete in staging; open when it is to be synced by itself.
-    Staged(Option<Arc<File>>),
+    Staged(Option<Arc<StagedFile>>),
     /// Under its final name in this directory of the batch; `Some` when that is another name than asked for.
     Named { directory: usize, other_name: Option<RelPath> },
     /// Done with, one way or the other.

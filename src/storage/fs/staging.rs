@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io;
 use std::mem;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
@@ -73,8 +73,33 @@ struct Staged {
 }
 
 struct Opened {
-    file: Arc<File>,
+    file: Arc<StagedFile>,
     used: u64,
+}
+
+/// A staged file that is open.
+pub(super) struct StagedFile {
+    file: File,
+    /// Taken for each piece. The kernel writes one at a time to a file, and spins while another one does; on a machine
+    /// of few cores that is the time the network needs.
+    turn: Mutex<()>,
+}
+
+impl StagedFile {
+    fn new(file: File) -> Arc<Self> {
+        Arc::new(Self { file, turn: Mutex::default() })
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.file.write_all_at(bytes, offset)
+    }
+}
+
+impl AsFd for StagedFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 /// What [`make_and_lock`] makes.
@@ -123,7 +148,7 @@ impl Staging {
     /// Writes all of `bytes` at `offset`, making the file if need be. It grows as it is written: what a peer
     /// declares costs nothing.
     pub(super) fn write(&self, id: EntryId, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.open(id)?.write_all_at(bytes, offset)
+        self.open(id)?.write_at(bytes, offset)
     }
 
     /// Makes a file of `bytes` with the permission bits and time of `meta`, complete but for its final name, in as
@@ -151,7 +176,7 @@ impl Staging {
         futimens(&file, &timestamps(meta.mtime))?;
         let mut files = self.files();
         let closed = if keep_open {
-            files.keep_open(id, Arc::new(file))
+            files.keep_open(id, StagedFile::new(file))
         } else {
             drop(file);
             None
@@ -171,7 +196,7 @@ impl Staging {
         size: u64,
         meta: &Meta,
         keep_open: bool,
-    ) -> io::Result<Option<Arc<File>>> {
+    ) -> io::Result<Option<Arc<StagedFile>>> {
         if size == 0 {
             self.write_whole(id, b"", meta, keep_open)?;
         }
@@ -228,7 +253,7 @@ impl Staging {
 
     /// The staged file, made when it is the first time. The lock is held meanwhile, so that of two pieces that
     /// come at once one makes the file and the other finds it.
-    fn open(&self, id: EntryId) -> io::Result<Arc<File>> {
+    fn open(&self, id: EntryId) -> io::Result<Arc<StagedFile>> {
         let _ended = self.not_ended()?;
         let mut files = self.files();
         if files.is_complete(id) {
@@ -247,7 +272,7 @@ impl Staging {
         } else {
             self.make(id, Mode::RUSR | Mode::WUSR)?
         };
-        let file = Arc::new(file);
+        let file = StagedFile::new(file);
         let closed = files.keep_open(id, Arc::clone(&file));
         drop(files);
         drop(closed); // outside of the lock: closing may take its time
@@ -266,7 +291,7 @@ impl Staging {
     }
 }
 
-fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+fn set_mode(file: impl AsFd, mode: u32) -> io::Result<()> {
     match fchmod(file, Mode::from_raw_mode(mode)) {
         // The file is our own: this file system has no such permission bits, which is no reason to refuse it.
         Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
@@ -285,7 +310,7 @@ impl Files {
         self.staged.get(&id).is_some_and(|staged| staged.is_complete)
     }
 
-    fn use_open(&mut self, id: EntryId) -> Option<Arc<File>> {
+    fn use_open(&mut self, id: EntryId) -> Option<Arc<StagedFile>> {
         let opened = self.staged.get_mut(&id)?.opened.as_mut()?;
         self.clock += 1;
         self.by_use.remove(&opened.used);
@@ -295,7 +320,7 @@ impl Files {
     }
 
     /// Keeps `file` open; gives back the one that must go for it.
-    fn keep_open(&mut self, id: EntryId, file: Arc<File>) -> Option<Opened> {
+    fn keep_open(&mut self, id: EntryId, file: Arc<StagedFile>) -> Option<Opened> {
         let closed = if self.by_use.len() >= OPEN_MAX {
             let oldest = self.by_use.pop_first();
             oldest.and_then(|(_, id)| self.staged.get_mut(&id)).and_then(|staged| staged.opened.take())
