@@ -6,6 +6,7 @@ mod buffers;
 mod conformance;
 mod congestion;
 mod endpoint;
+mod gather;
 #[cfg(test)]
 mod loopback;
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! The UDP socket under an endpoint: dual-stack, with large kernel buffers, and with segmentation offload that
-//! never asks for more than a datagram can hold.
+//! never asks for more than a datagram can hold, nor for less where more is at hand.
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use quinn::udp::{RecvMeta, Transmit};
@@ -13,6 +13,7 @@ use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use socket2::{Domain, Protocol, Type};
 
 use super::buffers::SocketBuffers;
+use super::gather::Gather;
 
 /// Payload of the largest IPv4 datagram: what one call with segmentation offload may carry.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
@@ -36,23 +37,52 @@ pub(super) fn open(address: SocketAddr) -> io::Result<(Arc<dyn AsyncUdpSocket>, 
 }
 
 /// quinn hands over up to ten segments at once, whatever their size. Above 65,507 bytes in all the kernel answers
-/// EMSGSIZE, quinn drops them in silence, takes it for loss, then for a black hole, and the MTU falls to 1200.
+/// EMSGSIZE, quinn drops them in silence, takes it for loss, then for a black hole, and the MTU falls to 1200. And where
+/// four batches fit a call, ten segments are a quarter of what it could carry: they are gathered.
 #[derive(Debug)]
 struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,
     /// Largest datagram so far. MTU discovery sends a large one alone before it sends many.
     largest_bytes: AtomicUsize,
+    gather: Mutex<Gather>,
 }
 
 impl Socket {
     fn new(inner: Arc<dyn AsyncUdpSocket>) -> Self {
-        Self { inner, largest_bytes: AtomicUsize::new(1) }
+        let gather = Mutex::new(Gather::new(inner.clone().create_io_poller()));
+        Self { inner, largest_bytes: AtomicUsize::new(1), gather }
+    }
+
+    fn gather(&self) -> MutexGuard<'_, Gather> {
+        self.gather.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Segments of so many bytes that one call takes.
+    fn segments_at_once(&self, segment: usize) -> usize {
+        (DATAGRAM_BYTES_MAX / segment).min(self.inner.max_transmit_segments()).max(1)
+    }
+
+    fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let segment = segment_bytes(transmit);
+        if transmit.contents.len() <= segment {
+            return self.inner.try_send(transmit);
+        }
+        if transmit.contents.len().div_ceil(segment) > self.segments_at_once(segment) {
+            return self.send_in_parts(transmit, segment);
+        }
+        self.inner.try_send(transmit)?;
+        // Refused just now: quinn-udp asks for no more of it, but what it was asked for is gone. Often that is all
+        // of the first window.
+        if self.inner.max_transmit_segments() == 1 {
+            tracing::info!("segmentation offload is off: the kernel or the network card refuses it");
+            return self.send_in_parts(transmit, segment);
+        }
+        Ok(())
     }
 
     /// Sends as many segments at once as a datagram holds and the kernel takes.
     fn send_in_parts(&self, transmit: &Transmit<'_>, segment: usize) -> io::Result<()> {
-        let at_once = (DATAGRAM_BYTES_MAX / segment).min(self.inner.max_transmit_segments());
-        let part_bytes = at_once.max(1) * segment;
+        let part_bytes = self.segments_at_once(segment) * segment;
         for (i, contents) in transmit.contents.chunks(part_bytes).enumerate() {
             let segment_size = (contents.len() > segment).then_some(segment);
             match self.inner.try_send(&Transmit { contents, segment_size, ..*transmit }) {
@@ -66,31 +96,22 @@ impl Socket {
     }
 }
 
+fn segment_bytes(transmit: &Transmit<'_>) -> usize {
+    transmit.segment_size.unwrap_or(transmit.contents.len()).max(1)
+}
+
 impl AsyncUdpSocket for Socket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        self.inner.clone().create_io_poller()
+        Box::pin(Poller { inner: self.inner.clone().create_io_poller(), socket: self })
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
+        let segment = segment_bytes(transmit);
         if segment > self.largest_bytes.load(Ordering::Relaxed) {
             self.largest_bytes.fetch_max(segment, Ordering::Relaxed);
         }
-        if transmit.contents.len() <= segment {
-            return self.inner.try_send(transmit);
-        }
-        let segments = transmit.contents.len().div_ceil(segment);
-        if transmit.contents.len() > DATAGRAM_BYTES_MAX || segments > self.inner.max_transmit_segments() {
-            return self.send_in_parts(transmit, segment);
-        }
-        self.inner.try_send(transmit)?;
-        // Refused just now: quinn-udp asks for no more of it, but what it was asked for is gone. Often that is all
-        // of the first window.
-        if self.inner.max_transmit_segments() == 1 {
-            tracing::info!("segmentation offload is off: the kernel or the network card refuses it");
-            return self.send_in_parts(transmit, segment);
-        }
-        Ok(())
+        let at_once = self.segments_at_once(segment);
+        self.gather().send(transmit, segment, at_once, |transmit| self.send(transmit))
     }
 
     fn poll_recv(
@@ -106,9 +127,10 @@ impl AsyncUdpSocket for Socket {
         self.inner.local_addr()
     }
 
+    /// A connection asks this whenever it begins to send: there is no other sign that it had ended before.
     fn max_transmit_segments(&self) -> usize {
-        let fitting = DATAGRAM_BYTES_MAX / self.largest_bytes.load(Ordering::Relaxed);
-        self.inner.max_transmit_segments().min(fitting.max(1))
+        self.gather().begin(|transmit| self.send(transmit));
+        self.segments_at_once(self.largest_bytes.load(Ordering::Relaxed))
     }
 
     /// quinn makes its receive buffer this many times the largest datagram, times 32. A batch of coalesced
@@ -119,6 +141,20 @@ impl AsyncUdpSocket for Socket {
 
     fn may_fragment(&self) -> bool {
         self.inner.may_fragment()
+    }
+}
+
+/// Tells the gathering whom to wake.
+#[derive(Debug)]
+struct Poller {
+    inner: Pin<Box<dyn UdpPoller>>,
+    socket: Arc<Socket>,
+}
+
+impl UdpPoller for Poller {
+    fn poll_writable(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.gather().sent_by(cx.waker());
+        self.inner.as_mut().poll_writable(cx)
     }
 }
 
@@ -139,9 +175,19 @@ mod tests {
         refuses_segments: bool,
     }
 
+    /// Nobody waits for the recorder.
+    #[derive(Debug)]
+    struct Unpolled;
+
+    impl UdpPoller for Unpolled {
+        fn poll_writable(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
     impl AsyncUdpSocket for Recorder {
         fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-            unreachable!("nobody polls the recorder")
+            Box::pin(Unpolled)
         }
 
         fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
