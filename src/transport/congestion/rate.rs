@@ -106,8 +106,8 @@ pub(super) struct Rate {
     stale_rounds: u32,
     stale_rate: u64,
     full_cycles: u32,
-    /// The most that a probe upwards began with since the last way was made.
-    probed_from: u64,
+    /// The most that this flow had, as a probe upwards or another's queue began, since it left the path to another.
+    known: u64,
     /// The last round of Cruise met a queue.
     cruised_in_queue: bool,
     /// What loss allows at most.
@@ -148,7 +148,7 @@ impl Rate {
             stale_rounds: 0,
             stale_rate: 0,
             full_cycles: 0,
-            probed_from: 0,
+            known: 0,
             cruised_in_queue: false,
             ceiling: u64::MAX,
             reacted_at: None,
@@ -315,8 +315,9 @@ impl Rate {
     /// to make a queue for a long time.
     fn probe_up(&mut self, now: Instant) {
         self.enter(State::Up);
-        self.probed_from = self.probed_from.max(self.to_beat);
-        if self.manner == Manner::Yield && self.to_beat < percent(self.probed_from, DISPLACED_PERCENT) {
+        self.known = self.known.max(self.to_beat);
+        if self.manner == Manner::Yield && self.to_beat < percent(self.known, DISPLACED_PERCENT) {
+            self.known = 0;
             let window = self.share(DISPLACED_KEEPS_PERCENT);
             self.enter(State::Yield { window, until: now + DISPLACED_TIME });
         }
@@ -328,12 +329,12 @@ impl Rate {
         match &mut self.state {
             State::Startup if queued && self.window > self.initial_window => self.enter(State::Drain),
             State::Cruise { .. } if queued && self.rounds > 1 => {
-                self.enter(State::Yield { window: self.window / 2, until: now })
+                self.known = self.known.max(self.bandwidth.get());
+                self.enter(State::Yield { window: self.window / 2, until: now });
             }
             State::Yield { window, .. } if queued => *window /= 2,
             State::Yield { until, .. } if now >= *until => {
                 self.bandwidth.clamp(self.round_rate);
-                self.probed_from = 0;
                 self.enter_cruise(now);
             }
             _ => {}
@@ -542,9 +543,9 @@ mod tests {
     fn less_than_before_makes_way_in_the_background_only() {
         let now = Instant::now();
         for (manner, later, makes_way) in [
-            (Manner::Yield, 890_000, true),
-            (Manner::Yield, 910_000, false),
-            (Manner::Compete, 890_000, false),
+            (Manner::Yield, 920_000, true),
+            (Manner::Yield, 940_000, false),
+            (Manner::Compete, 920_000, false),
         ] {
             let mut rate = Rate::new(now, manner, 12_000, 1200);
             rate.min_rtt.update(now, Duration::from_millis(40));
@@ -553,12 +554,31 @@ mod tests {
             assert_eq!(rate.state, State::Up);
             rate.bandwidth.clamp(later);
             rate.probe_up(now);
-            // A quarter of 890,000 bytes a second for 40 ms.
+            // 15 % of 920,000 bytes a second for 40 ms.
             let expected = match makes_way {
-                true => State::Yield { window: 8900, until: now + DISPLACED_TIME },
+                true => State::Yield { window: 5520, until: now + DISPLACED_TIME },
                 false => State::Up,
             };
             assert_eq!(rate.state, expected, "{manner:?}, {later}");
         }
+    }
+
+    #[test]
+    fn what_it_had_before_a_queue_counts_too() {
+        let now = Instant::now();
+        let mut rate = Rate::new(now, Manner::Yield, 12_000, 1200);
+        rate.min_rtt.update(now, Duration::from_millis(40));
+        rate.bandwidth.update(1_000_000);
+        rate.enter_cruise(now);
+        rate.rounds = 2;
+        rate.round_rtt = Duration::from_millis(80);
+        rate.make_way(now);
+        assert!(matches!(rate.state, State::Yield { .. }), "{:?}", rate.state);
+        rate.round_rtt = Duration::from_millis(40);
+        rate.round_rate = 920_000;
+        rate.make_way(now);
+        assert!(matches!(rate.state, State::Cruise { .. }), "{:?}", rate.state);
+        rate.probe_up(now);
+        assert_eq!(rate.state, State::Yield { window: 5520, until: now + DISPLACED_TIME });
     }
 }

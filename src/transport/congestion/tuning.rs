@@ -47,9 +47,9 @@ pub(super) const STALE_PERCENT: u64 = 70;
 pub(super) const CRUISE_ROUNDS: u32 = 6;
 pub(super) const CRUISE_TIME: Duration = Duration::from_millis(800);
 /// Less than this of what earlier probes began with, without a queue to see: another flow is on its way up.
-pub(super) const DISPLACED_PERCENT: u64 = 90;
+pub(super) const DISPLACED_PERCENT: u64 = 93;
 /// Then one that makes way keeps so much for so long.
-pub(super) const DISPLACED_KEEPS_PERCENT: u64 = 25;
+pub(super) const DISPLACED_KEEPS_PERCENT: u64 = 15;
 pub(super) const DISPLACED_TIME: Duration = Duration::from_secs(8);
 /// Probing the round trip takes a round and at least so long.
 pub(super) const PROBE_RTT_TIME: Duration = Duration::from_millis(100);
