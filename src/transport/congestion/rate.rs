@@ -310,13 +310,14 @@ impl Rate {
         }
     }
 
-    /// Looks for more, unless there is less than before: then one that makes way leaves most of the path alone. The
-    /// flow that takes it may be one that a full link made leave its own start-up early, and that now grows too slowly
-    /// to make a queue for a long time.
+    /// Looks for more, unless there is less than before and the last look found nothing: then one that makes way leaves
+    /// most of the path alone. The flow that takes it may be one that a full link made leave its own start-up early,
+    /// and that now grows too slowly to make a queue for a long time.
     fn probe_up(&mut self, now: Instant) {
+        let grew = self.growths > 0;
         self.enter(State::Up);
         self.known = self.known.max(self.to_beat);
-        if self.manner == Manner::Yield && self.to_beat < percent(self.known, DISPLACED_PERCENT) {
+        if self.manner == Manner::Yield && !grew && self.to_beat < percent(self.known, DISPLACED_PERCENT) {
             self.known = 0;
             let window = self.share(DISPLACED_KEEPS_PERCENT);
             self.enter(State::Yield { window, until: now + DISPLACED_TIME });
@@ -335,6 +336,8 @@ impl Rate {
             State::Yield { window, .. } if queued => *window /= 2,
             State::Yield { until, .. } if now >= *until => {
                 self.bandwidth.clamp(self.round_rate);
+                // The other flow may be gone.
+                self.growths = 1;
                 self.enter_cruise(now);
             }
             _ => {}
@@ -578,6 +581,8 @@ mod tests {
         rate.round_rate = 920_000;
         rate.make_way(now);
         assert!(matches!(rate.state, State::Cruise { .. }), "{:?}", rate.state);
+        rate.probe_up(now);
+        assert_eq!(rate.state, State::Up, "the path may be free again");
         rate.probe_up(now);
         assert_eq!(rate.state, State::Yield { window: 5520, until: now + DISPLACED_TIME });
     }

@@ -165,12 +165,14 @@ fn in_the_background_it_makes_way_for_one_that_grows_slowly() {
 
 #[test]
 fn in_the_background_it_comes_back_when_the_other_has_gone() {
-    let mut run = Simulator::new(Link::new(MBIT, 40, 40));
-    let ours = run.add_background(0);
-    let cubic = run.add_cubic(3000);
-    run.stop(cubic, 15_000);
-    run.run(30_000);
-    let (beside, after) = (run.mbit(ours, 8000, 15_000), run.mbit(ours, 20_000, 30_000));
-    assert!(beside <= 0.1 * MBIT as f64, "{beside:.1} Mbit/s beside CUBIC");
-    assert!(after >= 0.85 * MBIT as f64, "{after:.1} Mbit/s after it");
+    for gone in (12_000..18_000).step_by(1000) {
+        let mut run = Simulator::new(Link::new(MBIT, 40, 40));
+        let ours = run.add_background(0);
+        let cubic = run.add_cubic(3000);
+        run.stop(cubic, gone);
+        run.run(gone + 15_000);
+        let (beside, after) = (run.mbit(ours, 8000, gone), run.mbit(ours, gone + 5000, gone + 15_000));
+        assert!(beside <= 0.1 * MBIT as f64, "{beside:.1} Mbit/s beside CUBIC, until {gone} ms");
+        assert!(after >= 0.85 * MBIT as f64, "{after:.1} Mbit/s after it has gone at {gone} ms");
+    }
 }
