@@ -10,8 +10,9 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::connect::{Connected, connect, pair};
+use super::processor::processor_time;
 use super::receive::{receive_through, receive_with};
-use super::send::{Silent, budget, context, processor_time, send_through};
+use super::send::{Silent, budget, context, send_through};
 use super::settings::{BenchSettings, BenchWith, CommonSettings, Peer, Workload};
 use crate::event::{Bench, Event, Outcome, Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason};

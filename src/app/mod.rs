@@ -5,6 +5,7 @@ mod connect;
 mod further;
 mod id;
 mod manifest;
+mod processor;
 mod receive;
 mod send;
 pub mod settings;

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Zoned;
-use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
 use super::connect::{Connected, connect, pair};
 use super::manifest::WithManifest;
+use super::processor::processor_use;
 use super::settings::{CommonSettings, Peer, SendSettings};
 use super::{conclude, receive, transfer_id};
 use crate::event::{Event, Reporter, Summary};
@@ -66,21 +66,7 @@ pub(super) fn context(
     stop: watch::Receiver<Option<Failure>>,
 ) -> Context {
     let throttle = Arc::new(Throttle::new(common.bwlimit.clone(), time_of_day));
-    Context {
-        budget,
-        timeout: common.timeout,
-        throttle,
-        processor_time,
-        synced: common.fsync,
-        reporter,
-        stop,
-    }
-}
-
-/// What this process has used so far, on all cores together.
-pub(super) fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::try_from(time).unwrap_or_default()
+    Context { budget, timeout: common.timeout, throttle, processor_use, synced: common.fsync, reporter, stop }
 }
 
 /// The time since midnight, here and now.

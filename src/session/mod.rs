@@ -29,6 +29,7 @@ use tokio::sync::watch;
 
 pub use self::budget::Budget;
 pub use self::lanes::{Joiner, Joining};
+pub use self::observer::{ProcessorUse, Ticks};
 pub use self::throttle::Throttle;
 use crate::event::{Event, Reporter};
 use crate::protocol::brake::Brake;
@@ -55,8 +56,8 @@ pub struct Context {
     pub timeout: Duration,
     /// What may travel, and when.
     pub throttle: Arc<Throttle>,
-    /// Time that this process has used on all cores together.
-    pub processor_time: fn() -> Duration,
+    /// What has been used of the processor so far.
+    pub processor_use: fn() -> ProcessorUse,
     /// Whether the receiver syncs; the summary says so.
     pub synced: bool,
     /// Takes events.

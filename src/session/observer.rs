@@ -12,19 +12,49 @@ use crate::protocol::message::Activity;
 
 /// So much of a core, in percent, is all of it: something always gets between.
 const CORE_BUSY_PERCENT: u128 = 90;
+/// And so much of the whole machine, for processes that wait for each other.
+const MACHINE_BUSY_PERCENT: u64 = 85;
+/// A machine that has no more is the cause if this process uses so much of a core; one that uses less would hardly gain.
+const OWN_PART_PERCENT: u128 = 50;
 
 /// What took less was not long enough to say what would have made it shorter.
 const ADVICE_MIN: Duration = Duration::from_secs(1);
 
+/// What has been used of the processor so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProcessorUse {
+    /// Time of this process, on all cores together.
+    pub own: Duration,
+    /// What all processes used, where the system tells.
+    pub machine: Option<Ticks>,
+}
+
+/// Time of all cores together, in a unit of the system's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticks {
+    /// In which they worked.
+    pub busy: u64,
+    /// All there were.
+    pub all: u64,
+}
+
+impl ProcessorUse {
+    /// Between `before` and now the machine had next to nothing left.
+    fn is_exhausted_since(&self, before: &Self) -> bool {
+        let (Some(now), Some(before)) = (self.machine, before.machine) else { return false };
+        let (busy, all) = (now.busy.saturating_sub(before.busy), now.all.saturating_sub(before.all));
+        all > 0 && busy * 100 >= MACHINE_BUSY_PERCENT * all
+    }
+}
+
 /// What holds the transfer, as one side sees it.
 pub(super) struct Observer {
     side: Side,
-    /// Time that this process has used on all cores together.
-    processor_time: fn() -> Duration,
+    processor_use: fn() -> ProcessorUse,
     cores: u32,
     began: Instant,
     looked: Instant,
-    used: Duration,
+    used: ProcessorUse,
     /// For so long the congestion window was full by the last look, and of that what no look has been given yet.
     full: Duration,
     full_unspent: Duration,
@@ -47,14 +77,14 @@ impl Look {
 }
 
 impl Observer {
-    pub(super) fn new(side: Side, processor_time: fn() -> Duration) -> Self {
+    pub(super) fn new(side: Side, processor_use: fn() -> ProcessorUse) -> Self {
         Self {
             side,
-            processor_time,
+            processor_use,
             cores: available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
             began: Instant::now(),
             looked: Instant::now(),
-            used: processor_time(),
+            used: processor_use(),
             full: Duration::ZERO,
             full_unspent: Duration::ZERO,
             brake: Brake::Network,
@@ -63,17 +93,23 @@ impl Observer {
         }
     }
 
-    /// What the process has used since the last look.
+    /// What the process and the machine have used since the last look.
     pub(super) fn look(&mut self) -> Look {
-        let (now, used_now) = (Instant::now(), (self.processor_time)());
+        let (now, used_now) = (Instant::now(), (self.processor_use)());
         let time = now - std::mem::replace(&mut self.looked, now);
-        let used = used_now.saturating_sub(std::mem::replace(&mut self.used, used_now));
-        let is_busy =
-            |cores: u32| used.as_nanos() * 100 >= CORE_BUSY_PERCENT * u128::from(cores) * time.as_nanos();
-        let processor = match (time.is_zero(), is_busy(self.cores), is_busy(1)) {
-            (true, ..) | (_, false, false) => Processor::Idle,
-            (_, true, _) => Processor::AllCores,
-            (_, false, true) => Processor::OneCore,
+        let used_before = std::mem::replace(&mut self.used, used_now);
+        let own = used_now.own.saturating_sub(used_before.own);
+        let has_used = |percent: u128| own.as_nanos() * 100 >= percent * time.as_nanos();
+        let processor = if time.is_zero() {
+            Processor::Idle
+        } else if has_used(CORE_BUSY_PERCENT * u128::from(self.cores))
+            || has_used(OWN_PART_PERCENT) && used_now.is_exhausted_since(&used_before)
+        {
+            Processor::AllCores
+        } else if has_used(CORE_BUSY_PERCENT) {
+            Processor::OneCore
+        } else {
+            Processor::Idle
         };
         Look { processor, time }
     }
@@ -142,7 +178,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bursts_of_acks_count_for_the_time_that_they_are_about() {
-        let mut observer = Observer::new(Side::Sender, || Duration::ZERO);
+        let mut observer = Observer::new(Side::Sender, ProcessorUse::default);
         let mut seen = 0;
         let mut full = Duration::ZERO;
         for tick in 0..30 {
@@ -159,7 +195,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_peer_hears_of_news_at_once_and_else_once_a_second() {
-        let mut observer = Observer::new(Side::Receiver, || Duration::ZERO);
+        let mut observer = Observer::new(Side::Receiver, ProcessorUse::default);
         let mut told = Vec::new();
         for tick in 0..30 {
             advance(TICK).await;
@@ -189,7 +225,7 @@ mod tests {
             (Side::Sender, Activity::Network, Activity::Receiving, None),
         ] {
             let budget = Budget::new(48 << 20, None);
-            let mut observer = Observer::new(side, || Duration::ZERO);
+            let mut observer = Observer::new(side, ProcessorUse::default);
             let mut spend = async |ticks| {
                 for _ in 0..ticks {
                     advance(TICK).await;
@@ -207,14 +243,41 @@ mod tests {
         assert_eq!(Budget::of_two(64 << 20, None).doubled(), "128M");
     }
 
+    /// Since this thread asked first, by the clock of the test.
+    fn elapsed() -> Duration {
+        thread_local!(static BEGAN: Instant = Instant::now());
+        BEGAN.with(Instant::elapsed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_has_no_more_is_seen_by_those_who_use_a_good_part_of_it() {
+        /// Two cores, of which all processes use the first percentage, and this one the second of one core.
+        fn share<const MACHINE: u64, const OWN: u32>() -> ProcessorUse {
+            let ticks = u64::try_from(elapsed().as_millis()).unwrap_or(0) * 2;
+            let machine = Some(Ticks { busy: ticks * MACHINE / 100, all: ticks });
+            ProcessorUse { own: elapsed() * OWN / 100, machine }
+        }
+        elapsed();
+        for (processor_use, processor) in [
+            (share::<95, 60> as fn() -> ProcessorUse, Processor::AllCores),
+            (share::<95, 20>, Processor::Idle),
+            (share::<80, 60>, Processor::Idle),
+            (share::<80, 95>, Processor::OneCore),
+        ] {
+            let mut observer = Observer::new(Side::Sender, processor_use);
+            observer.cores = 2;
+            advance(TICK).await;
+            assert_eq!(observer.look().processor, processor);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_core_in_use_is_seen_by_the_time_of_the_process() {
         /// As if one core were busy since the clock began, whatever the clock says.
-        fn busy() -> Duration {
-            thread_local!(static BEGAN: Instant = Instant::now());
-            BEGAN.with(Instant::elapsed)
+        fn busy() -> ProcessorUse {
+            ProcessorUse { own: elapsed(), machine: None }
         }
-        busy();
+        elapsed();
         let mut observer = Observer::new(Side::Sender, busy);
         for (cores, processor) in [(1, Processor::AllCores), (2, Processor::OneCore), (8, Processor::OneCore)]
         {
@@ -222,7 +285,7 @@ mod tests {
             advance(TICK).await;
             assert_eq!(observer.look().processor, processor, "{cores} cores");
         }
-        observer.processor_time = || Duration::ZERO;
+        observer.processor_use = ProcessorUse::default;
         advance(TICK).await;
         assert_eq!(observer.look().processor, Processor::Idle);
     }

@@ -228,7 +228,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             writing: Gauge::default(),
             starving: Gauge::default(),
         });
-        let observer = Observer::new(Side::Receiver, context.processor_time);
+        let observer = Observer::new(Side::Receiver, context.processor_use);
         let (control_out, control_writer) = spawn_writer(control_out);
         let mut readers = JoinSet::new();
         readers.spawn(read_control(Arc::clone(&shared), control_in));

@@ -131,7 +131,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
             }
         });
         let begun = Instant::now();
-        let observer = Observer::new(Side::Sender, context.processor_time);
+        let observer = Observer::new(Side::Sender, context.processor_use);
         Ok(Self {
             sending: Arc::new(Sending::new(
                 source,

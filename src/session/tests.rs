@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::handshake::{Claim, Door, answer, dial};
 use super::schedule::Schedule;
-use super::{Budget, Context, Link, Throttle, receive, send};
+use super::{Budget, Context, Link, ProcessorUse, Throttle, receive, send};
 use crate::event::{Event, Reporter, Summary};
 use crate::protocol::entry::{Kind, Meta};
 use crate::protocol::failure::Failure;
@@ -132,7 +132,7 @@ impl Setup {
                 timeout,
                 throttle,
                 // The time of the tests is not that of the processor.
-                processor_time: || Duration::ZERO,
+                processor_use: ProcessorUse::default,
                 synced: true,
                 reporter,
                 stop: stopped,
