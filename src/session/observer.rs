@@ -14,7 +14,7 @@ use crate::protocol::message::Activity;
 const CORE_BUSY_PERCENT: u128 = 90;
 /// And so much of the whole machine, for processes that wait for each other.
 const MACHINE_BUSY_PERCENT: u64 = 85;
-/// A machine that has no more is the cause if this process uses so much of a core; one that uses less would hardly gain.
+/// A machine that has no more is the cause if this process uses so much of a core; with less it would hardly gain.
 const OWN_PART_PERCENT: u128 = 50;
 
 /// What took less was not long enough to say what would have made it shorter.

@@ -161,6 +161,7 @@ impl UdpPoller for Poller {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::task::Waker;
 
     use super::*;
 
@@ -303,6 +304,18 @@ mod tests {
         let (recorder, tight) = recorder(1);
         send(&tight, &contents, Some(65_488)).unwrap();
         assert_eq!(recorder.sent.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_full_batch_is_held_until_its_connection_begins_again() {
+        let (recorder, socket) = recorder(usize::MAX);
+        let socket = Arc::new(socket);
+        let mut poller = socket.clone().create_io_poller();
+        let _ = poller.as_mut().poll_writable(&mut Context::from_waker(Waker::noop()));
+        send(&socket, &vec![7; 14_520], Some(1452)).unwrap();
+        assert_eq!(recorder.sent.lock().unwrap().len(), 0);
+        assert_eq!(socket.max_transmit_segments(), 45);
+        assert_eq!(*recorder.sent.lock().unwrap(), [(vec![7; 14_520], Some(1452))]);
     }
 
     #[tokio::test]
