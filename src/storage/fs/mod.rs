@@ -2,8 +2,10 @@
 //!
 //! Every access is relative to an open directory and goes down one component at a time without following links,
 //! so that nothing outside the source or the target is reached, whatever is swapped meanwhile. Calls into the
-//! kernel that may block run on tokio's blocking threads, one hop for a batch.
+//! kernel that may block run on tokio's blocking threads, one hop for a batch; those for blocks of large files where
+//! [`calls`] says.
 
+mod calls;
 mod commit;
 mod dirs;
 pub mod sample;
@@ -15,7 +17,6 @@ mod tests;
 mod walk;
 
 use std::io;
-use std::panic;
 
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
 
@@ -28,18 +29,6 @@ use crate::protocol::entry::{Meta, Time};
 
 /// Permission bits that travel.
 const MODE_BITS: u32 = 0o777;
-
-/// Runs `work` on a blocking thread; a panic in it goes on here.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => panic::resume_unwind(panic),
-            // The runtime is shutting down; nobody waits for the value any more.
-            Err(_) => std::future::pending().await,
-        },
-    }
-}
 
 fn failed(op: &'static str, path: String, source: impl Into<io::Error>) -> StorageError {
     StorageError { op, path, source: source.into() }

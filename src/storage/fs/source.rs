@@ -13,9 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, SeekFrom, Stat, fstat, openat, seek, statat};
 use rustix::io::Errno;
 
+use super::calls::{Calls, blocking};
 use super::dirs::Dirs;
 use super::walk::Walk;
-use super::{blocking, failed, meta_of, size_of};
+use super::{failed, meta_of, size_of};
 use crate::protocol::entry::Entry;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::{BLOCK_BYTES, RUNS_MAX};
@@ -26,6 +27,7 @@ use crate::storage::{Found, Run, SmallBatch, Source};
 /// Files, directories and links of the file system, named by a person.
 pub struct FsSource {
     shared: Arc<Shared>,
+    calls: Calls,
 }
 
 struct Shared {
@@ -73,7 +75,8 @@ impl FsSource {
             }
             origins.push(origin);
         }
-        Ok(Self { shared: Arc::new(Shared { origins, by_name, walk: Mutex::default() }) })
+        let shared = Shared { origins, by_name, walk: Mutex::default() };
+        Ok(Self { shared: Arc::new(shared), calls: Calls::default() })
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
@@ -130,12 +133,9 @@ impl Source for FsSource {
         len: usize,
         mut block: Block,
     ) -> Result<Block, Failure> {
-        let (open, path) = (Arc::clone(&file.file), file.entry.path.clone());
-        self.run(move |shared| match open.read_exact_at(&mut block[..len], offset) {
-            Ok(()) => Ok(block),
-            Err(error) => Err(shared.failure("read", &path, error)),
-        })
-        .await
+        let open = Arc::clone(&file.file);
+        let read = self.calls.block(move || open.read_exact_at(&mut block[..len], offset).map(|()| block));
+        read.await.map_err(|error| self.shared.failure("read", &file.entry.path, error))
     }
 
     async fn verify_unchanged(&self, file: &FsFile) -> Result<(), Failure> {

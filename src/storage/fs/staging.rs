@@ -82,16 +82,21 @@ pub(super) struct StagedFile {
     file: File,
     /// Taken for each piece. The kernel writes one at a time to a file, and spins while another one does; on a machine
     /// of few cores that is the time the network needs.
-    turn: Mutex<()>,
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl StagedFile {
     fn new(file: File) -> Arc<Self> {
-        Arc::new(Self { file, turn: Mutex::default() })
+        Arc::new(Self { file, turn: tokio::sync::Mutex::default() })
     }
 
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Waits until no other piece is written.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// Writes a piece, whose turn it is.
+    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
     }
 }
@@ -148,7 +153,9 @@ impl Staging {
     /// Writes all of `bytes` at `offset`, making the file if need be. It grows as it is written: what a peer
     /// declares costs nothing.
     pub(super) fn write(&self, id: EntryId, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.open(id)?.write_at(bytes, offset)
+        let file = self.open(id)?;
+        let _turn = file.turn.blocking_lock();
+        file.write_at(bytes, offset)
     }
 
     /// Makes a file of `bytes` with the permission bits and time of `meta`, complete but for its final name, in as
@@ -251,9 +258,15 @@ impl Staging {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The staged file, if that can be told without waiting: it is open, and none is being made.
+    pub(super) fn find_open(&self, id: EntryId) -> Option<Arc<StagedFile>> {
+        let mut files = self.files.try_lock().ok()?;
+        if files.is_complete(id) { None } else { files.use_open(id) }
+    }
+
     /// The staged file, made when it is the first time. The lock is held meanwhile, so that of two pieces that
     /// come at once one makes the file and the other finds it.
-    fn open(&self, id: EntryId) -> io::Result<Arc<StagedFile>> {
+    pub(super) fn open(&self, id: EntryId) -> io::Result<Arc<StagedFile>> {
         let _ended = self.not_ended()?;
         let mut files = self.files();
         if files.is_complete(id) {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{self, Path};
@@ -13,11 +14,12 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::calls::{Calls, blocking};
 use super::commit::commit_batch;
 use super::dirs::{Blocked, Dirs, open_dir};
 use super::source::hash_file;
 use super::staging::Staging;
-use super::{MODE_BITS, blocking, failed, size_of, timestamps};
+use super::{MODE_BITS, failed, size_of, timestamps};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::path::{RelPath, printable};
 use crate::storage::block::Block;
@@ -26,6 +28,7 @@ use crate::storage::{Admission, Commit, Committed, Result, StorageError, Target,
 /// A directory of the file system. What is staged is removed when the last use of it ends.
 pub struct FsTarget {
     shared: Arc<Shared>,
+    calls: Calls,
 }
 
 pub(super) struct Shared {
@@ -74,12 +77,30 @@ impl FsTarget {
         let root = Arc::new(root);
         let staging = Staging::create(&root, transfer)
             .map_err(|error| failed("stage files in", format!("{dir}/.towline"), error))?;
-        Ok(Self { shared: Arc::new(Shared { dir, root, staging, sync, sync_error: Mutex::default() }) })
+        let shared = Shared { dir, root, staging, sync, sync_error: Mutex::default() };
+        Ok(Self { shared: Arc::new(shared), calls: Calls::default() })
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
         let shared = Arc::clone(&self.shared);
         blocking(move || work(&shared)).await
+    }
+
+    /// Writes a piece of a large file.
+    async fn write_piece(
+        &self,
+        id: EntryId,
+        offset: u64,
+        range: Range<usize>,
+        block: Block,
+    ) -> io::Result<Block> {
+        let file = match self.shared.staging.find_open(id) {
+            Some(file) => file,
+            None => self.run(move |shared| shared.staging.open(id)).await?,
+        };
+        let _turn = file.turn().await;
+        let staged = Arc::clone(&file);
+        self.calls.block(move || staged.write_at(&block[range], offset).map(|()| block)).await
     }
 }
 
@@ -93,6 +114,10 @@ impl Target for FsTarget {
     }
 
     async fn write(&self, writes: Vec<Write>, block: Block) -> Result<Block> {
+        if let [Write { id, offset, range, whole: None }] = writes.as_slice() {
+            let written = self.write_piece(*id, *offset, range.clone(), block).await;
+            return written.map_err(|error| failed("write", self.shared.display_staged(*id), error));
+        }
         self.run(move |shared| {
             for Write { id, offset, range, whole } in writes {
                 let written = match whole {
