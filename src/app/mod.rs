@@ -21,7 +21,7 @@ use crate::protocol::failure::{Failure, Reason};
 
 /// Threads that wait for disks. More would only add memory: the parcels on the way are fewer.
 const DISK_THREADS_MAX: usize = 16;
-/// Threads that serve the network and hash.
+/// Threads that serve the network, hash, and move blocks while the disks do not wait.
 const WORKERS_MAX: usize = 4;
 
 /// Runs a command to its end.
