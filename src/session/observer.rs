@@ -25,12 +25,12 @@ const ADVICE_MIN: Duration = Duration::from_secs(1);
 pub struct ProcessorUse {
     /// Time of this process, on all cores together.
     pub own: Duration,
-    /// What all processes used, where the system tells.
+    /// What all processes used of the cores that this one may run on, where the system tells.
     pub machine: Option<Ticks>,
 }
 
-/// Time of all cores together, in a unit of the system's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Time of several cores together, in a unit of the system's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ticks {
     /// In which they worked.
     pub busy: u64,
