@@ -12,9 +12,9 @@ use crate::protocol::message::Activity;
 
 /// So much of a core, in percent, is all of it: something always gets between.
 const CORE_BUSY_PERCENT: u128 = 90;
-/// And so much of the whole machine, for processes that wait for each other.
+/// And so much of all cores that this process may run on, for processes that wait for each other.
 const MACHINE_BUSY_PERCENT: u64 = 85;
-/// A machine that has no more is the cause if this process uses so much of a core; with less it would hardly gain.
+/// Cores that have no more are the cause if this process uses so much of a core; with less it would hardly gain.
 const OWN_PART_PERCENT: u128 = 50;
 
 /// What took less was not long enough to say what would have made it shorter.
@@ -39,7 +39,7 @@ pub struct Ticks {
 }
 
 impl ProcessorUse {
-    /// Between `before` and now the machine had next to nothing left.
+    /// Between `before` and now these cores had next to nothing left.
     fn is_exhausted_since(&self, before: &Self) -> bool {
         let (Some(now), Some(before)) = (self.machine, before.machine) else { return false };
         let (busy, all) = (now.busy.saturating_sub(before.busy), now.all.saturating_sub(before.all));
