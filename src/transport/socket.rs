@@ -18,6 +18,10 @@ use super::gather::Gather;
 /// Payload of the largest IPv4 datagram: what one call with segmentation offload may carry.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
+/// What comes in such pieces is taken one at a time: a call for each costs little beside it, and it is still in the
+/// processor's cache when it is copied out of quinn's buffer.
+const LARGE_BYTES: usize = 32 * 1024;
+
 /// Binds `address` (all of IPv4 too, when it is the IPv6 wildcard). Needs a tokio runtime.
 pub(super) fn open(address: SocketAddr) -> io::Result<(Arc<dyn AsyncUdpSocket>, SocketBuffers)> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
@@ -44,13 +48,15 @@ struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,
     /// Largest datagram so far. MTU discovery sends a large one alone before it sends many.
     largest_bytes: AtomicUsize,
+    /// What the kernel gave last, which may be several datagrams together.
+    came_bytes: AtomicUsize,
     gather: Mutex<Gather>,
 }
 
 impl Socket {
     fn new(inner: Arc<dyn AsyncUdpSocket>) -> Self {
         let gather = Mutex::new(Gather::new(inner.clone().create_io_poller()));
-        Self { inner, largest_bytes: AtomicUsize::new(1), gather }
+        Self { inner, largest_bytes: AtomicUsize::new(1), came_bytes: AtomicUsize::new(0), gather }
     }
 
     fn gather(&self) -> MutexGuard<'_, Gather> {
@@ -120,7 +126,15 @@ impl AsyncUdpSocket for Socket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        self.inner.poll_recv(cx, bufs, meta)
+        let at_once = match self.came_bytes.load(Ordering::Relaxed) {
+            LARGE_BYTES.. => 1,
+            _ => bufs.len(),
+        };
+        let came = self.inner.poll_recv(cx, &mut bufs[..at_once], &mut meta[..at_once]);
+        if let Poll::Ready(Ok(1..)) = came {
+            self.came_bytes.store(meta[0].len, Ordering::Relaxed);
+        }
+        came
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -174,6 +188,8 @@ mod tests {
         segments: AtomicUsize,
         /// As quinn-udp on a kernel that answers EIO: a batch is gone, and it asks for no more of them.
         refuses_segments: bool,
+        /// Bytes of what is received.
+        gives: AtomicUsize,
     }
 
     /// Nobody waits for the recorder.
@@ -207,10 +223,14 @@ mod tests {
         fn poll_recv(
             &self,
             _: &mut Context<'_>,
-            _: &mut [IoSliceMut<'_>],
-            _: &mut [RecvMeta],
+            bufs: &mut [IoSliceMut<'_>],
+            meta: &mut [RecvMeta],
         ) -> Poll<io::Result<usize>> {
-            Poll::Pending
+            for meta in &mut *meta {
+                meta.len = self.gives.load(Ordering::Relaxed);
+            }
+            assert_eq!(bufs.len(), meta.len());
+            Poll::Ready(Ok(bufs.len()))
         }
 
         fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -231,8 +251,13 @@ mod tests {
     }
 
     fn with_offload(room: usize, refuses_segments: bool) -> (Arc<Recorder>, Socket) {
-        let recorder =
-            Arc::new(Recorder { sent: Mutex::default(), room, segments: 64.into(), refuses_segments });
+        let recorder = Arc::new(Recorder {
+            sent: Mutex::default(),
+            room,
+            segments: 64.into(),
+            refuses_segments,
+            gives: 0.into(),
+        });
         (recorder.clone(), Socket::new(recorder))
     }
 
@@ -316,6 +341,22 @@ mod tests {
         assert_eq!(recorder.sent.lock().unwrap().len(), 0);
         assert_eq!(socket.max_transmit_segments(), 45);
         assert_eq!(*recorder.sent.lock().unwrap(), [(vec![7; 14_520], Some(1452))]);
+    }
+
+    #[test]
+    fn large_pieces_are_taken_one_by_one_and_small_ones_together() {
+        let (recorder, socket) = recorder(0);
+        let mut memory = [0; 4];
+        let mut meta = [RecvMeta::default(); 4];
+        let mut came = |bytes| {
+            recorder.gives.store(bytes, Ordering::Relaxed);
+            let mut bufs: Vec<_> = memory.chunks_mut(1).map(IoSliceMut::new).collect();
+            match socket.poll_recv(&mut Context::from_waker(Waker::noop()), &mut bufs, &mut meta) {
+                Poll::Ready(Ok(n)) => n,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!([1472, LARGE_BYTES, 65_507, LARGE_BYTES - 1, 1472].map(&mut came), [4, 4, 1, 1, 4]);
     }
 
     #[tokio::test]
