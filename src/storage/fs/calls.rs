@@ -6,14 +6,17 @@
 //! (`docs/performance.md`). But a call that waits for a disk must not hold up the network. So calls begin on threads
 //! that may wait; when a few in a row did not, they are made in place, until one does.
 
+use std::future::poll_fn;
+use std::mem;
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use tokio::runtime::Handle;
-use tokio::task::{spawn_blocking, yield_now};
+use tokio::task::spawn_blocking;
 
 /// A call that takes less holds up nobody, even if it sleeps.
 const WAIT: Duration = Duration::from_millis(1);
@@ -48,7 +51,7 @@ impl Calls {
     pub(super) async fn block<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         if self.pace().is_quick() {
             // What this thread has woken goes first; nobody else could take it while the call lasts.
-            yield_now().await;
+            to_the_end_of_the_queue().await;
             if let Some(_place) = IN_PLACE.take(Handle::current().metrics().num_workers()) {
                 let (value, waited) = observe(work);
                 self.pace().note(true, waited);
@@ -63,6 +66,20 @@ impl Calls {
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Lets the tasks go first that are ready now. `yield_now` of tokio's would let those go first that become ready
+/// meanwhile too, and the network always has one.
+async fn to_the_end_of_the_queue() {
+    let mut is_first = true;
+    poll_fn(|cx| {
+        if mem::take(&mut is_first) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// How a disk has answered so far.
