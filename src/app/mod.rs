@@ -7,6 +7,7 @@ mod id;
 mod manifest;
 mod processor;
 mod receive;
+mod reserve;
 mod send;
 pub mod settings;
 mod signals;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use self::reserve::Reserve;
 use self::settings::{Command, Ending};
 use crate::event::{Event, Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason};
@@ -27,12 +29,13 @@ const WORKERS_MAX: usize = 4;
 /// Runs a command to its end.
 pub fn run(command: Command, reporter: Arc<dyn Reporter>) -> Ending {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
-        .max_blocking_threads(DISK_THREADS_MAX)
-        .enable_all()
-        .build();
-    let runtime = match runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(workers).max_blocking_threads(DISK_THREADS_MAX).enable_all();
+    if workers == 2 {
+        let reserve = Arc::new(Reserve::new());
+        builder.on_thread_park(move || reserve.on_idle());
+    }
+    let runtime = match builder.build() {
         Ok(runtime) => runtime,
         Err(error) => {
             return Ending::failed(Failure::new(Reason::Internal, format!("cannot start threads: {error}")));

@@ -39,11 +39,16 @@ pub struct Ticks {
 }
 
 impl ProcessorUse {
+    /// How much of these cores was in use between `before` and now, if the system tells.
+    pub fn busy_percent_since(&self, before: &Self) -> Option<u64> {
+        let (now, before) = (self.machine?, before.machine?);
+        let (busy, all) = (now.busy.saturating_sub(before.busy), now.all.saturating_sub(before.all));
+        (busy * 100).checked_div(all)
+    }
+
     /// Between `before` and now these cores had next to nothing left.
     fn is_exhausted_since(&self, before: &Self) -> bool {
-        let (Some(now), Some(before)) = (self.machine, before.machine) else { return false };
-        let (busy, all) = (now.busy.saturating_sub(before.busy), now.all.saturating_sub(before.all));
-        all > 0 && busy * 100 >= MACHINE_BUSY_PERCENT * all
+        self.busy_percent_since(before).is_some_and(|percent| percent >= MACHINE_BUSY_PERCENT)
     }
 }
 

@@ -20,6 +20,7 @@ use std::io;
 
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
 
+pub use self::calls::was_called_in_place_within;
 #[cfg(test)]
 pub(in crate::storage) use self::commit::numbered;
 pub use self::source::{FsFile, FsSource};
