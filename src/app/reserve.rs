@@ -180,6 +180,8 @@ mod tests {
         let quiet = Arc::new(Reserve::with(|_| false, idle));
         quiet.on_idle();
         assert!(!quiet.is_held.load(Relaxed));
+        quiet.stay_back();
+        assert_eq!(ASKED.swap(0, Relaxed), 1, "it did not stay until the end");
         let flowing = Arc::new(Reserve::with(|_| true, idle));
         for _ in 0..2 {
             flowing.on_idle();
