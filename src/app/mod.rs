@@ -31,6 +31,7 @@ pub fn run(command: Command, reporter: Arc<dyn Reporter>) -> Ending {
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(workers).max_blocking_threads(DISK_THREADS_MAX).enable_all();
+    // With more of them, one at work would leave cores idle.
     if workers == 2 {
         let reserve = Arc::new(Reserve::new());
         builder.on_thread_park(move || reserve.on_idle());

@@ -17,7 +17,8 @@ use crate::storage::fs::was_called_in_place_within;
 
 /// Calls to the disk that follow each other within this: more than a gigabit a second.
 const CLOSE: Duration = Duration::from_millis(2);
-/// Without such a call for so long the worker is there again. Longer a disk that hangs does not hold up the network.
+/// Without such a call for so long the worker is there again, at its next look: a disk that hangs does not hold up the
+/// network for longer.
 const GONE: Duration = Duration::from_millis(20);
 /// How often it looks, and how many times until it asks whether the machine has something left: the system counts in
 /// hundredths of a second.

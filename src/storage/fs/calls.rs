@@ -257,6 +257,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_call_goes_behind_what_is_ready_and_before_what_comes() {
+        let turns = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&turns);
+        // Always ready, as the network is.
+        task::spawn(async move {
+            loop {
+                counter.fetch_add(1, Relaxed);
+                to_the_end_of_the_queue().await;
+            }
+        });
+        let call = task::spawn(async move {
+            let before = turns.load(Relaxed);
+            to_the_end_of_the_queue().await;
+            turns.load(Relaxed) - before
+        });
+        assert_eq!(call.await.unwrap(), 1);
+    }
+
+    #[tokio::test]
     async fn the_only_thread_of_the_network_never_waits() {
         let (calls, here) = (Calls::default(), current().id());
         for _ in 0..2 * TRIAL {
