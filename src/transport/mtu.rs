@@ -48,6 +48,11 @@ impl Mtu {
         tracing::debug!(%address, min, max, "datagram sizes");
         Self { min, max }
     }
+
+    /// Whether the peer is on this machine and the way to it carries more than any network does.
+    pub(super) fn is_of_loopback(self) -> bool {
+        self.min >= LOOPBACK_MIN
+    }
 }
 
 /// The largest payload in a packet to `ip` of `mtu` bytes.
@@ -112,7 +117,9 @@ mod tests {
             };
             let max = payload(canonical(address).ip(), carries);
             assert!(carries >= 1280, "{ip}: {carries}");
-            assert_eq!(Mtu::to(address, &[]), Mtu { min: LOOPBACK_MIN.min(max), max }, "{ip}");
+            let mtu = Mtu::to(address, &[]);
+            assert_eq!(mtu, Mtu { min: LOOPBACK_MIN.min(max), max }, "{ip}");
+            assert_eq!(mtu.is_of_loopback(), max >= LOOPBACK_MIN, "{ip}");
         }
     }
 
@@ -123,6 +130,7 @@ mod tests {
             let mtu = Mtu::to(address.parse().unwrap(), &[]);
             assert_eq!(mtu.min, 1200);
             assert!((1200..=PAYLOAD_MAX).contains(&mtu.max), "{mtu:?}");
+            assert!(!mtu.is_of_loopback(), "{mtu:?}");
         }
     }
 }

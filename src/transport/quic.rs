@@ -301,6 +301,8 @@ fn alert_error(alert: u8, by_peer: bool) -> TransportError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(target_os = "linux")]
+    use crate::transport::conformance::{limits, quic_pair};
 
     #[test]
     fn alerts_tell_identity_from_version_from_accident() {
@@ -331,6 +333,20 @@ mod tests {
             quinn::ApplicationClose { error_code: VarInt::from_u32(12), reason: vec![b'x'; 2000].into() };
         let expected = TransportError::Closed { code: 12, reason: vec![b'x'; REASON_BYTES_MAX].into() };
         assert_eq!(map(ConnectionError::ApplicationClosed(close)), expected);
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn a_peer_on_this_machine_is_asked_for_fewer_acks() {
+        let ends = quic_pair(&limits()).await;
+        for (end, peer) in [(&ends.dialler, &ends.listener), (&ends.listener, &ends.dialler)] {
+            let mut send = end.open_uni().await.unwrap();
+            send.write_all(&mut [Bytes::from_static(b"data")]).await.unwrap();
+            send.finish().unwrap();
+            let mut recv = peer.accept_uni().await.unwrap();
+            while recv.read(&mut [0; 8]).await.unwrap().is_some() {}
+            assert!(peer.0.connection.stats().frame_rx.ack_frequency > 0);
+        }
     }
 
     #[test]
