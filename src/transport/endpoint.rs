@@ -363,7 +363,7 @@ fn transport_config(limits: &Limits, mtu: Mtu, watch: Watch) -> TransportConfig 
         .packet_threshold(u32::MAX)
         .ack_frequency_config(mtu.is_of_loopback().then(loopback_acks))
         .datagram_receive_buffer_size(None)
-        .initial_mtu(mtu.min)
+        .initial_mtu(mtu.first)
         .min_mtu(mtu.min)
         .mtu_discovery_config(Some(discovery))
         .congestion_controller_factory(congestion::controller(limits.congestion, mtu.min, watch));

@@ -10,8 +10,8 @@ use super::quic::canonical;
 const MIN: u16 = 1200;
 /// MTU of Ethernet, where the system does not tell that of the way to the peer.
 const ETHERNET: u32 = 1500;
-/// Datagrams on this machine begin at this size, four to a batch of the kernel, and never fall below it: what is
-/// lost there did not fit a socket's buffer, and quinn would take bursts of it for a path that carries less.
+/// Datagrams on this machine never fall below this size, four to a batch of the kernel: what is lost there did not
+/// fit a socket's buffer, and quinn would take bursts of it for a path that carries less.
 const LOOPBACK_MIN: u16 = 16_000;
 /// Largest payload of UDP, by its length field of 16 bits and what counts in it: the header of IPv4, not of IPv6.
 const PAYLOAD_V4_MAX: u16 = 65_507;
@@ -23,14 +23,19 @@ const HEADERS_V6_BYTES: u32 = 48;
 /// UDP payloads of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mtu {
-    /// To begin with, and never less.
+    /// Never less.
     pub(super) min: u16,
+    /// To begin with.
+    pub(super) first: u16,
     /// To try.
     pub(super) max: u16,
 }
 
 impl Mtu {
     /// For the peer at `address`, from a machine with the addresses `own`.
+    ///
+    /// On this machine the kernel's word is enough. quinn would look for the largest size with ten probes of up to
+    /// 64 KiB and read their padding byte by byte, 7 ms of processor time on either side.
     ///
     /// Towards another machine it begins at 1200, although the network card takes more: a larger handshake that
     /// some tunnel on the way does not carry is repeated after a second, twice. Discovery has found a usual
@@ -44,9 +49,10 @@ impl Mtu {
             ETHERNET
         });
         let max = payload(ip, carries);
-        let min = if address::is_this_machine(ip, own) { LOOPBACK_MIN.min(max) } else { MIN };
-        tracing::debug!(%address, min, max, "datagram sizes");
-        Self { min, max }
+        let (min, first) =
+            if address::is_this_machine(ip, own) { (LOOPBACK_MIN.min(max), max) } else { (MIN, MIN) };
+        tracing::debug!(%address, min, first, max, "datagram sizes");
+        Self { min, first, max }
     }
 
     /// Whether the peer is on this machine and the way to it carries more than any network does.
@@ -118,7 +124,7 @@ mod tests {
             let max = payload(canonical(address).ip(), carries);
             assert!(carries >= 1280, "{ip}: {carries}");
             let mtu = Mtu::to(address, &[]);
-            assert_eq!(mtu, Mtu { min: LOOPBACK_MIN.min(max), max }, "{ip}");
+            assert_eq!(mtu, Mtu { min: LOOPBACK_MIN.min(max), first: max, max }, "{ip}");
             assert_eq!(mtu.is_of_loopback(), max >= LOOPBACK_MIN, "{ip}");
         }
     }
@@ -128,7 +134,7 @@ mod tests {
         // Documentation addresses (RFC 5737, RFC 3849); nothing is sent to them.
         for address in ["192.0.2.1:4750", "[2001:db8::1]:4750"] {
             let mtu = Mtu::to(address.parse().unwrap(), &[]);
-            assert_eq!(mtu.min, 1200);
+            assert_eq!((mtu.min, mtu.first), (1200, 1200));
             assert!((1200..=PAYLOAD_MAX).contains(&mtu.max), "{mtu:?}");
             assert!(!mtu.is_of_loopback(), "{mtu:?}");
         }
