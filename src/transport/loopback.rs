@@ -266,6 +266,22 @@ async fn a_close_is_not_held_back_by_a_full_congestion_window() {
     }
 }
 
+/// The packet of a close can leave before it is known how many had left till then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_is_known_to_have_left_however_fast_it_was() {
+    for round in 0..100 {
+        let ends = quic_pair(&limits()).await;
+        // What keeps the other thread awake.
+        let mut send = ends.listener.open_uni().await.unwrap();
+        send.write_all(&mut [Bytes::from_static(b"last words")]).await.unwrap();
+        ends.dialler.accept_uni().await.unwrap();
+        ends.dialler.close(0, b"");
+        timeout(Duration::from_secs(10), ends.dialler.close_sent())
+            .await
+            .unwrap_or_else(|_| panic!("round {round}"));
+    }
+}
+
 /// Moves `total` bytes one way, in pieces of 1 MiB, and returns the sender's datagram size at the end.
 async fn haul(total: usize, limits: &Limits) -> u16 {
     let ends = quic_pair(limits).await;

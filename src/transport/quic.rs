@@ -63,6 +63,12 @@ impl Shared {
         self.connection.stats().udp_tx.datagrams
     }
 
+    /// Whether more was sent since, or the peer has closed in answer (RFC 9000, section 10.2.2).
+    fn is_close_sent(&self) -> bool {
+        let stats = self.connection.stats();
+        stats.udp_tx.datagrams > self.sent_before_close.load(Relaxed) || stats.frame_rx.connection_close > 0
+    }
+
     fn error(&self, error: ConnectionError) -> TransportError {
         connection_error(error, self.idle_timeout)
     }
@@ -94,12 +100,12 @@ impl Quic {
         Ok(Self(Arc::new(Shared { connection, fingerprint, idle_timeout, watch, sent_before_close })))
     }
 
-    /// After [`Connection::close`]: waits until the kernel has the packet that tells the peer. For ever, if it left
-    /// before anybody could look.
+    /// After [`Connection::close`]: waits until the kernel has the packet that tells the peer. If it left before
+    /// anybody could look, until the peer answers, or for ever.
     pub async fn close_sent(&self) {
         // A peer that closed first is told nothing more.
         while matches!(self.0.connection.close_reason(), None | Some(ConnectionError::LocallyClosed))
-            && self.0.sent_datagrams() <= self.0.sent_before_close.load(Relaxed)
+            && !self.0.is_close_sent()
         {
             sleep(CLOSE_LOOK_EVERY).await;
         }
