@@ -158,8 +158,10 @@ impl Budget {
     }
 }
 
+/// As much as a stream may have. quinn gives more credit when an eighth of it is read, each time with a packet: a
+/// parcel of 1 MiB ends before that with the window of 64 MiB of memory.
 fn stream_window(window_bytes: u32) -> u32 {
-    (window_bytes / 8).max(1024 * 1024 + 64 * 1024).min(window_bytes / 2)
+    window_bytes / 2
 }
 
 #[cfg(test)]
@@ -203,6 +205,14 @@ mod tests {
         assert_eq!(Budget::new(64 << 20, Some(3)).streams(), 3);
         assert_eq!(Budget::new(20 << 20, Some(1000)).streams(), 12);
     }
+
+    #[test]
+    fn a_parcel_needs_no_more_credit_than_it_begins_with() {
+        let limits = Budget::new(64 << 20, None).limits(Duration::ZERO, Duration::ZERO, Congestion::Auto);
+        assert!(limits.stream_window_bytes / 8 > 1024 * 1024 + 64 * 1024, "{limits:?}");
+        assert!(limits.stream_window_bytes <= limits.receive_window_bytes / 2, "{limits:?}");
+    }
+
     #[test]
     fn a_low_rate_has_a_small_window() {
         let limits = |rate| {
