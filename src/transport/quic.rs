@@ -308,7 +308,10 @@ fn alert_error(alert: u8, by_peer: bool) -> TransportError {
 mod tests {
     use super::*;
     #[cfg(target_os = "linux")]
-    use crate::transport::conformance::{limits, quic_pair};
+    use crate::transport::{
+        conformance::{limits, quic_pair},
+        mtu::Mtu,
+    };
 
     #[test]
     fn alerts_tell_identity_from_version_from_accident() {
@@ -339,6 +342,15 @@ mod tests {
             quinn::ApplicationClose { error_code: VarInt::from_u32(12), reason: vec![b'x'; 2000].into() };
         let expected = TransportError::Closed { code: 12, reason: vec![b'x'; REASON_BYTES_MAX].into() };
         assert_eq!(map(ConnectionError::ApplicationClosed(close)), expected);
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn datagrams_on_this_machine_begin_at_their_full_size() {
+        let ends = quic_pair(&limits()).await;
+        for end in [&ends.dialler, &ends.listener] {
+            assert_eq!(end.stats().mtu_bytes, Mtu::to(end.remote_address(), &[]).max);
+        }
     }
 
     #[tokio::test]
