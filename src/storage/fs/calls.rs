@@ -6,17 +6,14 @@
 //! (`docs/performance.md`). But a call that waits for a disk must not hold up the network. So calls begin on threads
 //! that may wait; when a few in a row did not, they are made in place, until one does.
 
-use std::future::poll_fn;
-use std::mem;
 use std::panic;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use tokio::runtime::Handle;
-use tokio::task::spawn_blocking;
+use tokio::task::{spawn, spawn_blocking};
 
 /// A call that takes less holds up nobody, even if it sleeps.
 const WAIT: Duration = Duration::from_millis(1);
@@ -68,15 +65,14 @@ impl Drop for Calls {
 impl Calls {
     /// Makes a call that moves one block.
     pub(super) async fn block<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        if self.pace().is_quick() {
-            // What this thread has woken goes first; nobody else could take it while the call lasts.
-            to_the_end_of_the_queue().await;
-            if let Some(_place) = IN_PLACE.take(Handle::current().metrics().num_workers()) {
-                let (value, waited) = observe(work);
-                FLOW.note();
-                self.pace().note(true, waited);
-                return value;
-            }
+        if self.pace().is_quick()
+            && let Some(_place) = IN_PLACE.take(Handle::current().metrics().num_workers())
+        {
+            let_others_take_what_was_woken();
+            let (value, waited) = observe(work);
+            FLOW.note();
+            self.pace().note(true, waited);
+            return value;
         }
         let (value, waited) = blocking(move || observe(work)).await;
         self.pace().note(false, waited);
@@ -88,18 +84,10 @@ impl Calls {
     }
 }
 
-/// Lets the tasks go first that are ready now. `yield_now` of tokio's would let those go first that become ready
-/// meanwhile too, and the network always has one.
-async fn to_the_end_of_the_queue() {
-    let mut is_first = true;
-    poll_fn(|cx| {
-        if mem::take(&mut is_first) {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(())
-    })
-    .await;
+/// The task that a thread of tokio's woke last is kept for that thread, which is about to wait; one that is made after
+/// it takes its place, and it goes to the queue, where another thread finds it.
+fn let_others_take_what_was_woken() {
+    spawn(async {});
 }
 
 /// How a disk has answered so far.
@@ -254,25 +242,6 @@ mod tests {
         assert_eq!(count(10, Duration::ZERO), 0, "nobody would be left");
         drop(let_go);
         runtime.block_on(hanging).unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_call_goes_behind_what_is_ready_and_before_what_comes() {
-        let turns = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&turns);
-        // Always ready, as the network is.
-        task::spawn(async move {
-            loop {
-                counter.fetch_add(1, Relaxed);
-                to_the_end_of_the_queue().await;
-            }
-        });
-        let call = task::spawn(async move {
-            let before = turns.load(Relaxed);
-            to_the_end_of_the_queue().await;
-            turns.load(Relaxed) - before
-        });
-        assert_eq!(call.await.unwrap(), 1);
     }
 
     #[tokio::test]
