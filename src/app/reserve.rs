@@ -5,7 +5,7 @@
 //! one processor's cache for another's, and the two workers are in the way of the other end (`docs/performance.md`).
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,9 @@ const LOOK: Duration = Duration::from_millis(5);
 const LOOKS: u32 = 40;
 /// So much of all cores, in percent, leaves nothing that would help.
 const BUSY_PERCENT: u64 = 75;
+/// Over so long it is seen whether that is so before a worker stays back; what was seen longer ago says nothing.
+const WINDOW: Duration = Duration::from_millis(100);
+const STALE: Duration = Duration::from_secs(1);
 /// After a machine that had something left no worker stays back for so long, twice as long each time.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(64);
@@ -40,6 +43,9 @@ pub(super) struct Reserve {
 
 #[derive(Debug)]
 struct Judgement {
+    /// The last look at the machine, and whether it had nothing left by then.
+    looked: Option<(Instant, ProcessorUse)>,
+    is_busy: bool,
     pause: Duration,
     not_before: Option<Instant>,
 }
@@ -50,14 +56,17 @@ impl Reserve {
     }
 
     fn with(flows: fn(Duration) -> bool, processor_use: fn() -> ProcessorUse) -> Self {
-        let judgement = Mutex::new(Judgement { pause: PAUSE, not_before: None });
+        let judgement = Mutex::default();
         Self { is_held: AtomicBool::new(false), judgement, flows, processor_use }
     }
 
     /// This worker has nothing to do. If it is to stay back, a task keeps it: to the runtime it is busy then, so that
     /// who has work wakes others, and when the task ends it looks for work before it sleeps.
     pub(super) fn on_idle(self: &Arc<Self>) {
-        if !(self.flows)(CLOSE) || self.is_paused() || self.is_held.swap(true, Relaxed) {
+        if !(self.flows)(CLOSE)
+            || !self.judgement().is_busy(Instant::now(), self.processor_use)
+            || self.is_held.swap(true, Relaxed)
+        {
             return;
         }
         let (reserve, here) = (Arc::clone(self), thread::current().id());
@@ -70,9 +79,8 @@ impl Reserve {
         });
     }
 
-    fn is_paused(&self) -> bool {
-        let judgement = self.judgement.lock().unwrap_or_else(PoisonError::into_inner);
-        judgement.not_before.is_some_and(|at| Instant::now() < at)
+    fn judgement(&self) -> MutexGuard<'_, Judgement> {
+        self.judgement.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stay_back(&self) {
@@ -84,20 +92,44 @@ impl Reserve {
             thread::sleep(LOOK);
         }
         let busy = (self.processor_use)().busy_percent_since(&before);
-        self.judgement.lock().unwrap_or_else(PoisonError::into_inner).note(busy);
+        self.judgement().note(busy);
+    }
+}
+
+impl Default for Judgement {
+    fn default() -> Self {
+        Self { looked: None, is_busy: false, pause: PAUSE, not_before: None }
     }
 }
 
 impl Judgement {
-    /// The machine was busy for so many percent of its time.
+    /// Whether the machine has had nothing left lately.
+    fn is_busy(&mut self, now: Instant, look: impl FnOnce() -> ProcessorUse) -> bool {
+        if self.not_before.is_some_and(|at| now < at) {
+            return false;
+        }
+        let age = self.looked.map_or(Duration::MAX, |(at, _)| now.saturating_duration_since(at));
+        if age >= WINDOW {
+            let used = look();
+            let before = self.looked.replace((now, used)).filter(|_| age < STALE);
+            self.is_busy = before.is_some_and(|(_, before)| is_busy(used.busy_percent_since(&before)));
+        }
+        self.is_busy
+    }
+
+    /// While a worker stayed back the machine was busy for so many percent of its time.
     fn note(&mut self, busy_percent: Option<u64>) {
-        if busy_percent.is_some_and(|percent| percent >= BUSY_PERCENT) {
+        if is_busy(busy_percent) {
             self.pause = PAUSE;
             return;
         }
         self.not_before = Some(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
     }
+}
+
+fn is_busy(percent: Option<u64>) -> bool {
+    percent.is_some_and(|percent| percent >= BUSY_PERCENT)
 }
 
 #[cfg(test)]
@@ -113,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_machine_that_has_something_left_is_left_alone_for_longer_each_time() {
-        let mut judgement = Judgement { pause: PAUSE, not_before: None };
+        let mut judgement = Judgement::default();
         for (busy, pause) in [(Some(74), 1), (None, 2), (Some(0), 4), (Some(9), 8), (Some(50), 16)] {
             let before = Instant::now();
             judgement.note(busy);
@@ -153,7 +185,7 @@ mod tests {
         };
         // A worker is woken by what comes from outside.
         let began = Instant::now();
-        while LOOKED.load(Relaxed) < 3 * u64::from(LOOKS) {
+        while !reserve.is_held.load(Relaxed) {
             assert!(began.elapsed() < LONG, "nobody stays back");
             runtime.block_on(runtime.spawn(async {})).unwrap();
             thread::sleep(LOOK);
@@ -170,26 +202,40 @@ mod tests {
         runtime.block_on(hanging).unwrap();
     }
 
-    #[tokio::test]
-    async fn nobody_stays_back_without_calls_or_soon_after_it_could_have_helped() {
+    #[test]
+    fn a_worker_stays_back_from_a_machine_that_has_been_busy_lately() {
+        let (mut judgement, began) = (Judgement::default(), Instant::now());
+        let mut busy_at = |ms, ticks: Option<(u64, u64)>| {
+            judgement.is_busy(began + Duration::from_millis(ms), || {
+                let (busy, all) = ticks.expect("it has looked a moment ago");
+                ProcessorUse { machine: Some(Ticks { busy, all }), ..ProcessorUse::default() }
+            })
+        };
+        assert!(!busy_at(0, Some((0, 0))), "nothing has been seen");
+        assert!(!busy_at(99, None));
+        assert!(busy_at(100, Some((75, 100))));
+        assert!(busy_at(199, None));
+        assert!(!busy_at(200, Some((149, 200))));
+        assert!(busy_at(300, Some((249, 300))));
+        assert!(!busy_at(1300, Some((1249, 1300))), "that was long ago");
+        assert!(busy_at(1400, Some((1349, 1400))));
+        judgement.note(Some(74));
+        assert!(!judgement.is_busy(began + PAUSE / 2, || unreachable!("it pauses")));
+    }
+
+    #[test]
+    fn nobody_stays_back_without_calls() {
         static ASKED: AtomicU64 = AtomicU64::new(0);
-        /// A machine with nothing to do.
-        fn idle() -> ProcessorUse {
+        /// A machine with nothing left.
+        fn busy() -> ProcessorUse {
             let ticks = ASKED.fetch_add(1, Relaxed);
-            ProcessorUse { machine: Some(Ticks { busy: 0, all: ticks }), ..ProcessorUse::default() }
+            ProcessorUse { machine: Some(Ticks { busy: ticks, all: ticks }), ..ProcessorUse::default() }
         }
-        let quiet = Arc::new(Reserve::with(|_| false, idle));
+        let quiet = Arc::new(Reserve::with(|_| false, busy));
         quiet.on_idle();
         assert!(!quiet.is_held.load(Relaxed));
+        assert_eq!(ASKED.load(Relaxed), 0, "it did not even look");
         quiet.stay_back();
-        assert_eq!(ASKED.swap(0, Relaxed), 1, "it did not stay until the end");
-        let flowing = Arc::new(Reserve::with(|_| true, idle));
-        for _ in 0..2 {
-            flowing.on_idle();
-            while flowing.is_held.load(Relaxed) {
-                tokio::task::yield_now().await;
-            }
-            assert_eq!(ASKED.load(Relaxed), 2);
-        }
+        assert_eq!(ASKED.load(Relaxed), 1, "it did not stay until the end");
     }
 }
