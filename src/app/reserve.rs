@@ -238,4 +238,21 @@ mod tests {
         quiet.stay_back();
         assert_eq!(ASKED.load(Relaxed), 1, "it did not stay until the end");
     }
+
+    #[test]
+    fn nobody_stays_back_from_a_machine_that_has_something_left() {
+        static ASKED: AtomicU64 = AtomicU64::new(0);
+        /// A machine with nothing to do.
+        fn idle() -> ProcessorUse {
+            let ticks = ASKED.fetch_add(1, Relaxed);
+            ProcessorUse { machine: Some(Ticks { busy: 0, all: ticks }), ..ProcessorUse::default() }
+        }
+        let reserve = Arc::new(Reserve::with(|_| true, idle));
+        reserve.judgement().looked = Some((Instant::now() - WINDOW, idle()));
+        reserve.on_idle();
+        assert!(!reserve.is_held.load(Relaxed));
+        assert_eq!(ASKED.load(Relaxed), 2, "it has looked");
+        reserve.stay_back();
+        assert!(reserve.judgement().not_before.is_some(), "it could have helped");
+    }
 }
