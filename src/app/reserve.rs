@@ -26,8 +26,9 @@ const LOOK: Duration = Duration::from_millis(5);
 const LOOKS: u32 = 40;
 /// So much of all cores, in percent, leaves nothing that would help.
 const BUSY_PERCENT: u64 = 75;
-/// Over so long it is seen whether that is so before a worker stays back; what was seen longer ago says nothing.
+/// Over so long it is seen whether that is so before a worker stays back.
 const WINDOW: Duration = Duration::from_millis(100);
+/// A look longer ago says nothing of now.
 const STALE: Duration = Duration::from_secs(1);
 /// After a machine that had something left no worker stays back for so long, twice as long each time.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -45,7 +46,7 @@ pub(super) struct Reserve {
 struct Judgement {
     /// The last look at the machine, and whether it had nothing left by then.
     looked: Option<(Instant, ProcessorUse)>,
-    is_busy: bool,
+    nothing_left: bool,
     pause: Duration,
     not_before: Option<Instant>,
 }
@@ -64,7 +65,7 @@ impl Reserve {
     /// who has work wakes others, and when the task ends it looks for work before it sleeps.
     pub(super) fn on_idle(self: &Arc<Self>) {
         if !(self.flows)(CLOSE)
-            || !self.judgement().is_busy(Instant::now(), self.processor_use)
+            || !self.judgement().has_nothing_left(Instant::now(), self.processor_use)
             || self.is_held.swap(true, Relaxed)
         {
             return;
@@ -98,13 +99,13 @@ impl Reserve {
 
 impl Default for Judgement {
     fn default() -> Self {
-        Self { looked: None, is_busy: false, pause: PAUSE, not_before: None }
+        Self { looked: None, nothing_left: false, pause: PAUSE, not_before: None }
     }
 }
 
 impl Judgement {
     /// Whether the machine has had nothing left lately.
-    fn is_busy(&mut self, now: Instant, look: impl FnOnce() -> ProcessorUse) -> bool {
+    fn has_nothing_left(&mut self, now: Instant, look: impl FnOnce() -> ProcessorUse) -> bool {
         if self.not_before.is_some_and(|at| now < at) {
             return false;
         }
@@ -112,14 +113,15 @@ impl Judgement {
         if age >= WINDOW {
             let used = look();
             let before = self.looked.replace((now, used)).filter(|_| age < STALE);
-            self.is_busy = before.is_some_and(|(_, before)| is_busy(used.busy_percent_since(&before)));
+            self.nothing_left =
+                before.is_some_and(|(_, before)| leaves_nothing(used.busy_percent_since(&before)));
         }
-        self.is_busy
+        self.nothing_left
     }
 
     /// While a worker stayed back the machine was busy for so many percent of its time.
     fn note(&mut self, busy_percent: Option<u64>) {
-        if is_busy(busy_percent) {
+        if leaves_nothing(busy_percent) {
             self.pause = PAUSE;
             return;
         }
@@ -128,7 +130,7 @@ impl Judgement {
     }
 }
 
-fn is_busy(percent: Option<u64>) -> bool {
+fn leaves_nothing(percent: Option<u64>) -> bool {
     percent.is_some_and(|percent| percent >= BUSY_PERCENT)
 }
 
@@ -206,7 +208,7 @@ mod tests {
     fn a_worker_stays_back_from_a_machine_that_has_been_busy_lately() {
         let (mut judgement, began) = (Judgement::default(), Instant::now());
         let mut busy_at = |ms, ticks: Option<(u64, u64)>| {
-            judgement.is_busy(began + Duration::from_millis(ms), || {
+            judgement.has_nothing_left(began + Duration::from_millis(ms), || {
                 let (busy, all) = ticks.expect("it has looked a moment ago");
                 ProcessorUse { machine: Some(Ticks { busy, all }), ..ProcessorUse::default() }
             })
@@ -220,7 +222,7 @@ mod tests {
         assert!(!busy_at(1300, Some((1249, 1300))), "that was long ago");
         assert!(busy_at(1400, Some((1349, 1400))));
         judgement.note(Some(74));
-        assert!(!judgement.is_busy(began + PAUSE / 2, || unreachable!("it pauses")));
+        assert!(!judgement.has_nothing_left(began + PAUSE / 2, || unreachable!("it pauses")));
     }
 
     #[test]
