@@ -88,6 +88,22 @@ fn a_tree_to_a_receiver_that_listens() {
     assert!(received.event("connected")["fingerprint"].is_string());
 }
 
+/// A page of 2 MiB for every allocation that has its own would take more than `--memory`, wherever the system gives
+/// huge pages unasked.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_process_has_no_huge_pages() {
+    let setting = Setting::new();
+    let (receiver, _listening) = setting.receiver.listen_receive(&setting.inbox, &[]);
+    let status = fs::read_to_string(format!("/proc/{}/status", receiver.pid().as_raw_nonzero()));
+    let status = status.expect("it runs");
+    let Some(line) = status.lines().find(|line| line.starts_with("THP_enabled:")) else {
+        eprintln!("skipped: this kernel does not say whether a process may have huge pages (Linux 5.0 does)");
+        return;
+    };
+    assert_eq!(line, "THP_enabled:\t0");
+}
+
 #[test]
 fn a_tree_from_a_sender_that_listens() {
     let seed = Seed::new(33);
