@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::Scratch;
+use support::cgroup::Group;
 use support::process::Machine;
 
 /// Two machines and a directory for what is measured on a disk.
@@ -108,6 +109,22 @@ fn with_a_peer_both_sides_tell() {
         assert_eq!(ended.events.last(), Some(bench));
     }
     assert_eq!(sent.event("connected")["fingerprint"], listening.fingerprint.as_str());
+}
+
+#[test]
+fn a_quota_on_the_processor_is_the_processor() {
+    let Some(group) = Group::with_quota(10) else {
+        eprintln!("skipped: cannot make a group of processes with a quota");
+        return;
+    };
+    let setting = Setting::new();
+    let (waiting, listening) = setting.there.listen_bench(&[]);
+    group.take(waiting.pid());
+    let here = setting.here.bench(["--to", &listening.ticket, "--size", "96M"]).expect(0);
+    let there = waiting.end().expect(0);
+    for bench in [here.event("bench"), there.event("bench")] {
+        assert_eq!(bench["limited_by"], "processor", "{bench}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod further;
 mod id;
 mod manifest;
 mod processor;
+mod quota;
 mod receive;
 mod reserve;
 mod send;

@@ -16,6 +16,9 @@ const CORE_BUSY_PERCENT: u128 = 90;
 const MACHINE_BUSY_PERCENT: u64 = 85;
 /// Cores that have no more are the cause if this process uses so much of a core; with less it would hardly gain.
 const OWN_PART_PERCENT: u128 = 50;
+/// A quota is the cause if it keeps so much of the time from this process, and with what that uses it is so much.
+const WITHHELD_PERCENT: u128 = 10;
+const QUOTA_BUSY_PERCENT: u128 = 75;
 
 /// What took less was not long enough to say what would have made it shorter.
 const ADVICE_MIN: Duration = Duration::from_secs(1);
@@ -25,6 +28,8 @@ const ADVICE_MIN: Duration = Duration::from_secs(1);
 pub struct ProcessorUse {
     /// Time of this process, on all cores together.
     pub own: Duration,
+    /// For so long the system let this process, and others that share a quota with it, not run.
+    pub withheld: Duration,
     /// What all processes used of the cores that this one may run on, where the system tells.
     pub machine: Option<Ticks>,
 }
@@ -60,12 +65,40 @@ pub(super) struct Observer {
     began: Instant,
     looked: Instant,
     used: ProcessorUse,
+    quota: Quota,
     /// For so long the congestion window was full by the last look, and of that what no look has been given yet.
     full: Duration,
     full_unspent: Duration,
     brake: Brake,
     shares: Shares,
     said: Option<(Activity, Instant)>,
+}
+
+fn is_part(part: Duration, percent: u128, of: Duration) -> bool {
+    part.as_nanos() * 100 >= percent * of.as_nanos()
+}
+
+/// Sums in which a look counts three quarters of the next one: the system tells of a pause when it is over, in one
+/// look nothing and in another one twice as much.
+#[derive(Default)]
+struct Quota {
+    own: Duration,
+    withheld: Duration,
+    time: Duration,
+}
+
+impl Quota {
+    fn add(&mut self, own: Duration, withheld: Duration, time: Duration) {
+        for (sum, more) in [(&mut self.own, own), (&mut self.withheld, withheld), (&mut self.time, time)] {
+            *sum = *sum * 3 / 4 + more;
+        }
+    }
+
+    /// Nearly always this process worked or was kept from it.
+    fn is_used_up(&self) -> bool {
+        is_part(self.withheld, WITHHELD_PERCENT, self.time)
+            && is_part(self.own + self.withheld, QUOTA_BUSY_PERCENT, self.time)
+    }
 }
 
 /// What has been since the last look.
@@ -90,6 +123,7 @@ impl Observer {
             began: Instant::now(),
             looked: Instant::now(),
             used: processor_use(),
+            quota: Quota::default(),
             full: Duration::ZERO,
             full_unspent: Duration::ZERO,
             brake: Brake::Network,
@@ -104,11 +138,14 @@ impl Observer {
         let time = now - std::mem::replace(&mut self.looked, now);
         let used_before = std::mem::replace(&mut self.used, used_now);
         let own = used_now.own.saturating_sub(used_before.own);
-        let has_used = |percent: u128| own.as_nanos() * 100 >= percent * time.as_nanos();
+        let withheld = used_now.withheld.saturating_sub(used_before.withheld);
+        self.quota.add(own, withheld, time);
+        let has_used = |percent| is_part(own, percent, time);
         let processor = if time.is_zero() {
             Processor::Idle
         } else if has_used(CORE_BUSY_PERCENT * u128::from(self.cores))
             || has_used(OWN_PART_PERCENT) && used_now.is_exhausted_since(&used_before)
+            || self.quota.is_used_up()
         {
             Processor::AllCores
         } else if has_used(CORE_BUSY_PERCENT) {
@@ -260,7 +297,7 @@ mod tests {
         fn share<const MACHINE: u64, const OWN: u32>() -> ProcessorUse {
             let ticks = u64::try_from(elapsed().as_millis()).unwrap_or(0) * 2;
             let machine = Some(Ticks { busy: ticks * MACHINE / 100, all: ticks });
-            ProcessorUse { own: elapsed() * OWN / 100, machine }
+            ProcessorUse { own: elapsed() * OWN / 100, machine, ..ProcessorUse::default() }
         }
         elapsed();
         for (processor_use, processor) in [
@@ -277,10 +314,40 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_quota_that_is_used_up_is_seen_by_those_who_had_work_left() {
+        /// Works for the first percentage of the time, and is kept from it for the second; of that the system tells
+        /// every 200 ms.
+        fn share<const OWN: u32, const WITHHELD: u32>() -> ProcessorUse {
+            let told = u32::try_from(elapsed().as_millis() / 200).unwrap();
+            let withheld = 2 * TICK * told * WITHHELD / 100;
+            ProcessorUse { own: elapsed() * OWN / 100, withheld, machine: None }
+        }
+        elapsed();
+        for (processor_use, processor) in [
+            (share::<20, 80> as fn() -> ProcessorUse, Processor::AllCores),
+            (share::<8, 92>, Processor::AllCores),
+            (share::<80, 15>, Processor::AllCores),
+            (share::<5, 50>, Processor::Idle),
+            (share::<40, 12>, Processor::Idle),
+            (share::<60, 8>, Processor::Idle),
+            (share::<60, 0>, Processor::Idle),
+        ] {
+            let mut observer = Observer::new(Side::Sender, processor_use);
+            observer.cores = 2;
+            let mut looks = Vec::new();
+            for _ in 0..16 {
+                advance(TICK).await;
+                looks.push(observer.look().processor);
+            }
+            assert_eq!(looks[6..], [processor; 10]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_core_in_use_is_seen_by_the_time_of_the_process() {
         /// As if one core were busy since the clock began, whatever the clock says.
         fn busy() -> ProcessorUse {
-            ProcessorUse { own: elapsed(), machine: None }
+            ProcessorUse { own: elapsed(), ..ProcessorUse::default() }
         }
         elapsed();
         let mut observer = Observer::new(Side::Sender, busy);
