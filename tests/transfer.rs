@@ -88,8 +88,8 @@ fn a_tree_to_a_receiver_that_listens() {
     assert!(received.event("connected")["fingerprint"].is_string());
 }
 
-/// A page of 2 MiB for every allocation that has its own would take more than `--memory`, wherever the system gives
-/// huge pages unasked.
+/// Where the system gives huge pages unasked, a few bytes here and there would take 2 MiB each, and all of them more
+/// than `--memory`.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_process_has_no_huge_pages() {

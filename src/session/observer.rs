@@ -94,7 +94,7 @@ impl Quota {
         }
     }
 
-    /// Nearly always this process worked or was kept from it.
+    /// This process was kept from working, and that and its work were most of the time.
     fn is_used_up(&self) -> bool {
         is_part(self.withheld, WITHHELD_PERCENT, self.time)
             && is_part(self.own + self.withheld, QUOTA_BUSY_PERCENT, self.time)
@@ -329,7 +329,7 @@ mod tests {
             (share::<80, 15>, Processor::AllCores),
             (share::<5, 50>, Processor::Idle),
             (share::<40, 12>, Processor::Idle),
-            (share::<60, 8>, Processor::Idle),
+            (share::<80, 8>, Processor::Idle),
             (share::<60, 0>, Processor::Idle),
         ] {
             let mut observer = Observer::new(Side::Sender, processor_use);

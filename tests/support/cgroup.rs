@@ -2,13 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::process::Pid;
-
-/// So many attempts to remove a group whose last process has just ended.
-const ATTEMPTS: u32 = 100;
-const BETWEEN: Duration = Duration::from_millis(20);
 
 /// Processes that share `percent` of one core.
 pub(crate) struct Group {
@@ -39,13 +34,10 @@ impl Group {
 }
 
 impl Drop for Group {
+    /// Whatever was taken in has ended: a process lives no longer than the group in a test.
     fn drop(&mut self) {
-        for _ in 0..ATTEMPTS {
-            if fs::remove_dir(&self.dir).is_ok() {
-                return;
-            }
-            std::thread::sleep(BETWEEN);
+        if let Err(error) = fs::remove_dir(&self.dir) {
+            eprintln!("cannot remove {}: {error}", self.dir.display());
         }
-        eprintln!("cannot remove {}", self.dir.display());
     }
 }
