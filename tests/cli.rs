@@ -121,6 +121,27 @@ fn a_config_file_with_an_unknown_key_is_an_error() {
     assert_usage(&output, "line 2");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_cannot_be_written_is_no_success() {
+    let home = tempfile::tempdir().unwrap();
+    for args in
+        [&["id"][..], &["id", "--json"], &["bench", "--size", "1M"], &["bench", "--size", "1M", "--json"]]
+    {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = towline(home.path()).args(args).stdout(full).output().unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {text}");
+        let why = "towline: cannot write the result to standard output: No space left on device";
+        assert!(text.contains(why), "{args:?}: {text}");
+    }
+    // Its reader has gone.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = towline(home.path()).arg("id").stdout(writer).output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
+}
+
 /// Each place names a memory that is too small, so the complaint tells which one counted.
 #[test]
 fn flag_over_variable_over_file() {

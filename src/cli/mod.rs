@@ -18,7 +18,7 @@ use self::args::Cli;
 use self::config::Config;
 use self::settings::Settings;
 use crate::app;
-use crate::app::settings::Ending;
+use crate::app::settings::{Command, Ending};
 use crate::protocol::failure::{Failure, Reason};
 use crate::ui::Ui;
 
@@ -36,13 +36,21 @@ fn run(cli: Cli) -> ExitCode {
         Err(error) => return exit::usage(&error),
     };
     let ui = Ui::new(settings.output);
+    let is_to_show = matches!(settings.command, Command::Bench(_) | Command::Id(_));
     log::start(&ui);
     // A bug must not leave the terminal with half a bar, nor an exit code that the contract does not have.
     let ending = catch_unwind(AssertUnwindSafe(|| app::run(settings.command, ui.reporter())));
-    let ending = ending.unwrap_or_else(|_| {
+    let mut ending = ending.unwrap_or_else(|_| {
         Ending::failed(Failure::new(Reason::Internal, "a bug in towline ended it; the lines above say where"))
     });
-    ui.finish();
+    // A transfer is what it is without a word; these have done nothing but what they show.
+    if let Err(error) = ui.finish()
+        && is_to_show
+        && ending.exit_code == 0
+    {
+        let message = format!("cannot write the result to standard output: {error}");
+        ending = Ending::failed(Failure::new(Reason::Setup, message));
+    }
     if let Some(failure) = &ending.failure {
         ui.fail(failure, ending.exit_code);
     }

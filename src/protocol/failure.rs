@@ -71,7 +71,7 @@ pub enum Reason {
     Interrupted = 18,
     /// An entry of a kind that does not travel: socket, FIFO, device.
     SpecialFile = 19,
-    /// This machine is not set up for it: identity, address to listen on. It does not travel.
+    /// This machine is not set up for it: identity, address to listen on, standard output. It does not travel.
     Setup = 20,
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::format;
+use super::gathered::Gathered;
 use super::text::Narrator;
 use crate::event::{ActiveFile, Event, Progress, Reporter};
 
@@ -25,6 +26,7 @@ pub(super) struct Bars {
     narrator: Narrator,
     multi: MultiProgress,
     drawn: Mutex<Drawn>,
+    out: Mutex<Gathered<io::Stdout>>,
 }
 
 #[derive(Default)]
@@ -49,7 +51,12 @@ impl Bars {
     }
 
     fn on(narrator: Narrator, target: ProgressDrawTarget) -> Self {
-        Self { narrator, multi: MultiProgress::with_draw_target(target), drawn: Mutex::default() }
+        Self {
+            narrator,
+            multi: MultiProgress::with_draw_target(target),
+            drawn: Mutex::default(),
+            out: Mutex::new(Gathered::new(io::stdout())),
+        }
     }
 
     /// Runs `write`, which may write whole lines to standard error, with the bars out of the way.
@@ -57,8 +64,13 @@ impl Bars {
         self.multi.suspend(write);
     }
 
-    /// Takes the bars away for good.
-    pub(super) fn finish(&self) {
+    /// Takes the bars away for good. Fails when data could not be written.
+    pub(super) fn finish(&self) -> io::Result<()> {
+        self.clear();
+        self.out.lock().unwrap_or_else(PoisonError::into_inner).finish()
+    }
+
+    fn clear(&self) {
         let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
         drawn.finished = true;
         for bar in drawn.files.drain().map(|(_, bar)| bar) {
@@ -87,14 +99,14 @@ impl Reporter for Bars {
     fn report(&self, event: Event) {
         match &event {
             Event::Progress(progress) => self.draw(progress),
-            Event::Finished(_) | Event::Bench(_) => self.finish(),
+            Event::Finished(_) | Event::Bench(_) => self.clear(),
             _ => {}
         }
         let (text, data) = (self.narrator.tell(&event), self.narrator.data(&event));
         if !text.is_empty() || !data.is_empty() {
             self.above(|| {
                 let _ = io::stderr().lock().write_all(text.as_bytes());
-                let _ = io::stdout().lock().write_all(data.as_bytes());
+                self.out.lock().unwrap_or_else(PoisonError::into_inner).write(data.as_bytes(), false);
             });
         }
     }
@@ -325,10 +337,10 @@ mod tests {
     fn after_the_end_nothing_is_drawn() {
         let (bars, screen) = bars();
         bars.report(Event::Progress(progress(2)));
-        bars.finish();
+        bars.clear();
         let before = screen.text();
         bars.report(Event::Progress(progress(3)));
-        bars.finish();
+        bars.clear();
         assert_eq!(screen.text().trim_end(), before.trim_end());
         assert!(bars.drawn.lock().unwrap().whole.is_none());
     }

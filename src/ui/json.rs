@@ -151,9 +151,9 @@ impl<O: Write> Json<O> {
         self.write(&line, false);
     }
 
-    /// Writes what waits.
-    pub(super) fn flush(&self) {
-        self.out.lock().unwrap_or_else(PoisonError::into_inner).flush();
+    /// Writes what waits. Fails when a line could not be written.
+    pub(super) fn finish(&self) -> io::Result<()> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner).finish()
     }
 
     fn write(&self, line: &Line<'_>, may_wait: bool) {

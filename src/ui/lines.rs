@@ -1,7 +1,7 @@
 //! Plain lines, for logs and wherever there is no terminal.
 
-use std::io::Write;
-use std::sync::{Mutex, PoisonError};
+use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::gathered::Gathered;
 use super::may_wait;
@@ -20,29 +20,28 @@ impl<O: Write, E: Write> Lines<O, E> {
         Self { narrator, out: Mutex::new(Gathered::new(out)), err: Mutex::new(Gathered::new(err)) }
     }
 
-    /// Writes what waits.
-    pub(super) fn flush(&self) {
-        write(&self.err, "", false);
-        write(&self.out, "", false);
+    /// Writes what waits. Fails when data could not be written.
+    pub(super) fn finish(&self) -> io::Result<()> {
+        // There is nowhere to say that standard error takes nothing.
+        let _ = lock(&self.err).finish();
+        lock(&self.out).finish()
     }
 }
 
 impl<O: Write + Send + 'static, E: Write + Send + 'static> Reporter for Lines<O, E> {
     fn report(&self, event: Event) {
         let may_wait = may_wait(&event);
-        write(&self.err, &self.narrator.tell(&event), may_wait);
-        write(&self.out, &self.narrator.data(&event), may_wait);
+        lock(&self.err).write(self.narrator.tell(&event).as_bytes(), may_wait);
+        lock(&self.out).write(self.narrator.data(&event).as_bytes(), may_wait);
     }
 }
 
-fn write(to: &Mutex<Gathered<impl Write>>, text: &str, may_wait: bool) {
-    to.lock().unwrap_or_else(PoisonError::into_inner).write(text.as_bytes(), may_wait);
+fn lock<O>(gathered: &Mutex<Gathered<O>>) -> MutexGuard<'_, Gathered<O>> {
+    gathered.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::super::text::Paint;
     use super::super::{Color, Options};
     use super::*;

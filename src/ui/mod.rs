@@ -1,7 +1,7 @@
 //! What people and scripts see: bars, plain lines or JSON. The only place that prints.
 //!
-//! Standard output carries data and JSON, standard error everything else. A write that fails (a closed pipe) is
-//! forgotten: what is shown never decides how a transfer ends.
+//! Standard output carries data and JSON, standard error everything else. What is shown never decides how a transfer
+//! ends: a write that fails ends nothing, and only [`Ui::finish`] tells of it.
 
 mod bars;
 mod bench;
@@ -120,18 +120,19 @@ impl Ui {
         }
     }
 
-    /// Takes the bars away, whatever stands; later events draw none. Writes the lines that wait.
-    pub fn finish(&self) {
+    /// Takes the bars away, whatever stands; later events draw none. Writes the lines that wait. Fails when standard
+    /// output did not take all that was for it, unless its reader had gone.
+    pub fn finish(&self) -> io::Result<()> {
         match &self.face {
-            Face::Json(json) => json.flush(),
-            Face::Lines(lines) => lines.flush(),
+            Face::Json(json) => json.finish(),
+            Face::Lines(lines) => lines.finish(),
             Face::Bars(bars) => bars.finish(),
         }
     }
 
     /// Says why the whole run failed.
     pub fn fail(&self, failure: &Failure, exit_code: u8) {
-        self.finish();
+        let _ = self.finish();
         if let Face::Json(json) = &self.face {
             json.error(failure, exit_code);
         }
