@@ -132,14 +132,16 @@ class Conditions:
     loss_percent: float = 0.0
     burst: float = 1.0  # the mean number of packets that are lost in a row
     jitter_ms: float = 0.0  # up to this much more delay for each packet by itself, which reorders them
+    mark_ms: float | None = None  # packets that wait for longer in the queue get ECN's mark
     changes: tuple[tuple[float, float], ...] = ()  # (seconds after the start, Mbit/s from then on)
 
     def options(self) -> list[str]:
         changes = [word for at, rate in self.changes for word in ("--then", f"{at:g}:{rate:g}")]
+        marks = [] if self.mark_ms is None else ["--mark-ms", f"{self.mark_ms:g}"]
         return [
             "--rate-mbit", f"{self.rate_mbit:g}", "--delay-ms", f"{self.round_trip_ms / 2:g}",
             "--queue-ms", f"{self.queue_ms:g}", "--loss", f"{self.loss_percent:g}", "--burst", f"{self.burst:g}",
-            "--jitter-ms", f"{self.jitter_ms:g}", *changes,
+            "--jitter-ms", f"{self.jitter_ms:g}", *marks, *changes,
         ]
 
 
@@ -151,6 +153,7 @@ class Sample:
     packets: int  # carried
     bytes: int
     dropped: int  # lost, or too many for the queue
+    marked: int
 
 
 class Wan(_Namespaces):
@@ -209,8 +212,9 @@ def parse_samples(text: str) -> list[Sample]:
     samples = []
     for line in text.splitlines(keepends=True):
         if line.endswith("\n"):
-            seconds, packets, carried, lost, overflowed, *_ = line.split()
-            samples.append(Sample(float(seconds), int(packets), int(carried), int(lost) + int(overflowed)))
+            seconds, *counts = line.split()
+            packets, carried, lost, overflowed, marked = map(int, counts[:5])
+            samples.append(Sample(float(seconds), packets, carried, lost + overflowed, marked))
     return samples
 
 

@@ -338,9 +338,9 @@ class Watching(unittest.TestCase):
         self.assertEqual(known, [True, False, False])
 
     def test_samples_of_the_link_are_whole_lines(self):
-        text = "0.100 10 1000 1 2 0 0 0 0\n0.200 30 3000 1 22 0 0 0 0\n0.300 4"
+        text = "0.100 10 1000 1 2 4 0 0 0 0 0\n0.200 30 3000 1 22 5 0 0 0 0 0\n0.300 4"
         samples = links.parse_samples(text)
-        self.assertEqual(samples, [links.Sample(0.1, 10, 1000, 3), links.Sample(0.2, 30, 3000, 23)])
+        self.assertEqual(samples, [links.Sample(0.1, 10, 1000, 3, 4), links.Sample(0.2, 30, 3000, 23, 5)])
         (shares,) = studies.loss_shares(samples)
         self.assertEqual((round(shares[0], 3), shares[1]), (0.1, 0.5))
         self.assertEqual(studies.loss_shares([samples[0], samples[0]]), [(0.0, 0.0)])
@@ -349,6 +349,8 @@ class Watching(unittest.TestCase):
         options = links.Conditions(loss_percent=0.5, burst=10, changes=((5, 30),)).options()
         self.assertEqual(options[options.index("--loss") + 1], "0.5")
         self.assertEqual(options[-2:], ["--then", "5:30"])
+        self.assertNotIn("--mark-ms", options)
+        self.assertEqual(links.Conditions(mark_ms=2).options()[-2:], ["--mark-ms", "2"])
 
     def test_round_trips_are_whole_lines(self):
         self.assertEqual(probe.parse("1.0 40.5\n2.0 41.5\n3.0 4"), [(1.0, 40.5), (2.0, 41.5)])

@@ -61,7 +61,8 @@ def all_studies(sizes: Sizes, wanlink: Path) -> list[Study]:
                BOTTLENECK.rate_mbit * (sizes.fairness_seconds + SPARE_SECONDS)) * 1e6
     stream = Source("stream", int(bits / 8) + (64 << 20))
     return [
-        *(_long(sizes, wanlink, stream, round_trip_ms) for round_trip_ms in (20.0, 300.0)),
+        *(_long(sizes, wanlink, stream, Conditions(round_trip_ms=round_trip_ms)) for round_trip_ms in (20.0, 300.0)),
+        _marks(sizes, wanlink, stream),
         *_fairness(sizes, wanlink, stream),
         _change(sizes, wanlink, stream),
         _many(sizes, wanlink),
@@ -79,24 +80,46 @@ def single(unit: str, value: float) -> Measure:
 # Long transfers
 
 
-def _long(sizes: Sizes, wanlink: Path, stream: Source, round_trip_ms: float) -> Study:
-    conditions = Conditions(round_trip_ms=round_trip_ms)
+def _long(sizes: Sizes, wanlink: Path, stream: Source, conditions: Conditions) -> Study:
     subject = Subject(
-        f"long-{round_trip_ms:g}", "long",
-        f"{sizes.long_seconds:g} s over {conditions.rate_mbit:g} Mbit/s, {round_trip_ms:g} ms",
+        f"long-{conditions.round_trip_ms:g}", "long", _long_title(sizes, conditions),
         f"towline alone, from its start; bytes that the receiver has acknowledged. Queue of "
         f"{conditions.queue_ms:g} ms, no loss.",
         (at_least("rate, of the link", 80, "%"),),
     )
 
+    return Study(subject, stream, lambda round_: Wan(wanlink, conditions, round_), _read_long)
+
+
+def _marks(sizes: Sizes, wanlink: Path, stream: Source) -> Study:
+    conditions = Conditions(round_trip_ms=40, queue_ms=40, mark_ms=5)
+    subject = Subject(
+        "long-marks", "long", f"{_long_title(sizes, conditions)}, a link that marks",
+        f"towline alone, from its start, over a link that marks packets (ECN) which wait for longer than "
+        f"{conditions.mark_ms:g} ms in its queue of {conditions.queue_ms:g} ms. Packets that are dropped, and packets "
+        "that are marked, of those that the link was given.", (),
+    )
+
     def read(bench: Bench) -> Reading:
-        with bench.transfer("a") as transfer:
-            transfer.begin("send", bench.source)
-            run_for(sizes.long_seconds + SPARE_SECONDS, [transfer])
-            rate = series.mean_slope(transfer.bytes_over_time(), 0, sizes.long_seconds) * 8 / 1e6
-        return {"rate, of the link": single("%", 100 * rate / conditions.rate_mbit), "rate": single("Mbit/s", rate)}
+        reading = _read_long(bench)
+        last = bench.link.samples()[-1]
+        given = last.packets + last.dropped
+        return {**reading, "dropped": single("%", 100 * last.dropped / given),
+                "marked": single("%", 100 * last.marked / given)}
 
     return Study(subject, stream, lambda round_: Wan(wanlink, conditions, round_), read)
+
+
+def _long_title(sizes: Sizes, conditions: Conditions) -> str:
+    return f"{sizes.long_seconds:g} s over {conditions.rate_mbit:g} Mbit/s, {conditions.round_trip_ms:g} ms"
+
+
+def _read_long(bench: Bench) -> Reading:
+    with bench.transfer("a") as transfer:
+        transfer.begin("send", bench.source)
+        run_for(bench.sizes.long_seconds + SPARE_SECONDS, [transfer])
+        rate = series.mean_slope(transfer.bytes_over_time(), 0, bench.sizes.long_seconds) * 8 / 1e6
+    return {"rate, of the link": single("%", 100 * rate / bench.link.rate_mbit), "rate": single("Mbit/s", rate)}
 
 
 # Fairness

@@ -47,6 +47,9 @@ struct Options {
     /// Queue in front of the rate limit, in ms of line rate; what overflows is dropped
     #[arg(long, default_value_t = 50.0)]
     queue_ms: f64,
+    /// Marks packets that wait for longer than this many ms in the queue with ECN's CE (RFC 3168), if they can be
+    #[arg(long)]
+    mark_ms: Option<f64>,
     /// MTU of both ends
     #[arg(long, default_value_t = 1500)]
     mtu: u32,
@@ -56,8 +59,8 @@ struct Options {
     /// ...for this many seconds
     #[arg(long, default_value_t = 5.0)]
     cut_for_s: f64,
-    /// Writes a line every 100 ms: seconds since the start, then packets and bytes that crossed, lost and
-    /// overflowed packets so far from a to b, and the same from b to a
+    /// Writes a line every 100 ms: seconds since the start, then packets and bytes that crossed, lost, overflowed and
+    /// marked packets so far from a to b, and the same from b to a
     #[arg(long)]
     samples: Option<PathBuf>,
     /// Congestion control of TCP connections that cross (cubic, bbr, reno); most hosts run cubic
@@ -89,6 +92,7 @@ struct Counts {
     bytes: AtomicU64,
     lost: AtomicU64,
     overflowed: AtomicU64,
+    marked: AtomicU64,
 }
 
 /// xorshift64*: the same losses for the same seed and packet sequence.
@@ -164,11 +168,14 @@ fn read_end(mut tun: File, queue: Queue, opt: Options, seed: u64, counts: Arc<Co
         let elapsed = (now - start).as_secs_f64();
         let rate =
             opt.then.iter().rev().find(|(at, _)| elapsed >= *at).map_or(opt.rate_mbit, |(_, rate)| *rate);
+        let mut mark = false;
         if rate > 0.0 {
-            if line_free - now > queue_limit {
+            let waits = line_free - now;
+            if waits > queue_limit {
                 counts.overflowed.fetch_add(1, Relaxed);
                 continue;
             }
+            mark = opt.mark_ms.is_some_and(|at| waits.as_secs_f64() * 1e3 > at);
             line_free += Duration::from_secs_f64(n as f64 * 8.0 / (rate * 1e6));
         }
         let mut due = line_free + delay;
@@ -176,6 +183,9 @@ fn read_end(mut tun: File, queue: Queue, opt: Options, seed: u64, counts: Arc<Co
             due += Duration::from_secs_f64(rng.unit() * opt.jitter_ms / 1e3);
         }
         let mut packet = buf[..n].to_vec();
+        if mark && set_ce(&mut packet) {
+            counts.marked.fetch_add(1, Relaxed);
+        }
         if opt.corrupt > 0.0 && rng.unit() * 100.0 < opt.corrupt {
             let at = 20 + (rng.unit() * (n.saturating_sub(20)) as f64) as usize;
             if at < n {
@@ -195,6 +205,23 @@ fn read_end(mut tun: File, queue: Queue, opt: Options, seed: u64, counts: Arc<Co
         q.insert(at, (due, packet));
         ready.notify_one();
     }
+}
+
+/// Marks an IPv4 packet whose sender takes marks; its checksum changes by as much (RFC 1624).
+fn set_ce(packet: &mut [u8]) -> bool {
+    const CE: u8 = 3;
+    if packet.len() < 20 || packet[0] >> 4 != 4 || packet[1] & CE == 0 {
+        return false;
+    }
+    let before = u16::from_be_bytes([packet[0], packet[1]]);
+    packet[1] |= CE;
+    let after = u16::from_be_bytes([packet[0], packet[1]]);
+    let sum =
+        u32::from(!u16::from_be_bytes([packet[10], packet[11]])) + u32::from(!before) + u32::from(after);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    packet[10..12].copy_from_slice(&(!(sum as u16)).to_be_bytes());
+    true
 }
 
 fn write_end(mut tun: File, queue: Queue) {
@@ -224,7 +251,7 @@ fn write_samples(mut file: File, counts: [Arc<Counts>; 2], start: Instant) {
         let due = start + SAMPLE_EVERY * tick;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let mut line = format!("{:.3}", start.elapsed().as_secs_f64());
-        for count in counts.iter().flat_map(|c| [&c.packets, &c.bytes, &c.lost, &c.overflowed]) {
+        for count in counts.iter().flat_map(|c| [&c.packets, &c.bytes, &c.lost, &c.overflowed, &c.marked]) {
             line += &format!(" {}", count.load(Relaxed));
         }
         line.push('\n');
@@ -278,11 +305,12 @@ fn run(opt: &Options) -> io::Result<u8> {
     for (i, way) in ["a->b", "b->a"].iter().enumerate() {
         let c = &counts[i];
         eprintln!(
-            "wanlink {way}: {} packets, {} bytes crossed; {} lost, {} overflowed",
+            "wanlink {way}: {} packets, {} bytes crossed; {} lost, {} overflowed, {} marked",
             c.packets.load(Relaxed),
             c.bytes.load(Relaxed),
             c.lost.load(Relaxed),
-            c.overflowed.load(Relaxed)
+            c.overflowed.load(Relaxed),
+            c.marked.load(Relaxed)
         );
     }
     for n in &ns {
