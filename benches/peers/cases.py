@@ -123,6 +123,16 @@ def _wan_subject(size: int, key: str, trouble: str, seconds: float, conditions: 
     return Subject(key, "wan", title, about, (at_most(OWN, round(within, 2), "s"), *beside), size, rate_unit="Mbit/s")
 
 
+def in_turn(programs: list, round_: int) -> list:
+    """The order of a round: each begins with another program, and behind a program comes another one than before, for
+    what one leaves behind (memory, caches) is the next one's. A design of Williams (1949, Aust. J. Sci. Res. A 2, 149),
+    complete after as many rounds as there are programs, or twice as many when that is odd."""
+    count = len(programs)
+    zigzag = [step // 2 + 1 if step % 2 else -(step // 2) for step in range(count)]
+    direction = -1 if count % 2 and round_ % 2 else 1
+    return [programs[(round_ + direction * place) % count] for place in zigzag]
+
+
 def choose(cases: list, groups: list[str] | None) -> list:
     """Those of `groups`, named by their group or by their key; all of them when nothing is wanted in particular."""
     known = {*GROUPS, *(case.subject.key for case in cases)}

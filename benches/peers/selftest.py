@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import importlib.machinery
 import importlib.util
@@ -378,6 +379,21 @@ class Watching(unittest.TestCase):
         reading = studies.shares(75e6, 25e6, 10)
         self.assertEqual([reading[name].values for name in (studies.SHARE, studies.SMALLER_SHARE, studies.BESIDE)],
                          [[75], [25], [80]])
+
+
+class Turns(unittest.TestCase):
+    def test_a_round_has_all_programs_and_begins_with_another_one(self):
+        for count in range(1, 9):
+            programs = list(range(count))
+            rounds = [cases.in_turn(programs, round_) for round_ in range(2 * count)]
+            self.assertTrue(all(sorted(order) == programs for order in rounds))
+            self.assertEqual([order[0] for order in rounds], 2 * programs)
+
+    def test_each_program_follows_each_other_one_as_often(self):
+        for count in range(2, 9):
+            rounds = [cases.in_turn(list(range(count)), round_) for round_ in range(2 * count)]
+            pairs = collections.Counter(pair for order in rounds for pair in zip(order, order[1:]))
+            self.assertEqual((len(pairs), set(pairs.values())), (count * (count - 1), {2}))
 
 
 class Arguments(unittest.TestCase):
