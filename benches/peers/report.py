@@ -46,6 +46,8 @@ def markdown(results: Results, plot: str) -> str:
         "Ratios count, not absolute figures; “towline is” says how many times as fast it was. A run that was ended "
         "stands as longer than its limit, and its program did not run again in that case.\n",
     ]
+    if machine.remark:
+        parts.append(machine.remark + "\n")
     if machine.quick:
         parts.append("**A quick run**: less is sent, and for a shorter time, than the requirements are meant for. What "
                      "is missed here need not be missed by a full run, nor the other way round.\n")

@@ -165,6 +165,7 @@ class Machine:
     versions: dict[str, str]  # by the name of the peer
     notes: dict[str, str]
     missing: dict[str, str]  # peers that were not run, and why
+    remark: str = ""  # of the person who measured
 
 
 @dataclass
@@ -215,6 +216,7 @@ def merge(parts: list[Results], groups: tuple[str, ...]) -> Results:
         machines[-1],
         date=", ".join(sorted({one.date for one in machines})),
         kernel=", ".join(sorted({one.kernel for one in machines})),
+        remark=" ".join(dict.fromkeys(one.remark for one in machines if one.remark)),
         rounds=max(one.rounds for one in machines),
         quick=any(one.quick for one in machines),
         versions=versions,

@@ -289,6 +289,13 @@ class Kept(unittest.TestCase):
         self.assertEqual(merged.machine.date, "2026-01-01, 2026-01-02")
         self.assertEqual(merged.machine.missing, {"qcp": "not installed"})
 
+    def test_each_remark_stands_once(self):
+        parts = [Results(machine(remark=remark), []) for remark in ("One.", "", "Two.", "One.")]
+        merged = merge(parts, cases.GROUPS)
+        self.assertEqual(merged.machine.remark, "One. Two.")
+        self.assertIn("\nOne. Two.\n", report.markdown(merged, "plot"))
+        self.assertNotIn("\n\n\n", report.markdown(Results(machine(), []), "plot"))
+
 
 class Series(unittest.TestCase):
     POINTS = [(0.0, 0.0), (1.0, 10.0), (3.0, 10.0), (4.0, 50.0)]
