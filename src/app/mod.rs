@@ -24,12 +24,15 @@ use crate::protocol::failure::{Failure, Reason};
 
 /// Threads that wait for disks. More would only add memory: the parcels on the way are fewer.
 const DISK_THREADS_MAX: usize = 16;
-/// Threads that serve the network, hash, and move blocks while the disks do not wait.
+/// Threads that serve the network, hash, and move blocks while the disks do not wait: on a single core, too, one more
+/// than a disk that hangs can take.
+const WORKERS_MIN: usize = 2;
 const WORKERS_MAX: usize = 4;
 
 /// Runs a command to its end.
 pub fn run(command: Command, reporter: Arc<dyn Reporter>) -> Ending {
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = cores.clamp(WORKERS_MIN, WORKERS_MAX);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(workers).max_blocking_threads(DISK_THREADS_MAX).enable_all();
     // With more of them, one at work would leave cores idle.
