@@ -200,14 +200,34 @@ def _case(document: dict) -> CaseResult:
     )
 
 
-def merge(parts: list[Results], groups: tuple[str, ...]) -> Results:
-    """One report of several runs, its cases in the order of `groups`. Of a case that is in two the later one counts."""
+def _together(first: CaseResult, second: CaseResult) -> CaseResult:
+    """The rounds of both, in their order."""
+    figures = dict(first.figures)
+    for name, more in second.figures.items():
+        had = figures.get(name, Figures())
+        figures[name] = Figures(had.seconds + more.seconds, had.over_limit + more.over_limit,
+                                had.failures + more.failures)
+    measures = dict(first.measures)
+    for name, more in second.measures.items():
+        had = measures.get(name, Measure(more.unit, []))
+        measures[name] = Measure(more.unit, had.values + more.values)
+    return dataclasses.replace(
+        second, figures=figures, measures=measures, failures=first.failures + second.failures,
+        busy_percent=first.busy_percent + second.busy_percent,
+    )
+
+
+def merge(parts: list[Results], groups: tuple[str, ...], pooled: bool = False) -> Results:
+    """One report of several runs, its cases in the order of `groups`. Of a case that is in two the later one counts, or
+    with `pooled` the rounds of both."""
     cases: dict[str, CaseResult] = {}
     versions: dict[str, str] = {}
     notes: dict[str, str] = {}
     missing: dict[str, str] = {}
     for part in parts:
-        cases |= {case.subject.key: case for case in part.cases}
+        for case in part.cases:
+            before = cases.get(case.subject.key) if pooled else None
+            cases[case.subject.key] = case if before is None else _together(before, case)
         versions |= part.machine.versions
         notes |= part.machine.notes
         missing |= part.machine.missing
@@ -217,7 +237,7 @@ def merge(parts: list[Results], groups: tuple[str, ...]) -> Results:
         date=", ".join(sorted({one.date for one in machines})),
         kernel=", ".join(sorted({one.kernel for one in machines})),
         remark=" ".join(dict.fromkeys(one.remark for one in machines if one.remark)),
-        rounds=max(one.rounds for one in machines),
+        rounds=sum(one.rounds for one in machines) if pooled else max(one.rounds for one in machines),
         quick=any(one.quick for one in machines),
         versions=versions,
         notes=notes,

@@ -289,6 +289,21 @@ class Kept(unittest.TestCase):
         self.assertEqual(merged.machine.date, "2026-01-01, 2026-01-02")
         self.assertEqual(merged.machine.missing, {"qcp": "not installed"})
 
+    def test_rounds_are_pooled_when_that_is_asked_for(self):
+        def part(*values: float) -> Results:
+            timed = result(Figures(list(values)), Figures([2 * value for value in values], [30.0]))
+            return Results(machine(rounds=len(values)), [timed, dataclasses.replace(watched(list(values)), subject=subject("other"))])
+
+        pooled = merge([part(1.0, 2.0), part(3.0)], cases.GROUPS, pooled=True)
+        timed, seen = pooled.cases
+        self.assertEqual(pooled.machine.rounds, 3)
+        self.assertEqual(timed.figures["towline"], Figures([1.0, 2.0, 3.0]))
+        self.assertEqual(timed.figures["other"], Figures([2.0, 4.0, 6.0], [30.0, 30.0]))
+        self.assertEqual([measure.values for measure in seen.measures.values()], [[1.0, 2.0, 3.0]])
+        self.assertEqual(timed.busy_percent, [1.4, 50, 1.4, 50])
+        later = merge([part(1.0, 2.0), part(3.0)], cases.GROUPS)
+        self.assertEqual(later.cases[0].figures["towline"], Figures([3.0]))
+
     def test_each_remark_stands_once(self):
         parts = [Results(machine(remark=remark), []) for remark in ("One.", "", "Two.", "One.")]
         merged = merge(parts, cases.GROUPS)
