@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -200,6 +201,11 @@ def _case(document: dict) -> CaseResult:
     )
 
 
+def _each_once(lists: Iterable[str]) -> str:
+    """What they name; one of a merged report can name several."""
+    return ", ".join(sorted({name for names in lists for name in names.split(", ")}))
+
+
 def _together(first: CaseResult, second: CaseResult) -> CaseResult:
     """The rounds of both, in their order."""
     figures = dict(first.figures)
@@ -234,8 +240,8 @@ def merge(parts: list[Results], groups: tuple[str, ...], pooled: bool = False) -
     machines = [part.machine for part in parts]
     machine = dataclasses.replace(
         machines[-1],
-        date=", ".join(sorted({one.date for one in machines})),
-        kernel=", ".join(sorted({one.kernel for one in machines})),
+        date=_each_once(one.date for one in machines),
+        kernel=_each_once(one.kernel for one in machines),
         remark=" ".join(dict.fromkeys(one.remark for one in machines if one.remark)),
         rounds=sum(one.rounds for one in machines) if pooled else max(one.rounds for one in machines),
         quick=any(one.quick for one in machines),

@@ -281,7 +281,7 @@ class Kept(unittest.TestCase):
             of = machine(date=date, missing=missing, versions={"towline": date})
             return Results(of, [CaseResult(Subject(key, key, key, "", ()), reason=why) for key, why in groups])
 
-        first = part("2026-01-02", {"qcp": "not installed"}, ("wan", "old"), ("loopback", "kept"))
+        first = part("2026-01-01, 2026-01-02", {"qcp": "not installed"}, ("wan", "old"), ("loopback", "kept"))
         second = part("2026-01-01", {"towline": "not there"}, ("tiny", "more"), ("wan", "new"))
         merged = merge([first, second], cases.GROUPS)
         self.assertEqual([(case.subject.key, case.reason) for case in merged.cases],
