@@ -31,8 +31,7 @@ const WORKERS_MAX: usize = 4;
 
 /// Runs a command to its end.
 pub fn run(command: Command, reporter: Arc<dyn Reporter>) -> Ending {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = cores.clamp(WORKERS_MIN, WORKERS_MAX);
+    let workers = workers(std::thread::available_parallelism().map_or(1, usize::from));
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(workers).max_blocking_threads(DISK_THREADS_MAX).enable_all();
     // With more of them, one at work would leave cores idle.
@@ -55,6 +54,10 @@ pub fn run(command: Command, reporter: Arc<dyn Reporter>) -> Ending {
     // A disk that hangs must not keep a process that has said its last word.
     runtime.shutdown_background();
     ending
+}
+
+fn workers(cores: usize) -> usize {
+    cores.clamp(WORKERS_MIN, WORKERS_MAX)
 }
 
 async fn run_to_end(command: Command, reporter: Arc<dyn Reporter>) -> Ending {
@@ -102,4 +105,14 @@ fn transfer_id() -> Result<[u8; 16], Failure> {
     getrandom::fill(&mut id)
         .map_err(|e| Failure::new(Reason::Internal, format!("the system gives no random numbers: {e}")))?;
     Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_hangs_leaves_a_worker_to_the_network() {
+        assert_eq!([1, 2, 3, 64].map(workers), [2, 2, 3, WORKERS_MAX]);
+    }
 }

@@ -36,7 +36,7 @@ fn run(cli: Cli) -> ExitCode {
         Err(error) => return exit::usage(&error),
     };
     let ui = Ui::new(settings.output);
-    let is_to_show = matches!(settings.command, Command::Bench(_) | Command::Id(_));
+    let only_shows = matches!(settings.command, Command::Bench(_) | Command::Id(_));
     log::start(&ui);
     // A bug must not leave the terminal with half a bar, nor an exit code that the contract does not have.
     let ending = catch_unwind(AssertUnwindSafe(|| app::run(settings.command, ui.reporter())));
@@ -45,7 +45,7 @@ fn run(cli: Cli) -> ExitCode {
     });
     // A transfer is what it is without a word; these have done nothing but what they show.
     if let Err(error) = ui.finish()
-        && is_to_show
+        && only_shows
         && ending.exit_code == 0
     {
         let message = format!("cannot write the result to standard output: {error}");
