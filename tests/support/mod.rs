@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) mod cgroup;
+pub(crate) mod faults;
 pub(crate) mod link;
 pub(crate) mod mount;
 pub(crate) mod process;

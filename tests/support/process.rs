@@ -3,14 +3,18 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::raw::c_long;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+use super::faults::Faults;
 
 /// Longest wait for anything; generous, because a loaded machine is no failure.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -18,13 +22,26 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// One machine: an identity and a configuration of its own.
 pub(crate) struct Machine {
     home: PathBuf,
+    faults: Faults,
 }
 
 impl Machine {
     /// A machine that keeps its own things in `home`, which need not exist.
     pub(crate) fn new(home: PathBuf) -> Self {
         std::fs::create_dir_all(&home).expect("a home directory");
-        Self { home }
+        Self { home, faults: Faults::default() }
+    }
+
+    /// The same machine, on which a system call (`nix::libc::SYS_…`) fails with `errno` every time.
+    pub(crate) fn denying(mut self, call: c_long, errno: Errno) -> Self {
+        self.faults.deny(call, errno);
+        self
+    }
+
+    /// The same machine under strace with an option `-e`: [`Faults::inject`] has examples. Needs strace.
+    pub(crate) fn injecting(mut self, expression: &str) -> Self {
+        self.faults.inject(expression);
+        self
     }
 
     /// `towline ARGS` on this machine, with no `TOWLINE_…` variable of the caller's.
@@ -39,17 +56,15 @@ impl Machine {
             .args(args)
             .env("TOWLINE_IDENTITY", self.home.join("identity.pem"))
             .env("XDG_CONFIG_HOME", self.home.join("config"))
-            .env("HOME", &self.home)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .env("HOME", &self.home);
+        piped(&mut command);
         command
     }
 
     /// Starts `towline ARGS`, which have `--json` among them.
     pub(crate) fn start<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Towline {
         let args: Vec<OsString> = args.into_iter().map(|a| a.as_ref().to_owned()).collect();
-        Towline::spawn(self.command(&args), args)
+        Towline::spawn(self.command(&args), args, &self.faults)
     }
 
     /// Starts `towline send --json ARGS`.
@@ -104,6 +119,11 @@ impl Machine {
     }
 }
 
+/// Standard input is empty, standard output and error are read by the test.
+pub(super) fn piped(command: &mut Command) {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+}
+
 fn before<A: AsRef<OsStr>>(first: &[&str], args: impl IntoIterator<Item = A>) -> Vec<OsString> {
     let first = first.iter().map(OsString::from);
     first.chain(args.into_iter().map(|a| a.as_ref().to_owned())).collect()
@@ -144,8 +164,8 @@ pub(crate) struct Towline {
 }
 
 impl Towline {
-    fn spawn(mut command: Command, args: Vec<OsString>) -> Self {
-        let mut child = command.spawn().expect("the program starts");
+    fn spawn(mut command: Command, args: Vec<OsString>, faults: &Faults) -> Self {
+        let mut child = faults.spawn(&mut command).expect("the program starts");
         let stdout = child.stdout.take().expect("piped");
         let mut stderr = child.stderr.take().expect("piped");
         let (sender, lines) = channel();
