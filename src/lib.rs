@@ -8,6 +8,8 @@ pub mod event;
 pub mod protocol;
 pub mod session;
 pub mod storage;
+#[cfg(test)]
+mod testing;
 pub mod transport;
 pub mod trust;
 pub mod ui;

@@ -6,8 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From top to bottom. A module may use those with a greater number, and itself.
-const LEVELS: [(&str, u8); 10] = [
+const LEVELS: [(&str, u8); 11] = [
     ("main", 0),
+    // Doubles and suites may use everything; only tests may use them.
+    (TESTING, 0),
     ("cli", 1),
     ("ui", 2),
     ("app", 3),
@@ -19,6 +21,9 @@ const LEVELS: [(&str, u8); 10] = [
     ("event", 7),
     ("protocol", 8),
 ];
+
+/// The room that only tests compile.
+const TESTING: &str = "testing";
 
 /// Paths that only some modules may name. The lowest module is the strictest; what is not listed is free.
 const ROOMS: [(&[&str], &[&str]); 9] = [
@@ -292,6 +297,12 @@ fn test_files(sources: &[(PathBuf, String)]) -> BTreeSet<Vec<String>> {
     found
 }
 
+/// The file, or a module that it is in, is compiled only for tests.
+fn is_test_file(test_files: &BTreeSet<Vec<String>>, file: &Path) -> bool {
+    let modules = modules_of(file);
+    (1..=modules.len()).any(|n| test_files.contains(&modules[..n]))
+}
+
 fn level(module: &str) -> Option<u8> {
     LEVELS.iter().find(|(name, _)| *name == module).map(|(_, level)| *level)
 }
@@ -309,10 +320,12 @@ fn violations(file: &Path, source: &str, is_test: bool, crates: &BTreeSet<String
     let mut found = Vec::new();
     let mut say = |line: usize, what: String| found.push(format!("src/{}:{line}: {what}", file.display()));
 
+    let product = if is_test { Vec::new() } else { named_paths(&without_tests(&tokens), &modules) };
     for named in named_paths(&tokens, &modules) {
         let shown = named.path.join("::");
-        let broken =
-            [arrow(room, &named), house(room, &named), protocol_imports(room, &named, is_test, crates)];
+        let for_a_test = named.path.get(1).is_some_and(|room| room == TESTING) && !product.contains(&named);
+        let arrow = arrow(room, &named).filter(|_| !for_a_test);
+        let broken = [arrow, house(room, &named), protocol_imports(room, &named, is_test, crates)];
         for what in broken.into_iter().flatten() {
             say(named.line, format!("{shown}: {what}"));
         }
@@ -356,7 +369,8 @@ fn arrow(room: &str, named: &Named) -> Option<String> {
 /// A library outside its room.
 fn house(room: &str, named: &Named) -> Option<String> {
     let (path, rooms) = ROOMS.iter().find(|(path, _)| begins_with(&named.path, path))?;
-    (!rooms.contains(&room)).then(|| format!("{} is used only in {}", path.join("::"), rooms.join(" and ")))
+    (!rooms.contains(&room) && room != TESTING)
+        .then(|| format!("{} is used only in {}", path.join("::"), rooms.join(" and ")))
 }
 
 /// A library, or a part of the standard one, that the protocol must do without. Its tests may read variables: seeds.
@@ -415,7 +429,7 @@ fn the_source_keeps_the_rules() {
     let crates = dependencies();
     let test_files = test_files(&sources);
     let check = |(file, source): &(PathBuf, String)| {
-        violations(file, source, test_files.contains(&modules_of(file)), &crates)
+        violations(file, source, is_test_file(&test_files, file), &crates)
     };
     let found: Vec<_> = sources.iter().flat_map(check).collect();
     assert!(found.is_empty(), "{} violations:\n{}", found.len(), found.join("\n"));
@@ -575,6 +589,15 @@ fn self_test_tests_may_print() {
         violations(Path::new("storage/double.rs"), printing, true, &dependencies()),
         Vec::<String>::new()
     );
+}
+
+#[test]
+fn self_test_only_tests_use_doubles() {
+    let for_tests = "#[cfg(test)]\nmod tests { use crate::testing::disk::MemoryTarget; }";
+    check_rule("session/a.rs", "use crate::testing::disk::X;", 1, "may not use testing", for_tests);
+    let files = BTreeSet::from([vec!["testing".to_owned()]]);
+    assert!(is_test_file(&files, Path::new("testing/disk/target.rs")));
+    assert!(!is_test_file(&files, Path::new("session/disk.rs")));
 }
 
 #[test]

@@ -9,8 +9,6 @@ pub mod codec;
 pub mod entry;
 pub mod failure;
 pub mod limits;
-#[cfg(test)]
-mod machines;
 pub mod message;
 pub mod parcel;
 pub mod path;

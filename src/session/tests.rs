@@ -22,8 +22,8 @@ use crate::protocol::entry::{Kind, Meta};
 use crate::protocol::failure::Failure;
 use crate::protocol::message::Role;
 use crate::protocol::receiver::Exists;
-use crate::storage::memory::{MemorySource, MemoryTarget, Node};
-use crate::transport::memory::{self, MemoryConnection, MemoryLimits, pair};
+use crate::testing::connection::{self, MemoryConnection, MemoryLimits, pair};
+use crate::testing::disk::{MemorySource, MemoryTarget, Node};
 
 /// Seeds that each test runs with, unless `TOWLINE_SEEDS` asks for more: `TOWLINE_SEEDS=1000 cargo test session`
 /// is a long run, `TOWLINE_SEED=7` repeats the one that failed.
@@ -194,7 +194,7 @@ impl Session {
         Self { sender: setup(), receiver: setup(), exists: Exists::Refuse, limits, seed }
     }
 
-    fn connect(&self) -> ((MemoryConnection, MemoryConnection), memory::Link) {
+    fn connect(&self) -> ((MemoryConnection, MemoryConnection), connection::Link) {
         let (sender, receiver, link) = pair(self.seed, self.limits);
         ((sender, receiver), link)
     }

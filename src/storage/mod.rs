@@ -4,11 +4,7 @@
 //! thousand small files do not cost ten thousand hops between threads.
 
 pub mod block;
-#[cfg(test)]
-mod conformance;
 pub mod fs;
-#[cfg(test)]
-pub(crate) mod memory;
 pub mod void;
 
 use std::io;

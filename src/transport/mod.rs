@@ -2,15 +2,9 @@
 
 pub mod address;
 mod buffers;
-#[cfg(test)]
-mod conformance;
-mod congestion;
+pub(crate) mod congestion;
 mod endpoint;
 mod gather;
-#[cfg(test)]
-mod loopback;
-#[cfg(test)]
-pub(crate) mod memory;
 mod mtu;
 pub mod quic;
 mod socket;

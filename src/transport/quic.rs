@@ -237,7 +237,7 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// What quinn says, by blame.
-pub(super) fn connection_error(error: ConnectionError, idle_timeout: Duration) -> TransportError {
+pub(crate) fn connection_error(error: ConnectionError, idle_timeout: Duration) -> TransportError {
     match error {
         ConnectionError::VersionMismatch => {
             TransportError::Incompatible("the peer speaks no version of QUIC that is known here".to_owned())
@@ -308,9 +308,9 @@ fn alert_error(alert: u8, by_peer: bool) -> TransportError {
 mod tests {
     use super::*;
     #[cfg(target_os = "linux")]
-    use crate::transport::{
-        conformance::{limits, quic_pair},
-        mtu::Mtu,
+    use crate::{
+        testing::connection_suite::{limits, quic_pair},
+        transport::mtu::Mtu,
     };
 
     #[test]

@@ -20,10 +20,10 @@ use crate::trust::{Fingerprint, Identity};
 /// The protocol and its version, as TLS negotiates it.
 pub const ALPN: &[u8] = b"towline/1";
 /// rustls wants a name; it is neither sent nor compared.
-pub(super) const SERVER_NAME: &str = "towline";
+pub(crate) const SERVER_NAME: &str = "towline";
 
 /// The fingerprint that a dialler found, once the peer has shown its certificate.
-pub(super) type Found = Arc<OnceLock<Fingerprint>>;
+pub(crate) type Found = Arc<OnceLock<Fingerprint>>;
 
 /// AES-128-GCM first: it is the fastest, and 128 bits are enough. The key exchange is hybrid first, so that what
 /// is recorded today stays closed to a quantum computer.
@@ -40,7 +40,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// For a dialler that wants to find `expected`; what it found is put into `found` either way.
-pub(super) fn client_config(
+pub(crate) fn client_config(
     identity: &Identity,
     expected: Fingerprint,
     found: Found,
@@ -60,7 +60,7 @@ pub(super) fn client_config(
 
 /// For a listener. Any peer that proves a key is let in; who it is gets decided afterwards, by fingerprint or
 /// secret.
-pub(super) fn server_config(identity: &Identity) -> Result<ServerConfig, Error> {
+pub(crate) fn server_config(identity: &Identity) -> Result<ServerConfig, Error> {
     let provider = provider();
     let verifier = AnyKey { algorithms: provider.signature_verification_algorithms };
     let mut config = ServerConfig::builder_with_provider(provider)

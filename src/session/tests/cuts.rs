@@ -10,7 +10,7 @@ use super::{
 };
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::receiver::Exists;
-use crate::storage::memory::{MemoryTarget, Op};
+use crate::testing::disk::{MemoryTarget, Op};
 
 /// Somewhere in a transfer that takes about a second.
 fn moment(seed: u64) -> Duration {

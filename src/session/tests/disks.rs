@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::protocol::failure::{Reason, Side};
 use crate::protocol::limits::BLOCK_BYTES;
 use crate::session::Budget;
-use crate::storage::memory::{MemoryTarget, On, Op};
+use crate::testing::disk::{MemoryTarget, On, Op};
 
 fn assert_storage_failure(ended: &Ended, text: &str, context: &str) {
     for result in [&ended.sent, &ended.received] {

@@ -13,7 +13,7 @@ use crate::protocol::message::{Message, Role, Status};
 use crate::session::handshake::{Claim, Door, answer, dial};
 use crate::session::messages::{MessageReader, write_message};
 use crate::session::{Joining, Link, close_with, transport_failure};
-use crate::transport::memory::{MemoryConnection, MemoryLimits, pair};
+use crate::testing::connection::{MemoryConnection, MemoryLimits, pair};
 use crate::transport::{Connection, SendStream};
 use crate::trust::Secret;
 

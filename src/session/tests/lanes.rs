@@ -15,8 +15,8 @@ use crate::protocol::receiver::Exists;
 use crate::session::handshake::{admit, join, join_key};
 use crate::session::messages::write_message;
 use crate::session::{Budget, Joining, Link, transport_failure};
-use crate::storage::memory::{MemoryTarget, Node};
-use crate::transport::memory::{self, MemoryConnection, MemoryLimits, pair};
+use crate::testing::connection::{self, MemoryConnection, MemoryLimits, pair};
+use crate::testing::disk::{MemoryTarget, Node};
 use crate::transport::{Connection, SendStream};
 use crate::trust::{Fingerprint, JoinKey};
 
@@ -28,8 +28,8 @@ struct Rig {
     session: Session,
     sending: Link<MemoryConnection>,
     receiving: Link<MemoryConnection>,
-    first: memory::Link,
-    further: Vec<memory::Link>,
+    first: connection::Link,
+    further: Vec<connection::Link>,
 }
 
 impl Rig {
@@ -67,7 +67,7 @@ impl Rig {
         self,
         tree: &Tree,
         target: &MemoryTarget,
-        meddle: impl AsyncFnOnce(&memory::Link, &[memory::Link]),
+        meddle: impl AsyncFnOnce(&connection::Link, &[connection::Link]),
     ) -> (Result<u64, Failure>, Result<u64, Failure>) {
         let source = source(tree);
         let sent = send_on(self.sending, &source, &self.session.sender.context);
@@ -94,7 +94,7 @@ fn large_tree() -> Tree {
 }
 
 /// Waits until that many parcels, and the control stream of the first connection, have begun on `link`.
-async fn carries(link: &memory::Link, streams: u64) {
+async fn carries(link: &connection::Link, streams: u64) {
     while link.opened_streams(0) < streams {
         sleep(Duration::from_millis(5)).await;
     }
@@ -152,7 +152,7 @@ async fn files_that_are_done_need_no_ack_of_a_connection_that_died() {
     for seed in seeds() {
         let target = MemoryTarget::new();
         let rig = Rig::with_delays(seed, Duration::from_secs(2)).await;
-        let cut = async |_: &_, further: &[memory::Link]| {
+        let cut = async |_: &_, further: &[connection::Link]| {
             while target.files().len() < tree.len() {
                 sleep(Duration::from_millis(10)).await;
             }
@@ -173,7 +173,7 @@ async fn the_first_connection_is_the_life_of_the_session() {
     let tree = one_file(20 * MIB);
     for seed in seeds() {
         let target = MemoryTarget::new().with_write_pace(Duration::from_millis(100));
-        let cut = async |first: &memory::Link, _: &[memory::Link]| {
+        let cut = async |first: &connection::Link, _: &[connection::Link]| {
             carries(first, 4).await;
             first.cut();
         };

@@ -10,7 +10,7 @@ use super::{CHUNK_LOG2, MIB, Session, Setup, arrived, one_file, source, tree};
 use crate::protocol::brake::Brake;
 use crate::session::Throttle;
 use crate::session::schedule::Schedule;
-use crate::storage::memory::MemoryTarget;
+use crate::testing::disk::MemoryTarget;
 
 const KIB: u64 = 1024;
 

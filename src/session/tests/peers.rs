@@ -16,8 +16,8 @@ use crate::protocol::receiver::Exists;
 use crate::protocol::tree::RecordHasher;
 use crate::session::messages::{MessageReader, write_message};
 use crate::session::{Link, transport_failure};
-use crate::storage::memory::{MemoryTarget, On, Op};
-use crate::transport::memory::{MemoryConnection, MemoryRecv, MemorySend};
+use crate::testing::connection::{MemoryConnection, MemoryRecv, MemorySend};
+use crate::testing::disk::{MemoryTarget, On, Op};
 use crate::transport::{Connection, RecvStream, SendStream};
 
 /// A sender that does what a test tells it to.

@@ -11,8 +11,8 @@ use crate::protocol::failure::Reason;
 use crate::protocol::limits::BLOCK_BYTES;
 use crate::protocol::receiver::Exists;
 use crate::session::Budget;
-use crate::storage::memory::{MemoryTarget, Node, Op};
-use crate::transport::memory::MemoryLimits;
+use crate::testing::connection::MemoryLimits;
+use crate::testing::disk::{MemoryTarget, Node, Op};
 
 #[tokio::test(start_paused = true)]
 async fn everything_arrives_whatever_the_delays() {

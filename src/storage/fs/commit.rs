@@ -229,7 +229,7 @@ fn rename_free(shared: &Shared, commit: &Commit, holder: &OwnedFd) -> Result<Rel
 }
 
 /// `name~1`, or `stem~1.ext`; a dot at the front begins no extension.
-pub(in crate::storage) fn numbered(path: &RelPath, number: u32) -> Result<RelPath, PathError> {
+pub(crate) fn numbered(path: &RelPath, number: u32) -> Result<RelPath, PathError> {
     let name = path.name();
     let stem = match name.iter().rposition(|b| *b == b'.') {
         None | Some(0) => name.len(),

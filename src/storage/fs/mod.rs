@@ -22,7 +22,7 @@ use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
 
 pub use self::calls::was_called_in_place_within;
 #[cfg(test)]
-pub(in crate::storage) use self::commit::numbered;
+pub(crate) use self::commit::numbered;
 pub use self::source::{FsFile, FsSource};
 pub use self::target::{FsTarget, check_target};
 use super::StorageError;

@@ -1,5 +1,5 @@
 //! What only the file system has: links that lead out, staging of others, holes, a full disk. The suite in
-//! `storage::conformance` has the rest.
+//! `testing::storage_suite` has the rest.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

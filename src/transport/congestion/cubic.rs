@@ -11,7 +11,7 @@ const RENO_GROWTH: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
 
 /// A congestion window of CUBIC's.
 #[derive(Debug, Clone)]
-pub(super) struct Cubic {
+pub(crate) struct Cubic {
     /// Packets.
     window: f64,
     slow_start_threshold: f64,
@@ -26,7 +26,7 @@ pub(super) struct Cubic {
 impl Cubic {
     /// In slow start.
     #[cfg(test)]
-    pub(super) fn new(window_bytes: u64, packet_bytes: u64) -> Self {
+    pub(crate) fn new(window_bytes: u64, packet_bytes: u64) -> Self {
         let window = window_bytes as f64 / packet_bytes as f64;
         Self {
             window,
@@ -39,7 +39,7 @@ impl Cubic {
     }
 
     /// As though a larger window had just been reduced to `window_bytes`.
-    pub(super) fn reduced_to(window_bytes: u64, packet_bytes: u64) -> Self {
+    pub(crate) fn reduced_to(window_bytes: u64, packet_bytes: u64) -> Self {
         let window = (window_bytes as f64 / packet_bytes as f64).max(2.0);
         Self {
             window,
@@ -52,14 +52,14 @@ impl Cubic {
     }
 
     /// Bytes.
-    pub(super) fn window(&self) -> u64 {
+    pub(crate) fn window(&self) -> u64 {
         #[expect(clippy::cast_possible_truncation, reason = "a cast from a float saturates")]
         let packets_x256 = (self.window * 256.0) as u64;
         (packets_x256.saturating_mul(self.packet_bytes) / 256).max(2 * self.packet_bytes)
     }
 
     /// `bytes` are acked while the window was in use.
-    pub(super) fn on_ack(&mut self, now: Instant, bytes: u64, rtt: Duration) {
+    pub(crate) fn on_ack(&mut self, now: Instant, bytes: u64, rtt: Duration) {
         let packets = bytes as f64 / self.packet_bytes as f64;
         if self.window < self.slow_start_threshold {
             self.window += packets;
@@ -76,7 +76,7 @@ impl Cubic {
     }
 
     /// A packet of `sent` is lost or marked.
-    pub(super) fn on_congestion(&mut self, now: Instant, sent: Instant) {
+    pub(crate) fn on_congestion(&mut self, now: Instant, sent: Instant) {
         if self.reduced_at.is_some_and(|at| sent <= at) {
             return;
         }

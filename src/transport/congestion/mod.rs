@@ -1,15 +1,9 @@
 //! Congestion controllers for quinn, and a gate that lets the last packet out.
 
-mod cubic;
+pub(crate) mod cubic;
 mod filter;
-#[cfg(test)]
-mod plots;
-mod rate;
+pub(crate) mod rate;
 mod sampler;
-#[cfg(test)]
-mod scenarios;
-#[cfg(test)]
-mod simulator;
 mod tally;
 mod tuning;
 
@@ -55,7 +49,7 @@ impl Watch {
 
 /// Datagrams of the first round trip. RFC 9002, section 7.2, has 10, for senders that let them go at once; these are
 /// paced but for the first ten.
-const INITIAL_WINDOW_DATAGRAMS: u64 = 32;
+pub(crate) const INITIAL_WINDOW_DATAGRAMS: u64 = 32;
 
 /// The controller `congestion` for one connection whose first datagrams have `datagram_bytes`. When `watch` says
 /// that the connection closes, its window has no end.

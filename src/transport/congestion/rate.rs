@@ -53,7 +53,7 @@ enum State {
 
 /// What to do beside a flow that holds the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Manner {
+pub(crate) enum Manner {
     /// Take about what CUBIC would.
     Compete,
     /// Make way, also for a queue of its own.
@@ -62,10 +62,10 @@ pub(super) enum Manner {
 
 /// Makes a [`Rate`] for each path.
 #[derive(Debug)]
-pub(super) struct RateConfig {
+pub(crate) struct RateConfig {
     /// First window, bytes.
-    pub(super) initial_window: u64,
-    pub(super) manner: Manner,
+    pub(crate) initial_window: u64,
+    pub(crate) manner: Manner,
 }
 
 impl ControllerFactory for RateConfig {
@@ -76,7 +76,7 @@ impl ControllerFactory for RateConfig {
 
 /// The controller of one path.
 #[derive(Debug, Clone)]
-pub(super) struct Rate {
+pub(crate) struct Rate {
     manner: Manner,
     packet_bytes: u64,
     initial_window: u64,
@@ -118,7 +118,7 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    pub(super) fn new(now: Instant, manner: Manner, initial_window: u64, packet_bytes: u64) -> Self {
+    pub(crate) fn new(now: Instant, manner: Manner, initial_window: u64, packet_bytes: u64) -> Self {
         let base_window = match manner {
             Manner::Compete => BASE_RTT_WINDOW,
             Manner::Yield => YIELD_BASE_RTT_WINDOW,
@@ -157,7 +157,7 @@ impl Rate {
     }
 
     /// A packet of `bytes` that left at `sent` is acked.
-    pub(super) fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, smoothed_rtt: Duration) {
+    pub(crate) fn acked(&mut self, now: Instant, sent: Instant, bytes: u64, smoothed_rtt: Duration) {
         self.smoothed_rtt = smoothed_rtt;
         self.sampler.acked(now, sent, bytes);
         if self.reacted_at.is_none_or(|at| sent > at) {
@@ -166,7 +166,7 @@ impl Rate {
     }
 
     /// All packets of one ack have been told.
-    pub(super) fn acks_end(&mut self, now: Instant, in_flight: u64, app_limited: bool) {
+    pub(crate) fn acks_end(&mut self, now: Instant, in_flight: u64, app_limited: bool) {
         let Some(sample) = self.sampler.end(now, in_flight, app_limited, self.min_rtt.get()) else { return };
         self.min_rtt.update(now, sample.rtt);
         self.round_rtt = self.round_rtt.min(sample.rtt);
@@ -192,7 +192,7 @@ impl Rate {
     }
 
     /// Packets are lost, the newest of which left at `sent`; or marked, when `bytes` is 0.
-    pub(super) fn congested(&mut self, now: Instant, sent: Instant, persistent: bool, bytes: u64) {
+    pub(crate) fn congested(&mut self, now: Instant, sent: Instant, persistent: bool, bytes: u64) {
         if self.reacted_at.is_none_or(|at| sent > at) {
             self.loss.lost += bytes;
         }

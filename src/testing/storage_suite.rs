@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use self::rig::{FsRig, MemoryRig, Rig, Tree, nodes};
-use super::block::BlockPool;
-use super::memory::{Node, rel_path};
-use super::{Admission, Commit, Committed, Final, Found, OnConflict, Source, StorageError, Target, Write};
+use super::disk::{Node, rel_path};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::limits::BLOCK_BYTES;
 use crate::protocol::path::RelPath;
+use crate::storage::block::BlockPool;
+use crate::storage::{
+    Admission, Commit, Committed, Final, Found, OnConflict, Source, StorageError, Target, Write,
+};
 
 /// Runs each function on each pair of disks.
 macro_rules! suite {

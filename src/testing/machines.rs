@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use self::tree::{CHUNK, CHUNK_LOG2, Content, Node, entry, path};
 use self::world::{Conditions, TIMEOUT, World};
-use super::brake::Brake;
-use super::entry::{EntryId, Kind, Outcome};
-use super::failure::{Failure, Reason, Side};
-use super::limits::{CHUNKS_AHEAD_MAX, OPEN_ENTRIES_MAX};
-use super::message::{Activity, Message, Status};
-use super::receiver::{self, Committed, Exists, Found, Receiver};
-use super::sender::{self, Parcel, Sender};
+use crate::protocol::brake::Brake;
+use crate::protocol::entry::{EntryId, Kind, Outcome};
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::limits::{CHUNKS_AHEAD_MAX, OPEN_ENTRIES_MAX};
+use crate::protocol::message::{Activity, Message, Status};
+use crate::protocol::receiver::{self, Committed, Exists, Found, Receiver};
+use crate::protocol::sender::{self, Parcel, Sender};
 
 /// Seeds that each simulation runs with, unless `TOWLINE_SEEDS` asks for more: `TOWLINE_SEEDS=10000 cargo test
 /// machines` is a long run, `TOWLINE_SEED=7` repeats the one that failed.

@@ -10,10 +10,12 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::conformance::{limits, quic_pair};
-use super::quic::Quic;
-use super::tls::{self, Found};
-use super::{Connection, Endpoint, Limits, ListenAddress, RecvStream, SendStream, TransportError, dial};
+use super::connection_suite::{limits, quic_pair};
+use crate::transport::quic::Quic;
+use crate::transport::tls::{self, Found};
+use crate::transport::{
+    Connection, Endpoint, Limits, ListenAddress, RecvStream, SendStream, TransportError, dial,
+};
 use crate::trust::{Fingerprint, Identity};
 
 const LOOPBACK: ListenAddress =
@@ -159,7 +161,7 @@ async fn a_dialler_without_certificate_gets_nothing() {
         Ok(connection) => connection.closed().await,
         Err(error) => error,
     };
-    let told = super::quic::connection_error(told, Duration::ZERO);
+    let told = crate::transport::quic::connection_error(told, Duration::ZERO);
     assert!(matches!(told, TransportError::NotAuthenticated(_)), "{told:?}");
 }
 
@@ -169,7 +171,7 @@ async fn another_protocol_is_called_incompatible_on_both_sides() {
     let (address, mut results, _task) = serve(&there);
     let newer = |config: &mut rustls::ClientConfig| config.alpn_protocols = vec![b"towline/2".to_vec()];
     let told = foreign_dial(address, newer, &there).await.unwrap_err();
-    let told = super::quic::connection_error(told, Duration::ZERO);
+    let told = crate::transport::quic::connection_error(told, Duration::ZERO);
     assert!(matches!(told, TransportError::Incompatible(_)), "{told:?}");
     let refused = results.recv().await.unwrap().unwrap_err();
     assert!(matches!(refused, TransportError::Incompatible(_)), "{refused:?}");

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Connection, PathStats, RecvStream, SendStream, TransportError};
 use crate::protocol::limits::REASON_BYTES_MAX;
+use crate::transport::{Connection, PathStats, RecvStream, SendStream, TransportError};
 use crate::trust::Fingerprint;
 
 /// What either end grants the other.

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 
 use crate::protocol::entry::{Kind, Meta, Time};
 use crate::storage::fs::{FsSource, FsTarget};
-use crate::storage::memory::{MemorySource, MemoryTarget, Node};
 use crate::storage::{Source, Target};
+use crate::testing::disk::{MemorySource, MemoryTarget, Node};
 
 /// Paths and what is under them, parents first.
 pub(super) type Tree = BTreeMap<Vec<u8>, (Node, Meta)>;

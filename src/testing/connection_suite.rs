@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::memory::{self, Link, MemoryConnection, MemoryLimits};
-use super::quic::Quic;
-use super::{
+use super::connection::{self, Link, MemoryConnection, MemoryLimits};
+use crate::protocol::limits::REASON_BYTES_MAX;
+use crate::transport::quic::Quic;
+use crate::transport::{
     Congestion, Connection, Endpoint, Limits, ListenAddress, RecvStream, SendStream, TransportError, dial,
 };
-use crate::protocol::limits::REASON_BYTES_MAX;
 use crate::trust::{Fingerprint, Identity};
 
 /// What does not happen within this is taken to be blocked.
@@ -23,7 +23,7 @@ const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const WINDOW_BYTES: u32 = 96 * 1024;
 const STREAMS: u32 = 3;
 
-pub(super) fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits {
         receive_window_bytes: WINDOW_BYTES,
         stream_window_bytes: STREAM_WINDOW_BYTES,
@@ -36,9 +36,9 @@ pub(super) fn limits() -> Limits {
 }
 
 /// Two ends of one connection, and what must live as long.
-pub(super) struct Ends<C> {
-    pub(super) dialler: C,
-    pub(super) listener: C,
+pub(crate) struct Ends<C> {
+    pub(crate) dialler: C,
+    pub(crate) listener: C,
     /// What each should find: of the dialler, of the listener.
     fingerprints: [Fingerprint; 2],
     /// Endpoints. A test of closing lets go of them first: one that outlives its connection answers stray packets
@@ -46,7 +46,7 @@ pub(super) struct Ends<C> {
     keep: Box<dyn Any + Send>,
 }
 
-pub(super) async fn quic_pair(limits: &Limits) -> Ends<Quic> {
+pub(crate) async fn quic_pair(limits: &Limits) -> Ends<Quic> {
     let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let address = ListenAddress::At(([127, 0, 0, 1], 0).into());
     let listening = Endpoint::listen(&address, &there, limits).unwrap();
@@ -70,7 +70,7 @@ async fn memory_pair() -> (Ends<MemoryConnection>, Link) {
         streams: STREAMS as usize + 1,
         ..MemoryLimits::default()
     };
-    let (dialler, listener, link) = memory::pair(7, limits);
+    let (dialler, listener, link) = connection::pair(7, limits);
     (Ends { dialler, listener, fingerprints: limits.fingerprints, keep: Box::new(()) }, link)
 }
 
@@ -366,7 +366,7 @@ async fn the_link_in_memory_counts_what_is_held() {
 #[tokio::test(start_paused = true)]
 async fn streams_in_memory_overtake_each_other_as_the_seed_says() {
     async fn order(seed: u64) -> Vec<usize> {
-        let (dialler, listener, _link) = memory::pair(seed, MemoryLimits::default());
+        let (dialler, listener, _link) = connection::pair(seed, MemoryLimits::default());
         let (arrived, mut order) = tokio::sync::mpsc::unbounded_channel();
         let (mut opened, mut accepted) = (Vec::new(), Vec::new());
         for _ in 0..8 {

@@ -7,12 +7,12 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::{Duration, Instant};
 
-use super::cubic::Cubic;
-use super::rate::{Manner, Rate};
+use crate::transport::congestion::cubic::Cubic;
+use crate::transport::congestion::rate::{Manner, Rate};
 
 /// Bytes of a packet.
 pub(super) const PACKET: u64 = 1200;
-const INITIAL_WINDOW: u64 = super::INITIAL_WINDOW_DATAGRAMS * PACKET;
+const INITIAL_WINDOW: u64 = crate::transport::congestion::INITIAL_WINDOW_DATAGRAMS * PACKET;
 /// A pacer's bucket, packets, and what it lets out at once.
 const BUCKET: u64 = 10 * PACKET;
 /// A peer acks at the latest after so long.

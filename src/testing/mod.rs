@@ -1,0 +1,10 @@
+//! Doubles of the seams, the suites that every implementation of a seam passes, and simulators. Only tests compile
+//! this room.
+
+mod congestion;
+pub(crate) mod connection;
+pub(crate) mod connection_suite;
+pub(crate) mod disk;
+mod machines;
+mod quic;
+mod storage_suite;
