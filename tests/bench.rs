@@ -1,7 +1,5 @@
 //! `towline bench` from outside: alone, with a peer, on a disk, and with those that are there for something else.
 
-#![allow(clippy::print_stderr, reason = "tests say what a process said")]
-
 mod support;
 
 use std::fs;
@@ -11,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use support::Scratch;
 use support::cgroup::Group;
+use support::host::skip;
 use support::process::Machine;
 
 /// Two machines and a directory for what is measured on a disk.
@@ -114,8 +113,7 @@ fn with_a_peer_both_sides_tell() {
 #[test]
 fn a_quota_on_the_processor_is_the_processor() {
     let Some(group) = Group::with_quota(10) else {
-        eprintln!("skipped: cannot make a group of processes with a quota");
-        return;
+        return skip("a group of processes with a quota cannot be made (it needs root and cgroups)");
     };
     let setting = Setting::new();
     let (waiting, listening) = setting.there.listen_bench(&[]);

@@ -1,7 +1,5 @@
 //! The order in which the program asks the kernel for durability, as strace sees it.
 
-#![allow(clippy::print_stderr, reason = "a skipped test says why")]
-
 mod support;
 
 use std::fs;
@@ -9,12 +7,13 @@ use std::path::Path;
 use std::process::Command;
 
 use support::Scratch;
+use support::host::skip;
 
 /// The calls that decide what survives a power failure, in the order of their beginning; `None` without strace.
 fn calls(scratch: &Scratch, source: &Path, args: &[&str]) -> Option<Vec<String>> {
     // It may not be there, or not be allowed to trace.
     if !Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status().is_ok_and(|s| s.success()) {
-        eprintln!("skipped: strace is not installed, or may not trace");
+        skip("strace is not installed, or may not trace");
         return None;
     }
     let log = scratch.path().join("strace.log");

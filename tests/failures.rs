@@ -1,10 +1,5 @@
 //! What goes wrong is said on both sides by the right exit code, and leaves nothing half done under a final name.
 
-#![allow(
-    clippy::print_stderr,
-    reason = "what a skipped test needs, and the state of the link when one fails"
-)]
-
 mod support;
 
 use std::fs;
@@ -15,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::Scratch;
+use support::host::skip;
 use support::link::{LinkOptions, UdpLink};
 use support::mount::Tmpfs;
 use support::process::{Ended, Listening, Machine, Towline};
@@ -117,8 +113,7 @@ fn assert_error(ended: &Ended, reason: &str, exit_code: i32) {
 fn a_full_disk_at_the_receiver_is_said_on_both_sides() {
     let setting = Setting::new();
     let Some(_tmpfs) = Tmpfs::mount(&setting.inbox, 64) else {
-        eprintln!("skipped: a small file system cannot be mounted here (it needs root)");
-        return;
+        return skip("a small file system cannot be mounted (it needs root)");
     };
     // One block of random bytes again and again: the file must not be sparse, and nothing compresses.
     let block = Random::new(42).bytes(1 << 20);

@@ -1,8 +1,6 @@
 //! File systems that cannot do something: content arrives and is verified wherever bytes and a rename work; what is
 //! not kept is said.
 
-#![allow(clippy::print_stderr, reason = "a skipped test says why")]
-
 mod support;
 
 use std::fs;
@@ -10,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 use rustix::io::Errno;
+use support::Scratch;
+use support::host::has;
 use support::process::{Ended, Machine};
-use support::{Scratch, is_installed};
 
 /// A tree to send and an inbox; the receiver is the machine with the faults.
 struct Setting {
@@ -69,8 +68,7 @@ fn t5_a_sync_that_fails_for_good_is_exit_6() {
 /// The data is synced by the first call, the directory by the second one.
 #[test]
 fn t5_a_later_sync_that_fails_for_good_is_exit_6() {
-    if !is_installed("strace") {
-        eprintln!("skipped: strace is not installed");
+    if !has("strace") {
         return;
     }
     let (_setting, ended) = send_to_one_with(|receiver| receiver.injecting("inject=fsync:error=EIO:when=2+"));

@@ -1,7 +1,5 @@
 //! The happy path with the real binary: what arrives is what was sent, and both sides say so.
 
-#![allow(clippy::print_stderr, reason = "a skipped comparison says why")]
-
 mod support;
 
 use std::fs;
@@ -9,8 +7,9 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use support::host::{has, skip};
 use support::process::{Ended, Machine};
-use support::{Scratch, Seed, is_installed, tree};
+use support::{Scratch, Seed, tree};
 
 /// Two machines, a source directory and a directory to receive into.
 struct Setting {
@@ -98,8 +97,7 @@ fn a_process_has_no_huge_pages() {
     let status = fs::read_to_string(format!("/proc/{}/status", receiver.pid().as_raw_nonzero()));
     let status = status.expect("it runs");
     let Some(line) = status.lines().find(|line| line.starts_with("THP_enabled:")) else {
-        eprintln!("skipped: this kernel does not say whether a process may have huge pages (Linux 5.0 does)");
-        return;
+        return skip("this kernel does not say whether a process may have huge pages (Linux 5.0 does)");
     };
     assert_eq!(line, "THP_enabled:\t0");
 }
@@ -217,8 +215,7 @@ fn b3sum_accepts_the_manifests_of_both_sides() {
     receiver.end().expect(0);
     for manifest in &manifests {
         assert_eq!(check_manifest(manifest, &setting.inbox), count_files(&source), "{}", manifest.display());
-        if !is_installed("b3sum") {
-            eprintln!("skipped: b3sum --check, which is not installed");
+        if !has("b3sum") {
             continue;
         }
         let mut b3sum = Command::new("b3sum");

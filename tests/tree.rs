@@ -1,7 +1,5 @@
 //! The trees of the end-to-end tests hold what they should, and the comparison sees every difference.
 
-#![allow(clippy::print_stderr, reason = "a skipped comparison says why")]
-
 mod support;
 
 use std::fs;
@@ -9,8 +7,9 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use support::Scratch;
+use support::host::{has, skip};
 use support::tree::{assert_same, create, create_text, differences, set_mode, set_mtime};
-use support::{Scratch, is_installed};
 
 /// A copy by the system's own tool.
 fn copy(source: &Path, to: &Path) {
@@ -81,8 +80,7 @@ fn a_filled_hole_is_seen() {
     create_text(&source, 8);
     let meta = fs::metadata(source.join("hole")).expect("there");
     if meta.blocks() * 512 + 1_000_000 > meta.len() {
-        eprintln!("skipped: the temporary directory keeps no holes");
-        return;
+        return skip("the temporary directory keeps no holes");
     }
     copy(&source, &other);
     let len = usize::try_from(meta.len()).expect("some MiB");
@@ -96,8 +94,7 @@ fn the_text_tree_has_names_that_b3sum_reads_back() {
     let scratch = Scratch::new();
     let root = scratch.path().join("tree");
     create_text(&root, 9);
-    if !is_installed("b3sum") {
-        eprintln!("skipped: b3sum is not installed");
+    if !has("b3sum") {
         return;
     }
     let names = fs::read_dir(root.join("names")).expect("there").map(|e| e.expect("an entry"));

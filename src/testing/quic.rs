@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::connection_suite::{limits, quic_pair};
+use crate::testing::host::skip;
 use crate::transport::quic::Quic;
 use crate::transport::tls::{self, Found};
 use crate::transport::{
@@ -346,14 +347,13 @@ async fn a_listener_on_all_addresses_takes_another_port_when_its_own_is_taken() 
 }
 
 #[tokio::test]
-#[allow(clippy::print_stdout)]
 async fn a_listener_on_all_addresses_is_reached_by_both_families() {
     let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let endpoint = Endpoint::listen(&ListenAddress::Any, &there, &limits()).unwrap();
     let bound = endpoint.local_address().unwrap();
     for ip in ["127.0.0.1", "::1"] {
         if ip == "::1" && bound.is_ipv4() {
-            println!("skipped {ip}: no IPv6 here");
+            skip("no IPv6");
             continue;
         }
         let address = SocketAddr::new(ip.parse().unwrap(), bound.port());

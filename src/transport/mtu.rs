@@ -91,6 +91,7 @@ fn route_mtu(_: SocketAddr) -> io::Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::host::skip;
 
     #[test]
     fn headers_are_those_of_the_family_and_the_length_has_16_bits() {
@@ -113,12 +114,11 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    #[allow(clippy::print_stdout, reason = "a skipped test says why")]
     fn the_way_to_this_machine_is_that_of_loopback() {
         for ip in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
             let address = SocketAddr::new(ip.parse().unwrap(), 4750);
             let Ok(carries) = route_mtu(canonical(address)) else {
-                println!("skipped: no way to {ip} here");
+                skip(&format!("no way to {ip}"));
                 continue;
             };
             let max = payload(canonical(address).ip(), carries);

@@ -3,12 +3,14 @@
 
 // Each test binary compiles all of it and uses a part.
 #![allow(dead_code)]
+#![allow(clippy::print_stderr, reason = "tests say what they skip and what a process said")]
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) mod cgroup;
 pub(crate) mod faults;
+pub(crate) mod host;
 pub(crate) mod link;
 pub(crate) mod mount;
 pub(crate) mod process;
@@ -87,9 +89,4 @@ fn make_writable(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Whether a program is installed. What needs it says that it was skipped when it is not.
-pub(crate) fn is_installed(program: &str) -> bool {
-    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|d| d.join(program).is_file())
 }

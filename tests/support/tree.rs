@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 
+use super::host::has;
 use super::random::Random;
 
 /// Sizes around the edges of blocks and chunks.
@@ -262,8 +263,7 @@ pub(crate) fn differences(source: &Path, copy: &Path) -> String {
 pub(crate) fn assert_same(source: &Path, copy: &Path) {
     let differences = differences(source, copy);
     assert!(differences.is_empty(), "the trees differ:\n{differences}");
-    if !super::is_installed("rsync") {
-        eprintln!("skipped: the comparison by rsync, which is not installed");
+    if !has("rsync") {
         return;
     }
     let output = Command::new("rsync")
