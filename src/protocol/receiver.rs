@@ -59,8 +59,8 @@ pub enum Action {
     Control(Message),
     /// Look at the final name (and make the directory), then call [`Receiver::admitted`].
     Admit(EntryId, Entry),
-    /// Compute the root of the file that is there, then call [`Receiver::hashed`].
-    Root(EntryId, RelPath),
+    /// Compute the root of the file that is there, of so many bytes, then call [`Receiver::hashed`].
+    Root(EntryId, RelPath, u64),
     /// Sync, rename, sync, then call [`Receiver::committed`].
     Commit(EntryId, Entry),
     /// Drop what is staged.
@@ -284,9 +284,9 @@ impl Receiver {
             }
             (_, Found::SameSize) => {
                 open.state = State::Comparing { mine: None, theirs: None };
-                let path = open.entry.path.clone();
+                let (path, size) = (open.entry.path.clone(), open.entry.size());
                 self.actions.push_back(Action::Control(Message::Status(id, Status::Check)));
-                self.actions.push_back(Action::Root(id, path));
+                self.actions.push_back(Action::Root(id, path, size));
             }
             (_, Found::Conflict) if self.exists == Exists::Refuse => self.fail_existing(id),
             (_, Found::Free | Found::Conflict) => self.want(id),

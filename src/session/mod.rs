@@ -21,6 +21,7 @@ mod tally;
 mod tests;
 mod throttle;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub use self::throttle::Throttle;
 use crate::event::{Event, Reporter};
 use crate::protocol::brake::Brake;
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::limits::REASON_BYTES_MAX;
+use crate::protocol::limits::{BLOCK_BYTES, REASON_BYTES_MAX};
 use crate::protocol::path::printable;
 use crate::transport::{Connection, TransportError};
 
@@ -44,8 +45,10 @@ const CLOSE_DONE: u32 = 0;
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// How often a side says at least that it is alive.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
-/// Roots of files that are hashed for comparison at the same time.
-const ROOTS_AT_ONCE: usize = 2;
+/// Jobs that hash files for comparison, at the same time. Each has a block.
+const ROOTS_AT_ONCE: usize = 4;
+/// Small files that one of them hashes.
+const ROOTS_BATCH: usize = 256;
 
 /// What both drivers need besides the connection and the disk.
 #[derive(Clone)]
@@ -148,6 +151,21 @@ fn closed_failure(code: u64, reason: &Bytes) -> Failure {
         _ => None,
     };
     Failure::from_wire(code, side, reason.get(1..).unwrap_or_default())
+}
+
+/// Takes the files off `waiting`, each with its size, that one job hashes: those that fit one block, or one large file.
+fn next_roots<T>(waiting: &mut VecDeque<(T, u64)>) -> Vec<T> {
+    let (mut batch, mut bytes) = (Vec::new(), 0u64);
+    while batch.len() < ROOTS_BATCH
+        && let Some((_, size)) = waiting.front()
+    {
+        bytes = bytes.saturating_add(*size);
+        if !batch.is_empty() && bytes > BLOCK_BYTES as u64 {
+            break;
+        }
+        batch.extend(waiting.pop_front().map(|(file, _)| file));
+    }
+    batch
 }
 
 /// Nothing happened for `waited`, before there was a machine to say so.

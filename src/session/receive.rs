@@ -23,7 +23,8 @@ use super::send::joined;
 use super::tally::Tally;
 use super::throttle::Throttle;
 use super::{
-    CLOSE_DONE, Context, Joining, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, stalled, started, transport_failure,
+    CLOSE_DONE, Context, Joining, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, next_roots, stalled, started,
+    transport_failure,
 };
 use crate::event::{ActiveFile, Event, Summary};
 use crate::protocol::brake::{Brake, ReceiverMoment};
@@ -143,7 +144,7 @@ impl<T> Shared<T> {
 
 enum Job {
     Admitted(Vec<(EntryId, Admission)>),
-    Root(EntryId, storage::Result<blake3::Hash>),
+    Roots(Vec<(EntryId, storage::Result<blake3::Hash>)>),
     Committed(Vec<(EntryId, storage::Committed)>),
     DirsFinished(Vec<(EntryId, storage::Result<()>)>),
     Discarded,
@@ -192,7 +193,8 @@ struct Driver<C: Connection, T: Target> {
     admits: Queue<(EntryId, Entry)>,
     commits: Queue<(EntryId, Entry)>,
     dirs: Queue<(EntryId, Entry)>,
-    roots: VecDeque<(EntryId, RelPath)>,
+    /// Files to hash for a comparison, and their sizes.
+    roots: VecDeque<((EntryId, RelPath), u64)>,
     roots_running: usize,
     tally: Tally,
     observer: Observer,
@@ -368,7 +370,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             match action {
                 Action::Control(message) => self.control(message),
                 Action::Admit(id, entry) => self.admits.waiting.push_back((id, entry)),
-                Action::Root(id, path) => self.roots.push_back((id, path)),
+                Action::Root(id, path, size) => self.roots.push_back(((id, path), size)),
                 Action::Commit(id, entry) => self.commits.waiting.push_back((id, entry)),
                 Action::FinishDir(id, entry) => self.dirs.waiting.push_back((id, entry)),
                 Action::Discard(id) => {
@@ -434,12 +436,14 @@ impl<C: Connection, T: Target> Driver<C, T> {
                 Job::DirsFinished(ids.into_iter().zip(shared.target.finish_dirs(dirs).await).collect())
             });
         }
-        while self.roots_running < ROOTS_AT_ONCE
-            && let Some((id, path)) = self.roots.pop_front()
-        {
+        while self.roots_running < ROOTS_AT_ONCE && !self.roots.is_empty() {
             self.roots_running += 1;
+            let (ids, paths): (Vec<_>, Vec<_>) = next_roots(&mut self.roots).into_iter().unzip();
             let shared = Arc::clone(&self.shared);
-            self.jobs.spawn(async move { Job::Root(id, shared.target.root(path).await) });
+            self.jobs.spawn(async move {
+                let roots = shared.target.roots(paths, shared.pool.acquire().await).await;
+                Job::Roots(ids.into_iter().zip(roots).collect())
+            });
         }
     }
 
@@ -460,16 +464,18 @@ impl<C: Connection, T: Target> Driver<C, T> {
                     machine.admitted(id, found);
                 }
             }
-            Job::Root(id, root) => {
+            Job::Roots(roots) => {
                 self.roots_running -= 1;
-                let existing = match root {
-                    Ok(root) => Existing::Root(root),
-                    Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => {
-                        Existing::Unreadable
-                    }
-                    Err(error) => return Err(storage_failure(&error)),
-                };
-                machine.hashed(id, existing);
+                for (id, root) in roots {
+                    let existing = match root {
+                        Ok(root) => Existing::Root(root),
+                        Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied => {
+                            Existing::Unreadable
+                        }
+                        Err(error) => return Err(storage_failure(&error)),
+                    };
+                    machine.hashed(id, existing);
+                }
             }
             Job::Committed(batch) => {
                 self.commits.running = false;

@@ -18,16 +18,17 @@ use super::progress::{ACTIVE_FILES_MAX, Teller};
 use super::send_parcel::{FileHandle, ParcelEnd, Sending, send_parcel};
 use super::tally::Tally;
 use super::{
-    CLOSE_DONE, Context, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, connected, stalled, started, transport_failure,
+    CLOSE_DONE, Context, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, connected, next_roots, stalled, started,
+    transport_failure,
 };
 use crate::event::{ActiveFile, Event, Summary};
 use crate::protocol::brake::{Brake, SenderMoment};
-use crate::protocol::entry::EntryId;
+use crate::protocol::entry::{Entry, EntryId};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::FILE_BYTES_MAX;
 use crate::protocol::message::{Activity, Message};
 use crate::protocol::sender::{Action, Parcel, ReceiverEnd, Sender};
-use crate::storage::{Found, Source};
+use crate::storage::{Found, Source, source_roots};
 use crate::transport::{Connection, SendStream};
 
 /// Entries that one step of the walk brings.
@@ -40,7 +41,7 @@ const CONTROL_BATCHES: usize = 16;
 /// Work beside the streams.
 enum Job {
     Walked(Vec<Found>),
-    Root(EntryId, Result<blake3::Hash, Failure>),
+    Roots(Vec<(EntryId, Result<blake3::Hash, Failure>)>),
     Verified(EntryId, Result<(), Failure>),
 }
 
@@ -89,7 +90,8 @@ struct Driver<C: Connection, S: Source> {
     parcels: JoinSet<ParcelEnd>,
     jobs: JoinSet<Job>,
     walking: bool,
-    roots: VecDeque<EntryId>,
+    /// Files to hash for a comparison, and their sizes.
+    roots: VecDeque<(EntryId, u64)>,
     roots_running: usize,
     files: HashMap<EntryId, Arc<FileHandle<S::File>>>,
     tally: Tally,
@@ -206,7 +208,10 @@ impl<C: Connection, S: Source> Driver<C, S> {
                     // A writer that is gone means a connection that is gone, which `closed` tells.
                     let _ = self.control_out.send(message);
                 }
-                Action::Root(id) => self.roots.push_back(id),
+                Action::Root(id) => {
+                    let size = self.machine.entry(id).map_or(0, Entry::size);
+                    self.roots.push_back((id, size));
+                }
                 Action::Verify(id) => self.verify(id),
                 Action::Settled(settled) => {
                     self.files.remove(&settled.id);
@@ -230,13 +235,19 @@ impl<C: Connection, S: Source> Driver<C, S> {
             let source = Arc::clone(&self.sending.source);
             self.jobs.spawn(async move { Job::Walked(source.walk(WALK_BATCH).await) });
         }
-        while self.roots_running < ROOTS_AT_ONCE
-            && let Some(id) = self.roots.pop_front()
-        {
-            let Some(entry) = self.machine.entry(id).cloned() else { continue };
-            let source = Arc::clone(&self.sending.source);
+        while self.roots_running < ROOTS_AT_ONCE && !self.roots.is_empty() {
+            let ids = next_roots(&mut self.roots).into_iter();
+            let (ids, entries): (Vec<_>, Vec<_>) =
+                ids.filter_map(|id| Some((id, self.machine.entry(id)?.clone()))).unzip();
+            if ids.is_empty() {
+                continue;
+            }
+            let sending = Arc::clone(&self.sending);
             self.roots_running += 1;
-            self.jobs.spawn(async move { Job::Root(id, source.root(entry).await) });
+            self.jobs.spawn(async move {
+                let roots = source_roots(&*sending.source, entries, sending.pool.acquire().await).await;
+                Job::Roots(ids.into_iter().zip(roots).collect())
+            });
         }
         let parcels =
             self.context.throttle.parcels_at_once(self.context.budget.streams(), self.machine.chunk_bytes());
@@ -316,11 +327,13 @@ impl<C: Connection, S: Source> Driver<C, S> {
         let now = self.now();
         match job {
             Job::Walked(found) => self.walked(found, now),
-            Job::Root(id, result) => {
+            Job::Roots(roots) => {
                 self.roots_running -= 1;
-                match result {
-                    Ok(root) => self.machine.hashed(id, root, now),
-                    Err(failure) => self.machine.abandon(id, failure),
+                for (id, root) in roots {
+                    match root {
+                        Ok(root) => self.machine.hashed(id, root, now),
+                        Err(failure) => self.machine.abandon(id, failure),
+                    }
                 }
             }
             Job::Verified(id, Ok(())) => self.machine.verified(id),

@@ -31,7 +31,7 @@ const READ_AT_ONCE: usize = 4;
 /// What all parcels of a transfer share.
 pub(super) struct Sending<S> {
     pub(super) source: Arc<S>,
-    pool: BlockPool,
+    pub(super) pool: BlockPool,
     turns: Semaphore,
     /// Priority of the next stream, which is one less than that of the last.
     next_priority: AtomicI32,

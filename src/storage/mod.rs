@@ -5,6 +5,7 @@
 
 pub mod block;
 pub mod fs;
+mod roots;
 pub mod void;
 
 use std::io;
@@ -13,6 +14,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use self::block::Block;
+pub use self::roots::source_roots;
 use crate::protocol::entry::{Entry, EntryId, Meta};
 use crate::protocol::failure::Failure;
 use crate::protocol::path::RelPath;
@@ -106,9 +108,6 @@ pub trait Source: Send + Sync + 'static {
         &self,
         file: &Self::File,
     ) -> impl Future<Output = std::result::Result<(), Failure>> + Send;
-
-    /// The BLAKE3 root of a whole file, read for comparison with one that is at the receiver already.
-    fn root(&self, entry: Entry) -> impl Future<Output = std::result::Result<blake3::Hash, Failure>> + Send;
 }
 
 /// What is under the final name of an announced entry.
@@ -215,8 +214,12 @@ pub trait Target: Send + Sync + 'static {
     /// Sets permission bits and times of directories, in order.
     fn finish_dirs(&self, dirs: Vec<(RelPath, Meta)>) -> impl Future<Output = Vec<Result<()>>> + Send;
 
-    /// The BLAKE3 root of the regular file under a final name.
-    fn root(&self, path: RelPath) -> impl Future<Output = Result<blake3::Hash>> + Send;
+    /// The BLAKE3 roots of the regular files under final names, read through `block`. One answer for each, in order.
+    fn roots(
+        &self,
+        paths: Vec<RelPath>,
+        block: Block,
+    ) -> impl Future<Output = Vec<Result<blake3::Hash>>> + Send;
 
     /// Drops a staged entry.
     fn discard(&self, id: EntryId) -> impl Future<Output = ()> + Send;

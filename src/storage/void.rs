@@ -153,17 +153,6 @@ impl Source for VoidSource {
     async fn verify_unchanged(&self, _: &Entry) -> std::result::Result<(), Failure> {
         Ok(())
     }
-
-    async fn root(&self, entry: Entry) -> std::result::Result<blake3::Hash, Failure> {
-        self.check(&entry)?;
-        let (mut hasher, mut left) = (blake3::Hasher::new(), entry.size());
-        while left > 0 {
-            let len = usize::try_from(left).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
-            hasher.update(&self.noise.0[..len]);
-            left -= len as u64;
-        }
-        Ok(hasher.finalize())
-    }
 }
 
 /// Takes everything and keeps nothing. The session has verified it by then.
@@ -186,9 +175,12 @@ impl Target for VoidTarget {
         dirs.iter().map(|_| Ok(())).collect()
     }
 
-    async fn root(&self, path: RelPath) -> Result<blake3::Hash> {
-        let source = std::io::ErrorKind::NotFound.into();
-        Err(StorageError { op: "read", path: self.display(&path), source })
+    async fn roots(&self, paths: Vec<RelPath>, _: Block) -> Vec<Result<blake3::Hash>> {
+        let missing = |path: &RelPath| {
+            let source = std::io::ErrorKind::NotFound.into();
+            Err(StorageError { op: "read", path: self.display(path), source })
+        };
+        paths.iter().map(missing).collect()
     }
 
     async fn discard(&self, _: EntryId) {}
@@ -208,6 +200,7 @@ impl Target for VoidTarget {
 mod tests {
     use super::*;
     use crate::storage::block::BlockPool;
+    use crate::testing::disk::source_root;
 
     const LARGE: Workload = Workload { files: 1, file_bytes: 3 * BLOCK_BYTES as u64 + 5 };
 
@@ -261,7 +254,7 @@ mod tests {
             bytes.extend_from_slice(&read[..len]);
         }
         source.verify_unchanged(&file).await.unwrap();
-        assert_eq!(source.root(entry).await.unwrap(), blake3::hash(&bytes));
+        assert_eq!(source_root(&source, entry).await.unwrap(), blake3::hash(&bytes));
         // Noise: each value of a byte is there, about as often as each other.
         let mut counts = [0; 256];
         bytes[..BLOCK_BYTES].iter().for_each(|byte| counts[usize::from(*byte)] += 1);
@@ -272,7 +265,7 @@ mod tests {
     async fn small_files_lie_one_behind_the_other() {
         let source = VoidSource::new(Workload { files: 3, file_bytes: 4096 });
         let files = entries(&source, 9).await[1..4].to_vec();
-        let roots = [source.root(files[0].clone()).await.unwrap(); 3];
+        let roots = [source_root(&source, files[0].clone()).await.unwrap(); 3];
         let batch = source.read_small(files, block().await).await;
         let ranges: Vec<_> = batch.files.into_iter().map(std::result::Result::unwrap).collect();
         assert_eq!(ranges, [0..4096, 4096..8192, 8192..12288]);
@@ -287,7 +280,7 @@ mod tests {
         other.kind = Kind::File { size: 5 };
         let is_changed = |failure: Option<Failure>| failure.unwrap().reason == Reason::SourceChanged;
         assert!(is_changed(source.open(other.clone()).await.err()));
-        assert!(is_changed(source.root(other.clone()).await.err()));
+        assert!(is_changed(source_root(&source, other.clone()).await.err()));
         assert!(is_changed(source.read_small(vec![other], block().await).await.files.remove(0).err()));
         assert!(is_changed(source.read_at(&honest, LARGE.file_bytes - 1, 2, block().await).await.err()));
     }

@@ -11,8 +11,11 @@ use std::time::Duration;
 
 pub(crate) use self::source::MemorySource;
 pub(crate) use self::target::{MemoryTarget, On, Op};
-use crate::protocol::entry::{Meta, Time};
+use crate::protocol::entry::{Entry, Meta, Time};
+use crate::protocol::failure::Failure;
 use crate::protocol::path::RelPath;
+use crate::storage::block::BlockPool;
+use crate::storage::{Result, Source, Target, source_roots};
 
 const MIB: f64 = (1 << 20) as f64;
 
@@ -39,6 +42,19 @@ impl Node {
 /// A path that a test knows to be good.
 pub(crate) fn rel_path(path: impl AsRef<[u8]>) -> RelPath {
     RelPath::new(path.as_ref()).unwrap()
+}
+
+/// The root of one file of a source.
+pub(crate) async fn source_root(
+    source: &impl Source,
+    entry: Entry,
+) -> std::result::Result<blake3::Hash, Failure> {
+    source_roots(source, vec![entry], BlockPool::new(1).acquire().await).await.remove(0)
+}
+
+/// The root of one file under a final name.
+pub(crate) async fn target_root(target: &impl Target, path: impl AsRef<[u8]>) -> Result<blake3::Hash> {
+    target.roots(vec![rel_path(path)], BlockPool::new(1).acquire().await).await.remove(0)
 }
 
 /// How long `bytes` take at so much a MiB.

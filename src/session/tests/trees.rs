@@ -98,6 +98,27 @@ async fn a_second_time_nothing_travels() {
     }
 }
 
+/// Fault 11 of the trials: one hop between threads for each file took longer than sending the files.
+#[tokio::test(start_paused = true)]
+async fn fault_11_small_files_that_are_there_are_compared_in_batches() {
+    let names: Vec<&'static str> =
+        (0..10_000).map(|n| &*Box::leak(format!("n{n}").into_boxed_str())).collect();
+    let tree: Tree =
+        names.iter().zip(0..).map(|(name, n)| (*name, Node::File(bytes(n, 1 + n % 50)))).collect();
+    let target = MemoryTarget::new();
+    Session::new(1).run(&source(&tree), &target).await.sent.unwrap();
+
+    let mut session = Session::with_budget(2, Budget::new(64 * MIB, None), TIMEOUT);
+    session.limits.delay_max = Duration::from_millis(100);
+    let (source, target) = (source(&tree), target.beside());
+    let start = Instant::now();
+    let ended = session.run(&source, &target).await;
+    assert_eq!(ended.sent.unwrap().identical, 10_000);
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert!(target.root_batches() < 200, "the receiver asked {} times", target.root_batches());
+    assert!(source.small_batches() < 200, "the sender read {} times", source.small_batches());
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_there_stays_or_goes_as_the_receiver_says() {
     let tree = one_file(2 * MIB);

@@ -19,7 +19,7 @@ use super::walk::Walk;
 use super::{failed, meta_of, size_of};
 use crate::protocol::entry::Entry;
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::limits::{BLOCK_BYTES, RUNS_MAX};
+use crate::protocol::limits::RUNS_MAX;
 use crate::protocol::path::{RelPath, printable};
 use crate::storage::block::Block;
 use crate::storage::{Found, Run, SmallBatch, Source};
@@ -150,17 +150,6 @@ impl Source for FsSource {
                 return Err(origin.changed(&entry.path, "another file has taken its place"));
             }
             origin.check(&now, &entry)
-        })
-        .await
-    }
-
-    async fn root(&self, entry: Entry) -> Result<blake3::Hash, Failure> {
-        self.run(move |shared| {
-            let file = shared.open(&mut Dirs::for_lookup(), entry)?;
-            let hash = hash_file(&file.file, file.entry.size())
-                .map_err(|error| shared.failure("read", &file.entry.path, error))?;
-            shared.check_open(&file.file, &file.entry)?;
-            Ok(hash)
         })
         .await
     }
@@ -363,18 +352,4 @@ pub(super) fn find_runs(file: impl AsFd, range: Range<u64>, runs_max: usize) -> 
         at = data_end;
     }
     Ok(runs)
-}
-
-/// The BLAKE3 root of the first `size` bytes of a file.
-pub(super) fn hash_file(file: &File, size: u64) -> io::Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; BLOCK_BYTES];
-    let mut at = 0;
-    while at < size {
-        let len = usize::try_from(size - at).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
-        file.read_exact_at(&mut buffer[..len], at)?;
-        hasher.update(&buffer[..len]);
-        at += len as u64;
-    }
-    Ok(hasher.finalize())
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{self, Path};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,7 +18,6 @@ use rustix::io::Errno;
 use super::calls::{Calls, blocking};
 use super::commit::commit_batch;
 use super::dirs::{Blocked, Dirs, open_dir};
-use super::source::hash_file;
 use super::staging::Staging;
 use super::{MODE_BITS, failed, size_of, timestamps};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
@@ -102,6 +102,26 @@ impl FsTarget {
         let staged = Arc::clone(&file);
         self.calls.block(move || staged.write_at(&block[range], offset).map(|()| block)).await
     }
+
+    /// The BLAKE3 root of the first `size` bytes of a file, and the block that they went through.
+    async fn large_root(&self, file: File, size: u64, mut block: Block) -> (io::Result<blake3::Hash>, Block) {
+        let file = Arc::new(file);
+        let mut hasher = blake3::Hasher::new();
+        let mut at = 0;
+        while at < size {
+            let len = usize::try_from(size - at).unwrap_or(block.len()).min(block.len());
+            let open = Arc::clone(&file);
+            let call = move || (open.read_exact_at(&mut block[..len], at), block);
+            let (read, used) = self.calls.block(call).await;
+            block = used;
+            if let Err(error) = read {
+                return (Err(error), block);
+            }
+            hasher.update(&block[..len]);
+            at += len as u64;
+        }
+        (Ok(hasher.finalize()), block)
+    }
 }
 
 impl Target for FsTarget {
@@ -143,19 +163,31 @@ impl Target for FsTarget {
         .await
     }
 
-    async fn root(&self, path: RelPath) -> Result<blake3::Hash> {
-        self.run(move |shared| {
-            let file = shared.open_final(&path)?;
-            let hash = fstat(&file).map_err(io::Error::from).and_then(|stat| {
-                if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-                    hash_file(&file, size_of(&stat))
-                } else {
-                    Err(io::Error::other("it is no regular file"))
+    async fn roots(&self, paths: Vec<RelPath>, mut block: Block) -> Vec<Result<blake3::Hash>> {
+        // One hop for all that fit the block; a large file takes one for each block.
+        let (paths, looked, mut block) = self
+            .run(move |shared| {
+                let mut dirs = Dirs::for_lookup();
+                let mut looked = Vec::with_capacity(paths.len());
+                for path in &paths {
+                    looked.push(shared.look_into(&mut dirs, path, &mut block));
                 }
+                (paths, looked, block)
+            })
+            .await;
+        let mut roots = Vec::with_capacity(paths.len());
+        for (path, looked) in paths.iter().zip(looked) {
+            roots.push(match looked {
+                Ok(Content::Small(root)) => Ok(root),
+                Ok(Content::Large(file, size)) => {
+                    let (root, used) = self.large_root(file, size, block).await;
+                    block = used;
+                    root.map_err(|error| failed("read", self.shared.display(path), error))
+                }
+                Err(error) => Err(error),
             });
-            hash.map_err(|error| failed("read", shared.display(&path), error))
-        })
-        .await
+        }
+        roots
     }
 
     async fn discard(&self, id: EntryId) {
@@ -241,15 +273,43 @@ impl Shared {
             .map_err(|errno| failed("set the time of", self.display(path), errno))
     }
 
+    /// Reads the regular file under a final name through `buffer`, if it fits.
+    fn look_into(&self, dirs: &mut Dirs, path: &RelPath, buffer: &mut [u8]) -> Result<Content> {
+        let file = self.open_final(dirs, path)?;
+        let mut read = || -> io::Result<std::result::Result<blake3::Hash, u64>> {
+            let stat = fstat(&file)?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+                return Err(io::Error::other("it is no regular file"));
+            }
+            let size = size_of(&stat);
+            match usize::try_from(size).ok().and_then(|len| buffer.get_mut(..len)) {
+                Some(bytes) => file.read_exact_at(bytes, 0).map(|()| Ok(blake3::hash(bytes))),
+                None => Ok(Err(size)),
+            }
+        };
+        match read() {
+            Ok(Ok(root)) => Ok(Content::Small(root)),
+            Ok(Err(size)) => Ok(Content::Large(file, size)),
+            Err(error) => Err(failed("read", self.display(path), error)),
+        }
+    }
+
     /// Opens what is under a final name, to read it.
-    fn open_final(&self, path: &RelPath) -> Result<File> {
-        let (holder, name) =
-            Dirs::for_lookup().parent(&self.root, path).map_err(|blocked| self.blocked(blocked))?;
+    fn open_final(&self, dirs: &mut Dirs, path: &RelPath) -> Result<File> {
+        let (holder, name) = dirs.parent(&self.root, path).map_err(|blocked| self.blocked(blocked))?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         openat(&holder, name, flags, Mode::empty())
             .map(File::from)
             .map_err(|errno| failed("open", self.display(path), errno))
     }
+}
+
+/// What one look into a file under a final name gives.
+enum Content {
+    /// Its root.
+    Small(blake3::Hash),
+    /// It is larger than the block: the open file, and its size.
+    Large(File, u64),
 }
 
 /// Whether an error says that the name cannot be used here, rather than that the disk has failed: it leads

@@ -23,6 +23,7 @@ use crate::protocol::limits::FILE_BYTES_MAX;
 use crate::protocol::path::RelPath;
 use crate::storage::block::BlockPool;
 use crate::storage::{Admission, Commit, Committed, Final, Found, OnConflict, Result, Source, Target, Write};
+use crate::testing::disk::{source_root, target_root};
 use crate::testing::host::{bound_by_permissions, skip};
 
 const TRANSFER: &str = "0123456789abcdef0123456789abcdef";
@@ -163,7 +164,7 @@ async fn holes_stay_holes() {
     let target = target(&to);
     stage(&target, 0, 32 << 20, b"in the middle").await.unwrap();
     assert!(matches!(commit(&target, 0, "sparse", SIZE).await, Committed::Done(None)));
-    assert_eq!(target.root(rel_path("sparse")).await.unwrap(), source.root(entry).await.unwrap());
+    assert_eq!(target_root(&target, "sparse").await.unwrap(), source_root(&source, entry).await.unwrap());
     assert!(to.join("sparse").metadata().unwrap().blocks() * 512 < 1 << 20);
 }
 
@@ -320,7 +321,7 @@ async fn attack_3_nothing_is_written_outside_of_the_target() {
     assert!(matches!(commit(&target, 0, "link/passwd", 4).await, Committed::Refused(_)));
     stage(&target, 1, 0, b"evil").await.unwrap();
     assert!(matches!(commit(&target, 1, "file", 4).await, Committed::Exists));
-    assert!(target.root(rel_path("file")).await.is_err());
+    assert!(target_root(&target, "file").await.is_err());
     let odd = Meta { mode: 0, ..Meta::default() };
     assert!(target.finish_dirs(vec![(rel_path("link"), odd)]).await[0].is_err());
     assert_eq!(names(&outside), ["passwd"]);
@@ -527,7 +528,6 @@ async fn names_of_any_bytes_are_printed_harmlessly() {
     let target = target(&dir);
     let shown = target.display(&RelPath::new(b"a\x07/\xfe").unwrap());
     assert!(shown.ends_with("\\u{1b}[2J\\xff/a\\u{7}/\\xfe"), "{shown}");
-    let missing = RelPath::new(b"no\x1b/x").unwrap();
-    let error = target.root(missing).await.unwrap_err().to_string();
+    let error = target_root(&target, "no\x1b/x").await.unwrap_err().to_string();
     assert!(error.ends_with("/no\\u{1b}: No such file or directory (os error 2)"), "{error}");
 }

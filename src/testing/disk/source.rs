@@ -25,6 +25,7 @@ struct State {
     found: VecDeque<Found>,
     files: HashMap<RelPath, Stored>,
     bytes_read: u64,
+    small_batches: usize,
     read_pace: Duration,
 }
 
@@ -146,6 +147,11 @@ impl MemorySource {
         self.state().bytes_read
     }
 
+    /// How often small files were read.
+    pub(crate) fn small_batches(&self) -> usize {
+        self.state().small_batches
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -204,6 +210,7 @@ impl Source for MemorySource {
     }
 
     async fn read_small(&self, files: Vec<Entry>, mut block: Block) -> SmallBatch {
+        self.state().small_batches += 1;
         let mut ranges = Vec::new();
         let mut at = 0;
         for entry in files {
@@ -258,13 +265,5 @@ impl Source for MemorySource {
 
     async fn verify_unchanged(&self, file: &MemoryFile) -> Result<(), Failure> {
         self.check(&file.entry)
-    }
-
-    async fn root(&self, entry: Entry) -> Result<blake3::Hash, Failure> {
-        self.check(&entry)?;
-        let mut bytes = vec![0; usize::try_from(entry.size()).unwrap()];
-        self.copy(&entry.path, 0, &mut bytes).await?;
-        self.check(&entry)?;
-        Ok(blake3::hash(&bytes))
     }
 }

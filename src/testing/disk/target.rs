@@ -79,6 +79,7 @@ struct Own {
     faults: Vec<(On, Range<u64>, Errno)>,
     short_writes: Option<u64>,
     write_pace: Duration,
+    root_batches: usize,
 }
 
 impl MemoryTarget {
@@ -102,6 +103,7 @@ impl MemoryTarget {
             faults: Vec::new(),
             short_writes: None,
             write_pace: Duration::ZERO,
+            root_batches: 0,
         };
         Self { disk, own: Arc::new(Mutex::new(own)) }
     }
@@ -179,6 +181,11 @@ impl MemoryTarget {
     /// What was done so far.
     pub(crate) fn ops(&self) -> Vec<Op> {
         self.own().ops.clone()
+    }
+
+    /// How often roots were asked for.
+    pub(crate) fn root_batches(&self) -> usize {
+        self.own().root_batches
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -394,11 +401,14 @@ impl Target for MemoryTarget {
         dirs.iter().map(|(path, meta)| self.finish_dir(path, *meta)).collect()
     }
 
-    async fn root(&self, path: RelPath) -> Result<blake3::Hash> {
-        match self.disk().node(&path) {
+    async fn roots(&self, paths: Vec<RelPath>, _: Block) -> Vec<Result<blake3::Hash>> {
+        self.own().root_batches += 1;
+        let disk = self.disk();
+        let root = |path: &RelPath| match disk.node(path) {
             Some(Node::File(bytes)) => Ok(blake3::hash(bytes)),
-            _ => Err(self.error("open", &path, Errno::NOENT)),
-        }
+            _ => Err(self.error("open", path, Errno::NOENT)),
+        };
+        paths.iter().map(root).collect()
     }
 
     async fn discard(&self, id: EntryId) {

@@ -389,7 +389,7 @@ impl ReceiverRig {
     fn disk(&mut self, found: Found, committed: Committed, root: [u8; 32], is_ok: bool) {
         match self.wishes.pop_front() {
             Some(receiver::Action::Admit(id, _)) => self.machine.admitted(id, found),
-            Some(receiver::Action::Root(id, _)) => {
+            Some(receiver::Action::Root(id, ..)) => {
                 self.machine.hashed(id, receiver::Existing::Root(blake3::Hash::from_bytes(root)))
             }
             Some(receiver::Action::Commit(id, _)) => self.machine.committed(id, committed),

@@ -523,7 +523,7 @@ impl World {
                 let delay = self.disk_latency();
                 self.in_order(Channel::Dirs, delay, Event::Admit(id, entry));
             }
-            receiver::Action::Root(id, path) => {
+            receiver::Action::Root(id, path, _) => {
                 let delay = self.disk_latency();
                 let entry = tree::entry(&path, Kind::Dir);
                 self.at(delay, Event::TargetHashed(id, entry));
