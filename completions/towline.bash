@@ -49,7 +49,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__bench)
-            opts="-q -v -h --to --wait --size --files --disk --listen --fingerprint --streams --connections --chunk-size --bwlimit --memory --congestion --timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-q -v -h --to --wait --size --files --disk --listen --fingerprint --streams --connections --chunk-size --bwlimit --memory --congestion --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -111,6 +111,10 @@ _towline() {
                     return 0
                     ;;
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --disk-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -210,7 +214,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__receive)
-            opts="-q -v -h --from --into --exists --yes --manifest --listen --fingerprint --streams --connections --chunk-size --bwlimit --memory --congestion --timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-q -v -h --from --into --exists --yes --manifest --listen --fingerprint --streams --connections --chunk-size --bwlimit --memory --congestion --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -286,6 +290,10 @@ _towline() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --disk-timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --no-fsync)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
@@ -333,7 +341,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__send)
-            opts="-q -v -h --to --background --manifest --listen --fingerprint --streams --connections --chunk-size --bwlimit --memory --congestion --timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-q -v -h --to --background --manifest --listen --fingerprint --streams --connections --chunk-size --bwlimit --memory --congestion --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -395,6 +403,10 @@ _towline() {
                     return 0
                     ;;
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --disk-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -45,6 +45,7 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l congestion -d '
 cubic\t'RFC 9438'
 newreno\t'RFC 9002'"
 complete -c towline -n "__fish_towline_using_subcommand send" -l timeout -d 'Gives up when nothing was acked for so long, such as 30s or 2m [default: 30s]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l disk-timeout -d 'Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l no-fsync -d 'Does not sync to disk: faster, but what was called done can be lost when the machine stops' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l json -d 'Writes one JSON object per event to standard output, and nothing but errors to standard error' -r -f -a "true\t''
@@ -79,6 +80,7 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l congestion -
 cubic\t'RFC 9438'
 newreno\t'RFC 9002'"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l timeout -d 'Gives up when nothing was acked for so long, such as 30s or 2m [default: 30s]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l disk-timeout -d 'Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l no-fsync -d 'Does not sync to disk: faster, but what was called done can be lost when the machine stops' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l json -d 'Writes one JSON object per event to standard output, and nothing but errors to standard error' -r -f -a "true\t''
@@ -110,6 +112,7 @@ complete -c towline -n "__fish_towline_using_subcommand bench" -l congestion -d 
 cubic\t'RFC 9438'
 newreno\t'RFC 9002'"
 complete -c towline -n "__fish_towline_using_subcommand bench" -l timeout -d 'Gives up when nothing was acked for so long, such as 30s or 2m [default: 30s]' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l disk-timeout -d 'Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l no-fsync -d 'Does not sync to disk: faster, but what was called done can be lost when the machine stops' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand bench" -l json -d 'Writes one JSON object per event to standard output, and nothing but errors to standard error' -r -f -a "true\t''

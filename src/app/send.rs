@@ -16,6 +16,7 @@ use crate::event::{Event, Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::message::Role;
 use crate::protocol::path::printable;
+use crate::protocol::patience::Patience;
 use crate::protocol::receiver::Exists;
 use crate::session::schedule::Schedule;
 use crate::session::{self, Budget, Context, Throttle};
@@ -66,7 +67,8 @@ pub(super) fn context(
     stop: watch::Receiver<Option<Failure>>,
 ) -> Context {
     let throttle = Arc::new(Throttle::new(common.bwlimit.clone(), time_of_day));
-    Context { budget, timeout: common.timeout, throttle, processor_use, synced: common.fsync, reporter, stop }
+    let patience = Patience { timeout: common.timeout, disk_timeout: common.disk_timeout };
+    Context { budget, patience, throttle, processor_use, synced: common.fsync, reporter, stop }
 }
 
 /// The time since midnight, here and now.

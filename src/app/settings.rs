@@ -130,6 +130,8 @@ pub struct CommonSettings {
     pub congestion: Congestion,
     /// Without an ack for so long the transfer ends; 1 s to 1 day.
     pub timeout: Duration,
+    /// A disk, of this side or the peer's, that gets nothing done for this long ends the transfer; 1 s to 1 day.
+    pub disk_timeout: Duration,
     /// Sync to disk before a file is called done.
     pub fsync: bool,
 }

@@ -322,6 +322,14 @@ pub struct TransferArgs {
     #[arg(value_parser = parse_duration)]
     pub timeout: Option<Duration>,
 
+    /// Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]
+    ///
+    /// Limits a disk of this side that hangs, and a peer that only reports that it is busy. A slow disk is waited for.
+    /// Both sides have this limit: raise it on both.
+    #[arg(long, env = "TOWLINE_DISK_TIMEOUT", hide_env_values = true, value_name = "DURATION")]
+    #[arg(value_parser = parse_duration)]
+    pub disk_timeout: Option<Duration>,
+
     /// Does not sync to disk: faster, but what was called done can be lost when the machine stops
     #[arg(long, env = "TOWLINE_NO_FSYNC", hide_env_values = true, value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]

@@ -76,6 +76,9 @@ pub struct Config {
     /// `--timeout`
     #[serde(deserialize_with = "duration")]
     pub timeout: Option<Duration>,
+    /// `--disk-timeout`
+    #[serde(deserialize_with = "duration")]
+    pub disk_timeout: Option<Duration>,
     /// `--no-fsync`
     pub no_fsync: Option<bool>,
 }

@@ -35,9 +35,11 @@ pub const MEMORY_BYTES_MAX: u64 = 1 << 40;
 pub const MEMORY_CHUNKS_MIN: u64 = 8;
 /// `--timeout` by default.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
-/// `--timeout` at least.
+/// `--disk-timeout` by default.
+pub const DISK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10 * 60);
+/// `--timeout` and `--disk-timeout` at least.
 pub const TIMEOUT_MIN: Duration = Duration::from_secs(1);
-/// `--timeout` at most.
+/// `--timeout` and `--disk-timeout` at most.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What one run is asked to do and to show.
@@ -192,13 +194,9 @@ fn resolve_common(given: TransferArgs, config: &Config) -> Result<CommonSettings
     let memory_bytes = given.memory.or(config.memory).unwrap_or(MEMORY_BYTES_DEFAULT);
     check_memory(memory_bytes, chunk_size_bytes)?;
     let timeout = given.timeout.or(config.timeout).unwrap_or(TIMEOUT_DEFAULT);
-    ensure!(
-        (TIMEOUT_MIN..=TIMEOUT_MAX).contains(&timeout),
-        "--timeout {}: expected {} to {}",
-        humantime::format_duration(timeout),
-        humantime::format_duration(TIMEOUT_MIN),
-        humantime::format_duration(TIMEOUT_MAX),
-    );
+    check_duration("--timeout", timeout)?;
+    let disk_timeout = given.disk_timeout.or(config.disk_timeout).unwrap_or(DISK_TIMEOUT_DEFAULT);
+    check_duration("--disk-timeout", disk_timeout)?;
     let congestion = match given.congestion.or(config.congestion) {
         None | Some(args::Congestion::Auto) => Congestion::Auto,
         Some(args::Congestion::Cubic) => Congestion::Cubic,
@@ -214,6 +212,7 @@ fn resolve_common(given: TransferArgs, config: &Config) -> Result<CommonSettings
         memory_bytes,
         congestion,
         timeout,
+        disk_timeout,
         fsync: !given.no_fsync.or(config.no_fsync).unwrap_or(false),
     })
 }
@@ -234,6 +233,17 @@ fn check_memory(memory_bytes: u64, chunk_size_bytes: u64) -> Result<()> {
         exact(memory_bytes),
         exact(chunk_size_bytes),
         exact(needed),
+    );
+    Ok(())
+}
+
+fn check_duration(flag: &str, given: Duration) -> Result<()> {
+    ensure!(
+        (TIMEOUT_MIN..=TIMEOUT_MAX).contains(&given),
+        "{flag} {}: expected {} to {}",
+        humantime::format_duration(given),
+        humantime::format_duration(TIMEOUT_MIN),
+        humantime::format_duration(TIMEOUT_MAX),
     );
     Ok(())
 }
@@ -297,6 +307,7 @@ mod tests {
             memory_bytes: 64 << 20,
             congestion: Congestion::Auto,
             timeout: Duration::from_secs(30),
+            disk_timeout: Duration::from_secs(600),
             fsync: true,
         };
         assert_eq!(settings.common, common);
@@ -318,22 +329,24 @@ mod tests {
 
     #[test]
     fn a_flag_goes_before_the_file_and_that_before_the_default() {
-        let file = "memory = \"32M\"\ntimeout = \"5s\"\nno-fsync = true\nexists = \"skip\"\ninto = \"inbox\"\n\
+        let file = "memory = \"32M\"\ntimeout = \"5s\"\ndisk-timeout = \"7s\"\nno-fsync = true\nexists = \"skip\"\ninto = \"inbox\"\n\
                     yes = true\nmanifest = \"m\"\nstreams = 3\nconnections = 2\nbwlimit = \"3M\"\n\
                     congestion = \"newreno\"\nlisten = \"[::]:7\"";
         let from_file = receive("receive", file);
         assert_eq!(from_file.common.memory_bytes, 32 << 20);
         assert_eq!(from_file.common.bwlimit.greatest_rate(), NonZeroU64::new(3 << 20));
         assert_eq!(from_file.common.timeout, Duration::from_secs(5));
+        assert_eq!(from_file.common.disk_timeout, Duration::from_secs(7));
         assert!(!from_file.common.fsync && from_file.yes);
         assert_eq!((from_file.exists, from_file.into), (Exists::Skip, PathBuf::from("inbox")));
         assert_eq!(from_file.manifest, Some(PathBuf::from("m")));
         assert_eq!(from_file.common.listen, Some("[::]:7".parse().unwrap()));
-        let flags = "receive --memory 16M --timeout 6s --no-fsync=false --exists rename --into . --yes=no \
+        let flags = "receive --memory 16M --timeout 6s --disk-timeout 8s --no-fsync=false --exists rename --into . --yes=no \
                      --manifest n --streams 4 --connections 3 --bwlimit off --congestion auto --listen 127.0.0.1:8";
         let from_flags = receive(flags, file);
         assert_eq!(from_flags.common.memory_bytes, 16 << 20);
         assert_eq!(from_flags.common.timeout, Duration::from_secs(6));
+        assert_eq!(from_flags.common.disk_timeout, Duration::from_secs(8));
         assert!(from_flags.common.fsync && !from_flags.yes);
         assert_eq!((from_flags.exists, from_flags.into), (Exists::Rename, PathBuf::from(".")));
         assert_eq!(from_flags.manifest, Some(PathBuf::from("n")));
@@ -367,6 +380,7 @@ mod tests {
             ("send a --connections 17", "--connections 17: expected 1 to 16"),
             ("send a --timeout 10ms", "--timeout 10ms: expected 1s to 1day"),
             ("send a --timeout 2days", "--timeout 2days: expected 1s to 1day"),
+            ("send a --disk-timeout 10ms", "--disk-timeout 10ms: expected 1s to 1day"),
             ("send a -", "a file that is called `-` is `./-`"),
             ("send a --to host", "add --fingerprint FP"),
             ("send a --to -", "--to: cannot take the peer from standard input: it is empty"),

@@ -42,5 +42,9 @@ pub const OPEN_PATH_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const CHUNKS_AHEAD_MAX: usize = 4096;
 /// Runs of data or hole in one record: every other page of the smallest chunk.
 pub const RUNS_MAX: usize = 256;
+/// Bytes a second below which a transfer counts as standing still: a quarter of the lowest `--bwlimit`.
+pub const PROGRESS_BYTES_PER_S_MIN: u64 = 256;
+/// Bytes a second at which a peer hashes a file that is compared, at least.
+pub const COMPARE_BYTES_PER_S_MIN: u64 = 1024 * 1024;
 /// Names tried when `--exists rename` looks for a free one.
 pub const RENAME_TRIES_MAX: u32 = 10_000;

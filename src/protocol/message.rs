@@ -147,6 +147,8 @@ pub enum Message {
     Abandon(EntryId, Reason, String),
     /// Both ways, at least once a second and when it changes.
     Heartbeat(Activity),
+    /// Receiver to sender, with a heart-beat: bytes of files that have come so far, holes counted.
+    Came(u64),
     /// Receiver to sender: everything that is done is durable.
     Finished {
         /// What it has is durable: it was not told to leave out the syncs.
@@ -264,6 +266,7 @@ impl Message {
             Self::Finished { .. } => 0x09,
             Self::Join { .. } => 0x0a,
             Self::Left(_) => 0x0b,
+            Self::Came(_) => 0x0c,
             Self::Entry(_) => 0x20,
             Self::End(_) => 0x21,
             Self::Omitted(..) => 0x22,
@@ -350,7 +353,7 @@ impl Message {
             }),
             Self::Finished { synced } => p.put_u8(u8::from(*synced)),
             Self::Entry(entry) => put_entry(p, entry),
-            Self::End(count) | Self::Ack(count) => put_varint(p, *count),
+            Self::End(count) | Self::Ack(count) | Self::Came(count) => put_varint(p, *count),
             Self::Omitted(reason, message) => {
                 put_varint(p, u64::from(reason.code()));
                 put_text(p, message);
@@ -397,6 +400,7 @@ impl Message {
             },
             0x0a => Self::Join { lane: lane(&mut f)?, proof: f.array()? },
             0x0b => Self::Left(lane(&mut f)?),
+            0x0c => Self::Came(f.varint()?),
             0x20 => Self::Entry(entry(&mut f)?),
             0x21 => Self::End(f.varint()?),
             0x22 => Self::Omitted(reason(&mut f)?, text(&mut f)?),
@@ -514,6 +518,7 @@ mod tests {
             ),
             (Message::Join { lane: 2, proof: [0; 32] }, format!("0a2102{zeros}")),
             (Message::Left(2), "0b0102".into()),
+            (Message::Came(16384), "0c0480004000".into()),
             (Message::Offer { transfer: [7; 16], chunk_log2: 20 }, format!("0311{}14", "07".repeat(16))),
             (Message::Status(EntryId(300), Status::Want), "0403412c00".into()),
             (Message::Status(EntryId(1), Status::Check), "04020101".into()),

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod message;
 pub mod parcel;
 pub mod path;
+pub mod patience;
 pub mod receiver;
 pub mod sender;
 pub mod tree;

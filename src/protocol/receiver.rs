@@ -10,6 +10,7 @@ use super::failure::{Failure, Reason, Side};
 use super::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use super::message::{Message, Status};
 use super::path::RelPath;
+use super::patience::{Patience, Progress};
 use super::tree::{RootBuilder, TreeError};
 
 /// What becomes of an entry whose name is taken by something else. A file with the same bytes is no conflict.
@@ -126,7 +127,8 @@ pub enum Begin {
 pub struct Receiver {
     chunk_log2: u8,
     exists: Exists,
-    timeout: Duration,
+    patience: Patience,
+    progress: Progress,
     /// The directory, as shown.
     target: String,
     open: BTreeMap<EntryId, Open>,
@@ -143,19 +145,18 @@ pub struct Receiver {
     blocked: Option<(RelPath, Outcome)>,
     totals: Totals,
     actions: VecDeque<Action>,
-    last_heard: Duration,
     /// Records came on more than one connection, so that some may come twice.
     spread: bool,
 }
 
 impl Receiver {
-    /// A receiver for one transfer into `target` (as shown to people), which ends when the sender is silent for
-    /// `timeout`.
-    pub fn new(chunk_log2: u8, exists: Exists, target: String, timeout: Duration, now: Duration) -> Self {
+    /// A receiver for one transfer into `target` (as shown to people), which has so much `patience` with its sender.
+    pub fn new(chunk_log2: u8, exists: Exists, target: String, patience: Patience, now: Duration) -> Self {
         Self {
             chunk_log2,
             exists,
-            timeout,
+            patience,
+            progress: Progress::new(patience, now),
             target,
             open: BTreeMap::new(),
             leaving: BTreeMap::new(),
@@ -169,7 +170,6 @@ impl Receiver {
             blocked: None,
             totals: Totals::default(),
             actions: VecDeque::new(),
-            last_heard: now,
             spread: false,
         }
     }
@@ -223,7 +223,7 @@ impl Receiver {
         self.actions.pop_front()
     }
 
-    /// A message of the manifest stream.
+    /// A message of the manifest stream, which came when the sender was [heard](Self::heard) last.
     pub fn on_manifest(&mut self, message: Message) -> Result<(), Failure> {
         match message {
             Message::Entry(_) | Message::Omitted(..) | Message::End(_) if self.ended => {
@@ -232,6 +232,7 @@ impl Receiver {
             Message::Entry(entry) => {
                 let id = EntryId(self.next_id);
                 self.next_id += 1;
+                self.step();
                 if let Kind::File { size } = entry.kind {
                     self.totals.files += 1;
                     self.totals.bytes = self.totals.bytes.saturating_add(size);
@@ -250,11 +251,13 @@ impl Receiver {
             }
             Message::Omitted(reason, message) => {
                 let message = super::path::printable(message.as_bytes());
+                self.came(message.len() as u64, self.progress.alive_at());
                 self.actions.push_back(Action::Omitted(reason, message));
                 Ok(())
             }
             Message::End(count) if count == self.next_id => {
                 self.ended = true;
+                self.step();
                 self.advance();
                 Ok(())
             }
@@ -451,7 +454,7 @@ impl Receiver {
         }
     }
 
-    /// A message of the control stream.
+    /// A message of the control stream, which came when the sender was [heard](Self::heard) last.
     pub fn on_control(&mut self, message: Message) -> Result<(), Failure> {
         match message {
             Message::Digest(id, digest) => {
@@ -459,6 +462,7 @@ impl Receiver {
                 match self.open.get_mut(&id) {
                     Some(Open { state: State::Comparing { theirs, .. }, .. }) => {
                         *theirs = Some(blake3::Hash::from_bytes(digest));
+                        self.step();
                         self.compare(id);
                         Ok(())
                     }
@@ -508,6 +512,7 @@ impl Receiver {
                 format!("{}: the BLAKE3 root is {mine} here and {theirs} at the sender", entry.path),
             )),
             Some(mine) => {
+                self.step();
                 self.commit(id, Some(mine));
                 Ok(())
             }
@@ -520,6 +525,7 @@ impl Receiver {
         }
         // It may have ended here while the sender gave it up, or have its final name any moment.
         if self.open.get(&id).is_some_and(|open| !matches!(open.state, State::Committing { .. })) {
+            self.step();
             self.actions.push_back(Action::Discard(id));
             self.fail(id, reason, super::path::printable(message.as_bytes()));
         }
@@ -640,20 +646,48 @@ impl Receiver {
         }
     }
 
-    /// Something came from the sender, or the own disk is at work.
+    /// Something came from the sender.
     pub fn heard(&mut self, now: Duration) {
-        self.last_heard = now;
+        self.progress.alive(now);
     }
 
-    /// Ends the transfer when nothing came for the time-out.
+    /// The own disk is at work, or the own limit holds what comes.
+    pub fn note_progress(&mut self, now: Duration) {
+        self.progress.step(now);
+    }
+
+    /// `bytes` bytes of files have come that were not there yet.
+    pub fn came(&mut self, bytes: u64, now: Duration) {
+        self.progress.bytes(bytes, now);
+    }
+
+    /// What was heard last brought the transfer on.
+    fn step(&mut self) {
+        self.progress.step(self.progress.alive_at());
+    }
+
+    /// Ends the transfer when nothing came for the time-out, or when a sender that is alive gets nothing done.
     pub fn check_stall(&self, now: Duration) -> Result<(), Failure> {
-        if self.finishing || now.saturating_sub(self.last_heard) <= self.timeout {
+        let Patience { timeout, disk_timeout } = self.patience;
+        let message = if self.finishing {
             return Ok(());
-        }
-        Err(Failure::new(
-            Reason::AckTimeout,
-            format!("nothing came for {:?}; what held it: {}", self.timeout, Brake::Network.as_str()),
-        ))
+        } else if self.progress.is_silent(now) {
+            format!("nothing came for {timeout:?}; what held it: {}", Brake::Network.as_str())
+        } else if self.progress.is_standing(|| self.largest_compared(), now) {
+            format!(
+                "the sender got nothing done for {disk_timeout:?}, though it kept in touch; a higher --disk-timeout \
+                 waits longer"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(Reason::AckTimeout, message))
+    }
+
+    /// Bytes of the largest file that the sender may be hashing.
+    fn largest_compared(&self) -> u64 {
+        let compared = self.open.values().filter(|open| matches!(open.state, State::Comparing { .. }));
+        compared.map(|open| open.entry.size()).max().unwrap_or(0)
     }
 }
 

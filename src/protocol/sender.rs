@@ -8,6 +8,7 @@ use super::entry::{Entry, EntryId, Kind, Outcome, Settled, Totals};
 use super::failure::{Failure, Reason, Side};
 use super::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX, PARCEL_FILES_MAX, SMALL_FILE_BYTES_MAX};
 use super::message::{Activity, Message, Status};
+use super::patience::{Patience, Progress};
 use super::tree::RootBuilder;
 
 /// What one stream is to carry.
@@ -73,7 +74,8 @@ struct Open {
 #[derive(Debug)]
 pub struct Sender {
     chunk_log2: u8,
-    timeout: Duration,
+    patience: Patience,
+    progress: Progress,
     open: BTreeMap<EntryId, Open>,
     open_entries_max: usize,
     open_path_bytes: usize,
@@ -86,8 +88,10 @@ pub struct Sender {
     parcels: u64,
     totals: Totals,
     actions: VecDeque<Action>,
-    last_progress: Duration,
     finished: Option<ReceiverEnd>,
+    /// Bytes that the receiver says have come, and those that were sent as well.
+    said_came: u64,
+    came: u64,
 }
 
 /// The receiver's last word.
@@ -98,12 +102,12 @@ pub struct ReceiverEnd {
 }
 
 impl Sender {
-    /// A sender that cuts files into chunks of 2^`chunk_log2` bytes and ends when nothing was acked for
-    /// `timeout`.
-    pub fn new(chunk_log2: u8, timeout: Duration, now: Duration) -> Self {
+    /// A sender that cuts files into chunks of 2^`chunk_log2` bytes and has so much `patience` with its receiver.
+    pub fn new(chunk_log2: u8, patience: Patience, now: Duration) -> Self {
         Self {
             chunk_log2,
-            timeout,
+            patience,
+            progress: Progress::new(patience, now),
             open: BTreeMap::new(),
             open_entries_max: OPEN_ENTRIES_MAX,
             open_path_bytes: 0,
@@ -115,8 +119,9 @@ impl Sender {
             parcels: 0,
             totals: Totals::default(),
             actions: VecDeque::new(),
-            last_progress: now,
             finished: None,
+            said_came: 0,
+            came: 0,
         }
     }
 
@@ -136,7 +141,7 @@ impl Sender {
         let id = EntryId(self.next_id);
         self.next_id += 1;
         if self.open.is_empty() {
-            self.last_progress = now;
+            self.progress.step(now);
         }
         if let Kind::File { size } = entry.kind {
             self.totals.files += 1;
@@ -152,7 +157,7 @@ impl Sender {
     pub fn walk_ended(&mut self, now: Duration) -> Message {
         self.walked = true;
         if self.open.is_empty() {
-            self.last_progress = now;
+            self.progress.step(now);
         }
         Message::End(self.next_id)
     }
@@ -263,7 +268,7 @@ impl Sender {
         now: Duration,
     ) -> Result<(), Failure> {
         self.parcels -= 1;
-        self.last_progress = now;
+        self.progress.step(now);
         for (id, value) in values {
             let (index, len) = match parcel {
                 Parcel::Chunk { offset, len, .. } => (offset >> self.chunk_log2, *len),
@@ -355,7 +360,7 @@ impl Sender {
 
     /// The root of the source that [`Action::Root`] asked for.
     pub fn hashed(&mut self, id: EntryId, hash: blake3::Hash, now: Duration) {
-        self.last_progress = now;
+        self.progress.step(now);
         if let Some(Open { state: State::Checking { root }, .. }) = self.open.get_mut(&id) {
             *root = Some(hash);
             self.actions.push_back(Action::Control(Message::Digest(id, *hash.as_bytes())));
@@ -377,21 +382,26 @@ impl Sender {
     pub fn on_control(&mut self, message: Message, now: Duration) -> Result<(), Failure> {
         match message {
             Message::Status(id, status) => {
-                self.last_progress = now;
+                self.progress.step(now);
                 self.on_status(id, status)
             }
-            Message::Heartbeat(activity) if activity != Activity::Waiting => {
-                self.last_progress = now;
+            Message::Heartbeat(activity) => {
+                if activity != Activity::Waiting {
+                    self.progress.alive(now);
+                }
                 Ok(())
             }
-            Message::Heartbeat(_) => Ok(()),
+            Message::Came(bytes) => {
+                self.said_came = bytes;
+                Ok(())
+            }
             Message::Finished { synced } => {
                 // Acks travel on streams of their own, so that this may overtake the last of them.
                 let is_done = |open: &Open| matches!(&open.state, State::Wanted(t) if t.done.is_some());
                 if !self.walked || !self.open.values().all(is_done) {
                     return Err(Failure::protocol("the receiver says that it has finished before it has"));
                 }
-                self.last_progress = now;
+                self.progress.step(now);
                 self.finished = Some(ReceiverEnd { synced });
                 Ok(())
             }
@@ -508,23 +518,43 @@ impl Sender {
 
     /// Something local that takes its time goes on (hashing for a comparison): that is no stall.
     pub fn note_progress(&mut self, now: Duration) {
-        self.last_progress = now;
+        self.progress.step(now);
     }
 
-    /// Ends the transfer when nothing was acked for the time-out; `brake` says what held it.
+    /// So many bytes of files have been sent. What the receiver says has come of them brings the transfer on.
+    pub fn note_sent(&mut self, bytes: u64, now: Duration) {
+        let came = self.said_came.min(bytes);
+        self.progress.bytes(came.saturating_sub(self.came), now);
+        self.came = self.came.max(came);
+    }
+
+    /// Ends the transfer when nothing was acked for the time-out, or when a receiver that is alive gets nothing done;
+    /// `brake` says what held it.
     pub fn check_stall(&self, brake: Brake, now: Duration) -> Result<(), Failure> {
-        if self.finished().is_some() || now.saturating_sub(self.last_progress) <= self.timeout {
-            return Ok(());
-        }
         let side = match brake {
             Brake::ReceiverDisk | Brake::Credits => Some(Side::Receiver),
             Brake::SenderDisk | Brake::Memory => Some(Side::Sender),
             Brake::Bwlimit | Brake::Network | Brake::Processor => None,
         };
-        Err(Failure {
-            reason: Reason::AckTimeout,
-            side,
-            message: format!("nothing was acked for {:?}; what held it: {}", self.timeout, brake.as_str()),
-        })
+        let Patience { timeout, disk_timeout } = self.patience;
+        let message = if self.finished().is_some() {
+            return Ok(());
+        } else if self.progress.is_silent(now) {
+            format!("nothing was acked for {timeout:?}; what held it: {}", brake.as_str())
+        } else if self.progress.is_standing(|| self.largest_compared(), now) {
+            format!(
+                "the receiver got nothing done for {disk_timeout:?}, though it kept saying that it is busy; a higher \
+                 --disk-timeout waits longer"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Failure { reason: Reason::AckTimeout, side, message })
+    }
+
+    /// Bytes of the largest file that the receiver may be hashing.
+    fn largest_compared(&self) -> u64 {
+        let checked = self.open.values().filter(|open| matches!(open.state, State::Checking { .. }));
+        checked.map(|open| open.entry.size()).max().unwrap_or(0)
     }
 }

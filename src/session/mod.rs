@@ -37,6 +37,7 @@ use crate::protocol::brake::Brake;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::{BLOCK_BYTES, REASON_BYTES_MAX};
 use crate::protocol::path::printable;
+use crate::protocol::patience::Patience;
 use crate::transport::{Connection, TransportError};
 
 /// Application code of a close after everything is done.
@@ -55,8 +56,8 @@ const ROOTS_BATCH: usize = 256;
 pub struct Context {
     /// Memory, streams.
     pub budget: Budget,
-    /// Without an ack for so long the transfer ends.
-    pub timeout: Duration,
+    /// How long the peer is waited for; a disk of this side gets its `disk_timeout`, too.
+    pub patience: Patience,
     /// What may travel, and when.
     pub throttle: Arc<Throttle>,
     /// What has been used of the processor so far.

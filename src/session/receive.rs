@@ -59,12 +59,12 @@ pub struct Offer {
 pub async fn offer<C: Connection>(link: &mut Link<C>, context: &Context) -> Result<Offer, Failure> {
     let mut stopping = context.clone();
     let message = tokio::select! {
-        message = timeout(context.timeout, link.control_in.expect()) => message,
+        message = timeout(context.patience.timeout, link.control_in.expect()) => message,
         failure = stopping.stopped() => return Err(failure.or_side(Side::Receiver)),
     };
-    match message
-        .unwrap_or_else(|_| Err(stalled("the sender offered nothing", context.timeout, Brake::Network)))?
-    {
+    match message.unwrap_or_else(|_| {
+        Err(stalled("the sender offered nothing", context.patience.timeout, Brake::Network))
+    })? {
         Message::Offer { transfer, chunk_log2 } => {
             context.reporter.report(started(Side::Receiver, transfer));
             Ok(Offer { transfer, chunk_log2 })
@@ -214,7 +214,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
     ) -> Self {
         let Link { connection, control_out, control_in, joining, .. } = link;
         let started = Instant::now();
-        let machine = Receiver::new(offer.chunk_log2, exists, target_name, context.timeout, Duration::ZERO)
+        let machine = Receiver::new(offer.chunk_log2, exists, target_name, context.patience, Duration::ZERO)
             .with_open_entries(context.budget.open_entries());
         let shared = Arc::new(Shared {
             machine: Mutex::new(machine),
@@ -511,16 +511,22 @@ impl<C: Connection, T: Target> Driver<C, T> {
     fn on_tick(&mut self) -> Result<(), Failure> {
         let busy = self.disk_is_at_work();
         let limited = self.shared.throttle.waiting.now() > 0;
-        if busy || limited {
-            self.shared.heard();
+        let now = self.shared.started.elapsed();
+        let came = self.observe();
+        {
+            let mut machine = self.shared.machine();
+            machine.came(came, now);
+            if busy || limited {
+                machine.note_progress(now);
+            }
+            machine.check_stall(now)?;
         }
-        self.shared.machine().check_stall(self.shared.started.elapsed())?;
-        self.observe();
         self.tell_progress();
         Ok(())
     }
 
-    fn observe(&mut self) {
+    /// Looks at what holds the transfer; the bytes of files that have come since the last look.
+    fn observe(&mut self) -> u64 {
         let (look, shared) = (self.observer.look(), &self.shared);
         let came = shared.came_bytes.load(Relaxed);
         let before = std::mem::replace(&mut self.last_came, came);
@@ -537,8 +543,10 @@ impl<C: Connection, T: Target> Driver<C, T> {
         let peers = *shared.peer_activity.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(activity) = self.observer.count(&look, moment.activity(), peers) {
             self.control(Message::Heartbeat(activity));
+            self.control(Message::Came(came));
             debug!(?moment, blocks_free = self.shared.pool.available(), "heart-beat");
         }
+        came - before
     }
 
     fn tell_progress(&mut self) {

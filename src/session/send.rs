@@ -113,9 +113,9 @@ impl<C: Connection, S: Source> Driver<C, S> {
         let Link { connection, agent, control_out, mut control_in, joining } = link;
         let (control_out, _) = spawn_writer(control_out);
         let _ = control_out.send(Message::Offer { transfer, chunk_log2 });
-        let manifest = timeout(context.timeout, connection.open_uni()).await;
-        let manifest =
-            manifest.map_err(|_| stalled("no manifest stream was given", context.timeout, Brake::Credits))?;
+        let wait = context.patience.timeout;
+        let manifest = timeout(wait, connection.open_uni()).await;
+        let manifest = manifest.map_err(|_| stalled("no manifest stream was given", wait, Brake::Credits))?;
         let manifest = manifest.map_err(transport_failure)?;
         manifest.set_priority(MANIFEST_PRIORITY);
         let (manifest_out, _) = spawn_writer(manifest);
@@ -141,7 +141,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
                 Arc::clone(&context.throttle),
             )),
             lanes: Lanes::new(connection.clone(), joining),
-            machine: Sender::new(chunk_log2, context.timeout, Duration::ZERO)
+            machine: Sender::new(chunk_log2, context.patience, Duration::ZERO)
                 .with_open_entries(context.budget.open_entries()),
             connection,
             context,
@@ -388,6 +388,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         if self.roots_running > 0 || self.context.throttle.waiting.now() > 0 {
             self.machine.note_progress(now);
         }
+        self.machine.note_sent(self.sending.offered_bytes.load(Relaxed), now);
         let by_network = self.observe();
         self.machine.check_stall(self.observer.brake(), now)?;
         self.lanes.judge(now, self.sending.sent_bytes.load(Relaxed), by_network);

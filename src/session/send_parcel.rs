@@ -36,7 +36,8 @@ pub(super) struct Sending<S> {
     /// Priority of the next stream, which is one less than that of the last.
     next_priority: AtomicI32,
     pub(super) throttle: Arc<Throttle>,
-    /// Bytes of files that QUIC took.
+    /// Bytes of files that were offered to QUIC, and those that it took.
+    pub(super) offered_bytes: AtomicU64,
     pub(super) sent_bytes: AtomicU64,
     /// Waiting for a stream credit.
     pub(super) opening: Gauge,
@@ -58,6 +59,7 @@ impl<S> Sending<S> {
             turns: Semaphore::new(READ_AT_ONCE),
             next_priority: AtomicI32::new(0),
             throttle,
+            offered_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
             opening: Gauge::default(),
             reading: Gauge::default(),
@@ -164,6 +166,7 @@ async fn send_chunk<C: Connection, S: Source>(
         let run_len = run.range.end - run.range.start;
         if run.is_hole {
             hasher.update_zeros(run_len);
+            sending.offered_bytes.fetch_add(run_len, Relaxed);
             count_sent(sending, handle, run_len);
             continue;
         }
@@ -177,6 +180,7 @@ async fn send_chunk<C: Connection, S: Source>(
                 .await
                 .map_err(&mut give_up)?;
             hasher.update(&block[..n]);
+            sending.offered_bytes.fetch_add(n as u64, Relaxed);
             write(sending, &mut stream, &mut [block.into_bytes().slice(..n)]).await?;
             count_sent(sending, handle, n as u64);
             offset += n as u64;
@@ -262,6 +266,7 @@ async fn send_block<S: Source, T: SendStream>(
     }
     chunks.push(between.freeze());
     drop(data);
+    sending.offered_bytes.fetch_add(sent, Relaxed);
     write(sending, stream, &mut chunks).await?;
     sending.sent_bytes.fetch_add(sent, Relaxed);
     Ok(())

@@ -4,6 +4,7 @@ mod cuts;
 mod disks;
 mod greetings;
 mod lanes;
+mod liars;
 mod limits;
 mod peers;
 mod trees;
@@ -21,6 +22,7 @@ use crate::event::{Event, Reporter, Summary};
 use crate::protocol::entry::{Kind, Meta};
 use crate::protocol::failure::Failure;
 use crate::protocol::message::Role;
+use crate::protocol::patience::Patience;
 use crate::protocol::receiver::Exists;
 use crate::testing::connection::{self, MemoryConnection, MemoryLimits, pair};
 use crate::testing::disk::{MemorySource, MemoryTarget, Node};
@@ -40,6 +42,7 @@ fn seeds() -> std::ops::Range<u64> {
 const CHUNK_LOG2: u8 = 20;
 const MIB: u64 = 1 << 20;
 const TIMEOUT: Duration = Duration::from_secs(30);
+const DISK_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// splitmix64, one number.
 fn random(seed: u64) -> u64 {
@@ -129,7 +132,7 @@ impl Setup {
         Self {
             context: Context {
                 budget,
-                timeout,
+                patience: Patience { timeout, disk_timeout: DISK_TIMEOUT },
                 throttle,
                 // The time of the tests is not that of the processor.
                 processor_use: ProcessorUse::default,

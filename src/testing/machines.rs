@@ -8,7 +8,7 @@ mod world;
 use std::time::Duration;
 
 use self::tree::{CHUNK, CHUNK_LOG2, Content, Node, entry, path};
-use self::world::{Conditions, TIMEOUT, World};
+use self::world::{Conditions, PATIENCE, TIMEOUT, World};
 use crate::protocol::brake::Brake;
 use crate::protocol::entry::{EntryId, Kind, Outcome};
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -157,8 +157,8 @@ fn a_cut_is_success_for_nobody_and_named_after_the_timeout() {
 }
 
 fn small(exists: Exists) -> (Sender, Receiver) {
-    let sender = Sender::new(CHUNK_LOG2, TIMEOUT, Duration::ZERO);
-    (sender, Receiver::new(CHUNK_LOG2, exists, "/t".into(), TIMEOUT, Duration::ZERO))
+    let sender = Sender::new(CHUNK_LOG2, PATIENCE, Duration::ZERO);
+    (sender, Receiver::new(CHUNK_LOG2, exists, "/t".into(), PATIENCE, Duration::ZERO))
 }
 
 /// Both machines know one file of `size` bytes, and the receiver wants it.

@@ -21,14 +21,14 @@ use crate::testing::disk::{MemoryTarget, On, Op};
 use crate::transport::{Connection, RecvStream, SendStream};
 
 /// A sender that does what a test tells it to.
-struct HandSender {
-    link: Link<MemoryConnection>,
+pub(super) struct HandSender {
+    pub(super) link: Link<MemoryConnection>,
     _manifest: MemorySend,
 }
 
 impl HandSender {
     /// Offers a transfer and says `manifest`.
-    async fn begin(mut link: Link<MemoryConnection>, manifest: &[Message]) -> Self {
+    pub(super) async fn begin(mut link: Link<MemoryConnection>, manifest: &[Message]) -> Self {
         link.welcome().await.unwrap();
         let offer = Message::Offer { transfer: [1; 16], chunk_log2: 20 };
         write_message(&mut link.control_out, &offer).await.unwrap();
@@ -41,11 +41,11 @@ impl HandSender {
     }
 
     /// The next status, heart-beats passed over.
-    async fn status(&mut self) -> Status {
+    pub(super) async fn status(&mut self) -> Status {
         loop {
             match self.link.control_in.expect().await.unwrap() {
                 Message::Status(_, status) => return status,
-                Message::Heartbeat(_) => {}
+                Message::Heartbeat(_) | Message::Came(_) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -71,12 +71,12 @@ impl HandSender {
     }
 }
 
-fn entry(name: &str, size: u64) -> Message {
+pub(super) fn entry(name: &str, size: u64) -> Message {
     let path = RelPath::new(name.as_bytes()).unwrap();
     Message::Entry(Entry { path, meta: Meta::default(), kind: Kind::File { size } })
 }
 
-fn header(id: u64, offset: u64, len: u64, runs: Vec<RunLength>) -> Vec<u8> {
+pub(super) fn header(id: u64, offset: u64, len: u64, runs: Vec<RunLength>) -> Vec<u8> {
     let mut out = BytesMut::new();
     RecordHeader { id: EntryId(id), offset, len, runs }.encode(&mut out);
     out.to_vec()

@@ -11,10 +11,12 @@ use crate::protocol::entry::{Entry, EntryId, Kind, Outcome, Settled};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::SMALL_FILE_BYTES_MAX;
 use crate::protocol::message::{Activity, Message};
+use crate::protocol::patience::Patience;
 use crate::protocol::receiver::{self, Begin, Exists, Receiver};
 use crate::protocol::sender::{self, Parcel, Sender};
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Patience = Patience { timeout: TIMEOUT, disk_timeout: Duration::from_secs(600) };
 const TICK: Duration = Duration::from_millis(100);
 /// More steps than any of these transfers needs.
 const STEPS_MAX: usize = 200_000;
@@ -132,8 +134,8 @@ impl World {
         let disk = tree::random_target(&mut random, &source, conditions.existing_percent);
         let streams_max = 1 + random.index(8);
         let mut world = Self {
-            sender: Sender::new(CHUNK_LOG2, TIMEOUT, Duration::ZERO),
-            receiver: Receiver::new(CHUNK_LOG2, conditions.exists, "/t".into(), TIMEOUT, Duration::ZERO),
+            sender: Sender::new(CHUNK_LOG2, PATIENCE, Duration::ZERO),
+            receiver: Receiver::new(CHUNK_LOG2, conditions.exists, "/t".into(), PATIENCE, Duration::ZERO),
             now: Duration::ZERO,
             foreign: disk.clone(),
             disk,
@@ -407,7 +409,7 @@ impl World {
         self.at(TICK, Event::Tick);
         self.ticks += 1;
         if self.disk_jobs > 0 {
-            self.receiver.heard(self.now);
+            self.receiver.note_progress(self.now);
         }
         self.check_stall()?;
         if self.ticks.is_multiple_of(10) {
