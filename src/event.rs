@@ -8,6 +8,7 @@ use crate::protocol::brake::Brake;
 pub use crate::protocol::entry::Outcome;
 use crate::protocol::failure::{Reason, Side};
 use crate::protocol::message::Role;
+use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 
 /// Something that a person or a script may want to know.
@@ -44,6 +45,8 @@ pub enum Event {
         /// One sentence.
         message: String,
     },
+    /// Something that the receiver's file system does not keep, for all entries together; shortly before the end.
+    NotKept(NotKept),
     /// The transfer has ended well, but for the entries in `failed`.
     Finished(Summary),
     /// A bench writes its files before it sends them.
@@ -157,7 +160,7 @@ pub struct Summary {
     pub skipped: u64,
     /// Entries that failed.
     pub failed: u64,
-    /// The gravest reason among them.
+    /// The gravest reason among them, and for `not_kept`.
     pub gravest: Option<Reason>,
     /// Bytes that travelled.
     pub bytes: u64,
@@ -167,8 +170,10 @@ pub struct Summary {
     pub blake3: Option<blake3::Hash>,
     /// What held the transfer, each with its percentage of the time, the greatest first; 100 together.
     pub limited_by: Vec<(Brake, u8)>,
-    /// Everything is durable (not so with `--no-fsync`).
+    /// Everything is durable. Not so with `--no-fsync`, and where a sync was not possible.
     pub synced: bool,
+    /// What the receiver's file system does not keep.
+    pub not_kept: Vec<NotKept>,
 }
 
 /// What a bench measured.

@@ -37,6 +37,8 @@ pub enum Outcome {
     Identical,
     /// Something was there before and `--exists skip` left it.
     Skipped,
+    /// A link that the receiver's file system cannot hold.
+    NotKept,
     /// It is not there, or not as it was sent; the reason says why.
     Failed(Reason),
 }

@@ -73,11 +73,13 @@ pub enum Reason {
     SpecialFile = 19,
     /// This machine is not set up for it: identity, address to listen on, standard output. It does not travel.
     Setup = 20,
+    /// The receiver's file system does not keep something about an entry, or a link. It does not travel.
+    NotKept = 21,
 }
 
 impl Reason {
     /// All of them, for look-ups and tests.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Internal,
         Self::Protocol,
         Self::Incompatible,
@@ -98,6 +100,7 @@ impl Reason {
         Self::Interrupted,
         Self::SpecialFile,
         Self::Setup,
+        Self::NotKept,
     ];
 
     /// The number on the wire.
@@ -127,7 +130,7 @@ impl Reason {
             Self::SourceUnreadable | Self::SourceChanged => 7,
             Self::Verification => 8,
             Self::AckTimeout | Self::ConnectionLost | Self::Interrupted => 9,
-            Self::SpecialFile => 10,
+            Self::SpecialFile | Self::NotKept => 10,
         }
     }
 
@@ -154,6 +157,7 @@ impl Reason {
             Self::Interrupted => "interrupted",
             Self::SpecialFile => "special-file",
             Self::Setup => "setup",
+            Self::NotKept => "not-kept",
         }
     }
 

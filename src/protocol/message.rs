@@ -10,6 +10,7 @@ use super::limits::{
     CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, FILE_BYTES_MAX, LINK_TARGET_BYTES_MAX, PATH_BYTES_MAX,
     TEXT_BYTES_MAX,
 };
+use super::not_kept::{self, NotKept};
 use super::path::RelPath;
 
 /// Types from here on are skipped by a peer that does not know them; below, they are an error.
@@ -98,6 +99,8 @@ pub enum Status {
     Skipped,
     /// It will not be there.
     Failed(Reason, String),
+    /// It is a link, and the file system holds none. [`Message::Finished`] says why.
+    NotKept,
 }
 
 /// A message.
@@ -151,8 +154,10 @@ pub enum Message {
     Came(u64),
     /// Receiver to sender: everything that is done is durable.
     Finished {
-        /// What it has is durable: it was not told to leave out the syncs.
+        /// What it has is durable: every sync was made.
         synced: bool,
+        /// What its file system does not keep; at most [`super::limits::NOT_KEPT_MAX`].
+        not_kept: Vec<NotKept>,
     },
     /// Manifest: the next entry. Its number is its place.
     Entry(Entry),
@@ -166,7 +171,7 @@ pub enum Message {
     Nack(Reason),
 }
 
-fn put_text(out: &mut BytesMut, text: &str) {
+pub(super) fn put_text(out: &mut BytesMut, text: &str) {
     let mut end = text.len().min(TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -193,7 +198,7 @@ fn put_entry(out: &mut BytesMut, entry: &Entry) {
     }
 }
 
-fn text<B: bytes::Buf>(fields: &mut Fields<B>) -> Result<String, CodecError> {
+pub(super) fn text<B: bytes::Buf>(fields: &mut Fields<B>) -> Result<String, CodecError> {
     let bytes = fields.bytes(TEXT_BYTES_MAX, "text")?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -330,6 +335,7 @@ impl Message {
                         put_varint(p, u64::from(reason.code()));
                         put_text(p, message);
                     }
+                    Status::NotKept => p.put_u8(7),
                 }
             }
             Self::Digest(id, root) | Self::Close(id, root) => {
@@ -351,7 +357,10 @@ impl Message {
                 Activity::Network => 6,
                 Activity::Credits => 7,
             }),
-            Self::Finished { synced } => p.put_u8(u8::from(*synced)),
+            Self::Finished { synced, not_kept } => {
+                p.put_u8(u8::from(*synced));
+                not_kept::put(p, not_kept);
+            }
             Self::Entry(entry) => put_entry(p, entry),
             Self::End(count) | Self::Ack(count) | Self::Came(count) => put_varint(p, *count),
             Self::Omitted(reason, message) => {
@@ -397,6 +406,7 @@ impl Message {
                     1 => true,
                     _ => return Err(CodecError::BadValue("synced")),
                 },
+                not_kept: not_kept::get(&mut f)?,
             },
             0x0a => Self::Join { lane: lane(&mut f)?, proof: f.array()? },
             0x0b => Self::Left(lane(&mut f)?),
@@ -447,6 +457,7 @@ impl Message {
             4 => Status::Identical,
             5 => Status::Skipped,
             6 => Status::Failed(reason(f)?, text(f)?),
+            7 => Status::NotKept,
             _ => return Err(CodecError::BadValue("status")),
         })
     }
@@ -467,6 +478,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::protocol::not_kept::Aspect;
 
     fn hex(message: &Message) -> String {
         let mut out = BytesMut::new();
@@ -541,7 +553,20 @@ mod tests {
             (Message::Heartbeat(Activity::Memory), "080105".into()),
             (Message::Heartbeat(Activity::Network), "080106".into()),
             (Message::Heartbeat(Activity::Credits), "080107".into()),
-            (Message::Finished { synced: true }, "090101".into()),
+            (Message::Status(EntryId(1), Status::NotKept), "04020107".into()),
+            (Message::Finished { synced: true, not_kept: vec![] }, "09020100".into()),
+            (
+                Message::Finished {
+                    synced: false,
+                    not_kept: vec![NotKept {
+                        aspect: Aspect::Sync,
+                        count: 300,
+                        path: "a".into(),
+                        cause: "x".into(),
+                    }],
+                },
+                "0909 00 01 04412c 0161 0178".into(),
+            ),
             (
                 entry(Kind::File { size: 1 << 60 }),
                 "2018 00 03612f62 41a4 fffffffffffffffe 05 d000000000000000".into(),

@@ -10,6 +10,8 @@ pub mod entry;
 pub mod failure;
 pub mod limits;
 pub mod message;
+pub mod not_kept;
+mod open_dirs;
 pub mod parcel;
 pub mod path;
 pub mod patience;

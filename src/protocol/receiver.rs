@@ -1,14 +1,18 @@
 //! The receiver as a state machine: what has been announced, what is wanted of it, what is written, what has its
 //! final name.
 
+// Long because the states of an entry, and all that moves it from one to the next, are read together.
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::brake::Brake;
-use super::entry::{Entry, EntryId, Kind, Outcome, Settled, Totals};
+use super::entry::{Entry, EntryId, Kind, Meta, Outcome, Settled, Totals};
 use super::failure::{Failure, Reason, Side};
 use super::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use super::message::{Message, Status};
+use super::not_kept::NotKept;
+use super::open_dirs::OpenDirs;
 use super::path::RelPath;
 use super::patience::{Patience, Progress};
 use super::tree::{RootBuilder, TreeError};
@@ -40,6 +44,8 @@ pub enum Found {
     Conflict,
     /// The name cannot be used, and why.
     Refused(String),
+    /// The system does not permit it, and why.
+    Denied(String),
 }
 
 /// How a commit went.
@@ -51,6 +57,10 @@ pub enum Committed {
     Exists,
     /// The name cannot be used, and why.
     Refused(String),
+    /// The system does not permit it, and why.
+    Denied(String),
+    /// It is a link, and the file system holds none.
+    NotKept,
 }
 
 /// What the driver is to do.
@@ -68,8 +78,9 @@ pub enum Action {
     Discard(EntryId),
     /// The sender has lost this further connection: close it.
     Leave(u32),
-    /// Set the attributes of a directory, then call [`Receiver::dir_finished`].
-    FinishDir(EntryId, Entry),
+    /// Everything in a directory has ended. Set its attributes if there are any here: one that was there before
+    /// keeps its own unless it is to be replaced. Then call [`Receiver::dir_finished`].
+    FinishDir(EntryId, RelPath, Option<Meta>),
     /// An entry has ended.
     Settled(Settled),
     /// The sender came upon something that it cannot send, and why.
@@ -93,7 +104,8 @@ enum State {
     Committing {
         root: Option<blake3::Hash>,
     },
-    Leaving,
+    /// The directory that ends; `None` when none of that name was open.
+    Leaving(Option<EntryId>),
 }
 
 /// The file that has the name of one that is offered.
@@ -133,6 +145,7 @@ pub struct Receiver {
     target: String,
     open: BTreeMap<EntryId, Open>,
     leaving: BTreeMap<EntryId, Entry>,
+    dirs: OpenDirs,
     /// Those of late, as many as may be open; an earlier one counts as ended.
     failed: BTreeSet<EntryId>,
     open_entries_max: usize,
@@ -141,8 +154,6 @@ pub struct Receiver {
     ended: bool,
     finishing: bool,
     done: bool,
-    /// A directory that is not there, and how it ended: so does all that belongs into it.
-    blocked: Option<(RelPath, Outcome)>,
     totals: Totals,
     actions: VecDeque<Action>,
     /// Records came on more than one connection, so that some may come twice.
@@ -160,6 +171,7 @@ impl Receiver {
             target,
             open: BTreeMap::new(),
             leaving: BTreeMap::new(),
+            dirs: OpenDirs::default(),
             failed: BTreeSet::new(),
             open_entries_max: OPEN_ENTRIES_MAX,
             open_path_bytes: 0,
@@ -167,7 +179,6 @@ impl Receiver {
             ended: false,
             finishing: false,
             done: false,
-            blocked: None,
             totals: Totals::default(),
             actions: VecDeque::new(),
             spread: false,
@@ -239,8 +250,11 @@ impl Receiver {
                 }
                 self.open_path_bytes += entry.path_bytes();
                 let state = match entry.kind {
-                    Kind::DirEnd => State::Leaving,
+                    Kind::DirEnd => State::Leaving(self.dirs.leave(&entry.path)),
                     _ => {
+                        if entry.kind == Kind::Dir {
+                            self.dirs.enter(id, &entry.path);
+                        }
                         self.actions.push_back(Action::Admit(id, entry.clone()));
                         State::Admitting
                     }
@@ -276,9 +290,13 @@ impl Receiver {
         };
         match (&open.entry.kind, found) {
             (_, Found::Refused(why)) => self.refused(id, why),
+            (_, Found::Denied(why)) => self.fail(id, Reason::Storage, why),
             (Kind::Dir, Found::Conflict | Found::SameSize) => self.block(id),
             (Kind::Dir, Found::Free) => self.settle(id, Status::Done(None), None, Outcome::Written),
-            (_, Found::Same) => self.settle(id, Status::Identical, None, Outcome::Identical),
+            (_, Found::Same) => {
+                self.dirs.was_there(id);
+                self.settle(id, Status::Identical, None, Outcome::Identical);
+            }
             (Kind::File { size: 0 }, Found::SameSize) => {
                 self.settle(id, Status::Identical, Some(blake3::hash(b"")), Outcome::Identical);
             }
@@ -303,26 +321,17 @@ impl Receiver {
             Exists::Skip => Outcome::Skipped,
             _ => Outcome::Failed(Reason::TargetExists),
         };
-        if self.blocks(&path).is_none() {
-            self.blocked = Some((path, outcome));
-        }
+        self.dirs.block(path, outcome);
         match outcome {
             Outcome::Skipped => self.settle(id, Status::Skipped, None, Outcome::Skipped),
             _ => self.fail_existing(id),
         }
     }
 
-    /// The directory that is not there and that `path` is, or belongs into; and how it ended.
-    fn blocks(&self, path: &RelPath) -> Option<(&RelPath, Outcome)> {
-        let (dir, outcome) = self.blocked.as_ref()?;
-        let rest = path.as_bytes().strip_prefix(dir.as_bytes())?;
-        (rest.is_empty() || rest[0] == b'/').then_some((dir, *outcome))
-    }
-
     /// Storage cannot use the name.
     fn refused(&mut self, id: EntryId, why: String) {
         let Some(path) = self.entry(id).map(|entry| entry.path.clone()) else { return };
-        match self.blocks(&path) {
+        match self.dirs.blocks(&path) {
             Some((_, Outcome::Skipped)) => self.settle(id, Status::Skipped, None, Outcome::Skipped),
             Some((dir, _)) => {
                 let why = format!("it belongs into {}/{dir}, which is not a directory", self.target);
@@ -543,24 +552,24 @@ impl Receiver {
             }
             Committed::Exists => self.fail_existing(id),
             Committed::Refused(why) => self.fail(id, Reason::Refused, why),
+            Committed::Denied(why) => self.fail(id, Reason::Storage, why),
+            Committed::NotKept => self.settle(id, Status::NotKept, None, Outcome::NotKept),
         }
     }
 
-    /// The attributes of a directory are set, or could not be.
-    pub fn dir_finished(&mut self, id: EntryId, result: Result<(), String>) {
+    /// A directory has its attributes, or cannot get them.
+    pub fn dir_finished(&mut self, id: EntryId, result: Result<(), (Reason, String)>) {
         let Some(entry) = self.leaving.remove(&id) else { return };
         let (status, outcome, message) = match result {
             Ok(()) => (Status::Done(None), Outcome::Written, None),
-            Err(why) => {
-                (Status::Failed(Reason::Refused, why.clone()), Outcome::Failed(Reason::Refused), Some(why))
-            }
+            Err((reason, why)) => (Status::Failed(reason, why.clone()), Outcome::Failed(reason), Some(why)),
         };
         self.report(id, entry, status, None, outcome, message);
     }
 
-    /// Everything is under its final name, and durable if `synced`; tells the sender.
-    pub fn finished(&mut self, synced: bool) {
-        self.actions.push_back(Action::Control(Message::Finished { synced }));
+    /// Everything is under its final name, and durable if `synced`; tells the sender, also of what is not kept.
+    pub fn finished(&mut self, synced: bool, not_kept: Vec<NotKept>) {
+        self.actions.push_back(Action::Control(Message::Finished { synced, not_kept }));
         self.done = true;
     }
 
@@ -629,16 +638,16 @@ impl Receiver {
     /// Lets directories end whose contents are all settled, and the transfer when nothing is left.
     fn advance(&mut self) {
         while let Some(first) = self.open.first_entry() {
-            if !matches!(first.get().state, State::Leaving) {
-                break;
-            }
+            let State::Leaving(dir) = first.get().state else { break };
             let (id, Open { entry, .. }) = first.remove_entry();
-            if self.blocks(&entry.path).is_some() {
+            if self.dirs.blocks(&entry.path).is_some() {
                 self.tell_end(id, entry, Status::Done(None), None, Outcome::Written, None);
                 continue;
             }
-            self.leaving.insert(id, entry.clone());
-            self.actions.push_back(Action::FinishDir(id, entry));
+            let is_new = dir.and_then(|dir| self.dirs.end(dir)).is_some_and(|was_there| !was_there);
+            let meta = (is_new || self.exists == Exists::Replace).then_some(entry.meta);
+            self.actions.push_back(Action::FinishDir(id, entry.path.clone(), meta));
+            self.leaving.insert(id, entry);
         }
         if self.ended && self.open.is_empty() && self.leaving.is_empty() && !self.finishing {
             self.finishing = true;

@@ -8,6 +8,8 @@ use super::entry::{Entry, EntryId, Kind, Outcome, Settled, Totals};
 use super::failure::{Failure, Reason, Side};
 use super::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX, PARCEL_FILES_MAX, SMALL_FILE_BYTES_MAX};
 use super::message::{Activity, Message, Status};
+use super::not_kept::NotKept;
+use super::path::printable;
 use super::patience::{Patience, Progress};
 use super::tree::RootBuilder;
 
@@ -95,10 +97,12 @@ pub struct Sender {
 }
 
 /// The receiver's last word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiverEnd {
     /// What it has is durable.
     pub synced: bool,
+    /// What its file system does not keep; the texts are safe to print.
+    pub not_kept: Vec<NotKept>,
 }
 
 impl Sender {
@@ -188,8 +192,8 @@ impl Sender {
     }
 
     /// The receiver has everything safe and every ack has come.
-    pub fn finished(&self) -> Option<ReceiverEnd> {
-        self.finished.filter(|_| self.open.is_empty())
+    pub fn finished(&self) -> Option<&ReceiverEnd> {
+        self.finished.as_ref().filter(|_| self.open.is_empty())
     }
 
     /// The receiver has said its last word on the control stream; acks may still be on their way.
@@ -395,14 +399,19 @@ impl Sender {
                 self.said_came = bytes;
                 Ok(())
             }
-            Message::Finished { synced } => {
+            Message::Finished { synced, not_kept } => {
                 // Acks travel on streams of their own, so that this may overtake the last of them.
                 let is_done = |open: &Open| matches!(&open.state, State::Wanted(t) if t.done.is_some());
                 if !self.walked || !self.open.values().all(is_done) {
                     return Err(Failure::protocol("the receiver says that it has finished before it has"));
                 }
                 self.progress.step(now);
-                self.finished = Some(ReceiverEnd { synced });
+                let not_kept = not_kept.into_iter().map(|one| NotKept {
+                    path: printable(one.path.as_bytes()),
+                    cause: printable(one.cause.as_bytes()),
+                    ..one
+                });
+                self.finished = Some(ReceiverEnd { synced, not_kept: not_kept.collect() });
                 Ok(())
             }
             other => Err(Failure::protocol(format!("the receiver sent what only a sender sends: {other:?}"))),
@@ -422,7 +431,7 @@ impl Sender {
             // It may have been done before the receiver knew; that the source changed is still to be told.
             (
                 State::Abandoned(failure),
-                Status::Failed(..) | Status::Done(_) | Status::Identical | Status::Skipped,
+                Status::Failed(..) | Status::Done(_) | Status::Identical | Status::Skipped | Status::NotKept,
             ) => {
                 let failure = failure.clone();
                 self.settle(id, None, None, Outcome::Failed(failure.reason), Some(failure.message));
@@ -430,7 +439,7 @@ impl Sender {
             // It was said before the receiver knew.
             (State::Abandoned(_), Status::Want | Status::Check) => {}
             (_, Status::Failed(reason, message)) => {
-                let message = super::path::printable(message.as_bytes());
+                let message = printable(message.as_bytes());
                 self.settle(id, None, None, Outcome::Failed(reason), Some(message));
             }
             (State::Announced | State::Checking { .. }, Status::Want) if is_file => self.want(id),
@@ -449,6 +458,9 @@ impl Sender {
             }
             (State::Announced | State::Checking { .. }, Status::Skipped) => {
                 self.settle(id, None, None, Outcome::Skipped, None);
+            }
+            (State::Announced, Status::NotKept) if matches!(open.entry.kind, Kind::Symlink { .. }) => {
+                self.settle(id, None, None, Outcome::NotKept, None);
             }
             // Something took the name while the bytes were on their way.
             (State::Wanted(_), Status::Skipped) => self.settle(id, None, None, Outcome::Skipped, None),

@@ -28,9 +28,10 @@ use super::{
 };
 use crate::event::{ActiveFile, Event, Summary};
 use crate::protocol::brake::{Brake, ReceiverMoment};
-use crate::protocol::entry::{Entry, EntryId, Kind};
+use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::message::{Activity, Message};
+use crate::protocol::not_kept::{Aspect, NotKept};
 use crate::protocol::path::RelPath;
 use crate::protocol::receiver::{Action, Committed, Existing, Exists, Found, Receiver};
 use crate::storage::block::BlockPool;
@@ -148,7 +149,7 @@ enum Job {
     Committed(Vec<(EntryId, storage::Committed)>),
     DirsFinished(Vec<(EntryId, storage::Result<()>)>),
     Discarded,
-    Finished(storage::Result<()>),
+    Finished(storage::Result<Vec<NotKept>>),
 }
 
 /// Waiting work of one kind, done in batches, one at a time.
@@ -192,11 +193,13 @@ struct Driver<C: Connection, T: Target> {
     jobs: JoinSet<Job>,
     admits: Queue<(EntryId, Entry)>,
     commits: Queue<(EntryId, Entry)>,
-    dirs: Queue<(EntryId, Entry)>,
+    dirs: Queue<(EntryId, (RelPath, Option<Meta>))>,
     /// Files to hash for a comparison, and their sizes.
     roots: VecDeque<((EntryId, RelPath), u64)>,
     roots_running: usize,
     tally: Tally,
+    /// What the disk does not keep, when all else has ended.
+    not_kept: Vec<NotKept>,
     observer: Observer,
     /// Bytes that had come by the last tick.
     last_came: u64,
@@ -255,6 +258,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             roots: VecDeque::new(),
             roots_running: 0,
             tally: Tally::default(),
+            not_kept: Vec::new(),
             observer,
             last_came: 0,
             teller: Teller::new(started),
@@ -347,7 +351,9 @@ impl<C: Connection, T: Target> Driver<C, T> {
             self.report(Event::Warning { path: None, reason: None, message });
         }
         let elapsed = self.shared.started.elapsed();
-        self.tally.summary(Side::Receiver, elapsed, self.observer.shares(), self.context.synced)
+        let (synced, not_kept) = (self.is_synced(), std::mem::take(&mut self.not_kept));
+        not_kept.iter().for_each(|one| self.report(Event::NotKept(one.clone())));
+        self.tally.summary(Side::Receiver, elapsed, self.observer.shares(), synced, not_kept)
     }
 
     fn report(&self, event: Event) {
@@ -372,7 +378,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
                 Action::Admit(id, entry) => self.admits.waiting.push_back((id, entry)),
                 Action::Root(id, path, size) => self.roots.push_back(((id, path), size)),
                 Action::Commit(id, entry) => self.commits.waiting.push_back((id, entry)),
-                Action::FinishDir(id, entry) => self.dirs.waiting.push_back((id, entry)),
+                Action::FinishDir(id, path, meta) => self.dirs.waiting.push_back((id, (path, meta))),
                 Action::Discard(id) => {
                     let target = Arc::clone(&self.shared.target);
                     self.jobs.spawn(async move {
@@ -409,8 +415,8 @@ impl<C: Connection, T: Target> Driver<C, T> {
         if let Some(batch) = self.admits.next_batch() {
             let shared = Arc::clone(&self.shared);
             self.jobs.spawn(async move {
-                let (ids, entries): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-                Job::Admitted(ids.into_iter().zip(shared.target.admit(entries).await).collect())
+                let ids: Vec<_> = batch.iter().map(|(id, _)| *id).collect();
+                Job::Admitted(ids.into_iter().zip(shared.target.admit(batch).await).collect())
             });
         }
         if let Some(batch) = self.commits.next_batch() {
@@ -431,8 +437,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
         if let Some(batch) = self.dirs.next_batch() {
             let shared = Arc::clone(&self.shared);
             self.jobs.spawn(async move {
-                let (ids, dirs): (Vec<_>, Vec<_>) =
-                    batch.into_iter().map(|(id, entry)| (id, (entry.path, entry.meta))).unzip();
+                let (ids, dirs): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
                 Job::DirsFinished(ids.into_iter().zip(shared.target.finish_dirs(dirs).await).collect())
             });
         }
@@ -459,6 +464,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
                         Admission::SameSize => Found::SameSize,
                         Admission::Conflict => Found::Conflict,
                         Admission::Refused(error) => Found::Refused(error.to_string()),
+                        Admission::Denied(error) => Found::Denied(error.to_string()),
                         Admission::Failed(error) => return Err(storage_failure(&error)),
                     };
                     machine.admitted(id, found);
@@ -484,6 +490,8 @@ impl<C: Connection, T: Target> Driver<C, T> {
                         storage::Committed::Done(renamed) => Committed::Done(renamed),
                         storage::Committed::Exists => Committed::Exists,
                         storage::Committed::Refused(error) => Committed::Refused(error.to_string()),
+                        storage::Committed::Denied(error) => Committed::Denied(error.to_string()),
+                        storage::Committed::NotKept => Committed::NotKept,
                         storage::Committed::Failed(error) => return Err(storage_failure(&error)),
                     };
                     machine.committed(id, committed);
@@ -492,16 +500,23 @@ impl<C: Connection, T: Target> Driver<C, T> {
             Job::DirsFinished(batch) => {
                 self.dirs.running = false;
                 for (id, result) in batch {
-                    machine.dir_finished(id, result.map_err(|e| e.to_string()));
+                    let reason =
+                        |e: &StorageError| if e.is_refusal() { Reason::Refused } else { Reason::Storage };
+                    machine.dir_finished(id, result.map_err(|e| (reason(&e), e.to_string())));
                 }
             }
             Job::Discarded => {}
             Job::Finished(result) => {
-                result.map_err(|e| storage_failure(&e))?;
-                machine.finished(self.context.synced);
+                self.not_kept = result.map_err(|e| storage_failure(&e))?;
+                machine.finished(self.is_synced(), self.not_kept.clone());
             }
         }
         Ok(())
+    }
+
+    /// Everything is durable.
+    fn is_synced(&self) -> bool {
+        self.context.synced && !self.not_kept.iter().any(|one| one.aspect == Aspect::Sync)
     }
 
     fn disk_is_at_work(&self) -> bool {

@@ -27,6 +27,7 @@ use crate::protocol::entry::{Entry, EntryId};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::FILE_BYTES_MAX;
 use crate::protocol::message::{Activity, Message};
+use crate::protocol::not_kept::Aspect;
 use crate::protocol::sender::{Action, Parcel, ReceiverEnd, Sender};
 use crate::storage::{Found, Source, source_roots};
 use crate::transport::{Connection, SendStream};
@@ -176,7 +177,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         loop {
             self.act();
             self.begin_work();
-            if let Some(end) = self.machine.finished() {
+            if let Some(end) = self.machine.finished().cloned() {
                 return Ok(self.finish(end));
             }
             tokio::select! {
@@ -451,7 +452,8 @@ impl<C: Connection, S: Source> Driver<C, S> {
     fn finish(&mut self, end: ReceiverEnd) -> Summary {
         self.teller.insist();
         self.tell_progress();
-        if self.context.synced && !end.synced {
+        end.not_kept.iter().for_each(|one| self.report(Event::NotKept(one.clone())));
+        if self.context.synced && !end.synced && !end.not_kept.iter().any(|one| one.aspect == Aspect::Sync) {
             self.advise(
                 "the receiver does not sync what it writes (--no-fsync): a power failure there can lose it"
                     .to_owned(),
@@ -462,7 +464,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
             self.advise(advice);
         }
         debug!(?shares, stats = ?self.connection.stats(), "finished");
-        self.tally.summary(Side::Sender, self.started.elapsed(), shares, end.synced)
+        self.tally.summary(Side::Sender, self.started.elapsed(), shares, end.synced, end.not_kept)
     }
 }
 

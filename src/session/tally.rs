@@ -6,6 +6,7 @@ use crate::event::{Event, FileSettled, Outcome, Summary};
 use crate::protocol::brake::Brake;
 use crate::protocol::entry::{Kind, Settled};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::not_kept::NotKept;
 
 /// Counts settled entries.
 #[derive(Debug, Default)]
@@ -35,6 +36,7 @@ impl Tally {
         match (outcome, &entry.kind) {
             (Outcome::Failed(reason), _) => self.count_failure(reason),
             (_, Kind::DirEnd) => {}
+            (Outcome::NotKept, _) => {}
             (Outcome::Skipped, _) => self.skipped += 1,
             (_, Kind::Dir) => self.dirs += 1,
             (Outcome::Identical, _) => self.identical += 1,
@@ -72,7 +74,14 @@ impl Tally {
         elapsed: Duration,
         limited_by: Vec<(Brake, u8)>,
         synced: bool,
+        not_kept: Vec<NotKept>,
     ) -> Summary {
+        let graver = |gravest| Failure::graver(gravest, Reason::NotKept);
+        let gravest = if not_kept.is_empty() {
+            self.gravest
+        } else {
+            Some(self.gravest.map_or(Reason::NotKept, graver))
+        };
         Summary {
             side,
             files: self.files,
@@ -81,12 +90,13 @@ impl Tally {
             identical: self.identical,
             skipped: self.skipped,
             failed: self.failed,
-            gravest: self.gravest,
+            gravest,
             bytes: self.bytes,
             elapsed,
             blake3: self.root.filter(|_| self.regular == 1),
             limited_by,
             synced,
+            not_kept,
         }
     }
 }

@@ -12,11 +12,13 @@ use std::io;
 use std::ops::Range;
 
 use bytes::Bytes;
+use rustix::io::Errno;
 
 use self::block::Block;
 pub use self::roots::source_roots;
 use crate::protocol::entry::{Entry, EntryId, Meta};
 use crate::protocol::failure::Failure;
+use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 
 /// An operation on a disk that failed.
@@ -29,6 +31,35 @@ pub struct StorageError {
     pub path: String,
     /// What the system said.
     pub source: io::Error,
+}
+
+impl StorageError {
+    /// Whether it says that the name cannot be used here, rather than that the disk has failed: it leads through a
+    /// link, a file, a directory that is gone or another file system, or the file system does not take it.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self.errno(),
+            Some(
+                Errno::LOOP
+                    | Errno::NOTDIR
+                    | Errno::NOENT
+                    | Errno::NAMETOOLONG
+                    | Errno::ILSEQ
+                    | Errno::INVAL
+                    | Errno::XDEV
+                    | Errno::FBIG
+            )
+        )
+    }
+
+    /// Whether it says that this process may not do it there.
+    pub fn is_denial(&self) -> bool {
+        matches!(self.errno(), Some(Errno::ACCESS | Errno::PERM))
+    }
+
+    fn errno(&self) -> Option<Errno> {
+        self.source.raw_os_error().map(Errno::from_raw_os_error)
+    }
 }
 
 /// Result of a storage operation.
@@ -123,6 +154,8 @@ pub enum Admission {
     Conflict,
     /// The name cannot be used here: it leads through a link or a file, or the file system does not take it.
     Refused(StorageError),
+    /// This process may not do it there; that concerns no other entry.
+    Denied(StorageError),
     /// The disk failed.
     Failed(StorageError),
 }
@@ -190,6 +223,10 @@ pub enum Committed {
     Exists,
     /// The name cannot be used here; the staged entry is gone.
     Refused(StorageError),
+    /// This process may not do it there; the staged entry is gone.
+    Denied(StorageError),
+    /// It is a link, and the file system holds none. [`Target::finish`] counts it.
+    NotKept,
     /// The disk failed.
     Failed(StorageError),
 }
@@ -201,8 +238,8 @@ pub enum Committed {
 /// file, whenever the machine stops. No access leaves the directory or goes through a link in it.
 pub trait Target: Send + Sync + 'static {
     /// Looks at the final names of `entries` and makes directories (with at least `u+rwx` until
-    /// [`Target::finish_dirs`]). One answer for each, in order.
-    fn admit(&self, entries: Vec<Entry>) -> impl Future<Output = Vec<Admission>> + Send;
+    /// [`Target::finish_dirs`]). One answer for each, in order. What is written to these numbers is for these names.
+    fn admit(&self, entries: Vec<(EntryId, Entry)>) -> impl Future<Output = Vec<Admission>> + Send;
 
     /// Writes pieces of one or several staged files, creating them at the first piece. A short write is
     /// continued, never reported as success.
@@ -211,8 +248,10 @@ pub trait Target: Send + Sync + 'static {
     /// Gives entries their final names. One answer for each, in order.
     fn commit(&self, commits: Vec<Commit>) -> impl Future<Output = Vec<Committed>> + Send;
 
-    /// Sets permission bits and times of directories, in order.
-    fn finish_dirs(&self, dirs: Vec<(RelPath, Meta)>) -> impl Future<Output = Vec<Result<()>>> + Send;
+    /// Nothing more comes into these directories. Sets permission bits and times where there are some here; the
+    /// others get back what they had when they were opened up. One answer for each, in order.
+    fn finish_dirs(&self, dirs: Vec<(RelPath, Option<Meta>)>)
+    -> impl Future<Output = Vec<Result<()>>> + Send;
 
     /// The BLAKE3 roots of the regular files under final names, read through `block`. One answer for each, in order.
     fn roots(
@@ -224,8 +263,9 @@ pub trait Target: Send + Sync + 'static {
     /// Drops a staged entry.
     fn discard(&self, id: EntryId) -> impl Future<Output = ()> + Send;
 
-    /// After the last commit: everything durable (directories and their attributes too), staging removed.
-    fn finish(&self) -> impl Future<Output = Result<()>> + Send;
+    /// After the last commit: everything durable (directories and their attributes too), staging removed. Says what
+    /// the disk does not keep.
+    fn finish(&self) -> impl Future<Output = Result<Vec<NotKept>>> + Send;
 
     /// After a failure: removes what is staged and can be removed.
     fn abort(&self) -> impl Future<Output = ()> + Send;

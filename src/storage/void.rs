@@ -11,6 +11,7 @@ use super::{
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::BLOCK_BYTES;
+use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 
 /// The directory that all made-up files are in.
@@ -159,7 +160,7 @@ impl Source for VoidSource {
 pub struct VoidTarget;
 
 impl Target for VoidTarget {
-    async fn admit(&self, entries: Vec<Entry>) -> Vec<Admission> {
+    async fn admit(&self, entries: Vec<(EntryId, Entry)>) -> Vec<Admission> {
         entries.iter().map(|_| Admission::Free).collect()
     }
 
@@ -171,7 +172,7 @@ impl Target for VoidTarget {
         commits.iter().map(|_| Committed::Done(None)).collect()
     }
 
-    async fn finish_dirs(&self, dirs: Vec<(RelPath, Meta)>) -> Vec<Result<()>> {
+    async fn finish_dirs(&self, dirs: Vec<(RelPath, Option<Meta>)>) -> Vec<Result<()>> {
         dirs.iter().map(|_| Ok(())).collect()
     }
 
@@ -185,8 +186,8 @@ impl Target for VoidTarget {
 
     async fn discard(&self, _: EntryId) {}
 
-    async fn finish(&self) -> Result<()> {
-        Ok(())
+    async fn finish(&self) -> Result<Vec<NotKept>> {
+        Ok(Vec::new())
     }
 
     async fn abort(&self) {}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use self::tree::{CHUNK, CHUNK_LOG2, Content, Node, entry, path};
 use self::world::{Conditions, PATIENCE, TIMEOUT, World};
 use crate::protocol::brake::Brake;
-use crate::protocol::entry::{EntryId, Kind, Outcome};
+use crate::protocol::entry::{Entry, EntryId, Kind, Meta, Outcome};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::{CHUNKS_AHEAD_MAX, OPEN_ENTRIES_MAX};
 use crate::protocol::message::{Activity, Message, Status};
@@ -77,6 +77,7 @@ fn every_policy_holds_with_anything_under_the_names() {
                     Outcome::Skipped => exists == Exists::Skip,
                     Outcome::Written => settled.renamed.is_none() || exists == Exists::Rename,
                     Outcome::Identical => true,
+                    Outcome::NotKept => false,
                 };
                 assert!(is_allowed, "{settled:?} with {exists:?}");
             }
@@ -197,7 +198,7 @@ fn reason<T: std::fmt::Debug>(result: Result<T, Failure>) -> Reason {
     result.unwrap_err().reason
 }
 
-const FINISHED: Message = Message::Finished { synced: true };
+const FINISHED: Message = Message::Finished { synced: true, not_kept: vec![] };
 
 #[test]
 fn the_end_may_overtake_the_last_ack() {
@@ -207,7 +208,7 @@ fn the_end_may_overtake_the_last_ack() {
     receiver.begin_record(EntryId(0), 0, 3, 0).unwrap();
     receiver.record_written(EntryId(0), 0, 3, content.value(0, 3)).unwrap();
     receiver.committed(EntryId(0), Committed::Done(None));
-    receiver.finished(true);
+    receiver.finished(true, vec![]);
     for message in statuses(&mut receiver) {
         sender.on_control(message, Duration::ZERO).unwrap();
     }
@@ -225,6 +226,41 @@ fn an_entry_that_is_given_up_too_late_ends_all_the_same() {
     sender.on_control(FINISHED, Duration::ZERO).unwrap();
     assert_eq!(settled(&mut sender), [Outcome::Failed(Reason::SourceChanged)]);
     assert!(sender.finished().is_some());
+}
+
+/// What directories get when all in them has ended: one that was there, and one that was not.
+fn attributes(exists: Exists) -> [Option<Meta>; 2] {
+    let mut receiver = Receiver::new(CHUNK_LOG2, exists, "/t".into(), world::PATIENCE, Duration::ZERO);
+    let meta = Meta { mode: 0o755, ..Meta::default() };
+    let entries = [
+        ("there", Kind::Dir),
+        ("there/new", Kind::Dir),
+        ("there/new", Kind::DirEnd),
+        ("there", Kind::DirEnd),
+    ];
+    for (name, kind) in entries {
+        receiver.on_manifest(Message::Entry(Entry { meta, ..entry(&path(name), kind) })).unwrap();
+    }
+    // The answers come after the ends, as they do when a disk is slow.
+    receiver.admitted(EntryId(0), Found::Same);
+    receiver.admitted(EntryId(1), Found::Free);
+    let finished = std::iter::from_fn(|| receiver.poll()).filter_map(|action| match action {
+        receiver::Action::FinishDir(_, path, meta) => Some((path.to_string(), meta)),
+        _ => None,
+    });
+    let finished: Vec<_> = finished.collect();
+    let [(new, of_new), (there, of_there)] = &finished[..] else { panic!("{finished:?}") };
+    assert_eq!((new.as_str(), there.as_str()), ("there/new", "there"));
+    [*of_there, *of_new]
+}
+
+#[test]
+fn fault_3_a_directory_that_was_there_keeps_its_attributes_unless_replaced() {
+    let meta = Some(Meta { mode: 0o755, ..Meta::default() });
+    for exists in [Exists::Refuse, Exists::Skip, Exists::Rename] {
+        assert_eq!(attributes(exists), [None, meta], "{exists:?}");
+    }
+    assert_eq!(attributes(Exists::Replace), [meta, meta]);
 }
 
 #[test]

@@ -128,12 +128,12 @@ async fn carry(source: &impl Source, target: &impl Target, max: usize) {
             let Found::Entry(entry) = found else { panic!("{found:?}") };
             let (path, meta) = (entry.path.clone(), entry.meta);
             if entry.kind == Kind::DirEnd {
-                for finished in target.finish_dirs(vec![(path, meta)]).await {
+                for finished in target.finish_dirs(vec![(path, Some(meta))]).await {
                     finished.unwrap();
                 }
                 continue;
             }
-            let admitted = target.admit(vec![entry.clone()]).await;
+            let admitted = admit(target, id, vec![entry.clone()]).await;
             assert!(matches!(admitted[..], [Admission::Free]), "{path}: {admitted:?}");
             let kind = match entry.kind.clone() {
                 Kind::File { size } => {
@@ -155,6 +155,11 @@ async fn carry(source: &impl Source, target: &impl Target, max: usize) {
         }
     }
     target.finish().await.unwrap();
+}
+
+/// Announces entries that have the numbers from `first` on.
+async fn admit(target: &impl Target, first: u64, entries: Vec<Entry>) -> Vec<Admission> {
+    target.admit((first..).map(EntryId).zip(entries).collect()).await
 }
 
 async fn send_file(source: &impl Source, target: &impl Target, pool: &BlockPool, entry: &Entry, id: EntryId) {
@@ -238,7 +243,7 @@ async fn admission_tells_what_is_there(rig: &impl Rig) {
         entry("file/below", Kind::File { size: 1 }),
     ];
     let shown: Vec<String> =
-        target.admit(entries).await.iter().map(|admission| format!("{admission:?}")).collect();
+        admit(&target, 0, entries).await.iter().map(|admission| format!("{admission:?}")).collect();
     let words: Vec<&str> = shown.iter().map(|word| word.split('(').next().unwrap()).collect();
     let want = [
         "Free", "SameSize", "Conflict", "Conflict", "Conflict", "Same", "Free", "Free", "Conflict",
@@ -291,7 +296,7 @@ async fn conflicts_are_settled_as_asked(rig: &impl Rig) {
 
 async fn a_name_taken_meanwhile_is_not_replaced(rig: &impl Rig) {
     let target = rig.target();
-    let admitted = target.admit(vec![entry("name", Kind::File { size: 3 })]).await;
+    let admitted = admit(&target, 0, vec![entry("name", Kind::File { size: 3 })]).await;
     assert!(matches!(admitted[..], [Admission::Free]));
     stage(&target, 0, b"new").await.unwrap();
     rig.put("name", file(b"somebody else's"));
@@ -342,13 +347,13 @@ async fn attack_2_a_parent_that_is_a_link_is_refused(rig: &impl Rig) {
         entry("link/dir", Kind::Dir),
         entry("link/link", Kind::Symlink { target: Bytes::from_static(b"x") }),
     ];
-    for admission in target.admit(entries).await {
+    for admission in admit(&target, 0, entries).await {
         assert!(matches!(admission, Admission::Refused(_)), "{admission:?}");
     }
     stage(&target, 0, b"x").await.unwrap();
     let committed = target.commit(vec![commit(0, "link/file", 1, OnConflict::Replace)]).await;
     assert!(matches!(committed[..], [Committed::Refused(_)]), "{committed:?}");
-    assert!(target.finish_dirs(vec![(rel_path("link"), Meta::default())]).await[0].is_err());
+    assert!(target.finish_dirs(vec![(rel_path("link"), Some(Meta::default()))]).await[0].is_err());
     assert!(target_root(&target, "link").await.is_err());
     assert_eq!(nodes(&rig.tree()), before);
 
@@ -363,14 +368,14 @@ async fn attack_3_a_directory_swapped_for_a_link_is_refused(rig: &impl Rig) {
     let victim = rig.tree()[&b"victim"[..]].1;
     let target = rig.target();
     let admitted =
-        target.admit(vec![entry("dir", Kind::Dir), entry("dir/file", Kind::File { size: 1 })]).await;
+        admit(&target, 0, vec![entry("dir", Kind::Dir), entry("dir/file", Kind::File { size: 1 })]).await;
     assert!(matches!(admitted[..], [Admission::Free, Admission::Free]), "{admitted:?}");
     stage(&target, 0, b"x").await.unwrap();
     rig.put("dir", link("victim"));
     let committed = target.commit(vec![commit(0, "dir/file", 1, OnConflict::Keep)]).await;
     assert!(matches!(committed[..], [Committed::Refused(_)]), "{committed:?}");
     let odd = Meta { mode: 0o777, mtime: Time { seconds: 1, nanos: 2 } };
-    assert!(target.finish_dirs(vec![(rel_path("dir"), odd)]).await[0].is_err());
+    assert!(target.finish_dirs(vec![(rel_path("dir"), Some(odd))]).await[0].is_err());
     let want = [("dir".to_owned(), link("victim")), ("victim".to_owned(), Node::Dir)];
     assert_eq!(nodes(&rig.tree()), want.into());
     assert_eq!(rig.tree()[&b"victim"[..]].1, victim);

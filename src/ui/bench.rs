@@ -91,6 +91,7 @@ pub(super) mod tests {
             blake3: None,
             limited_by: vec![(Brake::Processor, 75), (Brake::Network, 25)],
             synced: true,
+            not_kept: Vec::new(),
         };
         Bench {
             summary,

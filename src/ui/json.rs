@@ -1,5 +1,6 @@
 //! JSON Lines: one object per event. `docs/json.md` describes every field.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +14,7 @@ use super::may_wait;
 use crate::event::{Bench, Event, FileSettled, Listening, Outcome, Progress, Reporter, Summary};
 use crate::protocol::brake::Brake;
 use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::{RelPath, printable};
 
 /// Writes to `O`.
@@ -68,7 +70,11 @@ enum Line<'a> {
     Warning {
         path: Option<&'a str>,
         reason: Option<&'static str>,
-        message: &'a str,
+        message: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        not_kept: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        count: Option<u64>,
     },
     Finished {
         side: &'static str,
@@ -86,6 +92,7 @@ enum Line<'a> {
         limited_by: &'static str,
         synced: bool,
         limited_by_shares: Shares<'a>,
+        not_kept: Counts<'a>,
     },
     Preparing {
         dir: String,
@@ -134,6 +141,15 @@ impl Serialize for Shares<'_> {
     }
 }
 
+/// How many entries each aspect was not kept of, as an object.
+struct Counts<'a>(&'a [NotKept]);
+
+impl Serialize for Counts<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|one| (one.aspect.as_str(), one.count)))
+    }
+}
+
 impl<O: Write> Json<O> {
     pub(super) fn new(out: O) -> Self {
         Self { out: Mutex::new(Gathered::new(out)) }
@@ -175,9 +191,20 @@ impl<O: Write + Send + 'static> Reporter for Json<O> {
             Event::Started { side, transfer } => Line::Started { side: side.as_str(), transfer },
             Event::Progress(progress) => self::progress(progress),
             Event::File(file) => self::file(file),
-            Event::Warning { path, reason, message } => {
-                Line::Warning { path: path.as_deref(), reason: reason.map(Reason::as_str), message }
-            }
+            Event::Warning { path, reason, message } => Line::Warning {
+                path: path.as_deref(),
+                reason: reason.map(Reason::as_str),
+                message: message.into(),
+                not_kept: None,
+                count: None,
+            },
+            Event::NotKept(one) => Line::Warning {
+                path: Some(&one.path),
+                reason: Some(Reason::NotKept.as_str()),
+                message: one.to_string().into(),
+                not_kept: Some(one.aspect.as_str()),
+                count: Some(one.count),
+            },
             Event::Finished(summary) => self::finished(summary),
             Event::Preparing { dir, bytes, space_bytes } => Line::Preparing {
                 dir: printable(dir.as_os_str().as_encoded_bytes()),
@@ -225,6 +252,7 @@ fn file(file: &FileSettled) -> Line<'_> {
         Outcome::Written => ("written", None),
         Outcome::Identical => ("identical", None),
         Outcome::Skipped => ("skipped", None),
+        Outcome::NotKept => ("not-kept", None),
         Outcome::Failed(reason) => ("failed", Some(reason.as_str())),
     };
     Line::File {
@@ -266,6 +294,7 @@ fn finished(summary: &Summary) -> Line<'_> {
         limited_by: greatest(summary),
         synced: summary.synced,
         limited_by_shares: Shares(&summary.limited_by),
+        not_kept: Counts(&summary.not_kept),
     }
 }
 
@@ -322,6 +351,7 @@ mod tests {
     use super::*;
     use crate::protocol::failure::Side;
     use crate::protocol::message::Role;
+    use crate::protocol::not_kept::Aspect;
 
     fn line(event: Event) -> String {
         let json = Json::new(Vec::new());
@@ -376,6 +406,12 @@ mod tests {
             line(warning),
             "{\"event\":\"warning\",\"path\":\"p\",\"reason\":\"special-file\",\
              \"message\":\"a FIFO does not travel\"}\n"
+        );
+        let not_kept = NotKept { aspect: Aspect::Link, count: 2, path: "p".into(), cause: "c".into() };
+        assert_eq!(
+            line(Event::NotKept(not_kept)),
+            "{\"event\":\"warning\",\"path\":\"p\",\"reason\":\"not-kept\",\"message\":\"the receiver could \
+             not make 2 symbolic links, such as p: c\",\"not_kept\":\"link\",\"count\":2}\n"
         );
         assert_eq!(
             line(Event::Identity { fingerprint: "fp".into(), path: "/k".into(), is_new: true }),
@@ -453,13 +489,14 @@ mod tests {
             blake3: None,
             limited_by: vec![(Brake::Network, 82), (Brake::ReceiverDisk, 18)],
             synced: true,
+            not_kept: vec![NotKept { aspect: Aspect::Mode, count: 3, path: "p".into(), cause: "c".into() }],
         };
         assert_eq!(
             line(Event::Finished(summary)),
             "{\"event\":\"finished\",\"side\":\"sender\",\"files\":1,\"dirs\":2,\"links\":3,\"identical\":4,\
              \"skipped\":5,\"failed\":6,\"gravest\":\"storage\",\"bytes\":300,\"seconds\":2.0,\"rate\":150,\
              \"blake3\":null,\"limited_by\":\"network\",\"synced\":true,\
-             \"limited_by_shares\":{\"network\":82,\"receiver's disk\":18}}\n"
+             \"limited_by_shares\":{\"network\":82,\"receiver's disk\":18},\"not_kept\":{\"mode\":3}}\n"
         );
         let json = Json::new(Vec::new());
         json.error(&Failure::on(Side::Receiver, Reason::ConnectionLost, "gone"), 9);

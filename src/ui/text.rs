@@ -8,6 +8,7 @@ use super::format;
 use crate::event::{Event, FileSettled, Listening, Outcome, Summary};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::message::Role;
+use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::{RelPath, printable};
 
 /// From this duration on a summary says what limited the transfer.
@@ -88,6 +89,9 @@ impl Narrator {
                 let message = about(path.as_deref().unwrap_or_default(), message);
                 format!("towline: {} {message}\n", self.paint.warning("warning:"))
             }
+            Event::NotKept(not_kept) => {
+                format!("towline: {} {not_kept}\n", self.paint.warning("warning:"))
+            }
             Event::Finished(summary) => self.summary(summary),
             Event::Preparing { dir, bytes, space_bytes } if !self.quiet => {
                 let dir = printable(dir.as_os_str().as_encoded_bytes());
@@ -156,6 +160,7 @@ impl Narrator {
             Outcome::Written => "written",
             Outcome::Identical => "identical",
             Outcome::Skipped => "skipped",
+            Outcome::NotKept => "not kept",
         };
         if self.quiet || !self.files {
             return String::new();
@@ -218,6 +223,8 @@ fn summary_line(summary: &Summary) -> String {
     }
     out += if summary.synced {
         ", on disk and verified"
+    } else if summary.not_kept.iter().any(|one| one.aspect == Aspect::Sync) {
+        ", written and verified, not all of it synced"
     } else {
         ", written and verified, not synced (--no-fsync)"
     };
@@ -290,7 +297,8 @@ fn hint(reason: Reason) -> Option<&'static str> {
         | Reason::Storage
         | Reason::SourceUnreadable
         | Reason::Verification
-        | Reason::SpecialFile => return None,
+        | Reason::SpecialFile
+        | Reason::NotKept => return None,
     })
 }
 
@@ -332,6 +340,7 @@ mod tests {
             blake3: None,
             limited_by: vec![(Brake::Network, 78), (Brake::ReceiverDisk, 18), (Brake::Memory, 4)],
             synced: true,
+            not_kept: Vec::new(),
         }
     }
 

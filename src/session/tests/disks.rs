@@ -6,8 +6,9 @@ use super::{Ended, MIB, Session, arrived, assert_whole, one_file, seeds, source,
 use crate::event::Event;
 use crate::protocol::failure::{Reason, Side};
 use crate::protocol::limits::BLOCK_BYTES;
+use crate::protocol::not_kept::Aspect;
 use crate::session::Budget;
-use crate::testing::disk::{MemoryTarget, On, Op};
+use crate::testing::disk::{MemoryTarget, Node, On, Op};
 
 fn assert_storage_failure(ended: &Ended, text: &str, context: &str) {
     for result in [&ended.sent, &ended.received] {
@@ -66,9 +67,30 @@ async fn attributes_of_a_directory_cost_that_directory_only() {
     let target = MemoryTarget::new().failing(On::FinishDir, 0..1, Errno::PERM);
     let ended = Session::new(1).run(&source(&tree), &target).await;
     for summary in [ended.sent.unwrap(), ended.received.unwrap()] {
-        assert_eq!((summary.failed, summary.gravest), (1, Some(Reason::Refused)));
+        assert_eq!((summary.failed, summary.gravest), (1, Some(Reason::Storage)));
     }
     assert_eq!(target.files().len(), 7);
+}
+
+/// T3 of the trials: what a disk cannot hold is told once, with a count, and costs nothing else.
+#[tokio::test(start_paused = true)]
+async fn t3_a_disk_without_links_costs_the_links_only_and_both_sides_say_so() {
+    let (mut tree, target, session) = (tree(), MemoryTarget::new().without_links(), Session::new(1));
+    tree.extend(["l2", "l3"].map(|name| (name, Node::Link(b"to".to_vec()))));
+    let others = tree.len() - 3;
+    let ended = session.run(&source(&tree), &target).await;
+    for (setup, summary) in
+        [(&session.sender, ended.sent.unwrap()), (&session.receiver, ended.received.unwrap())]
+    {
+        assert_eq!((summary.failed, summary.links, summary.gravest), (0, 0, Some(Reason::NotKept)));
+        let [links] = &summary.not_kept[..] else { panic!("{:?}", summary.not_kept) };
+        assert_eq!((links.aspect, links.count), (Aspect::Link, 3));
+        assert!(summary.synced);
+        let told = setup.told.0.lock().unwrap();
+        let told = told.iter().filter(|event| matches!(event, Event::NotKept(one) if one == links));
+        assert_eq!(told.count(), 1);
+    }
+    assert_eq!(target.tree().len(), others);
 }
 
 #[tokio::test(start_paused = true)]

@@ -354,7 +354,7 @@ async fn answers_that_are_none() {
 #[tokio::test(start_paused = true)]
 async fn receivers_that_lie() {
     for said in [
-        vec![Message::Finished { synced: true }],
+        vec![Message::Finished { synced: true, not_kept: vec![] }],
         vec![Message::Status(EntryId(0), Status::Done(None))],
         vec![Message::Status(EntryId(0), Status::Identical)],
         vec![Message::Status(EntryId(0), Status::Want), Message::Status(EntryId(0), Status::Want)],

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::dirs::Dirs;
 use super::failed;
 use super::staging::StagedFile;
-use super::target::{Shared, is_refusal};
+use super::target::Shared;
 use crate::protocol::entry::EntryId;
 use crate::protocol::limits::RENAME_TRIES_MAX;
 use crate::protocol::path::{PathError, RelPath};
@@ -62,7 +62,8 @@ fn stage(shared: &Shared, commit: Commit, keep_open: bool) -> Item {
         Ok(file) => Step::Staged(file.filter(|_| keep_open)),
         Err(error) => {
             let is_refused = is_not_taken(&commit.kind, &error);
-            Step::Settled(not_named(failed("complete", shared.display(&commit.path), error), is_refused))
+            let error = failed("complete", shared.display(&commit.path), error);
+            Step::Settled(if is_refused { Committed::Refused(error) } else { Committed::Failed(error) })
         }
     };
     Item { commit, step }
@@ -112,8 +113,7 @@ fn name_all(shared: &Shared, items: &mut [Item]) -> Vec<Arc<OwnedFd>> {
             Ok((holder, _)) => holder,
             Err(blocked) => {
                 let error = shared.blocked(blocked);
-                let is_refused = is_refusal(&error.source);
-                item.step = Step::Settled(not_named(error, is_refused));
+                item.step = Step::Settled(not_named(error));
                 continue;
             }
         };
@@ -133,8 +133,7 @@ fn name_all(shared: &Shared, items: &mut [Item]) -> Vec<Arc<OwnedFd>> {
             Err(NotNamed::Exists) => Step::Settled(Committed::Exists),
             Err(NotNamed::Error(errno)) => {
                 let error = failed("rename to", shared.display(&item.commit.path), errno);
-                let is_refused = is_refusal(&error.source);
-                Step::Settled(not_named(error, is_refused))
+                Step::Settled(not_named(error))
             }
         };
     }
@@ -175,8 +174,12 @@ impl Item {
     }
 }
 
-fn not_named(error: StorageError, is_refused: bool) -> Committed {
-    if is_refused { Committed::Refused(error) } else { Committed::Failed(error) }
+fn not_named(error: StorageError) -> Committed {
+    match &error {
+        _ if error.is_refusal() => Committed::Refused(error),
+        _ if error.is_denial() => Committed::Denied(error),
+        _ => Committed::Failed(error),
+    }
 }
 
 /// Why an entry did not get its name.

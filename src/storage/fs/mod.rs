@@ -30,6 +30,8 @@ use crate::protocol::entry::{Meta, Time};
 
 /// Permission bits that travel.
 const MODE_BITS: u32 = 0o777;
+/// Set-user-id, set-group-id and sticky, which do not.
+const SPECIAL_BITS: u32 = 0o7000;
 
 fn failed(op: &'static str, path: String, source: impl Into<io::Error>) -> StorageError {
     StorageError { op, path, source: source.into() }

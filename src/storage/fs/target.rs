@@ -1,13 +1,15 @@
 //! The receiver's disk: what comes before an entry is complete. `commit` has the rest.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
+use std::mem;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{self, Path};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{
     Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, access, fchmod, fstat, futimens, mkdirat, openat,
@@ -19,11 +21,15 @@ use super::calls::{Calls, blocking};
 use super::commit::commit_batch;
 use super::dirs::{Blocked, Dirs, open_dir};
 use super::staging::Staging;
-use super::{MODE_BITS, failed, size_of, timestamps};
+use super::{MODE_BITS, SPECIAL_BITS, failed, size_of, timestamps};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
+use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::{RelPath, printable};
 use crate::storage::block::Block;
 use crate::storage::{Admission, Commit, Committed, Result, StorageError, Target, Write};
+
+/// Directories that are opened up at the same time; more of them stay as they are.
+const OPENED_MAX: usize = 16 * 1024;
 
 /// A directory of the file system. What is staged is removed when the last use of it ends.
 pub struct FsTarget {
@@ -37,6 +43,8 @@ pub(super) struct Shared {
     pub(super) root: Arc<OwnedFd>,
     pub(super) staging: Staging,
     pub(super) sync: bool,
+    /// Directories that were there and were opened up, and the permission bits to give back to each.
+    opened: Mutex<HashMap<RelPath, Mode>>,
     /// What the first failed sync of the whole file system said.
     sync_error: Mutex<Option<Errno>>,
 }
@@ -77,7 +85,8 @@ impl FsTarget {
         let root = Arc::new(root);
         let staging = Staging::create(&root, transfer)
             .map_err(|error| failed("stage files in", format!("{dir}/.towline"), error))?;
-        let shared = Shared { dir, root, staging, sync, sync_error: Mutex::default() };
+        let shared =
+            Shared { dir, root, staging, sync, opened: Mutex::default(), sync_error: Mutex::default() };
         Ok(Self { shared: Arc::new(shared), calls: Calls::default() })
     }
 
@@ -125,10 +134,10 @@ impl FsTarget {
 }
 
 impl Target for FsTarget {
-    async fn admit(&self, entries: Vec<Entry>) -> Vec<Admission> {
+    async fn admit(&self, entries: Vec<(EntryId, Entry)>) -> Vec<Admission> {
         self.run(move |shared| {
             let mut dirs = Dirs::for_lookup();
-            entries.iter().map(|entry| shared.admit(&mut dirs, entry)).collect()
+            entries.iter().map(|(_, entry)| shared.admit(&mut dirs, entry)).collect()
         })
         .await
     }
@@ -155,10 +164,10 @@ impl Target for FsTarget {
         self.run(move |shared| commit_batch(shared, commits)).await
     }
 
-    async fn finish_dirs(&self, dirs: Vec<(RelPath, Meta)>) -> Vec<Result<()>> {
+    async fn finish_dirs(&self, dirs: Vec<(RelPath, Option<Meta>)>) -> Vec<Result<()>> {
         self.run(move |shared| {
             let mut open = Dirs::for_lookup();
-            dirs.iter().map(|(path, meta)| shared.finish_dir(&mut open, path, meta)).collect()
+            dirs.iter().map(|(path, meta)| shared.finish_dir(&mut open, path, meta.as_ref())).collect()
         })
         .await
     }
@@ -194,17 +203,23 @@ impl Target for FsTarget {
         self.run(move |shared| shared.staging.discard(id)).await;
     }
 
-    async fn finish(&self) -> Result<()> {
+    async fn finish(&self) -> Result<Vec<NotKept>> {
         self.run(|shared| {
+            shared.close_all();
             let synced = if shared.sync { shared.sync_all() } else { Ok(()) };
             shared.staging.remove();
-            synced.map_err(|errno| failed("sync", shared.dir.clone(), errno))
+            synced.map_err(|errno| failed("sync", shared.dir.clone(), errno))?;
+            Ok(Vec::new())
         })
         .await
     }
 
     async fn abort(&self) {
-        self.run(|shared| shared.staging.remove()).await;
+        self.run(|shared| {
+            shared.close_all();
+            shared.staging.remove();
+        })
+        .await;
     }
 
     fn display(&self, path: &RelPath) -> String {
@@ -241,7 +256,7 @@ impl Shared {
             Err(blocked) => return admission(self.blocked(blocked)),
         };
         let admitted = match &entry.kind {
-            Kind::Dir => admit_dir(&holder, name, &entry.meta),
+            Kind::Dir => self.admit_dir(&holder, name, entry),
             Kind::DirEnd => Ok(Admission::Same),
             Kind::File { size } => look(&holder, name, |stat| {
                 Ok(match FileType::from_raw_mode(stat.st_mode) {
@@ -263,14 +278,85 @@ impl Shared {
         })
     }
 
-    fn finish_dir(&self, dirs: &mut Dirs, path: &RelPath, meta: &Meta) -> Result<()> {
+    fn finish_dir(&self, dirs: &mut Dirs, path: &RelPath, meta: Option<&Meta>) -> Result<()> {
+        let before = self.opened().remove(path);
+        if meta.is_none() && before.is_none() {
+            return Ok(());
+        }
         let (holder, name) = dirs.parent(&self.root, path).map_err(|blocked| self.blocked(blocked))?;
         let fd = open_dir(&holder, name, OFlags::RDONLY)
             .map_err(|errno| failed("open", self.display(path), errno))?;
-        fchmod(&fd, Mode::from_raw_mode(meta.mode & MODE_BITS))
-            .map_err(|errno| failed("set the mode of", self.display(path), errno))?;
-        futimens(&fd, &timestamps(meta.mtime))
-            .map_err(|errno| failed("set the time of", self.display(path), errno))
+        let there = fstat(&fd).map_err(|errno| failed("look at", self.display(path), errno))?;
+        // Set-id and sticky bits do not travel: those that the directory has, or got from the one that it is in, stay.
+        let bits = Mode::from_raw_mode(there.st_mode & SPECIAL_BITS);
+        let mode = meta.map(|meta| Mode::from_raw_mode(meta.mode & MODE_BITS)).or(before);
+        if let Some(mode) = mode {
+            fchmod(&fd, mode | bits).map_err(|errno| failed("set the mode of", self.display(path), errno))?;
+        }
+        match meta {
+            Some(meta) => futimens(&fd, &timestamps(meta.mtime))
+                .map_err(|errno| failed("set the time of", self.display(path), errno)),
+            None => Ok(()),
+        }
+    }
+
+    fn opened(&self) -> MutexGuard<'_, HashMap<RelPath, Mode>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives back their permission bits to the directories that were opened up and have not come to their end.
+    fn close_all(&self) {
+        let opened = mem::take(&mut *self.opened());
+        let mut dirs = Dirs::for_lookup();
+        for (path, mode) in opened {
+            if let Ok((holder, name)) = dirs.parent(&self.root, &path)
+                && let Ok(dir) = open_dir(&holder, name, OFlags::RDONLY)
+                && let Ok(stat) = fstat(&dir)
+            {
+                // Best effort: whoever took the directory away meanwhile has it.
+                let _ = fchmod(&dir, mode | Mode::from_raw_mode(stat.st_mode & SPECIAL_BITS));
+            }
+        }
+    }
+
+    fn admit_dir(
+        &self,
+        holder: &OwnedFd,
+        name: &[u8],
+        entry: &Entry,
+    ) -> std::result::Result<Admission, Errno> {
+        let mode = Mode::from_raw_mode(entry.meta.mode & MODE_BITS) | Mode::RWXU;
+        match mkdirat(holder, name, mode) {
+            Ok(()) => return Ok(Admission::Free),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        let stat = statat(holder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Ok(Admission::Conflict);
+        }
+        let there = Mode::from_raw_mode(stat.st_mode & MODE_BITS);
+        if !there.contains(Mode::WUSR | Mode::XUSR) {
+            self.open_up(holder, name, &entry.path);
+        }
+        Ok(Admission::Same)
+    }
+
+    /// Makes a directory that is there, and may be read-only as the one sent is, writable until its end. If that does
+    /// not work, what goes into it will say so.
+    fn open_up(&self, holder: &OwnedFd, name: &[u8], path: &RelPath) {
+        let mut opened = self.opened();
+        if opened.len() >= OPENED_MAX || opened.contains_key(path) {
+            return;
+        }
+        let Ok(dir) = open_dir(holder, name, OFlags::RDONLY) else { return };
+        let Ok(stat) = fstat(&dir) else { return };
+        let there = Mode::from_raw_mode(stat.st_mode & (MODE_BITS | SPECIAL_BITS));
+        // Before the call, so that a receiver that is told to stop meanwhile gives it back.
+        opened.insert(path.clone(), Mode::from_raw_mode(stat.st_mode & MODE_BITS));
+        if fchmod(&dir, there | Mode::RWXU).is_err() {
+            opened.remove(path);
+        }
     }
 
     /// Reads the regular file under a final name through `buffer`, if it fits.
@@ -312,27 +398,12 @@ enum Content {
     Large(File, u64),
 }
 
-/// Whether an error says that the name cannot be used here, rather than that the disk has failed: it leads
-/// through a link, a file, a directory that is gone or another file system, or the file system does not take it.
-pub(super) fn is_refusal(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(
-        errno,
-        Some(
-            Errno::LOOP
-                | Errno::NOTDIR
-                | Errno::NOENT
-                | Errno::NAMETOOLONG
-                | Errno::ILSEQ
-                | Errno::INVAL
-                | Errno::XDEV
-                | Errno::FBIG
-        )
-    )
-}
-
 fn admission(error: StorageError) -> Admission {
-    if is_refusal(&error.source) { Admission::Refused(error) } else { Admission::Failed(error) }
+    match &error {
+        _ if error.is_refusal() => Admission::Refused(error),
+        _ if error.is_denial() => Admission::Denied(error),
+        _ => Admission::Failed(error),
+    }
 }
 
 fn look(
@@ -345,26 +416,4 @@ fn look(
         Err(Errno::NOENT) => Ok(Admission::Free),
         Err(errno) => Err(errno),
     }
-}
-
-fn admit_dir(holder: &OwnedFd, name: &[u8], meta: &Meta) -> std::result::Result<Admission, Errno> {
-    let mode = Mode::from_raw_mode(meta.mode & MODE_BITS) | Mode::RWXU;
-    match mkdirat(holder, name, mode) {
-        Ok(()) => return Ok(Admission::Free),
-        Err(Errno::EXIST) => {}
-        Err(errno) => return Err(errno),
-    }
-    let stat = statat(holder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-        return Ok(Admission::Conflict);
-    }
-    // A directory that is already there may be read-only, as the one sent is. If it cannot be opened up, what
-    // goes into it will say so.
-    let there = Mode::from_raw_mode(stat.st_mode & MODE_BITS);
-    if !there.contains(Mode::RWXU)
-        && let Ok(dir) = open_dir(holder, name, OFlags::RDONLY)
-    {
-        let _ = fchmod(&dir, there | Mode::RWXU);
-    }
-    Ok(Admission::Same)
 }

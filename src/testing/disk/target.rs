@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::disk::Disk;
 use super::{Node, pause, rel_path};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
+use crate::protocol::not_kept::{Aspect, NotKept, note};
 use crate::protocol::path::{RelPath, printable};
 use crate::storage::block::Block;
 use crate::storage::fs::numbered;
@@ -80,6 +81,8 @@ struct Own {
     short_writes: Option<u64>,
     write_pace: Duration,
     root_batches: usize,
+    without_links: bool,
+    not_kept: Vec<NotKept>,
 }
 
 impl MemoryTarget {
@@ -104,6 +107,8 @@ impl MemoryTarget {
             short_writes: None,
             write_pace: Duration::ZERO,
             root_batches: 0,
+            without_links: false,
+            not_kept: Vec::new(),
         };
         Self { disk, own: Arc::new(Mutex::new(own)) }
     }
@@ -148,6 +153,12 @@ impl MemoryTarget {
     /// As `--no-fsync` has it.
     pub(crate) fn without_sync(self) -> Self {
         self.own().is_synced = false;
+        self
+    }
+
+    /// As a disk that holds no symbolic links.
+    pub(crate) fn without_links(self) -> Self {
+        self.own().without_links = true;
         self
     }
 
@@ -270,6 +281,10 @@ impl MemoryTarget {
                 }
                 inode
             }
+            Final::Symlink { .. } if own.without_links => {
+                note(&mut own.not_kept, Aspect::Link, &commit.path.to_string(), io::Error::from(Errno::PERM));
+                return Err(Committed::NotKept);
+            }
             Final::Symlink { target } => {
                 let inode = disk.add(Node::Link(target.to_vec()), commit.meta);
                 own.staged.insert(commit.id, inode);
@@ -317,12 +332,14 @@ impl MemoryTarget {
         Ok(())
     }
 
-    fn finish_dir(&self, path: &RelPath, meta: Meta) -> Result<()> {
+    fn finish_dir(&self, path: &RelPath, meta: Option<Meta>) -> Result<()> {
         let (mut own, mut disk) = (self.own(), self.disk());
         own.check(On::FinishDir).map_err(|error| self.error("set the mode of", path, error))?;
         disk.check_parents(path).map_err(|errno| self.error("open", path, errno))?;
         match disk.names.get(path.as_bytes()).copied() {
-            Some(inode) if disk.inodes[inode].node == Node::Dir => disk.inodes[inode].meta = meta,
+            Some(inode) if disk.inodes[inode].node == Node::Dir => {
+                disk.inodes[inode].meta = meta.unwrap_or(disk.inodes[inode].meta);
+            }
             Some(_) => return Err(self.error("open", path, Errno::NOTDIR)),
             None => return Err(self.error("open", path, Errno::NOENT)),
         }
@@ -332,8 +349,8 @@ impl MemoryTarget {
 }
 
 impl Target for MemoryTarget {
-    async fn admit(&self, entries: Vec<Entry>) -> Vec<Admission> {
-        entries.iter().map(|entry| self.admit_one(entry)).collect()
+    async fn admit(&self, entries: Vec<(EntryId, Entry)>) -> Vec<Admission> {
+        entries.iter().map(|(_, entry)| self.admit_one(entry)).collect()
     }
 
     async fn write(&self, writes: Vec<Write>, block: Block) -> Result<Block> {
@@ -397,7 +414,7 @@ impl Target for MemoryTarget {
         settled.collect()
     }
 
-    async fn finish_dirs(&self, dirs: Vec<(RelPath, Meta)>) -> Vec<Result<()>> {
+    async fn finish_dirs(&self, dirs: Vec<(RelPath, Option<Meta>)>) -> Vec<Result<()>> {
         dirs.iter().map(|(path, meta)| self.finish_dir(path, *meta)).collect()
     }
 
@@ -417,7 +434,7 @@ impl Target for MemoryTarget {
         own.ops.push(Op::Discard(id));
     }
 
-    async fn finish(&self) -> Result<()> {
+    async fn finish(&self) -> Result<Vec<NotKept>> {
         let mut own = self.own();
         own.ops.push(Op::Finish);
         own.end();
@@ -429,7 +446,7 @@ impl Target for MemoryTarget {
         if own.is_synced {
             self.disk().sync_all();
         }
-        Ok(())
+        Ok(own.not_kept.clone())
     }
 
     async fn abort(&self) {

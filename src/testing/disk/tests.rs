@@ -43,7 +43,7 @@ async fn the_order_is_data_sync_rename_directory() {
     target.write(write(0, 3), block(b"abc").await).await.unwrap();
     let committed = target.commit(vec![commit(0, "d/a", 3), commit(1, "b", 0)]).await;
     assert!(matches!(committed[..], [Committed::Done(None), Committed::Done(None)]), "{committed:?}");
-    target.finish_dirs(vec![(rel_path("d"), Meta::default())]).await.remove(0).unwrap();
+    target.finish_dirs(vec![(rel_path("d"), Some(Meta::default()))]).await.remove(0).unwrap();
     target.finish().await.unwrap();
     let ops = [
         Op::Write { id: EntryId(0), offset: 0, len: 3 },

@@ -393,10 +393,11 @@ impl ReceiverRig {
                 self.machine.hashed(id, receiver::Existing::Root(blake3::Hash::from_bytes(root)))
             }
             Some(receiver::Action::Commit(id, _)) => self.machine.committed(id, committed),
-            Some(receiver::Action::FinishDir(id, _)) => {
-                self.machine.dir_finished(id, if is_ok { Ok(()) } else { Err("no".into()) });
+            Some(receiver::Action::FinishDir(id, ..)) => {
+                self.machine
+                    .dir_finished(id, if is_ok { Ok(()) } else { Err((Reason::Refused, "no".into())) });
             }
-            Some(receiver::Action::Finish) => self.machine.finished(true),
+            Some(receiver::Action::Finish) => self.machine.finished(true, vec![]),
             _ => {}
         }
     }

@@ -11,6 +11,7 @@ use crate::protocol::entry::{Entry, EntryId, Kind, Outcome, Settled};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::SMALL_FILE_BYTES_MAX;
 use crate::protocol::message::{Activity, Message};
+use crate::protocol::path::RelPath;
 use crate::protocol::patience::Patience;
 use crate::protocol::receiver::{self, Begin, Exists, Receiver};
 use crate::protocol::sender::{self, Parcel, Sender};
@@ -48,7 +49,7 @@ enum Event {
     Admit(EntryId, Entry),
     TargetHashed(EntryId, Entry),
     Commit(EntryId, Entry),
-    FinishDir(EntryId, Entry),
+    FinishDir(EntryId, RelPath),
     Finish,
     /// Record `.1` of parcel `.0` begins at the receiver.
     Record(u64, usize),
@@ -264,14 +265,14 @@ impl World {
                 let committed = tree::commit(&mut self.disk, &entry.path, node, self.conditions.exists);
                 self.receiver.committed(id, committed);
             }
-            Event::FinishDir(id, entry) => {
-                let result = match self.disk.get(&entry.path) {
-                    Some(Node::Dir) if tree::parents_are_dirs(&self.disk, &entry.path) => Ok(()),
-                    _ => Err(format!("{} is no directory", entry.path)),
+            Event::FinishDir(id, path) => {
+                let result = match self.disk.get(&path) {
+                    Some(Node::Dir) if tree::parents_are_dirs(&self.disk, &path) => Ok(()),
+                    _ => Err((Reason::Refused, format!("{path} is no directory"))),
                 };
                 self.receiver.dir_finished(id, result);
             }
-            Event::Finish => self.receiver.finished(true),
+            Event::Finish => self.receiver.finished(true, vec![]),
             other => panic!("{other:?} does not concern the disk"),
         }
     }
@@ -534,14 +535,14 @@ impl World {
                 let delay = self.disk_latency();
                 self.at(delay, Event::Commit(id, entry));
             }
-            receiver::Action::FinishDir(id, entry) => {
-                let inside = |other: &Entry| other.path.as_bytes().starts_with(entry.path.as_bytes());
+            receiver::Action::FinishDir(id, path, _) => {
+                let inside = |other: &Entry| other.path.as_bytes().starts_with(path.as_bytes());
                 for (other, number) in self.entries.iter().zip(0..id.0) {
                     let is_done = self.received.contains_key(&EntryId(number)) || other.kind == Kind::DirEnd;
-                    assert!(is_done || !inside(other), "{} ends before {}", entry.path, other.path);
+                    assert!(is_done || !inside(other), "{path} ends before {}", other.path);
                 }
                 let delay = self.disk_latency();
-                self.in_order(Channel::Dirs, delay, Event::FinishDir(id, entry));
+                self.in_order(Channel::Dirs, delay, Event::FinishDir(id, path));
             }
             receiver::Action::Finish => {
                 self.finishes += 1;
