@@ -102,7 +102,7 @@ fn whole_tree() -> Tree {
         (b"d/read-only/in/x", file(b"below"), 0o400, 5, 6),
         (b"d/dangling", Node::Link(b"/no/such\xff".to_vec()), 0o777, 7, 8),
         (b"d/up", Node::Link(b"../..".to_vec()), 0o777, -9, 10),
-        (b"top link", link("single"), 0o777, 11, 12),
+        (b"d/link", link("../single"), 0o777, 11, 12),
     ])
 }
 

@@ -17,6 +17,7 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 pub(crate) struct Faults {
     denied: Vec<(c_long, Errno)>,
     injected: Vec<String>,
+    descriptors: Option<u32>,
 }
 
 impl Faults {
@@ -31,9 +32,16 @@ impl Faults {
         self.injected.push(expression.to_owned());
     }
 
+    /// Leaves the process this many file descriptors.
+    pub(crate) fn limit_descriptors(&mut self, descriptors: u32) {
+        self.descriptors = Some(descriptors);
+    }
+
     /// Starts `command` with these faults.
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         let filters: Vec<BpfProgram> = self.denied.iter().map(|denied| filter(*denied)).collect();
+        let mut limited = self.descriptors.map(|descriptors| limited(command, descriptors));
+        let command = limited.as_mut().unwrap_or(command);
         let mut traced = (!self.injected.is_empty()).then(|| self.traced(command));
         let command = traced.as_mut().unwrap_or(command);
         // A filter belongs to a thread and to the processes that it starts, so it needs a thread of its own.
@@ -48,8 +56,7 @@ impl Faults {
         })
     }
 
-    /// `command` under strace, with its variables; standard input, output and error are pipes as in
-    /// [`super::process::Machine::command`].
+    /// `command` under strace.
     fn traced(&self, command: &Command) -> Command {
         let mut traced = Command::new("strace");
         // `-D`: the process under test is the child, so that its id, signals and exit code are its own.
@@ -61,19 +68,33 @@ impl Faults {
         for expression in &self.injected {
             traced.args(["-e", expression]);
         }
-        traced.arg("--").arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => traced.env(name, value),
-                None => traced.env_remove::<&OsStr>(name),
-            };
-        }
-        if let Some(dir) = command.get_current_dir() {
-            traced.current_dir(dir);
-        }
-        super::process::piped(&mut traced);
-        traced
+        traced.arg("--");
+        run(traced, command)
     }
+}
+
+/// `command` under a limit of file descriptors.
+fn limited(command: &Command, descriptors: u32) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"")]);
+    run(shell, command)
+}
+
+/// `command` started by `wrapper`, with its variables; standard input, output and error are pipes as in
+/// [`super::process::Machine::command`].
+fn run(mut wrapper: Command, command: &Command) -> Command {
+    wrapper.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapper.env(name, value),
+            None => wrapper.env_remove::<&OsStr>(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        wrapper.current_dir(dir);
+    }
+    super::process::piped(&mut wrapper);
+    wrapper
 }
 
 fn filter((call, errno): (c_long, Errno)) -> BpfProgram {

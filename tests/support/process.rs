@@ -44,6 +44,12 @@ impl Machine {
         self
     }
 
+    /// The same machine with so many file descriptors for each process.
+    pub(crate) fn with_descriptors(mut self, descriptors: u32) -> Self {
+        self.faults.limit_descriptors(descriptors);
+        self
+    }
+
     /// `towline ARGS` on this machine, with no `TOWLINE_…` variable of the caller's.
     pub(crate) fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_towline"));

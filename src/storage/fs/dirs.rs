@@ -1,16 +1,16 @@
 //! Opening directories below an open one, component by component, never through a link.
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
+use super::descriptors::{OpenFiles, patiently, share};
 use crate::protocol::path::RelPath;
 
-/// Directories that are kept open; deeper trees than this are only slower.
-const OPEN_MAX: usize = 64;
+/// Directories that are kept open; deeper trees than this are only slower. Each batch of work has its own.
+const OPEN_MAX: usize = 32;
 
 /// Directories opened for one batch of work, the least recently used closed first.
 ///
@@ -18,13 +18,16 @@ const OPEN_MAX: usize = 64;
 /// is then noticed, and costs one `openat` a batch where it was not.
 pub(super) struct Dirs {
     access: OFlags,
-    open: HashMap<Box<[u8]>, Opened>,
-    clock: u64,
+    open: OpenFiles<Box<[u8]>, OwnedFd>,
 }
 
-struct Opened {
-    fd: Arc<OwnedFd>,
-    used: u64,
+/// Where paths begin.
+#[derive(Clone, Copy)]
+pub(super) struct Top<'b, 'n> {
+    /// The directory that holds their first component.
+    pub(super) base: &'b Arc<OwnedFd>,
+    /// What that is called there, if its name is another one than in the paths.
+    pub(super) name: Option<&'n [u8]>,
 }
 
 /// A directory on the way that cannot be opened: a link, a file, missing, not permitted.
@@ -47,7 +50,7 @@ impl Dirs {
     }
 
     fn with_access(access: OFlags) -> Self {
-        Self { access, open: HashMap::new(), clock: 0 }
+        Self { access, open: OpenFiles::new(share(OPEN_MAX)) }
     }
 
     /// The directory that holds `path`, and the name of `path` in it. The first component lies in `base`.
@@ -56,42 +59,50 @@ impl Dirs {
         base: &Arc<OwnedFd>,
         path: &'p RelPath,
     ) -> Result<(Arc<OwnedFd>, &'p [u8]), Blocked> {
-        self.split(base, path.as_bytes())
+        self.parent_below(Top { base, name: None }, path)
     }
 
-    fn split<'p>(
+    /// The same where the first component may have another name than in `path`.
+    pub(super) fn parent_below<'p>(
         &mut self,
-        base: &Arc<OwnedFd>,
-        path: &'p [u8],
+        top: Top<'_, 'p>,
+        path: &'p RelPath,
     ) -> Result<(Arc<OwnedFd>, &'p [u8]), Blocked> {
+        self.split(top, path.as_bytes())
+    }
+
+    /// Closes what is open.
+    pub(super) fn release(&mut self) {
+        self.open.clear();
+    }
+
+    fn split<'p>(&mut self, top: Top<'_, 'p>, path: &'p [u8]) -> Result<(Arc<OwnedFd>, &'p [u8]), Blocked> {
         match path.iter().rposition(|b| *b == b'/') {
-            Some(at) => Ok((self.open(base, &path[..at])?, &path[at + 1..])),
-            None => Ok((Arc::clone(base), path)),
+            Some(at) => Ok((self.open(top, &path[..at])?, &path[at + 1..])),
+            None => Ok((Arc::clone(top.base), top.name.unwrap_or(path))),
         }
     }
 
     /// Goes up to the deepest directory that is open and down from there: as deep as a path has components.
-    fn open(&mut self, base: &Arc<OwnedFd>, dir: &[u8]) -> Result<Arc<OwnedFd>, Blocked> {
-        self.clock += 1;
-        if let Some(opened) = self.open.get_mut(dir) {
-            opened.used = self.clock;
-            return Ok(Arc::clone(&opened.fd));
+    fn open(&mut self, top: Top<'_, '_>, dir: &[u8]) -> Result<Arc<OwnedFd>, Blocked> {
+        if let Some(fd) = self.open.get(dir) {
+            return Ok(fd);
         }
-        let (holder, name) = self.split(base, dir)?;
-        let fd =
-            open_dir(&holder, name, self.access).map_err(|errno| Blocked { dir: dir.to_vec(), errno })?;
+        let (holder, name) = self.split(top, dir)?;
+        let fd = patiently(|| try_open_dir(&holder, name, self.access), || self.open.clear())
+            .map_err(|errno| Blocked { dir: dir.to_vec(), errno })?;
         let fd = Arc::new(fd);
-        if self.open.len() >= OPEN_MAX {
-            let oldest = self.open.iter().min_by_key(|(_, opened)| opened.used).map(|(dir, _)| dir.clone());
-            oldest.and_then(|dir| self.open.remove(&dir));
-        }
-        self.open.insert(dir.into(), Opened { fd: Arc::clone(&fd), used: self.clock });
+        self.open.insert(dir.into(), Arc::clone(&fd));
         Ok(fd)
     }
 }
 
 /// Opens the directory `name` of `holder`; fails when it is a link.
 pub(super) fn open_dir(holder: impl AsFd, name: &[u8], access: OFlags) -> Result<OwnedFd, Errno> {
+    patiently(|| try_open_dir(&holder, name, access), || ())
+}
+
+fn try_open_dir(holder: impl AsFd, name: &[u8], access: OFlags) -> Result<OwnedFd, Errno> {
     let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(holder, name, flags, Mode::empty())
 }
@@ -123,11 +134,12 @@ mod tests {
         let deep_file = path(&format!("{deep}/x"));
         let (_, name) = dirs.parent(&base, &deep_file).unwrap();
         assert_eq!(name, b"x");
-        assert_eq!(dirs.open.len(), OPEN_MAX);
+        assert_eq!(dirs.open.len(), share(OPEN_MAX));
 
-        let blocked = dirs.open(&base, b"link/d").unwrap_err();
+        let top = Top { base: &base, name: None };
+        let blocked = dirs.open(top, b"link/d").unwrap_err();
         assert_eq!((blocked.dir.as_slice(), blocked.errno), (&b"link"[..], Errno::NOTDIR));
-        assert_eq!(dirs.open(&base, b"file/d").unwrap_err().errno, Errno::NOTDIR);
-        assert_eq!(dirs.open(&base, b"none/d").unwrap_err().errno, Errno::NOENT);
+        assert_eq!(dirs.open(top, b"file/d").unwrap_err().errno, Errno::NOTDIR);
+        assert_eq!(dirs.open(top, b"none/d").unwrap_err().errno, Errno::NOENT);
     }
 }

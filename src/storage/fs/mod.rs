@@ -7,7 +7,9 @@
 
 mod calls;
 mod commit;
+mod descriptors;
 mod dirs;
+mod origin;
 pub mod sample;
 mod source;
 mod staging;
@@ -39,6 +41,11 @@ fn failed(op: &'static str, path: String, source: impl Into<io::Error>) -> Stora
 
 fn size_of(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+/// Device and inode.
+fn identity_of(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
 }
 
 fn meta_of(stat: &Stat) -> Meta {

@@ -4,25 +4,31 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, SeekFrom, Stat, fstat, openat, seek, statat};
+use rustix::fs::{AtFlags, SeekFrom, Stat, fstat, seek, statat};
 use rustix::io::Errno;
 
 use super::calls::{Calls, blocking};
+use super::descriptors::{OpenFiles, patiently, share};
 use super::dirs::Dirs;
+use super::origin::{Bases, Origin, all_missing, open_file, shown};
 use super::walk::Walk;
-use super::{failed, meta_of, size_of};
+use super::{identity_of, size_of};
 use crate::protocol::entry::Entry;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::RUNS_MAX;
-use crate::protocol::path::{RelPath, printable};
+use crate::protocol::path::RelPath;
 use crate::storage::block::Block;
 use crate::storage::{Found, Run, SmallBatch, Source};
+
+/// Files that are kept open.
+const OPEN_MAX: usize = 64;
+/// The size that files of /sys claim to have.
+const PAGE_BYTES: u64 = 4096;
 
 /// Files, directories and links of the file system, named by a person.
 pub struct FsSource {
@@ -35,48 +41,80 @@ struct Shared {
     /// Index of the origin that has a name.
     by_name: HashMap<Vec<u8>, usize>,
     walk: Mutex<Walk>,
+    /// By device and inode.
+    files: Mutex<OpenFiles<(u64, u64), File>>,
 }
 
-/// One of the sources.
-pub(super) struct Origin {
-    /// The directory that holds it.
-    pub(super) base: Arc<OwnedFd>,
-    /// Its name there, which is the first component of all its entries.
-    pub(super) path: RelPath,
-    /// As the person wrote it, safe to print.
-    given: String,
-}
-
-/// An open file of an [`FsSource`]. Cheap to keep: a descriptor and what was seen when it was opened.
+/// A file of an [`FsSource`] that has been opened. Cheap to keep: its descriptor is closed when others need one, and
+/// the file opened again when it is read.
 pub struct FsFile {
-    file: Arc<File>,
-    entry: Entry,
-    /// Device and inode.
-    identity: (u64, u64),
+    seen: Arc<Seen>,
     /// Fewer blocks are stored than the size needs.
     is_sparse: bool,
 }
 
+/// What a file was when it was opened first.
+struct Seen {
+    entry: Entry,
+    /// Device and inode.
+    identity: (u64, u64),
+    shared: Arc<Shared>,
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        let closed = self.shared.files().remove(&self.identity);
+        drop(closed);
+    }
+}
+
 impl FsSource {
-    /// Looks at all `sources`: each is a file, a directory or a link, sent under its base name. Fails with
-    /// `SourceUnreadable` when one is missing, cannot be read, has no name of its own (`/`), or when two have
-    /// the same.
+    /// Looks at all `sources`: each is a file or a directory, or a link to one, sent under its base name. One that is
+    /// missing, cannot be read or does not travel is named by the walk.
+    ///
+    /// Fails when that is all of them, or when two have the same name.
     pub fn new(sources: &[PathBuf]) -> Result<Self, Failure> {
-        let mut bases = HashMap::new();
+        let bases = Arc::new(Bases::default());
         let mut origins: Vec<Origin> = Vec::new();
         let mut by_name = HashMap::new();
+        let mut missing = Vec::new();
         for source in sources {
-            let origin = Origin::locate(source, &mut bases)?;
+            let origin = match Origin::locate(source, &bases) {
+                Ok(origin) => origin,
+                Err(failure) => {
+                    missing.push((shown(source), failure));
+                    continue;
+                }
+            };
             if let Some(other) = by_name.insert(origin.path.as_bytes().to_vec(), origins.len()) {
-                return Err(unusable(format!(
-                    "{} and {} would both be sent as {}",
-                    origins[other].given, origin.given, origin.path
-                )));
+                let (one, two) = (&origins[other].given, &origin.given);
+                let message = format!("{one} and {two} would both be sent as {}", origin.path);
+                return Err(Failure::on(Side::Sender, Reason::SourceUnreadable, message));
             }
             origins.push(origin);
         }
-        let shared = Shared { origins, by_name, walk: Mutex::default() };
+        if origins.is_empty() {
+            let failures: Vec<_> = missing.iter().map(|(_, failure)| failure.clone()).collect();
+            if let Some(failure) = all_missing(&failures) {
+                return Err(failure);
+            }
+        }
+        let shared = Shared {
+            origins,
+            by_name,
+            walk: Mutex::new(Walk::behind(missing)),
+            files: Mutex::new(OpenFiles::new(share(OPEN_MAX))),
+        };
         Ok(Self { shared: Arc::new(shared), calls: Calls::default() })
+    }
+
+    /// The descriptor of a file, opened again if it has been closed.
+    async fn descriptor(&self, file: &FsFile) -> Result<Arc<File>, Failure> {
+        if let Some(open) = self.shared.files().get(&file.seen.identity) {
+            return Ok(open);
+        }
+        let seen = Arc::clone(&file.seen);
+        self.run(move |shared| shared.reopen(&seen)).await
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
@@ -111,17 +149,18 @@ impl Source for FsSource {
     }
 
     async fn open(&self, entry: Entry) -> Result<FsFile, Failure> {
-        self.run(move |shared| shared.open(&mut Dirs::for_lookup(), entry)).await
+        let shared = Arc::clone(&self.shared);
+        blocking(move || open(shared, entry)).await
     }
 
     async fn runs(&self, file: &FsFile, range: Range<u64>) -> Result<Vec<Run>, Failure> {
         if !file.is_sparse || range.is_empty() {
             return Ok(data(range).into_iter().collect());
         }
-        let (open, path) = (Arc::clone(&file.file), file.entry.path.clone());
+        let (open, seen) = (self.descriptor(file).await?, Arc::clone(&file.seen));
         self.run(move |shared| {
             find_runs(&open, range, RUNS_MAX)
-                .map_err(|errno| shared.failure("find the holes of", &path, errno))
+                .map_err(|errno| shared.failure("find the holes of", &seen.entry.path, errno))
         })
         .await
     }
@@ -133,23 +172,20 @@ impl Source for FsSource {
         len: usize,
         mut block: Block,
     ) -> Result<Block, Failure> {
-        let open = Arc::clone(&file.file);
+        let open = self.descriptor(file).await?;
         let read = self.calls.block(move || open.read_exact_at(&mut block[..len], offset).map(|()| block));
-        read.await.map_err(|error| self.shared.failure("read", &file.entry.path, error))
+        read.await.map_err(|error| self.shared.failure("read", &file.seen.entry.path, error))
     }
 
     async fn verify_unchanged(&self, file: &FsFile) -> Result<(), Failure> {
-        let (open, entry, identity) = (Arc::clone(&file.file), file.entry.clone(), file.identity);
+        let seen = Arc::clone(&file.seen);
         self.run(move |shared| {
-            shared.check_open(&open, &entry)?;
-            let origin = shared.origin(&entry.path)?;
+            let (entry, origin) = (&seen.entry, shared.origin(&seen.entry.path)?);
             let (holder, name) = origin.parent(&mut Dirs::for_lookup(), &entry.path)?;
             let now = statat(&holder, name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|errno| origin.failure("read", &entry.path, errno))?;
-            if identity_of(&now) != identity {
-                return Err(origin.changed(&entry.path, "another file has taken its place"));
-            }
-            origin.check(&now, &entry)
+            origin.check_identity(&now, &entry.path, seen.identity)?;
+            origin.check(&now, size_of(&now), entry)
         })
         .await
     }
@@ -171,21 +207,36 @@ impl Shared {
         }
     }
 
-    fn open(&self, dirs: &mut Dirs, entry: Entry) -> Result<FsFile, Failure> {
-        let file = self.open_as_is(dirs, &entry)?;
-        let stat = self.check_open(&file, &entry)?;
-        let is_sparse = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < entry.size();
-        Ok(FsFile { file: Arc::new(file), entry, identity: identity_of(&stat), is_sparse })
+    fn files(&self) -> MutexGuard<'_, OpenFiles<(u64, u64), File>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a file again that has been closed meanwhile.
+    fn reopen(&self, seen: &Seen) -> Result<Arc<File>, Failure> {
+        let origin = self.origin(&seen.entry.path)?;
+        let file = self.open_as_is(&mut Dirs::for_lookup(), &seen.entry)?;
+        let stat = fstat(&file).map_err(|errno| origin.failure("read", &seen.entry.path, errno))?;
+        origin.check_identity(&stat, &seen.entry.path, seen.identity)?;
+        Ok(self.keep(seen.identity, file))
+    }
+
+    fn keep(&self, identity: (u64, u64), file: File) -> Arc<File> {
+        let file = Arc::new(file);
+        let closed = self.files().insert(identity, Arc::clone(&file));
+        drop(closed);
+        file
     }
 
     /// Opens what is there, whatever it is by now.
     fn open_as_is(&self, dirs: &mut Dirs, entry: &Entry) -> Result<File, Failure> {
         let origin = self.origin(&entry.path)?;
         let (holder, name) = origin.parent(dirs, &entry.path)?;
-        // Should a FIFO have taken the file's place, opening it must not wait for a writer.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        openat(&holder, name, flags, Mode::empty())
-            .map(File::from)
+        let release = || {
+            dirs.release();
+            let closed = self.files().pop_oldest();
+            drop(closed);
+        };
+        patiently(|| open_file(&holder, name), release)
             .map_err(|errno| origin.failure("open", &entry.path, errno))
     }
 
@@ -196,127 +247,41 @@ impl Shared {
             .ok()
             .and_then(|size| bytes.get_mut(..size))
             .ok_or_else(|| Failure::on(Side::Sender, Reason::Internal, format!("{path} is no small file")))?;
-        let file = self.open_as_is(dirs, entry)?;
+        let (file, origin) = (self.open_as_is(dirs, entry)?, self.origin(path)?);
         let read = file.read_exact_at(bytes, 0);
         // One look behind the reading does for both: what is the same then was the same before.
-        self.check_open(&file, entry)?;
-        read.map_err(|error| self.failure("read", path, error))?;
+        let stat = fstat(&file).map_err(|errno| origin.failure("read", path, errno))?;
+        let size = match &read {
+            // Reading says how long it is.
+            Ok(()) if may_be_wrong(&stat) && is_end(&file, entry.size()) => entry.size(),
+            _ => size_of(&stat),
+        };
+        origin.check(&stat, size, entry)?;
+        read.map_err(|error| origin.failure("read", path, error))?;
         Ok(bytes.len())
     }
-
-    fn check_open(&self, file: &File, entry: &Entry) -> Result<Stat, Failure> {
-        let origin = self.origin(&entry.path)?;
-        let stat = fstat(file).map_err(|errno| origin.failure("read", &entry.path, errno))?;
-        origin.check(&stat, entry)?;
-        Ok(stat)
-    }
 }
 
-impl Origin {
-    /// Finds out under which name `source` is sent, and opens the directory that holds it. `bases` are the
-    /// directories opened so far: `send *` needs one, not one a file.
-    fn locate(source: &Path, bases: &mut HashMap<PathBuf, Arc<OwnedFd>>) -> Result<Self, Failure> {
-        let given = printable(source.as_os_str().as_bytes());
-        let given = if given.len() > 1 { given.trim_end_matches('/').to_owned() } else { given };
-        let unreadable = |op, error: io::Error| unusable(failed(op, given.clone(), error).to_string());
-
-        // A name that ends in `/`, `.` or `..` means the directory behind it; any other is taken as it is, so
-        // that a link travels as a link.
-        let bytes = source.as_os_str().as_bytes();
-        let last = bytes.rsplit(|b| *b == b'/').next().unwrap_or_default();
-        let resolved = if matches!(last, b"" | b"." | b"..") {
-            source.canonicalize().map_err(|error| unreadable("open", error))?
-        } else {
-            source.to_owned()
-        };
-        let Some(name) = resolved.file_name() else {
-            return Err(unusable(format!("cannot send {given}: it has no name of its own")));
-        };
-        let path = RelPath::new(name.as_bytes())
-            .map_err(|error| unusable(format!("cannot send {given}: {error}")))?;
-        let parent = match resolved.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let base = match bases.get(parent) {
-            Some(base) => Arc::clone(base),
-            None => {
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                let base = openat(CWD, parent, flags, Mode::empty())
-                    .map_err(|errno| unreadable("open", errno.into()))?;
-                Arc::clone(bases.entry(parent.to_owned()).or_insert(Arc::new(base)))
-            }
-        };
-        check_readable(&base, path.as_bytes()).map_err(|errno| unreadable("open", errno.into()))?;
-        Ok(Self { base, path, given })
-    }
-
-    /// The path of an entry as the person would write it, safe to print.
-    pub(super) fn display(&self, path: &RelPath) -> String {
-        let below = &path.as_bytes()[self.path.as_bytes().len()..];
-        let given = if self.given == "/" { "" } else { &self.given };
-        format!("{given}{}", printable(below))
-    }
-
-    /// What the system's `error` about an entry means.
-    pub(super) fn failure(&self, op: &'static str, path: &RelPath, error: impl Into<io::Error>) -> Failure {
-        let error = error.into();
-        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-        match errno {
-            // It was there when the walk came by.
-            Some(Errno::NOENT) => self.changed(path, "it is gone"),
-            Some(Errno::LOOP | Errno::NOTDIR) => self.changed(path, "something else has taken its place"),
-            None if error.kind() == io::ErrorKind::UnexpectedEof => self.changed(path, "it has shrunk"),
-            _ => {
-                let message = failed(op, self.display(path), error).to_string();
-                Failure::on(Side::Sender, Reason::SourceUnreadable, message)
-            }
-        }
-    }
-
-    fn changed(&self, path: &RelPath, how: &str) -> Failure {
-        let message = format!("{} has changed while it was sent: {how}", self.display(path));
-        Failure::on(Side::Sender, Reason::SourceChanged, message)
-    }
-
-    fn parent<'p>(&self, dirs: &mut Dirs, path: &'p RelPath) -> Result<(Arc<OwnedFd>, &'p [u8]), Failure> {
-        dirs.parent(&self.base, path).map_err(|blocked| match RelPath::new(&blocked.dir) {
-            Ok(dir) => self.failure("open", &dir, blocked.errno),
-            Err(_) => self.failure("open", path, blocked.errno),
-        })
-    }
-
-    /// Whether `stat` is what `entry` says.
-    fn check(&self, stat: &Stat, entry: &Entry) -> Result<(), Failure> {
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            Err(self.changed(&entry.path, "something else has taken its place"))
-        } else if size_of(stat) != entry.size() {
-            let how = format!("it had {} bytes and has {}", entry.size(), size_of(stat));
-            Err(self.changed(&entry.path, &how))
-        } else if meta_of(stat).mtime != entry.meta.mtime {
-            Err(self.changed(&entry.path, "its modification time is another"))
-        } else {
-            Ok(())
-        }
-    }
+fn open(shared: Arc<Shared>, entry: Entry) -> Result<FsFile, Failure> {
+    let origin = shared.origin(&entry.path)?;
+    let file = shared.open_as_is(&mut Dirs::for_lookup(), &entry)?;
+    let stat = fstat(&file).map_err(|errno| origin.failure("read", &entry.path, errno))?;
+    origin.check(&stat, size_of(&stat), &entry)?;
+    let is_sparse = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < entry.size();
+    let identity = identity_of(&stat);
+    shared.keep(identity, file);
+    Ok(FsFile { seen: Arc::new(Seen { entry, identity, shared }), is_sparse })
 }
 
-/// Whether a source can be read at all: files and directories are opened, links and the rest only looked at.
-fn check_readable(base: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
-    let stat = statat(base, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    if matches!(FileType::from_raw_mode(stat.st_mode), FileType::RegularFile | FileType::Directory) {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        openat(base, name, flags, Mode::empty())?;
-    }
-    Ok(())
+/// Whether a size may say nothing of the content: files of /proc have size 0, those of /sys the size of a page.
+pub(super) fn may_be_wrong(stat: &Stat) -> bool {
+    let size = size_of(stat);
+    size == 0 || (stat.st_blocks == 0 && size == PAGE_BYTES)
 }
 
-fn unusable(message: String) -> Failure {
-    Failure::on(Side::Sender, Reason::SourceUnreadable, message)
-}
-
-fn identity_of(stat: &Stat) -> (u64, u64) {
-    (stat.st_dev, stat.st_ino)
+/// Whether a file ends at `offset`, as reading it tells.
+fn is_end(file: &File, offset: u64) -> bool {
+    matches!(file.read_at(&mut [0], offset), Ok(0))
 }
 
 fn data(range: Range<u64>) -> Option<Run> {

@@ -10,7 +10,7 @@
 //!   the lock first is left alone; one that gets it later sees that the file has no link.
 //! - A directory without a lock file is about to be used, or about to go: `rmdir` takes it only when it is empty.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::mem;
@@ -27,6 +27,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::descriptors::{OpenFiles, patiently, share};
 use super::dirs::open_dir;
 use super::{MODE_BITS, size_of, timestamps};
 use crate::protocol::entry::{EntryId, Meta, Time};
@@ -57,24 +58,10 @@ pub(super) struct Staging {
     files: Mutex<Files>,
 }
 
-#[derive(Default)]
 struct Files {
-    staged: HashMap<EntryId, Staged>,
-    /// Open files by the time of their last use.
-    by_use: BTreeMap<u64, EntryId>,
-    clock: u64,
-}
-
-#[derive(Default)]
-struct Staged {
-    opened: Option<Opened>,
-    /// It has its size, permission bits and time.
-    is_complete: bool,
-}
-
-struct Opened {
-    file: Arc<StagedFile>,
-    used: u64,
+    /// What is staged; true once it has its size, permission bits and time.
+    staged: HashMap<EntryId, bool>,
+    open: OpenFiles<EntryId, StagedFile>,
 }
 
 /// A staged file that is open.
@@ -174,7 +161,7 @@ impl Staging {
         }
         let ended = self.not_ended()?;
         let mode = meta.mode & MODE_BITS;
-        let file = self.make(id, Mode::from_raw_mode(mode))?;
+        let file = self.make(id, Mode::from_raw_mode(mode), || self.close_oldest())?;
         file.write_all_at(bytes, 0)?;
         // FAT and its kin know that a file is read-only, but do not hear it when the file is made.
         if mode & !self.granted_bits != 0 || !Mode::from_raw_mode(mode).contains(Mode::WUSR) {
@@ -188,7 +175,7 @@ impl Staging {
             drop(file);
             None
         };
-        files.staged.entry(id).or_default().is_complete = true;
+        files.staged.insert(id, true);
         drop(files);
         drop(ended);
         drop(closed);
@@ -209,7 +196,7 @@ impl Staging {
         }
         let mut files = self.files();
         if files.is_complete(id) {
-            return Ok(files.forget(id).map(|opened| opened.file));
+            return Ok(files.forget(id));
         }
         drop(files);
         let file = self.open(id)?;
@@ -261,7 +248,7 @@ impl Staging {
     /// The staged file, if that can be told without waiting: it is open, and none is being made.
     pub(super) fn find_open(&self, id: EntryId) -> Option<Arc<StagedFile>> {
         let mut files = self.files.try_lock().ok()?;
-        if files.is_complete(id) { None } else { files.use_open(id) }
+        if files.is_complete(id) { None } else { files.open.get(&id) }
     }
 
     /// The staged file, made when it is the first time. The lock is held meanwhile, so that of two pieces that
@@ -275,15 +262,16 @@ impl Staging {
             let (dir, name) = self.place(id);
             unlinkat(dir, &name, AtFlags::empty())?;
         }
-        if let Some(file) = files.use_open(id) {
+        if let Some(file) = files.open.get(&id) {
             return Ok(file);
         }
         let file = if files.staged.contains_key(&id) {
             let (dir, name) = self.place(id);
             let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            File::from(openat(dir, &name, flags, Mode::empty())?)
+            let open = || openat(dir, &name, flags, Mode::empty());
+            File::from(patiently(open, || drop(files.open.pop_oldest()))?)
         } else {
-            self.make(id, Mode::RUSR | Mode::WUSR)?
+            self.make(id, Mode::RUSR | Mode::WUSR, || drop(files.open.pop_oldest()))?
         };
         let file = StagedFile::new(file);
         let closed = files.keep_open(id, Arc::clone(&file));
@@ -292,10 +280,16 @@ impl Staging {
         Ok(file)
     }
 
-    fn make(&self, id: EntryId, mode: Mode) -> io::Result<File> {
+    /// Makes a file; `release` closes others while there is no descriptor.
+    fn make(&self, id: EntryId, mode: Mode, release: impl FnMut()) -> io::Result<File> {
         let (dir, name) = self.place(id);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(File::from(openat(dir, &name, flags, mode)?))
+        Ok(File::from(patiently(|| openat(dir, &name, flags, mode), release)?))
+    }
+
+    fn close_oldest(&self) {
+        let closed = self.files().open.pop_oldest();
+        drop(closed);
     }
 
     fn not_ended(&self) -> io::Result<RwLockReadGuard<'_, bool>> {
@@ -318,38 +312,26 @@ impl Drop for Staging {
     }
 }
 
+impl Default for Files {
+    fn default() -> Self {
+        Self { staged: HashMap::new(), open: OpenFiles::new(share(OPEN_MAX)) }
+    }
+}
+
 impl Files {
     fn is_complete(&self, id: EntryId) -> bool {
-        self.staged.get(&id).is_some_and(|staged| staged.is_complete)
-    }
-
-    fn use_open(&mut self, id: EntryId) -> Option<Arc<StagedFile>> {
-        let opened = self.staged.get_mut(&id)?.opened.as_mut()?;
-        self.clock += 1;
-        self.by_use.remove(&opened.used);
-        self.by_use.insert(self.clock, id);
-        opened.used = self.clock;
-        Some(Arc::clone(&opened.file))
+        self.staged.get(&id) == Some(&true)
     }
 
     /// Keeps `file` open; gives back the one that must go for it.
-    fn keep_open(&mut self, id: EntryId, file: Arc<StagedFile>) -> Option<Opened> {
-        let closed = if self.by_use.len() >= OPEN_MAX {
-            let oldest = self.by_use.pop_first();
-            oldest.and_then(|(_, id)| self.staged.get_mut(&id)).and_then(|staged| staged.opened.take())
-        } else {
-            None
-        };
-        self.clock += 1;
-        self.by_use.insert(self.clock, id);
-        self.staged.entry(id).or_default().opened = Some(Opened { file, used: self.clock });
-        closed
+    fn keep_open(&mut self, id: EntryId, file: Arc<StagedFile>) -> Option<Arc<StagedFile>> {
+        self.staged.entry(id).or_default();
+        self.open.insert(id, file)
     }
 
-    fn forget(&mut self, id: EntryId) -> Option<Opened> {
-        let opened = self.staged.remove(&id)?.opened?;
-        self.by_use.remove(&opened.used);
-        Some(opened)
+    fn forget(&mut self, id: EntryId) -> Option<Arc<StagedFile>> {
+        self.staged.remove(&id);
+        self.open.remove(&id)
     }
 }
 
@@ -388,7 +370,7 @@ fn make_and_lock(root: &OwnedFd, transfer: &str) -> Result<Option<Made>, Errno> 
 
 /// Removes the staging directories whose receivers are gone. Whatever does not look like one stays.
 fn remove_stale(hub: &OwnedFd) {
-    let Ok(names) = Dir::read_from(hub) else { return };
+    let Ok(names) = patiently(|| Dir::read_from(hub), || ()) else { return };
     for entry in names.flatten() {
         let name = entry.file_name().to_bytes();
         if is_transfer(name) {
@@ -416,7 +398,7 @@ fn remove_if_stale(hub: &OwnedFd, name: &[u8]) {
 }
 
 fn holds_only_staged(dir: &OwnedFd) -> bool {
-    let Ok(mut names) = Dir::read_from(dir) else { return false };
+    let Ok(mut names) = patiently(|| Dir::read_from(dir), || ()) else { return false };
     names.all(|entry| {
         entry.is_ok_and(|entry| {
             let name = entry.file_name().to_bytes();
@@ -430,7 +412,7 @@ fn remove_staged(dir: &OwnedFd) {
     // Removing while reading may make a file system skip names, so it is read until nothing more goes.
     loop {
         let mut removed = 0;
-        let Ok(names) = Dir::read_from(dir) else { return };
+        let Ok(names) = patiently(|| Dir::read_from(dir), || ()) else { return };
         for entry in names.flatten() {
             let name = entry.file_name();
             if is_staged(name.to_bytes()) && unlinkat(dir, name, AtFlags::empty()).is_ok() {

@@ -16,10 +16,13 @@ use rustix::fs::{
     readlinkat, statat, syncfs,
 };
 use rustix::io::Errno;
+use tokio::sync::Semaphore;
 
 use super::calls::{Calls, blocking};
 use super::commit::commit_batch;
+use super::descriptors::{patiently, share};
 use super::dirs::{Blocked, Dirs, open_dir};
+use super::origin::open_file;
 use super::staging::Staging;
 use super::{MODE_BITS, SPECIAL_BITS, failed, size_of, timestamps};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
@@ -30,11 +33,15 @@ use crate::storage::{Admission, Commit, Committed, Result, StorageError, Target,
 
 /// Directories that are opened up at the same time; more of them stay as they are.
 const OPENED_MAX: usize = 16 * 1024;
+/// Pieces of large files that are written at once, each to an open file.
+const PIECES_AT_ONCE: usize = 64;
 
 /// A directory of the file system. What is staged is removed when the last use of it ends.
 pub struct FsTarget {
     shared: Arc<Shared>,
     calls: Calls,
+    /// Files that pieces are being written to.
+    pieces: Semaphore,
 }
 
 pub(super) struct Shared {
@@ -87,7 +94,8 @@ impl FsTarget {
             .map_err(|error| failed("stage files in", format!("{dir}/.towline"), error))?;
         let shared =
             Shared { dir, root, staging, sync, opened: Mutex::default(), sync_error: Mutex::default() };
-        Ok(Self { shared: Arc::new(shared), calls: Calls::default() })
+        let pieces = Semaphore::new(share(PIECES_AT_ONCE));
+        Ok(Self { shared: Arc::new(shared), calls: Calls::default(), pieces })
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
@@ -103,6 +111,8 @@ impl FsTarget {
         range: Range<usize>,
         block: Block,
     ) -> io::Result<Block> {
+        // What waits for a descriptor holds a thread, and those that have one need a thread to give it back.
+        let _piece = self.pieces.acquire().await;
         let file = match self.shared.staging.find_open(id) {
             Some(file) => file,
             None => self.run(move |shared| shared.staging.open(id)).await?,
@@ -383,9 +393,7 @@ impl Shared {
     /// Opens what is under a final name, to read it.
     fn open_final(&self, dirs: &mut Dirs, path: &RelPath) -> Result<File> {
         let (holder, name) = dirs.parent(&self.root, path).map_err(|blocked| self.blocked(blocked))?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        openat(&holder, name, flags, Mode::empty())
-            .map(File::from)
+        patiently(|| open_file(&holder, name), || dirs.release())
             .map_err(|errno| failed("open", self.display(path), errno))
     }
 }

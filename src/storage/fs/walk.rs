@@ -1,27 +1,34 @@
 //! The walk over the sources: depth first, lazy, one open directory for each level.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 
 use bytes::Bytes;
-use rustix::fs::{AtFlags, Dir, FileType, OFlags, readlinkat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat, fstat, readlinkat, statat};
 use rustix::io::Errno;
 
+use super::descriptors::patiently;
 use super::dirs::open_dir;
-use super::source::Origin;
+use super::origin::{Origin, open_file};
+use super::source::may_be_wrong;
 use super::{meta_of, size_of};
 use crate::protocol::entry::{Entry, Kind, Meta};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::limits::LINK_TARGET_BYTES_MAX;
+use crate::protocol::limits::{LINK_TARGET_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use crate::protocol::path::{PathError, RelPath, printable};
 use crate::storage::Found;
 
-/// Where the walk stands. What it holds is bounded by the depth of a path.
+/// Bytes read at once to learn how many there are.
+const PROBE_BYTES: usize = 4096;
+
+/// Where the walk stands. What it holds is bounded by the depth of a path and by what the person named.
 #[derive(Default)]
 pub(super) struct Walk {
     next_origin: usize,
     stack: Vec<Level>,
-    /// Found and not handed out yet: at most a directory and why it cannot be read.
+    /// Found and not handed out yet: sources that are missing; later at most a directory and why it cannot be read.
     ready: VecDeque<Found>,
 }
 
@@ -50,6 +57,12 @@ impl From<Found> for Looked {
 }
 
 impl Walk {
+    /// A walk that first names the sources that cannot be sent.
+    pub(super) fn behind(missing: Vec<(String, Failure)>) -> Self {
+        let ready = missing.into_iter().map(|(path, failure)| Found::Skipped { path, failure });
+        Self { ready: ready.collect(), ..Self::default() }
+    }
+
     /// The next few entries, at most `max`; empty at the end.
     pub(super) fn next(&mut self, origins: &[Origin], max: usize) -> Vec<Found> {
         let mut batch = Vec::new();
@@ -108,7 +121,10 @@ impl Level {
 }
 
 fn look_at_origin(index: usize, origin: &Origin) -> Looked {
-    look(index, origin, origin.base.as_fd(), origin.path.as_bytes(), origin.path.clone())
+    match origin.place() {
+        Ok((base, name)) => look(index, origin, base.as_fd(), name, origin.path.clone()),
+        Err(errno) => unreadable(origin, &origin.path, "open", errno).into(),
+    }
 }
 
 fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path: RelPath) -> Looked {
@@ -118,9 +134,10 @@ fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path
     };
     let meta = meta_of(&stat);
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => {
-            Found::Entry(Entry { path, meta, kind: Kind::File { size: size_of(&stat) } }).into()
-        }
+        FileType::RegularFile => match content_bytes(origin, holder, name, &path, &stat) {
+            Ok(size) => Found::Entry(Entry { path, meta, kind: Kind::File { size } }).into(),
+            Err(failure) => Found::Skipped { path: origin.display(&path), failure }.into(),
+        },
         FileType::Directory => look_into(index, origin, holder, name, path, meta),
         FileType::Symlink => look_at_link(origin, holder, name, path, meta).into(),
         other => {
@@ -133,6 +150,43 @@ fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path
             let path = origin.display(&path);
             let message = format!("{path} is {what}, which does not travel");
             skipped(path, Reason::SpecialFile, message).into()
+        }
+    }
+}
+
+/// How many bytes a file has. Where its size may say nothing, reading it does; then it must be a small one.
+fn content_bytes(
+    origin: &Origin,
+    holder: BorrowedFd<'_>,
+    name: &[u8],
+    path: &RelPath,
+    stat: &Stat,
+) -> Result<u64, Failure> {
+    let size = size_of(stat);
+    if !may_be_wrong(stat) {
+        return Ok(size);
+    }
+    let read = || {
+        let file = patiently(|| open_file(holder, name), || ())?;
+        let (mut buffer, mut bytes) = ([0; PROBE_BYTES], 0);
+        while bytes <= SMALL_FILE_BYTES_MAX {
+            match file.read_at(&mut buffer, bytes)? {
+                0 => break,
+                n => bytes += n as u64,
+            }
+        }
+        // Somebody may have written to an ordinary file that was empty.
+        let now = size_of(&fstat(&file)?);
+        Ok(if now == size { (bytes, bytes <= SMALL_FILE_BYTES_MAX) } else { (now, true) })
+    };
+    match read().map_err(|error: io::Error| origin.failure("read", path, error))? {
+        (bytes, true) => Ok(bytes),
+        (_, false) => {
+            let path = origin.display(path);
+            let message = format!(
+                "cannot send {path}: its size is not known, and it has more than {SMALL_FILE_BYTES_MAX} bytes"
+            );
+            Err(Failure::on(Side::Sender, Reason::SourceUnreadable, message))
         }
     }
 }

@@ -1,0 +1,221 @@
+//! The sources as a person names them: where each lies, and under which name it is sent.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, statat};
+use rustix::io::Errno;
+
+use super::descriptors::{OpenFiles, patiently, share};
+use super::dirs::{Dirs, Top};
+use super::{failed, identity_of, meta_of};
+use crate::protocol::entry::Entry;
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::path::{RelPath, printable};
+
+/// Directories that hold sources and are kept open.
+const BASES_OPEN_MAX: usize = 64;
+
+/// One of the sources.
+pub(super) struct Origin {
+    bases: Arc<Bases>,
+    /// Path and identity of the directory that holds it.
+    base: (PathBuf, (u64, u64)),
+    /// Its name there.
+    name: Vec<u8>,
+    /// The name that it is sent under: the first component of all its entries.
+    pub(super) path: RelPath,
+    /// As the person wrote it, safe to print.
+    pub(super) given: String,
+}
+
+/// The directories that hold sources. `send */*` names many, so not all are kept open.
+pub(super) struct Bases(Mutex<OpenFiles<PathBuf, OwnedFd>>);
+
+impl Default for Bases {
+    fn default() -> Self {
+        Self(Mutex::new(OpenFiles::new(share(BASES_OPEN_MAX))))
+    }
+}
+
+impl Bases {
+    fn open(&self, path: &Path) -> Result<Arc<OwnedFd>, Errno> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(base) = open.get(path) {
+            return Ok(base);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let base = patiently(|| openat(CWD, path, flags, Mode::empty()), || drop(open.pop_oldest()))?;
+        let base = Arc::new(base);
+        drop(open.insert(path.to_owned(), Arc::clone(&base)));
+        Ok(base)
+    }
+}
+
+impl Origin {
+    /// Finds out where `source` lies and under which name it is sent.
+    pub(super) fn locate(source: &Path, bases: &Arc<Bases>) -> Result<Self, Failure> {
+        let given = shown(source);
+        let unreadable = |error: io::Error| unusable(failed("open", given.clone(), error).to_string());
+
+        // A name that ends in `/`, `.` or `..` means the directory behind it.
+        let last = source.as_os_str().as_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default();
+        let named = if matches!(last, b"" | b"." | b"..") {
+            source.canonicalize().map_err(unreadable)?
+        } else {
+            source.to_owned()
+        };
+        let Some(name) = named.file_name() else {
+            return Err(unusable(format!("cannot send {given}: it has no name of its own")));
+        };
+        let path = RelPath::new(name.as_bytes())
+            .map_err(|error| unusable(format!("cannot send {given}: {error}")))?;
+
+        let place = follow(named, &given)?;
+        let parent = match place.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        // Only `/` has no name.
+        let (parent, name) = match place.file_name() {
+            Some(name) => (parent, name.as_bytes()),
+            None => (place.as_path(), &b"."[..]),
+        };
+        let base = bases.open(parent).map_err(|errno| unreadable(errno.into()))?;
+        let stat = fstat(&base).map_err(|errno| unreadable(errno.into()))?;
+        check_readable(&base, name).map_err(|errno| unreadable(errno.into()))?;
+        let base = (parent.to_owned(), identity_of(&stat));
+        Ok(Self { bases: Arc::clone(bases), base, name: name.to_owned(), path, given })
+    }
+
+    /// The directory that holds it, and its name there.
+    pub(super) fn place(&self) -> Result<(Arc<OwnedFd>, &[u8]), Errno> {
+        let (path, identity) = &self.base;
+        let base = self.bases.open(path)?;
+        // It may have been closed, and another directory have taken its place.
+        if identity_of(&fstat(&base)?) == *identity { Ok((base, &self.name)) } else { Err(Errno::NOENT) }
+    }
+
+    /// The directory that holds an entry, and the entry's name there.
+    pub(super) fn parent<'p>(
+        &'p self,
+        dirs: &mut Dirs,
+        path: &'p RelPath,
+    ) -> Result<(Arc<OwnedFd>, &'p [u8]), Failure> {
+        let (base, name) = self.place().map_err(|errno| self.failure("open", path, errno))?;
+        let top = Top { base: &base, name: Some(name) };
+        dirs.parent_below(top, path).map_err(|blocked| match RelPath::new(&blocked.dir) {
+            Ok(dir) => self.failure("open", &dir, blocked.errno),
+            Err(_) => self.failure("open", path, blocked.errno),
+        })
+    }
+
+    /// The path of an entry as the person would write it, safe to print.
+    pub(super) fn display(&self, path: &RelPath) -> String {
+        let below = &path.as_bytes()[self.path.as_bytes().len()..];
+        let given = if self.given == "/" { "" } else { &self.given };
+        format!("{given}{}", printable(below))
+    }
+
+    /// What the system's `error` about an entry means.
+    pub(super) fn failure(&self, op: &'static str, path: &RelPath, error: impl Into<io::Error>) -> Failure {
+        let error = error.into();
+        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+        match errno {
+            // It was there when the walk came by.
+            Some(Errno::NOENT) => self.changed(path, "it is gone"),
+            Some(Errno::LOOP | Errno::NOTDIR) => self.changed(path, "something else has taken its place"),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => self.changed(path, "it has shrunk"),
+            _ => {
+                let message = failed(op, self.display(path), error).to_string();
+                Failure::on(Side::Sender, Reason::SourceUnreadable, message)
+            }
+        }
+    }
+
+    fn changed(&self, path: &RelPath, how: &str) -> Failure {
+        let message = format!("{} has changed while it was sent: {how}", self.display(path));
+        Failure::on(Side::Sender, Reason::SourceChanged, message)
+    }
+
+    /// Whether `stat` is the file that was opened first.
+    pub(super) fn check_identity(
+        &self,
+        stat: &Stat,
+        path: &RelPath,
+        identity: (u64, u64),
+    ) -> Result<(), Failure> {
+        if identity_of(stat) == identity {
+            return Ok(());
+        }
+        Err(self.changed(path, "another file has taken its place"))
+    }
+
+    /// Whether `stat`, of a file of `size` bytes, is what `entry` says.
+    pub(super) fn check(&self, stat: &Stat, size: u64, entry: &Entry) -> Result<(), Failure> {
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            Err(self.changed(&entry.path, "something else has taken its place"))
+        } else if size != entry.size() {
+            Err(self.changed(&entry.path, &format!("it had {} bytes and has {size}", entry.size())))
+        } else if meta_of(stat).mtime != entry.meta.mtime {
+            Err(self.changed(&entry.path, "its modification time is another"))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Where a link that a person names leads to; a path that is no link stays as it is.
+fn follow(named: PathBuf, given: &str) -> Result<PathBuf, Failure> {
+    let unreadable = |error: io::Error| unusable(failed("open", given.to_owned(), error).to_string());
+    if !named.symlink_metadata().map_err(unreadable)?.is_symlink() {
+        return Ok(named);
+    }
+    // Not every link is a path: those of /dev/fd lead to pipes and deleted files.
+    let there = fs::metadata(&named).map_err(unreadable)?.file_type();
+    if there.is_fifo() || there.is_socket() || there.is_char_device() || there.is_block_device() {
+        let what = if there.is_fifo() { "a pipe" } else { "a socket or device" };
+        let message = format!("skipping {given}: it is {what}");
+        return Err(Failure::on(Side::Sender, Reason::SpecialFile, message));
+    }
+    named.canonicalize().map_err(unreadable)
+}
+
+/// Whether a source can be read at all: files and directories are opened, the rest only looked at.
+fn check_readable(base: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    let stat = statat(base, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if matches!(FileType::from_raw_mode(stat.st_mode), FileType::RegularFile | FileType::Directory) {
+        patiently(|| open_file(base, name), || ())?;
+    }
+    Ok(())
+}
+
+/// Opens `name` of `holder` to read it; fails when it is a link.
+pub(super) fn open_file(holder: impl AsFd, name: &[u8]) -> Result<fs::File, Errno> {
+    // Should a FIFO have taken the file's place, opening it must not wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    openat(holder, name, flags, Mode::empty()).map(fs::File::from)
+}
+
+/// A source as the person wrote it, safe to print.
+pub(super) fn shown(source: &Path) -> String {
+    let given = printable(source.as_os_str().as_bytes());
+    if given.len() > 1 { given.trim_end_matches('/').to_owned() } else { given }
+}
+
+/// What is to be said when none of the sources can be sent; `None` without any.
+pub(super) fn all_missing(failures: &[Failure]) -> Option<Failure> {
+    let first = failures.first()?;
+    let reason = failures.iter().fold(first.reason, |gravest, other| Failure::graver(gravest, other.reason));
+    let messages: Vec<_> = failures.iter().map(|failure| failure.message.as_str()).collect();
+    Some(Failure::on(Side::Sender, reason, messages.join("; ")))
+}
+
+fn unusable(message: String) -> Failure {
+    Failure::on(Side::Sender, Reason::SourceUnreadable, message)
+}

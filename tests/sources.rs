@@ -1,0 +1,185 @@
+//! What is sent: files whose size says nothing, links and missing files on the command line, files that grow, and more
+//! files than may be open.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use support::Scratch;
+use support::host::{has, skip};
+use support::process::{Ended, Machine};
+use support::random::Random;
+use support::tree;
+
+struct Setting {
+    scratch: Scratch,
+    sender: Machine,
+    inbox: PathBuf,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        let sender = Machine::new(scratch.path().join("sender"));
+        let inbox = scratch.dir("inbox");
+        Self { scratch, sender, inbox }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// Sends `sources` to the inbox through a receiver in the same process.
+    fn send(&self, sources: &[&Path]) -> Ended {
+        let to = format!("dir:{}", self.inbox.display());
+        let sources = sources.iter().map(|source| source.to_str().expect("a plain path"));
+        self.sender.send(sources.chain(["--to", &to]))
+    }
+
+    fn received(&self, name: &str) -> Vec<u8> {
+        fs::read(self.inbox.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+}
+
+/// T10: a file of /proc has size 0, one of /sys that of a page, and both have other content.
+#[test]
+fn t10_the_content_of_a_file_counts_and_not_its_size() {
+    let known =
+        ["/proc/sys/kernel/ostype", "/proc/version", "/sys/kernel/notes", "/sys/kernel/uevent_seqnum"];
+    let there: Vec<_> = known.iter().map(Path::new).filter(|path| path.is_file()).collect();
+    if there.len() < 2 {
+        return skip("there are no files of /proc and /sys");
+    }
+    let setting = Setting::new();
+    let ended = setting.send(&there).expect(0);
+    assert_eq!(ended.event("finished")["files"], there.len());
+    for path in there {
+        let name = path.file_name().expect("a name").to_str().expect("a plain name");
+        let content = fs::read(path).expect("it can be read");
+        assert!(!content.is_empty());
+        assert_eq!(setting.received(name), content, "{name}");
+        assert_eq!(ended.file(name)["size"], content.len());
+    }
+}
+
+/// T10: an empty file stays one.
+#[test]
+fn t10_an_empty_file_is_empty() {
+    let setting = Setting::new();
+    fs::write(setting.path("empty"), b"").expect("a file");
+    setting.send(&[&setting.path("empty")]).expect(0);
+    assert_eq!(setting.received("empty"), b"");
+}
+
+/// T11: a link that a person names is followed; inside a tree links travel as links.
+#[test]
+fn t11_links_on_the_command_line_are_followed() {
+    let setting = Setting::new();
+    let data = setting.scratch.dir("data");
+    fs::write(data.join("file"), b"content").expect("a file");
+    symlink("file", data.join("inner")).expect("a link");
+    symlink(data.join("file"), setting.path("latest")).expect("a link");
+    symlink("latest", setting.path("twice")).expect("a link");
+    symlink("data", setting.path("current")).expect("a link");
+    // Of the same name as the directory that the other link leads to.
+    let elsewhere = setting.scratch.dir("elsewhere");
+    fs::create_dir(elsewhere.join("data")).expect("a directory");
+    fs::write(elsewhere.join("data/file"), b"other content").expect("a file");
+    symlink("elsewhere/data", setting.path("other")).expect("a link");
+
+    let sources = ["latest", "twice", "current", "other"].map(|name| setting.path(name));
+    setting.send(&sources.each_ref().map(PathBuf::as_path)).expect(0);
+    for name in ["latest", "twice"] {
+        assert!(!setting.inbox.join(name).is_symlink());
+        assert_eq!(setting.received(name), b"content");
+    }
+    tree::assert_same(&data, &setting.inbox.join("current"));
+    assert!(setting.inbox.join("current/inner").is_symlink());
+    assert_eq!(setting.received("other/file"), b"other content");
+}
+
+/// T11: a pipe does not travel, and a link to one does not either.
+#[test]
+fn t11_a_link_to_a_pipe_is_not_sent_as_a_link() {
+    let setting = Setting::new();
+    let pipe = setting.path("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).expect("a FIFO");
+    symlink("pipe", setting.path("link")).expect("a link");
+    fs::write(setting.path("file"), b"content").expect("a file");
+    let ended = setting.send(&[&setting.path("link"), &setting.path("file")]).expect(10);
+    assert_eq!(ended.event("warning")["reason"], "special-file");
+    assert_eq!(setting.received("file"), b"content");
+    assert!(fs::symlink_metadata(setting.inbox.join("link")).is_err());
+}
+
+/// T12: what is missing is named, and the rest arrives.
+#[test]
+fn t12_a_missing_source_does_not_keep_the_others() {
+    let setting = Setting::new();
+    fs::write(setting.path("real"), b"content").expect("a file");
+    symlink("nowhere", setting.path("dangling")).expect("a link");
+    let receiver = Machine::new(setting.path("receiver"));
+    let (receiving, listening) = receiver.listen_receive(&setting.inbox, &[]);
+    let paths = ["missing", "real", "dangling"].map(|name| setting.path(name));
+    let paths = paths.each_ref().map(|path| path.to_str().expect("a plain path"));
+    let sent = setting.sender.send([&["--to", &listening.ticket], &paths[..]].concat()).expect(7);
+    let received = receiving.end().expect(7);
+    for side in [&sent, &received] {
+        let said = side.said();
+        assert!(said.contains("/missing") && said.contains("/dangling"), "{said}");
+        assert_eq!(side.event("finished")["failed"], 2);
+        assert_eq!(side.event("finished")["gravest"], "source-unreadable");
+    }
+    assert_eq!(setting.received("real"), b"content");
+}
+
+/// T12: when nothing is left to send, that is said before anybody is reached.
+#[test]
+fn t12_nothing_but_missing_sources_is_an_error() {
+    let setting = Setting::new();
+    let ended = setting.send(&[&setting.path("one"), &setting.path("two")]).expect(7);
+    let message = ended.event("error")["message"].as_str().expect("a text").to_owned();
+    assert!(message.contains("/one") && message.contains("/two"), "{message}");
+}
+
+/// Fault 1: the sender kept every large file open until it was settled.
+#[test]
+fn fault_1_few_descriptors_are_enough_for_many_large_files() {
+    const FILES: usize = 150;
+    if !has("strace") {
+        return;
+    }
+    let setting = Setting::new();
+    let source = setting.scratch.dir("source");
+    let bytes = Random::new(51).bytes(257 * 1024);
+    for number in 0..FILES {
+        fs::write(source.join(number.to_string()), &bytes).expect("a file");
+    }
+    let receiver = Machine::new(setting.path("receiver")).with_descriptors(48);
+    let receiver = receiver.injecting("inject=fsync,fdatasync,syncfs:delay_exit=30000");
+    let sender = Machine::new(setting.path("limited")).with_descriptors(48);
+    let (receiving, listening) = receiver.listen_receive(&setting.inbox, &[]);
+    let sent = sender.send(["--to", &listening.ticket, source.to_str().expect("a plain path")]).expect(0);
+    receiving.end().expect(0);
+    assert_eq!(sent.event("finished")["files"], FILES);
+    tree::assert_same(&source, &setting.inbox.join("source"));
+}
+
+/// Fault 1: each source has a directory of its own.
+#[test]
+fn fault_1_few_descriptors_are_enough_for_sources_from_many_directories() {
+    let setting = Setting::new();
+    let sources: Vec<_> = (0..100)
+        .map(|number| {
+            let source = setting.scratch.dir(&format!("d{number}")).join(format!("f{number}"));
+            fs::write(&source, number.to_string()).expect("a file");
+            source
+        })
+        .collect();
+    let setting = Setting { sender: Machine::new(setting.path("limited")).with_descriptors(64), ..setting };
+    let ended = setting.send(&sources.iter().map(PathBuf::as_path).collect::<Vec<_>>()).expect(0);
+    assert_eq!(ended.event("finished")["files"], 100);
+    assert_eq!(setting.received("f99"), b"99");
+}
