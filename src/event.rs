@@ -199,7 +199,11 @@ pub struct Bench {
     pub cpu: Duration,
 }
 
-/// Takes events. Called from many tasks; must not block for long.
+/// At the end of a run, how long a reader that takes nothing is waited for: that of a stopped terminal, an unread pipe,
+/// a FIFO that nobody opens.
+pub const READER_WAIT: Duration = Duration::from_secs(30);
+
+/// Takes events. Called from many tasks; never waits for whoever reads what comes of them.
 pub trait Reporter: Send + Sync + 'static {
     /// Takes one.
     fn report(&self, event: Event);

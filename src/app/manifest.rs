@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::NamedTempFile;
+use tokio::sync::watch;
 
+use super::spool::Spool;
 use crate::event::{Event, FileSettled, Reporter};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::path::{RelPath, printable};
@@ -24,8 +26,8 @@ enum Place {
     /// In a regular file, or where there is nothing yet: it gets its name when the transfer has ended well, and
     /// what was there stays until then.
     File { directory: PathBuf, name: PathBuf },
-    /// In a pipe, terminal or device, as they come.
-    Stream,
+    /// In a pipe, terminal or device, as they come and as its reader takes them.
+    Stream(Spool),
 }
 
 struct Lines {
@@ -41,18 +43,26 @@ impl WithManifest {
         Ok(Arc::new(Self { path, place, inner, lines }))
     }
 
-    /// Ends it.
-    pub(super) fn finish(&self) -> Result<(), Failure> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = match lines.error.take() {
-            Some(error) => Err(error),
-            None => lines.file.flush(),
+    /// Ends it. `stop` ends the wait for a reader.
+    pub(super) async fn finish(&self, stop: &watch::Receiver<Option<Failure>>) -> Result<(), Failure> {
+        let written = match (self.flush(), &self.place) {
+            (Ok(()), Place::Stream(spool)) => spool.finish(stop).await,
+            (result, _) => result,
         };
-        let named = written.and_then(|()| match &self.place {
-            Place::Stream => Ok(()),
+        written.map_err(|e| failure("write", &self.path, &e))
+    }
+
+    /// Writes what is gathered, and gives it its name where it has one.
+    fn flush(&self) -> io::Result<()> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = lines.error.take() {
+            return Err(error);
+        }
+        lines.file.flush()?;
+        match &self.place {
+            Place::Stream(_) => Ok(()),
             Place::File { directory, name } => give_name(lines.file.get_mut(), directory, name),
-        });
-        named.map_err(|e| failure("write", &self.path, &e))
+        }
     }
 
     fn add(&self, settled: &FileSettled) {
@@ -70,6 +80,12 @@ impl WithManifest {
         if lines.error.is_none() {
             lines.error = lines.file.write_all(line.as_bytes()).err();
         }
+        // The buffer has just been emptied into the file.
+        if lines.file.buffer().len() <= line.len()
+            && let Place::Stream(spool) = &self.place
+        {
+            spool.grown();
+        }
     }
 }
 
@@ -86,7 +102,10 @@ fn open(path: &Path) -> io::Result<(Place, File)> {
     let name = match fs::metadata(path) {
         Ok(there) if there.is_file() => path.canonicalize()?,
         Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-        Ok(_) => return Ok((Place::Stream, File::options().write(true).open(path)?)),
+        Ok(_) => {
+            let (spool, file) = Spool::create(path.to_owned())?;
+            return Ok((Place::Stream(spool), file));
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
         Err(error) => return Err(error),
     };
@@ -154,8 +173,8 @@ mod tests {
         })
     }
 
-    #[test]
-    fn it_has_no_name_before_the_end_and_follows_a_link_then() {
+    #[tokio::test]
+    async fn it_has_no_name_before_the_end_and_follows_a_link_then() {
         let temp = tempfile::tempdir().unwrap();
         let (real, link) = (temp.path().join("real"), temp.path().join("link"));
         fs::write(&real, "before").unwrap();
@@ -164,18 +183,18 @@ mod tests {
         let manifest = WithManifest::create(link.clone(), Arc::new(Nobody)).unwrap();
         manifest.report(settled("a"));
         assert_eq!((fs::read_to_string(&real).unwrap().as_str(), names()), ("before", 2));
-        manifest.finish().unwrap();
+        manifest.finish(&watch::channel(None).1).await.unwrap();
         assert_eq!(fs::read_to_string(&real).unwrap(), format!("{}  a\n", blake3::hash(b"")));
         assert!(link.is_symlink());
         assert_eq!(names(), 2);
     }
 
-    #[test]
-    fn what_is_no_regular_file_is_written_to_and_stays_what_it_is() {
+    #[tokio::test]
+    async fn what_is_no_regular_file_is_written_to_and_stays_what_it_is() {
         let manifest = WithManifest::create("/dev/null".into(), Arc::new(Nobody)).unwrap();
-        assert!(matches!(manifest.place, Place::Stream));
+        assert!(matches!(manifest.place, Place::Stream(_)));
         manifest.report(settled("a"));
-        manifest.finish().unwrap();
+        manifest.finish(&watch::channel(None).1).await.unwrap();
         let failure = WithManifest::create(std::env::temp_dir(), Arc::new(Nobody)).err().unwrap();
         assert_eq!(failure.reason, Reason::Storage);
     }

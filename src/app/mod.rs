@@ -12,13 +12,17 @@ mod reserve;
 mod send;
 pub mod settings;
 mod signals;
+mod spool;
 
+use std::io;
 use std::sync::Arc;
 
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use self::reserve::Reserve;
 use self::settings::{Command, Ending};
+use self::signals::Signals;
 use crate::event::{Event, Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason};
 
@@ -29,8 +33,44 @@ const DISK_THREADS_MAX: usize = 16;
 const WORKERS_MIN: usize = 2;
 const WORKERS_MAX: usize = 4;
 
-/// Runs a command to its end.
-pub fn run(command: Command, reporter: Arc<dyn Reporter>) -> Ending {
+/// Runs a command to its end, and returns the exit code that `tell` gives. `tell` says how the run ended and may wait for
+/// readers: signals are still watched then, and its second argument gives the exit code of one that has come.
+pub fn run(
+    command: Command,
+    reporter: Arc<dyn Reporter>,
+    tell: impl FnOnce(Ending, &dyn Fn() -> Option<u8>) -> u8,
+) -> u8 {
+    match runtime() {
+        Ok(runtime) => {
+            let exit_code = run_on(&runtime, command, reporter, tell);
+            // A disk that hangs must not keep a process that has said its last word.
+            runtime.shutdown_background();
+            exit_code
+        }
+        Err(error) => tell(cannot("start threads", &error), &|| None),
+    }
+}
+
+fn run_on(
+    runtime: &Runtime,
+    command: Command,
+    reporter: Arc<dyn Reporter>,
+    tell: impl FnOnce(Ending, &dyn Fn() -> Option<u8>) -> u8,
+) -> u8 {
+    match runtime.block_on(async { signals::watch() }) {
+        Ok((signals, stop)) => {
+            let ending = runtime.block_on(run_to_end(command, reporter, &signals, stop));
+            tell(ending, &|| signals.exit_code())
+        }
+        Err(error) => tell(cannot("watch signals", &error), &|| None),
+    }
+}
+
+fn cannot(what: &str, error: &io::Error) -> Ending {
+    Ending::failed(Failure::new(Reason::Internal, format!("cannot {what}: {error}")))
+}
+
+fn runtime() -> io::Result<Runtime> {
     let workers = workers(std::thread::available_parallelism().map_or(1, usize::from));
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(workers).max_blocking_threads(DISK_THREADS_MAX).enable_all();
@@ -39,38 +79,28 @@ pub fn run(command: Command, reporter: Arc<dyn Reporter>) -> Ending {
         let reserve = Arc::new(Reserve::new());
         builder.on_thread_park(move || reserve.on_idle());
     }
-    let runtime = match builder.build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            return Ending::failed(Failure::new(Reason::Internal, format!("cannot start threads: {error}")));
-        }
-    };
-    // As a task: what the main thread waits for itself is woken by another thread each time.
-    let ending = runtime.block_on(async { tokio::spawn(run_to_end(command, reporter)).await });
-    let ending = ending.unwrap_or_else(|e| match e.try_into_panic() {
-        Ok(panic) => std::panic::resume_unwind(panic),
-        Err(_) => Ending::failed(Failure::new(Reason::Internal, "the work was cancelled")),
-    });
-    // A disk that hangs must not keep a process that has said its last word.
-    runtime.shutdown_background();
-    ending
+    builder.build()
 }
 
 fn workers(cores: usize) -> usize {
     cores.clamp(WORKERS_MIN, WORKERS_MAX)
 }
 
-async fn run_to_end(command: Command, reporter: Arc<dyn Reporter>) -> Ending {
-    let (signals, stop) = match signals::watch() {
-        Ok(watching) => watching,
-        Err(error) => {
-            return Ending::failed(Failure::new(Reason::Internal, format!("cannot watch signals: {error}")));
+async fn run_to_end(
+    command: Command,
+    reporter: Arc<dyn Reporter>,
+    signals: &Signals,
+    stop: watch::Receiver<Option<Failure>>,
+) -> Ending {
+    // As a task: what the main thread waits for itself is woken by another thread each time. And a bug ends the task, not
+    // the process, which still has bars to take away.
+    let ending = match tokio::spawn(dispatch(command, reporter, stop)).await {
+        Ok(Ok(exit_code)) => Ending { exit_code, failure: None },
+        Ok(Err(failure)) => Ending::failed(failure),
+        Err(_) => {
+            let message = "a bug in towline ended it; the lines above say where";
+            Ending::failed(Failure::new(Reason::Internal, message))
         }
-    };
-    let result = dispatch(command, reporter, stop).await;
-    let ending = match result {
-        Ok(exit_code) => Ending { exit_code, failure: None },
-        Err(failure) => Ending::failed(failure),
     };
     match (signals.exit_code(), ending.exit_code) {
         // A transfer that was complete before the signal could stop it is complete.

@@ -37,10 +37,10 @@ pub(super) async fn run(
     let what = vec![into.clone()];
     let connected =
         connect(Role::Receive, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
-    let context = context(&common, budget, Arc::clone(&reporter), stop);
+    let context = context(&common, budget, Arc::clone(&reporter), stop.clone());
     let summary = receive_through(connected, &into, exists, common.fsync, context).await?;
     if let Some(manifest) = manifest {
-        manifest.finish()?;
+        manifest.finish(&stop).await?;
     }
     Ok(conclude(summary, reporter.as_ref()))
 }

@@ -39,19 +39,19 @@ pub(super) async fn run(
     let summary = match peer {
         Some(Peer::Dir(dir)) => {
             refuse_inside(&dir, &sources)?;
-            send_to_dir(source, &dir, &common, &reporter, stop).await?
+            send_to_dir(source, &dir, &common, &reporter, stop.clone()).await?
         }
         peer => {
             let budget = budget(&common);
             let what: Vec<PathBuf> = sources;
             let connected =
                 connect(Role::Send, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
-            let context = context(&common, budget, Arc::clone(&reporter), stop);
+            let context = context(&common, budget, Arc::clone(&reporter), stop.clone());
             send_through(connected, source, &common, context).await?
         }
     };
     if let Some(manifest) = manifest {
-        manifest.finish()?;
+        manifest.finish(&stop).await?;
     }
     Ok(conclude(summary, reporter.as_ref()))
 }

@@ -14,6 +14,12 @@ pub(super) fn parse_error(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
 }
 
+/// The threads that write to the terminal could not be started.
+pub(super) fn no_threads(error: &std::io::Error) -> ExitCode {
+    ui::complain(&format!("cannot start threads: {error}"), None);
+    ExitCode::FAILURE
+}
+
 /// Something that parses and cannot be meant, with its causes.
 pub(super) fn usage(error: &anyhow::Error) -> ExitCode {
     ui::complain(&format!("{error:#}"), Some("`towline --help` and the man pages say what can be given"));

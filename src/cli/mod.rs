@@ -9,7 +9,6 @@ pub mod peer;
 pub mod settings;
 mod size;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -20,7 +19,7 @@ use self::settings::Settings;
 use crate::app;
 use crate::app::settings::{Command, Ending};
 use crate::protocol::failure::{Failure, Reason};
-use crate::ui::Ui;
+use crate::ui::{Patience, Ui};
 
 /// Runs the program with the arguments and variables of this process.
 pub fn main() -> ExitCode {
@@ -35,26 +34,34 @@ fn run(cli: Cli) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return exit::usage(&error),
     };
-    let ui = Ui::new(settings.output);
+    let ui = match Ui::new(settings.output) {
+        Ok(ui) => ui,
+        Err(error) => return exit::no_threads(&error),
+    };
     let only_shows = matches!(settings.command, Command::Bench(_) | Command::Id(_));
     log::start(&ui);
-    // A bug must not leave the terminal with half a bar, nor an exit code that the contract does not have.
-    let ending = catch_unwind(AssertUnwindSafe(|| app::run(settings.command, ui.reporter())));
-    let mut ending = ending.unwrap_or_else(|_| {
-        Ending::failed(Failure::new(Reason::Internal, "a bug in towline ended it; the lines above say where"))
-    });
-    // A transfer is what it is without a word; these have done nothing but what they show.
-    if let Err(error) = ui.finish()
+    let tell = |ending, signal: &dyn Fn() -> Option<u8>| last_words(&ui, ending, only_shows, signal);
+    ExitCode::from(app::run(settings.command, ui.reporter(), tell))
+}
+
+/// Has everything written that waits, and says why the run failed. `signal` tells the exit code of a signal that has
+/// come.
+fn last_words(ui: &Ui, mut ending: Ending, only_shows: bool, signal: &dyn Fn() -> Option<u8>) -> u8 {
+    let is_stopped = || signal().is_some();
+    let patience = Patience::new(&is_stopped);
+    // A transfer is what it is without a word; a bench and an identity have done nothing but what they show.
+    if let Err(error) = ui.finish(&patience)
         && only_shows
         && ending.exit_code == 0
     {
         let message = format!("cannot write the result to standard output: {error}");
         ending = Ending::failed(Failure::new(Reason::Setup, message));
+        ending.exit_code = signal().unwrap_or(ending.exit_code);
     }
     if let Some(failure) = &ending.failure {
-        ui.fail(failure, ending.exit_code);
+        ui.fail(failure, ending.exit_code, &patience);
     }
-    ExitCode::from(ending.exit_code)
+    ending.exit_code
 }
 
 fn resolve(cli: Cli) -> anyhow::Result<Settings> {

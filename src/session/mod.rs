@@ -5,6 +5,7 @@
 //! whose streams are blocked.
 
 mod budget;
+mod clock;
 mod gauge;
 pub mod handshake;
 mod lanes;

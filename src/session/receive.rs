@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
+use super::clock::Clock;
 use super::gauge::Gauge;
 use super::lanes::{Lane, is_fast};
 use super::messages::{MessageReader, spawn_writer};
@@ -114,7 +115,7 @@ pub(super) struct Shared<T> {
     pub(super) target: Arc<T>,
     pub(super) pool: BlockPool,
     pub(super) throttle: Arc<Throttle>,
-    started: Instant,
+    clock: Clock,
     /// What the sender said of itself last.
     peer_activity: Mutex<Activity>,
     /// Bytes of files that have come.
@@ -139,7 +140,7 @@ impl<T> Shared<T> {
 
     /// Something came from the sender.
     pub(super) fn heard(&self) {
-        self.machine().heard(self.started.elapsed());
+        self.machine().heard(self.clock.now());
     }
 }
 
@@ -216,7 +217,8 @@ impl<C: Connection, T: Target> Driver<C, T> {
         context: Context,
     ) -> Self {
         let Link { connection, control_out, control_in, joining, .. } = link;
-        let started = Instant::now();
+        let clock = Clock::start();
+        let started = clock.started();
         let machine = Receiver::new(offer.chunk_log2, exists, target_name, context.patience, Duration::ZERO)
             .with_open_entries(context.budget.open_entries());
         let shared = Arc::new(Shared {
@@ -227,7 +229,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             target,
             pool: BlockPool::new(context.budget.receiver_blocks(joining.max())),
             throttle: Arc::clone(&context.throttle),
-            started,
+            clock,
             peer_activity: Mutex::new(Activity::Waiting),
             came_bytes: AtomicU64::new(0),
             writing: Gauge::default(),
@@ -350,7 +352,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
         if let Some(message) = self.observer.advice(&self.context.budget) {
             self.report(Event::Warning { path: None, reason: None, message });
         }
-        let elapsed = self.shared.started.elapsed();
+        let elapsed = self.shared.clock.started().elapsed();
         let (synced, not_kept) = (self.is_synced(), std::mem::take(&mut self.not_kept));
         not_kept.iter().for_each(|one| self.report(Event::NotKept(one.clone())));
         self.tally.summary(Side::Receiver, elapsed, self.observer.shares(), synced, not_kept)
@@ -524,9 +526,10 @@ impl<C: Connection, T: Target> Driver<C, T> {
     }
 
     fn on_tick(&mut self) -> Result<(), Failure> {
+        self.shared.clock.tick();
         let busy = self.disk_is_at_work();
         let limited = self.shared.throttle.waiting.now() > 0;
-        let now = self.shared.started.elapsed();
+        let now = self.shared.clock.now();
         let came = self.observe();
         {
             let mut machine = self.shared.machine();

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
+use super::clock::Clock;
 use super::handshake::welcomed;
 use super::lanes::Lanes;
 use super::messages::spawn_writer;
@@ -84,7 +85,7 @@ struct Driver<C: Connection, S: Source> {
     sending: Arc<Sending<S>>,
     machine: Sender,
     context: Context,
-    started: Instant,
+    clock: Clock,
     control_out: mpsc::UnboundedSender<Message>,
     control_in: mpsc::Receiver<Result<Vec<Message>, Failure>>,
     manifest_out: Option<mpsc::UnboundedSender<Message>>,
@@ -133,7 +134,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
                 }
             }
         });
-        let begun = Instant::now();
+        let clock = Clock::start();
         let observer = Observer::new(Side::Sender, context.processor_use);
         Ok(Self {
             sending: Arc::new(Sending::new(
@@ -147,7 +148,8 @@ impl<C: Connection, S: Source> Driver<C, S> {
             connection,
             context,
             transfer,
-            started: begun,
+            teller: Teller::new(clock.started()),
+            clock,
             control_out,
             control_in: rx,
             manifest_out: Some(manifest_out),
@@ -161,7 +163,6 @@ impl<C: Connection, S: Source> Driver<C, S> {
             awaits_welcome: agent.is_none(),
             peer_activity: Activity::Waiting,
             observer,
-            teller: Teller::new(begun),
         })
     }
 
@@ -195,7 +196,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
     }
 
     fn now(&self) -> Duration {
-        self.started.elapsed()
+        self.clock.now()
     }
 
     fn report(&self, event: Event) {
@@ -384,6 +385,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
     }
 
     fn on_tick(&mut self) -> Result<(), Failure> {
+        self.clock.tick();
         let now = self.now();
         // What waits for its own limit does not wait for the peer.
         if self.roots_running > 0 || self.context.throttle.waiting.now() > 0 {
@@ -464,7 +466,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
             self.advise(advice);
         }
         debug!(?shares, stats = ?self.connection.stats(), "finished");
-        self.tally.summary(Side::Sender, self.started.elapsed(), shares, end.synced, end.not_kept)
+        self.tally.summary(Side::Sender, self.clock.started().elapsed(), shares, end.synced, end.not_kept)
     }
 }
 

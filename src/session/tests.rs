@@ -3,6 +3,7 @@
 mod cuts;
 mod disks;
 mod greetings;
+mod held_up;
 mod lanes;
 mod liars;
 mod limits;

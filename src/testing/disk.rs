@@ -2,7 +2,7 @@
 //!
 //! Time passes by `tokio::time::sleep` only, so that a paused clock holds.
 
-mod disk;
+mod contents;
 mod source;
 mod target;
 mod tests;

@@ -1,16 +1,14 @@
 //! Bars on a terminal: a line for each large file on the way, one with the two numbers, and one bar for the whole.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
-use std::sync::{Mutex, PoisonError};
+use std::io;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::format;
-use super::gathered::Gathered;
-use super::text::Narrator;
-use crate::event::{ActiveFile, Event, Progress, Reporter};
+use super::outlet::Sink;
+use crate::event::{ActiveFile, Progress};
 
 /// Lines for large files, at most.
 const FILE_LINES_MAX: usize = 8;
@@ -21,16 +19,11 @@ const TEXT: &str = "{wide_msg}";
 const WALKING: &str = "[{wide_bar}] {bytes_per_sec}";
 const WALKED: &str = "[{wide_bar}] {percent}% {bytes_per_sec} {eta} left";
 
-/// Draws on standard error. Every line is as wide as the terminal at most, so that it stays one line.
-pub(super) struct Bars {
-    narrator: Narrator,
+/// Draws on standard error, where `S` writes lines. Every line of a bar is as wide as the terminal at most, so that it
+/// stays one line.
+pub(super) struct Bars<S> {
     multi: MultiProgress,
-    drawn: Mutex<Drawn>,
-    out: Mutex<Gathered<io::Stdout>>,
-}
-
-#[derive(Default)]
-struct Drawn {
+    lines: S,
     /// There will be no more bars.
     finished: bool,
     whole: Option<Whole>,
@@ -45,70 +38,42 @@ struct Whole {
     walked: bool,
 }
 
-impl Bars {
-    pub(super) fn new(narrator: Narrator) -> Self {
-        Self::on(narrator, ProgressDrawTarget::stderr())
+impl<S: Sink> Bars<S> {
+    pub(super) fn new(lines: S) -> Self {
+        Self::on(ProgressDrawTarget::stderr(), lines)
     }
 
-    fn on(narrator: Narrator, target: ProgressDrawTarget) -> Self {
-        Self {
-            narrator,
-            multi: MultiProgress::with_draw_target(target),
-            drawn: Mutex::default(),
-            out: Mutex::new(Gathered::new(io::stdout())),
+    fn on(target: ProgressDrawTarget, lines: S) -> Self {
+        let multi = MultiProgress::with_draw_target(target);
+        Self { multi, lines, finished: false, whole: None, files: HashMap::new() }
+    }
+}
+
+impl<S: Sink> Sink for Bars<S> {
+    /// Above the bars.
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        self.multi.suspend(|| self.lines.write(text))
+    }
+
+    fn draw(&mut self, progress: &Progress) {
+        if !self.finished {
+            let whole = self.whole.get_or_insert_with(|| Whole::new(&self.multi));
+            whole.draw(&self.multi, progress);
+            draw_files(&mut self.files, &self.multi, &whole.numbers, &progress.active);
         }
     }
 
-    /// Runs `write`, which may write whole lines to standard error, with the bars out of the way.
-    pub(super) fn above(&self, write: impl FnOnce()) {
-        self.multi.suspend(write);
-    }
-
-    /// Takes the bars away for good. Fails when data could not be written.
-    pub(super) fn finish(&self) -> io::Result<()> {
-        self.clear();
-        self.out.lock().unwrap_or_else(PoisonError::into_inner).finish()
-    }
-
-    fn clear(&self) {
-        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
-        drawn.finished = true;
-        for bar in drawn.files.drain().map(|(_, bar)| bar) {
+    fn clear(&mut self) {
+        self.finished = true;
+        for bar in self.files.drain().map(|(_, bar)| bar) {
             bar.finish_and_clear();
         }
-        if let Some(whole) = drawn.whole.take() {
+        if let Some(whole) = self.whole.take() {
             for bar in [Some(whole.numbers), whole.waiting, Some(whole.bar)].into_iter().flatten() {
                 bar.finish_and_clear();
             }
         }
         let _ = self.multi.clear();
-    }
-
-    fn draw(&self, progress: &Progress) {
-        let mut drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
-        if !drawn.finished {
-            let Drawn { whole, files, .. } = &mut *drawn;
-            let whole = whole.get_or_insert_with(|| Whole::new(&self.multi));
-            whole.draw(&self.multi, progress);
-            draw_files(files, &self.multi, &whole.numbers, &progress.active);
-        }
-    }
-}
-
-impl Reporter for Bars {
-    fn report(&self, event: Event) {
-        match &event {
-            Event::Progress(progress) => self.draw(progress),
-            Event::Finished(_) | Event::Bench(_) => self.clear(),
-            _ => {}
-        }
-        let (text, data) = (self.narrator.tell(&event), self.narrator.data(&event));
-        if !text.is_empty() || !data.is_empty() {
-            self.above(|| {
-                let _ = io::stderr().lock().write_all(text.as_bytes());
-                self.out.lock().unwrap_or_else(PoisonError::into_inner).write(data.as_bytes(), false);
-            });
-        }
     }
 }
 
@@ -202,12 +167,10 @@ fn numbers(progress: &Progress) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     use indicatif::TermLike;
 
-    use super::super::text::Paint;
-    use super::super::{Color, Options};
     use super::*;
     use crate::protocol::path::RelPath;
 
@@ -256,18 +219,10 @@ mod tests {
         }
     }
 
-    fn bars() -> (Bars, Screen) {
-        let options = Options {
-            json: false,
-            quiet: false,
-            verbose: 0,
-            progress: true,
-            color: Color::Never,
-            known_dialler: false,
-        };
+    fn bars() -> (Bars<Vec<u8>>, Screen) {
         let screen = Screen::default();
         let target = ProgressDrawTarget::term_like(Box::new(screen.clone()));
-        (Bars::on(Narrator::new(options, Paint::new(false), false), target), screen)
+        (Bars::on(target, Vec::new()), screen)
     }
 
     fn progress(files: u64) -> Progress {
@@ -304,9 +259,9 @@ mod tests {
 
     #[test]
     fn no_line_is_wider_than_the_terminal() {
-        let (bars, screen) = bars();
+        let (mut bars, screen) = bars();
         for files in [0, 3, 20, 5, 0] {
-            bars.report(Event::Progress(progress(files)));
+            bars.draw(&progress(files));
         }
         bars.draw(&progress(6));
         bars.multi.suspend(|| ());
@@ -322,26 +277,26 @@ mod tests {
 
     #[test]
     fn a_file_has_a_line_while_it_is_on_the_way_and_there_are_at_most_eight() {
-        let (bars, _) = bars();
-        bars.report(Event::Progress(progress(20)));
-        assert_eq!(bars.drawn.lock().unwrap().files.len(), FILE_LINES_MAX);
+        let (mut bars, _) = bars();
+        bars.draw(&progress(20));
+        assert_eq!(bars.files.len(), FILE_LINES_MAX);
         let mut later = progress(20);
         later.active.drain(..10);
-        bars.report(Event::Progress(later));
-        assert_eq!(bars.drawn.lock().unwrap().files.len(), FILE_LINES_MAX);
-        bars.report(Event::Progress(progress(1)));
-        assert_eq!(bars.drawn.lock().unwrap().files.keys().collect::<Vec<_>>(), [&0]);
+        bars.draw(&later);
+        assert_eq!(bars.files.len(), FILE_LINES_MAX);
+        bars.draw(&progress(1));
+        assert_eq!(bars.files.keys().collect::<Vec<_>>(), [&0]);
     }
 
     #[test]
     fn after_the_end_nothing_is_drawn() {
-        let (bars, screen) = bars();
-        bars.report(Event::Progress(progress(2)));
+        let (mut bars, screen) = bars();
+        bars.draw(&progress(2));
         bars.clear();
         let before = screen.text();
-        bars.report(Event::Progress(progress(3)));
+        bars.draw(&progress(3));
         bars.clear();
         assert_eq!(screen.text().trim_end(), before.trim_end());
-        assert!(bars.drawn.lock().unwrap().whole.is_none());
+        assert!(bars.whole.is_none());
     }
 }

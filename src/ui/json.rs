@@ -3,24 +3,16 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 use super::format::bytes_per_second;
-use super::gathered::Gathered;
-use super::may_wait;
-use crate::event::{Bench, Event, FileSettled, Listening, Outcome, Progress, Reporter, Summary};
+use crate::event::{Bench, Event, FileSettled, Listening, Outcome, Progress, Summary};
 use crate::protocol::brake::Brake;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::{RelPath, printable};
-
-/// Writes to `O`.
-pub(super) struct Json<O> {
-    out: Mutex<Gathered<O>>,
-}
 
 /// One line. The fields come in this order, `event` first; a new one goes behind the others of its event.
 #[derive(Serialize)]
@@ -123,6 +115,9 @@ enum Line<'a> {
         path: String,
         new: bool,
     },
+    LeftOut {
+        lines: u64,
+    },
     Error {
         reason: &'static str,
         side: Option<&'static str>,
@@ -150,76 +145,67 @@ impl Serialize for Counts<'_> {
     }
 }
 
-impl<O: Write> Json<O> {
-    pub(super) fn new(out: O) -> Self {
-        Self { out: Mutex::new(Gathered::new(out)) }
-    }
-
-    /// The last line of a run that failed as a whole.
-    pub(super) fn error(&self, failure: &Failure, exit_code: u8) {
-        let line = Line::Error {
-            reason: failure.reason.as_str(),
-            side: failure.side.map(|s| s.as_str()),
-            message: &failure.message,
-            exit_code,
-            retryable: failure.reason.is_retryable(),
-        };
-        self.write(&line, false);
-    }
-
-    /// Writes what waits. Fails when a line could not be written.
-    pub(super) fn finish(&self) -> io::Result<()> {
-        self.out.lock().unwrap_or_else(PoisonError::into_inner).finish()
-    }
-
-    fn write(&self, line: &Line<'_>, may_wait: bool) {
-        let mut text = Vec::with_capacity(256);
-        if line.serialize(&mut Serializer::with_formatter(&mut text, TerminalSafe)).is_ok() {
-            text.push(b'\n');
-            self.out.lock().unwrap_or_else(PoisonError::into_inner).write(&text, may_wait);
+/// The line of an event.
+pub(super) fn line(event: &Event) -> Vec<u8> {
+    text(&match event {
+        Event::Listening(listening) => self::listening(listening),
+        Event::Connected { address, fingerprint, agent } => {
+            Line::Connected { address: *address, fingerprint, agent }
         }
-    }
+        Event::Started { side, transfer } => Line::Started { side: side.as_str(), transfer },
+        Event::Progress(progress) => self::progress(progress),
+        Event::File(file) => self::file(file),
+        Event::Warning { path, reason, message } => Line::Warning {
+            path: path.as_deref(),
+            reason: reason.map(Reason::as_str),
+            message: message.into(),
+            not_kept: None,
+            count: None,
+        },
+        Event::NotKept(one) => Line::Warning {
+            path: Some(&one.path),
+            reason: Some(Reason::NotKept.as_str()),
+            message: one.to_string().into(),
+            not_kept: Some(one.aspect.as_str()),
+            count: Some(one.count),
+        },
+        Event::Finished(summary) => self::finished(summary),
+        Event::Preparing { dir, bytes, space_bytes } => Line::Preparing {
+            dir: printable(dir.as_os_str().as_encoded_bytes()),
+            bytes: *bytes,
+            space_bytes: *space_bytes,
+        },
+        Event::Bench(bench) => self::bench(bench),
+        Event::Identity { fingerprint, path, is_new } => {
+            Line::Identity { fingerprint, path: printable(path.as_os_str().as_encoded_bytes()), new: *is_new }
+        }
+    })
 }
 
-impl<O: Write + Send + 'static> Reporter for Json<O> {
-    fn report(&self, event: Event) {
-        let line = match &event {
-            Event::Listening(listening) => self::listening(listening),
-            Event::Connected { address, fingerprint, agent } => {
-                Line::Connected { address: *address, fingerprint, agent }
-            }
-            Event::Started { side, transfer } => Line::Started { side: side.as_str(), transfer },
-            Event::Progress(progress) => self::progress(progress),
-            Event::File(file) => self::file(file),
-            Event::Warning { path, reason, message } => Line::Warning {
-                path: path.as_deref(),
-                reason: reason.map(Reason::as_str),
-                message: message.into(),
-                not_kept: None,
-                count: None,
-            },
-            Event::NotKept(one) => Line::Warning {
-                path: Some(&one.path),
-                reason: Some(Reason::NotKept.as_str()),
-                message: one.to_string().into(),
-                not_kept: Some(one.aspect.as_str()),
-                count: Some(one.count),
-            },
-            Event::Finished(summary) => self::finished(summary),
-            Event::Preparing { dir, bytes, space_bytes } => Line::Preparing {
-                dir: printable(dir.as_os_str().as_encoded_bytes()),
-                bytes: *bytes,
-                space_bytes: *space_bytes,
-            },
-            Event::Bench(bench) => self::bench(bench),
-            Event::Identity { fingerprint, path, is_new } => Line::Identity {
-                fingerprint,
-                path: printable(path.as_os_str().as_encoded_bytes()),
-                new: *is_new,
-            },
-        };
-        self.write(&line, may_wait(&event));
+/// The last line of a run that failed as a whole.
+pub(super) fn error(failure: &Failure, exit_code: u8) -> Vec<u8> {
+    text(&Line::Error {
+        reason: failure.reason.as_str(),
+        side: failure.side.map(|s| s.as_str()),
+        message: &failure.message,
+        exit_code,
+        retryable: failure.reason.is_retryable(),
+    })
+}
+
+/// Lines that are missing here, because their reader was too slow.
+pub(super) fn left_out(lines: u64) -> Vec<u8> {
+    text(&Line::LeftOut { lines })
+}
+
+fn text(line: &Line<'_>) -> Vec<u8> {
+    let mut text = Vec::with_capacity(256);
+    match line.serialize(&mut Serializer::with_formatter(&mut text, TerminalSafe)) {
+        Ok(()) => text.push(b'\n'),
+        // Text and numbers always can be written to memory; half a line would be worse than none.
+        Err(_) => text.clear(),
     }
+    text
 }
 
 fn listening(listening: &Listening) -> Line<'_> {
@@ -354,9 +340,7 @@ mod tests {
     use crate::protocol::not_kept::Aspect;
 
     fn line(event: Event) -> String {
-        let json = Json::new(Vec::new());
-        json.report(event);
-        String::from_utf8(json.out.into_inner().unwrap().into_inner()).unwrap()
+        String::from_utf8(super::line(&event)).unwrap()
     }
 
     fn settled(path: &[u8], outcome: Outcome) -> FileSettled {
@@ -498,10 +482,9 @@ mod tests {
              \"blake3\":null,\"limited_by\":\"network\",\"synced\":true,\
              \"limited_by_shares\":{\"network\":82,\"receiver's disk\":18},\"not_kept\":{\"mode\":3}}\n"
         );
-        let json = Json::new(Vec::new());
-        json.error(&Failure::on(Side::Receiver, Reason::ConnectionLost, "gone"), 9);
+        let error = error(&Failure::on(Side::Receiver, Reason::ConnectionLost, "gone"), 9);
         assert_eq!(
-            String::from_utf8(json.out.into_inner().unwrap().into_inner()).unwrap(),
+            String::from_utf8(error).unwrap(),
             "{\"event\":\"error\",\"reason\":\"connection-lost\",\"side\":\"receiver\",\"message\":\"gone\",\
              \"exit_code\":9,\"retryable\":true}\n"
         );
@@ -535,20 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_pipe_is_forgotten() {
-        struct Closed(u32);
-        impl Write for Closed {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                self.0 += 1;
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let json = Json::new(Closed(0));
-        json.report(Event::Progress(Progress::default()));
-        json.report(Event::Progress(Progress::default()));
-        assert_eq!(json.out.into_inner().unwrap().into_inner().0, 2);
+    fn a_gap_has_its_size() {
+        assert_eq!(left_out(7), b"{\"event\":\"left_out\",\"lines\":7}\n");
     }
 }

@@ -1,24 +1,25 @@
 //! What people and scripts see: bars, plain lines or JSON. The only place that prints.
 //!
 //! Standard output carries data and JSON, standard error everything else. What is shown never decides how a transfer
-//! ends: a write that fails ends nothing, and only [`Ui::finish`] tells of it.
+//! ends: a write that fails ends nothing, and only [`Ui::finish`] tells of it. Nor does a write hold anything up: only
+//! the thread of an `outlet` waits for whoever reads.
 
 mod bars;
 mod bench;
+mod desk;
 pub mod format;
-mod gathered;
 mod json;
-mod lines;
+mod outlet;
 mod text;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
 use self::bars::Bars;
-use self::json::Json;
-use self::lines::Lines;
+use self::desk::Desk;
+pub use self::outlet::Patience;
 use self::text::{Narrator, Paint};
-use crate::event::{Event, Outcome, Reporter};
+use crate::event::Reporter;
 use crate::protocol::failure::Failure;
 
 /// What to show and how.
@@ -65,32 +66,42 @@ fn is_dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
-/// The face of one run.
+/// What a run looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Face {
+    Json,
+    Lines,
+    Bars,
+}
+
+/// What one run shows.
 pub struct Ui {
     options: Options,
     paint: Paint,
-    face: Face,
-}
-
-enum Face {
-    Json(Arc<Json<io::Stdout>>),
-    Lines(Arc<Lines<io::Stdout, io::Stderr>>),
-    Bars(Arc<Bars>),
+    desk: Arc<Desk>,
 }
 
 impl Ui {
     /// JSON when asked for; bars on a terminal; plain lines otherwise.
-    pub fn new(options: Options) -> Self {
+    ///
+    /// # Errors
+    /// The threads that write cannot be started.
+    pub fn new(options: Options) -> io::Result<Self> {
         let paint = Paint::new(options.color.decide());
-        let narrator = |files| Narrator::new(options, paint, files);
         let face = if options.json {
-            Face::Json(Arc::new(Json::new(io::stdout())))
+            Face::Json
         } else if options.progress && !options.quiet && io::stderr().is_terminal() && !is_dumb() {
-            Face::Bars(Arc::new(Bars::new(narrator(options.verbose > 0))))
+            Face::Bars
         } else {
-            Face::Lines(Arc::new(Lines::new(narrator(true), io::stdout(), io::stderr())))
+            Face::Lines
         };
-        Self { options, paint, face }
+        let narrator = Narrator::new(options, paint, face != Face::Bars || options.verbose > 0);
+        let (out, err) = (stream(io::stdout())?, stream(io::stderr())?);
+        let desk = match face {
+            Face::Bars => Desk::new(face, narrator, out, Bars::new(err)),
+            Face::Json | Face::Lines => Desk::new(face, narrator, out, err),
+        };
+        Ok(Self { options, paint, desk: Arc::new(desk?) })
     }
 
     /// What it was made with.
@@ -105,44 +116,38 @@ impl Ui {
 
     /// Takes the events of the library.
     pub fn reporter(&self) -> Arc<dyn Reporter> {
-        match &self.face {
-            Face::Json(json) => json.clone(),
-            Face::Lines(lines) => lines.clone(),
-            Face::Bars(bars) => bars.clone(),
-        }
+        self.desk.clone()
     }
 
     /// Standard error for log lines; they stand above the bars.
     pub fn log_writer(&self) -> LogWriter {
-        match &self.face {
-            Face::Bars(bars) => LogWriter::new(Some(bars.clone())),
-            Face::Json(_) | Face::Lines(_) => LogWriter::new(None),
-        }
+        LogWriter { desk: self.desk.clone(), line: Vec::new() }
     }
 
-    /// Takes the bars away, whatever stands; later events draw none. Writes the lines that wait. Fails when standard
-    /// output did not take all that was for it, unless its reader had gone.
-    pub fn finish(&self) -> io::Result<()> {
-        match &self.face {
-            Face::Json(json) => json.finish(),
-            Face::Lines(lines) => lines.finish(),
-            Face::Bars(bars) => bars.finish(),
-        }
+    /// Takes the bars away, whatever stands; later events draw none. Writes the lines that wait, as far as their
+    /// readers take them within `patience`. Fails when standard output did not take all that was for it, unless its
+    /// reader had gone.
+    pub fn finish(&self, patience: &Patience<'_>) -> io::Result<()> {
+        self.desk.finish(patience)
     }
 
     /// Says why the whole run failed.
-    pub fn fail(&self, failure: &Failure, exit_code: u8) {
-        let _ = self.finish();
-        if let Face::Json(json) = &self.face {
-            json.error(failure, exit_code);
-        }
-        write_stderr(text::failure(failure, self.paint).as_bytes());
+    pub fn fail(&self, failure: &Failure, exit_code: u8, patience: &Patience<'_>) {
+        self.desk.fail(failure, exit_code, text::failure(failure, self.paint));
+        let _ = self.finish(patience);
     }
 }
 
-/// Whether the line of an event may wait for the next one: progress, or the end, comes soon behind the files.
-fn may_wait(event: &Event) -> bool {
-    matches!(event, Event::File(file) if !matches!(file.outcome, Outcome::Failed(_)))
+/// The stream itself, without the buffer and the lock of the standard library: a thread that waits for its reader must
+/// not hold up another that prints, such as a panic.
+#[cfg(unix)]
+fn stream(of: impl std::os::fd::AsFd) -> io::Result<std::fs::File> {
+    Ok(of.as_fd().try_clone_to_owned()?.into())
+}
+
+#[cfg(not(unix))]
+fn stream<S: Write>(of: S) -> io::Result<S> {
+    Ok(of)
 }
 
 /// Says why there is nothing to run, before any [`Ui`] is made: one sentence and perhaps a hint.
@@ -154,22 +159,16 @@ fn write_stderr(bytes: &[u8]) {
     let _ = io::stderr().lock().write_all(bytes);
 }
 
-/// Standard error, without tearing a bar: lines go out whole, whatever pieces they come in.
+/// Standard error for a log: lines go out whole, whatever pieces they come in.
 pub struct LogWriter {
-    bars: Option<Arc<Bars>>,
+    desk: Arc<Desk>,
     line: Vec<u8>,
-}
-
-impl LogWriter {
-    fn new(bars: Option<Arc<Bars>>) -> Self {
-        Self { bars, line: Vec::new() }
-    }
 }
 
 impl Clone for LogWriter {
     /// The new one begins a line of its own.
     fn clone(&self) -> Self {
-        Self::new(self.bars.clone())
+        Self { desk: self.desk.clone(), line: Vec::new() }
     }
 }
 
@@ -178,11 +177,7 @@ impl Write for LogWriter {
         self.line.extend_from_slice(bytes);
         if let Some(end) = self.line.iter().rposition(|b| *b == b'\n') {
             let rest = self.line.split_off(end + 1);
-            let lines = std::mem::replace(&mut self.line, rest);
-            match &self.bars {
-                Some(bars) => bars.above(|| write_stderr(&lines)),
-                None => write_stderr(&lines),
-            }
+            self.desk.log(std::mem::replace(&mut self.line, rest));
         }
         Ok(bytes.len())
     }

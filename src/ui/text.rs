@@ -266,6 +266,12 @@ pub(super) fn complaint(message: &str, hint: Option<&str>, paint: Paint) -> Stri
     out
 }
 
+/// Says that lines are missing here.
+pub(super) fn left_out(lines: u64) -> Vec<u8> {
+    let what = format::count(lines, "line was", "lines were");
+    format!("towline: {what} left out here: what reads them was too slow\n").into_bytes()
+}
+
 fn hint(reason: Reason) -> Option<&'static str> {
     Some(match reason {
         Reason::Unreachable => {

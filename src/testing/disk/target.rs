@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use super::disk::Disk;
+use super::contents::Disk;
 use super::{Node, pause, rel_path};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::not_kept::{Aspect, NotKept, note};

@@ -1,0 +1,201 @@
+//! From events to lines, and on which stream each goes. Nothing here waits for a reader.
+
+use std::io;
+
+use super::Face;
+use super::json;
+use super::outlet::{Keep, Outlet, Patience, Piece, Sink};
+use super::text::Narrator;
+use crate::event::{Event, Outcome, Reporter};
+use crate::protocol::failure::Failure;
+
+/// Gives standard output data and JSON, standard error everything else.
+pub(super) struct Desk {
+    face: Face,
+    narrator: Narrator,
+    out: Outlet,
+    err: Outlet,
+}
+
+impl Desk {
+    pub(super) fn new(face: Face, narrator: Narrator, out: impl Sink, err: impl Sink) -> io::Result<Self> {
+        let out = Outlet::new("stdout", out, json::left_out)?;
+        let err = Outlet::new("stderr", err, super::text::left_out)?;
+        Ok(Self { face, narrator, out, err })
+    }
+
+    /// Takes lines of the log.
+    pub(super) fn log(&self, lines: Vec<u8>) {
+        self.err.line(lines, Keep::Ordinary, false);
+    }
+
+    /// Takes the bars away, and waits until all is written. Fails when standard output did not take all that was for
+    /// it, unless its reader had gone.
+    pub(super) fn finish(&self, patience: &Patience<'_>) -> io::Result<()> {
+        if self.face == Face::Bars {
+            self.err.clear();
+        }
+        // There is nowhere to say that standard error takes nothing. Data comes behind it: on a terminal, where the
+        // bars were.
+        let _ = self.err.finish(patience);
+        self.out.finish(patience)
+    }
+
+    /// Says why the whole run failed: an event, and `text`.
+    pub(super) fn fail(&self, failure: &Failure, exit_code: u8, text: String) {
+        if self.face == Face::Json {
+            self.out.line(json::error(failure, exit_code), Keep::Always, false);
+        }
+        self.err.line(text.into_bytes(), Keep::Always, false);
+    }
+}
+
+impl Reporter for Desk {
+    fn report(&self, event: Event) {
+        let (keep, may_wait) = weigh(&event);
+        match (self.face, event) {
+            (Face::Json, event @ Event::Progress(_)) => self.out.latest(Piece::Text(json::line(&event))),
+            (Face::Json, event) => self.out.line(json::line(&event), keep, may_wait),
+            (Face::Bars, Event::Progress(progress)) => self.err.latest(Piece::Draw(progress)),
+            (Face::Bars | Face::Lines, event) => {
+                if self.face == Face::Bars && matches!(event, Event::Finished(_) | Event::Bench(_)) {
+                    self.err.clear();
+                }
+                let (text, data) = (self.narrator.tell(&event), self.narrator.data(&event));
+                if !text.is_empty() {
+                    self.err.line(text.into_bytes(), keep, may_wait);
+                }
+                if !data.is_empty() {
+                    self.out.line(data.into_bytes(), Keep::Always, true);
+                }
+            }
+        }
+    }
+}
+
+/// How much the line of an event matters, and whether it may wait for the next one: progress, or the end, comes soon
+/// behind the files.
+fn weigh(event: &Event) -> (Keep, bool) {
+    match event {
+        Event::File(file) if !matches!(file.outcome, Outcome::Failed(_)) => (Keep::Ordinary, true),
+        Event::File(_) => (Keep::Grave, false),
+        // There can be as many of these as entries.
+        Event::Warning { path, reason, .. } if path.is_some() || reason.is_some() => (Keep::Grave, false),
+        _ => (Keep::Always, false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::super::text::Paint;
+    use super::super::{Color, Options};
+    use super::*;
+    use crate::event::{FileSettled, Progress};
+    use crate::protocol::failure::{Reason, Side};
+    use crate::protocol::path::RelPath;
+
+    const OPTIONS: Options = Options {
+        json: false,
+        quiet: false,
+        verbose: 0,
+        progress: false,
+        color: Color::Never,
+        known_dialler: false,
+    };
+
+    fn narrator(options: Options) -> Narrator {
+        Narrator::new(options, Paint::new(false), true)
+    }
+
+    fn events() -> Vec<Event> {
+        let file = |path: &[u8], is_file, outcome, message: Option<&str>| {
+            Event::File(FileSettled {
+                path: RelPath::new(path).unwrap(),
+                renamed: None,
+                is_file,
+                size: 2048,
+                blake3: None,
+                outcome,
+                message: message.map(str::to_owned),
+            })
+        };
+        vec![
+            Event::Connected {
+                address: "127.0.0.1:9".parse().unwrap(),
+                fingerprint: "fp".into(),
+                agent: "towline/0.1.0".into(),
+            },
+            Event::Started { side: Side::Sender, transfer: "ab12".into() },
+            Event::Progress(Progress::default()),
+            file(b"a\nb", true, Outcome::Written, None),
+            file(b"link", false, Outcome::Identical, None),
+            file(b"c", true, Outcome::Skipped, None),
+            file(b"d", true, Outcome::Failed(Reason::TargetExists), Some("something else is there")),
+            file(b"e", true, Outcome::Failed(Reason::Storage), None),
+            Event::Warning { path: None, reason: None, message: "small buffers".into() },
+            Event::Identity { fingerprint: "fp".into(), path: "/k".into(), is_new: false },
+        ]
+    }
+
+    /// Gives what is written to a test.
+    struct Written(Sender<Vec<u8>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_owned()).unwrap();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn desk(face: Face, options: Options) -> (Desk, [Receiver<Vec<u8>>; 2]) {
+        let ((out, out_read), (err, err_read)) = (channel(), channel());
+        (Desk::new(face, narrator(options), Written(out), Written(err)).unwrap(), [out_read, err_read])
+    }
+
+    fn said(face: Face, options: Options) -> (String, String) {
+        let (desk, written) = desk(face, options);
+        events().into_iter().for_each(|event| desk.report(event));
+        desk.finish(&Patience::new(&|| false)).unwrap();
+        let [out, err] =
+            written.map(|bytes| String::from_utf8(bytes.try_iter().flatten().collect()).unwrap());
+        (out, err)
+    }
+
+    #[test]
+    fn one_line_for_each_entry_and_no_bar() {
+        let (out, err) = said(Face::Lines, OPTIONS);
+        assert_eq!(out, "fp\n");
+        assert_eq!(
+            err,
+            "connected to 127.0.0.1:9 (fp)\n\
+             a\\nb  2.00 KiB  written\n\
+             link  -  identical\n\
+             c  2.00 KiB  skipped\n\
+             towline: failed: d: something else is there\n\
+             towline: failed: e: storage\n\
+             towline: warning: small buffers\n"
+        );
+    }
+
+    #[test]
+    fn quiet_says_only_what_failed() {
+        let (out, err) = said(Face::Lines, Options { quiet: true, ..OPTIONS });
+        assert_eq!(out, "fp\n");
+        assert_eq!(err, "towline: failed: d: something else is there\ntowline: failed: e: storage\n");
+    }
+
+    #[test]
+    fn json_goes_to_standard_output_alone() {
+        let (out, err) = said(Face::Json, OPTIONS);
+        assert_eq!(err, "");
+        let events: Vec<_> = out.lines().map(|line| line.split('"').nth(3).unwrap()).collect();
+        assert_eq!(events.iter().filter(|event| **event == "file").count(), 5, "{out}");
+        assert_eq!((events[0], *events.last().unwrap()), ("connected", "identity"));
+    }
+}
