@@ -69,8 +69,8 @@ impl Sockets {
         let number = u32::try_from(open.len()).unwrap_or(u32::MAX);
         let joiner = prepare(link, number, self.further.connections.is_none());
         let (key, fingerprint) = (join_key(&link.connection)?, link.connection.peer_fingerprint());
-        for endpoint in open {
-            tasks.spawn(serve_one(endpoint, key, fingerprint, joiner.clone()));
+        for (lane, endpoint) in (1..).zip(open) {
+            tasks.spawn(serve_one(endpoint, lane, key, fingerprint, joiner.clone()));
         }
         Ok(tasks)
     }
@@ -91,7 +91,13 @@ fn prepare(link: &mut Link<Quic>, further: u32, automatic: bool) -> Joiner<Quic>
     joiner
 }
 
-async fn serve_one(endpoint: Endpoint, key: JoinKey, fingerprint: Fingerprint, joiner: Joiner<Quic>) {
+async fn serve_one(
+    endpoint: Endpoint,
+    lane: u32,
+    key: JoinKey,
+    fingerprint: Fingerprint,
+    joiner: Joiner<Quic>,
+) {
     let mut is_taken = false;
     while let Some(incoming) = endpoint.accept().await {
         if is_taken {
@@ -100,11 +106,11 @@ async fn serve_one(endpoint: Endpoint, key: JoinKey, fingerprint: Fingerprint, j
         let from = incoming.remote_address();
         let joined = timeout(HELLO_TIMEOUT, async {
             let connection = incoming.handshake().await.map_err(|error| error.to_string())?;
-            let lane = admit(&connection, &key, fingerprint).await.map_err(|failure| failure.to_string())?;
-            Ok::<_, String>((lane, connection))
+            admit(&connection, &key, fingerprint, lane).await.map_err(|failure| failure.to_string())?;
+            Ok::<_, String>(connection)
         });
         match joined.await {
-            Ok(Ok((lane, connection))) => {
+            Ok(Ok(connection)) => {
                 is_taken = true;
                 joiner.join(lane, connection).await;
             }
@@ -178,7 +184,7 @@ mod tests {
         let address = [endpoint.local_address().unwrap()];
         let key = JoinKey::new(&[1; 32]);
         let (_joining, joiner) = Joining::new(1, false);
-        let serving = tokio::spawn(serve_one(endpoint, key, here.fingerprint(), joiner));
+        let serving = tokio::spawn(serve_one(endpoint, 1, key, here.fingerprint(), joiner));
 
         for (identity, key) in [(&stranger, key), (&here, JoinKey::new(&[2; 32]))] {
             let (connection, _socket) = dial(&address, there.fingerprint(), identity, &limits).await.unwrap();
@@ -186,6 +192,10 @@ mod tests {
             let TransportError::Closed { code, .. } = connection.closed().await else { panic!("not told") };
             assert_eq!(code, u64::from(Reason::NotAuthenticated.code()));
         }
+        let (connection, _socket) = dial(&address, there.fingerprint(), &here, &limits).await.unwrap();
+        join(&connection, &key, 2).await.unwrap();
+        let TransportError::Closed { code, .. } = connection.closed().await else { panic!("not told") };
+        assert_eq!(code, u64::from(Reason::Protocol.code()), "fault 15: the number of another port");
         let (joined, _socket) = dial(&address, there.fingerprint(), &here, &limits).await.unwrap();
         join(&joined, &key, 1).await.unwrap();
         // Whoever comes behind it is refused.

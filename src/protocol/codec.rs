@@ -82,14 +82,16 @@ impl<B: Buf> Fields<B> {
         Ok(out)
     }
 
-    /// A length of at most `max` and as many bytes.
+    /// A length of at most `max` and as many bytes, copied: a slice would keep the whole buffer that it came in.
     pub fn bytes(&mut self, max: usize, name: &'static str) -> Result<Bytes, CodecError> {
         let len = self.varint_up_to(max as u64, name)?;
         let len = usize::try_from(len).map_err(|_| CodecError::TooLarge(name))?;
         if self.0.remaining() < len {
             return Err(CodecError::Truncated);
         }
-        Ok(self.0.copy_to_bytes(len))
+        let mut bytes = vec![0; len];
+        self.0.copy_to_slice(&mut bytes);
+        Ok(bytes.into())
     }
 
     /// Reads extensions to the end and skips them all: none is known to this version.

@@ -103,6 +103,20 @@ pub enum Status {
     NotKept,
 }
 
+impl Status {
+    /// What it is called.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Want => "Want",
+            Self::Check => "Check",
+            Self::Done(_) => "Done",
+            Self::Identical => "Identical",
+            Self::Skipped => "Skipped",
+            Self::Failed(..) => "Failed",
+        }
+    }
+}
+
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
@@ -280,6 +294,29 @@ impl Message {
         }
     }
 
+    /// What it is called, for the words of a breach: its fields are the peer's.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hello { .. } => "Hello",
+            Self::Welcome { .. } => "Welcome",
+            Self::Offer { .. } => "Offer",
+            Self::Status(_, status) => status.name(),
+            Self::Digest(..) => "Digest",
+            Self::Close(..) => "Close",
+            Self::Abandon(..) => "Abandon",
+            Self::Heartbeat(_) => "Heartbeat",
+            Self::Finished { .. } => "Finished",
+            Self::Join { .. } => "Join",
+            Self::Left(_) => "Left",
+            Self::Came(_) => "Came",
+            Self::Entry(_) => "Entry",
+            Self::End(_) => "End",
+            Self::Omitted(..) => "Omitted",
+            Self::Ack(_) => "Ack",
+            Self::Nack(_) => "Nack",
+        }
+    }
+
     /// Appends the frame of this message.
     pub fn encode(&self, out: &mut BytesMut) {
         put_frame(out, self.type_number(), |p| self.encode_fields(p));
@@ -415,7 +452,10 @@ impl Message {
             0x21 => Self::End(f.varint()?),
             0x22 => Self::Omitted(reason(&mut f)?, text(&mut f)?),
             0x30 => Self::Ack(f.varint()?),
-            0x31 => Self::Nack(reason(&mut f)?),
+            0x31 => match reason(&mut f)? {
+                reason @ (Reason::TransferFailed | Reason::TransferEnded) => Self::Nack(reason),
+                _ => return Err(CodecError::BadValue("reason")),
+            },
             kind if kind >= FIRST_OPTIONAL_TYPE => return Ok(None),
             kind => return Err(CodecError::UnknownType(kind)),
         };

@@ -96,10 +96,10 @@ enum State {
         mine: Option<Existing>,
         theirs: Option<blake3::Hash>,
     },
-    /// `begun` chunks come on the connection of that number.
+    /// `begun` chunks are coming.
     Receiving {
         root: RootBuilder,
-        begun: BTreeMap<u64, u32>,
+        begun: BTreeSet<u64>,
     },
     Committing {
         root: Option<blake3::Hash>,
@@ -128,9 +128,9 @@ struct Open {
 pub enum Begin {
     /// Write it; the size of the file.
     Take(u64),
-    /// Read it and drop it: it is written already, and the ack was lost with a connection.
+    /// Read it and drop it: it is written already.
     Pass,
-    /// Ask again when a record has been cut or written: it comes on another connection too, and one is lost.
+    /// Ask again when a record has been cut or written: it is coming on another stream, which may have been reset.
     Wait,
 }
 
@@ -156,8 +156,6 @@ pub struct Receiver {
     done: bool,
     totals: Totals,
     actions: VecDeque<Action>,
-    /// Records came on more than one connection, so that some may come twice.
-    spread: bool,
 }
 
 impl Receiver {
@@ -181,7 +179,6 @@ impl Receiver {
             done: false,
             totals: Totals::default(),
             actions: VecDeque::new(),
-            spread: false,
         }
     }
 
@@ -279,7 +276,9 @@ impl Receiver {
                 "the manifest ends with {count} entries, but {} have come",
                 self.next_id
             ))),
-            other => Err(Failure::protocol(format!("{other:?} does not belong on the manifest stream"))),
+            other => {
+                Err(Failure::protocol(format!("{} does not belong on the manifest stream", other.name())))
+            }
         }
     }
 
@@ -374,7 +373,7 @@ impl Receiver {
             return;
         }
         let chunks = size.div_ceil(1 << self.chunk_log2);
-        open.state = State::Receiving { root: RootBuilder::new(chunks), begun: BTreeMap::new() };
+        open.state = State::Receiving { root: RootBuilder::new(chunks), begun: BTreeSet::new() };
         self.actions.push_back(Action::Control(Message::Status(id, Status::Want)));
     }
 
@@ -384,25 +383,25 @@ impl Receiver {
         self.actions.push_back(Action::Commit(id, open.entry.clone()));
     }
 
-    /// A record begins on a parcel's stream of the connection `lane` (0 is the first of the session): `len` bytes of
-    /// `id` at `offset`.
+    /// A record begins on a parcel's stream: `len` bytes of `id` at `offset`. A sender may reset a parcel and send it
+    /// again, on the same connection or on another, and the new stream may overtake the reset. So a chunk that comes
+    /// twice is no breach: it is written by one stream at a time, and once.
     ///
     /// # Errors
     ///
     /// `TransferEnded` and `TransferFailed` concern the one parcel, which is answered by a Nack; everything else
     /// ends the session.
-    pub fn begin_record(&mut self, id: EntryId, offset: u64, len: u64, lane: u32) -> Result<Begin, Failure> {
-        self.spread |= lane > 0;
+    pub fn begin_record(&mut self, id: EntryId, offset: u64, len: u64) -> Result<Begin, Failure> {
         if id.0 >= self.next_id {
             return Err(Failure::new(Reason::UnknownTransfer, format!("there is no entry {}", id.0)));
         }
-        let may_be_written = self.spread && offset == 0 && (1..=SMALL_FILE_BYTES_MAX).contains(&len);
+        let may_be_written = offset == 0 && (1..=SMALL_FILE_BYTES_MAX).contains(&len);
         let Some(open) = self.open.get_mut(&id) else {
             return if may_be_written { Ok(Begin::Pass) } else { Err(self.ended_failure(id)) };
         };
         let size = open.entry.size();
         let State::Receiving { root, begun } = &mut open.state else {
-            if self.spread && matches!(open.state, State::Committing { .. }) {
+            if matches!(open.state, State::Committing { .. }) {
                 return Ok(Begin::Pass);
             }
             return Err(Failure::protocol(format!("entry {} was not asked for", id.0)));
@@ -411,24 +410,17 @@ impl Receiver {
         let expected = if offset < size { (size - offset).min(chunk) } else { 0 };
         if !offset.is_multiple_of(chunk) || len != expected || len == 0 {
             return Err(Failure::protocol(format!(
-                "{len} bytes at {offset} are no chunk of {} ({size} bytes)",
+                "{len} bytes at {offset} are not a chunk of {} ({size} bytes)",
                 open.entry.path
             )));
         }
         let index = offset >> self.chunk_log2;
         match root.admits(index) {
-            Err(TreeError::Twice) if self.spread => return Ok(Begin::Pass),
+            Err(TreeError::Twice) => return Ok(Begin::Pass),
             other => other.map_err(|e| tree_failure(&open.entry, e))?,
         }
-        match begun.get(&index) {
-            None => {
-                begun.insert(index, lane);
-                Ok(Begin::Take(size))
-            }
-            // Two streams must not write one chunk: what is verified on one could be changed by the other.
-            Some(&other) if other != lane => Ok(Begin::Wait),
-            Some(_) => Err(tree_failure(&open.entry, TreeError::Twice)),
-        }
+        // Two streams must not write one chunk: what is verified on one could be changed by the other.
+        Ok(if begun.insert(index) { Begin::Take(size) } else { Begin::Wait })
     }
 
     /// A record is written, and its chaining value is what the sender said.
@@ -443,7 +435,7 @@ impl Receiver {
         let Some(Open { entry, state: State::Receiving { root, begun } }) = self.open.get_mut(&id) else {
             return Ok(());
         };
-        if begun.remove(&index).is_none() {
+        if !begun.remove(&index) {
             return Err(tree_failure(entry, TreeError::Twice));
         }
         root.insert(index, value).map_err(|e| tree_failure(entry, e))?;
@@ -485,7 +477,10 @@ impl Receiver {
                 Ok(())
             }
             Message::Heartbeat(_) => Ok(()),
-            other => Err(Failure::protocol(format!("the sender sent what only a receiver sends: {other:?}"))),
+            other => Err(Failure::protocol(format!(
+                "the sender sent {}, which only a receiver sends",
+                other.name()
+            ))),
         }
     }
 

@@ -54,6 +54,17 @@ enum State {
     Abandoned(Failure),
 }
 
+impl State {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Announced => "announced",
+            Self::Checking { .. } => "compared",
+            Self::Wanted(_) => "wanted",
+            Self::Abandoned(_) => "abandoned",
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Transfer {
     root: RootBuilder,
@@ -385,6 +396,9 @@ impl Sender {
     /// A message of the control stream.
     pub fn on_control(&mut self, message: Message, now: Duration) -> Result<(), Failure> {
         match message {
+            _ if self.finished.is_some() => {
+                Err(Failure::protocol("the receiver goes on behind its last word"))
+            }
             Message::Status(id, status) => {
                 self.progress.step(now);
                 self.on_status(id, status)
@@ -414,7 +428,10 @@ impl Sender {
                 self.finished = Some(ReceiverEnd { synced, not_kept: not_kept.collect() });
                 Ok(())
             }
-            other => Err(Failure::protocol(format!("the receiver sent what only a sender sends: {other:?}"))),
+            other => Err(Failure::protocol(format!(
+                "the receiver sent {}, which only a sender sends",
+                other.name()
+            ))),
         }
     }
 
@@ -481,8 +498,10 @@ impl Sender {
             }
             (state, status) => {
                 return Err(Failure::protocol(format!(
-                    "{:?} does not follow for entry {} ({state:?})",
-                    status, id.0
+                    "the status {} of entry {} does not follow: the entry is {}",
+                    status.name(),
+                    id.0,
+                    state.name()
                 )));
             }
         }

@@ -72,7 +72,7 @@ impl<C: Connection> Link<C> {
 pub(super) fn welcomed(first: Message) -> Result<(String, Vec<u16>), Failure> {
     match first {
         Message::Welcome { agent, ports } => Ok((printable(agent.as_bytes()), ports)),
-        other => Err(Failure::protocol(format!("the listener began with {other:?}"))),
+        other => Err(Failure::protocol(format!("the listener began with {}", other.name()))),
     }
 }
 
@@ -183,7 +183,8 @@ pub async fn join<C: Connection>(connection: &C, key: &JoinKey, lane: u32) -> Re
     stream.finish().map_err(transport_failure)
 }
 
-/// The listener's part on a further connection of the session with `key` and the peer `fingerprint`; gives its number.
+/// The listener's part on the further connection `lane` of the session with `key` and the peer `fingerprint`. Each
+/// number has a port of its own.
 ///
 /// # Errors
 ///
@@ -192,20 +193,22 @@ pub async fn admit<C: Connection>(
     connection: &C,
     key: &JoinKey,
     fingerprint: Fingerprint,
-) -> Result<u32, Failure> {
+    lane: u32,
+) -> Result<(), Failure> {
     let admitted = async {
         let stream = connection.accept_uni().await.map_err(transport_failure)?;
         let exporter = connection.export_keying_material(JOIN_LABEL).map_err(transport_failure)?;
-        match MessageReader::new(stream).expect().await? {
-            Message::Join { lane, proof }
-                if key.verify(&exporter, &proof) && connection.peer_fingerprint() == fingerprint =>
+        match MessageReader::new(stream).only().await? {
+            Message::Join { proof, .. }
+                if !key.verify(&exporter, &proof) || connection.peer_fingerprint() != fingerprint =>
             {
-                Ok(lane)
-            }
-            Message::Join { .. } => {
                 Err(Failure::new(Reason::NotAuthenticated, "the connection is not of this session"))
             }
-            other => Err(Failure::protocol(format!("a further connection began with {other:?}"))),
+            Message::Join { lane: said, .. } if said != lane => {
+                Err(Failure::protocol(format!("connection {lane} joins as number {said}")))
+            }
+            Message::Join { .. } => Ok(()),
+            other => Err(Failure::protocol(format!("a further connection began with {}", other.name()))),
         }
     };
     admitted.await.inspect_err(|failure| close_with(connection, failure))

@@ -56,6 +56,15 @@ impl<R: RecvStream> MessageReader<R> {
     pub(super) async fn expect(&mut self) -> Result<Message, Failure> {
         self.next().await?.ok_or_else(|| Failure::protocol("a stream ends before its message"))
     }
+
+    /// The one message of a stream, which must end behind it.
+    pub(super) async fn only(mut self) -> Result<Message, Failure> {
+        let message = self.expect().await?;
+        match self.next().await? {
+            None => Ok(message),
+            Some(_) => Err(Failure::protocol(format!("something stands behind {}", message.name()))),
+        }
+    }
 }
 
 /// Writes one message.

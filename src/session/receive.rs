@@ -71,7 +71,7 @@ pub async fn offer<C: Connection>(link: &mut Link<C>, context: &Context) -> Resu
             context.reporter.report(started(Side::Receiver, transfer));
             Ok(Offer { transfer, chunk_log2 })
         }
-        other => Err(Failure::protocol(format!("the sender began with {other:?}"))),
+        other => Err(Failure::protocol(format!("the sender began with {}", other.name()))),
     }
 }
 
@@ -296,7 +296,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
         self.accept(lane.clone());
         let shared = Arc::clone(&self.shared);
         self.parcels.spawn(async move {
-            let end = receive_parcel::<C, T>(shared, answer, parcel, lane.number).await;
+            let end = receive_parcel::<C, T>(shared, answer, parcel).await;
             // What was on it comes again over another connection.
             if lane.is_lost() { Ok(()) } else { end }
         });

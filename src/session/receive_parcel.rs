@@ -23,7 +23,7 @@ use crate::storage::block::Block;
 use crate::storage::{StorageError, Target, Write};
 use crate::transport::{Connection, RecvStream, SendStream, TransportError};
 
-/// Receives one parcel, which came over the connection `lane`, and answers it.
+/// Receives one parcel and answers it.
 ///
 /// # Errors
 ///
@@ -33,11 +33,9 @@ pub(super) async fn receive_parcel<C: Connection, T: Target>(
     shared: Arc<Shared<T>>,
     mut answer: C::Send,
     stream: C::Recv,
-    lane: u32,
 ) -> Result<(), ParcelFailure> {
     let mut incoming = Incoming {
         shared,
-        lane,
         stream,
         head: BytesMut::new(),
         gathered: Gathered::default(),
@@ -130,7 +128,6 @@ enum Piece {
 
 struct Incoming<T: Target, R: RecvStream> {
     shared: Arc<Shared<T>>,
-    lane: u32,
     stream: R,
     /// Bytes read and not yet taken: headers and trailers, and whatever came behind them.
     head: BytesMut,
@@ -194,7 +191,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
             let released = shared.released.notified();
             tokio::pin!(released);
             released.as_mut().enable();
-            let begin = shared.machine().begin_record(header.id, header.offset, header.len, self.lane);
+            let begin = shared.machine().begin_record(header.id, header.offset, header.len);
             match begin {
                 Ok(Begin::Take(size)) => return Ok(Some(size)),
                 Ok(Begin::Pass) => return Ok(None),

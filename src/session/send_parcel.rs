@@ -319,13 +319,13 @@ async fn await_ack<C: Connection, S: Source>(
     records: usize,
 ) -> Result<(), Failure> {
     stream.finish().map_err(transport_failure)?;
-    let answer = sending.acking.during(async { MessageReader::new(answer).expect().await }).await?;
+    let answer = sending.acking.during(MessageReader::new(answer).only()).await?;
     match answer {
         Message::Ack(count) if count == records as u64 => Ok(()),
         Message::Ack(count) => Err(Failure::protocol(format!("{count} records were acked of {records}"))),
         Message::Nack(reason) => {
             Err(Failure::new(reason, format!("the receiver did not take a parcel: {}", reason.as_str())))
         }
-        other => Err(Failure::protocol(format!("{other:?} is no answer to a parcel"))),
+        other => Err(Failure::protocol(format!("{} is not an answer to a parcel", other.name()))),
     }
 }

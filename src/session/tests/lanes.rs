@@ -52,8 +52,8 @@ impl Rig {
             let limits = MemoryLimits { streams: 4, delay_max, ..session.limits };
             let (dialler, listener, link) = pair(random(seed) ^ u64::from(lane), limits);
             let (joined, admitted) =
-                tokio::join!(join(&dialler, &key, lane), admit(&listener, &key, fingerprint));
-            assert_eq!((joined, admitted), (Ok(()), Ok(lane)));
+                tokio::join!(join(&dialler, &key, lane), admit(&listener, &key, fingerprint, lane));
+            assert_eq!((joined, admitted), (Ok(()), Ok(())));
             further.push(link);
             let (sender, receiver) = (sender.clone(), receiver.clone());
             tokio::spawn(async move { receiver.join(lane, listener).await });
@@ -213,7 +213,7 @@ async fn refused(
         speak(&dialler).await;
         transport_failure(dialler.closed().await).reason
     };
-    let (told, admitted) = tokio::join!(dial, admit(&listener, &key, fingerprint));
+    let (told, admitted) = tokio::join!(dial, admit(&listener, &key, fingerprint, 1));
     (admitted.err().map(|failure| failure.reason), told)
 }
 

@@ -2,23 +2,27 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use rustix::io::Errno;
 use tokio::time::timeout;
 
-use super::{MIB, Session, bytes, greet, one_file, receive_on, send_on, source};
+use super::{MIB, Session, bytes, greet, one_file, receive_on, seeds, send_on, source};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::message::{Message, Status};
+use crate::protocol::message::{Activity, Message, Status};
 use crate::protocol::parcel::{RecordHeader, RunLength};
 use crate::protocol::path::RelPath;
+use crate::protocol::patience::Patience;
 use crate::protocol::receiver::Exists;
+use crate::protocol::sender::Sender;
 use crate::protocol::tree::RecordHasher;
 use crate::session::messages::{MessageReader, write_message};
 use crate::session::{Link, transport_failure};
 use crate::testing::connection::{MemoryConnection, MemoryRecv, MemorySend};
 use crate::testing::disk::{MemoryTarget, On, Op};
 use crate::transport::{Connection, RecvStream, SendStream};
+
+const PATIENCE: Patience = Patience { timeout: super::TIMEOUT, disk_timeout: super::DISK_TIMEOUT };
 
 /// A sender that does what a test tells it to.
 pub(super) struct HandSender {
@@ -164,14 +168,51 @@ async fn records_that_nobody_asked_for() {
         .await;
         assert_eq!(failure.reason, reason, "{len} bytes at {offset} of {id}");
     }
-    // The same small file twice in one parcel.
-    let record = [&header(0, 0, 3, vec![])[..], b"abc", &value(3, 0, b"abc")].concat();
-    let failure = refuse(&[entry("d", 3), Message::End(1)], async |sender| {
-        assert_eq!(sender.status().await, Status::Want);
-        sender.parcel(&[&record, &record]).await;
-    })
-    .await;
-    assert_eq!(failure.reason, Reason::Protocol);
+}
+
+/// Fault 12: what was reset may come again at once, and the new stream may overtake the reset.
+#[tokio::test(start_paused = true)]
+async fn fault_12_a_parcel_is_reset_and_sent_again_at_once() {
+    for seed in seeds() {
+        const CHUNKS: u64 = 20;
+        let (large, small) = (bytes(seed, CHUNKS * MIB), bytes(seed + 1, 1000));
+        let session = Session::new(seed);
+        let (sending, receiving) = greet(session.connect().0).await;
+        let target = MemoryTarget::new();
+        let hand = async {
+            let manifest = [entry("large", CHUNKS * MIB), entry("small", 1000), Message::End(2)];
+            let mut sender = HandSender::begin(sending, &manifest).await;
+            assert_eq!((sender.status().await, sender.status().await), (Status::Want, Status::Want));
+            for index in 0..CHUNKS {
+                let at = usize::try_from(index * MIB).unwrap();
+                let chunk = &large[at..at + (1 << 20)];
+                let head = header(0, index * MIB, MIB, vec![]);
+                let (mut out, _answer) = sender.link.connection.open_bi().await.unwrap();
+                out.write_all(&mut [head.clone().into(), chunk[..100_000].to_vec().into()]).await.unwrap();
+                drop(out);
+                let answer = sender.parcel(&[&head, chunk, &value(CHUNKS * MIB, index * MIB, chunk)]).await;
+                assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(1)), "chunk {index}");
+            }
+            // A whole record may be written before the reset comes.
+            let record = [&header(1, 0, 1000, vec![])[..], &small, &value(1000, 0, &small)].concat();
+            for _ in 0..5 {
+                let (mut out, _answer) = sender.link.connection.open_bi().await.unwrap();
+                out.write_all(&mut [record.clone().into()]).await.unwrap();
+            }
+            let answer = sender.parcel(&[&record, &record]).await;
+            assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(2)));
+            sender.say(Message::Close(EntryId(0), *blake3::hash(&large).as_bytes())).await;
+            assert_eq!(
+                (sender.status().await, sender.status().await),
+                (Status::Done(None), Status::Done(None))
+            );
+            sender.link.connection.close(0, b"");
+        };
+        let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
+        let ((), received) = tokio::join!(hand, received);
+        received.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
+        assert!(target.files()[&b"large"[..]] == large && target.files()[&b"small"[..]] == small);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -319,13 +360,13 @@ async fn attack_14_a_manifest_that_goes_ahead_is_not_read() {
 }
 
 /// Runs a sender of one small file against a receiver that answers its parcel with `answer`.
-async fn answer_parcel(answer: Option<Message>) -> Failure {
+async fn answer_parcel(answer: &[Message]) -> Failure {
     let session = Session::new(1);
     let (sending, mut link) = greet(session.connect().0).await;
     let hand = async {
         write_message(&mut link.control_out, &Message::Status(EntryId(0), Status::Want)).await.unwrap();
         let (mut out, _parcel) = link.connection.accept_bi().await.unwrap();
-        if let Some(message) = &answer {
+        for message in answer {
             write_message(&mut out, message).await.unwrap();
         }
         let _ = out.finish();
@@ -341,14 +382,82 @@ async fn answer_parcel(answer: Option<Message>) -> Failure {
 #[tokio::test(start_paused = true)]
 async fn answers_that_are_none() {
     for (answer, reason) in [
-        (Some(Message::Ack(0)), Reason::Protocol),
-        (Some(Message::Ack(2)), Reason::Protocol),
-        (Some(Message::End(1)), Reason::Protocol),
-        (Some(Message::Nack(Reason::TransferFailed)), Reason::TransferFailed),
-        (None, Reason::Protocol),
+        (vec![Message::Ack(0)], Reason::Protocol),
+        (vec![Message::Ack(2)], Reason::Protocol),
+        (vec![Message::End(1)], Reason::Protocol),
+        (vec![Message::Nack(Reason::TransferFailed)], Reason::TransferFailed),
+        // Fault 13: it would be a failure that is none of the receiver's.
+        (vec![Message::Nack(Reason::SpecialFile)], Reason::Protocol),
+        // Fault 15: bytes behind the answer.
+        (vec![Message::Ack(1), Message::Ack(1)], Reason::Protocol),
+        (vec![], Reason::Protocol),
     ] {
-        assert_eq!(answer_parcel(answer.clone()).await.reason, reason, "{answer:?}");
+        assert_eq!(answer_parcel(&answer).await.reason, reason, "{answer:?}");
     }
+}
+
+/// Fault 15: what a peer said stands in no message of this side as Rust prints it.
+#[tokio::test(start_paused = true)]
+async fn fault_15_a_breach_is_told_in_words() {
+    for said in [
+        Message::Close(EntryId(0), [7; 32]),
+        Message::Status(EntryId(0), Status::Done(Some(RelPath::new(b"a").unwrap()))),
+        Message::Omitted(Reason::SpecialFile, "text".into()),
+    ] {
+        let failure = receiver_says(&[said.clone()]).await;
+        let name = said.name();
+        assert!(failure.message.contains(name), "{failure}");
+        assert!(!failure.message.contains(['{', '[', '(', '"']), "{failure}");
+    }
+    let failure = refuse(&[Message::Ack(1)], async |_| {}).await;
+    assert_eq!(failure.message, "Ack does not belong on the manifest stream");
+}
+
+/// Fault 15: a receiver has nothing to say behind its last word.
+#[tokio::test(start_paused = true)]
+async fn fault_15_nothing_stands_behind_finished() {
+    let (mut sender, finished) =
+        (Sender::new(20, PATIENCE, Duration::ZERO), Message::Finished { synced: true });
+    sender.walk_ended(Duration::ZERO);
+    sender.on_control(finished.clone(), Duration::ZERO).unwrap();
+    for said in [finished, Message::Heartbeat(Activity::Waiting), Message::Came(0)] {
+        let failure = sender.on_control(said, Duration::ZERO).unwrap_err();
+        assert_eq!(failure.reason, Reason::Protocol);
+    }
+}
+
+/// Fault 9: a target of one byte keeps no more than that of what it came in.
+#[test]
+fn fault_9_a_link_target_does_not_keep_the_buffer_it_came_in() {
+    let mut out = BytesMut::new();
+    let path = RelPath::new(b"link").unwrap();
+    let kind = Kind::Symlink { target: Bytes::from_static(b"t") };
+    Message::Entry(Entry { path, meta: Meta::default(), kind }).encode(&mut out);
+    let mut payload = out.freeze();
+    payload.advance(2);
+    let decoded = Message::decode(0x20, payload.clone()).unwrap();
+    assert!(matches!(decoded, Some(Message::Entry(_))));
+    assert!(payload.is_unique(), "the message holds a part of the buffer");
+}
+
+/// What a sender of one small file makes of a receiver that says this behind its manifest.
+async fn receiver_says(said: &[Message]) -> Failure {
+    let session = Session::new(1);
+    let (sending, mut link) = greet(session.connect().0).await;
+    let hand = async {
+        // Behind the manifest, so that the entry is known.
+        let mut manifest = MessageReader::new(link.connection.accept_uni().await.unwrap());
+        while !matches!(manifest.expect().await.unwrap(), Message::End(_)) {}
+        for message in said {
+            write_message(&mut link.control_out, message).await.unwrap();
+        }
+        transport_failure(link.connection.closed().await).reason
+    };
+    let source = source(&one_file(3));
+    let (told, sent) = tokio::join!(hand, send_on(sending, &source, &session.sender.context));
+    let failure = sent.unwrap_err();
+    assert_eq!(told, failure.reason, "{said:?}");
+    failure
 }
 
 #[tokio::test(start_paused = true)]
@@ -360,19 +469,6 @@ async fn receivers_that_lie() {
         vec![Message::Status(EntryId(0), Status::Want), Message::Status(EntryId(0), Status::Want)],
         vec![Message::Close(EntryId(0), [0; 32])],
     ] {
-        let session = Session::new(1);
-        let (sending, mut link) = greet(session.connect().0).await;
-        let hand = async {
-            // Behind the manifest, so that the entry is known.
-            let mut manifest = MessageReader::new(link.connection.accept_uni().await.unwrap());
-            while !matches!(manifest.expect().await.unwrap(), Message::End(_)) {}
-            for message in &said {
-                write_message(&mut link.control_out, message).await.unwrap();
-            }
-            transport_failure(link.connection.closed().await).reason
-        };
-        let source = source(&one_file(3));
-        let (told, sent) = tokio::join!(hand, send_on(sending, &source, &session.sender.context));
-        assert_eq!((told, sent.unwrap_err().reason), (Reason::Protocol, Reason::Protocol), "{said:?}");
+        assert_eq!(receiver_says(&said).await.reason, Reason::Protocol, "{said:?}");
     }
 }

@@ -335,8 +335,7 @@ impl World {
             self.at(Duration::ZERO, Event::Flush(number));
             return Ok(());
         };
-        let lane = stream.lane;
-        let begin = self.receiver.begin_record(record.id, record.offset, record.len, lane);
+        let begin = self.receiver.begin_record(record.id, record.offset, record.len);
         match begin {
             Ok(Begin::Take(size)) => assert_eq!(size, record.content.size),
             Ok(Begin::Pass) => {}
@@ -415,7 +414,9 @@ impl World {
         self.check_stall()?;
         if self.ticks.is_multiple_of(10) {
             let activity = if self.disk_jobs > 0 { Activity::Disk } else { Activity::Waiting };
-            self.control(Channel::ToSender, Message::Heartbeat(activity));
+            if !self.receiver.is_done() {
+                self.control(Channel::ToSender, Message::Heartbeat(activity));
+            }
             self.control(Channel::ToReceiver, Message::Heartbeat(Activity::Waiting));
         }
         if self.random.percent(self.conditions.intruding_percent) {
@@ -426,6 +427,9 @@ impl World {
         }
         if self.random.percent(self.conditions.losing_percent) {
             self.lose_a_lane()?;
+        }
+        if self.random.percent(self.conditions.losing_percent) {
+            self.reset_a_parcel()?;
         }
         Ok(())
     }

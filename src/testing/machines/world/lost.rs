@@ -36,6 +36,32 @@ impl World {
         Ok(())
     }
 
+    /// One parcel is reset and sent again at once, so that it may overtake the reset.
+    pub(super) fn reset_a_parcel(&mut self) -> Result<(), Failure> {
+        let open: Vec<_> =
+            self.streams.iter().filter_map(|(n, stream)| stream.is_open_at_sender.then_some(*n)).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let number = open[self.random.index(open.len())];
+        self.send_again(number)
+    }
+
+    fn send_again(&mut self, number: u64) -> Result<(), Failure> {
+        let stream = self.streams.get_mut(&number).unwrap();
+        stream.is_open_at_sender = false;
+        let (parcel, abandoned) = (stream.parcel.clone(), std::mem::take(&mut stream.abandoned));
+        let values: Vec<_> =
+            stream.records.iter().map(|r| (r.id, r.content.value(r.offset, r.len))).collect();
+        for id in abandoned {
+            self.sender.abandon(id, changed());
+        }
+        self.sender.parcel_lost(parcel, &values)?;
+        let delay = self.delay();
+        self.at(delay, Event::Reset(number));
+        Ok(())
+    }
+
     /// A connection beside the first dies: the sender sees it at once, the receiver later.
     pub(super) fn lose_a_lane(&mut self) -> Result<(), Failure> {
         let at = 1 + self.random.index(2);
@@ -45,17 +71,7 @@ impl World {
         let numbers: Vec<_> =
             self.streams.iter_mut().filter_map(|(n, stream)| open(&stream).then_some(*n)).collect();
         for number in numbers {
-            let stream = self.streams.get_mut(&number).unwrap();
-            stream.is_open_at_sender = false;
-            let (parcel, abandoned) = (stream.parcel.clone(), std::mem::take(&mut stream.abandoned));
-            let values: Vec<_> =
-                stream.records.iter().map(|r| (r.id, r.content.value(r.offset, r.len))).collect();
-            for id in abandoned {
-                self.sender.abandon(id, changed());
-            }
-            self.sender.parcel_lost(parcel, &values)?;
-            let delay = self.delay();
-            self.at(delay, Event::Reset(number));
+            self.send_again(number)?;
         }
         self.control(Channel::ToReceiver, Message::Left(lane));
         Ok(())
