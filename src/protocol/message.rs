@@ -113,6 +113,7 @@ impl Status {
             Self::Identical => "Identical",
             Self::Skipped => "Skipped",
             Self::Failed(..) => "Failed",
+            Self::NotKept => "NotKept",
         }
     }
 }

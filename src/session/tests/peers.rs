@@ -417,7 +417,7 @@ async fn fault_15_a_breach_is_told_in_words() {
 #[tokio::test(start_paused = true)]
 async fn fault_15_nothing_stands_behind_finished() {
     let (mut sender, finished) =
-        (Sender::new(20, PATIENCE, Duration::ZERO), Message::Finished { synced: true });
+        (Sender::new(20, PATIENCE, Duration::ZERO), Message::Finished { synced: true, not_kept: vec![] });
     sender.walk_ended(Duration::ZERO);
     sender.on_control(finished.clone(), Duration::ZERO).unwrap();
     for said in [finished, Message::Heartbeat(Activity::Waiting), Message::Came(0)] {
