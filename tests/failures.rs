@@ -12,7 +12,7 @@ use serde_json::Value;
 use support::Scratch;
 use support::host::skip;
 use support::link::{LinkOptions, UdpLink};
-use support::mount::Tmpfs;
+use support::mount::Mount;
 use support::process::{Ended, Listening, Machine, Towline};
 use support::random::Random;
 use support::ticket::redirect;
@@ -112,7 +112,7 @@ fn assert_error(ended: &Ended, reason: &str, exit_code: i32) {
 #[test]
 fn a_full_disk_at_the_receiver_is_said_on_both_sides() {
     let setting = Setting::new();
-    let Some(_tmpfs) = Tmpfs::mount(&setting.inbox, 64) else {
+    let Some(_tmpfs) = Mount::tmpfs(&setting.inbox, 64) else {
         return skip("a small file system cannot be mounted (it needs root)");
     };
     // One block of random bytes again and again: the file must not be sparse, and nothing compresses.

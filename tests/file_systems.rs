@@ -4,15 +4,17 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use nix::libc;
 use rustix::io::Errno;
 use support::Scratch;
-use support::host::has;
+use support::host::{bound_by_permissions, has, skip};
+use support::mount::Mount;
 use support::process::{Ended, Machine};
-use support::tree::set_mode;
+use support::tree::{self, set_mode};
 
 /// A tree to send and an inbox; the receiver is the machine with the faults.
 struct Setting {
@@ -138,4 +140,340 @@ fn fault_3_a_failed_transfer_leaves_no_directory_more_open_than_it_was() {
     let receiver = setting.receiver().denying(libc::SYS_fsync, Errno::IO);
     setting.transfer(&receiver, &source, &[], 6);
     assert_eq!(dirs.each_ref().map(|dir| mode(dir)), [0o1700, 0o2555]);
+}
+
+/// One of everything: a directory that the umask takes bits from, an empty one, a small and a large file, a link.
+fn whole_tree(setting: &Setting) -> PathBuf {
+    let tree = setting.scratch.dir("tree");
+    for dir in ["open", "empty"] {
+        fs::create_dir(tree.join(dir)).expect("a directory");
+    }
+    set_mode(&tree.join("open"), 0o777);
+    fs::write(tree.join("open/small"), b"bytes").expect("a file");
+    tree::random_file(&tree.join("large"), (1 << 20) + 5, 71);
+    symlink("open/small", tree.join("link")).expect("a link");
+    tree
+}
+
+/// The bytes of all files of [`whole_tree`] are there, whatever else is.
+#[track_caller]
+fn assert_content(source: &Path, copy: &Path) {
+    for name in ["open/small", "large"] {
+        let there = fs::read(copy.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(there == fs::read(source.join(name)).expect("the source"), "{name} differs");
+    }
+    assert!(copy.join("empty").is_dir());
+}
+
+/// Both sides say once how many entries `aspect` was not kept of, and say nothing else.
+#[track_caller]
+fn assert_not_kept(ended: &[Ended; 2], aspect: &str, count: u64) {
+    for side in ended {
+        let warnings: Vec<_> = side.events("warning").filter(|w| w["reason"] == "not-kept").collect();
+        assert_eq!(warnings.len(), 1, "{}", side.said());
+        assert_eq!((&warnings[0]["not_kept"], &warnings[0]["count"]), (&aspect.into(), &count.into()));
+        assert!(warnings[0]["path"].as_str().is_some_and(|path| !path.starts_with('/')), "{}", warnings[0]);
+        let finished = side.event("finished");
+        assert_eq!(finished["not_kept"], serde_json::json!({ aspect: count }));
+        assert_eq!((&finished["failed"], &finished["gravest"]), (&0.into(), &"not-kept".into()));
+        assert_eq!(finished["synced"], aspect != "sync");
+    }
+}
+
+/// Sends [`whole_tree`] to a receiver with faults; both must end with `code` and the content be there.
+#[track_caller]
+fn send_tree_with(faults: impl FnOnce(Machine) -> Machine, code: i32) -> (Setting, [Ended; 2]) {
+    let setting = Setting::new();
+    let source = whole_tree(&setting);
+    let receiver = faults(setting.receiver());
+    let ended = setting.transfer(&receiver, &source, &[], code);
+    assert_content(&source, &setting.inbox.join("tree"));
+    assert_no_staging(&setting.inbox);
+    (setting, ended)
+}
+
+#[track_caller]
+fn assert_no_staging(dir: &Path) {
+    for entry in fs::read_dir(dir).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let name = entry.file_name().into_string().expect("a plain name");
+        let is_staging = name == ".towline" || name.starts_with(".fuse_hidden");
+        assert!(!is_staging, "left behind: {}", entry.path().display());
+        if entry.file_type().expect("a type").is_dir() {
+            assert_no_staging(&entry.path());
+        }
+    }
+}
+
+#[test]
+fn t1_permissions_that_cannot_be_set_are_told_once() {
+    let (_setting, ended) = send_tree_with(|receiver| receiver.denying(libc::SYS_fchmod, Errno::PERM), 10);
+    // The large file, which is made with fewer bits, and the directory; the others have theirs from the start.
+    assert_not_kept(&ended, "mode", 2);
+}
+
+#[test]
+fn t2_times_that_cannot_be_set_are_told_once() {
+    for errno in [Errno::PERM, Errno::NOSYS] {
+        let (setting, ended) = send_tree_with(|receiver| receiver.denying(libc::SYS_utimensat, errno), 10);
+        assert_not_kept(&ended, "time", 6);
+        assert!(setting.inbox.join("tree/link").is_symlink());
+    }
+}
+
+#[test]
+fn t3_links_that_the_file_system_cannot_hold_are_told_once() {
+    for errno in [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL] {
+        let (setting, ended) = send_tree_with(|receiver| receiver.denying(libc::SYS_symlinkat, errno), 10);
+        assert_not_kept(&ended, "link", 1);
+        for side in &ended {
+            assert_eq!(side.file("tree/link")["outcome"], "not-kept");
+            assert_eq!(side.event("finished")["links"], 0);
+        }
+        assert!(!setting.inbox.join("tree/link").is_symlink());
+    }
+}
+
+#[test]
+fn t3_a_link_that_is_not_permitted_fails_alone() {
+    let (_setting, ended) =
+        send_tree_with(|receiver| receiver.denying(libc::SYS_symlinkat, Errno::ACCESS), 6);
+    for side in ended {
+        assert_eq!(side.file("tree/link")["reason"], "storage");
+        assert_eq!(
+            (&side.event("finished")["failed"], &side.event("finished")["files"]),
+            (&1.into(), &2.into())
+        );
+    }
+}
+
+/// A disk that fails is another matter than one that cannot hold something.
+#[test]
+fn t3_a_link_on_a_disk_that_fails_ends_the_transfer() {
+    let setting = Setting::new();
+    let source = whole_tree(&setting);
+    let receiver = setting.receiver().denying(libc::SYS_symlinkat, Errno::IO);
+    for side in setting.transfer(&receiver, &source, &[], 6) {
+        assert!(side.said().contains("tree/link"), "{}", side.said());
+    }
+}
+
+#[test]
+fn t4_renameat2_may_be_forbidden() {
+    for errno in [Errno::PERM, Errno::NOSYS, Errno::INVAL, Errno::OPNOTSUPP] {
+        let (setting, _) = send_tree_with(|receiver| receiver.denying(libc::SYS_renameat2, errno), 0);
+        assert!(setting.inbox.join("tree/link").is_symlink());
+    }
+}
+
+/// Neither does that call work nor a link; nothing that is there is replaced all the same.
+#[test]
+fn t4_what_is_there_stays_without_renameat2_and_links() {
+    let setting = Setting::new();
+    let source = whole_tree(&setting);
+    fs::create_dir_all(setting.inbox.join("tree/open")).expect("directories");
+    fs::write(setting.inbox.join("tree/open/small"), b"other").expect("a file");
+    let receiver = setting.receiver();
+    let receiver = receiver.denying(libc::SYS_renameat2, Errno::PERM).denying(libc::SYS_linkat, Errno::IO);
+    setting.transfer(&receiver, &source, &[], 5);
+    assert_eq!(fs::read(setting.inbox.join("tree/open/small")).expect("there"), b"other");
+    assert!(setting.inbox.join("tree/large").is_file());
+}
+
+#[test]
+fn t5_syncs_that_the_file_system_does_not_have_are_told() {
+    let (_setting, ended) = send_tree_with(
+        |receiver| receiver.denying(libc::SYS_fsync, Errno::INVAL).denying(libc::SYS_syncfs, Errno::NOSYS),
+        10,
+    );
+    for side in &ended {
+        assert_eq!(side.event("finished")["synced"], false);
+        assert!(
+            side.event("finished")["not_kept"]["sync"].as_u64().is_some_and(|n| n >= 3),
+            "{}",
+            side.said()
+        );
+        assert!(!side.said().contains("--no-fsync"), "{}", side.said());
+    }
+}
+
+#[test]
+fn t5_one_kind_of_sync_does_for_the_other() {
+    for call in [libc::SYS_fsync, libc::SYS_syncfs] {
+        let (_setting, ended) = send_tree_with(|receiver| receiver.denying(call, Errno::NOSYS), 0);
+        for side in ended {
+            assert_eq!(side.event("finished")["synced"], true);
+        }
+    }
+}
+
+/// More files and directories than are synced one by one elsewhere.
+#[test]
+fn t5_without_a_sync_of_all_each_file_and_directory_is_synced() {
+    if !has("strace") {
+        return;
+    }
+    let setting = Setting::new();
+    let source = setting.scratch.dir("tree");
+    for n in 0..30 {
+        let dir = source.join(format!("d{}", n % 10));
+        fs::create_dir_all(&dir).expect("a directory");
+        fs::write(dir.join(format!("f{n}")), [7; 100]).expect("a file");
+    }
+    let to = format!("dir:{}", setting.inbox.display());
+    let log = setting.scratch.path().join("strace.log");
+    let status = Command::new("strace")
+        .args(["-f", "-y", "-qq", "-e", "trace=fsync,syncfs", "-e", "inject=syncfs:error=ENOSYS", "-o"])
+        .arg(&log)
+        .arg(env!("CARGO_BIN_EXE_towline"))
+        .args(["send", "--quiet", "--to", &to])
+        .arg(&source)
+        .env("XDG_CONFIG_HOME", setting.scratch.path())
+        .status();
+    assert!(status.is_ok_and(|status| status.success()));
+    let log = fs::read_to_string(&log).expect("what strace wrote");
+    let synced = |part: &str| log.lines().filter(|l| l.contains("fsync(") && l.contains(part)).count();
+    assert_eq!(synced("/.towline/"), 30, "each staged file:\n{log}");
+    for n in 0..10 {
+        assert!(synced(&format!("/inbox/tree/d{n}>")) >= 1, "d{n}:\n{log}");
+    }
+    assert!(synced("/inbox/tree>") >= 1 && synced("/inbox>") >= 1, "{log}");
+}
+
+/// Sends a tree onto one in which `mount` has put another file system at `open`; all of it must arrive.
+fn send_onto_another_file_system(mount: impl FnOnce(&Setting, &Path) -> Option<Mount>) {
+    let setting = Setting::new();
+    let source = whole_tree(&setting);
+    let inside = setting.inbox.join("tree/open");
+    fs::create_dir_all(&inside).expect("directories");
+    let Some(_mount) = mount(&setting, &inside) else { return };
+    fs::create_dir(source.join("open/below")).expect("a directory");
+    tree::random_file(&source.join("open/below/large"), (1 << 20) + 5, 72);
+    tree::random_file(&source.join("open/two"), (2 << 20) + 5, 73);
+    setting.transfer(&setting.receiver(), &source, &[], 0);
+    assert_content(&source, &setting.inbox.join("tree"));
+    for name in ["open/below/large", "open/two"] {
+        assert_eq!(tree::hash(&source.join(name)), tree::hash(&setting.inbox.join("tree").join(name)));
+    }
+    assert_no_staging(&setting.inbox);
+    // And again: what is there is found there.
+    setting.transfer(&setting.receiver(), &source, &[], 0);
+    assert_no_staging(&setting.inbox);
+}
+
+#[test]
+fn t6_a_mount_inside_the_target_has_staging_of_its_own() {
+    send_onto_another_file_system(|_, inside| {
+        let mount = Mount::tmpfs(inside, 64);
+        if mount.is_none() {
+            skip("a tmpfs cannot be mounted here (it needs root)");
+        }
+        mount
+    });
+}
+
+/// The device is the same one; the kernel still does not rename from one mount to the other.
+#[test]
+fn t6_a_bind_mount_inside_the_target_has_staging_of_its_own() {
+    send_onto_another_file_system(|setting, inside| {
+        let mount = Mount::bind(&setting.scratch.dir("elsewhere"), inside);
+        if mount.is_none() {
+            skip("nothing can be mounted here (it needs root)");
+        }
+        mount
+    });
+}
+
+#[test]
+fn t6_a_btrfs_subvolume_inside_the_target_has_staging_of_its_own() {
+    if !has("mkfs.btrfs") {
+        return;
+    }
+    let setting = Setting::new();
+    let source = whole_tree(&setting);
+    let Some(_mount) = Mount::btrfs(&setting.scratch.path().join("image"), &setting.inbox) else {
+        return skip("a btrfs cannot be mounted here (it needs root and loop devices)");
+    };
+    fs::create_dir(setting.inbox.join("tree")).expect("a directory");
+    let made =
+        Command::new("btrfs").args(["subvolume", "create"]).arg(setting.inbox.join("tree/open")).output();
+    assert!(made.is_ok_and(|made| made.status.success()));
+    setting.transfer(&setting.receiver(), &source, &[], 0);
+    assert_content(&source, &setting.inbox.join("tree"));
+    assert_no_staging(&setting.inbox);
+}
+
+/// An interrupted transfer clears up on every file system.
+#[test]
+fn t6_a_failed_transfer_leaves_no_staging_on_any_file_system() {
+    let setting = Setting::new();
+    let source = whole_tree(&setting);
+    let inside = setting.inbox.join("tree/open");
+    fs::create_dir_all(&inside).expect("directories");
+    let Some(_mount) = Mount::tmpfs(&inside, 1) else {
+        return skip("a tmpfs cannot be mounted here (it needs root)");
+    };
+    tree::random_file(&source.join("open/too large"), 3 << 20, 74);
+    for side in setting.transfer(&setting.receiver(), &source, &[], 6) {
+        assert!(side.said().contains("tree/open"), "{}", side.said());
+    }
+    assert_no_staging(&setting.inbox);
+}
+
+#[test]
+fn t7_nothing_is_left_behind_on_fuse() {
+    if !has("bindfs") {
+        return;
+    }
+    let setting = Setting::new();
+    let source = whole_tree(&setting);
+    let behind = setting.scratch.dir("behind");
+    let Some(_mount) = Mount::bindfs(&behind, &setting.inbox) else {
+        return skip("bindfs cannot mount here (it needs /dev/fuse)");
+    };
+    // The second one clears up what the first one would have left.
+    for _ in 0..2 {
+        setting.transfer(&setting.receiver(), &source, &[], 0);
+        assert_content(&source, &behind.join("tree"));
+        assert_no_staging(&behind);
+    }
+}
+
+#[test]
+fn t8_a_fuse_file_system_without_links_gets_the_files() {
+    if !has("rclone") {
+        return;
+    }
+    let setting = Setting::new();
+    let source = whole_tree(&setting);
+    let behind = setting.scratch.dir("behind");
+    let Some(_mount) = Mount::rclone(&behind, &setting.inbox) else {
+        return skip("rclone cannot mount here (it needs /dev/fuse)");
+    };
+    let ended = setting.transfer(&setting.receiver(), &source, &[], 10);
+    for side in &ended {
+        assert_eq!(side.event("finished")["not_kept"]["link"], 1, "{}", side.said());
+    }
+    assert_content(&source, &setting.inbox.join("tree"));
+    assert_no_staging(&setting.inbox);
+}
+
+#[test]
+fn t9_a_target_that_may_not_be_listed_gets_the_files() {
+    let setting = Setting::new();
+    let source = whole_tree(&setting);
+    fs::create_dir(setting.inbox.join("tree")).expect("a directory");
+    for dir in [setting.inbox.join("tree"), setting.inbox.clone()] {
+        set_mode(&dir, 0o311);
+    }
+    let ended = bound_by_permissions(|| setting.transfer(&setting.receiver(), &source, &[], 0));
+    for side in &ended {
+        assert_eq!(side.event("finished")["synced"], true);
+    }
+    assert_eq!([mode(&setting.inbox), mode(&setting.inbox.join("tree"))], [0o311, 0o311]);
+    for dir in [setting.inbox.clone(), setting.inbox.join("tree")] {
+        set_mode(&dir, 0o755);
+    }
+    assert_content(&source, &setting.inbox.join("tree"));
+    assert_no_staging(&setting.inbox);
 }

@@ -1,6 +1,8 @@
 //! The messages of the control stream and the manifest stream. Numbers are part of the protocol; golden bytes in
 //! the tests pin them.
 
+// Long because it is one table: what a message holds, how it is written, and how it is read.
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::codec::{CodecError, Deframer, Fields, put_bytes, put_extension, put_frame, put_varint};

@@ -1,30 +1,103 @@
-//! Small file systems to be filled.
+//! File systems for a test.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-/// A tmpfs that is unmounted when dropped.
-pub(crate) struct Tmpfs {
+use rustix::fs::stat;
+
+use super::process::DEADLINE;
+
+/// How often a FUSE daemon is asked whether it is there yet.
+const MOUNT_CHECK: Duration = Duration::from_millis(20);
+
+/// A mount that goes when it is dropped.
+pub(crate) struct Mount {
     path: PathBuf,
+    /// Serves it in the foreground.
+    daemon: Option<Child>,
 }
 
-impl Tmpfs {
-    /// Mounts `size_mib` MiB on `path`, an existing directory. `None` where that is not allowed.
-    pub(crate) fn mount(path: &Path, size_mib: u32) -> Option<Self> {
-        let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size_mib}m"), "towline-test"])
-            .arg(path)
-            .stderr(Stdio::null())
-            .status();
-        matches!(status, Ok(s) if s.success()).then(|| Self { path: path.to_owned() })
+impl Mount {
+    /// A tmpfs of `size_mib` MiB on `path`, an existing directory, as all of them. `None` where mounting is not
+    /// allowed, as with all of them.
+    pub(crate) fn tmpfs(path: &Path, size_mib: u32) -> Option<Self> {
+        let size = format!("size={size_mib}m");
+        Self::attach(&["-t", "tmpfs", "-o", &size, "towline-test"], path)
+    }
+
+    /// The directory `from` once more.
+    pub(crate) fn bind(from: &Path, path: &Path) -> Option<Self> {
+        Self::attach(&["--bind", from.to_str().expect("a plain path")], path)
+    }
+
+    /// A new btrfs in the file `image`. Needs mkfs.btrfs.
+    pub(crate) fn btrfs(image: &Path, path: &Path) -> Option<Self> {
+        let made = std::fs::File::create(image).and_then(|file| file.set_len(128 << 20));
+        made.expect("room for a sparse file");
+        let mkfs = Command::new("mkfs.btrfs").arg("-q").arg(image).status();
+        assert!(mkfs.is_ok_and(|status| status.success()), "mkfs.btrfs");
+        Self::attach(&["-o", "loop", image.to_str().expect("a plain path")], path)
+    }
+
+    /// `from` through a FUSE file system that keeps everything. Needs bindfs.
+    pub(crate) fn bindfs(from: &Path, path: &Path) -> Option<Self> {
+        Self::serve(Command::new("bindfs").arg("-f").arg(from).arg(path), path)
+    }
+
+    /// `from` through a FUSE file system without links. Needs rclone.
+    pub(crate) fn rclone(from: &Path, path: &Path) -> Option<Self> {
+        let mut rclone = Command::new("rclone");
+        // Neither a configuration nor a cache of the user's.
+        let cache = from.with_extension("cache");
+        rclone.args(["--config", "", "--cache-dir"]).arg(cache);
+        rclone.args(["mount", "--vfs-cache-mode", "writes", "--vfs-write-back", "0s"]).arg(from).arg(path);
+        Self::serve(&mut rclone, path)
+    }
+
+    fn attach(args: &[&str], path: &Path) -> Option<Self> {
+        let status = Command::new("mount").args(args).arg(path).stderr(Stdio::null()).status();
+        matches!(status, Ok(s) if s.success()).then(|| Self { path: path.to_owned(), daemon: None })
+    }
+
+    fn serve(daemon: &mut Command, path: &Path) -> Option<Self> {
+        let device = |path: &Path| stat(path).map(|stat| stat.st_dev);
+        let before = device(path).expect("an existing directory");
+        let spawned = daemon.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+        let mut mount = Self { path: path.to_owned(), daemon: Some(spawned) };
+        let end = Instant::now() + DEADLINE;
+        while device(path) == Ok(before) && Instant::now() < end {
+            let has_ended = mount.daemon.as_mut().is_some_and(|d| !matches!(d.try_wait(), Ok(None)));
+            if has_ended {
+                mount.daemon = None;
+                std::mem::forget(mount);
+                return None;
+            }
+            std::thread::sleep(MOUNT_CHECK);
+        }
+        Some(mount)
     }
 }
 
-impl Drop for Tmpfs {
+impl Drop for Mount {
     fn drop(&mut self) {
-        let status = Command::new("umount").arg(&self.path).status();
-        if !matches!(status, Ok(s) if s.success()) {
-            eprintln!("cannot unmount {}", self.path.display());
+        let end = Instant::now() + DEADLINE;
+        // A daemon that still closes what was open last keeps it busy for a moment.
+        loop {
+            let output = Command::new("umount").arg(&self.path).output();
+            match output {
+                Ok(output) if output.status.success() => break,
+                output if Instant::now() > end => {
+                    eprintln!("cannot unmount {}: {output:?}", self.path.display());
+                    break;
+                }
+                _ => std::thread::sleep(MOUNT_CHECK),
+            }
+        }
+        if let Some(mut daemon) = self.daemon.take() {
+            // It ends by itself when it is unmounted; both calls are without effect then.
+            let _ = daemon.kill();
+            let _ = daemon.wait();
         }
     }
 }

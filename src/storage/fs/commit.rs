@@ -3,24 +3,29 @@
 //! The order is what a person relies on when the machine stops at any point: the data of the whole batch is
 //! synced, then the names appear, then the directories are synced.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, RenameFlags, fsync, linkat, renameat, renameat_with, statat, unlinkat};
+use rustix::fs::{AtFlags, FsWord, RenameFlags, fstatfs, linkat, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::dirs::Dirs;
 use super::failed;
-use super::staging::StagedFile;
+use super::staging::{Lacks, StagedFile, Staging};
 use super::target::Shared;
+use super::volumes::{Synced, Volume};
 use crate::protocol::entry::EntryId;
 use crate::protocol::limits::RENAME_TRIES_MAX;
+use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::{PathError, RelPath};
 use crate::storage::{Commit, Committed, Final, OnConflict, StorageError};
 
 /// Up to so many files or directories are synced one by one, more of them by one sync of the file system.
 const FSYNC_MAX: usize = 4;
+/// What `statfs` calls FUSE.
+const FUSE_MAGIC: FsWord = 0x6573_5546;
 
 /// A commit on its way.
 enum Step {
@@ -34,7 +39,17 @@ enum Step {
 
 struct Item {
     commit: Commit,
+    volume: Arc<Volume>,
     step: Step,
+    lacks: Lacks,
+}
+
+/// A directory in which names of the batch have appeared.
+struct Changed {
+    path: Option<RelPath>,
+    volume: Arc<Volume>,
+    /// Open, unless there are more than are synced one by one.
+    fd: Option<Arc<OwnedFd>>,
 }
 
 /// Commits a batch; the failure of one entry does not keep the others.
@@ -46,65 +61,104 @@ pub(super) fn commit_batch(shared: &Shared, commits: Vec<Commit>) -> Vec<Committ
         let one_by_one = is_few && items.iter().all(|item| !matches!(item.step, Step::Staged(None)));
         sync_data(shared, &mut items, one_by_one);
     }
-    let directories = name_all(shared, &mut items);
+    let mut dirs = if shared.sync { Dirs::for_sync() } else { Dirs::for_lookup() };
+    let changed = name_all(shared, &mut dirs, &mut items);
     if shared.sync {
-        sync_directories(shared, &mut items, &directories);
+        sync_directories(shared, &mut dirs, &mut items, &changed);
     }
     items.into_iter().map(|item| settle(shared, item)).collect()
 }
 
 fn stage(shared: &Shared, commit: Commit, keep_open: bool) -> Item {
-    let staged = match &commit.kind {
-        Final::File { size } => shared.staging.complete(commit.id, *size, &commit.meta, keep_open),
-        Final::Symlink { target } => shared.staging.link(commit.id, target, commit.meta.mtime).map(|()| None),
-    };
+    let volume = shared.volumes.of(commit.id);
+    let staged = shared.staging(commit.id).and_then(|staging| match &commit.kind {
+        Final::File { size } => staging.complete(commit.id, *size, &commit.meta, keep_open),
+        Final::Symlink { target } => staging.link(commit.id, target, commit.meta.mtime),
+    });
+    let mut lacks = Lacks::new();
     let step = match staged {
-        Ok(file) => Step::Staged(file.filter(|_| keep_open)),
-        Err(error) => {
-            let is_refused = is_not_taken(&commit.kind, &error);
-            let error = failed("complete", shared.display(&commit.path), error);
-            Step::Settled(if is_refused { Committed::Refused(error) } else { Committed::Failed(error) })
+        Ok(complete) => {
+            lacks = complete.lacks;
+            Step::Staged(complete.file.filter(|_| keep_open))
         }
+        Err(error) => Step::Settled(not_staged(shared, &commit, error)),
     };
-    Item { commit, step }
+    Item { commit, volume, step, lacks }
 }
 
-/// Whether the file system takes no such entry: a size or target that it cannot hold, or no links at all, which
-/// it says with EPERM although the staging directory is our own.
-fn is_not_taken(kind: &Final, error: &io::Error) -> bool {
+/// What becomes of an entry that cannot be made.
+fn not_staged(shared: &Shared, commit: &Commit, error: io::Error) -> Committed {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    match kind {
-        Final::File { .. } => matches!(errno, Some(Errno::FBIG | Errno::INVAL)),
-        Final::Symlink { .. } => matches!(
-            errno,
-            Some(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOENT | Errno::NAMETOOLONG)
-        ),
+    let failed = |error| failed("complete", shared.display(&commit.path), error);
+    match (&commit.kind, errno) {
+        (Final::File { .. }, Some(Errno::FBIG | Errno::INVAL)) => Committed::Refused(failed(error)),
+        (Final::Symlink { .. }, Some(errno)) if holds_no_link(shared, commit.id, errno) => {
+            shared.note(Aspect::Link, &commit.path.to_string(), errno);
+            Committed::NotKept
+        }
+        (_, Some(Errno::ACCESS)) => Committed::Denied(failed(error)),
+        _ => Committed::Failed(failed(error)),
     }
+}
+
+/// Whether the file system has no links, or none that says this. The staging directory is our own, so that EPERM does
+/// not mean a permission.
+fn holds_no_link(shared: &Shared, id: EntryId, errno: Errno) -> bool {
+    match errno {
+        Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NOENT | Errno::NAMETOOLONG => {
+            true
+        }
+        // Daemons of FUSE answer so to what they do not have; from a disk it is a failure.
+        Errno::IO => own_staging(shared, id).is_ok_and(|staging| is_fuse(staging.dir())),
+        _ => false,
+    }
+}
+
+fn is_fuse(dir: &OwnedFd) -> bool {
+    fstatfs(dir).is_ok_and(|found| found.f_type == FUSE_MAGIC)
 }
 
 fn sync_data(shared: &Shared, items: &mut [Item], one_by_one: bool) {
-    if one_by_one {
-        for item in items {
-            if let Step::Staged(Some(file)) = &item.step
-                && let Err(errno) = fsync(file)
-            {
-                item.fail_sync(shared, errno);
+    // All of a volume with one call, where there is such a call.
+    let mut volumes: Vec<(Arc<Volume>, Result<Synced, Errno>)> = Vec::new();
+    for item in items {
+        let Step::Staged(open) = &item.step else { continue };
+        let known = volumes.iter().find(|(volume, _)| Arc::ptr_eq(volume, &item.volume));
+        let synced = match (open, known) {
+            (Some(file), _) if one_by_one => item.volume.sync(file),
+            (_, Some((_, synced))) => *synced,
+            (_, None) => {
+                let synced = item.volume.sync_all();
+                volumes.push((Arc::clone(&item.volume), synced));
+                synced
             }
-        }
-        return;
+        };
+        let synced = match synced {
+            Ok(Synced::Lacking(errno)) if !one_by_one => sync_again(shared, item, errno),
+            synced => synced,
+        };
+        item.note_sync(shared, synced);
     }
-    if let Err(errno) = shared.sync_all() {
-        for item in items.iter_mut().filter(|item| matches!(item.step, Step::Staged(_))) {
-            item.fail_sync(shared, errno);
+}
+
+/// Syncs one entry where its volume cannot be synced as a whole, `errno` says why.
+fn sync_again(shared: &Shared, item: &Item, errno: Errno) -> Result<Synced, Errno> {
+    match (&item.step, &item.commit.kind) {
+        // What a link says is synced with its directory.
+        (_, Final::Symlink { .. }) => Ok(Synced::Yes),
+        (Step::Staged(Some(file)), _) => item.volume.sync(file),
+        _ => {
+            let Ok(staging) = shared.staging(item.commit.id) else { return Ok(Synced::Lacking(errno)) };
+            staging.reopen(item.commit.id).and_then(|file| item.volume.sync(file))
         }
     }
 }
 
-/// Gives all staged entries their names; returns the directories that were changed, up to one more than are
-/// synced one by one.
-fn name_all(shared: &Shared, items: &mut [Item]) -> Vec<Arc<OwnedFd>> {
-    let mut dirs = if shared.sync { Dirs::for_sync() } else { Dirs::for_lookup() };
-    let mut changed: Vec<(Option<RelPath>, Arc<OwnedFd>)> = Vec::new();
+/// Gives all staged entries their names; returns the directories that were changed.
+fn name_all(shared: &Shared, dirs: &mut Dirs, items: &mut [Item]) -> Vec<Changed> {
+    let mut changed: Vec<Changed> = Vec::new();
+    // The walk goes through a directory at a time, so that few are looked through.
+    let mut known: HashMap<Option<RelPath>, usize> = HashMap::new();
     for item in items {
         if !matches!(item.step, Step::Staged(_)) {
             continue;
@@ -112,20 +166,17 @@ fn name_all(shared: &Shared, items: &mut [Item]) -> Vec<Arc<OwnedFd>> {
         let holder = match dirs.parent(&shared.root, &item.commit.path) {
             Ok((holder, _)) => holder,
             Err(blocked) => {
-                let error = shared.blocked(blocked);
-                item.step = Step::Settled(not_named(error));
+                item.step = Step::Settled(not_named(shared.blocked(blocked)));
                 continue;
             }
         };
         item.step = match name_one(shared, &item.commit, &holder) {
             Ok(other_name) => {
-                let parent = item.commit.path.parent();
-                let known = changed.iter().position(|(path, _)| *path == parent);
-                let directory = known.unwrap_or_else(|| {
-                    // Those beyond are covered by one sync of the file system, so they need not stay open.
-                    if changed.len() <= FSYNC_MAX {
-                        changed.push((parent, holder));
-                    }
+                let path = item.commit.path.parent();
+                let directory = *known.entry(path.clone()).or_insert_with(|| {
+                    // Those beyond are opened again where they are to be synced by themselves.
+                    let fd = (changed.len() <= FSYNC_MAX).then_some(holder);
+                    changed.push(Changed { path, volume: Arc::clone(&item.volume), fd });
                     changed.len() - 1
                 });
                 Step::Named { directory, other_name }
@@ -137,29 +188,55 @@ fn name_all(shared: &Shared, items: &mut [Item]) -> Vec<Arc<OwnedFd>> {
             }
         };
     }
-    changed.into_iter().map(|(_, fd)| fd).collect()
+    changed
 }
 
-fn sync_directories(shared: &Shared, items: &mut [Item], directories: &[Arc<OwnedFd>]) {
-    let synced: Vec<Result<(), Errno>> = if directories.len() <= FSYNC_MAX {
-        directories.iter().map(fsync).collect()
-    } else {
-        vec![shared.sync_all(); directories.len()]
+fn sync_directories(shared: &Shared, dirs: &mut Dirs, items: &mut [Item], changed: &[Changed]) {
+    let one_by_one = changed.len() <= FSYNC_MAX;
+    let sync = |directory: &Changed, dirs: &mut Dirs| {
+        if !one_by_one && !directory.volume.lacks_syncfs() {
+            return directory.volume.sync_all();
+        }
+        match (&directory.fd, &directory.path) {
+            (Some(fd), _) => directory.volume.sync(fd),
+            (None, None) => directory.volume.sync(&shared.root),
+            (None, Some(path)) => {
+                let fd = dirs.dir(&shared.root, path).map_err(|blocked| blocked.errno)?;
+                directory.volume.sync(fd)
+            }
+        }
     };
+    let mut whole: Vec<(&Arc<Volume>, Result<Synced, Errno>)> = Vec::new();
+    let mut synced = Vec::with_capacity(changed.len());
+    for directory in changed {
+        let known = whole.iter().find(|(volume, _)| Arc::ptr_eq(volume, &directory.volume));
+        synced.push(match known {
+            Some((_, synced)) => *synced,
+            None => {
+                let synced = sync(directory, dirs);
+                if !one_by_one && !directory.volume.lacks_syncfs() {
+                    whole.push((&directory.volume, synced));
+                }
+                synced
+            }
+        });
+    }
     for item in items {
-        if let Step::Named { directory, .. } = item.step
-            && let Err(errno) = synced[directory]
-        {
-            item.fail_sync(shared, errno);
+        if let Step::Named { directory, .. } = item.step {
+            item.note_sync(shared, synced[directory]);
         }
     }
 }
 
 fn settle(shared: &Shared, item: Item) -> Committed {
     match item.step {
-        Step::Named { other_name, .. } => Committed::Done(other_name),
+        Step::Named { other_name, .. } => {
+            let path = other_name.as_ref().unwrap_or(&item.commit.path).to_string();
+            item.lacks.iter().for_each(|(aspect, errno)| shared.note(*aspect, &path, *errno));
+            Committed::Done(other_name)
+        }
         Step::Settled(committed) => {
-            shared.staging.discard(item.commit.id);
+            shared.discard(item.commit.id);
             committed
         }
         // `name_all` leaves none of these.
@@ -168,6 +245,19 @@ fn settle(shared: &Shared, item: Item) -> Committed {
 }
 
 impl Item {
+    /// A sync that is not possible is told at the end; one that fails fails the entry.
+    fn note_sync(&mut self, shared: &Shared, synced: Result<Synced, Errno>) {
+        match synced {
+            Ok(Synced::Yes) => {}
+            Ok(Synced::Lacking(errno)) => {
+                if !self.lacks.iter().any(|(aspect, _)| *aspect == Aspect::Sync) {
+                    self.lacks.push((Aspect::Sync, errno));
+                }
+            }
+            Err(errno) => self.fail_sync(shared, errno),
+        }
+    }
+
     fn fail_sync(&mut self, shared: &Shared, errno: Errno) {
         let error = failed("sync", shared.display(&self.commit.path), errno);
         self.step = Step::Settled(Committed::Failed(error));
@@ -205,7 +295,8 @@ fn name_one(shared: &Shared, commit: &Commit, holder: &OwnedFd) -> Result<Option
     match commit.on_conflict {
         OnConflict::Keep => rename_new(shared, commit.id, holder, path.name())?,
         OnConflict::Replace => {
-            let (staging, staged) = shared.staging.place(commit.id);
+            let staging = own_staging(shared, commit.id)?;
+            let (staging, staged) = staging.place(commit.id);
             renameat(staging, &staged, holder, path.name())?;
         }
         OnConflict::Rename => match rename_new(shared, commit.id, holder, path.name()) {
@@ -242,11 +333,18 @@ pub(crate) fn numbered(path: &RelPath, number: u32) -> Result<RelPath, PathError
     path.with_name(&other)
 }
 
+/// Where an entry is staged that has been staged.
+fn own_staging(shared: &Shared, id: EntryId) -> Result<Arc<Staging>, Errno> {
+    shared.volumes.of(id).made_staging().ok_or(Errno::NOENT)
+}
+
 /// Renames a staged entry to a name that must be free.
 fn rename_new(shared: &Shared, id: EntryId, holder: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
-    let (staging, staged) = shared.staging.place(id);
+    let staging = own_staging(shared, id)?;
+    let (staging, staged) = staging.place(id);
     match renameat_with(staging, &staged, holder, name, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        // Where the call is not permitted as such, the next one says whether the directory is what forbids it.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {}
         renamed => return renamed,
     }
     link_new(staging, &staged, holder, name)
@@ -256,8 +354,10 @@ fn rename_new(shared: &Shared, id: EntryId, holder: &OwnedFd, name: &[u8]) -> Re
 fn link_new(staging: &OwnedFd, staged: &str, holder: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
     match linkat(staging, staged, holder, name, AtFlags::empty()) {
         Ok(()) => return unlinkat(staging, staged, AtFlags::empty()),
-        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {}
-        Err(errno) => return Err(errno),
+        Err(Errno::EXIST) => return Err(Errno::EXIST),
+        // File systems without links say so in many ways, FUSE with EIO among them. What else may be wrong, the
+        // rename says too.
+        Err(_) => {}
     }
     // Nor has it links: look first. Something that appears in between would be replaced; no call prevents it.
     match statat(holder, name, AtFlags::SYMLINK_NOFOLLOW) {

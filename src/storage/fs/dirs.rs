@@ -1,5 +1,6 @@
 //! Opening directories below an open one, component by component, never through a link.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -7,10 +8,13 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::descriptors::{OpenFiles, patiently, share};
-use crate::protocol::path::RelPath;
+use super::volumes::{Volume, Volumes};
+use crate::protocol::path::{RelPath, printable};
 
 /// Directories that are kept open; deeper trees than this are only slower. Each batch of work has its own.
 const OPEN_MAX: usize = 32;
+/// Directories whose volume is remembered.
+const VOLUMES_MAX: usize = 1024;
 
 /// Directories opened for one batch of work, the least recently used closed first.
 ///
@@ -19,6 +23,8 @@ const OPEN_MAX: usize = 32;
 pub(super) struct Dirs {
     access: OFlags,
     open: OpenFiles<Box<[u8]>, OwnedFd>,
+    /// Which volumes directories are on, of those that somebody asked for.
+    volumes: HashMap<Box<[u8]>, Arc<Volume>>,
 }
 
 /// Where paths begin.
@@ -44,13 +50,13 @@ impl Dirs {
         Self::with_access(OFlags::PATH)
     }
 
-    /// For what needs a real descriptor: sync, mode and times.
+    /// For what needs a real descriptor where there can be one: sync, mode and times.
     pub(super) fn for_sync() -> Self {
         Self::with_access(OFlags::RDONLY)
     }
 
     fn with_access(access: OFlags) -> Self {
-        Self { access, open: OpenFiles::new(share(OPEN_MAX)) }
+        Self { access, open: OpenFiles::new(share(OPEN_MAX)), volumes: HashMap::new() }
     }
 
     /// The directory that holds `path`, and the name of `path` in it. The first component lies in `base`.
@@ -89,11 +95,58 @@ impl Dirs {
             return Ok(fd);
         }
         let (holder, name) = self.split(top, dir)?;
-        let fd = patiently(|| try_open_dir(&holder, name, self.access), || self.open.clear())
-            .map_err(|errno| Blocked { dir: dir.to_vec(), errno })?;
-        let fd = Arc::new(fd);
+        let access = self.access;
+        let opened = patiently(|| try_open_dir(&holder, name, access), || self.open.clear());
+        let opened = match opened {
+            // What may not be listed can still be gone through and written to.
+            Err(Errno::ACCESS) => open_dir(&holder, name, OFlags::PATH),
+            opened => opened,
+        };
+        let fd = Arc::new(opened.map_err(|errno| Blocked { dir: dir.to_vec(), errno })?);
         self.open.insert(dir.into(), Arc::clone(&fd));
         Ok(fd)
+    }
+
+    /// The directory `path` itself.
+    pub(super) fn dir(&mut self, base: &Arc<OwnedFd>, path: &RelPath) -> Result<Arc<OwnedFd>, Blocked> {
+        self.open(Top { base, name: None }, path.as_bytes())
+    }
+
+    /// The volume of the directory that holds `path`; the first component lies in the uppermost one of `volumes`.
+    pub(super) fn volume(
+        &mut self,
+        base: &Arc<OwnedFd>,
+        volumes: &Volumes,
+        path: &RelPath,
+    ) -> Result<Arc<Volume>, Blocked> {
+        match path.as_bytes().iter().rposition(|b| *b == b'/') {
+            Some(at) => self.volume_of(base, volumes, &path.as_bytes()[..at]),
+            None => Ok(Arc::clone(volumes.root())),
+        }
+    }
+
+    fn volume_of(
+        &mut self,
+        base: &Arc<OwnedFd>,
+        volumes: &Volumes,
+        dir: &[u8],
+    ) -> Result<Arc<Volume>, Blocked> {
+        if let Some(volume) = self.volumes.get(dir) {
+            return Ok(Arc::clone(volume));
+        }
+        let above = match dir.iter().rposition(|b| *b == b'/') {
+            Some(at) => self.volume_of(base, volumes, &dir[..at])?,
+            None => Arc::clone(volumes.root()),
+        };
+        let fd = self.open(Top { base, name: None }, dir)?;
+        let volume = volumes
+            .find(&fd, &above, || format!("{}/", printable(dir)))
+            .map_err(|errno| Blocked { dir: dir.to_vec(), errno })?;
+        if self.volumes.len() >= VOLUMES_MAX {
+            self.volumes.clear();
+        }
+        self.volumes.insert(dir.into(), Arc::clone(&volume));
+        Ok(volume)
     }
 }
 

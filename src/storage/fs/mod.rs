@@ -16,11 +16,13 @@ mod staging;
 mod target;
 #[cfg(test)]
 mod tests;
+mod volumes;
 mod walk;
 
 use std::io;
 
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
+use rustix::io::Errno;
 
 pub use self::calls::was_called_in_place_within;
 #[cfg(test)]
@@ -37,6 +39,15 @@ const SPECIAL_BITS: u32 = 0o7000;
 
 fn failed(op: &'static str, path: String, source: impl Into<io::Error>) -> StorageError {
     StorageError { op, path, source: source.into() }
+}
+
+/// Whether an error says that a file system cannot keep something, rather than that it has failed: the content is
+/// what counts, so that is only told.
+fn is_lacking(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NOTTY
+    )
 }
 
 fn size_of(stat: &Stat) -> u64 {

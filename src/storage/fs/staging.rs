@@ -5,9 +5,9 @@
 //! other at every step:
 //!
 //! - The maker makes the directory, makes the lock file, takes the lock, and only then looks whether the lock
-//!   file still has a link. If not, or if any of its steps found the directory gone, it starts again.
+//!   file still has its name. If not, or if any of its steps found the directory gone, it starts again.
 //! - The remover takes the lock before it touches anything, and unlinks the lock file last. A maker that gets
-//!   the lock first is left alone; one that gets it later sees that the file has no link.
+//!   the lock first is left alone; one that gets it later sees that the file has no name.
 //! - A directory without a lock file is about to be used, or about to go: `rmdir` takes it only when it is empty.
 
 use std::collections::HashMap;
@@ -23,14 +23,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustix::fs::{
     AtFlags, Dir, FlockOperation, Mode, OFlags, fchmod, flock, fstat, ftruncate, futimens, mkdirat, openat,
-    symlinkat, unlinkat, utimensat,
+    statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
 use super::descriptors::{OpenFiles, patiently, share};
 use super::dirs::open_dir;
-use super::{MODE_BITS, size_of, timestamps};
+use super::{MODE_BITS, is_lacking, size_of, timestamps};
 use crate::protocol::entry::{EntryId, Meta, Time};
+use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::STAGING_DIR;
 
 /// Name of the lock file; the staged files have numbers for names.
@@ -49,8 +50,8 @@ pub(super) struct Staging {
     hub: OwnedFd,
     name: String,
     dir: OwnedFd,
-    /// Held, never read.
-    _lock: OwnedFd,
+    /// Held until everything has been removed.
+    lock: Mutex<Option<OwnedFd>>,
     /// Permission bits that a new file here gets when it is made with all of them.
     granted_bits: u32,
     /// Held for reading while a file is made, so that none is made once everything has been removed.
@@ -59,9 +60,19 @@ pub(super) struct Staging {
 }
 
 struct Files {
-    /// What is staged; true once it has its size, permission bits and time.
-    staged: HashMap<EntryId, bool>,
+    /// What is staged; what it lacks once it has its size, permission bits and time.
+    staged: HashMap<EntryId, Option<Lacks>>,
     open: OpenFiles<EntryId, StagedFile>,
+}
+
+/// What could not be kept of one entry, and what the system said.
+pub(super) type Lacks = Vec<(Aspect, Errno)>;
+
+/// A staged entry that waits for its name.
+pub(super) struct Complete {
+    /// The file, if it is open.
+    pub(super) file: Option<Arc<StagedFile>>,
+    pub(super) lacks: Lacks,
 }
 
 /// A staged file that is open.
@@ -116,7 +127,7 @@ impl Staging {
                     hub,
                     name: transfer.to_owned(),
                     dir,
-                    _lock: lock,
+                    lock: Mutex::new(Some(lock)),
                     granted_bits,
                     has_ended: RwLock::default(),
                     files: Mutex::default(),
@@ -127,9 +138,9 @@ impl Staging {
         Err(Errno::EXIST.into())
     }
 
-    /// Path of a staged file under the target directory.
-    pub(super) fn path(&self, id: EntryId) -> String {
-        format!("{STAGING_DIR}/{}/{}", self.name, id.0)
+    /// The directory itself, which this process can always open.
+    pub(super) fn dir(&self) -> &OwnedFd {
+        &self.dir
     }
 
     /// The directory and the name in it under which `id` is staged.
@@ -164,10 +175,11 @@ impl Staging {
         let file = self.make(id, Mode::from_raw_mode(mode), || self.close_oldest())?;
         file.write_all_at(bytes, 0)?;
         // FAT and its kin know that a file is read-only, but do not hear it when the file is made.
+        let mut lacks = Lacks::new();
         if mode & !self.granted_bits != 0 || !Mode::from_raw_mode(mode).contains(Mode::WUSR) {
-            set_mode(&file, mode)?;
+            set_mode(&file, mode, &mut lacks)?;
         }
-        futimens(&file, &timestamps(meta.mtime))?;
+        set_time(&file, meta.mtime, &mut lacks)?;
         let mut files = self.files();
         let closed = if keep_open {
             files.keep_open(id, StagedFile::new(file))
@@ -175,7 +187,7 @@ impl Staging {
             drop(file);
             None
         };
-        files.staged.insert(id, true);
+        files.staged.insert(id, Some(lacks));
         drop(files);
         drop(ended);
         drop(closed);
@@ -183,20 +195,21 @@ impl Staging {
     }
 
     /// Gives a staged file its size, permission bits and time, if it has not got them yet. What was never written is
-    /// a hole. Returns the file if it is open; `keep_open` is for those that nothing was written of.
+    /// a hole. `keep_open` is for those that nothing was written of.
     pub(super) fn complete(
         &self,
         id: EntryId,
         size: u64,
         meta: &Meta,
         keep_open: bool,
-    ) -> io::Result<Option<Arc<StagedFile>>> {
+    ) -> io::Result<Complete> {
         if size == 0 {
             self.write_whole(id, b"", meta, keep_open)?;
         }
         let mut files = self.files();
         if files.is_complete(id) {
-            return Ok(files.forget(id));
+            let lacks = files.staged.get_mut(&id).and_then(Option::take).unwrap_or_default();
+            return Ok(Complete { file: files.forget(id), lacks });
         }
         drop(files);
         let file = self.open(id)?;
@@ -204,16 +217,29 @@ impl Staging {
         if size_of(&fstat(&file)?) != size {
             ftruncate(&file, size)?;
         }
-        set_mode(&file, meta.mode & MODE_BITS)?;
-        futimens(&file, &timestamps(meta.mtime))?;
-        Ok(Some(file))
+        let mut lacks = Lacks::new();
+        set_mode(&file, meta.mode & MODE_BITS, &mut lacks)?;
+        set_time(&file, meta.mtime, &mut lacks)?;
+        Ok(Complete { file: Some(file), lacks })
     }
 
     /// Stages a link.
-    pub(super) fn link(&self, id: EntryId, target: &Bytes, mtime: Time) -> io::Result<()> {
+    pub(super) fn link(&self, id: EntryId, target: &Bytes, mtime: Time) -> io::Result<Complete> {
         let (dir, name) = self.place(id);
         symlinkat(target.as_ref(), dir, &name)?;
-        Ok(utimensat(dir, &name, &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+        let mut lacks = Lacks::new();
+        let set = utimensat(dir, &name, &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW);
+        unless_lacking(set, Aspect::Time, &mut lacks)?;
+        Ok(Complete { file: None, lacks })
+    }
+
+    /// Opens a complete file once more, to sync it.
+    pub(super) fn reopen(&self, id: EntryId) -> Result<OwnedFd, Errno> {
+        let (dir, name) = self.place(id);
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let open =
+            |access| patiently(|| openat(dir, &name, access | flags, Mode::empty()), || self.close_oldest());
+        open(OFlags::RDONLY).or_else(|_| open(OFlags::WRONLY))
     }
 
     /// Removes a staged entry, if there is one.
@@ -236,6 +262,9 @@ impl Staging {
         }
         drop(mem::take(&mut *self.files()));
         remove_staged(&self.dir);
+        // Closed first: FUSE and NFS keep what is unlinked while it is open, and the directory with it. Whoever takes
+        // the lock now finds nothing but what is removed here anyway.
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         let _ = unlinkat(&self.dir, LOCK, AtFlags::empty());
         let _ = unlinkat(&self.hub, self.name.as_str(), AtFlags::REMOVEDIR);
         let _ = unlinkat(&*self.root, STAGING_DIR, AtFlags::REMOVEDIR);
@@ -298,11 +327,26 @@ impl Staging {
     }
 }
 
-fn set_mode(file: impl AsFd, mode: u32) -> io::Result<()> {
-    match fchmod(file, Mode::from_raw_mode(mode)) {
-        // The file is our own: this file system has no such permission bits, which is no reason to refuse it.
-        Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => Ok(()),
-        Err(errno) => Err(errno.into()),
+fn set_mode(file: impl AsFd, mode: u32, lacks: &mut Lacks) -> Result<(), Errno> {
+    unless_lacking(fchmod(file, Mode::from_raw_mode(mode)), Aspect::Mode, lacks)
+}
+
+fn set_time(file: impl AsFd, mtime: Time, lacks: &mut Lacks) -> Result<(), Errno> {
+    unless_lacking(futimens(file, &timestamps(mtime)), Aspect::Time, lacks)
+}
+
+/// What the file system cannot keep is no reason to refuse an entry.
+pub(super) fn unless_lacking(
+    result: Result<(), Errno>,
+    aspect: Aspect,
+    lacks: &mut Lacks,
+) -> Result<(), Errno> {
+    match result {
+        Err(errno) if is_lacking(errno) => {
+            lacks.push((aspect, errno));
+            Ok(())
+        }
+        other => other,
     }
 }
 
@@ -320,7 +364,7 @@ impl Default for Files {
 
 impl Files {
     fn is_complete(&self, id: EntryId) -> bool {
-        self.staged.get(&id) == Some(&true)
+        matches!(self.staged.get(&id), Some(Some(_)))
     }
 
     /// Keeps `file` open; gives back the one that must go for it.
@@ -361,11 +405,12 @@ fn make_and_lock(root: &OwnedFd, transfer: &str) -> Result<Option<Made>, Errno> 
     if flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
         return Ok(None);
     }
-    let stat = fstat(&lock)?;
-    if stat.st_nlink == 0 {
-        return Ok(None);
+    // By its name: FUSE and NFS give an unlinked file that is open another one, and count it as a link.
+    match statat(&dir, LOCK, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(Made { hub, dir, lock, granted_bits: stat.st_mode & MODE_BITS })),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
     }
-    Ok(Some(Made { hub, dir, lock, granted_bits: stat.st_mode & MODE_BITS }))
 }
 
 /// Removes the staging directories whose receivers are gone. Whatever does not look like one stays.
@@ -390,6 +435,8 @@ fn remove_if_stale(hub: &OwnedFd, name: &[u8]) {
             }
             remove_staged(&dir);
             let _ = unlinkat(&dir, LOCK, AtFlags::empty());
+            // Before the directory: FUSE and NFS keep what is open in it.
+            drop(lock);
         }
         Err(Errno::NOENT) => {}
         Err(_) => return,

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{
     Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, access, fchmod, fstat, futimens, mkdirat, openat,
-    readlinkat, statat, syncfs,
+    readlinkat, statat,
 };
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
@@ -23,11 +23,12 @@ use super::commit::commit_batch;
 use super::descriptors::{patiently, share};
 use super::dirs::{Blocked, Dirs, open_dir};
 use super::origin::open_file;
-use super::staging::Staging;
+use super::staging::{Lacks, Staging, unless_lacking};
+use super::volumes::{Synced, Volume, VolumeId, Volumes};
 use super::{MODE_BITS, SPECIAL_BITS, failed, size_of, timestamps};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
-use crate::protocol::not_kept::NotKept;
-use crate::protocol::path::{RelPath, printable};
+use crate::protocol::not_kept::{self, Aspect, NotKept};
+use crate::protocol::path::{RelPath, STAGING_DIR, printable};
 use crate::storage::block::Block;
 use crate::storage::{Admission, Commit, Committed, Result, StorageError, Target, Write};
 
@@ -48,12 +49,13 @@ pub(super) struct Shared {
     /// The target directory as an absolute path, safe to print, without a slash at the end.
     dir: String,
     pub(super) root: Arc<OwnedFd>,
-    pub(super) staging: Staging,
+    transfer: String,
+    pub(super) volumes: Volumes,
     pub(super) sync: bool,
+    /// What the disks do not keep.
+    not_kept: Mutex<Vec<NotKept>>,
     /// Directories that were there and were opened up, and the permission bits to give back to each.
     opened: Mutex<HashMap<RelPath, Mode>>,
-    /// What the first failed sync of the whole file system said.
-    sync_error: Mutex<Option<Errno>>,
 }
 
 /// Whether `dir` can be a target as far as can be seen without making anything: it, or the nearest directory above
@@ -85,15 +87,29 @@ impl FsTarget {
         let whole = path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
         let shown = printable(whole.as_os_str().as_bytes());
         fs::create_dir_all(dir).map_err(|error| failed("create", shown.clone(), error))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root =
-            openat(CWD, dir, flags, Mode::empty()).map_err(|errno| failed("open", shown.clone(), errno))?;
-        let dir = shown.trim_end_matches('/').to_owned();
-        let root = Arc::new(root);
-        let staging = Staging::create(&root, transfer)
-            .map_err(|error| failed("stage files in", format!("{dir}/.towline"), error))?;
-        let shared =
-            Shared { dir, root, staging, sync, opened: Mutex::default(), sync_error: Mutex::default() };
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // One that may not be listed can still be written to.
+        let root = match openat(CWD, dir, OFlags::RDONLY | flags, Mode::empty()) {
+            Err(Errno::ACCESS) => openat(CWD, dir, OFlags::PATH | flags, Mode::empty()),
+            opened => opened,
+        };
+        let root = Arc::new(root.map_err(|errno| failed("open", shown.clone(), errno))?);
+        let id = VolumeId::of(&root).map_err(|errno| failed("look at", shown.clone(), errno))?;
+        let shared = Shared {
+            dir: shown.trim_end_matches('/').to_owned(),
+            volumes: Volumes::new(Volume::new(id, Arc::clone(&root), String::new(), sync), sync),
+            root,
+            transfer: transfer.to_owned(),
+            sync,
+            not_kept: Mutex::default(),
+            opened: Mutex::default(),
+        };
+        // At once, so that what makes it impossible is said before anything travels.
+        shared
+            .volumes
+            .root()
+            .staging(transfer)
+            .map_err(|error| failed("stage files in", format!("{}/{STAGING_DIR}", shared.dir), error))?;
         let pieces = Semaphore::new(share(PIECES_AT_ONCE));
         Ok(Self { shared: Arc::new(shared), calls: Calls::default(), pieces })
     }
@@ -113,9 +129,10 @@ impl FsTarget {
     ) -> io::Result<Block> {
         // What waits for a descriptor holds a thread, and those that have one need a thread to give it back.
         let _piece = self.pieces.acquire().await;
-        let file = match self.shared.staging.find_open(id) {
+        let open = self.shared.volumes.of(id).made_staging().and_then(|staging| staging.find_open(id));
+        let file = match open {
             Some(file) => file,
-            None => self.run(move |shared| shared.staging.open(id)).await?,
+            None => self.run(move |shared| shared.staging(id)?.open(id)).await?,
         };
         let _turn = file.turn().await;
         let staged = Arc::clone(&file);
@@ -147,7 +164,7 @@ impl Target for FsTarget {
     async fn admit(&self, entries: Vec<(EntryId, Entry)>) -> Vec<Admission> {
         self.run(move |shared| {
             let mut dirs = Dirs::for_lookup();
-            entries.iter().map(|(_, entry)| shared.admit(&mut dirs, entry)).collect()
+            entries.iter().map(|(id, entry)| shared.admit(&mut dirs, *id, entry)).collect()
         })
         .await
     }
@@ -159,10 +176,10 @@ impl Target for FsTarget {
         }
         self.run(move |shared| {
             for Write { id, offset, range, whole } in writes {
-                let written = match whole {
-                    Some(meta) => shared.staging.write_whole(id, &block[range], &meta, shared.sync),
-                    None => shared.staging.write(id, offset, &block[range]),
-                };
+                let written = shared.staging(id).and_then(|staging| match whole {
+                    Some(meta) => staging.write_whole(id, &block[range], &meta, shared.sync),
+                    None => staging.write(id, offset, &block[range]),
+                });
                 written.map_err(|error| failed("write", shared.display_staged(id), error))?;
             }
             Ok(block)
@@ -210,16 +227,16 @@ impl Target for FsTarget {
     }
 
     async fn discard(&self, id: EntryId) {
-        self.run(move |shared| shared.staging.discard(id)).await;
+        self.run(move |shared| shared.discard(id)).await;
     }
 
     async fn finish(&self) -> Result<Vec<NotKept>> {
         self.run(|shared| {
             shared.close_all();
-            let synced = if shared.sync { shared.sync_all() } else { Ok(()) };
-            shared.staging.remove();
-            synced.map_err(|errno| failed("sync", shared.dir.clone(), errno))?;
-            Ok(Vec::new())
+            let synced = if shared.sync { shared.sync_last() } else { Ok(()) };
+            shared.volumes.remove_staging();
+            synced?;
+            Ok(mem::take(&mut *shared.not_kept()))
         })
         .await
     }
@@ -227,7 +244,7 @@ impl Target for FsTarget {
     async fn abort(&self) {
         self.run(|shared| {
             shared.close_all();
-            shared.staging.remove();
+            shared.volumes.remove_staging();
         })
         .await;
     }
@@ -243,24 +260,59 @@ impl Shared {
     }
 
     pub(super) fn display_staged(&self, id: EntryId) -> String {
-        format!("{}/{}", self.dir, self.staging.path(id))
+        let volume = self.volumes.of(id);
+        format!("{}/{}{STAGING_DIR}/{}/{}", self.dir, volume.path, self.transfer, id.0)
+    }
+
+    /// Where `id` is staged.
+    pub(super) fn staging(&self, id: EntryId) -> io::Result<Arc<Staging>> {
+        self.volumes.of(id).staging(&self.transfer)
+    }
+
+    /// Drops what is staged of `id`, if anything is.
+    pub(super) fn discard(&self, id: EntryId) {
+        if let Some(staging) = self.volumes.of(id).made_staging() {
+            staging.discard(id);
+        }
+    }
+
+    /// Something about `path` is not kept.
+    pub(super) fn note(&self, aspect: Aspect, path: &str, errno: Errno) {
+        not_kept::note(&mut self.not_kept(), aspect, path, errno);
+    }
+
+    fn not_kept(&self) -> MutexGuard<'_, Vec<NotKept>> {
+        self.not_kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn blocked(&self, blocked: Blocked) -> StorageError {
         failed("open", format!("{}/{}", self.dir, printable(&blocked.dir)), blocked.errno)
     }
 
-    /// Everything on this file system, with one call. The kernel reports an error of writing back once, to
-    /// whoever asks next, so one failure fails every sync after it: the bytes it was about may be anybody's.
-    pub(super) fn sync_all(&self) -> std::result::Result<(), Errno> {
-        let mut sync_error = self.sync_error.lock().unwrap_or_else(PoisonError::into_inner);
-        if sync_error.is_none() {
-            *sync_error = syncfs(&*self.root).err();
+    /// Whatever the syncs of commits left.
+    fn sync_last(&self) -> Result<()> {
+        for volume in self.volumes.all() {
+            let path = volume.path.trim_end_matches('/');
+            match volume.sync_last() {
+                Ok(Synced::Yes) => {}
+                Ok(Synced::Lacking(errno)) => {
+                    self.note(Aspect::Sync, if path.is_empty() { "." } else { path }, errno)
+                }
+                Err(errno) => return Err(failed("sync", format!("{}/{path}", self.dir), errno)),
+            }
         }
-        sync_error.map_or(Ok(()), Err)
+        Ok(())
     }
 
-    fn admit(&self, dirs: &mut Dirs, entry: &Entry) -> Admission {
+    fn admit(&self, dirs: &mut Dirs, id: EntryId, entry: &Entry) -> Admission {
+        // Also of directories: what is made on a volume is synced at the end.
+        let entered = dirs.volume(&self.root, &self.volumes, &entry.path).and_then(|volume| {
+            let far = |errno| Blocked { dir: entry.path.as_bytes().to_vec(), errno };
+            self.volumes.enter(id, &volume).map_err(far)
+        });
+        if let Err(blocked) = entered {
+            return admission(self.blocked(blocked));
+        }
         let (holder, name) = match dirs.parent(&self.root, &entry.path) {
             Ok(found) => found,
             Err(blocked) => return admission(self.blocked(blocked)),
@@ -290,7 +342,7 @@ impl Shared {
 
     fn finish_dir(&self, dirs: &mut Dirs, path: &RelPath, meta: Option<&Meta>) -> Result<()> {
         let before = self.opened().remove(path);
-        if meta.is_none() && before.is_none() {
+        if meta.is_none() && before.is_none() && !(self.sync && self.volumes.may_lack_syncfs()) {
             return Ok(());
         }
         let (holder, name) = dirs.parent(&self.root, path).map_err(|blocked| self.blocked(blocked))?;
@@ -300,14 +352,37 @@ impl Shared {
         // Set-id and sticky bits do not travel: those that the directory has, or got from the one that it is in, stay.
         let bits = Mode::from_raw_mode(there.st_mode & SPECIAL_BITS);
         let mode = meta.map(|meta| Mode::from_raw_mode(meta.mode & MODE_BITS)).or(before);
-        if let Some(mode) = mode {
-            fchmod(&fd, mode | bits).map_err(|errno| failed("set the mode of", self.display(path), errno))?;
+        let mut lacks = Lacks::new();
+        // Many a new one has them already, also where they cannot be set.
+        let wanted = mode.map(|mode| mode | bits);
+        if let Some(mode) =
+            wanted.filter(|mode| mode.as_raw_mode() != there.st_mode & (MODE_BITS | SPECIAL_BITS))
+        {
+            unless_lacking(fchmod(&fd, mode), Aspect::Mode, &mut lacks)
+                .map_err(|errno| failed("set the mode of", self.display(path), errno))?;
         }
-        match meta {
-            Some(meta) => futimens(&fd, &timestamps(meta.mtime))
-                .map_err(|errno| failed("set the time of", self.display(path), errno)),
-            None => Ok(()),
+        if let Some(meta) = meta {
+            unless_lacking(futimens(&fd, &timestamps(meta.mtime)), Aspect::Time, &mut lacks)
+                .map_err(|errno| failed("set the time of", self.display(path), errno))?;
         }
+        self.sync_dir(dirs, path, &fd, &mut lacks)?;
+        lacks.into_iter().for_each(|(aspect, errno)| self.note(aspect, &path.to_string(), errno));
+        Ok(())
+    }
+
+    /// Syncs a directory by itself, if the sync at the end will not do it.
+    fn sync_dir(&self, dirs: &mut Dirs, path: &RelPath, fd: &OwnedFd, lacks: &mut Lacks) -> Result<()> {
+        if !self.sync {
+            return Ok(());
+        }
+        let volume = dirs.volume(&self.root, &self.volumes, path).map_err(|blocked| self.blocked(blocked))?;
+        if volume.lacks_syncfs()
+            && let Synced::Lacking(errno) =
+                volume.sync(fd).map_err(|errno| failed("sync", self.display(path), errno))?
+        {
+            lacks.push((Aspect::Sync, errno));
+        }
+        Ok(())
     }
 
     fn opened(&self) -> MutexGuard<'_, HashMap<RelPath, Mode>> {

@@ -1,0 +1,272 @@
+//! The file systems that a target reaches into. A mount or a subvolume inside it is another one: nothing can be renamed
+//! from one to the other, and each is synced by itself, so each has staging of its own.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, fstat, fsync, openat, statx, syncfs};
+use rustix::io::Errno;
+
+use super::is_lacking;
+use super::staging::Staging;
+use crate::protocol::entry::EntryId;
+
+/// How often the entries of one transfer may go from one volume to another: what is remembered of it.
+const CHANGES_MAX: usize = 64 * 1024;
+
+/// Which volume a directory is on: its device, and its mount, which a device can have several of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct VolumeId {
+    device: u64,
+    mount: u64,
+}
+
+impl VolumeId {
+    /// The volume of an open directory.
+    pub(super) fn of(dir: impl AsFd) -> Result<Self, Errno> {
+        match statx(&dir, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID) {
+            Ok(found) => {
+                let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
+                Ok(Self { device, mount: found.stx_mnt_id })
+            }
+            // Old kernels and containers do not have it.
+            Err(_) => fstat(&dir).map(|stat| Self { device: stat.st_dev, mount: 0 }),
+        }
+    }
+}
+
+/// One of them.
+pub(super) struct Volume {
+    id: VolumeId,
+    /// Its uppermost directory under the target.
+    top: Arc<OwnedFd>,
+    /// The path of that under the target: nothing, or ended by a slash. Safe to print.
+    pub(super) path: String,
+    staging: Mutex<Place>,
+    /// There is no call that syncs all of it.
+    lacks_syncfs: AtomicBool,
+    /// What the first sync of all of it that failed said.
+    sync_error: Mutex<Option<Errno>>,
+}
+
+/// Where entries of a volume are staged.
+#[derive(Default)]
+enum Place {
+    /// Nothing has been staged yet.
+    #[default]
+    None,
+    Made(Arc<Staging>),
+    /// The transfer has ended.
+    Gone,
+}
+
+/// How a sync went that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Synced {
+    /// It is durable.
+    Yes,
+    /// There is no such sync here.
+    Lacking(Errno),
+}
+
+impl Volume {
+    /// The volume that the directory `top` is on, when it is not that of the directory above. It is synced only if
+    /// `sync`.
+    pub(super) fn new(id: VolumeId, top: Arc<OwnedFd>, path: String, sync: bool) -> Self {
+        // A descriptor that can only be looked at is refused with EBADF, by those that have the call.
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let has_syncfs =
+            !sync || openat(&top, ".", flags, Mode::empty()).and_then(syncfs) == Err(Errno::BADF);
+        Self {
+            id,
+            top,
+            path,
+            staging: Mutex::default(),
+            lacks_syncfs: AtomicBool::new(!has_syncfs),
+            sync_error: Mutex::default(),
+        }
+    }
+
+    /// The staging directory, made for `transfer` if need be.
+    pub(super) fn staging(&self, transfer: &str) -> io::Result<Arc<Staging>> {
+        let mut place = self.place();
+        match &*place {
+            Place::Made(staging) => Ok(Arc::clone(staging)),
+            Place::Gone => Err(io::Error::other("the transfer has ended")),
+            Place::None => {
+                let made = Arc::new(Staging::create(&self.top, transfer)?);
+                *place = Place::Made(Arc::clone(&made));
+                Ok(made)
+            }
+        }
+    }
+
+    /// The staging directory, if there is one.
+    pub(super) fn made_staging(&self) -> Option<Arc<Staging>> {
+        match &*self.place() {
+            Place::Made(staging) => Some(Arc::clone(staging)),
+            Place::None | Place::Gone => None,
+        }
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Directories are to be synced one by one.
+    pub(super) fn lacks_syncfs(&self) -> bool {
+        self.lacks_syncfs.load(Relaxed)
+    }
+
+    /// Everything on this volume, with one call. The kernel reports an error of writing back once, to whoever asks
+    /// next, so one failure fails every sync after it: the bytes it was about may be anybody's.
+    pub(super) fn sync_all(&self) -> Result<Synced, Errno> {
+        let mut sync_error = self.sync_error.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(errno) = *sync_error {
+            return Err(errno);
+        }
+        // The uppermost directory may be one that this process cannot read; its own one it can.
+        let synced = match self.made_staging() {
+            Some(staging) => syncfs(staging.dir()),
+            None => openat(&self.top, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).and_then(syncfs),
+        };
+        match synced {
+            Ok(()) => Ok(Synced::Yes),
+            Err(errno) if is_lacking(errno) => {
+                self.lacks_syncfs.store(true, Relaxed);
+                Ok(Synced::Lacking(errno))
+            }
+            Err(errno) => {
+                *sync_error = Some(errno);
+                Err(errno)
+            }
+        }
+    }
+
+    /// An open file or directory; all of the volume where that cannot be synced by itself.
+    pub(super) fn sync(&self, fd: impl AsFd) -> Result<Synced, Errno> {
+        match fsync(fd) {
+            Ok(()) => Ok(Synced::Yes),
+            Err(errno) if is_lacking(errno) || errno == Errno::BADF => match self.sync_all()? {
+                Synced::Yes => Ok(Synced::Yes),
+                Synced::Lacking(_) => Ok(Synced::Lacking(errno)),
+            },
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// What is left at the end: all of it, or the uppermost directory where the others have been synced one by one.
+    pub(super) fn sync_last(&self) -> Result<Synced, Errno> {
+        match self.sync_all()? {
+            Synced::Yes => Ok(Synced::Yes),
+            Synced::Lacking(_) => self.sync(&self.top),
+        }
+    }
+}
+
+/// All of a target.
+pub(super) struct Volumes {
+    root: Arc<Volume>,
+    sync: bool,
+    inside: Mutex<Inside>,
+    has_inside: AtomicBool,
+}
+
+/// Those inside of the target.
+#[derive(Default)]
+struct Inside {
+    known: HashMap<VolumeId, Arc<Volume>>,
+    /// The volume of each entry from this number on. A walk stays on one for long.
+    entries: BTreeMap<EntryId, Arc<Volume>>,
+}
+
+impl Volumes {
+    /// Of a target whose own one is `root`.
+    pub(super) fn new(root: Volume, sync: bool) -> Self {
+        let inside = Mutex::default();
+        Self { root: Arc::new(root), sync, inside, has_inside: AtomicBool::new(false) }
+    }
+
+    pub(super) fn root(&self) -> &Arc<Volume> {
+        &self.root
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The volume of the directory `dir`, which lies in one on `above`; `path` makes its path under the target.
+    pub(super) fn find(
+        &self,
+        dir: &Arc<OwnedFd>,
+        above: &Arc<Volume>,
+        path: impl FnOnce() -> String,
+    ) -> Result<Arc<Volume>, Errno> {
+        let id = VolumeId::of(dir)?;
+        if id == above.id {
+            return Ok(Arc::clone(above));
+        }
+        if id == self.root.id {
+            return Ok(Arc::clone(&self.root));
+        }
+        let mut inside = self.inside();
+        let volume = inside.known.entry(id);
+        let volume = volume.or_insert_with(|| Arc::new(Volume::new(id, Arc::clone(dir), path(), self.sync)));
+        Ok(Arc::clone(volume))
+    }
+
+    /// What is written to `entry`, and to those behind it until another call, is for `volume`.
+    pub(super) fn enter(&self, entry: EntryId, volume: &Arc<Volume>) -> Result<(), Errno> {
+        if !self.has_inside.load(Relaxed) {
+            if volume.id == self.root.id {
+                return Ok(());
+            }
+            self.has_inside.store(true, Relaxed);
+        }
+        let mut inside = self.inside();
+        let before = inside.entries.range(..=entry).next_back().map_or(&self.root, |(_, before)| before);
+        if before.id == volume.id {
+            return Ok(());
+        }
+        if inside.entries.len() >= CHANGES_MAX {
+            return Err(Errno::XDEV);
+        }
+        inside.entries.insert(entry, Arc::clone(volume));
+        Ok(())
+    }
+
+    /// The volume that `entry` is for.
+    pub(super) fn of(&self, entry: EntryId) -> Arc<Volume> {
+        if !self.has_inside.load(Relaxed) {
+            return Arc::clone(&self.root);
+        }
+        let inside = self.inside();
+        let found = inside.entries.range(..=entry).next_back();
+        found.map_or_else(|| Arc::clone(&self.root), |(_, volume)| Arc::clone(volume))
+    }
+
+    /// Whether directories are to be synced one by one, on one of them.
+    pub(super) fn may_lack_syncfs(&self) -> bool {
+        self.root.lacks_syncfs() || self.has_inside.load(Relaxed)
+    }
+
+    /// All that were come upon.
+    pub(super) fn all(&self) -> Vec<Arc<Volume>> {
+        let inside = self.inside();
+        std::iter::once(&self.root).chain(inside.known.values()).cloned().collect()
+    }
+
+    /// Removes whatever is staged, everywhere.
+    pub(super) fn remove_staging(&self) {
+        for volume in self.all() {
+            let place = mem::replace(&mut *volume.place(), Place::Gone);
+            if let Place::Made(staging) = place {
+                staging.remove();
+            }
+        }
+    }
+}
