@@ -186,6 +186,11 @@ impl<C: Connection> Lanes<C> {
         self.joining.offered(ports);
     }
 
+    /// How many further connections there may be.
+    pub(super) fn further_max(&self) -> u32 {
+        self.joining.max()
+    }
+
     /// Takes in a further connection when one joins.
     pub(super) async fn next(&mut self) -> Option<()> {
         let lane = self.joining.next().await?;

@@ -287,7 +287,9 @@ impl<C: Connection, S: Source> Driver<C, S> {
         for message in batch? {
             if std::mem::take(&mut self.awaits_welcome) {
                 let (agent, ports) = welcomed(message)?;
+                let kept_for = self.lanes.further_max();
                 self.lanes.offered(ports);
+                self.take_back_blocks(kept_for);
                 self.report(connected(&self.connection, agent));
                 self.report(started(Side::Sender, self.transfer));
                 continue;
@@ -298,6 +300,13 @@ impl<C: Connection, S: Source> Driver<C, S> {
             self.machine.on_control(message, now)?;
         }
         Ok(())
+    }
+
+    /// Memory was kept for `kept_for` further connections, and the listener has offered fewer.
+    fn take_back_blocks(&self, kept_for: u32) {
+        let budget = &self.context.budget;
+        let blocks = budget.sender_blocks(self.lanes.further_max());
+        self.sending.pool.grow(blocks.saturating_sub(budget.sender_blocks(kept_for)));
     }
 
     fn on_parcel(&mut self, end: ParcelEnd) -> Result<(), Failure> {

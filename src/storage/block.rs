@@ -21,6 +21,11 @@ impl BlockPool {
         Self { credits: Arc::new(Semaphore::new(blocks.max(1))), free: Arc::default() }
     }
 
+    /// Adds blocks.
+    pub fn grow(&self, blocks: usize) {
+        self.credits.add_permits(blocks);
+    }
+
     /// Waits for a block. What it holds is of no meaning.
     pub async fn acquire(&self) -> Block {
         let permit = Arc::clone(&self.credits).acquire_owned().await.expect("the semaphore is never closed");
