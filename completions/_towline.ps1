@@ -33,6 +33,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
         }
         'towline;send' {
             [CompletionResult]::new('--to', '--to', [CompletionResultType]::ParameterName, 'Whom to send to; without it, waits for one receiver')
+            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Give up when nobody has come after this long, such as 5m [default: wait for ever]')
             [CompletionResult]::new('--background', '--background', [CompletionResultType]::ParameterName, 'Makes way for other traffic on the link')
             [CompletionResult]::new('--manifest', '--manifest', [CompletionResultType]::ParameterName, 'Writes a line for `b3sum --check` for each file that was sent')
             [CompletionResult]::new('--listen', '--listen', [CompletionResultType]::ParameterName, 'Address to wait at [default: port 4750 of every address, or a free port]')
@@ -60,6 +61,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
         }
         'towline;receive' {
             [CompletionResult]::new('--from', '--from', [CompletionResultType]::ParameterName, 'Whom to fetch from; without it, waits for one sender')
+            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Give up when nobody has come after this long, such as 5m [default: wait for ever]')
             [CompletionResult]::new('--into', '--into', [CompletionResultType]::ParameterName, 'Directory to put files into [default: .]')
             [CompletionResult]::new('--exists', '--exists', [CompletionResultType]::ParameterName, 'What to do when something else has the name already [default: refuse]')
             [CompletionResult]::new('--yes', '--yes', [CompletionResultType]::ParameterName, 'Takes what is offered without asking')

@@ -60,7 +60,7 @@ _towline() {
                     return 0
                     ;;
                 --wait)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --size)
@@ -214,13 +214,17 @@ _towline() {
             return 0
             ;;
         towline__subcmd__receive)
-            opts="-q -v -h --from --into --exists --yes --manifest --listen --fingerprint --streams --connections --chunk-size --bwlimit --memory --congestion --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-q -v -h --from --wait --into --exists --yes --manifest --listen --fingerprint --streams --connections --chunk-size --bwlimit --memory --congestion --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -341,13 +345,17 @@ _towline() {
             return 0
             ;;
         towline__subcmd__send)
-            opts="-q -v -h --to --background --manifest --listen --fingerprint --streams --connections --chunk-size --bwlimit --memory --congestion --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-q -v -h --to --wait --background --manifest --listen --fingerprint --streams --connections --chunk-size --bwlimit --memory --congestion --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --wait)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

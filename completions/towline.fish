@@ -31,6 +31,7 @@ complete -c towline -n "__fish_towline_needs_command" -f -a "receive" -d 'Receiv
 complete -c towline -n "__fish_towline_needs_command" -f -a "bench" -d 'Measures the real protocol, without disks or with them, and says what limited it'
 complete -c towline -n "__fish_towline_needs_command" -f -a "id" -d 'Shows the identity of this machine, or makes a new one'
 complete -c towline -n "__fish_towline_using_subcommand send" -l to -d 'Whom to send to; without it, waits for one receiver' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l wait -d 'Give up when nobody has come after this long, such as 5m [default: wait for ever]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l background -d 'Makes way for other traffic on the link' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Writes a line for `b3sum --check` for each file that was sent' -r -F
@@ -61,6 +62,7 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l config -d 'Conf
 complete -c towline -n "__fish_towline_using_subcommand send" -s v -l verbose -d 'Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)'
 complete -c towline -n "__fish_towline_using_subcommand send" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c towline -n "__fish_towline_using_subcommand receive" -l from -d 'Whom to fetch from; without it, waits for one sender' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l wait -d 'Give up when nobody has come after this long, such as 5m [default: wait for ever]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l into -d 'Directory to put files into [default: .]' -r -f -a "(__fish_complete_directories)"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l exists -d 'What to do when something else has the name already [default: refuse]' -r -f -a "refuse\t'The file is not received, and the exit code is 5'
 skip\t'What is there stays, and that is no error'
@@ -96,8 +98,7 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l config -d 'C
 complete -c towline -n "__fish_towline_using_subcommand receive" -s v -l verbose -d 'Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)'
 complete -c towline -n "__fish_towline_using_subcommand receive" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c towline -n "__fish_towline_using_subcommand bench" -l to -d 'Whom to measure with: a machine where `towline bench --wait` waits' -r
-complete -c towline -n "__fish_towline_using_subcommand bench" -l wait -d 'Waits for one bench of another machine and is its receiving side; --listen says so too' -r -f -a "true\t''
-false\t''"
+complete -c towline -n "__fish_towline_using_subcommand bench" -l wait -d 'Waits for one bench of another machine and is its receiving side; --listen says so too' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l size -d 'Bytes of the one file to send [default: 4G, or 512M with --to or --disk]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l files -d 'Sends so many files of 4 KiB instead of one large one' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l disk -d 'Has the files of this side on the disk of DIR, in a directory that is removed at the end' -r -f -a "(__fish_complete_directories)"

@@ -107,6 +107,7 @@ fn a_link_with_everything_at_once() {
         delay: Duration::from_millis(10),
         jitter: Duration::from_millis(2),
         rate_bytes_per_s: Some(20 << 20),
+        mtu_bytes: None,
         queue: Duration::from_millis(50),
         loss: 0.005,
         duplicate: 0.01,

@@ -149,7 +149,10 @@ impl Running<'_> {
     ) -> Result<Summary, Failure> {
         match sample {
             Some(sample) => {
-                let source = FsSource::new(&[sample.to_owned()])?;
+                let source = match FsSource::new(&[sample.to_owned()]) {
+                    Ok(source) => source,
+                    Err(failure) => return Err(connected.fail(failure).await),
+                };
                 send_through(connected, source, self.common, context).await
             }
             None => send_through(connected, VoidSource::new(workload), self.common, context).await,

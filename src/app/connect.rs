@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
 use super::further::{Further, Sockets, dial_all};
@@ -17,16 +17,16 @@ use crate::event::{Event, Listening, Reporter};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::message::Role;
 use crate::session::handshake::{self, Claim, Door};
-use crate::session::{self, Budget, Link, close_with, transport_failure};
+use crate::session::{self, Budget, Link, close_reason, close_with, transport_failure};
 use crate::transport::address::{ListenAddress, resolve};
 use crate::transport::quic::Quic;
-use crate::transport::{Endpoint, Incoming, Limits, dial};
+use crate::transport::{Endpoint, Incoming, Limits, TransportError, dial};
 use crate::trust::{Fingerprint, Identity, Secret, Ticket};
 
 /// No answer for so long means that nobody is there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 /// From the end of the TLS handshake, how long a dialler may take to say what it wants.
-pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a process that fails makes sure that its peer learns why.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// How long at most, when all is well, for the close to leave: it is one packet, and a peer that misses it knows that
@@ -48,6 +48,11 @@ impl Connected {
         let Self { link, endpoint, answering, joining } = self;
         (link, Keeper { connection, endpoint, answering, _joining: joining })
     }
+
+    /// Tells the peer of a failure before the transfer has begun; returns it.
+    pub(super) async fn fail(self, failure: Failure) -> Failure {
+        part(&self.link.connection, &self.endpoint, failure).await
+    }
 }
 
 /// Keeps the socket until the last packets are sent.
@@ -67,19 +72,40 @@ impl Keeper {
         }
         if let Some(answering) = &self.answering {
             answering.abort();
+            self.turn_away().await;
         }
         if is_well {
             let _ = timeout(GOODBYE_WELL, self.connection.close_sent()).await;
-        } else {
+        } else if !self.connection.is_ended_by_peer() {
             self.endpoint.wait_idle(GOODBYE).await;
         }
     }
+}
+
+impl Keeper {
+    /// Tells those that dial just now that they come too late. The session's connection is closed already.
+    async fn turn_away(&self) {
+        let failure = ticket_used();
+        self.endpoint.close(failure.reason.code(), &close_reason(&failure));
+        if self.endpoint.connections() > 1 {
+            self.endpoint.wait_idle(GOODBYE_WELL).await;
+        }
+    }
+}
+
+/// What the second dialler with a ticket is told.
+fn ticket_used() -> Failure {
+    let message = "this ticket has been used: it is good for one transfer; ask for a new one";
+    Failure::new(Reason::TicketUsed, message)
 }
 
 /// The transport's part of the settings.
 pub(super) fn limits(common: &CommonSettings, budget: Budget) -> Limits {
     budget.limits(common.timeout, CONNECT_TIMEOUT.min(common.timeout), common.congestion)
 }
+
+/// Turns to a failure when this process is asked to stop.
+type Stop = watch::Receiver<Option<Failure>>;
 
 /// Reaches the other side: dials `peer`, or waits for one peer to dial. A sender that dials is not welcomed yet.
 pub(super) async fn connect(
@@ -89,7 +115,7 @@ pub(super) async fn connect(
     common: &CommonSettings,
     budget: Budget,
     reporter: &Arc<dyn Reporter>,
-    mut stop: watch::Receiver<Option<Failure>>,
+    mut stop: Stop,
 ) -> Result<Connected, Failure> {
     let further = Further {
         connections: common.connections,
@@ -97,23 +123,28 @@ pub(super) async fn connect(
         limits: limits(common, budget),
         budget,
     };
-    let connecting = async {
-        match peer {
-            Some(peer) => dial_peer(role, peer, common, &further).await,
-            None => listen(role, what, common, &further, reporter).await,
-        }
-    };
-    let connected = tokio::select! {
-        connected = connecting => connected?,
-        stopped = stop.wait_for(Option::is_some) => {
-            let failure = stopped.ok().and_then(|failure| failure.clone());
-            return Err(failure.unwrap_or_else(|| Failure::new(Reason::Interrupted, "stopped")));
-        }
+    let connected = match peer {
+        Some(peer) => dial_peer(role, peer, common, &further, &mut stop).await?,
+        None => listen(role, what, common, &further, reporter, &mut stop).await?,
     };
     if let Some(agent) = connected.link.agent.clone() {
         reporter.report(session::connected(&connected.link.connection, agent));
     }
     Ok(connected)
+}
+
+/// Does `work` unless this process is asked to stop before it is done.
+async fn unless_stopped<T>(
+    stop: &mut Stop,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = work => done,
+        stopped = stop.wait_for(Option::is_some) => {
+            let failure = stopped.ok().and_then(|failure| failure.clone());
+            Err(failure.unwrap_or_else(|| Failure::new(Reason::Interrupted, "stopped")))
+        }
+    }
 }
 
 fn parse_fingerprint(text: &str) -> Result<Fingerprint, Failure> {
@@ -125,6 +156,7 @@ async fn dial_peer(
     peer: &Peer,
     common: &CommonSettings,
     further: &Further,
+    stop: &mut Stop,
 ) -> Result<Connected, Failure> {
     let (addresses, expected, secret) = match peer {
         Peer::Ticket(text) => {
@@ -147,14 +179,14 @@ async fn dial_peer(
                 )
             })?;
             let expected = parse_fingerprint(fingerprint)?;
-            let addresses =
-                resolve(host).await.map_err(|e| Failure::new(Reason::Unreachable, e.to_string()))?;
-            (addresses, expected, None)
+            let resolving =
+                async { resolve(host).await.map_err(|e| Failure::new(Reason::Unreachable, e.to_string())) };
+            (unless_stopped(stop, resolving).await?, expected, None)
         }
         // The sender takes care of its own before it dials.
         Peer::Dir(_) => return Err(Failure::new(Reason::Internal, "dir: is only for sending to")),
     };
-    dial_known(role, &addresses, expected, secret.as_ref(), further).await
+    dial_known(role, &addresses, expected, secret.as_ref(), further, stop).await
 }
 
 async fn dial_known(
@@ -163,33 +195,55 @@ async fn dial_known(
     expected: Fingerprint,
     secret: Option<&Secret>,
     further: &Further,
+    stop: &mut Stop,
 ) -> Result<Connected, Failure> {
     let Further { connections, identity, limits, .. } = further;
-    let (connection, endpoint) =
-        dial(addresses, expected, identity, limits).await.map_err(transport_failure)?;
-    let greeting = async {
+    let dialling = async {
+        dial(addresses, expected, identity, limits).await.map_err(|e| dial_failure(e, secret.is_some()))
+    };
+    // Until then the peer knows nothing that it would have to be told about.
+    let (connection, endpoint) = unless_stopped(stop, dialling).await?;
+    let greeting = timeout(limits.idle_timeout, async {
         let mut link = handshake::dial(connection.clone(), role, secret, *connections).await?;
         let joining = dial_all(&mut link, expected, further)?;
         if role.side() == Side::Receiver {
             link.welcome().await?;
         }
         Ok((link, joining))
+    });
+    let greeting = async {
+        greeting.await.unwrap_or_else(|_| {
+            Err(Failure::new(Reason::AckTimeout, "the peer took the connection and then said nothing"))
+        })
     };
-    let (link, joining) = match timeout(limits.idle_timeout, greeting).await {
-        Ok(Ok(greeted)) => greeted,
-        Ok(Err(failure)) => {
-            close_with(&connection, &failure);
-            endpoint.wait_idle(GOODBYE).await;
-            return Err(failure);
-        }
-        Err(_) => {
-            let failure =
-                Failure::new(Reason::AckTimeout, "the peer took the connection and then said nothing");
-            close_with(&connection, &failure);
-            return Err(failure);
-        }
-    };
-    Ok(Connected { link, endpoint, answering: None, joining })
+    match unless_stopped(stop, greeting).await {
+        Ok((link, joining)) => Ok(Connected { link, endpoint, answering: None, joining }),
+        Err(failure) => Err(part(&connection, &endpoint, failure).await),
+    }
+}
+
+/// What came of dialling, by a ticket or not.
+fn dial_failure(error: TransportError, by_ticket: bool) -> Failure {
+    let nobody = matches!(error, TransportError::NobodyThere(_));
+    let failure = transport_failure(error);
+    if !(nobody && by_ticket) {
+        return failure;
+    }
+    let message = format!(
+        "{}: the side that printed this ticket has ended; a ticket serves one transfer, so start that side again \
+         and use the new ticket",
+        failure.message
+    );
+    Failure { message, ..failure }
+}
+
+/// Tells the peer of `failure` before this process may end; returns it.
+async fn part(connection: &Quic, endpoint: &Endpoint, failure: Failure) -> Failure {
+    close_with(connection, &failure);
+    if !connection.is_ended_by_peer() {
+        endpoint.wait_idle(GOODBYE).await;
+    }
+    failure
 }
 
 /// One seat: whoever proves the ticket's secret, or holds the one key that was named.
@@ -219,12 +273,14 @@ impl Door for OneSeat {
 
     fn take_seat(&self) -> Result<(), Failure> {
         if self.taken.swap(true, Relaxed) {
-            return Err(Failure::new(
-                Reason::TicketUsed,
-                "this ticket has been used: it is good for one transfer; ask for a new one",
-            ));
+            return Err(ticket_used());
         }
         Ok(())
+    }
+
+    fn leave_seat(&self) {
+        self.sockets.close();
+        self.taken.store(false, Relaxed);
     }
 
     fn ports(&self, connections: Option<u32>) -> Vec<u16> {
@@ -238,6 +294,7 @@ async fn listen(
     common: &CommonSettings,
     further: &Further,
     reporter: &Arc<dyn Reporter>,
+    stop: &mut Stop,
 ) -> Result<Connected, Failure> {
     let identity = &further.identity;
     let address = common.listen.map_or(ListenAddress::Any, ListenAddress::At);
@@ -259,13 +316,44 @@ async fn listen(
         addresses: ticket.addresses,
         fingerprint: ticket.fingerprint.to_string(),
     }));
-    let mut link = first_link(link).await?;
-    let joining = door.sockets.serve(&mut link)?;
-    Ok(Connected { link, endpoint, answering: Some(answering), joining })
+    let waiting = within(common.wait, first_link(&endpoint, link));
+    let mut link = match unless_stopped(stop, waiting).await {
+        Ok(link) => link,
+        Err(failure) => {
+            answering.abort();
+            // Somebody may be dialling just now.
+            endpoint.close(failure.reason.code(), &close_reason(&failure));
+            endpoint.wait_idle(GOODBYE).await;
+            return Err(failure);
+        }
+    };
+    endpoint.close_door();
+    match door.sockets.serve(&mut link) {
+        Ok(joining) => Ok(Connected { link, endpoint, answering: Some(answering), joining }),
+        Err(failure) => Err(part(&link.connection, &endpoint, failure).await),
+    }
 }
 
-async fn first_link(mut link: mpsc::Receiver<Link<Quic>>) -> Result<Link<Quic>, Failure> {
-    link.recv().await.ok_or_else(|| Failure::new(Reason::Internal, "the socket was closed while waiting"))
+/// Waits no longer than `limit` for the peer that `waiting` waits for.
+async fn within<T>(
+    limit: Option<Duration>,
+    waiting: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let Some(limit) = limit else { return waiting.await };
+    timeout(limit, waiting).await.unwrap_or_else(|_| {
+        let limit = humantime::format_duration(limit);
+        Err(Failure::new(Reason::Unreachable, format!("nobody came within {limit} (--wait)")))
+    })
+}
+
+async fn first_link(
+    endpoint: &Endpoint,
+    mut link: mpsc::Receiver<Link<Quic>>,
+) -> Result<Link<Quic>, Failure> {
+    link.recv().await.ok_or_else(|| {
+        let fault = endpoint.fault().unwrap_or("the socket was closed while waiting");
+        Failure::new(Reason::Setup, fault)
+    })
 }
 
 /// Answers every dialler, each in a task of its own, until aborted: after the seat is taken the others still learn
@@ -285,20 +373,29 @@ async fn answer_one(incoming: Incoming, role: Role, door: Arc<OneSeat>, links: m
             return;
         }
     };
-    let greeting = timeout(HELLO_TIMEOUT, handshake::answer(connection.clone(), role, &*door));
-    match greeting.await {
-        Ok(Ok(link)) => {
+    match unless_silent(&connection, handshake::answer(connection.clone(), role, &*door)).await {
+        Ok(link) => {
             debug!(%from, "let in");
             let _ = links.send(link).await;
         }
-        Ok(Err(failure)) => {
+        Err(failure) => {
             info!(%from, %failure, "a dialler was not let in");
             close_with(&connection, &failure);
         }
-        Err(_) => {
-            let failure = Failure::new(Reason::NotAuthenticated, "nothing was said in time");
-            close_with(&connection, &failure);
-        }
+    }
+}
+
+/// Hears what a dialler has to say, `greeting`, for a limited time, which is shorter when there are many.
+pub(super) async fn unless_silent<T>(
+    connection: &Quic,
+    greeting: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let silent = |message| Err(Failure::new(Reason::NotAuthenticated, message));
+    tokio::select! {
+        biased;
+        greeted = greeting => greeted,
+        () = sleep(HELLO_TIMEOUT) => silent("nothing was said in time"),
+        () = connection.has_to_leave() => silent("nothing was said in time, and others came"),
     }
 }
 
@@ -313,6 +410,7 @@ pub(super) async fn pair(common: &CommonSettings, budget: Budget) -> Result<(Con
     let loopback = ListenAddress::At(([127, 0, 0, 1], 0).into());
     let endpoint =
         Endpoint::listen(&loopback, &receiver.identity, &receiver.limits).map_err(transport_failure)?;
+    let (_never, mut stop) = watch::channel(None);
     let address = endpoint.local_address().map_err(transport_failure)?;
     let (links, link) = mpsc::channel(1);
     let door = OneSeat {
@@ -323,9 +421,9 @@ pub(super) async fn pair(common: &CommonSettings, budget: Budget) -> Result<(Con
     };
     let answering =
         tokio::spawn(answer_all(endpoint.clone(), Role::Receive, Arc::new(door), links)).abort_handle();
-    let mut dialled = dial_known(Role::Send, &[address], expected, None, &sender).await?;
+    let mut dialled = dial_known(Role::Send, &[address], expected, None, &sender, &mut stop).await?;
     // Of this connection nobody is to be told.
     dialled.link.welcome().await?;
-    let link = first_link(link).await?;
+    let link = first_link(&endpoint, link).await?;
     Ok((dialled, Connected { link, endpoint, answering: Some(answering), joining: JoinSet::new() }))
 }

@@ -5,13 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tracing::debug;
 
-use super::connect::HELLO_TIMEOUT;
+use super::connect::unless_silent;
 use crate::protocol::failure::Failure;
 use crate::session::handshake::{admit, join, join_key};
-use crate::session::{Budget, Joiner, Joining, Link};
+use crate::session::{Budget, Joiner, Joining, Link, close_with, transport_failure};
 use crate::transport::quic::Quic;
 use crate::transport::{Connection, Endpoint, Limits, ListenAddress, dial};
 use crate::trust::{Fingerprint, Identity, JoinKey};
@@ -59,6 +58,11 @@ impl Sockets {
         open.iter().filter_map(|endpoint| Some(endpoint.local_address().ok()?.port())).collect()
     }
 
+    /// Closes those that nobody will come to.
+    pub(super) fn close(&self) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Lets one connection of the session of `link` in at each socket. The sockets live as long as the tasks.
     pub(super) fn serve(&self, link: &mut Link<Quic>) -> Result<JoinSet<()>, Failure> {
         let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
@@ -104,18 +108,19 @@ async fn serve_one(
             continue;
         }
         let from = incoming.remote_address();
-        let joined = timeout(HELLO_TIMEOUT, async {
-            let connection = incoming.handshake().await.map_err(|error| error.to_string())?;
-            admit(&connection, &key, fingerprint, lane).await.map_err(|failure| failure.to_string())?;
-            Ok::<_, String>(connection)
-        });
+        let joined = async {
+            let connection = incoming.handshake().await.map_err(transport_failure)?;
+            let admitted = unless_silent(&connection, admit(&connection, &key, fingerprint, lane)).await;
+            admitted.inspect_err(|failure| close_with(&connection, failure))?;
+            Ok::<_, Failure>(connection)
+        };
         match joined.await {
-            Ok(Ok(connection)) => {
+            Ok(connection) => {
                 is_taken = true;
+                endpoint.close_door();
                 joiner.join(lane, connection).await;
             }
-            Ok(Err(error)) => debug!(%from, %error, "not let in as a further connection"),
-            Err(_) => debug!(%from, "nothing was said in time"),
+            Err(failure) => debug!(%from, %failure, "not let in as a further connection"),
         }
     }
 }
@@ -200,7 +205,7 @@ mod tests {
         join(&joined, &key, 1).await.unwrap();
         // Whoever comes behind it is refused.
         let refused = dial(&address, there.fingerprint(), &here, &limits).await.unwrap_err();
-        assert!(matches!(refused, TransportError::Lost(_)), "{refused:?}");
+        assert_eq!(refused, TransportError::Busy);
         assert!(!joined.is_closed());
         serving.abort();
     }

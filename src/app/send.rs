@@ -85,8 +85,11 @@ pub(super) async fn send_through(
     common: &CommonSettings,
     context: Context,
 ) -> Result<Summary, Failure> {
+    let transfer = match transfer_id() {
+        Ok(transfer) => transfer,
+        Err(failure) => return Err(connected.fail(failure).await),
+    };
     let (link, keeper) = connected.split();
-    let transfer = transfer_id()?;
     let chunk_log2 = u8::try_from(common.chunk_size_bytes.trailing_zeros()).unwrap_or(u8::MAX);
     let reporter = Arc::clone(&context.reporter);
     let result = session::send::run(link, Arc::new(source), chunk_log2, transfer, context).await;

@@ -114,6 +114,8 @@ pub enum IdAction {
 pub struct CommonSettings {
     /// Where to wait; `None` is port 4750 on every address, or a free port when that is taken.
     pub listen: Option<SocketAddr>,
+    /// How long to wait for a peer that dials; `None` is for ever.
+    pub wait: Option<Duration>,
     /// When dialling: what the listener must have. When listening: the only dialler let in without the ticket.
     pub fingerprint: Option<String>,
     /// Parcels on the way at once, 1 to `STREAMS_MAX`; `None` leaves it to the session.

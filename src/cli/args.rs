@@ -10,7 +10,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use serde::Deserialize;
 
 use super::bwlimit::parse_bwlimit;
-use super::size::{parse_duration, parse_listen, parse_size};
+use super::size::{Wait, parse_duration, parse_listen, parse_size, parse_wait};
 use crate::session::schedule::Schedule;
 
 /// The exit codes, one a line: code, two spaces, meaning. For the help and the man pages.
@@ -18,7 +18,7 @@ pub const EXIT_STATUS: &str = "\
 0    done: durable and verified
 1    an error that has no code of its own (a bug counts here)
 2    usage
-3    peer not reached (name, refused, no answer on UDP, timeout)
+3    peer not reached (name, refused, no answer on UDP, --wait over)
 4    authentication failed: wrong fingerprint, ticket or certificate
 5    the receiver refused it: target exists, name not allowed
 6    local storage: disk full, permission, I/O error
@@ -138,6 +138,13 @@ pub struct SendArgs {
     #[arg(long, env = "TOWLINE_TO", hide_env_values = true, value_name = "PEER")]
     pub to: Option<OsString>,
 
+    /// Give up when nobody has come after this long, such as 5m [default: wait for ever]
+    ///
+    /// Only while this side waits for the other one to dial. The exit status is then 3.
+    #[arg(long, env = "TOWLINE_WAIT", hide_env_values = true, value_name = "DURATION")]
+    #[arg(value_parser = parse_wait)]
+    pub wait: Option<Wait>,
+
     /// Makes way for other traffic on the link
     ///
     /// Whoever sends bytes paces them, so the receiving side has no such flag. Only with --congestion auto.
@@ -172,6 +179,13 @@ pub struct ReceiveArgs {
     /// command lines can be seen by others.
     #[arg(long, env = "TOWLINE_FROM", hide_env_values = true, value_name = "PEER")]
     pub from: Option<OsString>,
+
+    /// Give up when nobody has come after this long, such as 5m [default: wait for ever]
+    ///
+    /// Only while this side waits for the other one to dial. The exit status is then 3.
+    #[arg(long, env = "TOWLINE_WAIT", hide_env_values = true, value_name = "DURATION")]
+    #[arg(value_parser = parse_wait)]
+    pub wait: Option<Wait>,
 
     /// Directory to put files into [default: .]
     #[arg(long, env = "TOWLINE_INTO", hide_env_values = true, value_name = "DIR")]
@@ -215,10 +229,12 @@ pub struct BenchArgs {
     pub to: Option<OsString>,
 
     /// Waits for one bench of another machine and is its receiving side; --listen says so too
-    #[arg(long, env = "TOWLINE_WAIT", hide_env_values = true, value_name = "BOOL")]
-    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
-    pub wait: Option<bool>,
+    ///
+    /// With a DURATION such as 5m it gives up when nobody has come after this long. The exit status is then 3.
+    #[arg(long, env = "TOWLINE_WAIT", hide_env_values = true, value_name = "DURATION")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
+    #[arg(value_parser = parse_wait)]
+    pub wait: Option<Wait>,
 
     /// Bytes of the one file to send [default: 4G, or 512M with --to or --disk]
     #[arg(long, env = "TOWLINE_SIZE", hide_env_values = true, value_name = "SIZE")]

@@ -12,7 +12,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::args::{Color, Congestion, Exists};
 use super::bwlimit::parse_bwlimit;
-use super::size::{parse_duration, parse_listen, parse_size};
+use super::size::{Wait, parse_duration, parse_listen, parse_size, parse_wait};
 use crate::protocol::path::printable;
 use crate::session::schedule::Schedule;
 
@@ -44,8 +44,9 @@ pub struct Config {
     pub background: Option<bool>,
     /// `--manifest`
     pub manifest: Option<PathBuf>,
-    /// `--wait`
-    pub wait: Option<bool>,
+    /// `--wait`, a duration; true or false say whether a bench waits
+    #[serde(deserialize_with = "wait")]
+    pub wait: Option<Wait>,
     /// `--size`, bytes
     #[serde(deserialize_with = "size")]
     pub size: Option<u64>,
@@ -131,6 +132,24 @@ fn duration<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Du
     parse_duration(&String::deserialize(from)?).map(Some).map_err(de::Error::custom)
 }
 
+/// A duration such as "5m", or true or false.
+fn wait<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Wait>, D::Error> {
+    struct Waits;
+    impl Visitor<'_> for Waits {
+        type Value = Wait;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a duration such as \"5m\", or true or false")
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<Wait, E> {
+            parse_wait(text).map_err(E::custom)
+        }
+        fn visit_bool<E: de::Error>(self, waits: bool) -> std::result::Result<Wait, E> {
+            Ok(if waits { Wait::Yes } else { Wait::No })
+        }
+    }
+    from.deserialize_any(Waits).map(Some)
+}
+
 /// A size is a text such as "64M" or a number of bytes.
 fn size<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<u64>, D::Error> {
     struct Size;
@@ -194,6 +213,8 @@ mod tests {
             ("memory = -1", "not negative"),
             ("memory = true", "a size such as"),
             ("timeout = 30", "expected a string"),
+            ("wait = 5", "a duration such as"),
+            ("wait = \"soon\"", "expected a duration"),
             ("bwlimit = \"8-9=1M\"", "is no window"),
             ("exists = \"ask\"", "unknown variant `ask`"),
             ("memory", "expected"),

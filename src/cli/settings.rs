@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::args::{self, Cli, GeneralArgs, OutputArgs, ReceiveArgs, SendArgs, TransferArgs};
 use super::config::Config;
 use super::peer;
-use super::size::exact;
+use super::size::{Wait, exact};
 use crate::app::settings::{
     Command, CommonSettings, Exists, IdAction, IdSettings, Peer, ReceiveSettings, SendSettings,
 };
@@ -41,6 +42,11 @@ pub const DISK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10 * 60);
 pub const TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// `--timeout` and `--disk-timeout` at most.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// `--wait` at least.
+pub const WAIT_MIN: Duration = Duration::from_secs(1);
+/// `--wait` at most.
+pub const WAIT_MAX: Duration = Duration::from_secs(31_557_600);
 
 /// What one run is asked to do and to show.
 #[derive(Debug)]
@@ -112,7 +118,7 @@ fn resolve_send(given: SendArgs, config: Config, stdin: &mut dyn Read) -> Result
     }
     let to = given.to.or_else(|| config.to.as_deref().map(OsString::from));
     let manifest = given.manifest.or_else(|| config.manifest.clone());
-    let mut common = resolve_common(given.transfer, &config)?;
+    let mut common = resolve_common(given.transfer, given.wait, &config)?;
     if given.background.or(config.background).unwrap_or(false) {
         ensure!(
             common.congestion == Congestion::Auto,
@@ -127,7 +133,7 @@ fn resolve_send(given: SendArgs, config: Config, stdin: &mut dyn Read) -> Result
 fn resolve_receive(given: ReceiveArgs, config: Config, stdin: &mut dyn Read) -> Result<ReceiveSettings> {
     let from = given.from.or_else(|| config.from.as_deref().map(OsString::from));
     let manifest = given.manifest.or_else(|| config.manifest.clone());
-    let common = resolve_common(given.transfer, &config)?;
+    let common = resolve_common(given.transfer, given.wait, &config)?;
     let peer = resolve_peer(from.as_deref(), "--from", &common, stdin)?;
     if let Some(Peer::Dir(path)) = &peer {
         let path = printable(path.as_os_str().as_encoded_bytes());
@@ -167,7 +173,7 @@ fn resolve_peer(
     Ok(Some(peer))
 }
 
-fn resolve_common(given: TransferArgs, config: &Config) -> Result<CommonSettings> {
+fn resolve_common(given: TransferArgs, wait: Option<Wait>, config: &Config) -> Result<CommonSettings> {
     let fingerprint = given.fingerprint.or_else(|| config.fingerprint.clone());
     let fingerprint = fingerprint.map(|f| f.trim().to_owned());
     ensure!(fingerprint.as_deref() != Some(""), "--fingerprint is empty: `towline id` prints a fingerprint");
@@ -194,9 +200,13 @@ fn resolve_common(given: TransferArgs, config: &Config) -> Result<CommonSettings
     let memory_bytes = given.memory.or(config.memory).unwrap_or(MEMORY_BYTES_DEFAULT);
     check_memory(memory_bytes, chunk_size_bytes)?;
     let timeout = given.timeout.or(config.timeout).unwrap_or(TIMEOUT_DEFAULT);
-    check_duration("--timeout", timeout)?;
+    check_duration("--timeout", timeout, TIMEOUT_MIN..=TIMEOUT_MAX)?;
     let disk_timeout = given.disk_timeout.or(config.disk_timeout).unwrap_or(DISK_TIMEOUT_DEFAULT);
-    check_duration("--disk-timeout", disk_timeout)?;
+    check_duration("--disk-timeout", disk_timeout, TIMEOUT_MIN..=TIMEOUT_MAX)?;
+    let wait = wait.or(config.wait).and_then(Wait::limit);
+    if let Some(wait) = wait {
+        check_duration("--wait", wait, WAIT_MIN..=WAIT_MAX)?;
+    }
     let congestion = match given.congestion.or(config.congestion) {
         None | Some(args::Congestion::Auto) => Congestion::Auto,
         Some(args::Congestion::Cubic) => Congestion::Cubic,
@@ -204,6 +214,7 @@ fn resolve_common(given: TransferArgs, config: &Config) -> Result<CommonSettings
     };
     Ok(CommonSettings {
         listen: given.listen.or(config.listen),
+        wait,
         fingerprint,
         streams,
         connections,
@@ -237,13 +248,13 @@ fn check_memory(memory_bytes: u64, chunk_size_bytes: u64) -> Result<()> {
     Ok(())
 }
 
-fn check_duration(flag: &str, given: Duration) -> Result<()> {
+fn check_duration(flag: &str, given: Duration, allowed: RangeInclusive<Duration>) -> Result<()> {
     ensure!(
-        (TIMEOUT_MIN..=TIMEOUT_MAX).contains(&given),
+        allowed.contains(&given),
         "{flag} {}: expected {} to {}",
         humantime::format_duration(given),
-        humantime::format_duration(TIMEOUT_MIN),
-        humantime::format_duration(TIMEOUT_MAX),
+        humantime::format_duration(*allowed.start()),
+        humantime::format_duration(*allowed.end()),
     );
     Ok(())
 }
@@ -299,6 +310,7 @@ mod tests {
         assert_eq!((settings.exists, settings.yes), (Exists::Refuse, false));
         let common = CommonSettings {
             listen: None,
+            wait: None,
             fingerprint: None,
             streams: None,
             connections: None,
@@ -358,6 +370,15 @@ mod tests {
     }
 
     #[test]
+    fn t23_waiting_has_a_limit_when_one_is_given() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(receive("receive --wait 5m", "wait = \"7s\"").common.wait, seconds(300));
+        assert_eq!(send("send a", "wait = \"7s\"").common.wait, seconds(7));
+        assert_eq!(send("send a --wait off", "wait = \"7s\"").common.wait, None);
+        assert_eq!(receive("receive", "wait = true").common.wait, None);
+    }
+
+    #[test]
     fn peers_of_both_commands() {
         assert_eq!(send("send a", "to = \"dir:/x\"").peer, Some(Peer::Dir("/x".into())));
         assert_eq!(send("send a --to TL1Q", "to = \"dir:/x\"").peer, Some(Peer::Ticket("TL1Q".into())));
@@ -381,6 +402,8 @@ mod tests {
             ("send a --timeout 10ms", "--timeout 10ms: expected 1s to 1day"),
             ("send a --timeout 2days", "--timeout 2days: expected 1s to 1day"),
             ("send a --disk-timeout 10ms", "--disk-timeout 10ms: expected 1s to 1day"),
+            ("receive --wait 10ms", "--wait 10ms: expected 1s to 1year"),
+            ("send a --wait 3years", "--wait 3years: expected 1s to 1year"),
             ("send a -", "a file that is called `-` is `./-`"),
             ("send a --to host", "add --fingerprint FP"),
             ("send a --to -", "--to: cannot take the peer from standard input: it is empty"),

@@ -36,6 +36,39 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|e| format!("{e}; expected a duration such as 30s or 2m"))
 }
 
+/// Whether to wait for a peer that dials, and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// For ever.
+    Yes,
+    /// At most this long.
+    For(Duration),
+}
+
+impl Wait {
+    /// The limit, if there is one.
+    pub(super) fn limit(self) -> Option<Duration> {
+        match self {
+            Self::For(limit) => Some(limit),
+            Self::No | Self::Yes => None,
+        }
+    }
+}
+
+/// Parses a duration, or whether there is any waiting at all: `yes`, `no` and their like.
+///
+/// # Errors
+/// One sentence for people.
+pub(super) fn parse_wait(text: &str) -> Result<Wait, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "y" | "yes" | "t" | "true" | "on" | "1" => Ok(Wait::Yes),
+        "n" | "no" | "f" | "false" | "off" | "0" => Ok(Wait::No),
+        _ => parse_duration(text).map(Wait::For),
+    }
+}
+
 /// Parses `ADDR:PORT`.
 ///
 /// # Errors

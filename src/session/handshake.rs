@@ -123,8 +123,32 @@ pub trait Door: Send + Sync {
     fn check(&self, claim: &Claim) -> Result<(), Failure>;
     /// Takes the one seat that there is; fails when another dialler has it.
     fn take_seat(&self) -> Result<(), Failure>;
+    /// Gives the seat back: the dialler that took it was not welcomed.
+    fn leave_seat(&self);
     /// UDP ports for further connections of the dialler that took the seat and asks for so many `connections`.
     fn ports(&self, connections: Option<u32>) -> Vec<u16>;
+}
+
+/// A seat that goes back to the door unless it is kept: the dialler may be gone before it is welcomed.
+struct Seat<'a>(Option<&'a dyn Door>);
+
+impl<'a> Seat<'a> {
+    fn take(door: &'a dyn Door) -> Result<Self, Failure> {
+        door.take_seat()?;
+        Ok(Self(Some(door)))
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        if let Some(door) = self.0 {
+            door.leave_seat();
+        }
+    }
 }
 
 /// The listener's part. A dialler that `door` does not let in is told why, and nothing else.
@@ -132,6 +156,7 @@ pub async fn answer<C: Connection>(connection: C, own: Role, door: &dyn Door) ->
     let streams = connection.accept_bi().await.map_err(transport_failure)?;
     let (fingerprint, exporter) =
         (connection.peer_fingerprint(), connection.export_keying_material(EXPORTER_LABEL));
+    let guest = connection.clone();
     converse(connection, streams, async |control_out, control_in| {
         let Message::Hello { role, agent: peer_agent, proof, connections } = control_in.expect().await?
         else {
@@ -142,9 +167,11 @@ pub async fn answer<C: Connection>(connection: C, own: Role, door: &dyn Door) ->
         if role != own.counterpart() {
             return Err(mismatch(own, role));
         }
-        door.take_seat()?;
+        let seat = Seat::take(door)?;
+        guest.let_in();
         let ports = door.ports(connections);
         write_message(control_out, &Message::Welcome { agent: agent(), ports }).await?;
+        seat.keep();
         Ok(Some(peer_agent))
     })
     .await
@@ -207,7 +234,10 @@ pub async fn admit<C: Connection>(
             Message::Join { lane: said, .. } if said != lane => {
                 Err(Failure::protocol(format!("connection {lane} joins as number {said}")))
             }
-            Message::Join { .. } => Ok(()),
+            Message::Join { .. } => {
+                connection.let_in();
+                Ok(())
+            }
             other => Err(Failure::protocol(format!("a further connection began with {}", other.name()))),
         }
     };

@@ -117,6 +117,11 @@ fn started(side: Side, transfer: [u8; 16]) -> Event {
 
 /// Closes `connection` so that the peer learns of `failure`.
 pub fn close_with<C: Connection>(connection: &C, failure: &Failure) {
+    connection.close(failure.reason.code(), &close_reason(failure));
+}
+
+/// What a close says of `failure`, beside its code.
+pub fn close_reason(failure: &Failure) -> Vec<u8> {
     let mut reason = vec![match failure.side {
         None => 0,
         Some(Side::Sender) => 1,
@@ -124,7 +129,7 @@ pub fn close_with<C: Connection>(connection: &C, failure: &Failure) {
     }];
     let text = failure.message.as_bytes();
     reason.extend_from_slice(&text[..text.len().min(REASON_BYTES_MAX - 1)]);
-    connection.close(failure.reason.code(), &reason);
+    reason
 }
 
 /// The failure that a transport error means to a person.
@@ -136,7 +141,9 @@ pub fn transport_failure(error: TransportError) -> Failure {
         TransportError::TimedOut(_) | TransportError::Lost(_) => {
             Failure::new(Reason::ConnectionLost, format!("the connection was lost: {message}"))
         }
-        TransportError::NoAnswer(_) => Failure::new(Reason::Unreachable, message),
+        TransportError::NoAnswer(_) | TransportError::NobodyThere(_) | TransportError::Busy => {
+            Failure::new(Reason::Unreachable, message)
+        }
         TransportError::NotAuthenticated(_) => Failure::new(Reason::NotAuthenticated, message),
         TransportError::Incompatible(_) => Failure::new(Reason::Incompatible, message),
         TransportError::StreamEnded(_) => Failure::new(Reason::Protocol, message),

@@ -159,6 +159,8 @@ impl Door for Open {
         Ok(())
     }
 
+    fn leave_seat(&self) {}
+
     fn ports(&self, _: Option<u32>) -> Vec<u16> {
         Vec::new()
     }

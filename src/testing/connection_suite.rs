@@ -55,9 +55,11 @@ pub(crate) async fn quic_pair(limits: &Limits) -> Ends<Quic> {
         listening.accept().await.unwrap().handshake().await
     });
     let (dialler, dialling) = dialled.unwrap();
+    let listener = accepted.unwrap();
+    listener.let_in();
     Ends {
         dialler,
-        listener: accepted.unwrap(),
+        listener,
         fingerprints: [here.fingerprint(), there.fingerprint()],
         keep: Box::new((listening, dialling)),
     }

@@ -54,7 +54,9 @@ async fn connect(
     let (dialled, accepted) = tokio::join!(dial(&addresses, there.fingerprint(), here, limits), async {
         endpoint.accept().await.unwrap().handshake().await
     });
-    (dialled.unwrap().0, accepted.unwrap())
+    let accepted = accepted.unwrap();
+    accepted.let_in();
+    (dialled.unwrap().0, accepted)
 }
 
 /// A bound socket that never answers.
@@ -198,10 +200,13 @@ async fn stalled_diallers_hold_nobody_up() {
     let (_dialled, accepted) = connect(address, &here, &there, &endpoint, &limits()).await;
     assert_eq!(accepted.peer_fingerprint(), here.fingerprint());
     drop(stalled);
+    // A dialler that is refused tries again for a while.
+    let refusing = tokio::spawn(async move { while endpoint.accept().await.is_some() {} });
     for dialler in diallers {
         // The one that came to nothing was refused, not left alone.
-        assert!(matches!(dialler.await.unwrap(), Err(TransportError::Lost(_))));
+        assert_eq!(dialler.await.unwrap(), Err(TransportError::Busy));
     }
+    refusing.abort();
 }
 
 #[tokio::test]
@@ -363,4 +368,33 @@ async fn a_listener_on_all_addresses_is_reached_by_both_families() {
     }
     endpoint.close(0, b"");
     assert!(endpoint.accept().await.is_none());
+}
+
+/// Fault 5 of the trials: what a dialler may send before it has shown who it is.
+#[tokio::test]
+async fn fault_5_a_stranger_has_little_credit_until_it_is_let_in() {
+    let window = 8 * 1024 * 1024;
+    let limits = Limits { receive_window_bytes: window, stream_window_bytes: window, streams: 8, ..limits() };
+    let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let endpoint = Endpoint::listen(&LOOPBACK, &there, &limits).unwrap();
+    let addresses = [endpoint.local_address().unwrap()];
+    let (dialled, accepted) = tokio::join!(dial(&addresses, there.fingerprint(), &here, &limits), async {
+        endpoint.accept().await.unwrap().handshake().await
+    });
+    let ((dialler, _socket), listener) = (dialled.unwrap(), accepted.unwrap());
+    let (mut send, _recv) = dialler.open_bi().await.unwrap();
+    let second = dialler.open_bi();
+    tokio::pin!(second);
+    assert!(timeout(Duration::from_millis(100), &mut second).await.is_err(), "a second stream");
+    // The sending side buffers half of it.
+    let mut chunks = [Bytes::from(vec![0; 128 * 1024])];
+    let writing = send.write_all(&mut chunks);
+    tokio::pin!(writing);
+    assert!(timeout(Duration::from_millis(300), &mut writing).await.is_err(), "all of it was taken");
+    listener.let_in();
+    let (second, written) = timeout(Duration::from_secs(10), async { tokio::join!(second, writing) })
+        .await
+        .expect("no credit came");
+    written.unwrap();
+    second.unwrap();
 }

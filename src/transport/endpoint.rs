@@ -6,11 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{
-    AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TokioRuntime, TransportConfig,
-    VarInt,
-};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use quinn::{AckFrequencyConfig, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -18,16 +15,17 @@ use super::address::{self, DEFAULT_PORT, ListenAddress};
 use super::buffers::SocketBuffers;
 use super::congestion::{self, Watch};
 use super::mtu::{self, Mtu};
-use super::quic::{Quic, canonical, connection_error};
-use super::socket;
+use super::probe;
+use super::quic::{Quic, canonical, error_over, is_busy};
+use super::socket::{self, Opened};
+use super::strangers::{self, Entry, Stranger, Strangers};
 use super::tls::{self, Found};
+use super::udp::Fault;
 use super::{Limits, TransportError};
 use crate::trust::{Fingerprint, Identity};
 
-/// Handshakes under way at once; above it a dialler is refused.
-const HANDSHAKES_MAX: usize = 64;
-/// Handshakes with diallers that have not shown that they receive at their address; above it they must, by Retry.
-const HANDSHAKES_UNVALIDATED_MAX: usize = 8;
+/// Diallers whose handshake has not been taken up yet; above it they are dropped.
+const INCOMING_MAX: usize = 64;
 /// Bytes kept of each dialler, and of all, before its handshake is taken up.
 const INCOMING_BYTES_MAX: u64 = 64 * 1024;
 const INCOMING_BYTES_TOTAL_MAX: u64 = 1024 * 1024;
@@ -35,6 +33,9 @@ const INCOMING_BYTES_TOTAL_MAX: u64 = 1024 * 1024;
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Between the first tries of two addresses of one peer (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
+/// How often, and after how long each time, a dialler tries again that is told that the peer is busy.
+const BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(250);
 /// What a round trip is taken for before one has been measured.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Datagrams on this machine that a peer may leave without an ack: half a mebibyte, a part of what is on the way.
@@ -50,6 +51,7 @@ const GRACE: Duration = Duration::from_secs(2);
 pub struct Endpoint {
     inner: quinn::Endpoint,
     buffers: SocketBuffers,
+    fault: Fault,
     listener: Option<Arc<Listener>>,
 }
 
@@ -60,7 +62,7 @@ struct Listener {
     limits: Limits,
     /// Addresses of this machine when it began to listen.
     own: Vec<IpAddr>,
-    handshakes: Arc<Semaphore>,
+    strangers: Strangers,
     handshake_timeout: Duration,
 }
 
@@ -69,7 +71,8 @@ struct Listener {
 pub struct Incoming {
     inner: quinn::Incoming,
     listener: Arc<Listener>,
-    _permit: OwnedSemaphorePermit,
+    fault: Fault,
+    stranger: Stranger,
 }
 
 impl Endpoint {
@@ -83,7 +86,7 @@ impl Endpoint {
         identity: &Identity,
         limits: &Limits,
     ) -> Result<Self, TransportError> {
-        let (socket, buffers) = match *address {
+        let Opened { socket, buffers, fault } = match *address {
             ListenAddress::At(address) => socket::open(address).map_err(|e| cannot_listen(address, &e))?,
             ListenAddress::Any => open_any(DEFAULT_PORT)
                 .or_else(|_| open_any(0))
@@ -93,7 +96,7 @@ impl Endpoint {
         let crypto = Arc::new(QuicServerConfig::try_from(tls).map_err(|e| unusable(&e))?);
         let mut config = quinn::ServerConfig::with_crypto(crypto);
         config
-            .max_incoming(HANDSHAKES_MAX)
+            .max_incoming(INCOMING_MAX)
             .incoming_buffer_size(INCOMING_BYTES_MAX)
             .incoming_buffer_size_total(INCOMING_BYTES_TOTAL_MAX);
         let inner = quinn::Endpoint::new_with_abstract_socket(
@@ -107,10 +110,10 @@ impl Endpoint {
             config,
             limits: *limits,
             own: address::of_this_machine(),
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            strangers: Strangers::default(),
             handshake_timeout: HANDSHAKE_TIME_MAX.min(limits.connect_timeout),
         };
-        Ok(Self { inner, buffers, listener: Some(Arc::new(listener)) })
+        Ok(Self { inner, buffers, fault, listener: Some(Arc::new(listener)) })
     }
 
     /// The next dialler; `None` once the endpoint is closed, or if it does not listen. Its handshake is for the
@@ -119,18 +122,36 @@ impl Endpoint {
         let listener = self.listener.as_ref()?;
         loop {
             let inner = self.inner.accept().await?;
-            let Ok(permit) = listener.handshakes.clone().try_acquire_owned() else {
-                inner.refuse();
-                continue;
-            };
-            let under_way = HANDSHAKES_MAX - listener.handshakes.available_permits();
-            if under_way > HANDSHAKES_UNVALIDATED_MAX && !inner.remote_address_validated() {
-                // It can only fail for an address that is validated.
-                let _ = inner.retry();
-                continue;
+            match listener.strangers.enter(inner.remote_address().ip(), inner.remote_address_validated()) {
+                Entry::In(stranger) => {
+                    let (listener, fault) = (listener.clone(), self.fault.clone());
+                    return Some(Incoming { inner, listener, fault, stranger });
+                }
+                Entry::Validate => {
+                    // It can only fail for an address that is validated.
+                    let _ = inner.retry();
+                }
+                Entry::Refuse => inner.refuse(),
             }
-            return Some(Incoming { inner, listener: listener.clone(), _permit: permit });
         }
+    }
+
+    /// Nobody can be let in any more: from now on diallers are only told so, a few at a time, so that they do not slow
+    /// down what goes on.
+    pub fn close_door(&self) {
+        if let Some(listener) = &self.listener {
+            listener.strangers.close_door();
+        }
+    }
+
+    /// Why the socket no longer works, once it does not.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.get()
+    }
+
+    /// Connections that have not ended yet.
+    pub fn connections(&self) -> usize {
+        self.inner.open_connections()
     }
 
     /// The bound address.
@@ -185,19 +206,27 @@ impl Incoming {
     ///
     /// What [`TransportError`] says of handshakes; [`TransportError::TimedOut`] for one that takes too long.
     pub async fn handshake(self) -> Result<Quic, TransportError> {
-        let Self { inner, listener, _permit } = self;
+        let Self { inner, listener, fault, stranger } = self;
         let limits = &listener.limits;
         let watch = Watch::default();
         let mtu = Mtu::to(inner.remote_address(), &listener.own);
         let mut config = listener.config.clone();
-        config.transport_config(Arc::new(transport_config(limits, mtu, watch.clone())));
-        let error = |e| connection_error(e, limits.idle_timeout);
+        let mut transport = transport_config(limits, mtu, watch.clone());
+        transport
+            .receive_window(VarInt::from_u32(limits.receive_window_bytes.min(strangers::WINDOW_BYTES)))
+            .max_concurrent_bidi_streams(VarInt::from_u32(strangers::STREAMS_BIDI));
+        config.transport_config(Arc::new(transport));
+        let error = |e| error_over(&fault, e, limits.idle_timeout);
         let connecting = inner.accept_with(Arc::new(config)).map_err(error)?;
-        let connection = timeout(listener.handshake_timeout, connecting)
-            .await
-            .map_err(|_| TransportError::TimedOut(listener.handshake_timeout))?
-            .map_err(error)?;
-        Quic::new(connection, limits.idle_timeout, watch)
+        let connection = tokio::select! {
+            connected = timeout(listener.handshake_timeout, connecting) => connected
+                .map_err(|_| TransportError::TimedOut(listener.handshake_timeout))?
+                .map_err(error)?,
+            () = stranger.has_to_leave() => {
+                return Err(TransportError::Lost("it took long, and others came".to_owned()));
+            }
+        };
+        Quic::new(connection, limits, watch, fault, Some(stranger))
     }
 }
 
@@ -209,7 +238,7 @@ impl Incoming {
 ///
 /// The most telling of what the addresses gave: [`TransportError::NotAuthenticated`], which names both
 /// fingerprints, over [`TransportError::Incompatible`], over the others, over [`TransportError::NoAnswer`] after
-/// `limits.connect_timeout`.
+/// `limits.connect_timeout`, or [`TransportError::NobodyThere`] sooner when all systems there say so.
 pub async fn dial(
     addresses: &[SocketAddr],
     expected: Fingerprint,
@@ -222,15 +251,24 @@ pub async fn dial(
     let mut attempts = JoinSet::new();
     let mut failure = TransportError::NoAnswer(list(addresses));
     let mut rest = addresses.iter();
+    let (mut absent, refused) = (0, Arc::new(Notify::new()));
     loop {
         if let Some(&address) = rest.next() {
             let mtu = Mtu::to(address, &own);
-            attempts.spawn(dial_one(address, expected, identity.clone(), *limits, mtu));
+            attempts.spawn(dial_one(address, expected, identity.clone(), *limits, mtu, refused.clone()));
         } else if attempts.is_empty() {
-            return Err(failure);
+            let nobody = absent > 0 && absent == addresses.len();
+            return Err(if nobody { TransportError::NobodyThere(list(addresses)) } else { failure });
         }
-        let next_try =
-            async { if rest.len() == 0 { std::future::pending().await } else { sleep(STAGGER).await } };
+        let next_try = async {
+            if rest.len() == 0 {
+                return std::future::pending().await;
+            }
+            tokio::select! {
+                () = sleep(STAGGER) => {}
+                () = refused.notified() => {}
+            }
+        };
         let ended = timeout_at(deadline, async {
             tokio::select! {
                 Some(ended) = attempts.join_next() => Some(ended),
@@ -241,6 +279,7 @@ pub async fn dial(
             Err(_) => return Err(failure),
             Ok(None) => {}
             Ok(Some(Ok(Ok(dialled)))) => return Ok(dialled),
+            Ok(Some(Ok(Err(TransportError::NobodyThere(_))))) => absent += 1,
             Ok(Some(Ok(Err(error)))) => {
                 if rank(&error) < rank(&failure) {
                     deadline = deadline.min(Instant::now() + GRACE);
@@ -257,7 +296,7 @@ fn rank(error: &TransportError) -> u8 {
     match error {
         TransportError::NotAuthenticated(_) => 0,
         TransportError::Incompatible(_) => 1,
-        TransportError::NoAnswer(_) => 3,
+        TransportError::NoAnswer(_) | TransportError::NobodyThere(_) => 3,
         _ => 2,
     }
 }
@@ -270,6 +309,7 @@ async fn dial_one(
     identity: Identity,
     limits: Limits,
     mtu: Mtu,
+    refused: Arc<Notify>,
 ) -> Result<(Quic, Endpoint), TransportError> {
     let found = Found::default();
     let tls = tls::client_config(&identity, expected, found.clone()).map_err(|e| unusable(&e))?;
@@ -277,25 +317,48 @@ async fn dial_one(
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     let watch = Watch::default();
     config.transport_config(Arc::new(transport_config(&limits, mtu, watch.clone())));
-    let (socket, buffers) = open_any(0).map_err(|e| unusable(&e))?;
+    let Opened { socket, buffers, fault } = open_any(0).map_err(|e| unusable(&e))?;
     let inner =
         quinn::Endpoint::new_with_abstract_socket(endpoint_config(), None, socket, Arc::new(TokioRuntime))
             .map_err(|e| unusable(&e))?;
-    let connecting = inner
-        .connect_with(config, address, tls::SERVER_NAME)
-        .map_err(|e| TransportError::NoAnswer(format!("{address}: {e}")))?;
-    match connecting.await {
+    let connected = tokio::select! {
+        connected = connect_to(&inner, &config, address) => connected?,
+        () = probe::refused(address, &refused) => {
+            return Err(TransportError::NobodyThere(address.to_string()));
+        }
+    };
+    match connected {
         Ok(connection) => {
-            let quic = Quic::new(connection, limits.idle_timeout, watch)?;
-            Ok((quic, Endpoint { inner, buffers, listener: None }))
+            let quic = Quic::new(connection, &limits, watch, fault.clone(), None)?;
+            Ok((quic, Endpoint { inner, buffers, fault, listener: None }))
         }
         Err(quinn::ConnectionError::TimedOut) => Err(TransportError::NoAnswer(address.to_string())),
         Err(error) => Err(match found.get() {
             Some(found) if *found != expected => TransportError::NotAuthenticated(format!(
                 "the peer at {address} has the fingerprint {found}, expected was {expected}"
             )),
-            _ => connection_error(error, limits.idle_timeout),
+            _ => error_over(&fault, error, limits.idle_timeout),
         }),
+    }
+}
+
+/// Tries again for a while when the peer is busy.
+async fn connect_to(
+    endpoint: &quinn::Endpoint,
+    config: &quinn::ClientConfig,
+    address: SocketAddr,
+) -> Result<Result<quinn::Connection, quinn::ConnectionError>, TransportError> {
+    let mut tries = 0;
+    loop {
+        let connecting = endpoint
+            .connect_with(config.clone(), address, tls::SERVER_NAME)
+            .map_err(|e| TransportError::NoAnswer(format!("{address}: {e}")))?;
+        let connected = connecting.await;
+        tries += 1;
+        if tries >= BUSY_TRIES || !connected.as_ref().is_err_and(is_busy) {
+            return Ok(connected);
+        }
+        sleep(BUSY_PAUSE).await;
     }
 }
 
@@ -307,7 +370,7 @@ fn list(addresses: &[SocketAddr]) -> String {
 }
 
 /// Binds all addresses of both families, or of IPv4 where there is no IPv6.
-fn open_any(port: u16) -> io::Result<(Arc<dyn quinn::AsyncUdpSocket>, SocketBuffers)> {
+fn open_any(port: u16) -> io::Result<Opened> {
     socket::open((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| match error.kind() {
         io::ErrorKind::AddrInUse => Err(error),
         _ => socket::open((Ipv4Addr::UNSPECIFIED, port).into()),
@@ -340,8 +403,6 @@ fn loopback_acks() -> AckFrequencyConfig {
 
 /// The session's limits in quinn's terms, for one connection; with datagrams of the sizes `mtu`.
 fn transport_config(limits: &Limits, mtu: Mtu, watch: Watch) -> TransportConfig {
-    let mut discovery = MtuDiscoveryConfig::default();
-    discovery.upper_bound(mtu.max);
     // Beyond what QUIC can say (146 million years) no limit is the same.
     let idle_timeout = IdleTimeout::try_from(limits.idle_timeout).ok();
     let mut config = TransportConfig::default();
@@ -363,9 +424,9 @@ fn transport_config(limits: &Limits, mtu: Mtu, watch: Watch) -> TransportConfig 
         .packet_threshold(u32::MAX)
         .ack_frequency_config(mtu.is_of_loopback().then(loopback_acks))
         .datagram_receive_buffer_size(None)
-        .initial_mtu(mtu.first)
-        .min_mtu(mtu.min)
-        .mtu_discovery_config(Some(discovery))
-        .congestion_controller_factory(congestion::controller(limits.congestion, mtu.min, watch));
+        .initial_mtu(mtu::MIN)
+        .min_mtu(mtu::MIN)
+        .mtu_discovery_config(Some(mtu.discovery()))
+        .congestion_controller_factory(congestion::controller(limits.congestion, mtu::MIN, watch));
     config
 }

@@ -6,9 +6,12 @@ pub(crate) mod congestion;
 mod endpoint;
 mod gather;
 mod mtu;
+mod probe;
 pub mod quic;
 mod socket;
+mod strangers;
 pub mod tls;
+mod udp;
 
 pub use address::ListenAddress;
 pub use endpoint::{Endpoint, Incoming, dial};
@@ -40,6 +43,12 @@ pub enum TransportError {
     /// Nothing answered at all while connecting.
     #[error("nothing answered on UDP at {0}")]
     NoAnswer(String),
+    /// The system there, or one on the way, says that nothing listens.
+    #[error("nothing listens on UDP at {0}")]
+    NobodyThere(String),
+    /// The peer takes no further connection just now.
+    #[error("the peer takes no further connection just now")]
+    Busy,
     /// TLS: certificate, fingerprint, ALPN.
     #[error("{0}")]
     NotAuthenticated(String),
@@ -125,6 +134,8 @@ pub trait Connection: Clone + Send + Sync + 'static {
     fn peer_fingerprint(&self) -> Fingerprint;
     /// Where the peer is.
     fn remote_address(&self) -> SocketAddr;
+    /// The dialler has shown who it is: gives it all of the credit. Until then a listener gives it a little.
+    fn let_in(&self);
     /// Ends everything at once; `reason` reaches the peer even when it reads no stream.
     fn close(&self, code: u32, reason: &[u8]);
     /// Waits for the end of the connection and says why.

@@ -2,17 +2,25 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use quinn::MtuDiscoveryConfig;
 
 use super::address;
 use super::quic::canonical;
 
 /// Payload that every path carries (RFC 9000, section 14).
-const MIN: u16 = 1200;
+pub(super) const MIN: u16 = 1200;
 /// MTU of Ethernet, where the system does not tell that of the way to the peer.
 const ETHERNET: u32 = 1500;
-/// Datagrams on this machine never fall below this size, four to a batch of the kernel: what is lost there did not
-/// fit a socket's buffer, and quinn would take bursts of it for a path that carries less.
+/// Where the way carries this much, it is loopback: acks are asked for as it takes them.
 const LOOPBACK_MIN: u16 = 16_000;
+/// How long a path that stopped to carry large datagrams is left at the least before it is tried again. On this machine
+/// bursts that overflow a socket's buffer can look like it.
+const COOL_DOWN: Duration = Duration::from_secs(60);
+const COOL_DOWN_LOOPBACK: Duration = Duration::from_secs(1);
+/// The search ends when a step would be smaller.
+const STEP: u16 = 20;
 /// Largest payload of UDP, by its length field of 16 bits and what counts in it: the header of IPv4, not of IPv6.
 const PAYLOAD_V4_MAX: u16 = 65_507;
 pub(super) const PAYLOAD_MAX: u16 = 65_527;
@@ -20,27 +28,22 @@ pub(super) const PAYLOAD_MAX: u16 = 65_527;
 const HEADERS_V4_BYTES: u32 = 28;
 const HEADERS_V6_BYTES: u32 = 48;
 
-/// UDP payloads of a path.
+/// UDP payloads of a path. All begin with [`MIN`], which is never given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mtu {
-    /// Never less.
-    pub(super) min: u16,
-    /// To begin with.
-    pub(super) first: u16,
     /// To try.
     pub(super) max: u16,
+    /// The peer has an address of this machine.
+    is_here: bool,
 }
 
 impl Mtu {
     /// For the peer at `address`, from a machine with the addresses `own`.
     ///
-    /// On this machine the kernel's word is enough. quinn would look for the largest size with ten probes of up to
-    /// 64 KiB and read their padding byte by byte, 7 ms of processor time on either side.
-    ///
-    /// Towards another machine it begins at 1200, although the network card takes more: a larger handshake that
-    /// some tunnel on the way does not carry is repeated after a second, twice. Discovery has found a usual
-    /// Ethernet's MTU four round trips after TLS, when the first bytes of a file begin to flow; where the card takes
-    /// jumbo frames and the path does not, it takes some fifteen.
+    /// It begins at 1200, although the network card takes more: a larger handshake that some tunnel on the way does not
+    /// carry is repeated after a second, twice. An address of this machine may be that of a relay into such a tunnel,
+    /// too. Discovery has found a usual Ethernet's MTU four round trips after TLS, when the first bytes of a file begin
+    /// to flow; where the card takes jumbo frames and the path does not, it takes some fifteen.
     pub(super) fn to(address: SocketAddr, own: &[IpAddr]) -> Self {
         let address = canonical(address);
         let ip = address.ip();
@@ -48,16 +51,29 @@ impl Mtu {
             tracing::debug!(%error, %address, "the system does not tell the MTU");
             ETHERNET
         });
-        let max = payload(ip, carries);
-        let (min, first) =
-            if address::is_this_machine(ip, own) { (LOOPBACK_MIN.min(max), max) } else { (MIN, MIN) };
-        tracing::debug!(%address, min, first, max, "datagram sizes");
-        Self { min, first, max }
+        let mtu = Self { max: payload(ip, carries), is_here: address::is_this_machine(ip, own) };
+        tracing::debug!(%address, ?mtu, "datagram sizes");
+        mtu
     }
 
     /// Whether the peer is on this machine and the way to it carries more than any network does.
     pub(super) fn is_of_loopback(self) -> bool {
-        self.min >= LOOPBACK_MIN
+        self.is_here && self.max >= LOOPBACK_MIN
+    }
+
+    /// How larger datagrams are looked for.
+    ///
+    /// On loopback one probe of the largest size decides: quinn would try ten sizes up to 64 KiB and read their padding
+    /// byte by byte, 7 ms of processor time on either side. A relay that does not carry it stays at 1200.
+    pub(super) fn discovery(self) -> MtuDiscoveryConfig {
+        let is_of_loopback = self.is_of_loopback();
+        let mut config = MtuDiscoveryConfig::default();
+        config
+            .upper_bound(self.max)
+            // The first step of the search would be half of this, so it goes to the end at once.
+            .minimum_change(if is_of_loopback { self.max - MIN } else { STEP })
+            .black_hole_cooldown(if is_of_loopback { COOL_DOWN_LOOPBACK } else { COOL_DOWN });
+        config
     }
 }
 
@@ -124,7 +140,7 @@ mod tests {
             let max = payload(canonical(address).ip(), carries);
             assert!(carries >= 1280, "{ip}: {carries}");
             let mtu = Mtu::to(address, &[]);
-            assert_eq!(mtu, Mtu { min: LOOPBACK_MIN.min(max), first: max, max }, "{ip}");
+            assert_eq!(mtu, Mtu { max, is_here: true }, "{ip}");
             assert_eq!(mtu.is_of_loopback(), max >= LOOPBACK_MIN, "{ip}");
         }
     }
@@ -134,7 +150,6 @@ mod tests {
         // Documentation addresses (RFC 5737, RFC 3849); nothing is sent to them.
         for address in ["192.0.2.1:4750", "[2001:db8::1]:4750"] {
             let mtu = Mtu::to(address.parse().unwrap(), &[]);
-            assert_eq!((mtu.min, mtu.first), (1200, 1200));
             assert!((1200..=PAYLOAD_MAX).contains(&mtu.max), "{mtu:?}");
             assert!(!mtu.is_of_loopback(), "{mtu:?}");
         }

@@ -1,8 +1,8 @@
 //! [`Connection`] over quinn.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +11,9 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::sleep;
 
 use super::congestion::Watch;
-use super::{Connection, PathStats, RecvStream, SendStream, TransportError};
+use super::strangers::Stranger;
+use super::udp::Fault;
+use super::{Connection, Limits, PathStats, RecvStream, SendStream, TransportError};
 use crate::protocol::limits::REASON_BYTES_MAX;
 use crate::protocol::path::printable;
 use crate::trust::Fingerprint;
@@ -46,8 +48,12 @@ pub struct QuicRecv {
 struct Shared {
     connection: quinn::Connection,
     fingerprint: Fingerprint,
-    idle_timeout: Duration,
+    limits: Limits,
     watch: Watch,
+    /// Of the socket under it.
+    fault: Fault,
+    /// The peer, while it is one to a listener.
+    stranger: Mutex<Option<Stranger>>,
     /// Datagrams sent before the one that tells of the close.
     sent_before_close: AtomicU64,
 }
@@ -70,7 +76,7 @@ impl Shared {
     }
 
     fn error(&self, error: ConnectionError) -> TransportError {
-        connection_error(error, self.idle_timeout)
+        error_over(&self.fault, error, self.limits.idle_timeout)
     }
 }
 
@@ -82,11 +88,14 @@ impl Drop for Shared {
 }
 
 impl Quic {
-    /// `connection` must be past its handshake, and its congestion controller must share `watch`.
+    /// `connection` must be past its handshake, and its congestion controller must share `watch`. The peer may be a
+    /// `stranger` that has to be [let in](Connection::let_in).
     pub(super) fn new(
         connection: quinn::Connection,
-        idle_timeout: Duration,
+        limits: &Limits,
         watch: Watch,
+        fault: Fault,
+        stranger: Option<Stranger>,
     ) -> Result<Self, TransportError> {
         let identity =
             connection.peer_identity().and_then(|i| i.downcast::<Vec<CertificateDer<'static>>>().ok());
@@ -96,19 +105,36 @@ impl Quic {
             .ok_or_else(|| TransportError::NotAuthenticated("the peer showed no certificate".to_owned()))?;
         let fingerprint = Fingerprint::of_certificate(certificate)
             .map_err(|e| TransportError::NotAuthenticated(e.to_string()))?;
-        let sent_before_close = AtomicU64::new(0);
-        Ok(Self(Arc::new(Shared { connection, fingerprint, idle_timeout, watch, sent_before_close })))
+        let (limits, stranger, sent_before_close) = (*limits, Mutex::new(stranger), AtomicU64::new(0));
+        let shared = Shared { connection, fingerprint, limits, watch, fault, stranger, sent_before_close };
+        Ok(Self(Arc::new(shared)))
+    }
+
+    /// The peer has closed the connection, or it is lost: there is nobody to tell anything.
+    pub fn is_ended_by_peer(&self) -> bool {
+        !matches!(self.0.connection.close_reason(), None | Some(ConnectionError::LocallyClosed))
     }
 
     /// After [`Connection::close`]: waits until the kernel has the packet that tells the peer. If it left before
     /// anybody could look, until the peer answers, or for ever.
     pub async fn close_sent(&self) {
         // A peer that closed first is told nothing more.
-        while matches!(self.0.connection.close_reason(), None | Some(ConnectionError::LocallyClosed))
-            && !self.0.is_close_sent()
-        {
+        while !self.is_ended_by_peer() && !self.0.is_close_sent() {
             sleep(CLOSE_LOOK_EVERY).await;
         }
+    }
+
+    /// Waits until a peer that was not let in has to make room for others.
+    pub async fn has_to_leave(&self) {
+        let has_to_leave = self.stranger().as_ref().map(Stranger::has_to_leave);
+        match has_to_leave {
+            Some(has_to_leave) => has_to_leave.await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn stranger(&self) -> MutexGuard<'_, Option<Stranger>> {
+        self.0.stranger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn send(&self, stream: quinn::SendStream) -> QuicSend {
@@ -157,6 +183,12 @@ impl Connection for Quic {
 
     fn remote_address(&self) -> SocketAddr {
         canonical(self.0.connection.remote_address())
+    }
+
+    fn let_in(&self) {
+        if let Some(stranger) = self.stranger().take() {
+            stranger.let_in(&self.0.connection, &self.0.limits);
+        }
     }
 
     fn close(&self, code: u32, reason: &[u8]) {
@@ -236,9 +268,25 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
+/// What quinn says, by blame, of a connection over a socket with this `fault`.
+pub(super) fn error_over(fault: &Fault, error: ConnectionError, idle_timeout: Duration) -> TransportError {
+    match (&error, fault.get()) {
+        // quinn only says that something has ended.
+        (ConnectionError::TransportError(_), Some(fault)) => TransportError::Lost(fault.to_owned()),
+        _ => connection_error(error, idle_timeout),
+    }
+}
+
+/// The peer refuses a connection that it may take a little later.
+pub(super) fn is_busy(error: &ConnectionError) -> bool {
+    let refused = quinn::TransportErrorCode::CONNECTION_REFUSED;
+    matches!(error, ConnectionError::ConnectionClosed(close) if close.error_code == refused)
+}
+
 /// What quinn says, by blame.
 pub(crate) fn connection_error(error: ConnectionError, idle_timeout: Duration) -> TransportError {
     match error {
+        error if is_busy(&error) => TransportError::Busy,
         ConnectionError::VersionMismatch => {
             TransportError::Incompatible("the peer speaks no version of QUIC that is known here".to_owned())
         }
@@ -248,9 +296,6 @@ pub(crate) fn connection_error(error: ConnectionError, idle_timeout: Duration) -
         },
         ConnectionError::ConnectionClosed(frame) => match tls_alert(frame.error_code.into()) {
             Some(alert) => alert_error(alert, true),
-            None if frame.error_code == quinn::TransportErrorCode::CONNECTION_REFUSED => {
-                TransportError::Lost("the peer takes no further connection just now".to_owned())
-            }
             None => TransportError::Lost(format!(
                 "the peer ended the connection: {}",
                 printable(frame.to_string().as_bytes())
@@ -346,10 +391,17 @@ mod tests {
 
     #[tokio::test]
     #[cfg(target_os = "linux")]
-    async fn datagrams_on_this_machine_begin_at_their_full_size() {
+    async fn datagrams_on_this_machine_soon_have_their_full_size() {
         let ends = quic_pair(&limits()).await;
         for end in [&ends.dialler, &ends.listener] {
-            assert_eq!(end.stats().mtu_bytes, Mtu::to(end.remote_address(), &[]).max);
+            let full = Mtu::to(end.remote_address(), &[]).max;
+            let probing = async {
+                while end.stats().mtu_bytes < full {
+                    sleep(CLOSE_LOOK_EVERY).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), probing).await.expect("it stays small");
+            assert!(end.0.connection.stats().path.sent_plpmtud_probes <= 2, "one probe, or one again");
         }
     }
 

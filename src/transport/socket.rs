@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
+use quinn::{AsyncUdpSocket, UdpPoller};
 use socket2::{Domain, Protocol, Type};
 
 use super::buffers::SocketBuffers;
 use super::gather::Gather;
+use super::udp::{Fault, Udp};
 
 /// Payload of the largest IPv4 datagram: what one call with segmentation offload may carry.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
@@ -22,22 +23,32 @@ const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// processor's cache when it is copied out of quinn's buffer.
 const LARGE_BYTES: usize = 32 * 1024;
 
+/// A bound socket, for quinn.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) socket: Arc<dyn AsyncUdpSocket>,
+    pub(super) buffers: SocketBuffers,
+    /// Why it no longer works, once it does not.
+    pub(super) fault: Fault,
+}
+
 /// Binds `address` (all of IPv4 too, when it is the IPv6 wildcard). Needs a tokio runtime.
-pub(super) fn open(address: SocketAddr) -> io::Result<(Arc<dyn AsyncUdpSocket>, SocketBuffers)> {
+pub(super) fn open(address: SocketAddr) -> io::Result<Opened> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     let buffers = SocketBuffers::ask(&socket)?;
     socket.bind(&address.into())?;
-    let inner = TokioRuntime.wrap_udp_socket(socket.into())?;
+    let fault = Fault::default();
+    let inner = Arc::new(Udp::new(socket.into(), fault.clone())?);
     tracing::debug!(
         ?buffers,
         segments_sent_at_once = inner.max_transmit_segments(),
         segments_received_at_once = inner.max_receive_segments(),
         "socket"
     );
-    Ok((Arc::new(Socket::new(inner)), buffers))
+    Ok(Opened { socket: Arc::new(Socket::new(inner)), buffers, fault })
 }
 
 /// quinn hands over up to ten segments at once, whatever their size. Above 65,507 bytes in all the kernel answers
@@ -46,17 +57,45 @@ pub(super) fn open(address: SocketAddr) -> io::Result<(Arc<dyn AsyncUdpSocket>, 
 #[derive(Debug)]
 struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,
-    /// Largest datagram so far. MTU discovery sends a large one alone before it sends many.
+    /// Largest datagram of late. MTU discovery sends a large one alone before it sends many, or, where the path does not
+    /// carry it, no more.
     largest_bytes: AtomicUsize,
+    /// The same, and how many there were, since that was looked at last.
+    since: Mutex<Since>,
     /// What the kernel gave last, which may be several datagrams together.
     came_bytes: AtomicUsize,
     gather: Mutex<Gather>,
 }
 
+/// What was sent since some moment.
+#[derive(Debug, Default)]
+struct Since {
+    calls: u32,
+    largest_bytes: usize,
+}
+
+/// After so many calls without a datagram of the largest size it counts no more.
+const FORGOTTEN_CALLS: u32 = 32;
+
 impl Socket {
     fn new(inner: Arc<dyn AsyncUdpSocket>) -> Self {
         let gather = Mutex::new(Gather::new(inner.clone().create_io_poller()));
-        Self { inner, largest_bytes: AtomicUsize::new(1), came_bytes: AtomicUsize::new(0), gather }
+        let (largest_bytes, came_bytes) = (AtomicUsize::new(1), AtomicUsize::new(0));
+        Self { inner, largest_bytes, since: Mutex::default(), came_bytes, gather }
+    }
+
+    /// Keeps account of the largest datagram.
+    fn note(&self, segment: usize) {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.calls += 1;
+        since.largest_bytes = since.largest_bytes.max(segment);
+        if segment > self.largest_bytes.load(Ordering::Relaxed) {
+            self.largest_bytes.store(segment, Ordering::Relaxed);
+        }
+        if since.calls >= FORGOTTEN_CALLS {
+            self.largest_bytes.store(since.largest_bytes, Ordering::Relaxed);
+            *since = Since::default();
+        }
     }
 
     fn gather(&self) -> MutexGuard<'_, Gather> {
@@ -113,9 +152,7 @@ impl AsyncUdpSocket for Socket {
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let segment = segment_bytes(transmit);
-        if segment > self.largest_bytes.load(Ordering::Relaxed) {
-            self.largest_bytes.fetch_max(segment, Ordering::Relaxed);
-        }
+        self.note(segment);
         let at_once = self.segments_at_once(segment);
         self.gather().send(transmit, segment, at_once, |transmit| self.send(transmit))
     }
@@ -320,6 +357,18 @@ mod tests {
         assert_eq!(socket.max_receive_segments(), 1);
     }
 
+    /// Fault 7 of the trials: after a large probe that a relay did not carry, batches are gathered again.
+    #[test]
+    fn fault_7_a_probe_that_comes_to_nothing_is_forgotten() {
+        let (_, socket) = recorder(usize::MAX);
+        send(&socket, &vec![0; 65_488], None).unwrap();
+        assert_eq!(socket.max_transmit_segments(), 1);
+        for _ in 1..2 * FORGOTTEN_CALLS {
+            send(&socket, &[0; 1200], None).unwrap();
+        }
+        assert_eq!(socket.max_transmit_segments(), 54);
+    }
+
     #[test]
     fn a_full_socket_is_reported_only_when_nothing_went() {
         let contents = vec![0; 65_488 * 3];
@@ -361,7 +410,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_real_socket_says_what_it_got() {
-        let (socket, buffers) = open(([127, 0, 0, 1], 0).into()).unwrap();
+        let Opened { socket, buffers, fault } = open(([127, 0, 0, 1], 0).into()).unwrap();
+        assert_eq!(fault.get(), None);
         assert_ne!(socket.local_addr().unwrap().port(), 0);
         assert!(buffers.receive_bytes > 0 && buffers.send_bytes > 0, "{buffers:?}");
     }

@@ -32,6 +32,8 @@ pub(crate) struct LinkOptions {
     pub(crate) rate_bytes_per_s: Option<u64>,
     /// Longest wait in the queue before the limited rate; what would wait longer is dropped.
     pub(crate) queue: Duration,
+    /// Longest packet that gets through; `None` is any.
+    pub(crate) mtu_bytes: Option<usize>,
     /// Probability that a packet is dropped.
     pub(crate) loss: f64,
     /// Probability that a packet arrives twice.
@@ -60,6 +62,7 @@ impl Default for LinkOptions {
             jitter: Duration::ZERO,
             rate_bytes_per_s: None,
             queue: Duration::from_millis(200),
+            mtu_bytes: None,
             loss: 0.0,
             duplicate: 0.0,
             corrupt: 0.0,
@@ -84,6 +87,8 @@ pub(crate) enum Fate {
     Lost,
     /// Dropped because the queue is full.
     QueueFull,
+    /// Dropped because it is too long.
+    TooLong,
     /// Delivered, once or twice.
     Delivered(Vec<Delivery>),
 }
@@ -129,6 +134,9 @@ impl Lane {
         let bit = self.random.next();
         let jitters = [self.random.unit(), self.random.unit()];
 
+        if self.options.mtu_bytes.is_some_and(|mtu_bytes| len > mtu_bytes) {
+            return Fate::TooLong;
+        }
         let departure = match self.options.rate_bytes_per_s {
             None => now,
             Some(rate) => {
@@ -166,6 +174,8 @@ pub(crate) struct Statistics {
     pub(crate) lost: u64,
     /// Dropped by the queue.
     pub(crate) queue_full: u64,
+    /// Dropped because they were too long.
+    pub(crate) too_long: u64,
     /// Arrived twice.
     pub(crate) duplicated: u64,
     /// Had a bit flipped.
@@ -256,6 +266,7 @@ impl Shared {
             match state.lanes[side].fate(now, bytes.len()) {
                 Fate::Lost => state.statistics[side].lost += 1,
                 Fate::QueueFull => state.statistics[side].queue_full += 1,
+                Fate::TooLong => state.statistics[side].too_long += 1,
                 Fate::Delivered(deliveries) => {
                     state.statistics[side].duplicated += u64::from(deliveries.len() > 1);
                     for delivery in deliveries {

@@ -9,6 +9,7 @@ use super::{resolve_common, resolve_peer};
 use crate::app::settings::{BenchSettings, BenchWith, Peer, Workload};
 use crate::cli::args::BenchArgs;
 use crate::cli::config::Config;
+use crate::cli::size::Wait;
 use crate::protocol::limits::FILE_BYTES_MAX;
 use crate::protocol::path::printable;
 
@@ -23,15 +24,19 @@ const FILES_MAX: u64 = 100_000_000;
 
 pub(super) fn resolve(given: BenchArgs, config: Config, stdin: &mut dyn Read) -> Result<BenchSettings> {
     let is_given_a_place = given.transfer.listen.is_some();
-    let common = resolve_common(given.transfer, &config)?;
+    let common = resolve_common(given.transfer, given.wait, &config)?;
     let disk = given.disk.or(config.disk);
     ensure!(
         disk.as_ref().is_none_or(|disk| !disk.as_os_str().is_empty()),
         "--disk is empty: expected the path of a directory"
     );
     // Whom to dial, said with the command, goes before where to wait and before the config file.
-    let is_waiting = || given.to.is_none() && (is_given_a_place || config.wait.unwrap_or(false));
-    if given.wait.unwrap_or_else(is_waiting) {
+    let is_waiting = match given.wait {
+        Some(wait) => wait != Wait::No,
+        // A duration in the config file is for all commands, and only a limit.
+        None => given.to.is_none() && (is_given_a_place || config.wait == Some(Wait::Yes)),
+    };
+    if is_waiting {
         ensure!(given.to.is_none(), "--wait waits for a machine that dials, --to dials: give one of them");
         ensure!(
             given.size.is_none() && given.files.is_none(),
@@ -71,6 +76,8 @@ pub(super) fn resolve(given: BenchArgs, config: Config, stdin: &mut dyn Read) ->
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::Parser;
 
     use super::*;
@@ -101,6 +108,9 @@ mod tests {
             ("--wait", "to = \"tl1q\"\nsize = \"1M\"", BenchWith::Anyone),
             ("--listen [::1]:0", "", BenchWith::Anyone),
             ("--listen [::1]:0 --wait=no", "", BenchWith::Itself(one(4 << 30))),
+            ("--wait=5s", "", BenchWith::Anyone),
+            ("", "wait = \"5s\"", BenchWith::Itself(one(4 << 30))),
+            ("", "wait = true", BenchWith::Anyone),
             ("", "listen = \"[::1]:0\"", BenchWith::Itself(one(4 << 30))),
             ("--to tl1q --listen [::1]:0", "wait = true", BenchWith::Peer(peer(), one(512 << 20))),
             ("--wait=no --size 2M", "wait = true\nfiles = 7", BenchWith::Itself(one(2 << 20))),
@@ -109,6 +119,8 @@ mod tests {
             assert_eq!(resolve(line, config).unwrap().with, with, "{line} {config}");
         }
         assert_eq!(resolve("", "disk = \"/d\"").unwrap().disk, Some("/d".into()));
+        assert_eq!(resolve("--wait=5s", "").unwrap().common.wait, Some(Duration::from_secs(5)));
+        assert_eq!(resolve("--wait", "wait = \"5s\"").unwrap().common.wait, None);
         assert_eq!(resolve("--memory 32M", "").unwrap().common.memory_bytes, 32 << 20);
     }
 

@@ -13,7 +13,7 @@ use crate::protocol::message::{Message, Role, Status};
 use crate::session::handshake::{Claim, Door, answer, dial};
 use crate::session::messages::{MessageReader, write_message};
 use crate::session::{Joining, Link, close_with, transport_failure};
-use crate::testing::connection::{MemoryConnection, MemoryLimits, pair};
+use crate::testing::connection::{Link as MemoryLink, MemoryConnection, MemoryLimits, pair};
 use crate::transport::{Connection, SendStream};
 use crate::trust::Secret;
 
@@ -37,6 +37,10 @@ impl Door for OneSeat {
             false => Ok(()),
             true => Err(Failure::new(Reason::TicketUsed, "the ticket has been used")),
         }
+    }
+
+    fn leave_seat(&self) {
+        self.0.store(false, Relaxed);
     }
 
     fn ports(&self, _: Option<u32>) -> Vec<u16> {
@@ -85,6 +89,44 @@ async fn the_ticket_lets_in_once() {
     assert_eq!(meet(ends(3), Some(SECRET), SEND, &door).await, (None, None));
     let used = (Some(Reason::TicketUsed), Some(Reason::TicketUsed));
     assert_eq!(meet(ends(4), Some(SECRET), SEND, &door).await, used);
+}
+
+/// Loses the dialler just before it would be welcomed.
+struct Cut {
+    seat: OneSeat,
+    link: MemoryLink,
+}
+
+impl Door for Cut {
+    fn check(&self, claim: &Claim) -> Result<(), Failure> {
+        self.seat.check(claim)
+    }
+
+    fn take_seat(&self) -> Result<(), Failure> {
+        self.seat.take_seat()?;
+        self.link.cut();
+        Ok(())
+    }
+
+    fn leave_seat(&self) {
+        self.seat.leave_seat();
+    }
+
+    fn ports(&self, connections: Option<u32>) -> Vec<u16> {
+        self.seat.ports(connections)
+    }
+}
+
+/// Fault 6 of the trials: the listener waited for ever behind a seat that nobody had.
+#[tokio::test(start_paused = true)]
+async fn fault_6_the_seat_of_a_dialler_that_cannot_be_welcomed_is_free_again() {
+    let (dialler, listener, link) = pair(1, MemoryLimits::default());
+    let door = Cut { seat: OneSeat::default(), link };
+    let (told, answered) = meet((dialler, listener), Some(SECRET), SEND, &door).await;
+    assert_eq!((told, answered), (Some(Reason::ConnectionLost), Some(Reason::ConnectionLost)));
+    assert_eq!(meet(ends(2), Some(SECRET), SEND, &door.seat).await, (None, None));
+    let used = (Some(Reason::TicketUsed), Some(Reason::TicketUsed));
+    assert_eq!(meet(ends(3), Some(SECRET), SEND, &door.seat).await, used);
 }
 
 #[tokio::test(start_paused = true)]
