@@ -156,6 +156,8 @@ pub struct Summary {
     pub links: u64,
     /// Files and links that were there before.
     pub identical: u64,
+    /// Those of them that got another mode or time (`--exists replace`); not counted in `identical`.
+    pub updated: u64,
     /// Files and links that were left alone.
     pub skipped: u64,
     /// Entries that failed.

@@ -35,6 +35,8 @@ pub enum Outcome {
     Written,
     /// The same was there before.
     Identical,
+    /// The same content was there before, and got the mode and time that were sent (`--exists replace`).
+    Updated,
     /// Something was there before and `--exists skip` left it.
     Skipped,
     /// A link that the receiver's file system cannot hold.

@@ -50,3 +50,5 @@ pub const COMPARE_BYTES_PER_S_MIN: u64 = 1024 * 1024;
 pub const NOT_KEPT_MAX: usize = 8;
 /// Names tried when `--exists rename` looks for a free one.
 pub const RENAME_TRIES_MAX: u32 = 10_000;
+/// Files under such names that are compared with what is sent: the latest ones.
+pub const RENAME_COMPARED_MAX: usize = 16;

@@ -95,8 +95,10 @@ pub enum Status {
     Check,
     /// Under its final name: another one than asked for if there is one here.
     Done(Option<RelPath>),
-    /// The same was here.
-    Identical,
+    /// The same was here: under another name if there is one here.
+    Identical(Option<RelPath>),
+    /// The same content was here, and has got mode and time.
+    Updated,
     /// Something was here and stays.
     Skipped,
     /// It will not be there.
@@ -112,7 +114,8 @@ impl Status {
             Self::Want => "Want",
             Self::Check => "Check",
             Self::Done(_) => "Done",
-            Self::Identical => "Identical",
+            Self::Identical(_) => "Identical",
+            Self::Updated => "Updated",
             Self::Skipped => "Skipped",
             Self::Failed(..) => "Failed",
             Self::NotKept => "NotKept",
@@ -368,7 +371,12 @@ impl Message {
                         p.put_u8(3);
                         put_bytes(p, path.as_bytes());
                     }
-                    Status::Identical => p.put_u8(4),
+                    Status::Identical(None) => p.put_u8(4),
+                    Status::Identical(Some(path)) => {
+                        p.put_u8(8);
+                        put_bytes(p, path.as_bytes());
+                    }
+                    Status::Updated => p.put_u8(9),
                     Status::Skipped => p.put_u8(5),
                     Status::Failed(reason, message) => {
                         p.put_u8(6);
@@ -497,10 +505,12 @@ impl Message {
             1 => Status::Check,
             2 => Status::Done(None),
             3 => Status::Done(Some(path(f)?)),
-            4 => Status::Identical,
+            4 => Status::Identical(None),
             5 => Status::Skipped,
             6 => Status::Failed(reason(f)?, text(f)?),
             7 => Status::NotKept,
+            8 => Status::Identical(Some(path(f)?)),
+            9 => Status::Updated,
             _ => return Err(CodecError::BadValue("status")),
         })
     }
@@ -579,7 +589,9 @@ mod tests {
             (Message::Status(EntryId(1), Status::Check), "04020101".into()),
             (Message::Status(EntryId(1), Status::Done(None)), "04020102".into()),
             (Message::Status(EntryId(1), Status::Done(Some(path.clone()))), "0406010303612f62".into()),
-            (Message::Status(EntryId(1), Status::Identical), "04020104".into()),
+            (Message::Status(EntryId(1), Status::Identical(None)), "04020104".into()),
+            (Message::Status(EntryId(1), Status::Identical(Some(path.clone()))), "0406010803612f62".into()),
+            (Message::Status(EntryId(1), Status::Updated), "04020109".into()),
             (Message::Status(EntryId(1), Status::Skipped), "04020105".into()),
             (
                 Message::Status(EntryId(1), Status::Failed(Reason::TargetExists, "x".into())),

@@ -116,6 +116,16 @@ impl RelPath {
         Some(Self(self.0[..at].into()))
     }
 
+    /// Another name for what cannot have this one: `name~1`, or `stem~1.ext`; a dot at the front begins no extension.
+    pub fn numbered(&self, number: u32) -> Result<Self, PathError> {
+        let name = self.name();
+        let stem = match name.iter().rposition(|b| *b == b'.') {
+            None | Some(0) => name.len(),
+            Some(at) => at,
+        };
+        self.with_name(&[&name[..stem], format!("~{number}").as_bytes(), &name[stem..]].concat())
+    }
+
     /// The same path with another last component.
     pub fn with_name(&self, name: &[u8]) -> Result<Self, PathError> {
         match self.parent() {
@@ -226,5 +236,22 @@ mod tests {
         assert_eq!(p.parent().unwrap().as_bytes(), b"a/b");
         assert_eq!(p.with_name(b"d").unwrap().as_bytes(), b"a/b/d");
         assert!(RelPath::new(b"a").unwrap().parent().is_none());
+    }
+
+    #[test]
+    fn other_names_keep_the_extension() {
+        let cases = [
+            ("a", "a~1"),
+            ("a.txt", "a~1.txt"),
+            ("d.x/a", "d.x/a~1"),
+            (".bashrc", ".bashrc~1"),
+            ("a.tar.gz", "a.tar~1.gz"),
+            ("a.", "a~1."),
+        ];
+        for (path, want) in cases {
+            let path = RelPath::new(path.as_bytes()).unwrap();
+            assert_eq!(path.numbered(1).unwrap().as_bytes(), want.as_bytes());
+        }
+        assert!(RelPath::new(&[b'x'; 255]).unwrap().numbered(1).is_err());
     }
 }

@@ -37,9 +37,19 @@ pub enum Found {
     /// Nothing; a directory has been made.
     Free,
     /// The very same directory or link.
-    Same,
-    /// A file of the same size.
-    SameSize,
+    Same {
+        /// The number of its name, 0 for the name itself.
+        number: u32,
+        /// It has the entry's mode and time too.
+        is_current: bool,
+    },
+    /// Files of the same size: the bytes decide.
+    SameSize {
+        /// The numbers of their names, in the order to compare them: 0 is the name itself. Never none.
+        numbers: VecDeque<u32>,
+        /// The one under the name itself has the entry's mode and time too.
+        is_current: bool,
+    },
     /// Something else.
     Conflict,
     /// The name cannot be used, and why.
@@ -53,7 +63,7 @@ pub enum Found {
 pub enum Committed {
     /// Under its final name, another one if there is one here.
     Done(Option<RelPath>),
-    /// The name was taken in the meantime.
+    /// The name was taken in the meantime. The entry is still staged.
     Exists,
     /// The name cannot be used, and why.
     Refused(String),
@@ -74,6 +84,10 @@ pub enum Action {
     Root(EntryId, RelPath, u64),
     /// Sync, rename, sync, then call [`Receiver::committed`].
     Commit(EntryId, Entry),
+    /// The same under the first of the names that is free.
+    CommitBeside(EntryId, Entry),
+    /// Give what is there the entry's mode and time, then call [`Receiver::updated`].
+    Update(EntryId, Entry),
     /// Drop what is staged.
     Discard(EntryId),
     /// The sender has lost this further connection: close it.
@@ -91,21 +105,60 @@ pub enum Action {
 
 #[derive(Debug)]
 enum State {
-    Admitting,
-    Comparing {
-        mine: Option<Existing>,
-        theirs: Option<blake3::Hash>,
+    /// `staged` when it is complete and its name has been taken meanwhile.
+    Admitting {
+        staged: Option<Staged>,
     },
+    Comparing(Comparison),
     /// `begun` chunks are coming.
     Receiving {
         root: RootBuilder,
         begun: BTreeSet<u64>,
     },
+    /// `is_again` when the name was taken before.
     Committing {
+        root: Option<blake3::Hash>,
+        is_again: bool,
+    },
+    /// The same is there, and gets mode and time.
+    Updating {
         root: Option<blake3::Hash>,
     },
     /// The directory that ends; `None` when none of that name was open.
     Leaving(Option<EntryId>),
+}
+
+impl State {
+    /// What is complete and neither has its name nor is about to get it.
+    fn staged(&self) -> Option<Staged> {
+        match self {
+            Self::Admitting { staged } => *staged,
+            Self::Comparing(comparison) => comparison.is_staged.then_some(Staged { root: comparison.theirs }),
+            _ => None,
+        }
+    }
+
+    /// All of the entry has come.
+    fn is_complete(&self) -> bool {
+        matches!(self, Self::Committing { .. }) || self.staged().is_some()
+    }
+}
+
+/// A complete entry; with its root, if it is a file.
+#[derive(Debug, Clone, Copy)]
+struct Staged {
+    root: Option<blake3::Hash>,
+}
+
+/// A file, and those that are there and may be the same.
+#[derive(Debug)]
+struct Comparison {
+    /// Numbers of the names that are left; the first is being looked at.
+    numbers: VecDeque<u32>,
+    mine: Option<Existing>,
+    theirs: Option<blake3::Hash>,
+    is_staged: bool,
+    is_current: bool,
 }
 
 /// The file that has the name of one that is offered.
@@ -253,7 +306,7 @@ impl Receiver {
                             self.dirs.enter(id, &entry.path);
                         }
                         self.actions.push_back(Action::Admit(id, entry.clone()));
-                        State::Admitting
+                        State::Admitting { staged: None }
                     }
                 };
                 self.open.insert(id, Open { entry, state });
@@ -284,32 +337,93 @@ impl Receiver {
 
     /// What is under the final name of `id`.
     pub fn admitted(&mut self, id: EntryId, found: Found) {
-        let Some(open) = self.open.get_mut(&id).filter(|open| matches!(open.state, State::Admitting)) else {
-            return;
-        };
-        match (&open.entry.kind, found) {
-            (_, Found::Refused(why)) => self.refused(id, why),
-            (_, Found::Denied(why)) => self.fail(id, Reason::Storage, why),
-            (Kind::Dir, Found::Conflict | Found::SameSize) => self.block(id),
-            (Kind::Dir, Found::Free) => self.settle(id, Status::Done(None), None, Outcome::Written),
-            (_, Found::Same) => {
+        let Some(Open { entry, state: State::Admitting { staged } }) = self.open.get(&id) else { return };
+        let (is_dir, staged) = (entry.kind == Kind::Dir, *staged);
+        let is_empty_file = entry.kind == Kind::File { size: 0 };
+        match found {
+            Found::Refused(why) => self.refused(id, why),
+            Found::Denied(why) => self.fail(id, Reason::Storage, why),
+            Found::Conflict | Found::SameSize { .. } if is_dir => self.block(id),
+            Found::Free if is_dir => self.settle(id, Status::Done(None), None, Outcome::Written),
+            // Its attributes come at its end.
+            Found::Same { .. } if is_dir => {
                 self.dirs.was_there(id);
-                self.settle(id, Status::Identical, None, Outcome::Identical);
+                self.settle(id, Status::Identical(None), None, Outcome::Identical);
             }
-            (Kind::File { size: 0 }, Found::SameSize) => {
-                self.settle(id, Status::Identical, Some(blake3::hash(b"")), Outcome::Identical);
+            Found::Same { number, is_current } => self.same(id, number, None, is_current),
+            Found::SameSize { numbers, is_current } if is_empty_file => {
+                let number = numbers.front().copied().unwrap_or(0);
+                self.same(id, number, Some(blake3::hash(b"")), is_current);
             }
-            (_, Found::SameSize | Found::Conflict) if self.exists == Exists::Skip => {
+            Found::SameSize { .. } | Found::Conflict if self.exists == Exists::Skip => {
                 self.settle(id, Status::Skipped, None, Outcome::Skipped);
             }
-            (_, Found::SameSize) => {
-                open.state = State::Comparing { mine: None, theirs: None };
-                let (path, size) = (open.entry.path.clone(), open.entry.size());
-                self.actions.push_back(Action::Control(Message::Status(id, Status::Check)));
-                self.actions.push_back(Action::Root(id, path, size));
-            }
-            (_, Found::Conflict) if self.exists == Exists::Refuse => self.fail_existing(id),
-            (_, Found::Free | Found::Conflict) => self.want(id),
+            Found::SameSize { numbers, is_current } => self.begin_comparison(id, numbers, is_current),
+            Found::Conflict => self.different(id),
+            Found::Free => match staged {
+                Some(Staged { root }) => self.commit(id, root, true),
+                None => self.want(id),
+            },
+        }
+    }
+
+    /// A complete entry whose name has been taken.
+    fn readmit(&mut self, id: EntryId, root: Option<blake3::Hash>) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.state = State::Admitting { staged: Some(Staged { root }) };
+        }
+    }
+
+    fn begin_comparison(&mut self, id: EntryId, numbers: VecDeque<u32>, is_current: bool) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        let (staged, size) = (open.state.staged(), open.entry.size());
+        let path = numbered(&open.entry.path, numbers.front());
+        let theirs = staged.and_then(|staged| staged.root);
+        let is_staged = staged.is_some();
+        open.state = State::Comparing(Comparison { numbers, mine: None, theirs, is_staged, is_current });
+        if !is_staged {
+            self.actions.push_back(Action::Control(Message::Status(id, Status::Check)));
+        }
+        self.actions.push_back(Action::Root(id, path, size));
+    }
+
+    /// What was sent is there: under the name of that number.
+    fn same(&mut self, id: EntryId, number: u32, root: Option<blake3::Hash>, is_current: bool) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        if self.exists == Exists::Replace && !is_current {
+            open.state = State::Updating { root };
+            self.actions.push_back(Action::Update(id, open.entry.clone()));
+            return;
+        }
+        let renamed = (number > 0).then(|| numbered(&open.entry.path, Some(&number)));
+        self.settle(id, Status::Identical(renamed), root, Outcome::Identical);
+    }
+
+    /// What is there is something else.
+    fn different(&mut self, id: EntryId) {
+        let staged = self.open.get(&id).and_then(|open| open.state.staged());
+        match (self.exists, staged) {
+            (Exists::Refuse, _) => self.fail_existing(id),
+            (_, Some(Staged { root })) => self.commit(id, root, true),
+            (_, None) => self.want(id),
+        }
+    }
+
+    /// Whether what is there has got mode and time that it did not have.
+    pub fn updated(&mut self, id: EntryId, result: Result<bool, (Reason, String)>) {
+        let Some(Open { state: State::Updating { root }, .. }) = self.open.get(&id) else { return };
+        let root = *root;
+        match result {
+            Ok(true) => self.settle(id, Status::Updated, root, Outcome::Updated),
+            Ok(false) => self.settle(id, Status::Identical(None), root, Outcome::Identical),
+            Err((reason, why)) => self.fail(id, reason, why),
+        }
+    }
+
+    /// An entry ends without what is staged of it.
+    fn drop_staged(&mut self, id: EntryId, state: &State) {
+        if state.staged().is_some() {
+            self.actions.push_back(Action::Discard(id));
         }
     }
 
@@ -340,27 +454,31 @@ impl Receiver {
         }
     }
 
-    /// What is in the file that is under the final name of `id`.
+    /// What is in the file that is under a name of `id`.
     pub fn hashed(&mut self, id: EntryId, existing: Existing) {
-        if let Some(Open { state: State::Comparing { mine, .. }, .. }) = self.open.get_mut(&id) {
-            *mine = Some(existing);
+        if let Some(Open { state: State::Comparing(comparison), .. }) = self.open.get_mut(&id) {
+            comparison.mine = Some(existing);
             self.compare(id);
         }
     }
 
     fn compare(&mut self, id: EntryId) {
-        let Some(Open { state: State::Comparing { mine: Some(mine), theirs: Some(theirs) }, .. }) =
-            self.open.get(&id)
-        else {
+        let Some(Open { entry, state: State::Comparing(comparison) }) = self.open.get_mut(&id) else {
             return;
         };
-        let (mine, theirs) = (*mine, *theirs);
+        let (Some(mine), Some(theirs)) = (comparison.mine, comparison.theirs) else { return };
+        let number = comparison.numbers.pop_front().unwrap_or(0);
         if mine == Existing::Root(theirs) {
-            self.settle(id, Status::Identical, Some(theirs), Outcome::Identical);
-        } else if self.exists == Exists::Refuse {
-            self.fail_existing(id);
-        } else {
-            self.want(id);
+            let is_current = comparison.is_current;
+            return self.same(id, number, Some(theirs), is_current);
+        }
+        comparison.mine = None;
+        match comparison.numbers.front() {
+            Some(next) => {
+                let action = Action::Root(id, numbered(&entry.path, Some(next)), entry.size());
+                self.actions.push_back(action);
+            }
+            None => self.different(id),
         }
     }
 
@@ -369,7 +487,7 @@ impl Receiver {
         let size = open.entry.size();
         if size == 0 {
             let root = matches!(open.entry.kind, Kind::File { .. }).then(|| blake3::hash(b""));
-            self.commit(id, root);
+            self.commit(id, root, false);
             return;
         }
         let chunks = size.div_ceil(1 << self.chunk_log2);
@@ -377,10 +495,15 @@ impl Receiver {
         self.actions.push_back(Action::Control(Message::Status(id, Status::Want)));
     }
 
-    fn commit(&mut self, id: EntryId, root: Option<blake3::Hash>) {
+    fn commit(&mut self, id: EntryId, root: Option<blake3::Hash>, is_again: bool) {
         let Some(open) = self.open.get_mut(&id) else { return };
-        open.state = State::Committing { root };
-        self.actions.push_back(Action::Commit(id, open.entry.clone()));
+        open.state = State::Committing { root, is_again };
+        let entry = open.entry.clone();
+        let is_beside = is_again && self.exists == Exists::Rename;
+        self.actions.push_back(match is_beside {
+            true => Action::CommitBeside(id, entry),
+            false => Action::Commit(id, entry),
+        });
     }
 
     /// A record begins on a parcel's stream: `len` bytes of `id` at `offset`. A sender may reset a parcel and send it
@@ -401,7 +524,7 @@ impl Receiver {
         };
         let size = open.entry.size();
         let State::Receiving { root, begun } = &mut open.state else {
-            if matches!(open.state, State::Committing { .. }) {
+            if open.state.is_complete() {
                 return Ok(Begin::Pass);
             }
             return Err(Failure::protocol(format!("entry {} was not asked for", id.0)));
@@ -442,7 +565,7 @@ impl Receiver {
         self.totals.settled_bytes += len;
         if entry.size() <= SMALL_FILE_BYTES_MAX {
             let root = root.root();
-            self.commit(id, root);
+            self.commit(id, root, false);
         }
         Ok(())
     }
@@ -461,7 +584,10 @@ impl Receiver {
             Message::Digest(id, digest) => {
                 self.check_id(id)?;
                 match self.open.get_mut(&id) {
-                    Some(Open { state: State::Comparing { theirs, .. }, .. }) => {
+                    Some(Open {
+                        state: State::Comparing(Comparison { theirs, is_staged: false, .. }),
+                        ..
+                    }) => {
                         *theirs = Some(blake3::Hash::from_bytes(digest));
                         self.step();
                         self.compare(id);
@@ -517,7 +643,7 @@ impl Receiver {
             )),
             Some(mine) => {
                 self.step();
-                self.commit(id, Some(mine));
+                self.commit(id, Some(mine), false);
                 Ok(())
             }
         }
@@ -528,7 +654,7 @@ impl Receiver {
             return Err(Failure::new(Reason::UnknownTransfer, format!("there is no entry {}", id.0)));
         }
         // It may have ended here while the sender gave it up, or have its final name any moment.
-        if self.open.get(&id).is_some_and(|open| !matches!(open.state, State::Committing { .. })) {
+        if self.open.get(&id).is_some_and(|open| !open.state.is_complete()) {
             self.step();
             self.actions.push_back(Action::Discard(id));
             self.fail(id, reason, super::path::printable(message.as_bytes()));
@@ -538,14 +664,26 @@ impl Receiver {
 
     /// How the commit of `id` went.
     pub fn committed(&mut self, id: EntryId, committed: Committed) {
-        let Some(Open { state: State::Committing { root }, .. }) = self.open.get(&id) else { return };
-        let root = *root;
+        let Some(Open { entry, state: State::Committing { root, is_again } }) = self.open.get_mut(&id) else {
+            return;
+        };
+        let (root, is_again) = (*root, *is_again);
         match committed {
             Committed::Done(renamed) => self.settle(id, Status::Done(renamed), root, Outcome::Written),
             Committed::Exists if self.exists == Exists::Skip => {
+                self.actions.push_back(Action::Discard(id));
                 self.settle(id, Status::Skipped, None, Outcome::Skipped);
             }
-            Committed::Exists => self.fail_existing(id),
+            Committed::Exists if is_again || self.exists == Exists::Replace => {
+                self.actions.push_back(Action::Discard(id));
+                self.fail_existing(id);
+            }
+            // Another transfer may have brought the same, so what has appeared is looked at.
+            Committed::Exists => {
+                let entry = entry.clone();
+                self.readmit(id, root);
+                self.actions.push_back(Action::Admit(id, entry));
+            }
             Committed::Refused(why) => self.fail(id, Reason::Refused, why),
             Committed::Denied(why) => self.fail(id, Reason::Storage, why),
             Committed::NotKept => self.settle(id, Status::NotKept, None, Outcome::NotKept),
@@ -582,7 +720,8 @@ impl Receiver {
     }
 
     fn fail(&mut self, id: EntryId, reason: Reason, why: String) {
-        let Some(Open { entry, .. }) = self.open.remove(&id) else { return };
+        let Some(Open { entry, state }) = self.open.remove(&id) else { return };
+        self.drop_staged(id, &state);
         self.failed.insert(id);
         if self.failed.len() > self.open_entries_max {
             self.failed.pop_first();
@@ -592,8 +731,9 @@ impl Receiver {
 
     fn settle(&mut self, id: EntryId, status: Status, root: Option<blake3::Hash>, outcome: Outcome) {
         let Some(Open { entry, state }) = self.open.remove(&id) else { return };
+        self.drop_staged(id, &state);
         // Bytes that travelled were counted when they were written.
-        if !matches!(state, State::Committing { .. }) {
+        if !state.is_complete() {
             self.totals.settled_bytes = self.totals.settled_bytes.saturating_add(entry.size());
         }
         self.report(id, entry, status, root, outcome, None);
@@ -625,7 +765,10 @@ impl Receiver {
         if matches!(entry.kind, Kind::File { .. }) {
             self.totals.settled_files += 1;
         }
-        let renamed = if let Status::Done(renamed) = &status { renamed.clone() } else { None };
+        let renamed = match &status {
+            Status::Done(renamed) | Status::Identical(renamed) => renamed.clone(),
+            _ => None,
+        };
         self.actions.push_back(Action::Control(Message::Status(id, status)));
         self.actions.push_back(Action::Settled(Settled { id, entry, renamed, root, outcome, message }));
     }
@@ -697,4 +840,11 @@ impl Receiver {
 
 fn tree_failure(entry: &Entry, error: TreeError) -> Failure {
     Failure::protocol(format!("{}: {error}", entry.path))
+}
+
+/// The name of that number, 0 and none being the path itself.
+fn numbered(path: &RelPath, number: Option<&u32>) -> RelPath {
+    let numbered = number.filter(|number| **number > 0).and_then(|number| path.numbered(*number).ok());
+    // Storage finds nothing under a name that is too long.
+    numbered.unwrap_or_else(|| path.clone())
 }

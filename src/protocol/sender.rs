@@ -71,8 +71,8 @@ struct Transfer {
     acked_bytes: u64,
     /// [`Message::Close`] was sent.
     closed: bool,
-    /// The final word came before the last ack was seen.
-    done: Option<Option<super::path::RelPath>>,
+    /// The final word came before the last ack was seen: how it ended, and under which other name.
+    done: Option<(Outcome, Option<super::path::RelPath>)>,
     /// Chaining value of a small file whose ack was lost with a connection; the final word stands for it.
     unacked: Option<[u8; 32]>,
 }
@@ -307,9 +307,9 @@ impl Sender {
         if !transfer.root.is_complete() {
             return Ok(());
         }
-        if let Some(renamed) = transfer.done.take() {
+        if let Some((outcome, renamed)) = transfer.done.take() {
             let root = transfer.root.root();
-            self.settle(id, renamed, root, Outcome::Written, None);
+            self.settle(id, renamed, root, outcome, None);
         } else if entry.size() > SMALL_FILE_BYTES_MAX {
             self.actions.push_back(Action::Verify(id));
         }
@@ -448,7 +448,12 @@ impl Sender {
             // It may have been done before the receiver knew; that the source changed is still to be told.
             (
                 State::Abandoned(failure),
-                Status::Failed(..) | Status::Done(_) | Status::Identical | Status::Skipped | Status::NotKept,
+                Status::Failed(..)
+                | Status::Done(_)
+                | Status::Identical(_)
+                | Status::Updated
+                | Status::Skipped
+                | Status::NotKept,
             ) => {
                 let failure = failure.clone();
                 self.settle(id, None, None, Outcome::Failed(failure.reason), Some(failure.message));
@@ -465,13 +470,21 @@ impl Sender {
                 self.actions.push_back(Action::Root(id));
             }
             // Of what has bytes, the receiver must have seen the root.
-            (State::Announced, Status::Identical) if size == 0 => {
+            (State::Announced, Status::Identical(renamed)) if size == 0 => {
                 let root = is_file.then(|| blake3::hash(b""));
-                self.settle(id, None, root, Outcome::Identical, None);
+                self.settle(id, renamed, root, Outcome::Identical, None);
             }
-            (State::Checking { root: Some(root) }, Status::Identical) => {
+            (State::Checking { root: Some(root) }, Status::Identical(renamed)) => {
                 let root = Some(*root);
-                self.settle(id, None, root, Outcome::Identical, None);
+                self.settle(id, renamed, root, Outcome::Identical, None);
+            }
+            (State::Announced, Status::Updated) if size == 0 => {
+                let root = is_file.then(|| blake3::hash(b""));
+                self.settle(id, None, root, Outcome::Updated, None);
+            }
+            (State::Checking { root: Some(root) }, Status::Updated) => {
+                let root = Some(*root);
+                self.settle(id, None, root, Outcome::Updated, None);
             }
             (State::Announced | State::Checking { .. }, Status::Skipped) => {
                 self.settle(id, None, None, Outcome::Skipped, None);
@@ -485,13 +498,19 @@ impl Sender {
                 let root = is_file.then(|| blake3::hash(b""));
                 self.settle(id, renamed, root, Outcome::Written, None);
             }
-            (State::Wanted(transfer), Status::Done(renamed))
+            (State::Wanted(transfer), status @ (Status::Done(_) | Status::Identical(_)))
                 if size <= SMALL_FILE_BYTES_MAX || transfer.closed =>
             {
+                // The same may have come from somebody else while the bytes were on their way.
+                let (outcome, renamed) = match status {
+                    Status::Identical(renamed) => (Outcome::Identical, renamed),
+                    Status::Done(renamed) => (Outcome::Written, renamed),
+                    _ => (Outcome::Written, None),
+                };
                 match transfer.root.root() {
-                    Some(root) => self.settle(id, renamed, Some(root), Outcome::Written, None),
+                    Some(root) => self.settle(id, renamed, Some(root), outcome, None),
                     None => {
-                        transfer.done = Some(renamed);
+                        transfer.done = Some((outcome, renamed));
                         self.take_final_word(id)?;
                     }
                 }

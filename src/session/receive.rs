@@ -148,6 +148,7 @@ enum Job {
     Admitted(Vec<(EntryId, Admission)>),
     Roots(Vec<(EntryId, storage::Result<blake3::Hash>)>),
     Committed(Vec<(EntryId, storage::Committed)>),
+    Updated(Vec<(EntryId, storage::Result<bool>)>),
     DirsFinished(Vec<(EntryId, storage::Result<()>)>),
     Discarded,
     Finished(storage::Result<Vec<NotKept>>),
@@ -193,7 +194,8 @@ struct Driver<C: Connection, T: Target> {
     streams: Option<Box<dyn Any + Send>>,
     jobs: JoinSet<Job>,
     admits: Queue<(EntryId, Entry)>,
-    commits: Queue<(EntryId, Entry)>,
+    commits: Queue<Commit>,
+    updates: Queue<(EntryId, Entry)>,
     dirs: Queue<(EntryId, (RelPath, Option<Meta>))>,
     /// Files to hash for a comparison, and their sizes.
     roots: VecDeque<((EntryId, RelPath), u64)>,
@@ -256,6 +258,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             jobs: JoinSet::new(),
             admits: Queue::new(),
             commits: Queue::new(),
+            updates: Queue::new(),
             dirs: Queue::new(),
             roots: VecDeque::new(),
             roots_running: 0,
@@ -379,7 +382,18 @@ impl<C: Connection, T: Target> Driver<C, T> {
                 Action::Control(message) => self.control(message),
                 Action::Admit(id, entry) => self.admits.waiting.push_back((id, entry)),
                 Action::Root(id, path, size) => self.roots.push_back(((id, path), size)),
-                Action::Commit(id, entry) => self.commits.waiting.push_back((id, entry)),
+                Action::Commit(id, entry) => {
+                    let on_conflict = match on_conflict(self.exists) {
+                        // Something that has appeared may be the same.
+                        OnConflict::Rename => OnConflict::Keep,
+                        other => other,
+                    };
+                    self.commits.waiting.push_back(commit(id, entry, on_conflict));
+                }
+                Action::CommitBeside(id, entry) => {
+                    self.commits.waiting.push_back(commit(id, entry, OnConflict::Rename));
+                }
+                Action::Update(id, entry) => self.updates.waiting.push_back((id, entry)),
                 Action::FinishDir(id, path, meta) => self.dirs.waiting.push_back((id, (path, meta))),
                 Action::Discard(id) => {
                     let target = Arc::clone(&self.shared.target);
@@ -416,24 +430,25 @@ impl<C: Connection, T: Target> Driver<C, T> {
     fn begin_work(&mut self) {
         if let Some(batch) = self.admits.next_batch() {
             let shared = Arc::clone(&self.shared);
+            let on_conflict = on_conflict(self.exists);
             self.jobs.spawn(async move {
                 let ids: Vec<_> = batch.iter().map(|(id, _)| *id).collect();
-                Job::Admitted(ids.into_iter().zip(shared.target.admit(batch).await).collect())
+                Job::Admitted(ids.into_iter().zip(shared.target.admit(batch, on_conflict).await).collect())
             });
         }
-        if let Some(batch) = self.commits.next_batch() {
+        if let Some(commits) = self.commits.next_batch() {
             let shared = Arc::clone(&self.shared);
-            let on_conflict = match self.exists {
-                Exists::Refuse | Exists::Skip => OnConflict::Keep,
-                Exists::Replace => OnConflict::Replace,
-                Exists::Rename => OnConflict::Rename,
-            };
             self.jobs.spawn(async move {
-                let commits: Vec<_> =
-                    batch.into_iter().map(|(id, entry)| commit(id, entry, on_conflict)).collect();
                 let ids: Vec<_> = commits.iter().map(|commit| commit.id).collect();
                 let done = shared.target.commit(commits).await;
                 Job::Committed(ids.into_iter().zip(done).collect())
+            });
+        }
+        if let Some(batch) = self.updates.next_batch() {
+            let shared = Arc::clone(&self.shared);
+            self.jobs.spawn(async move {
+                let (ids, entries): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+                Job::Updated(ids.into_iter().zip(shared.target.update(entries).await).collect())
             });
         }
         if let Some(batch) = self.dirs.next_batch() {
@@ -462,8 +477,10 @@ impl<C: Connection, T: Target> Driver<C, T> {
                 for (id, admission) in batch {
                     let found = match admission {
                         Admission::Free => Found::Free,
-                        Admission::Same => Found::Same,
-                        Admission::SameSize => Found::SameSize,
+                        Admission::Same { number, is_current } => Found::Same { number, is_current },
+                        Admission::SameSize { numbers, is_current } => {
+                            Found::SameSize { numbers, is_current }
+                        }
                         Admission::Conflict => Found::Conflict,
                         Admission::Refused(error) => Found::Refused(error.to_string()),
                         Admission::Denied(error) => Found::Denied(error.to_string()),
@@ -499,12 +516,16 @@ impl<C: Connection, T: Target> Driver<C, T> {
                     machine.committed(id, committed);
                 }
             }
+            Job::Updated(batch) => {
+                self.updates.running = false;
+                for (id, result) in batch {
+                    machine.updated(id, result.map_err(entry_failure));
+                }
+            }
             Job::DirsFinished(batch) => {
                 self.dirs.running = false;
                 for (id, result) in batch {
-                    let reason =
-                        |e: &StorageError| if e.is_refusal() { Reason::Refused } else { Reason::Storage };
-                    machine.dir_finished(id, result.map_err(|e| (reason(&e), e.to_string())));
+                    machine.dir_finished(id, result.map_err(entry_failure));
                 }
             }
             Job::Discarded => {}
@@ -590,6 +611,14 @@ fn active(machine: &Receiver) -> Vec<ActiveFile> {
     active.collect()
 }
 
+fn on_conflict(exists: Exists) -> OnConflict {
+    match exists {
+        Exists::Refuse | Exists::Skip => OnConflict::Keep,
+        Exists::Replace => OnConflict::Replace,
+        Exists::Rename => OnConflict::Rename,
+    }
+}
+
 fn commit(id: EntryId, entry: Entry, on_conflict: OnConflict) -> Commit {
     let kind = match entry.kind {
         Kind::Symlink { target } => Final::Symlink { target },
@@ -598,6 +627,11 @@ fn commit(id: EntryId, entry: Entry, on_conflict: OnConflict) -> Commit {
         Kind::Dir | Kind::DirEnd => Final::File { size: 0 },
     };
     Commit { id, path: entry.path, kind, meta: entry.meta, on_conflict }
+}
+
+/// The receiver's disk failed for one entry.
+fn entry_failure(error: StorageError) -> (Reason, String) {
+    (if error.is_refusal() { Reason::Refused } else { Reason::Storage }, error.to_string())
 }
 
 /// The receiver's disk failed.

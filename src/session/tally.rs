@@ -15,6 +15,7 @@ pub(super) struct Tally {
     dirs: u64,
     links: u64,
     identical: u64,
+    updated: u64,
     skipped: u64,
     failed: u64,
     gravest: Option<Reason>,
@@ -40,6 +41,7 @@ impl Tally {
             (Outcome::Skipped, _) => self.skipped += 1,
             (_, Kind::Dir) => self.dirs += 1,
             (Outcome::Identical, _) => self.identical += 1,
+            (Outcome::Updated, _) => self.updated += 1,
             (Outcome::Written, Kind::Symlink { .. }) => self.links += 1,
             (Outcome::Written, Kind::File { size }) => {
                 self.files += 1;
@@ -88,6 +90,7 @@ impl Tally {
             dirs: self.dirs,
             links: self.links,
             identical: self.identical,
+            updated: self.updated,
             skipped: self.skipped,
             failed: self.failed,
             gravest,

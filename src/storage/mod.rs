@@ -8,6 +8,7 @@ pub mod fs;
 mod roots;
 pub mod void;
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 
@@ -147,9 +148,19 @@ pub enum Admission {
     /// Nothing. (A directory has been made.)
     Free,
     /// The very same: a directory, or a link with the same target.
-    Same,
-    /// A regular file of the same size: the bytes decide.
-    SameSize,
+    Same {
+        /// The number of its name (`RelPath::numbered`), 0 for the name itself.
+        number: u32,
+        /// It has the mode and time of the entry, too.
+        is_current: bool,
+    },
+    /// Regular files of the same size: the bytes decide.
+    SameSize {
+        /// The numbers of their names, 0 first, then the latest. At least one.
+        numbers: VecDeque<u32>,
+        /// The one under the name itself has the mode and time of the entry, too.
+        is_current: bool,
+    },
     /// Something else.
     Conflict,
     /// The name cannot be used here: it leads through a link or a file, or the file system does not take it.
@@ -180,7 +191,8 @@ pub enum OnConflict {
     Keep,
     /// Put the new one in its place (files and links only; a directory in the way is [`Committed::Exists`]).
     Replace,
-    /// Take another name: `name~1`, or `stem~1.ext`; the first free one.
+    /// Take another name: `name~1`, or `stem~1.ext`, the number being the first that is free. Where many are taken it
+    /// is found by bisection, which may pass over a gap.
     Rename,
 }
 
@@ -219,7 +231,7 @@ pub struct Commit {
 pub enum Committed {
     /// Under its final name; `Some` when that is another one than asked for.
     Done(Option<RelPath>),
-    /// Something else is there; the staged entry is gone.
+    /// Something else is there; the entry stays staged.
     Exists,
     /// The name cannot be used here; the staged entry is gone.
     Refused(StorageError),
@@ -239,7 +251,16 @@ pub enum Committed {
 pub trait Target: Send + Sync + 'static {
     /// Looks at the final names of `entries` and makes directories (with at least `u+rwx` until
     /// [`Target::finish_dirs`]). One answer for each, in order. What is written to these numbers is for these names.
-    fn admit(&self, entries: Vec<(EntryId, Entry)>) -> impl Future<Output = Vec<Admission>> + Send;
+    /// With [`OnConflict::Rename`] the names that a commit would give are looked at as well.
+    fn admit(
+        &self,
+        entries: Vec<(EntryId, Entry)>,
+        on_conflict: OnConflict,
+    ) -> impl Future<Output = Vec<Admission>> + Send;
+
+    /// Gives files and links that are there permission bits and time of their entries. One answer for each, in order:
+    /// whether that has changed anything.
+    fn update(&self, entries: Vec<Entry>) -> impl Future<Output = Vec<Result<bool>>> + Send;
 
     /// Writes pieces of one or several staged files, creating them at the first piece. A short write is
     /// continued, never reported as success.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::block::Block;
 use super::{
-    Admission, Commit, Committed, Found, Result, Run, SmallBatch, Source, StorageError, Target, Write,
+    Admission, Commit, Committed, Found, OnConflict, Result, Run, SmallBatch, Source, StorageError, Target,
+    Write,
 };
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -160,7 +161,7 @@ impl Source for VoidSource {
 pub struct VoidTarget;
 
 impl Target for VoidTarget {
-    async fn admit(&self, entries: Vec<(EntryId, Entry)>) -> Vec<Admission> {
+    async fn admit(&self, entries: Vec<(EntryId, Entry)>, _: OnConflict) -> Vec<Admission> {
         entries.iter().map(|_| Admission::Free).collect()
     }
 
@@ -182,6 +183,10 @@ impl Target for VoidTarget {
             Err(StorageError { op: "read", path: self.display(path), source })
         };
         paths.iter().map(missing).collect()
+    }
+
+    async fn update(&self, entries: Vec<Entry>) -> Vec<Result<bool>> {
+        entries.iter().map(|_| Ok(false)).collect()
     }
 
     async fn discard(&self, _: EntryId) {}

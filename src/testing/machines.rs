@@ -76,7 +76,8 @@ fn every_policy_holds_with_anything_under_the_names() {
                     Outcome::Failed(reason) => reason == Reason::Refused,
                     Outcome::Skipped => exists == Exists::Skip,
                     Outcome::Written => settled.renamed.is_none() || exists == Exists::Rename,
-                    Outcome::Identical => true,
+                    Outcome::Identical => settled.renamed.is_none() || exists == Exists::Rename,
+                    Outcome::Updated => exists == Exists::Replace,
                     Outcome::NotKept => false,
                 };
                 assert!(is_allowed, "{settled:?} with {exists:?}");
@@ -242,7 +243,7 @@ fn attributes(exists: Exists) -> [Option<Meta>; 2] {
         receiver.on_manifest(Message::Entry(Entry { meta, ..entry(&path(name), kind) })).unwrap();
     }
     // The answers come after the ends, as they do when a disk is slow.
-    receiver.admitted(EntryId(0), Found::Same);
+    receiver.admitted(EntryId(0), Found::Same { number: 0, is_current: true });
     receiver.admitted(EntryId(1), Found::Free);
     let finished = std::iter::from_fn(|| receiver.poll()).filter_map(|action| match action {
         receiver::Action::FinishDir(_, path, meta) => Some((path.to_string(), meta)),

@@ -48,6 +48,9 @@ suite!(
     admission_tells_what_is_there,
     conflicts_are_settled_as_asked,
     a_name_taken_meanwhile_is_not_replaced,
+    t14_what_found_its_name_taken_can_be_committed_again,
+    t15_names_that_a_rename_made_are_looked_at,
+    t16_what_is_there_gets_mode_and_time,
     one_failed_entry_does_not_keep_the_others,
     attack_2_a_parent_that_is_a_link_is_refused,
     attack_3_a_directory_swapped_for_a_link_is_refused,
@@ -159,7 +162,7 @@ async fn carry(source: &impl Source, target: &impl Target, max: usize) {
 
 /// Announces entries that have the numbers from `first` on.
 async fn admit(target: &impl Target, first: u64, entries: Vec<Entry>) -> Vec<Admission> {
-    target.admit((first..).map(EntryId).zip(entries).collect()).await
+    target.admit((first..).map(EntryId).zip(entries).collect(), OnConflict::Keep).await
 }
 
 async fn send_file(source: &impl Source, target: &impl Target, pool: &BlockPool, entry: &Entry, id: EntryId) {
@@ -244,7 +247,7 @@ async fn admission_tells_what_is_there(rig: &impl Rig) {
     ];
     let shown: Vec<String> =
         admit(&target, 0, entries).await.iter().map(|admission| format!("{admission:?}")).collect();
-    let words: Vec<&str> = shown.iter().map(|word| word.split('(').next().unwrap()).collect();
+    let words: Vec<&str> = shown.iter().map(|word| word.split(['(', ' ']).next().unwrap()).collect();
     let want = [
         "Free", "SameSize", "Conflict", "Conflict", "Conflict", "Same", "Free", "Free", "Conflict",
         "Conflict", "Same", "Conflict", "Conflict", "Free", "Refused", "Refused",
@@ -282,6 +285,10 @@ async fn conflicts_are_settled_as_asked(rig: &impl Rig) {
         ] => assert_eq!((a.as_bytes(), dir.as_bytes()), (&b"a~2.txt"[..], &b"dir~1"[..])),
         other => panic!("{other:?}"),
     }
+    assert_eq!(rig.staged(&target), 2, "what has no name stays");
+    for id in [0, 4] {
+        target.discard(EntryId(id)).await;
+    }
     assert_eq!(rig.staged(&target), 0);
     let want = [
         ("a.txt", file(b"new")),
@@ -292,6 +299,104 @@ async fn conflicts_are_settled_as_asked(rig: &impl Rig) {
         ("link", file(b"new")),
     ];
     assert_eq!(nodes(&rig.tree()), want.map(|(path, node)| (path.to_owned(), node)).into());
+}
+
+/// T14 of the trials: a commit that finds its name taken can be made again.
+async fn t14_what_found_its_name_taken_can_be_committed_again(rig: &impl Rig) {
+    let target = rig.target();
+    let staged = [(0, "file", &b"bytes"[..]), (1, "empty", b"")];
+    for (id, name, bytes) in staged {
+        rig.put(name, file(b"another"));
+        if !bytes.is_empty() {
+            stage(&target, id, bytes).await.unwrap();
+        }
+        let size = bytes.len() as u64;
+        let committed = target.commit(vec![commit(id, name, size, OnConflict::Keep)]).await;
+        assert!(matches!(committed[..], [Committed::Exists]), "{committed:?}");
+        let committed = target.commit(vec![commit(id, name, size, OnConflict::Rename)]).await;
+        assert!(matches!(committed[..], [Committed::Done(Some(_))]), "{committed:?}");
+    }
+    rig.put("link", file(b"another"));
+    let to = Final::Symlink { target: Bytes::from_static(b"file") };
+    for (on_conflict, is_done) in [(OnConflict::Keep, false), (OnConflict::Rename, true)] {
+        let again = Commit { kind: to.clone(), ..commit(2, "link", 0, on_conflict) };
+        let committed = target.commit(vec![again]).await;
+        assert_eq!(matches!(committed[..], [Committed::Done(Some(_))]), is_done, "{committed:?}");
+    }
+    let tree = nodes(&rig.tree());
+    assert_eq!(tree["file~1"], file(b"bytes"));
+    assert_eq!(tree["empty~1"], file(b""));
+    assert_eq!(tree["link~1"], link("file"));
+    assert_eq!(rig.staged(&target), 0);
+}
+
+/// T15 of the trials: what a rename made before is found.
+async fn t15_names_that_a_rename_made_are_looked_at(rig: &impl Rig) {
+    rig.put("file", file(b"other"));
+    rig.put("file~1", file(b"12345678"));
+    rig.put("file~2", file(b"12345"));
+    rig.put("file~3", file(b"54321"));
+    rig.put("link", link("elsewhere"));
+    rig.put("link~1", link("file"));
+    let target = rig.target();
+    let to = Kind::Symlink { target: Bytes::from_static(b"file") };
+    let entries = vec![
+        (EntryId(0), entry("file", Kind::File { size: 5 })),
+        (EntryId(1), entry("file", Kind::File { size: 8 })),
+        (EntryId(2), entry("file", Kind::File { size: 9 })),
+        (EntryId(3), entry("link", to)),
+    ];
+    let admitted = target.admit(entries.clone(), OnConflict::Rename).await;
+    match &admitted[..] {
+        [
+            Admission::SameSize { numbers: five, .. },
+            Admission::SameSize { numbers: eight, .. },
+            Admission::Conflict,
+            Admission::Same { number: 1, .. },
+        ] => assert_eq!((five, eight), (&[0, 3, 2].into(), &[1].into())),
+        other => panic!("{other:?}"),
+    }
+    let admitted = target.admit(entries, OnConflict::Keep).await;
+    match &admitted[..] {
+        [
+            Admission::SameSize { numbers, .. },
+            Admission::Conflict,
+            Admission::Conflict,
+            Admission::Conflict,
+        ] => {
+            assert_eq!(numbers, &[0]);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// T16 of the trials: what is there gets mode and time.
+async fn t16_what_is_there_gets_mode_and_time(rig: &impl Rig) {
+    rig.put("file", file(b"12345"));
+    rig.put("link", link("file"));
+    let target = rig.target();
+    let mut entries = vec![
+        entry("file", Kind::File { size: 5 }),
+        entry("link", Kind::Symlink { target: Bytes::from_static(b"file") }),
+    ];
+    entries[0].meta = Meta { mode: 0o600, mtime: Time { seconds: 5, nanos: 6 } };
+    entries[1].meta = Meta { mode: 0o777, mtime: Time { seconds: 7, nanos: 8 } };
+    for is_current in [false, true] {
+        for admission in admit(&target, 0, entries.clone()).await {
+            match admission {
+                Admission::Same { is_current: there, .. } | Admission::SameSize { is_current: there, .. } => {
+                    assert_eq!(there, is_current);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        let updated: Vec<bool> =
+            target.update(entries.clone()).await.into_iter().map(|updated| updated.unwrap()).collect();
+        assert_eq!(updated, [!is_current; 2]);
+    }
+    assert_eq!(rig.tree()[&b"file"[..]].1, entries[0].meta);
+    assert_eq!(rig.tree()[&b"link"[..]].1.mtime, entries[1].meta.mtime);
+    assert!(target.update(vec![entry("missing", Kind::File { size: 1 })]).await[0].is_err());
 }
 
 async fn a_name_taken_meanwhile_is_not_replaced(rig: &impl Rig) {
@@ -331,6 +436,7 @@ async fn one_failed_entry_does_not_keep_the_others(rig: &impl Rig) {
         for committed in &committed[2..] {
             assert!(matches!(committed, Committed::Done(None)), "{committed:?}");
         }
+        target.discard(EntryId(first)).await;
     }
     assert_eq!(rig.staged(&target), 0);
     let arrived = nodes(&rig.tree()).into_values().filter(|node| *node == file(b"x")).count();
@@ -391,6 +497,7 @@ async fn attack_6_a_file_where_a_directory_is(rig: &impl Rig) {
         stage(&target, id, b"x").await.unwrap();
         let committed = target.commit(vec![commit(id, "dir", 1, on_conflict)]).await;
         assert!(matches!(committed[..], [Committed::Exists]), "{committed:?}");
+        target.discard(EntryId(id)).await;
     }
     stage(&target, 2, b"x").await.unwrap();
     let committed = target.commit(vec![commit(2, "file/below", 1, OnConflict::Replace)]).await;

@@ -83,6 +83,7 @@ pub(super) mod tests {
             dirs: 1,
             links: 0,
             identical: 0,
+            updated: 0,
             skipped: 0,
             failed: 0,
             gravest: None,

@@ -74,6 +74,7 @@ enum Line<'a> {
         dirs: u64,
         links: u64,
         identical: u64,
+        updated: u64,
         skipped: u64,
         failed: u64,
         gravest: Option<&'static str>,
@@ -237,6 +238,7 @@ fn file(file: &FileSettled) -> Line<'_> {
     let (outcome, reason) = match file.outcome {
         Outcome::Written => ("written", None),
         Outcome::Identical => ("identical", None),
+        Outcome::Updated => ("updated", None),
         Outcome::Skipped => ("skipped", None),
         Outcome::NotKept => ("not-kept", None),
         Outcome::Failed(reason) => ("failed", Some(reason.as_str())),
@@ -270,6 +272,7 @@ fn finished(summary: &Summary) -> Line<'_> {
         dirs: summary.dirs,
         links: summary.links,
         identical: summary.identical,
+        updated: summary.updated,
         skipped: summary.skipped,
         failed: summary.failed,
         gravest: summary.gravest.map(Reason::as_str),
@@ -465,6 +468,7 @@ mod tests {
             dirs: 2,
             links: 3,
             identical: 4,
+            updated: 7,
             skipped: 5,
             failed: 6,
             gravest: Some(Reason::Storage),
@@ -477,7 +481,7 @@ mod tests {
         };
         assert_eq!(
             line(Event::Finished(summary)),
-            "{\"event\":\"finished\",\"side\":\"sender\",\"files\":1,\"dirs\":2,\"links\":3,\"identical\":4,\
+            "{\"event\":\"finished\",\"side\":\"sender\",\"files\":1,\"dirs\":2,\"links\":3,\"identical\":4,\"updated\":7,\
              \"skipped\":5,\"failed\":6,\"gravest\":\"storage\",\"bytes\":300,\"seconds\":2.0,\"rate\":150,\
              \"blake3\":null,\"limited_by\":\"network\",\"synced\":true,\
              \"limited_by_shares\":{\"network\":82,\"receiver's disk\":18},\"not_kept\":{\"mode\":3}}\n"

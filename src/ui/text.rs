@@ -159,6 +159,7 @@ impl Narrator {
             }
             Outcome::Written => "written",
             Outcome::Identical => "identical",
+            Outcome::Updated => "updated",
             Outcome::Skipped => "skipped",
             Outcome::NotKept => "not kept",
         };
@@ -230,6 +231,9 @@ fn summary_line(summary: &Summary) -> String {
     };
     if summary.identical > 0 {
         out += &format!("; {} there before", summary.identical);
+    }
+    if summary.updated > 0 {
+        out += &format!("; {} updated in mode or time", summary.updated);
     }
     if summary.skipped > 0 {
         out += &format!("; {} left alone", summary.skipped);
@@ -338,6 +342,7 @@ mod tests {
             dirs: 0,
             links: 0,
             identical: 0,
+            updated: 0,
             skipped: 0,
             failed: 0,
             gravest: None,
@@ -408,6 +413,7 @@ mod tests {
             links: 2,
             dirs: 1,
             identical: 4,
+            updated: 3,
             skipped: 5,
             failed: 2,
             synced: false,

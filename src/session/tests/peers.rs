@@ -465,7 +465,7 @@ async fn receivers_that_lie() {
     for said in [
         vec![Message::Finished { synced: true, not_kept: vec![] }],
         vec![Message::Status(EntryId(0), Status::Done(None))],
-        vec![Message::Status(EntryId(0), Status::Identical)],
+        vec![Message::Status(EntryId(0), Status::Identical(None))],
         vec![Message::Status(EntryId(0), Status::Want), Message::Status(EntryId(0), Status::Want)],
         vec![Message::Close(EntryId(0), [0; 32])],
     ] {

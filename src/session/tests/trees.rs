@@ -119,6 +119,35 @@ async fn fault_11_small_files_that_are_there_are_compared_in_batches() {
     assert!(source.small_batches() < 200, "the sender read {} times", source.small_batches());
 }
 
+/// T14 of the trials: two transfers of one tree at the same time are no conflict.
+#[tokio::test(start_paused = true)]
+async fn t14_two_equal_transfers_at_once_are_both_well() {
+    for exists in [Exists::Refuse, Exists::Rename] {
+        for seed in seeds() {
+            let (tree, target) = (tree(), MemoryTarget::new());
+            let sessions = [seed, seed + 1000].map(|seed| {
+                let mut session = Session::new(seed);
+                session.exists = exists;
+                session.limits.delay_max = Duration::from_millis(20);
+                session
+            });
+            let (source, beside) = (source(&tree), target.beside());
+            let again = self::source(&tree);
+            let (one, two) =
+                tokio::join!(sessions[0].run(&source, &target), sessions[1].run(&again, &beside));
+            let mut identical = 0;
+            for ended in [one, two] {
+                for summary in [ended.sent.unwrap(), ended.received.unwrap()] {
+                    assert_eq!((summary.failed, summary.files + summary.links + summary.identical), (0, 8));
+                    identical += summary.identical;
+                }
+            }
+            assert_eq!(identical, 2 * 8, "{exists:?}, seed {seed}");
+            assert!(target.tree() == arrived(&tree), "{exists:?}, seed {seed}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_there_stays_or_goes_as_the_receiver_says() {
     let tree = one_file(2 * MIB);

@@ -13,13 +13,14 @@ use rustix::io::Errno;
 
 use super::dirs::Dirs;
 use super::failed;
+use super::numbered::last_taken;
 use super::staging::{Lacks, StagedFile, Staging};
 use super::target::Shared;
 use super::volumes::{Synced, Volume};
 use crate::protocol::entry::EntryId;
 use crate::protocol::limits::RENAME_TRIES_MAX;
 use crate::protocol::not_kept::Aspect;
-use crate::protocol::path::{PathError, RelPath};
+use crate::protocol::path::RelPath;
 use crate::storage::{Commit, Committed, Final, OnConflict, StorageError};
 
 /// Up to so many files or directories are synced one by one, more of them by one sync of the file system.
@@ -233,8 +234,10 @@ fn settle(shared: &Shared, item: Item) -> Committed {
         Step::Named { other_name, .. } => {
             let path = other_name.as_ref().unwrap_or(&item.commit.path).to_string();
             item.lacks.iter().for_each(|(aspect, errno)| shared.note(*aspect, &path, *errno));
+            shared.named(item.commit.id);
             Committed::Done(other_name)
         }
+        Step::Settled(Committed::Exists) => Committed::Exists,
         Step::Settled(committed) => {
             shared.discard(item.commit.id);
             committed
@@ -310,9 +313,9 @@ fn name_one(shared: &Shared, commit: &Commit, holder: &OwnedFd) -> Result<Option
 
 /// The first of the other names that is free.
 fn rename_free(shared: &Shared, commit: &Commit, holder: &OwnedFd) -> Result<RelPath, NotNamed> {
-    for number in 1..=RENAME_TRIES_MAX {
+    for number in last_taken(holder, &commit.path)? + 1..=RENAME_TRIES_MAX {
         // The number may make a name too long; nothing else can be wrong with it.
-        let other = numbered(&commit.path, number).map_err(|_| NotNamed::Error(Errno::NAMETOOLONG))?;
+        let other = commit.path.numbered(number).map_err(|_| NotNamed::Error(Errno::NAMETOOLONG))?;
         match rename_new(shared, commit.id, holder, other.name()) {
             Ok(()) => return Ok(other),
             Err(Errno::EXIST) => {}
@@ -320,17 +323,6 @@ fn rename_free(shared: &Shared, commit: &Commit, holder: &OwnedFd) -> Result<Rel
         }
     }
     Err(NotNamed::Exists)
-}
-
-/// `name~1`, or `stem~1.ext`; a dot at the front begins no extension.
-pub(crate) fn numbered(path: &RelPath, number: u32) -> Result<RelPath, PathError> {
-    let name = path.name();
-    let stem = match name.iter().rposition(|b| *b == b'.') {
-        None | Some(0) => name.len(),
-        Some(at) => at,
-    };
-    let other = [&name[..stem], format!("~{number}").as_bytes(), &name[stem..]].concat();
-    path.with_name(&other)
 }
 
 /// Where an entry is staged that has been staged.
@@ -392,22 +384,5 @@ mod tests {
         assert_eq!(fs::read(at("free")).unwrap(), b"new");
         assert_eq!(fs::read_link(at("link")).unwrap().to_str(), Some("nowhere"));
         assert!(!at("0").exists() && !at("1").is_symlink());
-    }
-
-    #[test]
-    fn other_names_keep_the_extension() {
-        let cases = [
-            ("a", "a~1"),
-            ("a.txt", "a~1.txt"),
-            ("d.x/a", "d.x/a~1"),
-            (".bashrc", ".bashrc~1"),
-            ("a.tar.gz", "a.tar~1.gz"),
-            ("a.", "a~1."),
-        ];
-        for (path, want) in cases {
-            let path = RelPath::new(path.as_bytes()).unwrap();
-            assert_eq!(numbered(&path, 1).unwrap().as_bytes(), want.as_bytes());
-        }
-        assert!(numbered(&RelPath::new(&[b'x'; 255]).unwrap(), 1).is_err());
     }
 }

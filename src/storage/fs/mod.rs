@@ -9,6 +9,8 @@ mod calls;
 mod commit;
 mod descriptors;
 mod dirs;
+mod existing;
+mod numbered;
 mod origin;
 pub mod sample;
 mod source;
@@ -25,8 +27,6 @@ use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 pub use self::calls::was_called_in_place_within;
-#[cfg(test)]
-pub(crate) use self::commit::numbered;
 pub use self::source::{FsFile, FsSource};
 pub use self::target::{FsTarget, check_target};
 use super::StorageError;

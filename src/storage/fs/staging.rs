@@ -203,34 +203,46 @@ impl Staging {
         meta: &Meta,
         keep_open: bool,
     ) -> io::Result<Complete> {
-        if size == 0 {
+        let is_complete = self.files().is_complete(id);
+        if size == 0 && !is_complete {
             self.write_whole(id, b"", meta, keep_open)?;
         }
         let mut files = self.files();
         if files.is_complete(id) {
-            let lacks = files.staged.get_mut(&id).and_then(Option::take).unwrap_or_default();
-            return Ok(Complete { file: files.forget(id), lacks });
+            let lacks = files.staged.get(&id).cloned().flatten().unwrap_or_default();
+            return Ok(Complete { file: files.open.remove(&id), lacks });
         }
         drop(files);
         let file = self.open(id)?;
-        self.files().forget(id);
+        self.files().open.remove(&id);
         if size_of(&fstat(&file)?) != size {
             ftruncate(&file, size)?;
         }
         let mut lacks = Lacks::new();
         set_mode(&file, meta.mode & MODE_BITS, &mut lacks)?;
         set_time(&file, meta.mtime, &mut lacks)?;
+        self.files().staged.insert(id, Some(lacks.clone()));
         Ok(Complete { file: Some(file), lacks })
     }
 
-    /// Stages a link.
+    /// Stages a link, unless it is staged.
     pub(super) fn link(&self, id: EntryId, target: &Bytes, mtime: Time) -> io::Result<Complete> {
+        if let Some(lacks) = self.files().staged.get(&id).cloned().flatten() {
+            return Ok(Complete { file: None, lacks });
+        }
         let (dir, name) = self.place(id);
         symlinkat(target.as_ref(), dir, &name)?;
         let mut lacks = Lacks::new();
         let set = utimensat(dir, &name, &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW);
         unless_lacking(set, Aspect::Time, &mut lacks)?;
+        self.files().staged.insert(id, Some(lacks.clone()));
         Ok(Complete { file: None, lacks })
+    }
+
+    /// An entry has its final name.
+    pub(super) fn named(&self, id: EntryId) {
+        let file = self.files().forget(id);
+        drop(file);
     }
 
     /// Opens a complete file once more, to sync it.

@@ -12,8 +12,7 @@ use std::path::{self, Path};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Mode, OFlags, Stat, access, fchmod, fstat, futimens, mkdirat, openat,
-    readlinkat, statat,
+    Access, AtFlags, CWD, FileType, Mode, OFlags, access, fchmod, fstat, futimens, mkdirat, openat, statat,
 };
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
@@ -22,6 +21,7 @@ use super::calls::{Calls, blocking};
 use super::commit::commit_batch;
 use super::descriptors::{patiently, share};
 use super::dirs::{Blocked, Dirs, open_dir};
+use super::existing::{look_at_file, look_at_link, update};
 use super::origin::open_file;
 use super::staging::{Lacks, Staging, unless_lacking};
 use super::volumes::{Synced, Volume, VolumeId, Volumes};
@@ -30,10 +30,12 @@ use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::not_kept::{self, Aspect, NotKept};
 use crate::protocol::path::{RelPath, STAGING_DIR, printable};
 use crate::storage::block::Block;
-use crate::storage::{Admission, Commit, Committed, Result, StorageError, Target, Write};
+use crate::storage::{Admission, Commit, Committed, OnConflict, Result, StorageError, Target, Write};
 
 /// Directories that are opened up at the same time; more of them stay as they are.
 const OPENED_MAX: usize = 16 * 1024;
+/// A directory that is there.
+const THERE: Admission = Admission::Same { number: 0, is_current: true };
 /// Pieces of large files that are written at once, each to an open file.
 const PIECES_AT_ONCE: usize = 64;
 
@@ -161,10 +163,18 @@ impl FsTarget {
 }
 
 impl Target for FsTarget {
-    async fn admit(&self, entries: Vec<(EntryId, Entry)>) -> Vec<Admission> {
+    async fn admit(&self, entries: Vec<(EntryId, Entry)>, on_conflict: OnConflict) -> Vec<Admission> {
         self.run(move |shared| {
             let mut dirs = Dirs::for_lookup();
-            entries.iter().map(|(id, entry)| shared.admit(&mut dirs, *id, entry)).collect()
+            entries.iter().map(|(id, entry)| shared.admit(&mut dirs, *id, entry, on_conflict)).collect()
+        })
+        .await
+    }
+
+    async fn update(&self, entries: Vec<Entry>) -> Vec<Result<bool>> {
+        self.run(move |shared| {
+            let mut dirs = Dirs::for_lookup();
+            entries.iter().map(|entry| shared.update(&mut dirs, entry)).collect()
         })
         .await
     }
@@ -276,6 +286,13 @@ impl Shared {
         }
     }
 
+    /// An entry has its final name.
+    pub(super) fn named(&self, id: EntryId) {
+        if let Some(staging) = self.volumes.of(id).made_staging() {
+            staging.named(id);
+        }
+    }
+
     /// Something about `path` is not kept.
     pub(super) fn note(&self, aspect: Aspect, path: &str, errno: Errno) {
         not_kept::note(&mut self.not_kept(), aspect, path, errno);
@@ -304,7 +321,7 @@ impl Shared {
         Ok(())
     }
 
-    fn admit(&self, dirs: &mut Dirs, id: EntryId, entry: &Entry) -> Admission {
+    fn admit(&self, dirs: &mut Dirs, id: EntryId, entry: &Entry, on_conflict: OnConflict) -> Admission {
         // Also of directories: what is made on a volume is synced at the end.
         let entered = dirs.volume(&self.root, &self.volumes, &entry.path).and_then(|volume| {
             let far = |errno| Blocked { dir: entry.path.as_bytes().to_vec(), errno };
@@ -319,25 +336,20 @@ impl Shared {
         };
         let admitted = match &entry.kind {
             Kind::Dir => self.admit_dir(&holder, name, entry),
-            Kind::DirEnd => Ok(Admission::Same),
-            Kind::File { size } => look(&holder, name, |stat| {
-                Ok(match FileType::from_raw_mode(stat.st_mode) {
-                    FileType::RegularFile if size_of(stat) == *size => Admission::SameSize,
-                    _ => Admission::Conflict,
-                })
-            }),
-            Kind::Symlink { target } => look(&holder, name, |stat| {
-                if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-                    return Ok(Admission::Conflict);
-                }
-                let there = readlinkat(&holder, name, Vec::new())?;
-                Ok(if there.as_bytes() == target.as_ref() { Admission::Same } else { Admission::Conflict })
-            }),
+            Kind::DirEnd => Ok(THERE),
+            Kind::File { size } => look_at_file(&holder, name, entry, *size, on_conflict),
+            Kind::Symlink { target } => look_at_link(&holder, name, entry, target, on_conflict),
         };
         admitted.unwrap_or_else(|errno| {
             let op = if entry.kind == Kind::Dir { "create" } else { "look up" };
             admission(failed(op, self.display(&entry.path), errno))
         })
+    }
+
+    fn update(&self, dirs: &mut Dirs, entry: &Entry) -> Result<bool> {
+        let (holder, name) = dirs.parent(&self.root, &entry.path).map_err(|blocked| self.blocked(blocked))?;
+        update(&holder, name, entry)
+            .map_err(|error| failed("set mode and time of", self.display(&entry.path), error))
     }
 
     fn finish_dir(&self, dirs: &mut Dirs, path: &RelPath, meta: Option<&Meta>) -> Result<()> {
@@ -424,7 +436,7 @@ impl Shared {
         if !there.contains(Mode::WUSR | Mode::XUSR) {
             self.open_up(holder, name, &entry.path);
         }
-        Ok(Admission::Same)
+        Ok(THERE)
     }
 
     /// Makes a directory that is there, and may be read-only as the one sent is, writable until its end. If that does
@@ -486,17 +498,5 @@ fn admission(error: StorageError) -> Admission {
         _ if error.is_refusal() => Admission::Refused(error),
         _ if error.is_denial() => Admission::Denied(error),
         _ => Admission::Failed(error),
-    }
-}
-
-fn look(
-    holder: &OwnedFd,
-    name: &[u8],
-    compare: impl FnOnce(&Stat) -> std::result::Result<Admission, Errno>,
-) -> std::result::Result<Admission, Errno> {
-    match statat(holder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => compare(&stat),
-        Err(Errno::NOENT) => Ok(Admission::Free),
-        Err(errno) => Err(errno),
     }
 }

@@ -340,7 +340,7 @@ async fn attack_25_a_declared_size_costs_nothing() {
     let target = target(temp.path());
     let kind = Kind::File { size: FILE_BYTES_MAX };
     let entry = Entry { path: rel_path("huge"), meta: Meta::default(), kind };
-    assert!(matches!(target.admit(vec![(EntryId(0), entry)]).await[..], [Admission::Free]));
+    assert!(matches!(target.admit(vec![(EntryId(0), entry)], OnConflict::Keep).await[..], [Admission::Free]));
     stage(&target, 0, 0, b"ten bytes.").await.unwrap();
     let staged = temp.path().join(".towline").join(TRANSFER).join("0");
     assert_eq!(staged.metadata().unwrap().len(), 10);
@@ -356,7 +356,10 @@ async fn a_directory_that_is_there_is_opened_up_and_gets_its_attributes() {
     let target = target(temp.path());
     let meta = Meta { mode: 0o511, ..Meta::default() };
     let entry = Entry { path: rel_path("d"), meta, kind: Kind::Dir };
-    assert!(matches!(target.admit(vec![(EntryId(0), entry)]).await[..], [Admission::Same]));
+    assert!(matches!(
+        target.admit(vec![(EntryId(0), entry)], OnConflict::Keep).await[..],
+        [Admission::Same { .. }]
+    ));
     assert_eq!(dir.metadata().unwrap().mode() & 0o777, 0o755);
     target.finish_dirs(vec![(rel_path("d"), Some(meta))]).await.remove(0).unwrap();
     assert_eq!((dir.metadata().unwrap().mode() & 0o777, dir.metadata().unwrap().mtime()), (0o511, 0));

@@ -35,6 +35,10 @@ impl Disk {
         self.names.get(path.as_bytes()).map(|inode| &self.inodes[*inode].node)
     }
 
+    pub(super) fn meta(&self, path: &RelPath) -> Option<Meta> {
+        self.names.get(path.as_bytes()).map(|inode| self.inodes[*inode].meta)
+    }
+
     pub(super) fn check_parents(&self, path: &RelPath) -> std::result::Result<(), Errno> {
         match path.parent() {
             None => Ok(()),

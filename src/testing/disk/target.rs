@@ -1,6 +1,6 @@
 //! The receiver's disk in memory.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,7 +14,6 @@ use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::not_kept::{Aspect, NotKept, note};
 use crate::protocol::path::{RelPath, printable};
 use crate::storage::block::Block;
-use crate::storage::fs::numbered;
 use crate::storage::{Admission, Commit, Committed, Final, OnConflict, Result, StorageError, Target, Write};
 
 /// Bytes of a file that this disk takes; more is EFBIG.
@@ -237,7 +236,7 @@ impl MemoryTarget {
         Ok(len)
     }
 
-    fn admit_one(&self, entry: &Entry) -> Admission {
+    fn admit_one(&self, entry: &Entry, on_conflict: OnConflict) -> Admission {
         let mut disk = self.disk();
         let path = &entry.path;
         if let Err(errno) = disk.check_parents(path) {
@@ -253,14 +252,21 @@ impl MemoryTarget {
                 disk.names.insert(path.as_bytes().to_vec(), inode);
                 Admission::Free
             }
-            (_, Kind::DirEnd) | (Some(Node::Dir), Kind::Dir) => Admission::Same,
-            (None, _) => Admission::Free,
-            (Some(Node::Link(there)), Kind::Symlink { target }) if there == target => Admission::Same,
-            (Some(Node::File(there)), Kind::File { size }) if there.len() as u64 == *size => {
-                Admission::SameSize
+            (_, Kind::DirEnd) | (Some(Node::Dir), Kind::Dir) => {
+                Admission::Same { number: 0, is_current: true }
             }
-            (Some(_), _) => Admission::Conflict,
+            (None, _) => Admission::Free,
+            (Some(_), _) => admit_taken(&disk, entry, on_conflict),
         }
+    }
+
+    fn update_one(&self, entry: &Entry) -> Result<bool> {
+        let mut disk = self.disk();
+        let Some(inode) = disk.names.get(entry.path.as_bytes()).copied() else {
+            return Err(self.error("open", &entry.path, Errno::NOENT));
+        };
+        let before = std::mem::replace(&mut disk.inodes[inode].meta, entry.meta);
+        Ok(before != entry.meta)
     }
 
     /// Completes a staged entry; says which inode it is.
@@ -314,7 +320,7 @@ impl MemoryTarget {
             (Some(Node::File(_) | Node::Link(_)), OnConflict::Replace) => path.clone(),
             (Some(_), OnConflict::Keep | OnConflict::Replace) => return Err(Committed::Exists),
             (Some(_), OnConflict::Rename) => (1..)
-                .filter_map(|number| numbered(path, number).ok())
+                .filter_map(|number| path.numbered(number).ok())
                 .find(|other| disk.node(other).is_none())
                 .ok_or(Committed::Exists)?,
         };
@@ -349,8 +355,12 @@ impl MemoryTarget {
 }
 
 impl Target for MemoryTarget {
-    async fn admit(&self, entries: Vec<(EntryId, Entry)>) -> Vec<Admission> {
-        entries.iter().map(|(_, entry)| self.admit_one(entry)).collect()
+    async fn admit(&self, entries: Vec<(EntryId, Entry)>, on_conflict: OnConflict) -> Vec<Admission> {
+        entries.iter().map(|(_, entry)| self.admit_one(entry, on_conflict)).collect()
+    }
+
+    async fn update(&self, entries: Vec<Entry>) -> Vec<Result<bool>> {
+        entries.iter().map(|entry| self.update_one(entry)).collect()
     }
 
     async fn write(&self, writes: Vec<Write>, block: Block) -> Result<Block> {
@@ -406,6 +416,7 @@ impl Target for MemoryTarget {
         }
         let settled = commits.iter().zip(named).map(|(commit, step)| match step {
             Ok(path) => Committed::Done((path != commit.path).then_some(path)),
+            Err(Committed::Exists) => Committed::Exists,
             Err(committed) => {
                 self.own().staged.remove(&commit.id);
                 committed
@@ -457,6 +468,30 @@ impl Target for MemoryTarget {
 
     fn display(&self, path: &RelPath) -> String {
         format!("/memory/{path}")
+    }
+}
+
+/// What is to be said of a name that is taken.
+fn admit_taken(disk: &Disk, entry: &Entry, on_conflict: OnConflict) -> Admission {
+    let is_alike = |path: &RelPath| match (disk.node(path), &entry.kind) {
+        (Some(Node::Link(there)), Kind::Symlink { target }) => there == target,
+        (Some(Node::File(there)), Kind::File { size }) => there.len() as u64 == *size,
+        _ => false,
+    };
+    let beside = (1..).map_while(|number| {
+        let path = entry.path.numbered(number).ok()?;
+        disk.node(&path).is_some().then(|| is_alike(&path).then_some(number))
+    });
+    let mut numbers: VecDeque<u32> = is_alike(&entry.path).then_some(0).into_iter().collect();
+    if on_conflict == OnConflict::Rename {
+        let beside: Vec<u32> = beside.flatten().collect();
+        numbers.extend(beside.into_iter().rev());
+    }
+    let is_current = disk.meta(&entry.path) == Some(entry.meta);
+    match (numbers.front(), &entry.kind) {
+        (None, _) => Admission::Conflict,
+        (Some(number), Kind::Symlink { .. }) => Admission::Same { number: *number, is_current },
+        _ => Admission::SameSize { numbers, is_current },
     }
 }
 

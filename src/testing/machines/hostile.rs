@@ -63,7 +63,7 @@ fn attack_7_records_of_what_was_not_asked_for() {
     for id in 0..3 {
         assert_eq!(reason(receiver.begin_record(EntryId(id), 0, 3)), Reason::Protocol, "entry {id}");
     }
-    receiver.admitted(A, Found::SameSize);
+    receiver.admitted(A, same_size());
     assert_eq!(reason(receiver.begin_record(A, 0, 3)), Reason::Protocol, "it is being compared");
 }
 
@@ -181,17 +181,19 @@ fn announced(size: u64) -> Sender {
 fn a_receiver_cannot_claim_what_it_has_not_seen() {
     let say = |mut sender: Sender, status| reason(sender.on_control(Message::Status(A, status), ZERO));
     assert_eq!(say(announced(3), Status::Done(None)), Reason::Protocol, "not one byte has travelled");
-    assert_eq!(say(announced(3), Status::Identical), Reason::Protocol, "no root was compared");
+    assert_eq!(say(announced(3), Status::Identical(None)), Reason::Protocol, "no root was compared");
     let mut checking = announced(3);
     checking.on_control(Message::Status(A, Status::Check), ZERO).unwrap();
-    assert_eq!(say(checking, Status::Identical), Reason::Protocol, "the root has not been told");
-    for status in [Status::Check, Status::Want, Status::Identical] {
+    assert_eq!(say(checking, Status::Identical(None)), Reason::Protocol, "the root has not been told");
+    for status in [Status::Check, Status::Want, Status::Updated] {
         assert_eq!(say(wanted(3).0, status), Reason::Protocol);
     }
     for size in [SMALL_FILE_BYTES_MAX + 1, 2 * CHUNK] {
         let (mut sender, _) = wanted(size);
-        let done = Message::Status(A, Status::Done(None));
-        assert_eq!(reason(sender.on_control(done, ZERO)), Reason::Protocol, "it was not closed");
+        for status in [Status::Done(None), Status::Identical(None)] {
+            let done = Message::Status(A, status);
+            assert_eq!(reason(sender.on_control(done, ZERO)), Reason::Protocol, "it was not closed");
+        }
     }
     let (mut sender, _) = small(Exists::Refuse);
     sender.announce(entry(&path("d"), Kind::Dir), ZERO);
@@ -263,13 +265,19 @@ enum ToReceiver {
     Disk(Found, Committed, [u8; 32], bool),
 }
 
+fn same_size() -> Found {
+    Found::SameSize { numbers: [0].into(), is_current: true }
+}
+
 fn to_receiver() -> impl Strategy<Value = ToReceiver> {
     let found = prop::sample::select(vec![
         Found::Free,
         Found::Free,
         Found::Free,
-        Found::Same,
-        Found::SameSize,
+        Found::Same { number: 0, is_current: true },
+        Found::Same { number: 1, is_current: false },
+        same_size(),
+        Found::SameSize { numbers: [0, 2, 1].into(), is_current: false },
         Found::Conflict,
         Found::Refused("no".into()),
     ]);
@@ -377,7 +385,13 @@ impl ReceiverRig {
             Some(receiver::Action::Root(id, ..)) => {
                 self.machine.hashed(id, receiver::Existing::Root(blake3::Hash::from_bytes(root)))
             }
-            Some(receiver::Action::Commit(id, _)) => self.machine.committed(id, committed),
+            Some(receiver::Action::Commit(id, _) | receiver::Action::CommitBeside(id, _)) => {
+                if committed == Committed::Exists {
+                    self.commits.remove(&id);
+                }
+                self.machine.committed(id, committed);
+            }
+            Some(receiver::Action::Update(id, _)) => self.machine.updated(id, Ok(is_ok)),
             Some(receiver::Action::FinishDir(id, ..)) => {
                 self.machine
                     .dir_finished(id, if is_ok { Ok(()) } else { Err((Reason::Refused, "no".into())) });
@@ -396,7 +410,7 @@ impl ReceiverRig {
                         assert!(self.commits.contains(&settled.id));
                     }
                 }
-                receiver::Action::Commit(id, entry) => {
+                receiver::Action::Commit(id, entry) | receiver::Action::CommitBeside(id, entry) => {
                     assert_eq!(self.written.get(&id).copied().unwrap_or(0), entry.size(), "not whole");
                     assert!(self.commits.insert(id), "committed twice");
                     self.wishes.push_back(receiver::Action::Commit(id, entry));
@@ -437,7 +451,9 @@ fn to_sender() -> impl Strategy<Value = ToSender> {
         Status::Check,
         Status::Done(None),
         Status::Done(Some(path("a~1"))),
-        Status::Identical,
+        Status::Identical(None),
+        Status::Identical(Some(path("a~1"))),
+        Status::Updated,
         Status::Skipped,
         Status::Failed(Reason::Refused, "no".into()),
     ]);
@@ -550,8 +566,9 @@ impl SenderRig {
                         assert_eq!(self.acked.get(&id).copied().unwrap_or(0), size, "{settled:?}");
                         assert!(size <= SMALL_FILE_BYTES_MAX || self.closed.contains(&id), "{settled:?}");
                     }
-                    if settled.outcome == Outcome::Identical {
-                        assert!(size == 0 || self.told.contains(&id), "{settled:?}");
+                    if matches!(settled.outcome, Outcome::Identical | Outcome::Updated) {
+                        let all = self.acked.get(&id).copied().unwrap_or(0) == size;
+                        assert!(all || self.told.contains(&id), "{settled:?}");
                     }
                 }
                 wish => self.wishes.push_back(wish),

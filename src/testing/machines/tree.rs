@@ -1,6 +1,6 @@
 //! Contents, trees and the receiver's disk of the simulator.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
@@ -207,33 +207,50 @@ pub(super) fn parents_are_dirs(tree: &Tree, path: &RelPath) -> bool {
 }
 
 /// What storage does for an announced entry.
-pub(super) fn admit(disk: &mut Tree, entry: &Entry) -> Found {
+pub(super) fn admit(disk: &mut Tree, entry: &Entry, exists: Exists) -> Found {
     if !parents_are_dirs(disk, &entry.path) {
         return Found::Refused(format!("{} leads through something else", entry.path));
     }
-    match (&entry.kind, disk.get(&entry.path)) {
-        (Kind::Dir, None) => {
+    let Some(there) = disk.get(&entry.path) else {
+        if entry.kind == Kind::Dir {
             disk.insert(entry.path.clone(), Node::Dir);
-            Found::Free
         }
-        (_, None) => Found::Free,
-        (Kind::File { size }, Some(Node::File(content))) if *size == content.size => Found::SameSize,
-        (Kind::Dir | Kind::Symlink { .. }, Some(node)) if node.kind() == entry.kind => Found::Same,
-        _ => Found::Conflict,
+        return Found::Free;
+    };
+    let is_alike = |node: &Node| match (&entry.kind, node) {
+        (Kind::File { size }, Node::File(content)) => *size == content.size,
+        (kind, node) => node.kind() == *kind,
+    };
+    let mut numbers: VecDeque<u32> = is_alike(there).then_some(0).into_iter().collect();
+    if exists == Exists::Rename && entry.kind != Kind::Dir {
+        let beside = (1..).map_while(|number| Some((number, disk.get(&entry.path.numbered(number).ok()?)?)));
+        numbers.extend(beside.filter(|(_, node)| is_alike(node)).map(|(number, _)| number));
+    }
+    // Attributes are not simulated; some of what is the same has others.
+    let is_current = entry.path.name().last().is_some_and(|byte| byte % 2 == 0);
+    match (numbers.front(), &entry.kind) {
+        (None, _) => Found::Conflict,
+        (_, Kind::File { .. }) => Found::SameSize { numbers, is_current },
+        (Some(number), _) => Found::Same { number: *number, is_current },
     }
 }
 
-/// What storage does for a commit.
-pub(super) fn commit(disk: &mut Tree, path: &RelPath, node: Node, exists: Exists) -> Committed {
+/// What storage does for a commit; `is_beside` when it may take another name.
+pub(super) fn commit(
+    disk: &mut Tree,
+    path: &RelPath,
+    node: Node,
+    exists: Exists,
+    is_beside: bool,
+) -> Committed {
     if !parents_are_dirs(disk, path) {
         return Committed::Refused(format!("{path} leads through something else"));
     }
     let name = match (disk.get(path), exists) {
         (None, _) | (Some(Node::File(_) | Node::Link(_)), Exists::Replace) => path.clone(),
-        (Some(_), Exists::Rename) => (1..)
-            .map(|n| path.with_name(&[path.name(), format!("~{n}").as_bytes()].concat()).unwrap())
-            .find(|name| !disk.contains_key(name))
-            .unwrap(),
+        (Some(_), _) if is_beside => {
+            (1..).map(|n| path.numbered(n).unwrap()).find(|name| !disk.contains_key(name)).unwrap()
+        }
         _ => return Committed::Exists,
     };
     disk.insert(name.clone(), node);

@@ -13,7 +13,7 @@ use crate::protocol::limits::SMALL_FILE_BYTES_MAX;
 use crate::protocol::message::{Activity, Message};
 use crate::protocol::path::RelPath;
 use crate::protocol::patience::Patience;
-use crate::protocol::receiver::{self, Begin, Exists, Receiver};
+use crate::protocol::receiver::{self, Begin, Committed, Exists, Receiver};
 use crate::protocol::sender::{self, Parcel, Sender};
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,7 +48,9 @@ enum Event {
     SourceVerified(EntryId),
     Admit(EntryId, Entry),
     TargetHashed(EntryId, Entry),
-    Commit(EntryId, Entry),
+    /// Under another name if need be.
+    Commit(EntryId, Entry, bool),
+    Update(EntryId),
     FinishDir(EntryId, RelPath),
     Finish,
     /// Record `.1` of parcel `.0` begins at the receiver.
@@ -241,6 +243,7 @@ impl World {
             Event::Admit(..)
             | Event::TargetHashed(..)
             | Event::Commit(..)
+            | Event::Update(_)
             | Event::FinishDir(..)
             | Event::Finish => self.on_disk(event),
         }
@@ -251,7 +254,7 @@ impl World {
         self.disk_jobs -= 1;
         match event {
             Event::Admit(id, entry) => {
-                let found = tree::admit(&mut self.disk, &entry);
+                let found = tree::admit(&mut self.disk, &entry, self.conditions.exists);
                 self.receiver.admitted(id, found);
             }
             Event::TargetHashed(id, entry) => match self.disk.get(&entry.path) {
@@ -260,11 +263,16 @@ impl World {
                 }
                 other => panic!("{other:?} was to be hashed"),
             },
-            Event::Commit(id, entry) => {
+            Event::Commit(id, entry, is_beside) => {
                 let node = self.assemble(id, &entry);
-                let committed = tree::commit(&mut self.disk, &entry.path, node, self.conditions.exists);
+                let exists = self.conditions.exists;
+                let committed = tree::commit(&mut self.disk, &entry.path, node, exists, is_beside);
+                if committed != Committed::Exists {
+                    self.staged.remove(&id);
+                }
                 self.receiver.committed(id, committed);
             }
+            Event::Update(id) => self.receiver.updated(id, Ok(id.0.is_multiple_of(2))),
             Event::FinishDir(id, path) => {
                 let result = match self.disk.get(&path) {
                     Some(Node::Dir) if tree::parents_are_dirs(&self.disk, &path) => Ok(()),
@@ -282,7 +290,7 @@ impl World {
         let node = self.source[&entry.path].clone();
         let Node::File(content) = node else { return node };
         let mut end = 0;
-        for (offset, record) in self.staged.remove(&id).unwrap_or_default() {
+        for (offset, record) in self.staged.get(&id).cloned().unwrap_or_default() {
             assert_eq!(offset, end, "a hole in {}", entry.path);
             assert_eq!(record.content, content, "bytes of another file in {}", entry.path);
             end += record.len;
@@ -537,7 +545,15 @@ impl World {
             }
             receiver::Action::Commit(id, entry) => {
                 let delay = self.disk_latency();
-                self.at(delay, Event::Commit(id, entry));
+                self.at(delay, Event::Commit(id, entry, false));
+            }
+            receiver::Action::CommitBeside(id, entry) => {
+                let delay = self.disk_latency();
+                self.at(delay, Event::Commit(id, entry, true));
+            }
+            receiver::Action::Update(id, _) => {
+                let delay = self.disk_latency();
+                self.at(delay, Event::Update(id));
             }
             receiver::Action::FinishDir(id, path, _) => {
                 let inside = |other: &Entry| other.path.as_bytes().starts_with(path.as_bytes());
@@ -663,9 +679,10 @@ impl World {
             let node = match (settled.outcome, &settled.entry.kind) {
                 (Outcome::Written, Kind::DirEnd) => continue,
                 (Outcome::Written, _) => self.source[&settled.entry.path].clone(),
-                (Outcome::Identical, _) => {
+                (Outcome::Identical | Outcome::Updated, _) => {
                     let path = &settled.entry.path;
-                    assert_eq!(self.disk.get(path), self.source.get(path));
+                    let there = settled.renamed.as_ref().unwrap_or(path);
+                    assert_eq!(self.disk.get(there), self.source.get(path));
                     continue;
                 }
                 _ => continue,

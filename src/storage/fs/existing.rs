@@ -1,0 +1,100 @@
+//! What is under a final name already: whether it may be what is sent, and the attributes that it gets if it is.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, FileType, Mode, Stat, fchmod, fstat, futimens, readlinkat, statat, utimensat};
+use rustix::io::Errno;
+
+use super::descriptors::patiently;
+use super::numbered::{alike, is_file_of};
+use super::origin::open_file;
+use super::{MODE_BITS, meta_of, timestamps};
+use crate::protocol::entry::{Entry, Kind, Meta};
+use crate::protocol::path::RelPath;
+use crate::storage::{Admission, OnConflict};
+
+/// What is under the name of a file of `size` bytes, and under those that a rename would give.
+pub(super) fn look_at_file(
+    holder: &OwnedFd,
+    name: &[u8],
+    entry: &Entry,
+    size: u64,
+    on_conflict: OnConflict,
+) -> Result<Admission, Errno> {
+    let Some(stat) = look(holder, name)? else { return Ok(Admission::Free) };
+    let mut numbers = VecDeque::new();
+    if is_file_of(&stat, size) {
+        numbers.push_back(0);
+    }
+    if on_conflict == OnConflict::Rename {
+        numbers.extend(alike(holder, &entry.path, |_, stat| is_file_of(stat, size))?);
+    }
+    if numbers.is_empty() {
+        return Ok(Admission::Conflict);
+    }
+    Ok(Admission::SameSize { numbers, is_current: meta_of(&stat) == entry.meta })
+}
+
+/// The same for a link to `target`.
+pub(super) fn look_at_link(
+    holder: &OwnedFd,
+    name: &[u8],
+    entry: &Entry,
+    target: &[u8],
+    on_conflict: OnConflict,
+) -> Result<Admission, Errno> {
+    let Some(stat) = look(holder, name)? else { return Ok(Admission::Free) };
+    if leads_to(holder, name, &stat, target) {
+        // Links have no mode of their own.
+        let is_current = meta_of(&stat).mtime == entry.meta.mtime;
+        return Ok(Admission::Same { number: 0, is_current });
+    }
+    if on_conflict == OnConflict::Rename {
+        let is_alike = |path: &RelPath, stat: &Stat| leads_to(holder, path.name(), stat, target);
+        if let Some(number) = alike(holder, &entry.path, is_alike)?.first() {
+            return Ok(Admission::Same { number: *number, is_current: true });
+        }
+    }
+    Ok(Admission::Conflict)
+}
+
+/// Gives what is there permission bits and time of `entry`; whether that has changed anything. A file system without
+/// such bits changes nothing.
+pub(super) fn update(holder: &OwnedFd, name: &[u8], entry: &Entry) -> io::Result<bool> {
+    let times = timestamps(entry.meta.mtime);
+    if matches!(entry.kind, Kind::Symlink { .. }) {
+        let before = statat(holder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        utimensat(holder, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+        let now = statat(holder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        return Ok(meta_of(&before) != meta_of(&now));
+    }
+    let file = patiently(|| open_file(holder, name), || ())?;
+    let before = fstat(&file)?;
+    if FileType::from_raw_mode(before.st_mode) != FileType::RegularFile {
+        return Err(io::Error::other("something else has taken its place"));
+    }
+    let Meta { mode, .. } = entry.meta;
+    if before.st_mode & MODE_BITS != mode & MODE_BITS {
+        match fchmod(&file, Mode::from_raw_mode(mode & MODE_BITS)) {
+            Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    futimens(&file, &times)?;
+    Ok(meta_of(&before) != meta_of(&fstat(&file)?))
+}
+
+fn look(holder: &OwnedFd, name: &[u8]) -> Result<Option<Stat>, Errno> {
+    match statat(holder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn leads_to(holder: &OwnedFd, name: &[u8], stat: &Stat, target: &[u8]) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
+        && readlinkat(holder, name, Vec::new()).is_ok_and(|there| there.as_bytes() == target)
+}
