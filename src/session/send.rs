@@ -307,6 +307,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         let budget = &self.context.budget;
         let blocks = budget.sender_blocks(self.lanes.further_max());
         self.sending.pool.grow(blocks.saturating_sub(budget.sender_blocks(kept_for)));
+        debug!(blocks = self.sending.pool.available(), further = self.lanes.further_max(), "welcomed");
     }
 
     fn on_parcel(&mut self, end: ParcelEnd) -> Result<(), Failure> {
