@@ -279,8 +279,8 @@ pub(super) fn left_out(lines: u64) -> Vec<u8> {
 fn hint(reason: Reason) -> Option<&'static str> {
     Some(match reason {
         Reason::Unreachable => {
-            "check the address, that the other side waits there, and that UDP to its port passes every firewall \
-             between (4750 unless it says another)"
+            "check that both sides run and use the same address, and that UDP to the port of the waiting side (4750 \
+             unless it prints another) passes every firewall between"
         }
         Reason::NotAuthenticated => {
             "take ticket or fingerprint once more from what the waiting side prints now; it prints a new ticket \
