@@ -29,6 +29,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('receive', 'receive', [CompletionResultType]::ParameterValue, 'Receives files and directories')
             [CompletionResult]::new('bench', 'bench', [CompletionResultType]::ParameterValue, 'Measures the real protocol, without disks or with them, and says what limited it')
             [CompletionResult]::new('id', 'id', [CompletionResultType]::ParameterValue, 'Shows the identity of this machine, or makes a new one')
+            [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
         }
         'towline;send' {
@@ -53,6 +54,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--no-progress', '--no-progress', [CompletionResultType]::ParameterName, 'Shows plain lines instead of bars')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colours [default: auto]')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Config file [default: towline/config.toml in the user''s configuration directory]')
+            [CompletionResult]::new('-r', '-r', [CompletionResultType]::ParameterName, 'Taken and without effect: directories are always sent with all that is in them')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
@@ -129,6 +131,29 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)')
             [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
+        'towline;help' {
+            [CompletionResult]::new('send', 'send', [CompletionResultType]::ParameterValue, 'Sends files and directories')
+            [CompletionResult]::new('receive', 'receive', [CompletionResultType]::ParameterValue, 'Receives files and directories')
+            [CompletionResult]::new('bench', 'bench', [CompletionResultType]::ParameterValue, 'Measures the real protocol, without disks or with them, and says what limited it')
+            [CompletionResult]::new('id', 'id', [CompletionResultType]::ParameterValue, 'Shows the identity of this machine, or makes a new one')
+            [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
+            break
+        }
+        'towline;help;send' {
+            break
+        }
+        'towline;help;receive' {
+            break
+        }
+        'towline;help;bench' {
+            break
+        }
+        'towline;help;id' {
+            break
+        }
+        'towline;help;help' {
             break
         }
     })

@@ -19,6 +19,9 @@ _towline() {
             towline,bench)
                 cmd="towline__subcmd__bench"
                 ;;
+            towline,help)
+                cmd="towline__subcmd__help"
+                ;;
             towline,id)
                 cmd="towline__subcmd__id"
                 ;;
@@ -28,6 +31,21 @@ _towline() {
             towline,send)
                 cmd="towline__subcmd__send"
                 ;;
+            towline__subcmd__help,bench)
+                cmd="towline__subcmd__help__subcmd__bench"
+                ;;
+            towline__subcmd__help,help)
+                cmd="towline__subcmd__help__subcmd__help"
+                ;;
+            towline__subcmd__help,id)
+                cmd="towline__subcmd__help__subcmd__id"
+                ;;
+            towline__subcmd__help,receive)
+                cmd="towline__subcmd__help__subcmd__receive"
+                ;;
+            towline__subcmd__help,send)
+                cmd="towline__subcmd__help__subcmd__send"
+                ;;
             *)
                 ;;
         esac
@@ -35,7 +53,7 @@ _towline() {
 
     case "${cmd}" in
         towline)
-            opts="-h -V --help --version send receive bench id"
+            opts="-h -V --help --version send receive bench id help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -157,6 +175,90 @@ _towline() {
                     fi
                     return 0
                     ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        towline__subcmd__help)
+            opts="send receive bench id help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        towline__subcmd__help__subcmd__bench)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        towline__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        towline__subcmd__help__subcmd__id)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        towline__subcmd__help__subcmd__receive)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        towline__subcmd__help__subcmd__send)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 *)
                     COMPREPLY=()
                     ;;
@@ -345,7 +447,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__send)
-            opts="-q -v -h --to --wait --background --manifest --listen --fingerprint --streams --connections --chunk-size --bwlimit --memory --congestion --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-r -q -v -h --to --wait --background --manifest --listen --fingerprint --streams --connections --chunk-size --bwlimit --memory --congestion --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -30,6 +30,7 @@ complete -c towline -n "__fish_towline_needs_command" -f -a "send" -d 'Sends fil
 complete -c towline -n "__fish_towline_needs_command" -f -a "receive" -d 'Receives files and directories'
 complete -c towline -n "__fish_towline_needs_command" -f -a "bench" -d 'Measures the real protocol, without disks or with them, and says what limited it'
 complete -c towline -n "__fish_towline_needs_command" -f -a "id" -d 'Shows the identity of this machine, or makes a new one'
+complete -c towline -n "__fish_towline_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c towline -n "__fish_towline_using_subcommand send" -l to -d 'Whom to send to; without it, waits for one receiver' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l wait -d 'Give up when nobody has come after this long, such as 5m [default: wait for ever]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l background -d 'Makes way for other traffic on the link' -r -f -a "true\t''
@@ -59,6 +60,7 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l color -d 'When 
 always\t'Even into a file'
 never\t'Not at all'"
 complete -c towline -n "__fish_towline_using_subcommand send" -l config -d 'Config file [default: towline/config.toml in the user\'s configuration directory]' -r -F
+complete -c towline -n "__fish_towline_using_subcommand send" -s r -d 'Taken and without effect: directories are always sent with all that is in them'
 complete -c towline -n "__fish_towline_using_subcommand send" -s v -l verbose -d 'Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)'
 complete -c towline -n "__fish_towline_using_subcommand send" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c towline -n "__fish_towline_using_subcommand receive" -l from -d 'Whom to fetch from; without it, waits for one sender' -r
@@ -140,3 +142,8 @@ never\t'Not at all'"
 complete -c towline -n "__fish_towline_using_subcommand id" -l config -d 'Config file [default: towline/config.toml in the user\'s configuration directory]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand id" -s v -l verbose -d 'Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)'
 complete -c towline -n "__fish_towline_using_subcommand id" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id help" -f -a "send" -d 'Sends files and directories'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id help" -f -a "receive" -d 'Receives files and directories'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id help" -f -a "bench" -d 'Measures the real protocol, without disks or with them, and says what limited it'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id help" -f -a "id" -d 'Shows the identity of this machine, or makes a new one'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -29,6 +29,9 @@ fn assert_usage(output: &Output, why: &str) {
     assert!(output.stdout.is_empty());
 }
 
+/// Of nobody.
+const FINGERPRINT: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
 #[test]
 fn help_and_version_go_to_standard_output() {
     for (args, has) in [
@@ -38,6 +41,9 @@ fn help_and_version_go_to_standard_output() {
         (&["receive", "-h"], "--exists"),
         (&["bench", "--help"], "--wait"),
         (&["id", "--help"], "fingerprint"),
+        // T21: where people look first.
+        (&["help"], "receive"),
+        (&["help", "send"], "--chunk-size"),
     ] {
         let output = run(args);
         assert_eq!(output.status.code(), Some(0), "{args:?}");
@@ -70,9 +76,16 @@ fn usage_errors_say_what_and_how_to_mend_it() {
         (&["send", "a", "--streams", "1025"], "expected 1 to 1024"),
         (&["send", "a", "--congestion", "bbr"], "auto, cubic, newreno"),
         (&["send", "a", "--to", "example.org"], "add --fingerprint FP"),
-        (&["send", "a", "--to", "example.org:x", "--fingerprint", "f"], "a number from 1 to 65535"),
+        (&["send", "a", "--to", "example.org:x", "--fingerprint", FINGERPRINT], "a number from 1 to 65535"),
         (&["send", "a", "--to", "3-brave-otter"], "does not know one-time codes"),
         (&["send", "a", "--to", "ssh:host"], "through ssh"),
+        // T19: mistakes that were found too late.
+        (&["send", "a", "--fingerprint", "abc"], "--fingerprint: a fingerprint has 52 characters"),
+        (&["receive", "--fingerprint", "abc"], "--fingerprint: a fingerprint has 52 characters"),
+        (&["send", "d", "d"], "d and d would both be sent as d"),
+        (&["send", "a/n", "b/n"], "a/n and b/n would both be sent as n"),
+        (&["send", "a/n", "./b/../n/"], "would both be sent as n"),
+        (&["receive", "inbox"], "--into DIR"),
         (&["receive", "--from", "dir:/tmp"], "--from takes no `dir:`"),
         (&["receive", "--exists", "ask"], "refuse, skip, replace, rename"),
         (&["receive", "--listen", "4750"], "expected ADDR:PORT"),
@@ -88,7 +101,7 @@ fn usage_errors_say_what_and_how_to_mend_it() {
 
 #[test]
 fn attack_4_a_usage_error_does_not_write_to_the_terminal() {
-    let output = run(&["send", "a", "--to", "h\u{1b}]0;x\u{7}", "--fingerprint", "f"]);
+    let output = run(&["send", "a", "--to", "h\u{1b}]0;x\u{7}", "--fingerprint", FINGERPRINT]);
     assert_usage(&output, "h\\u{1b}]0;x\\u{7}");
 }
 

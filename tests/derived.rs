@@ -10,7 +10,7 @@ use clap::Command;
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 use towline::cli::args::{
-    self, EXAMPLES_BENCH, EXAMPLES_ID, EXAMPLES_RECEIVE, EXAMPLES_SEND, EXIT_STATUS, FILES,
+    self, EXAMPLES_BENCH, EXAMPLES_ID, EXAMPLES_RECEIVE, EXAMPLES_SEND, EXIT_STATUS, FILES, VARIABLES,
 };
 
 fn root(dir: &str) -> PathBuf {
@@ -44,7 +44,7 @@ fn man_pages() {
     let mut command = args::command();
     command.build();
     let mut made = vec![("towline.1".to_owned(), page("towline", &command, "towline"))];
-    for sub in command.get_subcommands() {
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
         let name = format!("towline-{}", sub.get_name());
         made.push((format!("{name}.1"), page(&name, sub, &format!("towline {}", sub.get_name()))));
     }
@@ -103,7 +103,10 @@ fn environment(command: &Command) -> String {
     for (name, flag) in variables {
         writeln!(out, "{name:width$}  --{flag}").unwrap();
     }
-    writeln!(out, "{:width$}  no colours, when it is set and not empty", "NO_COLOR").unwrap();
+    for line in VARIABLES.lines() {
+        let (name, what) = line.split_once("  ").unwrap();
+        writeln!(out, "{name:width$}  {}", what.trim_start()).unwrap();
+    }
     out + "A flag goes before its variable. A flag without a value takes 1 or 0 as a variable."
 }
 

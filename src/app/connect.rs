@@ -119,7 +119,7 @@ pub(super) async fn connect(
 ) -> Result<Connected, Failure> {
     let further = Further {
         connections: common.connections,
-        identity: id::own()?,
+        identity: id::own(is_known_by_key(peer))?,
         limits: limits(common, budget),
         budget,
     };
@@ -147,8 +147,9 @@ async fn unless_stopped<T>(
     }
 }
 
-fn parse_fingerprint(text: &str) -> Result<Fingerprint, Failure> {
-    text.parse().map_err(|e| Failure::new(Reason::NotAuthenticated, format!("--fingerprint: {e}")))
+/// Whether the other side lets this one in by its key alone.
+fn is_known_by_key(peer: Option<&Peer>) -> bool {
+    matches!(peer, Some(Peer::Host(_)))
 }
 
 async fn dial_peer(
@@ -159,26 +160,21 @@ async fn dial_peer(
     stop: &mut Stop,
 ) -> Result<Connected, Failure> {
     let (addresses, expected, secret) = match peer {
-        Peer::Ticket(text) => {
-            let ticket: Ticket = text
-                .parse()
-                .map_err(|e| Failure::new(Reason::NotAuthenticated, format!("the ticket: {e}")))?;
-            let named = common.fingerprint.as_deref().map(parse_fingerprint).transpose()?;
-            if let Some(named) = named.filter(|named| *named != ticket.fingerprint) {
+        Peer::Ticket(ticket) => {
+            if let Some(named) = common.fingerprint.filter(|named| *named != ticket.fingerprint) {
                 let message =
                     format!("the ticket is of {}, but --fingerprint names {named}", ticket.fingerprint);
                 return Err(Failure::new(Reason::NotAuthenticated, message));
             }
-            (ticket.addresses, ticket.fingerprint, Some(ticket.secret))
+            (ticket.addresses.clone(), ticket.fingerprint, Some(ticket.secret))
         }
         Peer::Host(host) => {
-            let fingerprint = common.fingerprint.as_deref().ok_or_else(|| {
+            let expected = common.fingerprint.ok_or_else(|| {
                 Failure::new(
                     Reason::NotAuthenticated,
                     format!("{host} is not known here: add its --fingerprint"),
                 )
             })?;
-            let expected = parse_fingerprint(fingerprint)?;
             let resolving =
                 async { resolve(host).await.map_err(|e| Failure::new(Reason::Unreachable, e.to_string())) };
             (unless_stopped(stop, resolving).await?, expected, None)
@@ -303,7 +299,7 @@ async fn listen(
     let addresses = endpoint.local_addresses().map_err(transport_failure)?;
     let secret = Secret::generate();
     let ticket = Ticket { addresses, fingerprint: identity.fingerprint(), secret };
-    let allowed = common.fingerprint.as_deref().map(parse_fingerprint).transpose()?;
+    let allowed = common.fingerprint;
     let ip = endpoint.local_address().map_err(transport_failure)?.ip();
     let sockets = Sockets::new(further.clone(), ip);
     let door = Arc::new(OneSeat { secret, allowed, taken: AtomicBool::new(false), sockets });

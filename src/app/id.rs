@@ -1,5 +1,7 @@
 //! `towline id`: this machine's identity.
 
+use tracing::info;
+
 use super::settings::{IdAction, IdSettings};
 use crate::event::{Event, Reporter};
 use crate::protocol::failure::{Failure, Reason};
@@ -20,10 +22,18 @@ pub(super) fn run(settings: &IdSettings, reporter: &dyn Reporter) -> Result<u8, 
     Ok(0)
 }
 
-/// This machine's identity, made at first use.
-pub(super) fn own() -> Result<Identity, Failure> {
-    let path = default_path().map_err(|e| identity_failure(&e))?;
-    Identity::load_or_create(&path).map_err(|e| identity_failure(&e))
+/// This machine's identity, made at first use. Where there is no place to keep it, and the peer does not know this machine
+/// by it, a key for this run does.
+pub(super) fn own(is_known_by_it: bool) -> Result<Identity, Failure> {
+    let identity = default_path().and_then(|path| Identity::load_or_create(&path));
+    let identity = match identity {
+        Err(error) if !is_known_by_it && error.is_for_want_of_a_place() => {
+            info!(%error, "the identity of this machine is not kept: using a key for this run");
+            Identity::generate()
+        }
+        other => other,
+    };
+    identity.map_err(|e| identity_failure(&e))
 }
 
 pub(super) fn identity_failure(error: &IdentityError) -> Failure {

@@ -11,6 +11,7 @@ use crate::session::schedule::Schedule;
 pub use crate::storage::void::Workload;
 use crate::transport::Congestion;
 use crate::transport::address::HostPort;
+use crate::trust::{Fingerprint, Ticket};
 
 /// One run of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +118,7 @@ pub struct CommonSettings {
     /// How long to wait for a peer that dials; `None` is for ever.
     pub wait: Option<Duration>,
     /// When dialling: what the listener must have. When listening: the only dialler let in without the ticket.
-    pub fingerprint: Option<String>,
+    pub fingerprint: Option<Fingerprint>,
     /// Parcels on the way at once, 1 to `STREAMS_MAX`; `None` leaves it to the session.
     pub streams: Option<u32>,
     /// Connections of a session, 1 to `CONNECTIONS_MAX`; `None` leaves it to the other side.
@@ -141,8 +142,8 @@ pub struct CommonSettings {
 /// Whom to dial.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Peer {
-    /// `tl1…`, as given and not yet decoded. It holds a secret.
-    Ticket(String),
+    /// `tl1…`. It holds a secret.
+    Ticket(Ticket),
     /// A machine by name or address.
     Host(HostPort),
     /// An embedded receiver that writes to this directory.
@@ -166,6 +167,7 @@ mod tests {
 
     #[test]
     fn attack_8_a_ticket_does_not_reach_a_log() {
-        assert_eq!(format!("{:?}", Peer::Ticket("tl1secret".into())), "Ticket(…)");
+        let ticket = "tl1aicmaaaca4ji4braaeg3qaaaaaaaaaaaaaaaaaah777vuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuwvfuws2ljnfuws2ljnfuws2ljnf7vb6rvi";
+        assert_eq!(format!("{:?}", Peer::Ticket(ticket.parse().unwrap())), "Ticket(…)");
     }
 }

@@ -29,8 +29,17 @@ pub const EXIT_STATUS: &str = "\
 130  stopped by SIGINT
 143  stopped by SIGTERM";
 
+/// The variables that stand for no flag, for the help and the man pages: name, two spaces, meaning.
+pub const VARIABLES: &str = "\
+TOWLINE_IDENTITY  file that keeps this machine's key
+NO_COLOR          no colours, when it is set and not empty";
+
 /// The files that the program reads, for the man pages.
 pub const FILES: &str = "\
+~/.config/towline/identity.pem
+    This machine's key and certificate, made at first use. TOWLINE_IDENTITY
+    names another file. Where neither can be made, a transfer by ticket uses
+    a key for this run.
 ~/.config/towline/config.toml
     Settings, in TOML: each long flag without its dashes is a key, for example
     memory = \"128M\"
@@ -87,8 +96,8 @@ pub fn command() -> clap::Command {
 /// One side waits (without --to or --from) and prints how to reach it, the other dials. When the sending side
 /// exits with 0, every byte is on the receiver's disk, synced, checked with BLAKE3, under its final name.
 #[derive(Debug, Parser)]
-#[command(name = "towline", version, arg_required_else_help = true, disable_help_subcommand = true)]
-#[command(after_long_help = format!("Exit status:\n{EXIT_STATUS}"))]
+#[command(name = "towline", version, arg_required_else_help = true)]
+#[command(after_long_help = format!("Environment:\n{VARIABLES}\n\nExit status:\n{EXIT_STATUS}"))]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -101,34 +110,38 @@ pub enum Command {
     /// Sends files and directories
     ///
     /// Without --to it waits for one receiver and prints how to reach it.
-    #[command(after_long_help = format!("Exit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_SEND}"))]
+    #[command(after_long_help = format!("Environment:\n{VARIABLES}\n\nExit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_SEND}"))]
     Send(SendArgs),
     /// Receives files and directories
     ///
     /// Without --from it waits for one sender and prints how to reach it. A file that is already there with the
     /// same bytes is done, not a conflict.
-    #[command(after_long_help = format!("Exit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_RECEIVE}"))]
+    #[command(after_long_help = format!("Environment:\n{VARIABLES}\n\nExit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_RECEIVE}"))]
     Receive(ReceiveArgs),
     /// Measures the real protocol, without disks or with them, and says what limited it
     ///
     /// Alone it is both sides, over loopback. With --wait it is the receiving side for one `towline bench --to`
     /// of another machine. Files are made up; they come from memory and are dropped when they are verified, unless
     /// --disk is given. The result is a table on standard output, or with --json an event.
-    #[command(after_long_help = format!("Exit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_BENCH}"))]
+    #[command(after_long_help = format!("Environment:\n{VARIABLES}\n\nExit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_BENCH}"))]
     Bench(BenchArgs),
     /// Shows the identity of this machine, or makes a new one
     ///
     /// The identity is a key and a certificate, made at first use. Its fingerprint goes to standard output.
-    #[command(after_long_help = format!("Exit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_ID}"))]
+    #[command(after_long_help = format!("Environment:\n{VARIABLES}\n\nExit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_ID}"))]
     Id(IdArgs),
 }
 
 /// `towline send`.
 #[derive(Debug, Default, Args)]
 pub struct SendArgs {
-    /// Files and directories to send
+    /// Files and directories to send; a ticket behind them is the peer
     #[arg(required = true, value_name = "SOURCE", value_hint = clap::ValueHint::AnyPath)]
     pub sources: Vec<PathBuf>,
+
+    /// Taken and without effect: directories are always sent with all that is in them.
+    #[arg(short, hide = true)]
+    pub recursive: bool,
 
     /// Whom to send to; without it, waits for one receiver
     ///
@@ -172,6 +185,10 @@ pub struct SendArgs {
 /// `towline receive`.
 #[derive(Debug, Default, Args)]
 pub struct ReceiveArgs {
+    /// The ticket of a sender that waits, in place of --from
+    #[arg(value_name = "TICKET")]
+    pub ticket: Vec<OsString>,
+
     /// Whom to fetch from; without it, waits for one sender
     ///
     /// A ticket (tl1…) as the waiting side prints it, or HOST[:PORT] or [ADDRESS]:PORT together with
@@ -464,7 +481,7 @@ mod tests {
     #[test]
     fn every_flag_has_a_variable_named_after_it_whose_value_help_does_not_show() {
         for sub in command().get_subcommands() {
-            for arg in sub.get_arguments().filter(|a| !a.is_positional()) {
+            for arg in sub.get_arguments().filter(|a| !a.is_positional() && !a.is_hide_set()) {
                 let long = arg.get_long().unwrap();
                 let want = format!("TOWLINE_{}", long.to_uppercase().replace('-', "_"));
                 assert_eq!(arg.get_env().unwrap(), want.as_str());

@@ -1,7 +1,6 @@
 //! The config file: every flag, under the name it has on the command line.
 
 use std::fmt;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -98,7 +97,8 @@ impl Config {
         let shown = printable(path.as_os_str().as_encoded_bytes());
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(e) if may_be_absent && e.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            // Also below a home that does not exist, or that is another user's.
+            Err(_) if may_be_absent && std::fs::metadata(&path).is_err() => return Ok(Self::default()),
             Err(e) => return Err(e).with_context(|| format!("cannot read the config file {shown}")),
         };
         match Self::parse(&text) {
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn every_flag_is_a_key() {
         for sub in command().get_subcommands() {
-            for arg in sub.get_arguments().filter(|a| !a.is_positional() && a.get_id() != "config") {
+            for arg in sub.get_arguments().filter(|a| a.get_long().is_some_and(|long| long != "config")) {
                 let key = arg.get_long().unwrap();
                 let error = Config::parse(&format!("{key} = []")).unwrap_err().to_string();
                 assert!(!error.contains("unknown field"), "{key}: {error}");

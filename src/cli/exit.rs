@@ -1,7 +1,9 @@
 //! Ends that come before there is any work: help, version, and usage errors.
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
+use crate::trust::without_parts_of_tickets;
 use crate::ui;
 
 /// The exit code of a usage error.
@@ -9,6 +11,14 @@ const USAGE: u8 = 2;
 
 /// Help and version go to standard output with 0, what clap does not understand to standard error with 2.
 pub(super) fn parse_error(error: &clap::Error) -> ExitCode {
+    // It quotes what it does not understand, which may be a ticket in the wrong place.
+    let text = error.render().to_string();
+    if let Cow::Owned(text) = without_parts_of_tickets(&text)
+        && error.use_stderr()
+    {
+        ui::complain_as_it_stands(&text);
+        return ExitCode::from(USAGE);
+    }
     // Nothing can be said when standard output is gone.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
@@ -22,6 +32,11 @@ pub(super) fn no_threads(error: &std::io::Error) -> ExitCode {
 
 /// Something that parses and cannot be meant, with its causes.
 pub(super) fn usage(error: &anyhow::Error) -> ExitCode {
-    ui::complain(&format!("{error:#}"), Some("`towline --help` and the man pages say what can be given"));
+    // Such as a line of the config file.
+    let text = format!("{error:#}");
+    ui::complain(
+        &without_parts_of_tickets(&text),
+        Some("`towline --help` and the man pages say what can be given"),
+    );
     ExitCode::from(USAGE)
 }

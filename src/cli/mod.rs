@@ -19,6 +19,7 @@ use self::settings::Settings;
 use crate::app;
 use crate::app::settings::{Command, Ending};
 use crate::protocol::failure::{Failure, Reason};
+use crate::trust::without_tickets;
 use crate::ui::{Patience, Ui};
 
 /// Runs the program with the arguments and variables of this process.
@@ -58,7 +59,9 @@ fn last_words(ui: &Ui, mut ending: Ending, only_shows: bool, signal: &dyn Fn() -
         ending = Ending::failed(Failure::new(Reason::Setup, message));
         ending.exit_code = signal().unwrap_or(ending.exit_code);
     }
-    if let Some(failure) = &ending.failure {
+    if let Some(failure) = &mut ending.failure {
+        // It may quote a ticket in the wrong place, as the path of a file.
+        failure.message = without_tickets(&failure.message).into_owned();
         ui.fail(failure, ending.exit_code, &patience);
     }
     ending.exit_code
@@ -68,3 +71,7 @@ fn resolve(cli: Cli) -> anyhow::Result<Settings> {
     let config = Config::load(cli.config_path())?;
     cli.resolve(config, &mut std::io::stdin().lock())
 }
+
+/// A ticket that leads nowhere.
+#[cfg(test)]
+const TICKET: &str = "tl1aicmaaaca4ji4braaeg3qaaaaaaaaaaaaaaaaaah777vuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuwvfuws2ljnfuws2ljnfuws2ljnf7vb6rvi";

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use crate::app::settings::Peer;
 use crate::protocol::path::printable;
 use crate::transport::address::AddressError;
+use crate::trust::{Ticket, TicketError, resembles_ticket, without_parts_of_tickets};
 
 /// Bytes of a file that holds a PEER.
 const PEER_FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -40,11 +41,8 @@ fn parse_secret(from: &mut dyn Read) -> Result<Peer> {
     let text = text.trim();
     ensure!(!text.is_empty(), "it is empty");
     // A ticket may stand in the command that the other side printed.
-    let mut tickets = text.split_whitespace().filter(|word| is_ticket(word));
-    match (tickets.next(), tickets.next()) {
-        (Some(ticket), None) => return Ok(Peer::Ticket(ticket.to_owned())),
-        (Some(_), Some(_)) => bail!("it holds more than one ticket"),
-        (None, _) => {}
+    if let Some(ticket) = Ticket::find(text) {
+        return Ok(Peer::Ticket(ticket?));
     }
     ensure!(!text.contains(['\n', '\r']), "it has more than one line");
     refuse_later_forms(text)?;
@@ -62,20 +60,22 @@ pub fn parse(text: &OsStr) -> Result<Peer> {
         return Ok(Peer::Dir(path));
     }
     let Some(text) = text.to_str() else {
-        bail!("`{}` is no peer: {FORMS}", printable(text.as_encoded_bytes()));
+        bail!("`{}` is not a valid peer: {FORMS}", printable(text.as_encoded_bytes()));
     };
+    let text = text.trim();
     ensure!(!text.is_empty(), "the peer is empty: {FORMS}");
-    if is_ticket(text) {
-        return Ok(Peer::Ticket(text.to_owned()));
+    // A host whose name begins like a ticket can be written with a port.
+    if let Some(ticket) = Ticket::find(text) {
+        return Ok(Peer::Ticket(ticket?));
     }
+    ensure!(!may_be_ticket(text), TicketError::Checksum);
     refuse_later_forms(text)?;
     text.parse().map(Peer::Host).map_err(|e: AddressError| anyhow!("{e} ({FORMS})"))
 }
 
-/// A ticket is one word of letters and digits; a host whose name begins like one can be written with a port.
-fn is_ticket(text: &str) -> bool {
-    text.get(..3).is_some_and(|t| t.eq_ignore_ascii_case("tl1"))
-        && text.bytes().all(|b| b.is_ascii_alphanumeric())
+/// Whether `text` is a ticket, or what is left of one. It is no name of a host then.
+pub fn may_be_ticket(text: &str) -> bool {
+    text.split_whitespace().next().is_some_and(resembles_ticket) || without_parts_of_tickets(text) != text
 }
 
 fn refuse_later_forms(text: &str) -> Result<()> {
@@ -109,7 +109,12 @@ fn strip_dir(text: &OsStr) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::TICKET;
     use crate::transport::address::HostPort;
+
+    fn ticket() -> Peer {
+        Peer::Ticket(TICKET.parse().unwrap())
+    }
 
     fn peer(text: &str) -> Result<Peer> {
         parse(OsStr::new(text))
@@ -117,8 +122,10 @@ mod tests {
 
     #[test]
     fn tickets_in_either_case() {
-        assert_eq!(peer("tl1abc234").unwrap(), Peer::Ticket("tl1abc234".into()));
-        assert_eq!(peer("TL1ABC234").unwrap(), Peer::Ticket("TL1ABC234".into()));
+        assert_eq!(peer(TICKET).unwrap(), ticket());
+        assert_eq!(peer(&TICKET.to_uppercase()).unwrap(), ticket());
+        let (head, tail) = TICKET.split_at(40);
+        assert_eq!(peer(&format!(" {head}\r\n {tail}\r\n")).unwrap(), ticket());
     }
 
     #[test]
@@ -183,18 +190,17 @@ mod tests {
     fn attack_8_a_secret_comes_from_a_file_or_standard_input() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ticket");
-        std::fs::write(&path, "tl1abc\n").unwrap();
+        std::fs::write(&path, format!("{TICKET}\n")).unwrap();
         let at = format!("@{}", path.display());
-        let ticket = Peer::Ticket("tl1abc".into());
-        assert_eq!(read(OsStr::new(&at), &mut std::io::empty()).unwrap(), ticket);
-        assert_eq!(read(OsStr::new("-"), &mut &b"  tl1abc\n\n"[..]).unwrap(), ticket);
-        let empty = read(OsStr::new("-"), &mut std::io::empty()).unwrap_err();
+        let read_from = |mut text: &[u8]| read(OsStr::new("-"), &mut text);
+        assert_eq!(read(OsStr::new(&at), &mut std::io::empty()).unwrap(), ticket());
+        assert_eq!(read_from(format!("  {TICKET}\n\n").as_bytes()).unwrap(), ticket());
+        let empty = read_from(b"").unwrap_err();
         assert_eq!(format!("{empty:#}"), "cannot take the peer from standard input: it is empty");
-        let pasted = &mut &b"$ towline receive --from tl1abc\n"[..];
-        assert_eq!(read(OsStr::new("-"), pasted).unwrap(), ticket);
+        let pasted = format!("$ towline receive --from {TICKET}\n");
+        assert_eq!(read_from(pasted.as_bytes()).unwrap(), ticket());
         for secret in [&b"tl1a\ntl1b"[..], b"tl0secret!", b"x\ntl-secret"] {
-            let mut secret = secret;
-            let error = format!("{:#}", read(OsStr::new("-"), &mut secret).unwrap_err());
+            let error = format!("{:#}", read_from(secret).unwrap_err());
             assert!(!error.contains("secret") && !error.contains("tl1a"), "{error}");
         }
         let absent = read(OsStr::new("@/does/not/exist"), &mut std::io::empty()).unwrap_err();

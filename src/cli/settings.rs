@@ -1,13 +1,14 @@
 //! From what was given to what is meant: flag over variable (clap does that) over config file over default,
 //! checked, and turned into the plain settings of `app` and `ui`.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::args::{self, Cli, GeneralArgs, OutputArgs, ReceiveArgs, SendArgs, TransferArgs};
 use super::config::Config;
@@ -20,6 +21,7 @@ use crate::protocol::limits::{CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, S
 use crate::protocol::path::printable;
 use crate::transport::Congestion;
 use crate::transport::address::HostPort;
+use crate::trust::Fingerprint;
 use crate::ui;
 
 mod bench;
@@ -105,7 +107,12 @@ impl Cli {
     }
 }
 
-fn resolve_send(given: SendArgs, config: Config, stdin: &mut dyn Read) -> Result<SendSettings> {
+fn resolve_send(mut given: SendArgs, config: Config, stdin: &mut dyn Read) -> Result<SendSettings> {
+    let ticket = take_ticket(&mut given.sources)?;
+    ensure!(
+        ticket.is_none() || given.to.is_none(),
+        "a ticket stands behind the sources, and --to (or TOWLINE_TO) names a peer too: give one of them"
+    );
     for source in &given.sources {
         ensure!(
             !source.as_os_str().is_empty(),
@@ -116,7 +123,8 @@ fn resolve_send(given: SendArgs, config: Config, stdin: &mut dyn Read) -> Result
             "this version of towline does not send standard input; a file that is called `-` is `./-`"
         );
     }
-    let to = given.to.or_else(|| config.to.as_deref().map(OsString::from));
+    refuse_same_names(&given.sources)?;
+    let to = ticket.or(given.to).or_else(|| config.to.as_deref().map(OsString::from));
     let manifest = given.manifest.or_else(|| config.manifest.clone());
     let mut common = resolve_common(given.transfer, given.wait, &config)?;
     if given.background.or(config.background).unwrap_or(false) {
@@ -130,8 +138,50 @@ fn resolve_send(given: SendArgs, config: Config, stdin: &mut dyn Read) -> Result
     Ok(SendSettings { sources: given.sources, peer, manifest, common })
 }
 
+/// Takes a ticket from behind the sources, where people of other programs put it. A file of that name goes before.
+fn take_ticket(sources: &mut Vec<PathBuf>) -> Result<Option<OsString>> {
+    let is_ticket = |source: &PathBuf| {
+        source.to_str().is_some_and(peer::may_be_ticket) && source.symlink_metadata().is_err()
+    };
+    let ticket = sources.pop_if(|source| is_ticket(source)).map(PathBuf::into_os_string);
+    ensure!(
+        !sources.iter().any(is_ticket),
+        "a ticket stands among the sources: give it at the end, or with --to"
+    );
+    ensure!(
+        ticket.is_none() || !sources.is_empty(),
+        "there is a ticket, but nothing to send: name a SOURCE before it"
+    );
+    Ok(ticket)
+}
+
+/// Two sources of one name would be one at the receiver.
+fn refuse_same_names(sources: &[PathBuf]) -> Result<()> {
+    let shown = |path: &PathBuf| printable(path.as_os_str().as_encoded_bytes());
+    let mut named: HashMap<OsString, &PathBuf> = HashMap::new();
+    for source in sources {
+        // A path that ends with `..` gets its name from the file system.
+        let real = source.file_name().is_none().then(|| source.canonicalize().ok()).flatten();
+        let Some(name) = real.as_deref().unwrap_or(source).file_name() else { continue };
+        if let Some(other) = named.insert(name.to_owned(), source) {
+            bail!(
+                "{} and {} would both be sent as {}: send them one after the other, or from directories of other names",
+                shown(other),
+                shown(source),
+                printable(name.as_encoded_bytes())
+            );
+        }
+    }
+    Ok(())
+}
+
 fn resolve_receive(given: ReceiveArgs, config: Config, stdin: &mut dyn Read) -> Result<ReceiveSettings> {
-    let from = given.from.or_else(|| config.from.as_deref().map(OsString::from));
+    let ticket = joined_ticket(&given.ticket)?;
+    ensure!(
+        ticket.is_none() || given.from.is_none(),
+        "a ticket is given, and --from (or TOWLINE_FROM) names a peer too: give one of them"
+    );
+    let from = ticket.or(given.from).or_else(|| config.from.as_deref().map(OsString::from));
     let manifest = given.manifest.or_else(|| config.manifest.clone());
     let common = resolve_common(given.transfer, given.wait, &config)?;
     let peer = resolve_peer(from.as_deref(), "--from", &common, stdin)?;
@@ -155,6 +205,15 @@ fn resolve_receive(given: ReceiveArgs, config: Config, stdin: &mut dyn Read) -> 
     Ok(ReceiveSettings { peer, into, exists, yes, manifest, common })
 }
 
+/// The ticket of `towline receive TICKET`; a shell takes one that is folded for several words.
+fn joined_ticket(words: &[OsString]) -> Result<Option<OsString>> {
+    let Some(first) = words.first() else { return Ok(None) };
+    let shown = printable(first.as_encoded_bytes());
+    let is_ticket = first.to_str().is_some_and(peer::may_be_ticket);
+    ensure!(is_ticket, "`{shown}` is not a ticket (tl1…). --from PEER says where from, --into DIR where to");
+    Ok(Some(words.join(OsStr::new(" "))))
+}
+
 fn resolve_peer(
     text: Option<&OsStr>,
     flag: &str,
@@ -173,10 +232,16 @@ fn resolve_peer(
     Ok(Some(peer))
 }
 
+fn parse_fingerprint(text: &str) -> Result<Fingerprint> {
+    let text = text.trim();
+    ensure!(!text.is_empty(), "--fingerprint is empty: `towline id` prints a fingerprint");
+    text.parse()
+        .map_err(|error| anyhow!("--fingerprint: {error}; `towline id` on the other machine prints it"))
+}
+
 fn resolve_common(given: TransferArgs, wait: Option<Wait>, config: &Config) -> Result<CommonSettings> {
     let fingerprint = given.fingerprint.or_else(|| config.fingerprint.clone());
-    let fingerprint = fingerprint.map(|f| f.trim().to_owned());
-    ensure!(fingerprint.as_deref() != Some(""), "--fingerprint is empty: `towline id` prints a fingerprint");
+    let fingerprint = fingerprint.as_deref().map(parse_fingerprint).transpose()?;
     let streams = given.streams.or(config.streams);
     if let Some(streams) = streams {
         ensure!((1..=STREAMS_MAX).contains(&streams), "--streams {streams}: expected 1 to {STREAMS_MAX}");
@@ -281,9 +346,12 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::cli::TICKET;
     use crate::session::schedule::Schedule;
 
+    /// TICKET stands for a ticket, and FP for a fingerprint.
     fn resolve(line: &str, config: &str) -> Result<Settings> {
+        let line = &line.replace("TICKET", TICKET).replace("FP", &"a".repeat(52));
         let words = ["towline"].into_iter().chain(line.split_whitespace());
         Cli::try_parse_from(words)?.resolve(Config::parse(config)?, &mut std::io::empty())
     }
@@ -381,9 +449,31 @@ mod tests {
     #[test]
     fn peers_of_both_commands() {
         assert_eq!(send("send a", "to = \"dir:/x\"").peer, Some(Peer::Dir("/x".into())));
-        assert_eq!(send("send a --to TL1Q", "to = \"dir:/x\"").peer, Some(Peer::Ticket("TL1Q".into())));
+        let ticket = || Some(Peer::Ticket(TICKET.parse().unwrap()));
+        assert_eq!(send("send a --to TICKET", "to = \"dir:/x\"").peer, ticket());
         let host = Peer::Host(HostPort { host: "h".into(), port: 4750 });
-        assert_eq!(receive("receive --from h --fingerprint abc", "").peer, Some(host));
+        assert_eq!(receive("receive --from h --fingerprint FP", "").peer, Some(host));
+    }
+
+    #[test]
+    fn t21_a_ticket_may_stand_where_people_of_other_programs_put_it() {
+        let ticket = || Some(Peer::Ticket(TICKET.parse().unwrap()));
+        let sent = send("send a b TICKET", "to = \"dir:/x\"");
+        assert_eq!((sent.peer, sent.sources.len()), (ticket(), 2));
+        assert_eq!(receive("receive TICKET", "from = \"tl1\"").peer, ticket());
+        let (head, tail) = TICKET.split_at(60);
+        assert_eq!(receive(&format!("receive --into d {head} {tail}"), "").peer, ticket());
+        assert_eq!(send("send -r a", "").sources, [PathBuf::from("a")]);
+    }
+
+    #[test]
+    fn a_file_that_is_called_like_a_ticket_is_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tl1abc");
+        std::fs::write(&path, "").unwrap();
+        let mut sources = vec![path.clone(), path];
+        assert_eq!(take_ticket(&mut sources).unwrap(), None);
+        assert_eq!(sources.len(), 2);
     }
 
     #[test]
@@ -404,6 +494,16 @@ mod tests {
             ("send a --disk-timeout 10ms", "--disk-timeout 10ms: expected 1s to 1day"),
             ("receive --wait 10ms", "--wait 10ms: expected 1s to 1year"),
             ("send a --wait 3years", "--wait 3years: expected 1s to 1year"),
+            ("send TICKET", "nothing to send"),
+            ("send TICKET a", "give it at the end, or with --to"),
+            ("send a TICKET --to dir:x", "give one of them"),
+            ("send a tl1abc", "the ticket is incomplete or mistyped"),
+            ("receive TICKET --from TICKET", "give one of them"),
+            ("receive inbox", "--into DIR"),
+            ("receive --from tl2abc", "another version of towline"),
+            ("send d d", "d and d would both be sent as d"),
+            ("send a/n b/n/", "a/n and b/n/ would both be sent as n"),
+            ("receive --fingerprint abc", "--fingerprint: a fingerprint has 52 characters"),
             ("send a -", "a file that is called `-` is `./-`"),
             ("send a --to host", "add --fingerprint FP"),
             ("send a --to -", "--to: cannot take the peer from standard input: it is empty"),
@@ -424,6 +524,6 @@ mod tests {
         let output = resolve("id new --json=no", "json = true\nverbose = 3\nquiet = true").unwrap().output;
         assert!(!output.json && output.quiet && output.progress);
         assert_eq!(output.verbose, 3);
-        assert!(resolve("receive --fingerprint x", "").unwrap().output.known_dialler);
+        assert!(resolve("receive --fingerprint FP", "").unwrap().output.known_dialler);
     }
 }

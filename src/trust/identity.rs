@@ -61,6 +61,17 @@ pub enum IdentityError {
     Generate(String),
 }
 
+impl IdentityError {
+    /// There is no place for an identity, and nobody has named one: no home, or one that cannot be used.
+    pub fn is_for_want_of_a_place(&self) -> bool {
+        match self {
+            Self::NoHome => true,
+            Self::Io { .. } => std::env::var_os(PATH_VARIABLE).is_none_or(|path| path.is_empty()),
+            Self::OthersCanRead { .. } | Self::Malformed { .. } | Self::Generate(_) => false,
+        }
+    }
+}
+
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound => " (towline id new makes one)",

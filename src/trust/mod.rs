@@ -12,4 +12,6 @@ mod ticket;
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use identity::{Identity, IdentityError, default_path};
 pub use secret::{JoinKey, Secret};
-pub use ticket::{ADDRESSES_MAX, Ticket, TicketError};
+pub use ticket::{
+    ADDRESSES_MAX, Ticket, TicketError, resembles_ticket, without_parts_of_tickets, without_tickets,
+};

@@ -1,5 +1,6 @@
 //! A ticket: how to reach a waiting side, and the right to do so, in one word.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
@@ -20,6 +21,13 @@ const ADDRESS_BYTES_MAX: usize = 1 + 16 + 2;
 /// Characters behind the prefix, at most: a longer text is refused before it is decoded.
 const TEXT_CHARS_MAX: usize =
     (1 + ADDRESSES_MAX * ADDRESS_BYTES_MAX + 32 + 16 + CHECKSUM_BYTES).div_ceil(5) * 8;
+
+/// A word that begins like a ticket is not shown from this length on; shorter ones are names of hosts.
+const SECRET_CHARS_MIN: usize = 12;
+/// Base32 of this length may be a part of a ticket.
+const PART_CHARS_MIN: usize = 40;
+/// Places of a text that are looked at because a ticket may begin there.
+const BEGINNINGS_MAX: usize = 64;
 
 /// Addresses of a waiting side, its fingerprint, and a secret that is good for one transfer.
 ///
@@ -44,20 +52,95 @@ pub enum TicketError {
     #[error("a ticket begins with `{PREFIX}`")]
     Prefix,
     /// It begins with `tl` and another digit.
-    #[error("this ticket was made by a newer towline")]
+    #[error("this ticket was made by another version of towline; use the same version on both sides")]
     Version,
     /// Characters outside base32, or too many of them.
-    #[error("this is no ticket: behind `{PREFIX}` come only the letters a-z and the digits 2-7")]
+    #[error("the ticket is mistyped: after `{PREFIX}` it has only the letters a-z and the digits 2-7")]
     Encoding,
     /// The checksum is wrong.
-    #[error("the ticket is incomplete or has a typo")]
+    #[error("the ticket is incomplete or mistyped")]
     Checksum,
+    /// More than one ticket in one text.
+    #[error("there is more than one ticket")]
+    Several,
     /// The checksum is right but the content is not.
     #[error("the ticket is malformed: {0}")]
     Malformed(&'static str),
 }
 
+/// Whether `word` begins as a ticket of any version does, and goes on with letters and digits alone.
+pub fn resembles_ticket(word: &str) -> bool {
+    matches!(word.as_bytes(), [b't' | b'T', b'l' | b'L', b'0'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_alphanumeric))
+}
+
+/// `text` for people and logs, without the tickets in it.
+pub fn without_tickets(text: &str) -> Cow<'_, str> {
+    without(text, |word| word.len() >= SECRET_CHARS_MIN && resembles_ticket(word))
+}
+
+/// `text` without the tickets in it and without what may be a part of one: for what a person has typed.
+pub fn without_parts_of_tickets(text: &str) -> Cow<'_, str> {
+    let is_base32 = |b: u8| b.is_ascii_alphabetic() || (b'2'..=b'7').contains(&b);
+    without(text, |word| {
+        // A part may begin within the prefix.
+        let is_part = word.len() >= PART_CHARS_MIN && word.bytes().skip(PREFIX.len()).all(is_base32);
+        is_part || word.len() >= SECRET_CHARS_MIN && resembles_ticket(word)
+    })
+}
+
+fn without(text: &str, is_secret: impl Fn(&str) -> bool) -> Cow<'_, str> {
+    let mut shown = Cow::Borrowed(text);
+    for word in text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| is_secret(word)) {
+        let mark =
+            if resembles_ticket(word) { format!("{}…", &word[..PREFIX.len()]) } else { "…".to_owned() };
+        shown = Cow::Owned(shown.replace(word, &mark));
+    }
+    shown
+}
+
 impl Ticket {
+    /// The ticket in `text`, which may have other words around it. White space inside the ticket does not matter: a
+    /// ticket is often folded over several lines. `None` when no word begins as a ticket does.
+    ///
+    /// # Errors
+    ///
+    /// Why what begins as a ticket is none, or that there are two.
+    pub fn find(text: &str) -> Option<Result<Self, TicketError>> {
+        let is_between = |c: char| c.is_whitespace() || "\"'`<>(),;=".contains(c);
+        let words: Vec<_> = text.split(is_between).filter(|word| !word.is_empty()).collect();
+        let begin = |at: &usize| resembles_ticket(words[*at]);
+        let mut found: Option<Result<Self, TicketError>> = None;
+        for at in (0..words.len()).filter(begin).take(BEGINNINGS_MAX) {
+            match (Self::from_words(&words[at..]), &found) {
+                (Ok(ticket), Some(Ok(other))) if ticket != *other => return Some(Err(TicketError::Several)),
+                (Ok(ticket), _) => found = Some(Ok(ticket)),
+                (Err(error), None) => found = Some(Err(error)),
+                (Err(_), Some(_)) => {}
+            }
+        }
+        found
+    }
+
+    /// The ticket that the first words make together. Its checksum tells where it ends.
+    fn from_words(words: &[&str]) -> Result<Self, TicketError> {
+        let mut text = String::new();
+        let mut result = Err(TicketError::Prefix);
+        for word in words {
+            text += word;
+            if text.len() > PREFIX.len() + TEXT_CHARS_MAX || !word.bytes().all(|b| b.is_ascii_alphanumeric())
+            {
+                break;
+            }
+            match text.parse() {
+                Ok(ticket) => return Ok(ticket),
+                // The first word alone tells the most about a ticket that is not folded.
+                Err(error) if result == Err(TicketError::Prefix) => result = Err(error),
+                Err(_) => {}
+            }
+        }
+        result
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
         let addresses = &self.addresses[..self.addresses.len().min(ADDRESSES_MAX)];
@@ -179,6 +262,55 @@ mod tests {
     fn the_secret_is_not_in_debug_output() {
         let shown = format!("{:?}", sample());
         assert!(shown.contains("Secret(..)") && !shown.contains("165"), "{shown}");
+    }
+
+    #[test]
+    fn t18_no_part_of_a_ticket_is_shown() {
+        let text = sample().to_string();
+        let shown = |text: &str| without_parts_of_tickets(text).into_owned();
+        assert_eq!(shown(&format!("cannot read '{text}': gone")), "cannot read 'tl1…': gone");
+        assert_eq!(shown(&format!("{}, TL2…", text.replace("tl1", "tl2"))), "tl2…, TL2…");
+        assert_eq!(shown(&text[3..60]), "…");
+        assert_eq!(shown(&format!("{}-{}", &text[..30], &text[30..])), "tl1…-…");
+        for plain in ["tl1.example.org", "tl1host: gone", "/srv/a-file-with-a-long-name.tar.gz", ""] {
+            assert!(matches!(without_parts_of_tickets(plain), Cow::Borrowed(_)), "{plain}");
+        }
+        let fingerprint = sample().fingerprint;
+        assert_eq!(without_tickets(&format!("{text} of {fingerprint}")), format!("tl1… of {fingerprint}"));
+    }
+
+    #[test]
+    fn t18_white_space_and_words_around_do_not_matter() {
+        let text = sample().to_string();
+        let (head, tail) = text.split_at(70);
+        let every_four: Vec<_> = text.as_bytes().chunks(4).map(|c| std::str::from_utf8(c).unwrap()).collect();
+        for folded in [
+            format!("{head}\n{tail}"),
+            format!("  {head}\r\n   {tail}\r\n"),
+            format!("{head}\u{a0}{tail}\u{2003}"),
+            every_four.join(" "),
+            every_four.join("\n").to_uppercase(),
+            format!("$ towline receive --from {head}\n{tail}\n\naddress 192.0.2.7:4750\nfingerprint abc"),
+            format!("TOWLINE_FROM='{text}'"),
+            format!("run \"towline\" with ({text}), and {text}"),
+        ] {
+            assert_eq!(Ticket::find(&folded), Some(Ok(sample())), "{folded}");
+        }
+        let other = Ticket { addresses: Vec::new(), ..sample() };
+        assert_eq!(Ticket::find(&format!("{text} {other}")), Some(Err(TicketError::Several)));
+        for (text, error) in [
+            (head.to_owned(), TicketError::Checksum),
+            (format!("{head} and so on"), TicketError::Checksum),
+            (text.replace("tl1", "tl2"), TicketError::Version),
+            (text.replace("tl1aic", "tl1a1c"), TicketError::Encoding),
+        ] {
+            assert_eq!(Ticket::find(&text), Some(Err(error)), "{text}");
+        }
+        for text in ["", "tl", "backup.example.org", "tl1.example.org", "tl1:4750", "3-brave-otter"] {
+            assert_eq!(Ticket::find(text), None, "{text}");
+        }
+        // Long ones cost no more than short ones.
+        assert!(matches!(Ticket::find(&"tl1 ".repeat(16 << 10)), Some(Err(_))));
     }
 
     #[test]

@@ -155,6 +155,11 @@ pub fn complain(message: &str, hint: Option<&str>) {
     write_stderr(text::complaint(message, hint, Paint::new(Color::Auto.decide())).as_bytes());
 }
 
+/// Says the same in the words of the parser.
+pub fn complain_as_it_stands(text: &str) {
+    write_stderr(text.as_bytes());
+}
+
 fn write_stderr(bytes: &[u8]) {
     let _ = io::stderr().lock().write_all(bytes);
 }

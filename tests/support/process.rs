@@ -170,6 +170,12 @@ pub(crate) struct Towline {
 }
 
 impl Towline {
+    /// Starts a command that a test has changed; it has `--json` among its arguments.
+    pub(crate) fn of(command: Command) -> Self {
+        let args = command.get_args().map(OsStr::to_owned).collect();
+        Self::spawn(command, args, &Faults::default())
+    }
+
     fn spawn(mut command: Command, args: Vec<OsString>, faults: &Faults) -> Self {
         let mut child = faults.spawn(&mut command).expect("the program starts");
         let stdout = child.stdout.take().expect("piped");

@@ -82,11 +82,14 @@ mod tests {
 
     use super::*;
     use crate::app::settings::Command;
+    use crate::cli::TICKET;
     use crate::cli::args::Cli;
 
+    /// TICKET stands for a ticket.
     fn resolve(line: &str, config: &str) -> Result<BenchSettings> {
+        let (line, config) = (line.replace("TICKET", TICKET), config.replace("TICKET", TICKET));
         let words = ["towline", "bench"].into_iter().chain(line.split_whitespace());
-        let settings = Cli::try_parse_from(words)?.resolve(Config::parse(config)?, &mut std::io::empty())?;
+        let settings = Cli::try_parse_from(words)?.resolve(Config::parse(&config)?, &mut std::io::empty())?;
         match settings.command {
             Command::Bench(settings) => Ok(settings),
             other => panic!("{other:?}"),
@@ -99,20 +102,20 @@ mod tests {
 
     #[test]
     fn whom_with_and_how_much() {
-        let peer = || Peer::Ticket("tl1q".into());
+        let peer = || Peer::Ticket(TICKET.parse().unwrap());
         for (line, config, with) in [
             ("", "", BenchWith::Itself(one(4 << 30))),
             ("--disk /d", "", BenchWith::Itself(one(512 << 20))),
-            ("--to tl1q", "", BenchWith::Peer(peer(), one(512 << 20))),
-            ("", "to = \"tl1q\"\nsize = \"1M\"", BenchWith::Peer(peer(), one(1 << 20))),
-            ("--wait", "to = \"tl1q\"\nsize = \"1M\"", BenchWith::Anyone),
+            ("--to TICKET", "", BenchWith::Peer(peer(), one(512 << 20))),
+            ("", "to = \"TICKET\"\nsize = \"1M\"", BenchWith::Peer(peer(), one(1 << 20))),
+            ("--wait", "to = \"TICKET\"\nsize = \"1M\"", BenchWith::Anyone),
             ("--listen [::1]:0", "", BenchWith::Anyone),
             ("--listen [::1]:0 --wait=no", "", BenchWith::Itself(one(4 << 30))),
             ("--wait=5s", "", BenchWith::Anyone),
             ("", "wait = \"5s\"", BenchWith::Itself(one(4 << 30))),
             ("", "wait = true", BenchWith::Anyone),
             ("", "listen = \"[::1]:0\"", BenchWith::Itself(one(4 << 30))),
-            ("--to tl1q --listen [::1]:0", "wait = true", BenchWith::Peer(peer(), one(512 << 20))),
+            ("--to TICKET --listen [::1]:0", "wait = true", BenchWith::Peer(peer(), one(512 << 20))),
             ("--wait=no --size 2M", "wait = true\nfiles = 7", BenchWith::Itself(one(2 << 20))),
             ("--files 7", "size = 9", BenchWith::Itself(Workload { files: 7, file_bytes: 4096 })),
         ] {
@@ -127,7 +130,7 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_says_how_to_mend_it() {
         for (line, why) in [
-            ("--wait --to tl1q", "give one of them"),
+            ("--wait --to TICKET", "give one of them"),
             ("--wait --size 1G", "are for the side that dials"),
             ("--files 1 --size 1G", "give one of them"),
             ("--files 0", "--files: expected 1 to 100000000"),
