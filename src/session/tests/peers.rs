@@ -404,7 +404,7 @@ async fn fault_15_a_breach_is_told_in_words() {
         Message::Status(EntryId(0), Status::Done(Some(RelPath::new(b"a").unwrap()))),
         Message::Omitted(Reason::SpecialFile, "text".into()),
     ] {
-        let failure = receiver_says(&[said.clone()]).await;
+        let failure = receiver_says(std::slice::from_ref(&said)).await;
         let name = said.name();
         assert!(failure.message.contains(name), "{failure}");
         assert!(!failure.message.contains(['{', '[', '(', '"']), "{failure}");
