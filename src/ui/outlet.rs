@@ -473,7 +473,7 @@ mod tests {
         }
         assert!(asks.recv().unwrap().starts_with(b"d\n"));
         outlet.line(b"e\n".to_vec(), Keep::Ordinary, true);
-        assert!(rest(&outlet, &asks, go).ends_with("d\ne\n"));
+        assert!(rest(&outlet, &asks, go).ends_with("e\n"));
     }
 
     #[test]
