@@ -423,7 +423,7 @@ mod tests {
         assert_eq!(
             say(all),
             "received 1 file, 2 links, 1 directory, 2.00 GiB in 6.1s (335.74 MiB/s), written and verified, not \
-             synced (--no-fsync); 4 there before; 5 left alone\n\
+             synced (--no-fsync); 4 there before; 3 updated in mode or time; 5 left alone\n\
              towline: 2 entries failed; the lines above say which and why\n"
         );
         let none = Summary { files: 0, bytes: 0, elapsed: Duration::ZERO, ..summary() };
