@@ -538,6 +538,11 @@ impl Sender {
             done: None,
             unacked: None,
         });
+        // The receiver may give entries up again that it wanted, while it lets no parcel through.
+        if self.small.len() + self.large.len() >= 2 * OPEN_ENTRIES_MAX {
+            self.small.retain(|id| self.open.contains_key(id));
+            self.large.retain(|(id, _)| self.open.contains_key(id));
+        }
         if size <= SMALL_FILE_BYTES_MAX {
             self.small.push_back(id);
         } else {

@@ -45,6 +45,8 @@ use crate::transport::{Connection, TransportError};
 const CLOSE_DONE: u32 = 0;
 /// How often progress is told.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// Items by which a queue grows at least before stale ones are dropped.
+const PRUNE_ITEMS: usize = 256;
 /// How often a side says at least that it is alive.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 /// Jobs that hash files for comparison, at the same time. Each has a block.
@@ -108,6 +110,16 @@ pub fn connected<C: Connection>(connection: &C, agent: String) -> Event {
 /// What a transfer, and its staging directory, is called.
 pub fn name_of(transfer: [u8; 16]) -> String {
     data_encoding::HEXLOWER.encode(&transfer)
+}
+
+/// Drops what has become stale of a queue, each time that it would have to grow: a peer can make entries end whose turn
+/// has not come, and announce others.
+fn prune<I>(queue: &mut VecDeque<I>, is_alive: impl FnMut(&I) -> bool) {
+    if queue.len() == queue.capacity() {
+        queue.retain(is_alive);
+        // As much again, so that this is done seldom.
+        queue.reserve(queue.len() + PRUNE_ITEMS);
+    }
 }
 
 /// The event that tells that entries begin to flow.

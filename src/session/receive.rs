@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::debug;
@@ -16,7 +16,7 @@ use tracing::debug;
 use super::clock::Clock;
 use super::gauge::Gauge;
 use super::lanes::{Lane, is_fast};
-use super::messages::{MessageReader, spawn_writer};
+use super::messages::{MessageReader, Outbox};
 use super::observer::Observer;
 use super::progress::{ACTIVE_FILES_MAX, Teller};
 use super::receive_parcel::{ParcelFailure, receive_parcel};
@@ -24,7 +24,7 @@ use super::send::joined;
 use super::tally::Tally;
 use super::throttle::Throttle;
 use super::{
-    CLOSE_DONE, Context, Joining, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, next_roots, stalled, started,
+    CLOSE_DONE, Context, Joining, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, next_roots, prune, stalled, started,
     transport_failure,
 };
 use crate::event::{ActiveFile, Event, Summary};
@@ -41,8 +41,6 @@ use crate::transport::{Connection, RecvStream, TransportError};
 
 /// Entries looked at, committed or left in one step.
 const BATCH: usize = 1024;
-/// After everything is durable, how long the sender may take to say good-bye.
-const FAREWELL: Duration = Duration::from_secs(5);
 
 /// What the sender offers.
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +110,7 @@ pub(super) struct Shared<T> {
     room: Notify,
     /// A record was written or cut.
     pub(super) released: Notify,
+    control_out: Outbox,
     pub(super) target: Arc<T>,
     pub(super) pool: BlockPool,
     pub(super) throttle: Arc<Throttle>,
@@ -129,6 +128,12 @@ pub(super) struct Shared<T> {
 impl<T> Shared<T> {
     pub(super) fn machine(&self) -> MutexGuard<'_, Receiver> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the manifest may be read on. Of a sender that reads no answers nothing more is taken that has to be
+    /// answered.
+    fn takes_entries(&self) -> bool {
+        self.control_out.has_room() && self.machine().takes_entries()
     }
 
     /// Changes the machine and wakes the driver.
@@ -186,14 +191,14 @@ struct Driver<C: Connection, T: Target> {
     shared: Arc<Shared<T>>,
     exists: Exists,
     context: Context,
-    control_out: Option<mpsc::UnboundedSender<Message>>,
-    control_writer: tokio::task::JoinHandle<Result<(), Failure>>,
-    readers: JoinSet<Result<(), Failure>>,
+    /// Read the control and manifest streams, and write the former.
+    streams_at_work: JoinSet<Result<(), Failure>>,
     parcels: JoinSet<Result<(), ParcelFailure>>,
     /// Of the parcel that failed, kept until the connection is closed.
     streams: Option<Box<dyn Any + Send>>,
     jobs: JoinSet<Job>,
     admits: Queue<(EntryId, Entry)>,
+    discards: Queue<EntryId>,
     commits: Queue<Commit>,
     updates: Queue<(EntryId, Entry)>,
     dirs: Queue<(EntryId, (RelPath, Option<Meta>))>,
@@ -223,11 +228,13 @@ impl<C: Connection, T: Target> Driver<C, T> {
         let started = clock.started();
         let machine = Receiver::new(offer.chunk_log2, exists, target_name, context.patience, Duration::ZERO)
             .with_open_entries(context.budget.open_entries());
+        let (control_out, writing) = Outbox::new(control_out);
         let shared = Arc::new(Shared {
             machine: Mutex::new(machine),
             changed: Notify::new(),
             room: Notify::new(),
             released: Notify::new(),
+            control_out,
             target,
             pool: BlockPool::new(context.budget.receiver_blocks(joining.max())),
             throttle: Arc::clone(&context.throttle),
@@ -238,10 +245,10 @@ impl<C: Connection, T: Target> Driver<C, T> {
             starving: Gauge::default(),
         });
         let observer = Observer::new(Side::Receiver, context.processor_use);
-        let (control_out, control_writer) = spawn_writer(control_out);
-        let mut readers = JoinSet::new();
-        readers.spawn(read_control(Arc::clone(&shared), control_in));
-        readers.spawn(read_manifest(Arc::clone(&shared), connection.clone()));
+        let mut streams_at_work = JoinSet::new();
+        streams_at_work.spawn(writing);
+        streams_at_work.spawn(read_control(Arc::clone(&shared), control_in));
+        streams_at_work.spawn(read_manifest(Arc::clone(&shared), connection.clone()));
         let mut driver = Self {
             joining,
             lanes: Vec::new(),
@@ -250,13 +257,12 @@ impl<C: Connection, T: Target> Driver<C, T> {
             shared,
             exists,
             context,
-            control_out: Some(control_out),
-            control_writer,
-            readers,
+            streams_at_work,
             parcels: JoinSet::new(),
             streams: None,
             jobs: JoinSet::new(),
             admits: Queue::new(),
+            discards: Queue::new(),
             commits: Queue::new(),
             updates: Queue::new(),
             dirs: Queue::new(),
@@ -324,7 +330,8 @@ impl<C: Connection, T: Target> Driver<C, T> {
                 _ = tick.tick() => self.on_tick()?,
                 failure = self.context.stopped() => return Err(failure.or_side(Side::Receiver)),
                 () = shared.changed.notified() => {}
-                Some(end) = self.readers.join_next() => joined(end)??,
+                Some(end) = self.streams_at_work.join_next() => joined(end)??,
+                () = shared.control_out.drained() => {}
                 Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?)?,
                 Some(job) = self.jobs.join_next() => self.on_job(joined(job)?)?,
                 Some(accepted) = self.accepting.join_next() => self.on_accepted(joined(accepted)?)?,
@@ -346,12 +353,9 @@ impl<C: Connection, T: Target> Driver<C, T> {
     async fn farewell(&mut self) -> Summary {
         self.teller.insist();
         self.tell_progress();
-        self.control_out = None;
-        let _ = timeout(FAREWELL, async {
-            let _ = (&mut self.control_writer).await;
-            self.connection.closed().await
-        })
-        .await;
+        self.shared.control_out.end();
+        // The sender may be slow to hear it; one that is gone is told by the transport.
+        let _ = timeout(self.context.patience.timeout, self.connection.closed()).await;
         if let Some(message) = self.observer.advice(&self.context.budget) {
             self.report(Event::Warning { path: None, reason: None, message });
         }
@@ -365,13 +369,6 @@ impl<C: Connection, T: Target> Driver<C, T> {
         self.context.reporter.report(event);
     }
 
-    fn control(&self, message: Message) {
-        if let Some(control) = &self.control_out {
-            // A writer that is gone means a connection that is gone, which `closed` tells.
-            let _ = control.send(message);
-        }
-    }
-
     fn act(&mut self) {
         let actions: Vec<_> = {
             let mut machine = self.shared.machine();
@@ -379,9 +376,18 @@ impl<C: Connection, T: Target> Driver<C, T> {
         };
         for action in actions {
             match action {
-                Action::Control(message) => self.control(message),
-                Action::Admit(id, entry) => self.admits.waiting.push_back((id, entry)),
-                Action::Root(id, path, size) => self.roots.push_back(((id, path), size)),
+                Action::Control(message) => self.shared.control_out.send(&message),
+                // The sender may give entries up whose turn has not come.
+                Action::Admit(id, entry) => {
+                    let machine = self.shared.machine();
+                    prune(&mut self.admits.waiting, |(id, _)| machine.entry(*id).is_some());
+                    self.admits.waiting.push_back((id, entry));
+                }
+                Action::Root(id, path, size) => {
+                    let machine = self.shared.machine();
+                    prune(&mut self.roots, |((id, _), _)| machine.entry(*id).is_some());
+                    self.roots.push_back(((id, path), size));
+                }
                 Action::Commit(id, entry) => {
                     let on_conflict = match on_conflict(self.exists) {
                         // Something that has appeared may be the same.
@@ -395,13 +401,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
                 }
                 Action::Update(id, entry) => self.updates.waiting.push_back((id, entry)),
                 Action::FinishDir(id, path, meta) => self.dirs.waiting.push_back((id, (path, meta))),
-                Action::Discard(id) => {
-                    let target = Arc::clone(&self.shared.target);
-                    self.jobs.spawn(async move {
-                        target.discard(id).await;
-                        Job::Discarded
-                    });
-                }
+                Action::Discard(id) => self.discards.waiting.push_back(id),
                 Action::Leave(number) => {
                     for lane in self.lanes.extract_if(.., |lane| lane.number == number) {
                         lane.connection.close(CLOSE_DONE, b"");
@@ -422,12 +422,21 @@ impl<C: Connection, T: Target> Driver<C, T> {
                 }
             }
         }
-        if self.shared.machine().takes_entries() {
+        if self.shared.takes_entries() {
             self.shared.room.notify_one();
         }
     }
 
     fn begin_work(&mut self) {
+        if let Some(batch) = self.discards.next_batch() {
+            let target = Arc::clone(&self.shared.target);
+            self.jobs.spawn(async move {
+                for id in batch {
+                    target.discard(id).await;
+                }
+                Job::Discarded
+            });
+        }
         if let Some(batch) = self.admits.next_batch() {
             let shared = Arc::clone(&self.shared);
             let on_conflict = on_conflict(self.exists);
@@ -528,7 +537,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
                     machine.dir_finished(id, result.map_err(entry_failure));
                 }
             }
-            Job::Discarded => {}
+            Job::Discarded => self.discards.running = false,
             Job::Finished(result) => {
                 self.not_kept = result.map_err(|e| storage_failure(&e))?;
                 machine.finished(self.is_synced(), self.not_kept.clone());
@@ -581,8 +590,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
         };
         let peers = *shared.peer_activity.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(activity) = self.observer.count(&look, moment.activity(), peers) {
-            self.control(Message::Heartbeat(activity));
-            self.control(Message::Came(came));
+            self.shared.control_out.beat(&[Message::Heartbeat(activity), Message::Came(came)]);
             debug!(?moment, blocks_free = self.shared.pool.available(), "heart-beat");
         }
         came - before
@@ -670,7 +678,7 @@ async fn read_manifest<T, C: Connection>(shared: Arc<Shared<T>>, connection: C) 
         shared.heard();
         let mut batch = batch.into_iter().peekable();
         while batch.peek().is_some() {
-            while !shared.machine().takes_entries() {
+            while !shared.takes_entries() {
                 shared.room.notified().await;
             }
             shared.with_machine(|machine| {

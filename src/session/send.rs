@@ -13,13 +13,13 @@ use tracing::debug;
 use super::clock::Clock;
 use super::handshake::welcomed;
 use super::lanes::Lanes;
-use super::messages::spawn_writer;
+use super::messages::Outbox;
 use super::observer::Observer;
 use super::progress::{ACTIVE_FILES_MAX, Teller};
 use super::send_parcel::{FileHandle, ParcelEnd, Sending, send_parcel};
 use super::tally::Tally;
 use super::{
-    CLOSE_DONE, Context, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, connected, next_roots, stalled, started,
+    CLOSE_DONE, Context, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, connected, next_roots, prune, stalled, started,
     transport_failure,
 };
 use crate::event::{ActiveFile, Event, Summary};
@@ -38,7 +38,7 @@ const WALK_BATCH: usize = 256;
 /// The manifest goes before parcels, behind the control stream.
 const MANIFEST_PRIORITY: i32 = 1;
 /// Batches of control messages that wait for the driver.
-const CONTROL_BATCHES: usize = 16;
+const CONTROL_BATCHES: usize = 2;
 
 /// Work beside the streams.
 enum Job {
@@ -86,9 +86,10 @@ struct Driver<C: Connection, S: Source> {
     machine: Sender,
     context: Context,
     clock: Clock,
-    control_out: mpsc::UnboundedSender<Message>,
+    control_out: Outbox,
     control_in: mpsc::Receiver<Result<Vec<Message>, Failure>>,
-    manifest_out: Option<mpsc::UnboundedSender<Message>>,
+    manifest_out: Outbox,
+    writers: JoinSet<Result<(), Failure>>,
     parcels: JoinSet<ParcelEnd>,
     jobs: JoinSet<Job>,
     walking: bool,
@@ -102,6 +103,8 @@ struct Driver<C: Connection, S: Source> {
     peer_activity: Activity,
     observer: Observer,
     teller: Teller,
+    /// Why the connection is gone, once it is.
+    closed: Option<Failure>,
 }
 
 impl<C: Connection, S: Source> Driver<C, S> {
@@ -113,14 +116,17 @@ impl<C: Connection, S: Source> Driver<C, S> {
         context: Context,
     ) -> Result<Self, Failure> {
         let Link { connection, agent, control_out, mut control_in, joining } = link;
-        let (control_out, _) = spawn_writer(control_out);
-        let _ = control_out.send(Message::Offer { transfer, chunk_log2 });
+        let mut writers = JoinSet::new();
+        let (control_out, writing) = Outbox::new(control_out);
+        writers.spawn(writing);
+        control_out.send(&Message::Offer { transfer, chunk_log2 });
         let wait = context.patience.timeout;
         let manifest = timeout(wait, connection.open_uni()).await;
         let manifest = manifest.map_err(|_| stalled("no manifest stream was given", wait, Brake::Credits))?;
         let manifest = manifest.map_err(transport_failure)?;
         manifest.set_priority(MANIFEST_PRIORITY);
-        let (manifest_out, _) = spawn_writer(manifest);
+        let (manifest_out, writing) = Outbox::new(manifest);
+        writers.spawn(writing);
         let (tx, rx) = mpsc::channel(CONTROL_BATCHES);
         tokio::spawn(async move {
             loop {
@@ -152,7 +158,9 @@ impl<C: Connection, S: Source> Driver<C, S> {
             clock,
             control_out,
             control_in: rx,
-            manifest_out: Some(manifest_out),
+            manifest_out,
+            writers,
+            closed: None,
             parcels: JoinSet::new(),
             jobs: JoinSet::new(),
             walking: false,
@@ -181,16 +189,22 @@ impl<C: Connection, S: Source> Driver<C, S> {
             if let Some(end) = self.machine.finished().cloned() {
                 return Ok(self.finish(end));
             }
+            if let Some(failure) = self.closed.take_if(|_| self.parcels.is_empty()) {
+                return Err(failure);
+            }
             tokio::select! {
                 // What has come counts before the news that nothing more will.
                 biased;
                 _ = tick.tick() => self.on_tick()?,
                 failure = self.context.stopped() => return Err(failure.or_side(Side::Sender)),
                 batch = self.control_in.recv(), if !self.machine.has_heard_the_end() => self.on_control(batch)?,
-                Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?)?,
+                Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?).await?,
                 Some(job) = self.jobs.join_next() => self.on_job(joined(job)?),
                 Some(()) = self.lanes.next() => {}
-                error = &mut closed => return Err(transport_failure(error)),
+                Some(end) = self.writers.join_next() => joined(end)??,
+                () = self.manifest_out.drained() => {}
+                () = self.control_out.drained() => {}
+                error = &mut closed, if self.closed.is_none() => self.on_closed(transport_failure(error)).await?,
             }
         }
     }
@@ -207,11 +221,12 @@ impl<C: Connection, S: Source> Driver<C, S> {
         while let Some(action) = self.machine.poll() {
             match action {
                 Action::Control(message) => {
-                    // A writer that is gone means a connection that is gone, which `closed` tells.
-                    let _ = self.control_out.send(message);
+                    self.control_out.send(&message);
                 }
                 Action::Root(id) => {
                     let size = self.machine.entry(id).map_or(0, Entry::size);
+                    // The receiver may give entries up whose turn has not come.
+                    prune(&mut self.roots, |(id, _)| self.machine.entry(*id).is_some());
                     self.roots.push_back((id, size));
                 }
                 Action::Verify(id) => self.verify(id),
@@ -232,7 +247,12 @@ impl<C: Connection, S: Source> Driver<C, S> {
     }
 
     fn begin_work(&mut self) {
-        if !self.walking && self.machine.can_announce() {
+        if self.closed.is_some() {
+            return;
+        }
+        // A receiver that reads nothing must not make this side keep what it does not take.
+        let has_room = self.manifest_out.has_room() && self.control_out.has_room();
+        if !self.walking && has_room && self.machine.can_announce() {
             self.walking = true;
             let source = Arc::clone(&self.sending.source);
             self.jobs.spawn(async move { Job::Walked(source.walk(WALK_BATCH).await) });
@@ -310,7 +330,30 @@ impl<C: Connection, S: Source> Driver<C, S> {
         debug!(blocks = self.sending.pool.available(), further = self.lanes.further_max(), "welcomed");
     }
 
-    fn on_parcel(&mut self, end: ParcelEnd) -> Result<(), Failure> {
+    /// The connection is gone. A receiver closes it when everything is durable, and what it said before may be unread.
+    async fn on_closed(&mut self, failure: Failure) -> Result<(), Failure> {
+        self.hear_out().await?;
+        if !self.machine.has_heard_the_end() {
+            return Err(failure);
+        }
+        self.closed = Some(failure);
+        Ok(())
+    }
+
+    /// Takes what came on the control stream before the connection was gone.
+    async fn hear_out(&mut self) -> Result<(), Failure> {
+        while !self.machine.has_heard_the_end()
+            && let Some(Ok(batch)) = self.control_in.recv().await
+        {
+            self.on_control(Some(Ok(batch)))?;
+        }
+        Ok(())
+    }
+
+    async fn on_parcel(&mut self, end: ParcelEnd) -> Result<(), Failure> {
+        if end.result.is_err() && self.connection.is_closed() {
+            self.hear_out().await?;
+        }
         let now = self.now();
         for (id, failure) in end.abandoned {
             self.machine.abandon(id, failure);
@@ -318,7 +361,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         if let Some(lane) = end.lost {
             debug!(lane, "a parcel is sent again over another connection");
             if self.lanes.forget(lane) {
-                let _ = self.control_out.send(Message::Left(lane));
+                self.control_out.send(&Message::Left(lane));
             }
             return self.machine.parcel_lost(end.parcel, &end.values);
         }
@@ -330,6 +373,10 @@ impl<C: Connection, S: Source> Driver<C, S> {
                     handle.acked_bytes.fetch_add(*len, Relaxed);
                 }
                 self.machine.parcel_acked(&end.parcel, &end.values, now)
+            }
+            // Its files are durable: only the ack is lost, and no ack says more than the last word.
+            Err(failure) if self.machine.has_heard_the_end() && failure.reason == Reason::ConnectionLost => {
+                self.machine.parcel_lost(end.parcel, &end.values)
             }
             Err(failure) => self.machine.parcel_failed(&end.parcel, failure),
         }
@@ -366,27 +413,25 @@ impl<C: Connection, S: Source> Driver<C, S> {
                 }
                 Found::Entry(entry) => {
                     let message = self.machine.announce(entry, now);
-                    self.announce(message);
+                    self.announce(&message);
                 }
                 Found::Skipped { path, failure } => self.skip(path, failure),
             }
         }
         if ended {
             let message = self.machine.walk_ended(now);
-            self.announce(message);
-            self.manifest_out = None;
+            self.announce(&message);
+            self.manifest_out.end();
         }
     }
 
-    fn announce(&self, message: Message) {
-        if let Some(manifest) = &self.manifest_out {
-            let _ = manifest.send(message);
-        }
+    fn announce(&self, message: &Message) {
+        self.manifest_out.send(message);
     }
 
     fn skip(&mut self, path: String, failure: Failure) {
         self.tally.count_failure(failure.reason);
-        self.announce(Message::Omitted(failure.reason, failure.message.clone()));
+        self.announce(&Message::Omitted(failure.reason, failure.message.clone()));
         self.report(Event::Warning {
             path: Some(path),
             reason: Some(failure.reason),
@@ -426,7 +471,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
             acking: sending.acking.now(),
         };
         if let Some(activity) = self.observer.count(&look, moment.activity(), self.peer_activity) {
-            let _ = self.control_out.send(Message::Heartbeat(activity));
+            self.control_out.beat(&[Message::Heartbeat(activity)]);
         }
         moment.window_full && self.observer.brake() == Brake::Network
     }

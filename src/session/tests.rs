@@ -2,6 +2,7 @@
 
 mod cuts;
 mod disks;
+mod ends;
 mod greetings;
 mod held_up;
 mod lanes;

@@ -207,18 +207,30 @@ impl Handle {
         &self,
         mut step: impl FnMut(&mut State) -> Step<T> + Send,
     ) -> Result<T, TransportError> {
+        self.until_either(|state, ended| match ended {
+            Some(error) => Step::Ready(Err(error)),
+            None => match step(state) {
+                Step::Ready(value) => Step::Ready(Ok(value)),
+                Step::Wait(until) => Step::Wait(until),
+            },
+        })
+        .await
+    }
+
+    async fn until_either<T: Send>(
+        &self,
+        mut step: impl FnMut(&mut State, Option<TransportError>) -> Step<Result<T, TransportError>> + Send,
+    ) -> Result<T, TransportError> {
         loop {
             let changed = self.shared.changed.notified();
             let wait = {
                 let mut state = self.shared.lock();
-                if let Some(error) = &state.ended[self.side] {
-                    return Err(error.clone());
-                }
-                match step(&mut state) {
+                let ended = state.ended[self.side].clone();
+                match step(&mut state, ended) {
                     Step::Ready(value) => {
                         drop(state);
                         self.shared.changed.notify_waiters();
-                        return Ok(value);
+                        return value;
                     }
                     Step::Wait(until) => until,
                 }
@@ -231,6 +243,22 @@ impl Handle {
                 },
             }
         }
+    }
+
+    /// The same for what can be done after the peer has closed, too: to read what came before that.
+    async fn until_read<T: Send>(
+        &self,
+        mut step: impl FnMut(&mut State) -> Step<T> + Send,
+    ) -> Result<T, TransportError> {
+        self.until_either(|state, ended| match ended {
+            Some(error) if !matches!(error, TransportError::Closed { .. }) => Step::Ready(Err(error)),
+            ended => match (step(state), ended) {
+                (Step::Wait(_), Some(error)) => Step::Ready(Err(error)),
+                (Step::Wait(until), None) => Step::Wait(until),
+                (Step::Ready(value), _) => Step::Ready(Ok(value)),
+            },
+        })
+        .await
     }
 
     async fn open(self: &Arc<Self>, kind: Kind) -> Result<Id, TransportError> {
@@ -281,6 +309,7 @@ impl Handle {
             let reason = Bytes::copy_from_slice(&reason[..reason.len().min(REASON_BYTES_MAX)]);
             state.ended[self.side] = Some(TransportError::ClosedHere);
             state.ended[1 - self.side].get_or_insert(TransportError::Closed { code: code.into(), reason });
+            state.lose_what_is_on_the_way();
         }
         self.shared.changed.notify_waiters();
     }
@@ -296,6 +325,14 @@ impl State {
     fn open_streams(&self, side: usize, kind: Kind) -> usize {
         let range = (side, kind, 0)..=(side, kind, u64::MAX);
         self.streams.range(range).filter(|(_, stream)| !stream.is_done(side)).count()
+    }
+
+    /// A close overtakes everything, and nothing comes behind it.
+    fn lose_what_is_on_the_way(&mut self) {
+        let now = Instant::now();
+        for half in self.streams.values_mut().flat_map(|stream| &mut stream.halves) {
+            half.items.retain(|(arrival, _)| *arrival <= now);
+        }
     }
 
     /// splitmix64.
@@ -510,7 +547,8 @@ impl Drop for MemorySend {
 impl RecvStream for MemoryRecv {
     async fn read(&mut self, room: &mut [u8]) -> Result<Option<usize>, TransportError> {
         let max = room.len();
-        let bytes = self.handle.until(|state| state.read_some(self.handle.side, self.id, max)).await??;
+        let side = self.handle.side;
+        let bytes = self.handle.until_read(|state| state.read_some(side, self.id, max)).await??;
         Ok(bytes.map(|bytes| {
             room[..bytes.len()].copy_from_slice(&bytes);
             bytes.len()

@@ -105,6 +105,7 @@ conformance!(
     a_writer_learns_that_its_reader_is_gone,
     a_reason_reaches_a_peer_that_reads_nothing,
     a_reason_gets_past_what_was_written_before,
+    what_came_before_a_close_can_be_read,
     the_last_clone_closes,
     everything_pending_ends_with_the_connection,
     both_ends_export_the_same_and_know_each_other,
@@ -284,6 +285,20 @@ async fn a_reason_gets_past_what_was_written_before<C: Connection>(ends: Ends<C>
     ends.dialler.close(7, b"the disk is gone");
     let told = TransportError::Closed { code: 7, reason: Bytes::from("the disk is gone") };
     assert_eq!(ends.listener.closed().await, told);
+}
+
+async fn what_came_before_a_close_can_be_read<C: Connection>(ends: Ends<C>) {
+    let mut send = ends.dialler.open_uni().await.unwrap();
+    write(&mut send, &b"said"[..]).await.unwrap();
+    let mut recv = ends.listener.accept_uni().await.unwrap();
+    let mut first = [0];
+    assert_eq!(recv.read(&mut first).await, Ok(Some(1)));
+    ends.dialler.close(0, b"");
+    let closed = ends.listener.closed().await;
+    let mut rest = [0; 8];
+    assert_eq!(recv.read(&mut rest).await, Ok(Some(3)));
+    assert_eq!((&first, &rest[..3]), (b"s", &b"aid"[..]));
+    assert_eq!(recv.read(&mut rest).await, Err(closed));
 }
 
 async fn the_last_clone_closes<C: Connection>(ends: Ends<C>) {

@@ -27,21 +27,27 @@ const PATIENCE: Patience = Patience { timeout: super::TIMEOUT, disk_timeout: sup
 /// A sender that does what a test tells it to.
 pub(super) struct HandSender {
     pub(super) link: Link<MemoryConnection>,
-    _manifest: MemorySend,
+    pub(super) manifest: MemorySend,
 }
 
 impl HandSender {
-    /// Offers a transfer and says `manifest`.
-    pub(super) async fn begin(mut link: Link<MemoryConnection>, manifest: &[Message]) -> Self {
+    /// Offers a transfer, of which it has said nothing yet.
+    pub(super) async fn open(mut link: Link<MemoryConnection>) -> Self {
         link.welcome().await.unwrap();
         let offer = Message::Offer { transfer: [1; 16], chunk_log2: 20 };
         write_message(&mut link.control_out, &offer).await.unwrap();
-        let mut stream = link.connection.open_uni().await.unwrap();
+        let manifest = link.connection.open_uni().await.unwrap();
+        Self { link, manifest }
+    }
+
+    /// Offers a transfer and says `manifest`.
+    pub(super) async fn begin(link: Link<MemoryConnection>, manifest: &[Message]) -> Self {
+        let mut sender = Self::open(link).await;
         for message in manifest {
-            write_message(&mut stream, message).await.unwrap();
+            write_message(&mut sender.manifest, message).await.unwrap();
         }
-        stream.finish().unwrap();
-        Self { link, _manifest: stream }
+        sender.manifest.finish().unwrap();
+        sender
     }
 
     /// The next status, heart-beats passed over.

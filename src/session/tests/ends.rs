@@ -1,0 +1,208 @@
+//! What a peer does not read, and what it says last.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::peers::{HandSender, entry};
+use super::{Session, TIMEOUT, greet, one_file, receive_on, send_on, source};
+use crate::protocol::entry::{EntryId, Kind};
+use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::message::{Message, Status};
+use crate::protocol::receiver::Exists;
+use crate::session::messages::{MessageReader, write_message};
+use crate::session::transport_failure;
+use crate::testing::connection::MemoryLimits;
+use crate::testing::disk::{MemorySource, MemoryTarget};
+use crate::transport::{Connection, SendStream};
+
+const FINISHED: Message = Message::Finished { synced: true, not_kept: vec![] };
+
+/// Small files with names of `name_bytes` bytes.
+fn many(files: usize, name_bytes: usize) -> MemorySource {
+    let names: Vec<_> = (0..files).map(|n| format!("{n:0name_bytes$}")).collect();
+    MemorySource::new(names.iter().map(|name| (&name[..], Kind::File { size: 0 }, vec![1])).collect())
+}
+
+/// Fault 4: the answers to entries that are refused must not pile up. Once the sender reads, everything goes on.
+#[tokio::test(start_paused = true)]
+async fn fault_4_a_sender_that_reads_no_answers_is_not_read_on() {
+    const ENTRIES: usize = 60_000;
+    let session = Session::new(1);
+    let (sending, receiving) = greet(session.connect().0).await;
+    let hand = async {
+        let HandSender { mut link, manifest: mut out } = HandSender::open(sending).await;
+        let (mut written, mut all) = (0, (0..ENTRIES).map(|n| entry(&format!("no-directory/{n}"), 3)));
+        while let Some(message) = all.next() {
+            if timeout(Duration::from_secs(5), write_message(&mut out, &message)).await.is_err() {
+                break;
+            }
+            written += 1;
+        }
+        assert!((1000..ENTRIES / 2).contains(&written), "{written} entries were taken");
+        // The one that waited was not written, or in part: this is the end of it.
+        let mut answers = 0;
+        while answers < written {
+            let message = timeout(Duration::from_secs(5), link.control_in.expect()).await;
+            let message =
+                message.unwrap_or_else(|_| panic!("{answers} answers to {written} entries")).unwrap();
+            answers += usize::from(matches!(message, Message::Status(..)));
+        }
+        link.connection.close(0, b"");
+    };
+    let target = MemoryTarget::new();
+    let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
+    let ((), received) = tokio::join!(hand, received);
+    assert_eq!(received.unwrap_err().reason, Reason::ConnectionLost);
+}
+
+/// Fault 4, the other way: a receiver that gives entries up which it never read gets no further ones.
+#[tokio::test(start_paused = true)]
+async fn fault_4_a_receiver_that_reads_no_manifest_gets_no_more_of_it() {
+    const ENTRIES: usize = 20_000;
+    let session = Session::new(1);
+    let (sending, mut link) = greet(session.connect().0).await;
+    let hand = async {
+        for id in 0..ENTRIES as u64 {
+            let status = Message::Status(EntryId(id), Status::Failed(Reason::Refused, String::new()));
+            if write_message(&mut link.control_out, &status).await.is_err() {
+                return id;
+            }
+            if id % 256 == 0 {
+                sleep(Duration::from_millis(200)).await;
+            }
+        }
+        ENTRIES as u64
+    };
+    let source = many(ENTRIES, 200);
+    let (given_up, sent) = tokio::join!(hand, send_on(sending, &source, &session.sender.context));
+    assert_eq!(sent.unwrap_err().reason, Reason::UnknownTransfer);
+    assert!(given_up < 6000, "{given_up} entries were announced to nobody");
+}
+
+/// Both control streams and the manifest are full all the time here, and nobody waits for ever.
+#[tokio::test(start_paused = true)]
+async fn fault_4_two_honest_sides_with_the_smallest_windows_end() {
+    let mut session = Session::new(1);
+    session.limits =
+        MemoryLimits { connection_window_bytes: 4096, stream_window_bytes: 1024, ..session.limits };
+    let target = MemoryTarget::new();
+    let ended = session.run(&many(3000, 100), &target).await;
+    assert_eq!((ended.sent.unwrap().files, ended.received.unwrap().files), (3000, 3000));
+    // Once more: all are refused or compared.
+    let ended = session.run(&many(3000, 100), &target).await;
+    assert_eq!((ended.sent.unwrap().identical, ended.received.unwrap().identical), (3000, 3000));
+}
+
+/// What a sender makes of a receiver that wants its file, says this when it has come, and closes with `code`.
+async fn close_after(said: &[Message], code: u32, acks: bool) -> Result<u64, Failure> {
+    let mut session = Session::new(1);
+    session.limits.delay_max = Duration::ZERO;
+    let (sending, mut link) = greet(session.connect().0).await;
+    let hand = async {
+        let mut manifest = MessageReader::new(link.connection.accept_uni().await.unwrap());
+        while !matches!(manifest.expect().await.unwrap(), Message::End(_)) {}
+        write_message(&mut link.control_out, &Message::Status(EntryId(0), Status::Want)).await.unwrap();
+        let (mut out, parcel) = link.connection.accept_bi().await.unwrap();
+        let mut parcel = parcel;
+        while crate::transport::RecvStream::read(&mut parcel, &mut [0; 100]).await.unwrap().is_some() {}
+        for message in said {
+            write_message(&mut link.control_out, message).await.unwrap();
+        }
+        if acks {
+            write_message(&mut out, &Message::Ack(1)).await.unwrap();
+            out.finish().unwrap();
+        }
+        if said.contains(&FINISHED) {
+            link.control_out.finish().unwrap();
+        }
+        // All of it has come, and none of it has been read, when the close comes.
+        link.connection.close(code, b"");
+    };
+    let source = source(&one_file(3));
+    let (sent, ()) = tokio::join!(send_on(sending, &source, &session.sender.context), hand);
+    sent.map(|summary| summary.files)
+}
+
+/// Fault 8: a receiver that has said `Finished` may close before anybody has read that, or its acks.
+#[tokio::test(start_paused = true)]
+async fn fault_8_what_a_receiver_said_before_it_closed_counts() {
+    let done = Message::Status(EntryId(0), Status::Done(None));
+    for acks in [true, false] {
+        assert_eq!(close_after(&[done.clone(), FINISHED], 0, acks).await, Ok(1), "acks: {acks}");
+        let failure = close_after(std::slice::from_ref(&done), 0, acks).await.unwrap_err();
+        assert_eq!(failure.reason, Reason::ConnectionLost, "not without Finished; acks: {acks}");
+    }
+    assert!(close_after(&[], 0, true).await.is_err());
+}
+
+/// Fault 8: a sender that is slow to hear the end is waited for, and one that never closes is not.
+#[tokio::test(start_paused = true)]
+async fn fault_8_a_receiver_waits_for_the_sender_to_close() {
+    for closes in [true, false] {
+        let session = Session::new(1);
+        let (sending, receiving) = greet(session.connect().0).await;
+        let hand = async {
+            let mut sender = HandSender::begin(sending, &[Message::End(0)]).await;
+            while sender.link.control_in.expect().await != Ok(FINISHED) {}
+            sleep(TIMEOUT - Duration::from_secs(5)).await;
+            assert!(!sender.link.connection.is_closed());
+            if closes {
+                sender.link.connection.close(0, b"");
+            } else {
+                sleep(TIMEOUT).await;
+                assert!(sender.link.connection.is_closed());
+            }
+        };
+        let (start, target) = (Instant::now(), MemoryTarget::new());
+        let received = async {
+            let ended = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context).await;
+            (ended, start.elapsed())
+        };
+        let ((), (received, took)) = tokio::join!(hand, received);
+        received.unwrap();
+        assert!(took < TIMEOUT + Duration::from_secs(2), "{took:?}");
+    }
+}
+
+/// Fault 15: the control and manifest streams are what a transfer lives on.
+#[tokio::test(start_paused = true)]
+async fn fault_15_a_peer_that_stops_reading_a_stream_ends_the_transfer() {
+    for stops_manifest in [true, false] {
+        let mut session = Session::new(1);
+        session.limits.stream_window_bytes = 16 * 1024;
+        let (sending, link) = greet(session.connect().0).await;
+        let start = Instant::now();
+        let hand = async {
+            let manifest = link.connection.accept_uni().await.unwrap();
+            let (_out, heard) = (link.control_out, link.control_in);
+            let _kept = if stops_manifest {
+                drop(manifest);
+                Some(heard)
+            } else {
+                drop(heard);
+                None
+            };
+            transport_failure(link.connection.closed().await);
+        };
+        let source = many(10_000, 200);
+        let (sent, ()) = tokio::join!(send_on(sending, &source, &session.sender.context), hand);
+        let failure = sent.unwrap_err();
+        assert_eq!(failure.reason, Reason::Protocol, "{failure}");
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    }
+    let session = Session::new(1);
+    let (sending, receiving) = greet(session.connect().0).await;
+    let (start, target) = (Instant::now(), MemoryTarget::new());
+    let hand = async {
+        let sender = HandSender::begin(sending, &[entry("f", 3), Message::End(1)]).await;
+        let (connection, _out) = (sender.link.connection, sender.link.control_out);
+        let heard: MessageReader<_> = sender.link.control_in;
+        drop(heard);
+        connection.closed().await
+    };
+    let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
+    let (_, received) = tokio::join!(hand, received);
+    assert_eq!(received.unwrap_err().reason, Reason::Protocol);
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
