@@ -221,6 +221,23 @@ fn t2_times_that_cannot_be_set_are_told_once() {
     }
 }
 
+/// The same where only the attributes of what is there change.
+#[test]
+fn t2_attributes_of_identical_files_that_cannot_be_set_are_told_once() {
+    let setting = Setting::new();
+    let source = whole_tree(&setting);
+    setting.transfer(&setting.receiver(), &source, &[], 0);
+    let receiver = setting.receiver().denying(libc::SYS_utimensat, Errno::PERM);
+    let ended = setting.transfer(&receiver, &source, &["--exists", "replace"], 10);
+    for side in &ended {
+        assert!(
+            side.event("finished")["not_kept"]["time"].as_u64().is_some_and(|n| n >= 3),
+            "{}",
+            side.said()
+        );
+    }
+}
+
 #[test]
 fn t3_links_that_the_file_system_cannot_hold_are_told_once() {
     for errno in [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL] {
@@ -475,5 +492,50 @@ fn t9_a_target_that_may_not_be_listed_gets_the_files() {
         set_mode(&dir, 0o755);
     }
     assert_content(&source, &setting.inbox.join("tree"));
+    assert_no_staging(&setting.inbox);
+}
+
+/// A call that does not return for long, as on a dead NFS server. strace waits for its end even when the process has
+/// ended, and the test for strace.
+const HANGS: &str = "delay_enter=10000000";
+
+#[test]
+fn fault_10_a_disk_of_the_receiver_that_hangs_is_named_on_both_sides() {
+    if !has("strace") {
+        return;
+    }
+    let setting = Setting::new();
+    let source = whole_tree(&setting);
+    let receiver = setting.receiver().injecting(&format!("inject=fsync,syncfs:{HANGS}:when=2+"));
+    for side in setting.transfer(&receiver, &source, &["--disk-timeout", "2s", "--timeout", "2s"], 6) {
+        let error = side.event("error");
+        assert_eq!((&error["reason"], &error["side"]), (&"storage".into(), &"receiver".into()));
+        let message = error["message"].as_str().expect("a text");
+        assert!(message.starts_with("cannot sync ") && message.contains("/tree"), "{message}");
+        assert!(message.contains("has not answered for 2s (--disk-timeout)"), "{message}");
+    }
+}
+
+#[test]
+fn fault_10_a_disk_of_the_sender_that_hangs_is_named_on_both_sides() {
+    if !has("strace") {
+        return;
+    }
+    let setting = Setting::new();
+    let source = setting.scratch.path().join("large");
+    tree::random_file(&source, 24 << 20, 75);
+    // The loader reads a few times in the first thread.
+    let sender = Machine::new(setting.scratch.path().join("sender"))
+        .injecting(&format!("inject=pread64:{HANGS}:when=12+"));
+    let (receiving, listening) = setting.receiver().listen_receive(&setting.inbox, &[]);
+    let source = source.to_str().expect("a plain path");
+    let args = ["--to", &listening.ticket, "--disk-timeout", "2s", "--timeout", "1s", source];
+    for side in [sender.send(args), receiving.end()] {
+        let side = side.expect(6);
+        let error = side.event("error");
+        assert_eq!((&error["reason"], &error["side"]), (&"storage".into(), &"sender".into()));
+        let message = error["message"].as_str().expect("a text");
+        assert!(message.starts_with("cannot read ") && message.contains("large"), "{message}");
+    }
     assert_no_staging(&setting.inbox);
 }

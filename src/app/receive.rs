@@ -54,9 +54,15 @@ pub(super) async fn receive_through(
     context: Context,
 ) -> Result<Summary, Failure> {
     let name = printable(dir.as_os_str().as_encoded_bytes());
+    let (limit, shown) = (context.patience.disk_timeout, name.clone());
     let open = async |transfer: String| {
         let dir = dir.to_owned();
-        let target = tokio::task::spawn_blocking(move || FsTarget::new(&dir, &transfer, sync)).await;
+        let target = tokio::task::spawn_blocking(move || FsTarget::new(&dir, &transfer, sync));
+        let Ok(target) = tokio::time::timeout(limit, target).await else {
+            let why =
+                format!("cannot open {shown}: the disk has not answered for {limit:?} (--disk-timeout)");
+            return Err(Failure::on(Side::Receiver, Reason::Storage, why));
+        };
         let target = target.map_err(|e| Failure::new(Reason::Internal, e.to_string()))?;
         target.map_err(|e| Failure::on(Side::Receiver, Reason::Storage, e.to_string()))
     };

@@ -1,9 +1,12 @@
 //! The receiving driver: manifest, parcels, commits and the control stream, around the receiver's machine.
 
+// Long because it is one driver: all that its loop comes upon is dealt with beside it.
+
 use std::any::Any;
 use std::collections::VecDeque;
 use std::io;
 use std::iter;
+use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -94,9 +97,13 @@ pub async fn run<C: Connection, T: Target>(
         Ok(_) => connection.close(CLOSE_DONE, b""),
         Err(failure) => super::close_with(&connection, failure),
     }
+    let disk_hangs = driver.disk_hangs;
     // Not before: streams that are dropped would tell the peer less than the close does.
     drop(driver);
-    if result.is_err() {
+    if disk_hangs {
+        // Whatever removes staging would hang as well, also when the target is dropped. The next receiver removes it.
+        mem::forget(target);
+    } else if result.is_err() {
         target.abort().await;
     }
     result
@@ -208,6 +215,8 @@ struct Driver<C: Connection, T: Target> {
     tally: Tally,
     /// What the disk does not keep, when all else has ended.
     not_kept: Vec<NotKept>,
+    /// A call to the disk does not return.
+    disk_hangs: bool,
     observer: Observer,
     /// Bytes that had come by the last tick.
     last_came: u64,
@@ -270,6 +279,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
             roots_running: 0,
             tally: Tally::default(),
             not_kept: Vec::new(),
+            disk_hangs: false,
             observer,
             last_came: 0,
             teller: Teller::new(started),
@@ -551,12 +561,25 @@ impl<C: Connection, T: Target> Driver<C, T> {
         self.context.synced && !self.not_kept.iter().any(|one| one.aspect == Aspect::Sync)
     }
 
+    /// Fails when a call to the disk has not returned for `--disk-timeout`.
+    fn check_disk(&mut self) -> Result<(), Failure> {
+        let limit = self.context.patience.disk_timeout;
+        let Some((mut error, id)) = self.shared.target.hanging(limit) else { return Ok(()) };
+        let machine = self.shared.machine();
+        if let Some(entry) = id.and_then(|id| machine.entry(id)) {
+            error.path = self.shared.target.display(&entry.path);
+        }
+        self.disk_hangs = true;
+        Err(storage_failure(&error))
+    }
+
     fn disk_is_at_work(&self) -> bool {
         self.shared.writing.now() > 0 || !self.jobs.is_empty()
     }
 
     fn on_tick(&mut self) -> Result<(), Failure> {
         self.shared.clock.tick();
+        self.check_disk()?;
         let busy = self.disk_is_at_work();
         let limited = self.shared.throttle.waiting.now() > 0;
         let now = self.shared.clock.now();

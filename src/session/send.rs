@@ -442,8 +442,12 @@ impl<C: Connection, S: Source> Driver<C, S> {
     fn on_tick(&mut self) -> Result<(), Failure> {
         self.clock.tick();
         let now = self.now();
-        // What waits for its own limit does not wait for the peer.
-        if self.roots_running > 0 || self.context.throttle.waiting.now() > 0 {
+        if let Some(failure) = self.sending.source.hanging(self.context.patience.disk_timeout) {
+            return Err(failure);
+        }
+        // What waits for its own limit, or for its own disk, does not wait for the peer.
+        let at_disk = self.roots_running > 0 || self.walking || self.sending.reading.now() > 0;
+        if at_disk || self.context.throttle.waiting.now() > 0 {
             self.machine.note_progress(now);
         }
         self.machine.note_sent(self.sending.offered_bytes.load(Relaxed), now);

@@ -11,6 +11,7 @@ pub mod void;
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::io::Errno;
@@ -140,6 +141,10 @@ pub trait Source: Send + Sync + 'static {
         &self,
         file: &Self::File,
     ) -> impl Future<Output = std::result::Result<(), Failure>> + Send;
+
+    /// The call to the disk that has been under way for longest, as a failure, if that is longer than `limit`. It
+    /// answers at once, also while the disk does not.
+    fn hanging(&self, limit: Duration) -> Option<Failure>;
 }
 
 /// What is under the final name of an announced entry.
@@ -290,6 +295,10 @@ pub trait Target: Send + Sync + 'static {
 
     /// After a failure: removes what is staged and can be removed.
     fn abort(&self) -> impl Future<Output = ()> + Send;
+
+    /// The call to the disk that has been under way for longest, as a failure, if that is longer than `limit`. It
+    /// answers at once, also while the disk does not. With it comes the entry, if it is one in staging.
+    fn hanging(&self, limit: Duration) -> Option<(StorageError, Option<EntryId>)>;
 
     /// The whole path of an entry, safe to print.
     fn display(&self, path: &RelPath) -> String;

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::block::Block;
 use super::{
@@ -155,6 +156,10 @@ impl Source for VoidSource {
     async fn verify_unchanged(&self, _: &Entry) -> std::result::Result<(), Failure> {
         Ok(())
     }
+
+    fn hanging(&self, _: Duration) -> Option<Failure> {
+        None
+    }
 }
 
 /// Takes everything and keeps nothing. The session has verified it by then.
@@ -196,6 +201,10 @@ impl Target for VoidTarget {
     }
 
     async fn abort(&self) {}
+
+    fn hanging(&self, _: Duration) -> Option<(StorageError, Option<EntryId>)> {
+        None
+    }
 
     fn display(&self, path: &RelPath) -> String {
         path.to_string()

@@ -166,3 +166,18 @@ async fn the_order_on_disk_is_data_sync_rename_directory() {
         assert_eq!(ops.last(), Some(&Op::Finish));
     }
 }
+
+/// Fault 10 of the trials: both sides hear which call it is, when the limit is over and not before.
+#[tokio::test(start_paused = true)]
+async fn fault_10_a_disk_that_hangs_ends_the_transfer_after_its_limit() {
+    let target = MemoryTarget::new().that_hangs();
+    let session = Session::new(1);
+    let limit = session.receiver.context.patience.disk_timeout;
+    let start = tokio::time::Instant::now();
+    let ended = session.run(&source(&tree()), &target).await;
+    assert_storage_failure(&ended, "cannot sync /memory: timed out", "hanging");
+    let elapsed = start.elapsed();
+    assert!((limit..limit + std::time::Duration::from_secs(5)).contains(&elapsed), "{elapsed:?}");
+    // Clearing up would hang as well.
+    assert!(!target.ops().contains(&Op::Abort));
+}

@@ -17,6 +17,7 @@ use super::numbered::last_taken;
 use super::staging::{Lacks, StagedFile, Staging};
 use super::target::Shared;
 use super::volumes::{Synced, Volume};
+use super::watch::{Call, Subject};
 use crate::protocol::entry::EntryId;
 use crate::protocol::limits::RENAME_TRIES_MAX;
 use crate::protocol::not_kept::Aspect;
@@ -56,16 +57,21 @@ struct Changed {
 /// Commits a batch; the failure of one entry does not keep the others.
 pub(super) fn commit_batch(shared: &Shared, commits: Vec<Commit>) -> Vec<Committed> {
     let is_few = shared.sync && commits.len() <= FSYNC_MAX;
-    let mut items: Vec<Item> = commits.into_iter().map(|commit| stage(shared, commit, is_few)).collect();
+    let call = shared.watch.begin("complete", Subject::Top);
+    let staging = |commit: Commit| {
+        call.step("complete", Subject::Path(commit.path.clone()));
+        stage(shared, commit, is_few)
+    };
+    let mut items: Vec<Item> = commits.into_iter().map(staging).collect();
     if shared.sync {
         // Links, and files that are closed by now, cannot be synced by themselves.
         let one_by_one = is_few && items.iter().all(|item| !matches!(item.step, Step::Staged(None)));
-        sync_data(shared, &mut items, one_by_one);
+        sync_data(shared, &call, &mut items, one_by_one);
     }
     let mut dirs = if shared.sync { Dirs::for_sync() } else { Dirs::for_lookup() };
-    let changed = name_all(shared, &mut dirs, &mut items);
+    let changed = name_all(shared, &call, &mut dirs, &mut items);
     if shared.sync {
-        sync_directories(shared, &mut dirs, &mut items, &changed);
+        sync_directories(shared, &call, &mut dirs, &mut items, &changed);
     }
     items.into_iter().map(|item| settle(shared, item)).collect()
 }
@@ -119,11 +125,12 @@ fn is_fuse(dir: &OwnedFd) -> bool {
     fstatfs(dir).is_ok_and(|found| found.f_type == FUSE_MAGIC)
 }
 
-fn sync_data(shared: &Shared, items: &mut [Item], one_by_one: bool) {
+fn sync_data(shared: &Shared, call: &Call<'_>, items: &mut [Item], one_by_one: bool) {
     // All of a volume with one call, where there is such a call.
     let mut volumes: Vec<(Arc<Volume>, Result<Synced, Errno>)> = Vec::new();
     for item in items {
         let Step::Staged(open) = &item.step else { continue };
+        call.step("sync", Subject::Path(item.commit.path.clone()));
         let known = volumes.iter().find(|(volume, _)| Arc::ptr_eq(volume, &item.volume));
         let synced = match (open, known) {
             (Some(file), _) if one_by_one => item.volume.sync(file),
@@ -156,7 +163,7 @@ fn sync_again(shared: &Shared, item: &Item, errno: Errno) -> Result<Synced, Errn
 }
 
 /// Gives all staged entries their names; returns the directories that were changed.
-fn name_all(shared: &Shared, dirs: &mut Dirs, items: &mut [Item]) -> Vec<Changed> {
+fn name_all(shared: &Shared, call: &Call<'_>, dirs: &mut Dirs, items: &mut [Item]) -> Vec<Changed> {
     let mut changed: Vec<Changed> = Vec::new();
     // The walk goes through a directory at a time, so that few are looked through.
     let mut known: HashMap<Option<RelPath>, usize> = HashMap::new();
@@ -164,6 +171,7 @@ fn name_all(shared: &Shared, dirs: &mut Dirs, items: &mut [Item]) -> Vec<Changed
         if !matches!(item.step, Step::Staged(_)) {
             continue;
         }
+        call.step("rename to", Subject::Path(item.commit.path.clone()));
         let holder = match dirs.parent(&shared.root, &item.commit.path) {
             Ok((holder, _)) => holder,
             Err(blocked) => {
@@ -192,7 +200,13 @@ fn name_all(shared: &Shared, dirs: &mut Dirs, items: &mut [Item]) -> Vec<Changed
     changed
 }
 
-fn sync_directories(shared: &Shared, dirs: &mut Dirs, items: &mut [Item], changed: &[Changed]) {
+fn sync_directories(
+    shared: &Shared,
+    call: &Call<'_>,
+    dirs: &mut Dirs,
+    items: &mut [Item],
+    changed: &[Changed],
+) {
     let one_by_one = changed.len() <= FSYNC_MAX;
     let sync = |directory: &Changed, dirs: &mut Dirs| {
         if !one_by_one && !directory.volume.lacks_syncfs() {
@@ -210,6 +224,7 @@ fn sync_directories(shared: &Shared, dirs: &mut Dirs, items: &mut [Item], change
     let mut whole: Vec<(&Arc<Volume>, Result<Synced, Errno>)> = Vec::new();
     let mut synced = Vec::with_capacity(changed.len());
     for directory in changed {
+        call.step("sync", directory.path.clone().map_or(Subject::Top, Subject::Path));
         let known = whole.iter().find(|(volume, _)| Arc::ptr_eq(volume, &directory.volume));
         synced.push(match known {
             Some((_, synced)) => *synced,

@@ -10,8 +10,10 @@ use rustix::io::Errno;
 use super::descriptors::patiently;
 use super::numbered::{alike, is_file_of};
 use super::origin::open_file;
+use super::staging::{Lacks, unless_lacking};
 use super::{MODE_BITS, meta_of, timestamps};
 use crate::protocol::entry::{Entry, Kind, Meta};
+use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
 use crate::storage::{Admission, OnConflict};
 
@@ -60,13 +62,14 @@ pub(super) fn look_at_link(
     Ok(Admission::Conflict)
 }
 
-/// Gives what is there permission bits and time of `entry`; whether that has changed anything. A file system without
-/// such bits changes nothing.
-pub(super) fn update(holder: &OwnedFd, name: &[u8], entry: &Entry) -> io::Result<bool> {
+/// Gives what is there permission bits and time of `entry`; whether that has changed anything. `lacks` gets what
+/// cannot be kept.
+pub(super) fn update(holder: &OwnedFd, name: &[u8], entry: &Entry, lacks: &mut Lacks) -> io::Result<bool> {
     let times = timestamps(entry.meta.mtime);
     if matches!(entry.kind, Kind::Symlink { .. }) {
         let before = statat(holder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        utimensat(holder, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+        let set = utimensat(holder, name, &times, AtFlags::SYMLINK_NOFOLLOW);
+        unless_lacking(set, Aspect::Time, lacks)?;
         let now = statat(holder, name, AtFlags::SYMLINK_NOFOLLOW)?;
         return Ok(meta_of(&before) != meta_of(&now));
     }
@@ -77,12 +80,10 @@ pub(super) fn update(holder: &OwnedFd, name: &[u8], entry: &Entry) -> io::Result
     }
     let Meta { mode, .. } = entry.meta;
     if before.st_mode & MODE_BITS != mode & MODE_BITS {
-        match fchmod(&file, Mode::from_raw_mode(mode & MODE_BITS)) {
-            Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP) => {}
-            Err(errno) => return Err(errno.into()),
-        }
+        let set = fchmod(&file, Mode::from_raw_mode(mode & MODE_BITS));
+        unless_lacking(set, Aspect::Mode, lacks)?;
     }
-    futimens(&file, &times)?;
+    unless_lacking(futimens(&file, &times), Aspect::Time, lacks)?;
     Ok(meta_of(&before) != meta_of(&fstat(&file)?))
 }
 

@@ -20,6 +20,7 @@ mod target;
 mod tests;
 mod volumes;
 mod walk;
+mod watch;
 
 use std::io;
 

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, SeekFrom, Stat, fstat, seek, statat};
 use rustix::io::Errno;
@@ -17,6 +18,7 @@ use super::descriptors::{OpenFiles, patiently, share};
 use super::dirs::Dirs;
 use super::origin::{Bases, Origin, all_missing, open_file, shown};
 use super::walk::Walk;
+use super::watch::{Subject, Watch, hangs};
 use super::{identity_of, size_of};
 use crate::protocol::entry::Entry;
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -43,6 +45,7 @@ struct Shared {
     walk: Mutex<Walk>,
     /// By device and inode.
     files: Mutex<OpenFiles<(u64, u64), File>>,
+    watch: Watch,
 }
 
 /// A file of an [`FsSource`] that has been opened. Cheap to keep: its descriptor is closed when others need one, and
@@ -104,6 +107,7 @@ impl FsSource {
             by_name,
             walk: Mutex::new(Walk::behind(missing)),
             files: Mutex::new(OpenFiles::new(share(OPEN_MAX))),
+            watch: Watch::default(),
         };
         Ok(Self { shared: Arc::new(shared), calls: Calls::default() })
     }
@@ -114,7 +118,11 @@ impl FsSource {
             return Ok(open);
         }
         let seen = Arc::clone(&file.seen);
-        self.run(move |shared| shared.reopen(&seen)).await
+        self.run(move |shared| {
+            let _call = shared.watch.begin("open", Subject::Path(seen.entry.path.clone()));
+            shared.reopen(&seen)
+        })
+        .await
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
@@ -128,7 +136,8 @@ impl Source for FsSource {
 
     async fn walk(&self, max: usize) -> Vec<Found> {
         self.run(move |shared| {
-            shared.walk.lock().unwrap_or_else(PoisonError::into_inner).next(&shared.origins, max)
+            let call = shared.watch.begin("list", Subject::Top);
+            shared.walk.lock().unwrap_or_else(PoisonError::into_inner).next(&shared.origins, max, &call)
         })
         .await
     }
@@ -137,7 +146,9 @@ impl Source for FsSource {
         self.run(move |shared| {
             let mut dirs = Dirs::for_lookup();
             let mut at = 0;
+            let call = shared.watch.begin("read", Subject::Top);
             let mut read = |entry: Entry| {
+                call.step("read", Subject::Path(entry.path.clone()));
                 let bytes = shared.read_whole(&mut dirs, &entry, &mut block[at..])?;
                 at += bytes;
                 Ok(at - bytes..at)
@@ -150,7 +161,12 @@ impl Source for FsSource {
 
     async fn open(&self, entry: Entry) -> Result<FsFile, Failure> {
         let shared = Arc::clone(&self.shared);
-        blocking(move || open(shared, entry)).await
+        let open = move || {
+            let watching = Arc::clone(&shared);
+            let _call = watching.watch.begin("open", Subject::Path(entry.path.clone()));
+            open(shared, entry)
+        };
+        blocking(open).await
     }
 
     async fn runs(&self, file: &FsFile, range: Range<u64>) -> Result<Vec<Run>, Failure> {
@@ -159,6 +175,7 @@ impl Source for FsSource {
         }
         let (open, seen) = (self.descriptor(file).await?, Arc::clone(&file.seen));
         self.run(move |shared| {
+            let _call = shared.watch.begin("read", Subject::Path(seen.entry.path.clone()));
             find_runs(&open, range, RUNS_MAX)
                 .map_err(|errno| shared.failure("find the holes of", &seen.entry.path, errno))
         })
@@ -173,13 +190,18 @@ impl Source for FsSource {
         mut block: Block,
     ) -> Result<Block, Failure> {
         let open = self.descriptor(file).await?;
-        let read = self.calls.block(move || open.read_exact_at(&mut block[..len], offset).map(|()| block));
+        let (shared, path) = (Arc::clone(&self.shared), file.seen.entry.path.clone());
+        let read = self.calls.block(move || {
+            let _call = shared.watch.begin("read", Subject::Path(path));
+            open.read_exact_at(&mut block[..len], offset).map(|()| block)
+        });
         read.await.map_err(|error| self.shared.failure("read", &file.seen.entry.path, error))
     }
 
     async fn verify_unchanged(&self, file: &FsFile) -> Result<(), Failure> {
         let seen = Arc::clone(&file.seen);
         self.run(move |shared| {
+            let _call = shared.watch.begin("look at", Subject::Path(seen.entry.path.clone()));
             let (entry, origin) = (&seen.entry, shared.origin(&seen.entry.path)?);
             let (holder, name) = origin.parent(&mut Dirs::for_lookup(), &entry.path)?;
             let now = statat(&holder, name, AtFlags::SYMLINK_NOFOLLOW)
@@ -188,6 +210,18 @@ impl Source for FsSource {
             origin.check(&now, size_of(&now), entry)
         })
         .await
+    }
+
+    fn hanging(&self, limit: Duration) -> Option<Failure> {
+        let (op, subject) = self.shared.watch.hanging(limit)?;
+        let path = match &subject {
+            Subject::Path(path) => match self.shared.origin(path) {
+                Ok(origin) => origin.display(path),
+                Err(_) => path.to_string(),
+            },
+            _ => self.shared.origins.first().map(|origin| origin.given.clone()).unwrap_or_default(),
+        };
+        Some(Failure::on(Side::Sender, Reason::Storage, format!("cannot {op} {path}: {}", hangs(limit))))
     }
 }
 

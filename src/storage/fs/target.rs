@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{self, Path};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{
     Access, AtFlags, CWD, FileType, Mode, OFlags, access, fchmod, fstat, futimens, mkdirat, openat, statat,
@@ -25,6 +26,7 @@ use super::existing::{look_at_file, look_at_link, update};
 use super::origin::open_file;
 use super::staging::{Lacks, Staging, unless_lacking};
 use super::volumes::{Synced, Volume, VolumeId, Volumes};
+use super::watch::{Subject, Watch, hangs};
 use super::{MODE_BITS, SPECIAL_BITS, failed, size_of, timestamps};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::not_kept::{self, Aspect, NotKept};
@@ -52,6 +54,7 @@ pub(super) struct Shared {
     dir: String,
     pub(super) root: Arc<OwnedFd>,
     transfer: String,
+    pub(super) watch: Watch,
     pub(super) volumes: Volumes,
     pub(super) sync: bool,
     /// What the disks do not keep.
@@ -102,6 +105,7 @@ impl FsTarget {
             volumes: Volumes::new(Volume::new(id, Arc::clone(&root), String::new(), sync), sync),
             root,
             transfer: transfer.to_owned(),
+            watch: Watch::default(),
             sync,
             not_kept: Mutex::default(),
             opened: Mutex::default(),
@@ -131,25 +135,45 @@ impl FsTarget {
     ) -> io::Result<Block> {
         // What waits for a descriptor holds a thread, and those that have one need a thread to give it back.
         let _piece = self.pieces.acquire().await;
-        let open = self.shared.volumes.of(id).made_staging().and_then(|staging| staging.find_open(id));
+        let open = self.shared.volumes.of(id).find_staging().and_then(|staging| staging.find_open(id));
         let file = match open {
             Some(file) => file,
-            None => self.run(move |shared| shared.staging(id)?.open(id)).await?,
+            None => {
+                let open = move |shared: &Shared| {
+                    let _call = shared.watch.begin("open", Subject::Staged(id));
+                    shared.staging(id)?.open(id)
+                };
+                self.run(open).await?
+            }
         };
         let _turn = file.turn().await;
-        let staged = Arc::clone(&file);
-        self.calls.block(move || staged.write_at(&block[range], offset).map(|()| block)).await
+        let (staged, shared) = (Arc::clone(&file), Arc::clone(&self.shared));
+        let write = move || {
+            let _call = shared.watch.begin("write", Subject::Staged(id));
+            staged.write_at(&block[range], offset).map(|()| block)
+        };
+        self.calls.block(write).await
     }
 
     /// The BLAKE3 root of the first `size` bytes of a file, and the block that they went through.
-    async fn large_root(&self, file: File, size: u64, mut block: Block) -> (io::Result<blake3::Hash>, Block) {
+    async fn large_root(
+        &self,
+        path: &RelPath,
+        file: File,
+        size: u64,
+        mut block: Block,
+    ) -> (io::Result<blake3::Hash>, Block) {
         let file = Arc::new(file);
         let mut hasher = blake3::Hasher::new();
         let mut at = 0;
         while at < size {
             let len = usize::try_from(size - at).unwrap_or(block.len()).min(block.len());
             let open = Arc::clone(&file);
-            let call = move || (open.read_exact_at(&mut block[..len], at), block);
+            let (shared, subject) = (Arc::clone(&self.shared), Subject::Path(path.clone()));
+            let call = move || {
+                let _call = shared.watch.begin("read", subject);
+                (open.read_exact_at(&mut block[..len], at), block)
+            };
             let (read, used) = self.calls.block(call).await;
             block = used;
             if let Err(error) = read {
@@ -166,7 +190,13 @@ impl Target for FsTarget {
     async fn admit(&self, entries: Vec<(EntryId, Entry)>, on_conflict: OnConflict) -> Vec<Admission> {
         self.run(move |shared| {
             let mut dirs = Dirs::for_lookup();
-            entries.iter().map(|(id, entry)| shared.admit(&mut dirs, *id, entry, on_conflict)).collect()
+            let call = shared.watch.begin("look up", Subject::Top);
+            let admit = |(id, entry): &(EntryId, Entry)| {
+                let op = if entry.kind == Kind::Dir { "create" } else { "look up" };
+                call.step(op, Subject::Path(entry.path.clone()));
+                shared.admit(&mut dirs, *id, entry, on_conflict)
+            };
+            entries.iter().map(admit).collect()
         })
         .await
     }
@@ -174,7 +204,12 @@ impl Target for FsTarget {
     async fn update(&self, entries: Vec<Entry>) -> Vec<Result<bool>> {
         self.run(move |shared| {
             let mut dirs = Dirs::for_lookup();
-            entries.iter().map(|entry| shared.update(&mut dirs, entry)).collect()
+            let call = shared.watch.begin("update", Subject::Top);
+            let update = |entry: &Entry| {
+                call.step("update", Subject::Path(entry.path.clone()));
+                shared.update(&mut dirs, entry)
+            };
+            entries.iter().map(update).collect()
         })
         .await
     }
@@ -185,7 +220,9 @@ impl Target for FsTarget {
             return written.map_err(|error| failed("write", self.shared.display_staged(*id), error));
         }
         self.run(move |shared| {
+            let call = shared.watch.begin("write", Subject::Top);
             for Write { id, offset, range, whole } in writes {
+                call.step("write", Subject::Staged(id));
                 let written = shared.staging(id).and_then(|staging| match whole {
                     Some(meta) => staging.write_whole(id, &block[range], &meta, shared.sync),
                     None => staging.write(id, offset, &block[range]),
@@ -204,7 +241,12 @@ impl Target for FsTarget {
     async fn finish_dirs(&self, dirs: Vec<(RelPath, Option<Meta>)>) -> Vec<Result<()>> {
         self.run(move |shared| {
             let mut open = Dirs::for_lookup();
-            dirs.iter().map(|(path, meta)| shared.finish_dir(&mut open, path, meta.as_ref())).collect()
+            let call = shared.watch.begin("finish", Subject::Top);
+            let finish = |(path, meta): &(RelPath, Option<Meta>)| {
+                call.step("finish", Subject::Path(path.clone()));
+                shared.finish_dir(&mut open, path, meta.as_ref())
+            };
+            dirs.iter().map(finish).collect()
         })
         .await
     }
@@ -215,7 +257,9 @@ impl Target for FsTarget {
             .run(move |shared| {
                 let mut dirs = Dirs::for_lookup();
                 let mut looked = Vec::with_capacity(paths.len());
+                let call = shared.watch.begin("read", Subject::Top);
                 for path in &paths {
+                    call.step("read", Subject::Path(path.clone()));
                     looked.push(shared.look_into(&mut dirs, path, &mut block));
                 }
                 (paths, looked, block)
@@ -226,7 +270,7 @@ impl Target for FsTarget {
             roots.push(match looked {
                 Ok(Content::Small(root)) => Ok(root),
                 Ok(Content::Large(file, size)) => {
-                    let (root, used) = self.large_root(file, size, block).await;
+                    let (root, used) = self.large_root(path, file, size, block).await;
                     block = used;
                     root.map_err(|error| failed("read", self.shared.display(path), error))
                 }
@@ -237,11 +281,16 @@ impl Target for FsTarget {
     }
 
     async fn discard(&self, id: EntryId) {
-        self.run(move |shared| shared.discard(id)).await;
+        self.run(move |shared| {
+            let _call = shared.watch.begin("remove", Subject::Staged(id));
+            shared.discard(id);
+        })
+        .await;
     }
 
     async fn finish(&self) -> Result<Vec<NotKept>> {
         self.run(|shared| {
+            let _call = shared.watch.begin("sync", Subject::Top);
             shared.close_all();
             let synced = if shared.sync { shared.sync_last() } else { Ok(()) };
             shared.volumes.remove_staging();
@@ -257,6 +306,16 @@ impl Target for FsTarget {
             shared.volumes.remove_staging();
         })
         .await;
+    }
+
+    fn hanging(&self, limit: Duration) -> Option<(StorageError, Option<EntryId>)> {
+        let (op, subject) = self.shared.watch.hanging(limit)?;
+        let (path, id) = match subject {
+            Subject::Top => (self.shared.dir.clone(), None),
+            Subject::Path(path) => (self.shared.display(&path), None),
+            Subject::Staged(id) => (self.shared.display_staged(id), Some(id)),
+        };
+        Some((StorageError { op, path, source: hangs(limit) }, id))
     }
 
     fn display(&self, path: &RelPath) -> String {
@@ -348,8 +407,11 @@ impl Shared {
 
     fn update(&self, dirs: &mut Dirs, entry: &Entry) -> Result<bool> {
         let (holder, name) = dirs.parent(&self.root, &entry.path).map_err(|blocked| self.blocked(blocked))?;
-        update(&holder, name, entry)
-            .map_err(|error| failed("set mode and time of", self.display(&entry.path), error))
+        let mut lacks = Lacks::new();
+        let updated = update(&holder, name, entry, &mut lacks)
+            .map_err(|error| failed("set mode and time of", self.display(&entry.path), error))?;
+        lacks.into_iter().for_each(|(aspect, errno)| self.note(aspect, &entry.path.to_string(), errno));
+        Ok(updated)
     }
 
     fn finish_dir(&self, dirs: &mut Dirs, path: &RelPath, meta: Option<&Meta>) -> Result<()> {

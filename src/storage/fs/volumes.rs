@@ -113,6 +113,14 @@ impl Volume {
         }
     }
 
+    /// The same, if that can be told without waiting: none is being made.
+    pub(super) fn find_staging(&self) -> Option<Arc<Staging>> {
+        match &*self.staging.try_lock().ok()? {
+            Place::Made(staging) => Some(Arc::clone(staging)),
+            Place::None | Place::Gone => None,
+        }
+    }
+
     fn place(&self) -> MutexGuard<'_, Place> {
         self.staging.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -213,10 +221,12 @@ impl Volumes {
         if id == self.root.id {
             return Ok(Arc::clone(&self.root));
         }
-        let mut inside = self.inside();
-        let volume = inside.known.entry(id);
-        let volume = volume.or_insert_with(|| Arc::new(Volume::new(id, Arc::clone(dir), path(), self.sync)));
-        Ok(Arc::clone(volume))
+        if let Some(known) = self.inside().known.get(&id) {
+            return Ok(Arc::clone(known));
+        }
+        // Outside of the lock: its disk may hang.
+        let found = Arc::new(Volume::new(id, Arc::clone(dir), path(), self.sync));
+        Ok(Arc::clone(self.inside().known.entry(id).or_insert(found)))
     }
 
     /// What is written to `entry`, and to those behind it until another call, is for `volume`.

@@ -13,6 +13,7 @@ use super::descriptors::patiently;
 use super::dirs::open_dir;
 use super::origin::{Origin, open_file};
 use super::source::may_be_wrong;
+use super::watch::{Call, Subject};
 use super::{meta_of, size_of};
 use crate::protocol::entry::{Entry, Kind, Meta};
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -64,7 +65,7 @@ impl Walk {
     }
 
     /// The next few entries, at most `max`; empty at the end.
-    pub(super) fn next(&mut self, origins: &[Origin], max: usize) -> Vec<Found> {
+    pub(super) fn next(&mut self, origins: &[Origin], max: usize, call: &Call<'_>) -> Vec<Found> {
         let mut batch = Vec::new();
         while batch.len() < max {
             if let Some(found) = self.ready.pop_front() {
@@ -72,9 +73,11 @@ impl Walk {
                 continue;
             }
             let looked = if let Some(level) = self.stack.last_mut() {
+                call.step("list", Subject::Path(level.path.clone()));
                 level.next(&origins[level.origin])
             } else if let Some(origin) = origins.get(self.next_origin) {
                 self.next_origin += 1;
+                call.step("look at", Subject::Path(origin.path.clone()));
                 Some(look_at_origin(self.next_origin - 1, origin))
             } else {
                 break;

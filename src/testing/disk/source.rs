@@ -266,4 +266,8 @@ impl Source for MemorySource {
     async fn verify_unchanged(&self, file: &MemoryFile) -> Result<(), Failure> {
         self.check(&file.entry)
     }
+
+    fn hanging(&self, _: Duration) -> Option<Failure> {
+        None
+    }
 }

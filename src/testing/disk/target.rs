@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use rustix::io::Errno;
+use tokio::time::Instant;
 
 use super::contents::Disk;
 use super::{Node, pause, rel_path};
@@ -82,6 +83,8 @@ struct Own {
     root_batches: usize,
     without_links: bool,
     not_kept: Vec<NotKept>,
+    hangs: bool,
+    hung: Option<Instant>,
 }
 
 impl MemoryTarget {
@@ -108,6 +111,8 @@ impl MemoryTarget {
             root_batches: 0,
             without_links: false,
             not_kept: Vec::new(),
+            hangs: false,
+            hung: None,
         };
         Self { disk, own: Arc::new(Mutex::new(own)) }
     }
@@ -152,6 +157,12 @@ impl MemoryTarget {
     /// As `--no-fsync` has it.
     pub(crate) fn without_sync(self) -> Self {
         self.own().is_synced = false;
+        self
+    }
+
+    /// No sync ever returns.
+    pub(crate) fn that_hangs(self) -> Self {
+        self.own().hangs = true;
         self
     }
 
@@ -385,6 +396,10 @@ impl Target for MemoryTarget {
     }
 
     async fn commit(&self, commits: Vec<Commit>) -> Vec<Committed> {
+        if self.own().hangs {
+            self.own().hung.get_or_insert_with(Instant::now);
+            std::future::pending::<()>().await;
+        }
         let is_synced = self.own().is_synced;
         let mut steps: Vec<_> = commits.iter().map(|commit| self.stage(commit)).collect();
         if is_synced {
@@ -464,6 +479,12 @@ impl Target for MemoryTarget {
         let mut own = self.own();
         own.ops.push(Op::Abort);
         own.end();
+    }
+
+    fn hanging(&self, limit: Duration) -> Option<(StorageError, Option<EntryId>)> {
+        self.own().hung.filter(|since| since.elapsed() > limit)?;
+        let source = io::ErrorKind::TimedOut.into();
+        Some((StorageError { op: "sync", path: "/memory".into(), source }, None))
     }
 
     fn display(&self, path: &RelPath) -> String {
