@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::Scratch;
-use support::host::skip;
+use support::host::{bound_by_permissions, skip};
 use support::link::{LinkOptions, UdpLink};
 use support::mount::Mount;
 use support::process::{Ended, Listening, Machine, Towline};
@@ -492,4 +492,58 @@ fn a_target_that_cannot_be_one_is_named_before_anybody_dials() {
     let ended = setting.receiver.receive(["--into", &file]).expect(6);
     assert!(!ended.said().contains("tl1"), "{}", ended.said());
     assert!(ended.said().contains("file"), "{}", ended.said());
+}
+
+/// What a person reads at the end.
+fn last_words(setting: &Setting, args: &[&str]) -> (Option<i32>, String) {
+    let output = bound_by_permissions(|| setting.sender.command(args).output().expect("it starts"));
+    (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+}
+
+#[test]
+fn t20_a_summary_does_not_call_safe_what_did_not_arrive() {
+    use std::os::unix::fs::PermissionsExt;
+    let setting = Setting::new();
+    let to = format!("dir:{}", setting.inbox.display());
+    let source = setting.file("source", b"bytes");
+    fs::set_permissions(&source, fs::Permissions::from_mode(0)).expect("a mode");
+    let closed = setting.scratch.dir("closed");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).expect("a mode");
+    for source in [source.as_str(), closed.to_str().expect("a plain path")] {
+        let (code, said) = last_words(&setting, &["send", source, "--to", &to]);
+        assert_eq!(code, Some(7), "{said}");
+        assert!(!said.contains("verified") && !said.contains("sent 1"), "{said}");
+        assert_empty(&setting.inbox);
+    }
+    // What is beside it arrives, and counts.
+    let open = setting.scratch.dir("open");
+    fs::write(open.join("file"), b"bytes").expect("a file");
+    fs::create_dir(open.join("closed")).expect("a directory");
+    fs::set_permissions(open.join("closed"), fs::Permissions::from_mode(0)).expect("a mode");
+    let (code, said) = last_words(&setting, &["send", open.to_str().expect("a plain path"), "--to", &to]);
+    assert_eq!(code, Some(7), "{said}");
+    assert!(said.contains("sent 1 file, 1 directory") && said.contains("1 entry failed"), "{said}");
+    assert_eq!(names(&setting.inbox.join("open")), ["file"]);
+}
+
+#[test]
+fn t20_a_target_that_is_removed_meanwhile_is_exit_6() {
+    let setting = Setting::new();
+    // In a directory, which is there already when the target goes.
+    let source = setting.file("source", &Random::new(41).bytes(LARGE_BYTES));
+    let source = Path::new(&source).parent().and_then(Path::to_str).expect("a plain path");
+    let (mut receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &[]);
+    let link = slow_link(&listening);
+    let ticket = redirect(&listening.ticket, listening.address, link.addr);
+    let sender = setting.sender.start_send(["--to", &ticket, source]);
+    receiver.wait_until("bytes on the way", is_moving);
+    fs::remove_dir_all(&setting.inbox).expect("it can be removed");
+    link.set_rate(None);
+    for side in [sender.end(), receiver.end()] {
+        let side = side.expect(6);
+        assert_eq!(
+            (&side.event("finished")["files"], &side.event("finished")["dirs"]),
+            (&0.into(), &0.into())
+        );
+    }
 }

@@ -35,7 +35,13 @@ impl Tally {
             self.root = root;
         }
         match (outcome, &entry.kind) {
-            (Outcome::Failed(reason), _) => self.count_failure(reason),
+            (Outcome::Failed(reason), kind) => {
+                self.count_failure(reason);
+                // It was made, and something was amiss at its end: it is not counted as safe.
+                if matches!(kind, Kind::DirEnd) {
+                    self.dirs = self.dirs.saturating_sub(1);
+                }
+            }
             (_, Kind::DirEnd) => {}
             (Outcome::NotKept, _) => {}
             (Outcome::Skipped, _) => self.skipped += 1,

@@ -37,14 +37,13 @@ pub struct StorageError {
 
 impl StorageError {
     /// Whether it says that the name cannot be used here, rather than that the disk has failed: it leads through a
-    /// link, a file, a directory that is gone or another file system, or the file system does not take it.
+    /// link, a file or another file system, or the file system does not take it.
     pub fn is_refusal(&self) -> bool {
         matches!(
             self.errno(),
             Some(
                 Errno::LOOP
                     | Errno::NOTDIR
-                    | Errno::NOENT
                     | Errno::NAMETOOLONG
                     | Errno::ILSEQ
                     | Errno::INVAL
@@ -54,9 +53,9 @@ impl StorageError {
         )
     }
 
-    /// Whether it says that this process may not do it there.
+    /// Whether it says that this process may not do it there, or that the directory for it has been removed meanwhile.
     pub fn is_denial(&self) -> bool {
-        matches!(self.errno(), Some(Errno::ACCESS | Errno::PERM))
+        matches!(self.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::NOENT))
     }
 
     fn errno(&self) -> Option<Errno> {

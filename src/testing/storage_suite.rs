@@ -250,7 +250,7 @@ async fn admission_tells_what_is_there(rig: &impl Rig) {
     let words: Vec<&str> = shown.iter().map(|word| word.split(['(', ' ']).next().unwrap()).collect();
     let want = [
         "Free", "SameSize", "Conflict", "Conflict", "Conflict", "Same", "Free", "Free", "Conflict",
-        "Conflict", "Same", "Conflict", "Conflict", "Free", "Refused", "Refused",
+        "Conflict", "Same", "Conflict", "Conflict", "Free", "Denied", "Refused",
     ];
     assert_eq!(words, want);
     assert_eq!(rig.tree()[&b"new/below"[..]].0, Node::Dir);
@@ -432,7 +432,7 @@ async fn one_failed_entry_does_not_keep_the_others(rig: &impl Rig) {
         }
         let committed = target.commit(commits).await;
         assert!(matches!(committed[0], Committed::Exists), "{:?}", committed[0]);
-        assert!(matches!(committed[1], Committed::Refused(_)), "{:?}", committed[1]);
+        assert!(matches!(committed[1], Committed::Denied(_)), "{:?}", committed[1]);
         for committed in &committed[2..] {
             assert!(matches!(committed, Committed::Done(None)), "{committed:?}");
         }

@@ -213,8 +213,12 @@ fn summary_line(summary: &Summary) -> String {
     .filter(|(number, ..)| *number > 0)
     .map(|(number, one, many)| format::count(number, one, many))
     .collect();
-    if what.is_empty() {
-        what.push(if summary.failed > 0 { "nothing" } else { "nothing new" }.to_owned());
+    let is_nothing = what.is_empty();
+    // Without a word on what is safe when nothing is.
+    let has_nothing = is_nothing && summary.identical + summary.updated + summary.skipped == 0;
+    if is_nothing {
+        let nothing = if has_nothing && summary.failed > 0 { "nothing" } else { "nothing new" };
+        what.push(nothing.to_owned());
     }
     let mut out = format!("{verb} {}", what.join(", "));
     if summary.bytes > 0 {
@@ -222,7 +226,9 @@ fn summary_line(summary: &Summary) -> String {
         let (bytes, time) = (format::bytes(summary.bytes), format::duration(summary.elapsed));
         out += &format!(", {bytes} in {time} ({rate}/s)");
     }
-    out += if summary.synced {
+    out += if has_nothing && summary.failed > 0 {
+        ""
+    } else if summary.synced {
         ", on disk and verified"
     } else if summary.not_kept.iter().any(|one| one.aspect == Aspect::Sync) {
         ", written and verified, not all of it synced"
@@ -426,6 +432,8 @@ mod tests {
              synced (--no-fsync); 4 there before; 3 updated in mode or time; 5 left alone\n\
              towline: 2 entries failed; the lines above say which and why\n"
         );
+        let failed = Summary { files: 0, bytes: 0, failed: 1, elapsed: Duration::ZERO, ..summary() };
+        assert_eq!(say(failed), "sent nothing\ntowline: 1 entry failed; the lines above say which and why\n");
         let none = Summary { files: 0, bytes: 0, elapsed: Duration::ZERO, ..summary() };
         assert_eq!(say(none), "sent nothing new, on disk and verified\n");
     }

@@ -29,7 +29,7 @@ const PROBE_BYTES: usize = 4096;
 pub(super) struct Walk {
     next_origin: usize,
     stack: Vec<Level>,
-    /// Found and not handed out yet: sources that are missing; later at most a directory and why it cannot be read.
+    /// Found and not handed out yet: sources that are missing; later one entry at most.
     ready: VecDeque<Found>,
 }
 
@@ -38,22 +38,19 @@ struct Level {
     origin: usize,
     path: RelPath,
     meta: Meta,
-    /// `None` when it could not be opened.
-    names: Option<Dir>,
+    names: Dir,
 }
 
 /// What one look at a name gives.
 struct Looked {
     found: Found,
-    /// Why the directory that was found cannot be read.
-    skipped: Option<Found>,
     /// The directory that was found.
     level: Option<Level>,
 }
 
 impl From<Found> for Looked {
     fn from(found: Found) -> Self {
-        Self { found, skipped: None, level: None }
+        Self { found, level: None }
     }
 }
 
@@ -83,9 +80,8 @@ impl Walk {
                 break;
             };
             match looked {
-                Some(Looked { found, skipped, level }) => {
+                Some(Looked { found, level }) => {
                     self.ready.push_back(found);
-                    self.ready.extend(skipped);
                     self.stack.extend(level);
                 }
                 None => self.ready.extend(self.stack.pop().map(Level::end)),
@@ -98,7 +94,7 @@ impl Walk {
 impl Level {
     /// Looks at the next name; `None` when there is no other.
     fn next(&mut self, origin: &Origin) -> Option<Looked> {
-        let names = self.names.as_mut()?;
+        let names = &mut self.names;
         let name = loop {
             match names.read()? {
                 Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
@@ -202,13 +198,14 @@ fn look_into(
     path: RelPath,
     meta: Meta,
 ) -> Looked {
-    let opened = open_dir(holder, name, OFlags::RDONLY).and_then(Dir::new);
-    let (names, skipped) = match opened {
-        Ok(names) => (Some(names), None),
-        Err(errno) => (None, Some(unreadable(origin, &path, "open", errno))),
-    };
-    let found = Found::Entry(Entry { path: path.clone(), meta, kind: Kind::Dir });
-    Looked { found, skipped, level: Some(Level { origin: index, path, meta, names }) }
+    match open_dir(holder, name, OFlags::RDONLY).and_then(Dir::new) {
+        Ok(names) => {
+            let found = Found::Entry(Entry { path: path.clone(), meta, kind: Kind::Dir });
+            Looked { found, level: Some(Level { origin: index, path, meta, names }) }
+        }
+        // Sent as an empty directory it would look complete.
+        Err(errno) => unreadable(origin, &path, "open", errno).into(),
+    }
 }
 
 fn look_at_link(origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path: RelPath, meta: Meta) -> Found {

@@ -251,7 +251,8 @@ impl MemoryTarget {
         let mut disk = self.disk();
         let path = &entry.path;
         if let Err(errno) = disk.check_parents(path) {
-            return Admission::Refused(self.error("open", path, errno));
+            let error = self.error("open", path, errno);
+            return if error.is_denial() { Admission::Denied(error) } else { Admission::Refused(error) };
         }
         match (disk.node(path), &entry.kind) {
             (None, Kind::Dir) => {
@@ -324,7 +325,10 @@ impl MemoryTarget {
     fn name(&self, commit: &Commit, inode: usize) -> std::result::Result<RelPath, Committed> {
         let (mut own, mut disk) = (self.own(), self.disk());
         let path = &commit.path;
-        disk.check_parents(path).map_err(|errno| Committed::Refused(self.error("open", path, errno)))?;
+        disk.check_parents(path).map_err(|errno| {
+            let error = self.error("open", path, errno);
+            if error.is_denial() { Committed::Denied(error) } else { Committed::Refused(error) }
+        })?;
         own.check(On::Rename).map_err(|error| Committed::Failed(self.error("rename to", path, error)))?;
         let name = match (disk.node(path), commit.on_conflict) {
             (None, _) => path.clone(),
