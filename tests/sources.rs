@@ -4,7 +4,8 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::io::Write;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 
 use support::Scratch;
@@ -142,6 +143,56 @@ fn t12_nothing_but_missing_sources_is_an_error() {
     let ended = setting.send(&[&setting.path("one"), &setting.path("two")]).expect(7);
     let message = ended.event("error")["message"].as_str().expect("a text").to_owned();
     assert!(message.contains("/one") && message.contains("/two"), "{message}");
+}
+
+/// Sends a large file, slowly, and does something to it while it travels.
+fn send_while(change: impl FnOnce(&Path), code: i32) -> (Setting, Vec<u8>, [Ended; 2]) {
+    let setting = Setting::new();
+    let source = setting.path("log");
+    let bytes = Random::new(53).bytes((6 << 20) + 5);
+    fs::write(&source, &bytes).expect("a file");
+    let receiver = Machine::new(setting.path("receiver"));
+    let (receiving, listening) = receiver.listen_receive(&setting.inbox, &[]);
+    let path = source.to_str().expect("a plain path");
+    let mut sender = setting.sender.start_send(["--to", &listening.ticket, "--bwlimit", "6M", path]);
+    sender.wait_until("bytes on the way", |event| {
+        event["event"] == "progress" && event["sent_bytes"].as_u64().is_some_and(|bytes| bytes > 0)
+    });
+    change(&source);
+    let ended = [sender.end().expect(code), receiving.end().expect(code)];
+    (setting, bytes, ended)
+}
+
+/// T13: of a log that grows while it is sent, what was there at the start arrives.
+#[test]
+fn t13_a_log_that_grows_is_delivered_as_it_was() {
+    let append = |log: &Path| {
+        let mut log = fs::File::options().append(true).open(log).expect("the log");
+        log.write_all(b"another line\n").expect("it grows");
+    };
+    let (setting, bytes, ended) = send_while(append, 10);
+    assert!(setting.received("log") == bytes, "what was there at the start");
+    for side in ended {
+        assert_eq!(side.event("warning")["reason"], "source-grew");
+        assert_eq!(side.file("log")["outcome"], "written");
+        let summary = side.event("finished");
+        assert_eq!((&summary["gravest"], &summary["failed"]), (&"source-grew".into(), &0.into()));
+    }
+}
+
+/// T13: a file that is longer and has other bytes is another version, and nothing of it is kept.
+#[test]
+fn t13_a_file_that_is_written_anew_is_not_delivered() {
+    let rewrite = |file: &Path| {
+        let file = fs::File::options().write(true).open(file).expect("the file");
+        file.write_all_at(b"other bytes", 0).expect("its first bytes change");
+        file.set_len(7 << 20).expect("it grows");
+    };
+    let (setting, _, ended) = send_while(rewrite, 7);
+    assert_eq!(fs::read_dir(&setting.inbox).expect("the inbox").count(), 0);
+    for side in ended {
+        assert_eq!(side.file("log")["reason"], "source-changed");
+    }
 }
 
 /// Fault 1: the sender kept every large file open until it was settled.

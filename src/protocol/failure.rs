@@ -75,11 +75,13 @@ pub enum Reason {
     Setup = 20,
     /// The receiver's file system does not keep something about an entry, or a link. It does not travel.
     NotKept = 21,
+    /// The source grew while it was sent; what was there when it was announced is delivered. It does not travel.
+    SourceGrew = 22,
 }
 
 impl Reason {
     /// All of them, for look-ups and tests.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Internal,
         Self::Protocol,
         Self::Incompatible,
@@ -101,6 +103,7 @@ impl Reason {
         Self::SpecialFile,
         Self::Setup,
         Self::NotKept,
+        Self::SourceGrew,
     ];
 
     /// The number on the wire.
@@ -130,7 +133,7 @@ impl Reason {
             Self::SourceUnreadable | Self::SourceChanged => 7,
             Self::Verification => 8,
             Self::AckTimeout | Self::ConnectionLost | Self::Interrupted => 9,
-            Self::SpecialFile | Self::NotKept => 10,
+            Self::SpecialFile | Self::NotKept | Self::SourceGrew => 10,
         }
     }
 
@@ -158,6 +161,7 @@ impl Reason {
             Self::SpecialFile => "special-file",
             Self::Setup => "setup",
             Self::NotKept => "not-kept",
+            Self::SourceGrew => "source-grew",
         }
     }
 

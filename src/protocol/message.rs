@@ -164,8 +164,9 @@ pub enum Message {
     Status(EntryId, Status),
     /// Sender to receiver, the answer to [`Status::Check`]: root of the source.
     Digest(EntryId, [u8; 32]),
-    /// Sender to receiver: all chunks of a large file are acked, the source has not changed, this is its root.
-    Close(EntryId, [u8; 32]),
+    /// Sender to receiver: all chunks of a large file are acked, this is the root, and the source has not changed, or
+    /// only grown (true).
+    Close(EntryId, [u8; 32], bool),
     /// Sender to receiver: the source failed. Answered by [`Status::Failed`].
     Abandon(EntryId, Reason, String),
     /// Both ways, at least once a second and when it changes.
@@ -230,6 +231,14 @@ fn reason<B: bytes::Buf>(fields: &mut Fields<B>) -> Result<Reason, CodecError> {
 fn path<B: bytes::Buf>(fields: &mut Fields<B>) -> Result<RelPath, CodecError> {
     let bytes = fields.bytes(PATH_BYTES_MAX, "path")?;
     RelPath::new(&bytes).map_err(|_| CodecError::BadValue("path"))
+}
+
+fn flag<B: bytes::Buf>(fields: &mut Fields<B>, name: &'static str) -> Result<bool, CodecError> {
+    match fields.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(CodecError::BadValue(name)),
+    }
 }
 
 fn connections(content: Bytes) -> Result<u32, CodecError> {
@@ -386,9 +395,14 @@ impl Message {
                     Status::NotKept => p.put_u8(7),
                 }
             }
-            Self::Digest(id, root) | Self::Close(id, root) => {
+            Self::Digest(id, root) => {
                 put_varint(p, id.0);
                 p.put_slice(root);
+            }
+            Self::Close(id, root, is_grown) => {
+                put_varint(p, id.0);
+                p.put_slice(root);
+                p.put_u8(u8::from(*is_grown));
             }
             Self::Abandon(id, reason, message) => {
                 put_varint(p, id.0);
@@ -435,7 +449,7 @@ impl Message {
             }
             0x04 => Self::Status(EntryId(f.varint()?), Self::decode_status(&mut f)?),
             0x05 => Self::Digest(EntryId(f.varint()?), f.array()?),
-            0x06 => Self::Close(EntryId(f.varint()?), f.array()?),
+            0x06 => Self::Close(EntryId(f.varint()?), f.array()?, flag(&mut f, "grown")?),
             0x07 => Self::Abandon(EntryId(f.varint()?), reason(&mut f)?, text(&mut f)?),
             0x08 => match f.u8()? {
                 0 => Self::Heartbeat(Activity::Waiting),
@@ -448,14 +462,7 @@ impl Message {
                 7 => Self::Heartbeat(Activity::Credits),
                 _ => return Err(CodecError::BadValue("activity")),
             },
-            0x09 => Self::Finished {
-                synced: match f.u8()? {
-                    0 => false,
-                    1 => true,
-                    _ => return Err(CodecError::BadValue("synced")),
-                },
-                not_kept: not_kept::get(&mut f)?,
-            },
+            0x09 => Self::Finished { synced: flag(&mut f, "synced")?, not_kept: not_kept::get(&mut f)? },
             0x0a => Self::Join { lane: lane(&mut f)?, proof: f.array()? },
             0x0b => Self::Left(lane(&mut f)?),
             0x0c => Self::Came(f.varint()?),
@@ -598,7 +605,8 @@ mod tests {
                 "04050106 0a0178".into(),
             ),
             (Message::Digest(EntryId(2), [0; 32]), format!("052102{zeros}")),
-            (Message::Close(EntryId(2), [0; 32]), format!("062102{zeros}")),
+            (Message::Close(EntryId(2), [0; 32], false), format!("062202{zeros}00")),
+            (Message::Close(EntryId(2), [0; 32], true), format!("062202{zeros}01")),
             (Message::Abandon(EntryId(2), Reason::SourceChanged, "x".into()), "0704020e0178".into()),
             (Message::Heartbeat(Activity::Waiting), "080100".into()),
             (Message::Heartbeat(Activity::Disk), "080101".into()),

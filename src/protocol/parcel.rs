@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! parcel = record*                      then the sender finishes; the receiver answers Ack or Nack
-//! record = entry, offset, length, run count, run*, data, chaining value (32 bytes)
+//! record = entry, offset, length, flags, run count, run*, data, chaining value (32 bytes)
 //! run    = length × 2 + 1 for a hole, length × 2 for data; no runs: all of it is data
 //! ```
 
@@ -30,12 +30,14 @@ pub struct RecordHeader {
     pub offset: u64,
     /// Bytes of the file that the record covers.
     pub len: u64,
+    /// A small file whose source has grown since it was announced; these are the bytes that were there then.
+    pub is_grown: bool,
     /// They add up to `len`; empty when all of it is data.
     pub runs: Vec<RunLength>,
 }
 
 /// Bytes that a header takes at most.
-pub const HEADER_BYTES_MAX: usize = 4 * 8 + RUNS_MAX * 8;
+pub const HEADER_BYTES_MAX: usize = 5 * 8 + RUNS_MAX * 8;
 /// Bytes of the chaining value behind the data.
 pub const TRAILER_BYTES: usize = 32;
 
@@ -45,6 +47,7 @@ impl RecordHeader {
         put_varint(out, self.id.0);
         put_varint(out, self.offset);
         put_varint(out, self.len);
+        put_varint(out, u64::from(self.is_grown));
         put_varint(out, self.runs.len() as u64);
         for run in &self.runs {
             put_varint(out, run.len << 1 | u64::from(run.is_hole));
@@ -69,6 +72,7 @@ impl RecordHeader {
         let id = EntryId(f.varint()?);
         let offset = f.varint_up_to(FILE_BYTES_MAX, "offset")?;
         let len = f.varint_up_to(FILE_BYTES_MAX, "record length")?;
+        let is_grown = f.varint_up_to(1, "flags")? == 1;
         let count = f.varint_up_to(RUNS_MAX as u64, "runs")?;
         let mut runs = Vec::new();
         let mut sum = 0u64;
@@ -84,7 +88,7 @@ impl RecordHeader {
         if count > 0 && sum != len {
             return Err(CodecError::BadValue("run"));
         }
-        Ok(Self { id, offset, len, runs })
+        Ok(Self { id, offset, len, is_grown, runs })
     }
 
     /// The runs, with the short form spelt out.
@@ -104,19 +108,24 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let mut out = BytesMut::new();
-        RecordHeader { id: EntryId(5), offset: 1 << 20, len: 4096, runs: vec![] }.encode(&mut out);
-        assert_eq!(&out[..], [5, 0x80, 0x10, 0, 0, 0x50, 0, 0]);
+        RecordHeader { id: EntryId(5), offset: 1 << 20, len: 4096, is_grown: false, runs: vec![] }
+            .encode(&mut out);
+        assert_eq!(&out[..], [5, 0x80, 0x10, 0, 0, 0x50, 0, 0, 0]);
         out.clear();
         let runs = vec![RunLength { len: 10, is_hole: true }, RunLength { len: 20, is_hole: false }];
-        RecordHeader { id: EntryId(5), offset: 0, len: 30, runs }.encode(&mut out);
-        assert_eq!(&out[..], [5, 0, 30, 2, 21, 40]);
+        RecordHeader { id: EntryId(5), offset: 0, len: 30, is_grown: true, runs }.encode(&mut out);
+        assert_eq!(&out[..], [5, 0, 30, 1, 2, 21, 40]);
     }
 
     #[test]
     fn attack_14_runs_that_do_not_add_up() {
-        for bytes in [&[5, 0, 30, 1, 21][..], &[5, 0, 30, 2, 21, 44], &[5, 0, 30, 1, 0], &[5, 0, 0, 1, 2]] {
+        let runs: [&[u8]; 4] =
+            [&[5, 0, 30, 0, 1, 21], &[5, 0, 30, 0, 2, 21, 44], &[5, 0, 30, 0, 1, 0], &[5, 0, 0, 0, 1, 2]];
+        for bytes in runs {
             assert_eq!(RecordHeader::decode(&mut BytesMut::from(bytes)), Err(CodecError::BadValue("run")));
         }
+        let flags = RecordHeader::decode(&mut BytesMut::from(&[5, 0, 30, 2, 0][..]));
+        assert_eq!(flags, Err(CodecError::TooLarge("flags")));
     }
 
     proptest! {
@@ -127,7 +136,13 @@ mod tests {
             runs in prop::collection::vec((1u64..1 << 30, any::<bool>()), 0..20),
         ) {
             let runs: Vec<_> = runs.into_iter().map(|(len, is_hole)| RunLength { len, is_hole }).collect();
-            let header = RecordHeader { id: EntryId(id), offset, len: runs.iter().map(|r| r.len).sum(), runs };
+            let header = RecordHeader {
+                id: EntryId(id),
+                offset,
+                len: runs.iter().map(|r| r.len).sum(),
+                is_grown: id % 2 == 1,
+                runs,
+            };
             let mut out = BytesMut::new();
             header.encode(&mut out);
             for cut in 0..out.len() {

@@ -95,6 +95,8 @@ pub enum Action {
     /// Everything in a directory has ended. Set its attributes if there are any here: one that was there before
     /// keeps its own unless it is to be replaced. Then call [`Receiver::dir_finished`].
     FinishDir(EntryId, RelPath, Option<Meta>),
+    /// The source of an entry that is delivered has grown since it was announced.
+    Grew(Entry),
     /// An entry has ended.
     Settled(Settled),
     /// The sender came upon something that it cannot send, and why.
@@ -174,6 +176,8 @@ pub enum Existing {
 struct Open {
     entry: Entry,
     state: State,
+    /// The source has grown since it was announced.
+    is_grown: bool,
 }
 
 /// What to do with a record that begins.
@@ -264,7 +268,7 @@ impl Receiver {
 
     /// The first `max` files of several chunks that are on their way: number, entry and bytes written of each.
     pub fn active(&self, max: usize) -> Vec<(EntryId, &Entry, u64)> {
-        let active = self.open.iter().filter_map(|(id, Open { entry, state })| match state {
+        let active = self.open.iter().filter_map(|(id, Open { entry, state, .. })| match state {
             State::Receiving { root, .. } if entry.size() > SMALL_FILE_BYTES_MAX => {
                 let written = (root.taken() << self.chunk_log2).min(entry.size());
                 Some((*id, entry, written))
@@ -309,7 +313,7 @@ impl Receiver {
                         State::Admitting { staged: None }
                     }
                 };
-                self.open.insert(id, Open { entry, state });
+                self.open.insert(id, Open { entry, state, is_grown: false });
                 self.advance();
                 Ok(())
             }
@@ -337,7 +341,7 @@ impl Receiver {
 
     /// What is under the final name of `id`.
     pub fn admitted(&mut self, id: EntryId, found: Found) {
-        let Some(Open { entry, state: State::Admitting { staged } }) = self.open.get(&id) else { return };
+        let Some(Open { entry, state: State::Admitting { staged }, .. }) = self.open.get(&id) else { return };
         let (is_dir, staged) = (entry.kind == Kind::Dir, *staged);
         let is_empty_file = entry.kind == Kind::File { size: 0 };
         match found {
@@ -463,7 +467,7 @@ impl Receiver {
     }
 
     fn compare(&mut self, id: EntryId) {
-        let Some(Open { entry, state: State::Comparing(comparison) }) = self.open.get_mut(&id) else {
+        let Some(Open { entry, state: State::Comparing(comparison), .. }) = self.open.get_mut(&id) else {
             return;
         };
         let (Some(mine), Some(theirs)) = (comparison.mine, comparison.theirs) else { return };
@@ -546,6 +550,13 @@ impl Receiver {
         Ok(if begun.insert(index) { Begin::Take(size) } else { Begin::Wait })
     }
 
+    /// The source of `id` has grown since it was announced; what comes is what was there then.
+    pub fn grew(&mut self, id: EntryId) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.is_grown = true;
+        }
+    }
+
     /// A record is written, and its chaining value is what the sender said.
     pub fn record_written(
         &mut self,
@@ -555,7 +566,7 @@ impl Receiver {
         value: [u8; 32],
     ) -> Result<(), Failure> {
         let index = offset >> self.chunk_log2;
-        let Some(Open { entry, state: State::Receiving { root, begun } }) = self.open.get_mut(&id) else {
+        let Some(Open { entry, state: State::Receiving { root, begun }, .. }) = self.open.get_mut(&id) else {
             return Ok(());
         };
         if !begun.remove(&index) {
@@ -596,7 +607,13 @@ impl Receiver {
                     _ => Err(Failure::protocol(format!("the root of entry {} was not asked for", id.0))),
                 }
             }
-            Message::Close(id, digest) => self.on_close(id, blake3::Hash::from_bytes(digest)),
+            Message::Close(id, digest, is_grown) => {
+                self.on_close(id, blake3::Hash::from_bytes(digest))?;
+                if is_grown {
+                    self.grew(id);
+                }
+                Ok(())
+            }
             Message::Abandon(id, reason, message) => self.on_abandon(id, reason, &message),
             Message::Left(lane) => {
                 self.actions.push_back(Action::Leave(lane));
@@ -631,7 +648,7 @@ impl Receiver {
 
     fn on_close(&mut self, id: EntryId, theirs: blake3::Hash) -> Result<(), Failure> {
         self.check_id(id)?;
-        let Some(Open { state: State::Receiving { root, .. }, entry }) = self.open.get(&id) else {
+        let Some(Open { state: State::Receiving { root, .. }, entry, .. }) = self.open.get(&id) else {
             return Err(Failure::protocol(format!("entry {} is not being received", id.0)));
         };
         match root.root() {
@@ -664,7 +681,8 @@ impl Receiver {
 
     /// How the commit of `id` went.
     pub fn committed(&mut self, id: EntryId, committed: Committed) {
-        let Some(Open { entry, state: State::Committing { root, is_again } }) = self.open.get_mut(&id) else {
+        let Some(Open { entry, state: State::Committing { root, is_again }, .. }) = self.open.get_mut(&id)
+        else {
             return;
         };
         let (root, is_again) = (*root, *is_again);
@@ -720,7 +738,7 @@ impl Receiver {
     }
 
     fn fail(&mut self, id: EntryId, reason: Reason, why: String) {
-        let Some(Open { entry, state }) = self.open.remove(&id) else { return };
+        let Some(Open { entry, state, .. }) = self.open.remove(&id) else { return };
         self.drop_staged(id, &state);
         self.failed.insert(id);
         if self.failed.len() > self.open_entries_max {
@@ -730,8 +748,11 @@ impl Receiver {
     }
 
     fn settle(&mut self, id: EntryId, status: Status, root: Option<blake3::Hash>, outcome: Outcome) {
-        let Some(Open { entry, state }) = self.open.remove(&id) else { return };
+        let Some(Open { entry, state, is_grown }) = self.open.remove(&id) else { return };
         self.drop_staged(id, &state);
+        if is_grown && outcome == Outcome::Written {
+            self.actions.push_back(Action::Grew(entry.clone()));
+        }
         // Bytes that travelled were counted when they were written.
         if !state.is_complete() {
             self.totals.settled_bytes = self.totals.settled_bytes.saturating_add(entry.size());

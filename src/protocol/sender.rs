@@ -36,8 +36,11 @@ pub enum Action {
     Control(Message),
     /// Compute the root of the source for a comparison, then call [`Sender::hashed`].
     Root(EntryId),
-    /// See whether the source is still what was announced, then call [`Sender::verified`].
-    Verify(EntryId),
+    /// See whether the source is still what was announced, or has only grown: the root is that of what was sent. Then
+    /// call [`Sender::verified`].
+    Verify(EntryId, blake3::Hash),
+    /// The source of an entry that is delivered has grown since it was announced.
+    Grew(Entry),
     /// An entry has ended; whatever is kept open for it can go.
     Settled(Settled),
 }
@@ -81,6 +84,7 @@ struct Transfer {
 struct Open {
     entry: Entry,
     state: State,
+    is_grown: bool,
 }
 
 /// The machine. Time is a duration since any fixed moment.
@@ -164,7 +168,7 @@ impl Sender {
         }
         self.open_path_bytes += entry.path_bytes();
         let message = Message::Entry(entry.clone());
-        self.open.insert(id, Open { entry, state: State::Announced });
+        self.open.insert(id, Open { entry, state: State::Announced, is_grown: false });
         message
     }
 
@@ -255,7 +259,7 @@ impl Sender {
     fn next_chunk(&mut self) -> Option<Parcel> {
         let mut at = 0;
         while let Some(&(id, offset)) = self.large.get(at) {
-            let Some(Open { entry, state: State::Wanted(transfer) }) = self.open.get(&id) else {
+            let Some(Open { entry, state: State::Wanted(transfer), .. }) = self.open.get(&id) else {
                 self.large.remove(at);
                 continue;
             };
@@ -295,7 +299,7 @@ impl Sender {
     }
 
     fn record_acked(&mut self, id: EntryId, index: u64, len: u64, value: [u8; 32]) -> Result<(), Failure> {
-        let Some(Open { state: State::Wanted(transfer), entry }) = self.open.get_mut(&id) else {
+        let Some(Open { state: State::Wanted(transfer), entry, .. }) = self.open.get_mut(&id) else {
             return Ok(());
         };
         transfer
@@ -311,7 +315,8 @@ impl Sender {
             let root = transfer.root.root();
             self.settle(id, renamed, root, outcome, None);
         } else if entry.size() > SMALL_FILE_BYTES_MAX {
-            self.actions.push_back(Action::Verify(id));
+            let root = transfer.root.root();
+            self.actions.extend(root.map(|root| Action::Verify(id, root)));
         }
         Ok(())
     }
@@ -335,7 +340,7 @@ impl Sender {
     pub fn parcel_lost(&mut self, parcel: Parcel, values: &[(EntryId, [u8; 32])]) -> Result<(), Failure> {
         self.parcels -= 1;
         for (id, value) in values {
-            if let Some(Open { state: State::Wanted(transfer), entry }) = self.open.get_mut(id)
+            if let Some(Open { state: State::Wanted(transfer), entry, .. }) = self.open.get_mut(id)
                 && entry.size() <= SMALL_FILE_BYTES_MAX
             {
                 transfer.unacked = Some(*value);
@@ -351,7 +356,7 @@ impl Sender {
 
     /// A small file that is under its final name needs no ack.
     fn take_final_word(&mut self, id: EntryId) -> Result<(), Failure> {
-        let Some(Open { state: State::Wanted(transfer), entry }) = self.open.get_mut(&id) else {
+        let Some(Open { state: State::Wanted(transfer), entry, .. }) = self.open.get_mut(&id) else {
             return Ok(());
         };
         let (Some(value), Some(_)) = (transfer.unacked, &transfer.done) else { return Ok(()) };
@@ -363,13 +368,23 @@ impl Sender {
         self.open.get(&id).map(|open| &open.state)
     }
 
-    /// The source of `id` is still what was announced.
-    pub fn verified(&mut self, id: EntryId) {
+    /// The source of `id` has grown since it was announced; what is sent is what was there then.
+    pub fn grew(&mut self, id: EntryId) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.is_grown = true;
+        }
+    }
+
+    /// The source of `id` is still what was announced, or has only grown.
+    pub fn verified(&mut self, id: EntryId, is_grown: bool) {
+        if is_grown {
+            self.grew(id);
+        }
         if let Some(Open { state: State::Wanted(transfer), .. }) = self.open.get_mut(&id)
             && let Some(root) = transfer.root.root()
         {
             transfer.closed = true;
-            self.actions.push_back(Action::Control(Message::Close(id, *root.as_bytes())));
+            self.actions.push_back(Action::Control(Message::Close(id, *root.as_bytes(), is_grown)));
         }
     }
 
@@ -558,7 +573,10 @@ impl Sender {
         outcome: Outcome,
         message: Option<String>,
     ) {
-        let Some(Open { entry, state }) = self.open.remove(&id) else { return };
+        let Some(Open { entry, state, is_grown }) = self.open.remove(&id) else { return };
+        if is_grown && outcome == Outcome::Written {
+            self.actions.push_back(Action::Grew(entry.clone()));
+        }
         self.open_path_bytes -= entry.path_bytes();
         if matches!(entry.kind, Kind::File { .. }) {
             self.totals.settled_files += 1;

@@ -417,6 +417,10 @@ impl<C: Connection, T: Target> Driver<C, T> {
                         lane.connection.close(CLOSE_DONE, b"");
                     }
                 }
+                Action::Grew(entry) => {
+                    let warning = self.tally.grew(&entry);
+                    self.report(warning);
+                }
                 Action::Settled(settled) => {
                     if let Some(event) = self.tally.settled(settled) {
                         self.report(event);

@@ -193,7 +193,12 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
             released.as_mut().enable();
             let begin = shared.machine().begin_record(header.id, header.offset, header.len);
             match begin {
-                Ok(Begin::Take(size)) => return Ok(Some(size)),
+                Ok(Begin::Take(size)) => {
+                    if header.is_grown {
+                        shared.machine().grew(header.id);
+                    }
+                    return Ok(Some(size));
+                }
                 Ok(Begin::Pass) => return Ok(None),
                 Ok(Begin::Wait) => {
                     // The other one may need the block that this one holds.

@@ -44,7 +44,8 @@ const CONTROL_BATCHES: usize = 2;
 enum Job {
     Walked(Vec<Found>),
     Roots(Vec<(EntryId, Result<blake3::Hash, Failure>)>),
-    Verified(EntryId, Result<(), Failure>),
+    /// Whether it has only grown.
+    Verified(EntryId, Result<bool, Failure>),
 }
 
 /// Sends everything that `source` walks over, also before a listening receiver has welcomed this side. Returns when the receiver has it all safe under final names, but
@@ -229,7 +230,11 @@ impl<C: Connection, S: Source> Driver<C, S> {
                     prune(&mut self.roots, |(id, _)| self.machine.entry(*id).is_some());
                     self.roots.push_back((id, size));
                 }
-                Action::Verify(id) => self.verify(id),
+                Action::Verify(id, root) => self.verify(id, root),
+                Action::Grew(entry) => {
+                    let warning = self.tally.grew(&entry);
+                    self.report(warning);
+                }
                 Action::Settled(settled) => {
                     self.files.remove(&settled.id);
                     if let Some(event) = self.tally.settled(settled) {
@@ -240,10 +245,10 @@ impl<C: Connection, S: Source> Driver<C, S> {
         }
     }
 
-    fn verify(&mut self, id: EntryId) {
+    fn verify(&mut self, id: EntryId, root: blake3::Hash) {
         let Some(handle) = self.files.get(&id).cloned() else { return };
         let sending = Arc::clone(&self.sending);
-        self.jobs.spawn(async move { Job::Verified(id, handle.verify(&sending).await) });
+        self.jobs.spawn(async move { Job::Verified(id, handle.verify(&sending, root).await) });
     }
 
     fn begin_work(&mut self) {
@@ -358,6 +363,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         for (id, failure) in end.abandoned {
             self.machine.abandon(id, failure);
         }
+        end.grown.into_iter().for_each(|id| self.machine.grew(id));
         if let Some(lane) = end.lost {
             debug!(lane, "a parcel is sent again over another connection");
             if self.lanes.forget(lane) {
@@ -395,7 +401,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
                     }
                 }
             }
-            Job::Verified(id, Ok(())) => self.machine.verified(id),
+            Job::Verified(id, Ok(is_grown)) => self.machine.verified(id, is_grown),
             Job::Verified(id, Err(failure)) => self.machine.abandon(id, failure),
         }
     }

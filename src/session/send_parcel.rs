@@ -21,7 +21,7 @@ use crate::protocol::parcel::{RecordHeader, RunLength};
 use crate::protocol::sender::Parcel;
 use crate::protocol::tree::RecordHasher;
 use crate::storage::block::BlockPool;
-use crate::storage::{Run, Source};
+use crate::storage::{Run, Source, Verdict, read_again};
 use crate::transport::{Connection, SendStream};
 
 /// Chunks that are read at once. Blocks go round among them, so they all end at about the same time; were they all
@@ -87,10 +87,20 @@ impl<F: Send + Sync> FileHandle<F> {
         self.file.get_or_try_init(|| sending.source.open(self.entry.clone())).await
     }
 
-    /// Whether the source still is what was announced.
-    pub(super) async fn verify<S: Source<File = F>>(&self, sending: &Sending<S>) -> Result<(), Failure> {
+    /// Whether the source still is what was announced and sent with this root; true when it has only grown.
+    pub(super) async fn verify<S: Source<File = F>>(
+        &self,
+        sending: &Sending<S>,
+        root: blake3::Hash,
+    ) -> Result<bool, Failure> {
         let file = self.open(sending).await?;
-        sending.source.verify_unchanged(file).await
+        match sending.source.verify(file).await? {
+            Verdict::Same => Ok(false),
+            Verdict::Longer => {
+                let block = sending.pool.acquire().await;
+                read_again(&*sending.source, file, &self.entry, root, block).await.map(|()| true)
+            }
+        }
     }
 }
 
@@ -101,6 +111,8 @@ pub(super) struct ParcelEnd {
     pub(super) lost: Option<u32>,
     /// Chaining values of the records that travelled; of a chunk, once it is acked.
     pub(super) values: Vec<(EntryId, [u8; 32])>,
+    /// Entries whose source has grown.
+    pub(super) grown: Vec<EntryId>,
     /// Entries whose source failed.
     pub(super) abandoned: Vec<(EntryId, Failure)>,
     /// Acked, or why not.
@@ -115,11 +127,11 @@ pub(super) async fn send_parcel<C: Connection, S: Source>(
     entries: Vec<(EntryId, Entry)>,
     handle: Option<Arc<FileHandle<S::File>>>,
 ) -> ParcelEnd {
-    let (mut values, mut abandoned) = (Vec::new(), Vec::new());
+    let (mut values, mut abandoned, mut grown) = (Vec::new(), Vec::new(), Vec::new());
     let (lane, _counted, send, recv) = match sending.opening.during(open_any(lanes)).await {
         Ok(opened) => opened,
         Err(failure) => {
-            return ParcelEnd { parcel, lost: None, values, abandoned, result: Err(failure) };
+            return ParcelEnd { parcel, lost: None, values, grown, abandoned, result: Err(failure) };
         }
     };
     debug!(lane = lane.number, "stream credit taken");
@@ -134,10 +146,10 @@ pub(super) async fn send_parcel<C: Connection, S: Source>(
             let range = *offset..*offset + *len;
             send_chunk::<C, S>(streams, &sending, *id, &handle, range, &mut values, &mut abandoned).await
         }
-        _ => send_files::<C, S>(streams, &sending, entries, &mut values, &mut abandoned).await,
+        _ => send_files::<C, S>(streams, &sending, entries, &mut values, &mut grown, &mut abandoned).await,
     };
     let lost = (result.is_err() && lane.is_lost()).then_some(lane.number);
-    ParcelEnd { parcel, lost, values, abandoned, result }
+    ParcelEnd { parcel, lost, values, grown, abandoned, result }
 }
 
 async fn send_chunk<C: Connection, S: Source>(
@@ -159,7 +171,8 @@ async fn send_chunk<C: Connection, S: Source>(
         sending.reading.during(sending.source.runs(file, range.clone())).await.map_err(&mut give_up)?;
     let mut out = BytesMut::new();
     let len = range.end - range.start;
-    RecordHeader { id, offset: range.start, len, runs: run_lengths(&runs) }.encode(&mut out);
+    let runs_of = run_lengths(&runs);
+    RecordHeader { id, offset: range.start, len, is_grown: false, runs: runs_of }.encode(&mut out);
     write(sending, &mut stream, &mut [out.freeze()]).await?;
     let mut hasher = RecordHasher::new(handle.entry.size(), range.start, len);
     for run in runs {
@@ -213,6 +226,7 @@ async fn send_files<C: Connection, S: Source>(
     sending: &Sending<S>,
     entries: Vec<(EntryId, Entry)>,
     values: &mut Vec<(EntryId, [u8; 32])>,
+    grown: &mut Vec<EntryId>,
     abandoned: &mut Vec<(EntryId, Failure)>,
 ) -> Result<(), Failure> {
     let mut rest = entries.into_iter().peekable();
@@ -223,7 +237,7 @@ async fn send_files<C: Connection, S: Source>(
             bytes += entry.size();
             batch.push((id, entry));
         }
-        send_block(sending, &mut stream, batch, values, abandoned).await?;
+        send_block(sending, &mut stream, batch, values, grown, abandoned).await?;
     }
     await_ack::<C, S>(sending, stream, answer, values.len()).await?;
     debug!(files = values.len(), "acked");
@@ -236,6 +250,7 @@ async fn send_block<S: Source, T: SendStream>(
     stream: &mut T,
     batch: Vec<(EntryId, Entry)>,
     values: &mut Vec<(EntryId, [u8; 32])>,
+    grown: &mut Vec<EntryId>,
     abandoned: &mut Vec<(EntryId, Failure)>,
 ) -> Result<(), Failure> {
     let block = sending.allocating.during(sending.pool.acquire()).await;
@@ -245,7 +260,7 @@ async fn send_block<S: Source, T: SendStream>(
     let mut chunks = Vec::with_capacity(batch.len() * 2 + 1);
     let mut between = BytesMut::new();
     let mut sent = 0;
-    for ((id, entry), file) in batch.into_iter().zip(read.files) {
+    for (place, ((id, entry), file)) in batch.into_iter().zip(read.files).enumerate() {
         let range = match file {
             Ok(range) => range,
             Err(failure) => {
@@ -257,7 +272,9 @@ async fn send_block<S: Source, T: SendStream>(
         let mut hasher = RecordHasher::new(entry.size(), 0, len);
         hasher.update(&data[range.clone()]);
         let value = hasher.finish();
-        RecordHeader { id, offset: 0, len, runs: Vec::new() }.encode(&mut between);
+        let is_grown = read.grown.contains(&place);
+        grown.extend(is_grown.then_some(id));
+        RecordHeader { id, offset: 0, len, is_grown, runs: Vec::new() }.encode(&mut between);
         chunks.push(between.split().freeze());
         chunks.push(data.slice(range));
         between.extend_from_slice(&value);

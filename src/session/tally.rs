@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::event::{Event, FileSettled, Outcome, Summary};
 use crate::protocol::brake::Brake;
-use crate::protocol::entry::{Kind, Settled};
+use crate::protocol::entry::{Entry, Kind, Settled};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::not_kept::NotKept;
 
@@ -72,6 +72,18 @@ impl Tally {
     /// Counts an entry that the walk could not take along.
     pub(super) fn count_failure(&mut self, reason: Reason) {
         self.failed += 1;
+        self.note(reason);
+    }
+
+    /// A file that is delivered has grown since it was announced; gives the warning.
+    pub(super) fn grew(&mut self, entry: &Entry) -> Event {
+        self.note(Reason::SourceGrew);
+        let (path, bytes) = (entry.path.to_string(), entry.size());
+        let message = format!("{path} grew while it was sent; what arrives is its first {bytes} bytes");
+        Event::Warning { path: Some(path), reason: Some(Reason::SourceGrew), message }
+    }
+
+    fn note(&mut self, reason: Reason) {
         self.gravest = Some(self.gravest.map_or(reason, |gravest| Failure::graver(gravest, reason)));
     }
 

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use rustix::io::Errno;
 
 use self::block::Block;
-pub use self::roots::source_roots;
+pub use self::roots::{read_again, source_roots};
 use crate::protocol::entry::{Entry, EntryId, Meta};
 use crate::protocol::failure::Failure;
 use crate::protocol::not_kept::NotKept;
@@ -95,6 +95,17 @@ pub struct SmallBatch {
     pub block: Block,
     /// For each file asked for: where its bytes lie in the block, or why there are none.
     pub files: Vec<std::result::Result<Range<usize>, Failure>>,
+    /// Places of those that have grown since they were announced: their bytes are what was there then.
+    pub grown: Vec<usize>,
+}
+
+/// What a second look at a source gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is what was announced.
+    Same,
+    /// It is longer. Whether the bytes that were announced are the same, only reading them again tells.
+    Longer,
 }
 
 /// What a sender reads from.
@@ -113,10 +124,11 @@ pub trait Source: Send + Sync + 'static {
     fn walk(&self, max: usize) -> impl Future<Output = Vec<Found>> + Send;
 
     /// Reads whole files into one block. The sum of the sizes in their entries is at most its length. A file
-    /// whose size or mtime is not the entry's, before or after the reading, fails with `SourceChanged`.
+    /// whose size or mtime is not the entry's, before or after the reading, fails with `SourceChanged`, unless it is
+    /// longer and a second reading gives the same bytes.
     fn read_small(&self, files: Vec<Entry>, block: Block) -> impl Future<Output = SmallBatch> + Send;
 
-    /// Opens a file; `SourceChanged` when size or mtime is not the entry's.
+    /// Opens a file; `SourceChanged` when size or mtime is not the entry's, unless it is longer.
     fn open(&self, entry: Entry) -> impl Future<Output = std::result::Result<Self::File, Failure>> + Send;
 
     /// Data and holes of `range`, in order and without gaps. Never more than `RUNS_MAX` runs.
@@ -135,11 +147,10 @@ pub trait Source: Send + Sync + 'static {
         block: Block,
     ) -> impl Future<Output = std::result::Result<Block, Failure>> + Send;
 
-    /// Whether the open file, and what is under its path now, still are what the entry said.
-    fn verify_unchanged(
-        &self,
-        file: &Self::File,
-    ) -> impl Future<Output = std::result::Result<(), Failure>> + Send;
+    /// Whether the open file, and what is under its path now, still are what the entry said; `SourceChanged` when
+    /// they are something else than that or longer.
+    fn verify(&self, file: &Self::File)
+    -> impl Future<Output = std::result::Result<Verdict, Failure>> + Send;
 
     /// The call to the disk that has been under way for longest, as a failure, if that is longer than `limit`. It
     /// answers at once, also while the disk does not.

@@ -1,9 +1,9 @@
-//! BLAKE3 roots of source files, for a comparison with what the receiver has.
+//! BLAKE3 roots of source files: for a comparison with what the receiver has, and with what has been sent.
 
-use super::Source;
 use super::block::Block;
+use super::{Source, Verdict};
 use crate::protocol::entry::Entry;
-use crate::protocol::failure::Failure;
+use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::BLOCK_BYTES;
 
 /// The roots of `files`, read through `block`: files that fit it together, or one file of any size. One answer for
@@ -23,17 +23,49 @@ pub async fn source_roots<S: Source>(
     read.files.into_iter().map(|file| file.map(hash)).collect()
 }
 
-async fn large_root<S: Source>(source: &S, entry: Entry, mut block: Block) -> Result<blake3::Hash, Failure> {
-    let size = entry.size();
-    let file = source.open(entry).await?;
+async fn large_root<S: Source>(source: &S, entry: Entry, block: Block) -> Result<blake3::Hash, Failure> {
+    let file = source.open(entry.clone()).await?;
+    let (root, block) = read_root(source, &file, entry.size(), block).await?;
+    match source.verify(&file).await? {
+        Verdict::Same => Ok(root),
+        Verdict::Longer => read_again(source, &file, &entry, root, block).await.map(|()| root),
+    }
+}
+
+/// Whether the bytes of `entry`, which have the root `root`, still are the first ones of a file that has grown.
+///
+/// # Errors
+///
+/// `SourceChanged` when they are not.
+pub async fn read_again<S: Source>(
+    source: &S,
+    file: &S::File,
+    entry: &Entry,
+    root: blake3::Hash,
+    block: Block,
+) -> Result<(), Failure> {
+    let (again, _) = read_root(source, file, entry.size(), block).await?;
+    if again == root {
+        return Ok(());
+    }
+    let message = format!("{} has changed while it was sent, and not only grown", entry.path);
+    Err(Failure::on(Side::Sender, Reason::SourceChanged, message))
+}
+
+/// The root of the first `size` bytes.
+async fn read_root<S: Source>(
+    source: &S,
+    file: &S::File,
+    size: u64,
+    mut block: Block,
+) -> Result<(blake3::Hash, Block), Failure> {
     let mut hasher = blake3::Hasher::new();
     let mut at = 0;
     while at < size {
         let len = usize::try_from(size - at).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
-        block = source.read_at(&file, at, len, block).await?;
+        block = source.read_at(file, at, len, block).await?;
         hasher.update(&block[..len]);
         at += len as u64;
     }
-    source.verify_unchanged(&file).await?;
-    Ok(hasher.finalize())
+    Ok((hasher.finalize(), block))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::block::Block;
 use super::{
     Admission, Commit, Committed, Found, OnConflict, Result, Run, SmallBatch, Source, StorageError, Target,
-    Write,
+    Verdict, Write,
 };
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -127,7 +127,7 @@ impl Source for VoidSource {
             Ok(range)
         });
         let files = read.collect();
-        SmallBatch { block, files }
+        SmallBatch { block, files, grown: Vec::new() }
     }
 
     async fn open(&self, entry: Entry) -> std::result::Result<Entry, Failure> {
@@ -153,8 +153,8 @@ impl Source for VoidSource {
         Ok(block)
     }
 
-    async fn verify_unchanged(&self, _: &Entry) -> std::result::Result<(), Failure> {
-        Ok(())
+    async fn verify(&self, _: &Entry) -> std::result::Result<Verdict, Failure> {
+        Ok(Verdict::Same)
     }
 
     fn hanging(&self, _: Duration) -> Option<Failure> {
@@ -268,7 +268,7 @@ mod tests {
             let read = source.read_at(&file, bytes.len() as u64, len, block().await).await.unwrap();
             bytes.extend_from_slice(&read[..len]);
         }
-        source.verify_unchanged(&file).await.unwrap();
+        assert_eq!(source.verify(&file).await.unwrap(), Verdict::Same);
         assert_eq!(source_root(&source, entry).await.unwrap(), blake3::hash(&bytes));
         // Noise: each value of a byte is there, about as often as each other.
         let mut counts = [0; 256];

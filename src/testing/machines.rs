@@ -271,7 +271,7 @@ fn unknown_transfer() {
     assert_eq!(reason(receiver.begin_record(unknown, 0, 1)), Reason::UnknownTransfer);
     for message in [
         Message::Digest(unknown, [0; 32]),
-        Message::Close(unknown, [0; 32]),
+        Message::Close(unknown, [0; 32], false),
         Message::Abandon(unknown, Reason::SourceChanged, String::new()),
     ] {
         assert_eq!(reason(receiver.on_control(message)), Reason::UnknownTransfer);
@@ -294,7 +294,10 @@ fn transfer_has_failed() {
         sender.on_control(message, Duration::ZERO).unwrap();
     }
     assert_eq!(settled(&mut sender), [Outcome::Failed(Reason::SourceChanged)]);
-    assert_eq!(reason(receiver.on_control(Message::Close(EntryId(0), [0; 32]))), Reason::TransferFailed);
+    assert_eq!(
+        reason(receiver.on_control(Message::Close(EntryId(0), [0; 32], false))),
+        Reason::TransferFailed
+    );
 }
 
 #[test]
@@ -305,7 +308,10 @@ fn transfer_has_ended() {
     receiver.committed(EntryId(0), Committed::Done(None));
     assert_eq!(receiver.begin_record(EntryId(0), 0, 3), Ok(Begin::Pass), "its ack may be lost");
     assert_eq!(reason(receiver.begin_record(EntryId(0), CHUNK, 3)), Reason::TransferEnded);
-    assert_eq!(reason(receiver.on_control(Message::Close(EntryId(0), [0; 32]))), Reason::TransferEnded);
+    assert_eq!(
+        reason(receiver.on_control(Message::Close(EntryId(0), [0; 32], false))),
+        Reason::TransferEnded
+    );
     let status = Message::Status(EntryId(0), Status::Failed(Reason::Refused, "no".into()));
     sender.on_control(status.clone(), Duration::ZERO).unwrap();
     assert_eq!(reason(sender.on_control(status, Duration::ZERO)), Reason::TransferEnded);

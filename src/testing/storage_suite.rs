@@ -14,7 +14,7 @@ use crate::protocol::limits::BLOCK_BYTES;
 use crate::protocol::path::RelPath;
 use crate::storage::block::BlockPool;
 use crate::storage::{
-    Admission, Commit, Committed, Final, Found, OnConflict, Source, StorageError, Target, Write,
+    Admission, Commit, Committed, Final, Found, OnConflict, Source, StorageError, Target, Verdict, Write,
 };
 
 /// Runs each function on each pair of disks.
@@ -58,6 +58,7 @@ suite!(
     transfers_into_one_directory_do_not_mix,
     staging_is_gone_after_finish_and_abort,
     a_discarded_entry_is_gone,
+    t13_a_source_that_grew_is_read_as_it_was,
     attack_23_a_source_that_is_not_what_was_announced,
 );
 
@@ -182,7 +183,7 @@ async fn send_file(source: &impl Source, target: &impl Target, pool: &BlockPool,
             at += len as u64;
         }
     }
-    source.verify_unchanged(&file).await.unwrap();
+    assert_eq!(source.verify(&file).await.unwrap(), Verdict::Same);
 }
 
 async fn everything_arrives_as_it_was(rig: &impl Rig) {
@@ -572,6 +573,26 @@ async fn a_discarded_entry_is_gone(rig: &impl Rig) {
     assert!(matches!(committed[..], [Committed::Done(None)]), "{committed:?}");
 }
 
+/// T13 of the trials: a file that grew since it was announced is read as it was then.
+async fn t13_a_source_that_grew_is_read_as_it_was(rig: &impl Rig) {
+    let tree =
+        tree(&[(b"large", Node::File(big_file()), 0o644, 1, 1), (b"small", file(b"all of it"), 0o644, 2, 2)]);
+    let source = rig.source(&tree);
+    let mut entries: Vec<Entry> = source.walk(9).await.into_iter().map(expect_entry).collect();
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    // As they were before.
+    let large = big_file().len() as u64 - 7;
+    entries[0].kind = Kind::File { size: large };
+    entries[1].kind = Kind::File { size: 3 };
+    let open = source.open(entries[0].clone()).await.unwrap();
+    assert_eq!(source.verify(&open).await.unwrap(), Verdict::Longer);
+    let root = blake3::hash(&big_file()[..usize::try_from(large).unwrap()]);
+    assert_eq!(source_root(&source, entries[0].clone()).await.unwrap(), root);
+    let batch = source.read_small(vec![entries[1].clone()], BlockPool::new(1).acquire().await).await;
+    assert_eq!(batch.grown, [0]);
+    assert_eq!(&batch.block[batch.files[0].clone().unwrap()], b"all");
+}
+
 async fn attack_23_a_source_that_is_not_what_was_announced(rig: &impl Rig) {
     let source = rig.source(&tree(&[
         (b"a", file(b"aaaa"), 0o644, 1, 1),
@@ -581,7 +602,7 @@ async fn attack_23_a_source_that_is_not_what_was_announced(rig: &impl Rig) {
     let mut entries: Vec<Entry> = source.walk(9).await.into_iter().map(expect_entry).collect();
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let honest = entries.clone();
-    entries[0].kind = Kind::File { size: 2 };
+    entries[0].kind = Kind::File { size: 5 };
     entries[1].meta.mtime.nanos += 1;
 
     let is_changed = |result: Result<(), Failure>| result.is_err_and(|f| f.reason == Reason::SourceChanged);

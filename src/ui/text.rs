@@ -314,7 +314,8 @@ fn hint(reason: Reason) -> Option<&'static str> {
         | Reason::SourceUnreadable
         | Reason::Verification
         | Reason::SpecialFile
-        | Reason::NotKept => return None,
+        | Reason::NotKept
+        | Reason::SourceGrew => return None,
     })
 }
 

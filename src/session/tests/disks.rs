@@ -181,3 +181,30 @@ async fn fault_10_a_disk_that_hangs_ends_the_transfer_after_its_limit() {
     // Clearing up would hang as well.
     assert!(!target.ops().contains(&Op::Abort));
 }
+
+/// T13 of the trials: both sides say that a file grew, and keep what was there when it was announced.
+#[tokio::test(start_paused = true)]
+async fn t13_a_source_that_grows_is_delivered_as_it_was() {
+    let tree = tree();
+    let (source, target, session) = (source(&tree), MemoryTarget::new(), Session::new(1));
+    for path in ["big", "tiny"] {
+        source.grow_when_read(path);
+    }
+    let ended = session.run(&source, &target).await;
+    for (setup, summary) in
+        [(&session.sender, ended.sent.unwrap()), (&session.receiver, ended.received.unwrap())]
+    {
+        assert_eq!((summary.failed, summary.gravest), (0, Some(Reason::SourceGrew)));
+        let told = setup.told.0.lock().unwrap();
+        let mut grown: Vec<_> = told
+            .iter()
+            .filter_map(|event| match event {
+                Event::Warning { path, reason: Some(Reason::SourceGrew), .. } => path.clone(),
+                _ => None,
+            })
+            .collect();
+        grown.sort();
+        assert_eq!(grown, ["big", "tiny"]);
+    }
+    assert!(target.tree() == arrived(&tree));
+}

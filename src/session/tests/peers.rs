@@ -88,7 +88,7 @@ pub(super) fn entry(name: &str, size: u64) -> Message {
 
 pub(super) fn header(id: u64, offset: u64, len: u64, runs: Vec<RunLength>) -> Vec<u8> {
     let mut out = BytesMut::new();
-    RecordHeader { id: EntryId(id), offset, len, runs }.encode(&mut out);
+    RecordHeader { id: EntryId(id), offset, len, is_grown: false, runs }.encode(&mut out);
     out.to_vec()
 }
 
@@ -152,7 +152,7 @@ async fn a_root_that_the_chunks_do_not_make() {
             let answer = sender.parcel(&[&head, part, &value(size, offset, part)]).await;
             assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(1)));
         }
-        sender.say(Message::Close(EntryId(0), [0; 32])).await;
+        sender.say(Message::Close(EntryId(0), [0; 32], false)).await;
     })
     .await;
     assert_verification(&failure, "d");
@@ -207,7 +207,7 @@ async fn fault_12_a_parcel_is_reset_and_sent_again_at_once() {
             }
             let answer = sender.parcel(&[&record, &record]).await;
             assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(2)));
-            sender.say(Message::Close(EntryId(0), *blake3::hash(&large).as_bytes())).await;
+            sender.say(Message::Close(EntryId(0), *blake3::hash(&large).as_bytes(), false)).await;
             assert_eq!(
                 (sender.status().await, sender.status().await),
                 (Status::Done(None), Status::Done(None))
@@ -300,7 +300,7 @@ async fn a_record_that_was_cut_off_may_come_again() {
         assert!(answer.read(&mut [0]).await.is_err());
         let answer = sender.parcel(&[&head, &data, &value(MIB, 0, &data)]).await;
         assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(1)));
-        sender.say(Message::Close(EntryId(0), value(MIB, 0, &data))).await;
+        sender.say(Message::Close(EntryId(0), value(MIB, 0, &data), false)).await;
         assert_eq!(sender.status().await, Status::Done(None));
         sender.link.connection.close(0, b"");
     };
@@ -406,7 +406,7 @@ async fn answers_that_are_none() {
 #[tokio::test(start_paused = true)]
 async fn fault_15_a_breach_is_told_in_words() {
     for said in [
-        Message::Close(EntryId(0), [7; 32]),
+        Message::Close(EntryId(0), [7; 32], false),
         Message::Status(EntryId(0), Status::Done(Some(RelPath::new(b"a").unwrap()))),
         Message::Omitted(Reason::SpecialFile, "text".into()),
     ] {
@@ -473,7 +473,7 @@ async fn receivers_that_lie() {
         vec![Message::Status(EntryId(0), Status::Done(None))],
         vec![Message::Status(EntryId(0), Status::Identical(None))],
         vec![Message::Status(EntryId(0), Status::Want), Message::Status(EntryId(0), Status::Want)],
-        vec![Message::Close(EntryId(0), [0; 32])],
+        vec![Message::Close(EntryId(0), [0; 32], false)],
     ] {
         assert_eq!(receiver_says(&said).await.reason, Reason::Protocol, "{said:?}");
     }

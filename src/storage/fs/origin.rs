@@ -17,6 +17,7 @@ use super::{failed, identity_of, meta_of};
 use crate::protocol::entry::Entry;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::{RelPath, printable};
+use crate::storage::Verdict;
 
 /// Directories that hold sources and are kept open.
 const BASES_OPEN_MAX: usize = 64;
@@ -138,7 +139,7 @@ impl Origin {
         }
     }
 
-    fn changed(&self, path: &RelPath, how: &str) -> Failure {
+    pub(super) fn changed(&self, path: &RelPath, how: &str) -> Failure {
         let message = format!("{} has changed while it was sent: {how}", self.display(path));
         Failure::on(Side::Sender, Reason::SourceChanged, message)
     }
@@ -156,8 +157,16 @@ impl Origin {
         Err(self.changed(path, "another file has taken its place"))
     }
 
-    /// Whether `stat`, of a file of `size` bytes, is what `entry` says.
-    pub(super) fn check(&self, stat: &Stat, size: u64, entry: &Entry) -> Result<(), Failure> {
+    /// Whether `stat`, of a file of `size` bytes, is what `entry` says, or longer.
+    pub(super) fn check_longer(&self, stat: &Stat, size: u64, entry: &Entry) -> Result<Verdict, Failure> {
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if is_file && size > entry.size() {
+            return Ok(Verdict::Longer);
+        }
+        self.check(stat, size, entry).map(|()| Verdict::Same)
+    }
+
+    fn check(&self, stat: &Stat, size: u64, entry: &Entry) -> Result<(), Failure> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             Err(self.changed(&entry.path, "something else has taken its place"))
         } else if size != entry.size() {

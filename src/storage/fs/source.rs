@@ -25,10 +25,12 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::RUNS_MAX;
 use crate::protocol::path::RelPath;
 use crate::storage::block::Block;
-use crate::storage::{Found, Run, SmallBatch, Source};
+use crate::storage::{Found, Run, SmallBatch, Source, Verdict};
 
 /// Files that are kept open.
 const OPEN_MAX: usize = 64;
+/// Bytes compared at once when a small file is read again.
+const AGAIN_BYTES: usize = 8 * 1024;
 /// The size that files of /sys claim to have.
 const PAGE_BYTES: u64 = 4096;
 
@@ -145,16 +147,20 @@ impl Source for FsSource {
     async fn read_small(&self, files: Vec<Entry>, mut block: Block) -> SmallBatch {
         self.run(move |shared| {
             let mut dirs = Dirs::for_lookup();
-            let mut at = 0;
+            let (mut at, mut grown) = (0, Vec::new());
             let call = shared.watch.begin("read", Subject::Top);
-            let mut read = |entry: Entry| {
+            let mut read = |(place, entry): (usize, Entry)| {
                 call.step("read", Subject::Path(entry.path.clone()));
-                let bytes = shared.read_whole(&mut dirs, &entry, &mut block[at..])?;
-                at += bytes;
-                Ok(at - bytes..at)
+                let bytes = &mut block[at..];
+                if shared.read_whole(&mut dirs, &entry, bytes)? == Verdict::Longer {
+                    grown.push(place);
+                }
+                let start = at;
+                at += usize::try_from(entry.size()).unwrap_or(0);
+                Ok(start..at)
             };
-            let files = files.into_iter().map(&mut read).collect();
-            SmallBatch { block, files }
+            let files = files.into_iter().enumerate().map(&mut read).collect();
+            SmallBatch { block, files, grown }
         })
         .await
     }
@@ -198,7 +204,7 @@ impl Source for FsSource {
         read.await.map_err(|error| self.shared.failure("read", &file.seen.entry.path, error))
     }
 
-    async fn verify_unchanged(&self, file: &FsFile) -> Result<(), Failure> {
+    async fn verify(&self, file: &FsFile) -> Result<Verdict, Failure> {
         let seen = Arc::clone(&file.seen);
         self.run(move |shared| {
             let _call = shared.watch.begin("look at", Subject::Path(seen.entry.path.clone()));
@@ -207,7 +213,7 @@ impl Source for FsSource {
             let now = statat(&holder, name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|errno| origin.failure("read", &entry.path, errno))?;
             origin.check_identity(&now, &entry.path, seen.identity)?;
-            origin.check(&now, size_of(&now), entry)
+            origin.check_longer(&now, size_of(&now), entry)
         })
         .await
     }
@@ -274,8 +280,8 @@ impl Shared {
             .map_err(|errno| origin.failure("open", &entry.path, errno))
     }
 
-    /// Reads a file to the front of `bytes` and says how long it is.
-    fn read_whole(&self, dirs: &mut Dirs, entry: &Entry, bytes: &mut [u8]) -> Result<usize, Failure> {
+    /// Reads a file to the front of `bytes`.
+    fn read_whole(&self, dirs: &mut Dirs, entry: &Entry, bytes: &mut [u8]) -> Result<Verdict, Failure> {
         let path = &entry.path;
         let bytes = usize::try_from(entry.size())
             .ok()
@@ -290,9 +296,13 @@ impl Shared {
             Ok(()) if may_be_wrong(&stat) && is_end(&file, entry.size()) => entry.size(),
             _ => size_of(&stat),
         };
-        origin.check(&stat, size, entry)?;
+        let verdict = origin.check_longer(&stat, size, entry)?;
         read.map_err(|error| origin.failure("read", path, error))?;
-        Ok(bytes.len())
+        if verdict == Verdict::Longer {
+            let again = reads_same(&file, bytes).map_err(|error| origin.failure("read", path, error))?;
+            again.then_some(()).ok_or_else(|| origin.changed(path, "it has not only grown"))?;
+        }
+        Ok(verdict)
     }
 }
 
@@ -300,7 +310,7 @@ fn open(shared: Arc<Shared>, entry: Entry) -> Result<FsFile, Failure> {
     let origin = shared.origin(&entry.path)?;
     let file = shared.open_as_is(&mut Dirs::for_lookup(), &entry)?;
     let stat = fstat(&file).map_err(|errno| origin.failure("read", &entry.path, errno))?;
-    origin.check(&stat, size_of(&stat), &entry)?;
+    origin.check_longer(&stat, size_of(&stat), &entry)?;
     let is_sparse = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < entry.size();
     let identity = identity_of(&stat);
     shared.keep(identity, file);
@@ -311,6 +321,21 @@ fn open(shared: Arc<Shared>, entry: Entry) -> Result<FsFile, Failure> {
 pub(super) fn may_be_wrong(stat: &Stat) -> bool {
     let size = size_of(stat);
     size == 0 || (stat.st_blocks == 0 && size == PAGE_BYTES)
+}
+
+/// Whether a file still begins with `bytes`.
+fn reads_same(file: &File, bytes: &[u8]) -> io::Result<bool> {
+    let mut buffer = [0; AGAIN_BYTES];
+    let mut at = 0;
+    for piece in bytes.chunks(AGAIN_BYTES) {
+        let again = &mut buffer[..piece.len()];
+        file.read_exact_at(again, at)?;
+        if again != piece {
+            return Ok(false);
+        }
+        at += piece.len() as u64;
+    }
+    Ok(true)
 }
 
 /// Whether a file ends at `offset`, as reading it tells.

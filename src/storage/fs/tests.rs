@@ -22,7 +22,9 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::FILE_BYTES_MAX;
 use crate::protocol::path::RelPath;
 use crate::storage::block::BlockPool;
-use crate::storage::{Admission, Commit, Committed, Final, Found, OnConflict, Result, Source, Target, Write};
+use crate::storage::{
+    Admission, Commit, Committed, Final, Found, OnConflict, Result, Source, Target, Verdict, Write,
+};
 use crate::testing::disk::{source_root, target_root};
 use crate::testing::host::{bound_by_permissions, skip};
 
@@ -289,27 +291,27 @@ async fn attack_3_a_source_swapped_for_a_link_is_not_followed() {
     let source = source(&[&at("d")]).unwrap();
     let entry = the_file(&source).await;
     let open = source.open(entry.clone()).await.unwrap();
-    source.verify_unchanged(&open).await.unwrap();
+    assert_eq!(source.verify(&open).await.unwrap(), Verdict::Same);
 
     // The same size and time, but another file behind a link.
     fs::rename(at("d/sub"), at("d/moved")).unwrap();
     symlink(at("secret"), at("d/sub")).unwrap();
     let is_changed =
         |result: std::result::Result<(), Failure>| result.unwrap_err().reason == Reason::SourceChanged;
-    assert!(is_changed(source.verify_unchanged(&open).await));
+    assert!(is_changed(source.verify(&open).await.map(drop)));
     assert!(is_changed(source.open(entry.clone()).await.map(drop)));
 
     // The same, and no link.
     fs::remove_file(at("d/sub")).unwrap();
     fs::rename(at("secret"), at("d/sub")).unwrap();
-    assert!(is_changed(source.verify_unchanged(&open).await));
+    assert!(is_changed(source.verify(&open).await.map(drop)));
     let again = source.open(entry.clone()).await.unwrap();
 
     // A FIFO in its place is neither waited for nor read.
     fs::remove_file(at("d/sub/file")).unwrap();
     mkfifoat(CWD, at("d/sub/file"), Mode::RWXU).unwrap();
     assert!(is_changed(source.open(entry).await.map(drop)));
-    assert!(is_changed(source.verify_unchanged(&again).await));
+    assert!(is_changed(source.verify(&again).await.map(drop)));
 }
 
 #[tokio::test]

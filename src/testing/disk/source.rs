@@ -12,7 +12,7 @@ use crate::protocol::entry::{Entry, Kind, Meta};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::RelPath;
 use crate::storage::block::Block;
-use crate::storage::{Found, Run, SmallBatch, Source};
+use crate::storage::{Found, Run, SmallBatch, Source, Verdict};
 
 /// A tree to send. Clones are the same disk.
 #[derive(Clone)]
@@ -35,6 +35,7 @@ struct Stored {
     holes: Vec<Range<u64>>,
     changes_when_read: bool,
     has_changed: bool,
+    grows_when_read: bool,
     is_unreadable: bool,
 }
 
@@ -73,6 +74,7 @@ impl MemorySource {
                     holes: Vec::new(),
                     changes_when_read: false,
                     has_changed: false,
+                    grows_when_read: false,
                     is_unreadable: false,
                 };
                 state.files.insert(path.clone(), stored);
@@ -137,6 +139,11 @@ impl MemorySource {
         self.stored(path, |stored| stored.changes_when_read = true);
     }
 
+    /// Somebody appends to the file while it is read.
+    pub(crate) fn grow_when_read(&self, path: &str) {
+        self.stored(path, |stored| stored.grows_when_read = true);
+    }
+
     /// The file can no longer be opened.
     pub(crate) fn make_unreadable(&self, path: &str) {
         self.stored(path, |stored| stored.is_unreadable = true);
@@ -172,22 +179,26 @@ impl MemorySource {
         let Some(bytes) = stored.bytes.get(start..start + to.len()) else { return Err(changed(path)) };
         to.copy_from_slice(bytes);
         stored.has_changed |= stored.changes_when_read;
+        if stored.grows_when_read {
+            stored.bytes = [&stored.bytes[..], b"more"].concat().into();
+        }
         state.bytes_read += to.len() as u64;
         Ok(())
     }
 
-    fn check(&self, entry: &Entry) -> Result<(), Failure> {
+    fn check(&self, entry: &Entry) -> Result<Verdict, Failure> {
         match self.state().files.get(&entry.path) {
             None => Err(unreadable(&entry.path)),
             Some(stored) if stored.is_unreadable => Err(unreadable(&entry.path)),
             Some(stored)
                 if stored.has_changed
-                    || stored.bytes.len() as u64 != entry.size()
+                    || (stored.bytes.len() as u64) < entry.size()
                     || stored.meta.mtime != entry.meta.mtime =>
             {
                 Err(changed(&entry.path))
             }
-            Some(_) => Ok(()),
+            Some(stored) if stored.bytes.len() as u64 > entry.size() => Ok(Verdict::Longer),
+            Some(_) => Ok(Verdict::Same),
         }
     }
 }
@@ -211,19 +222,23 @@ impl Source for MemorySource {
 
     async fn read_small(&self, files: Vec<Entry>, mut block: Block) -> SmallBatch {
         self.state().small_batches += 1;
-        let mut ranges = Vec::new();
+        let (mut ranges, mut grown) = (Vec::new(), Vec::new());
         let mut at = 0;
-        for entry in files {
+        for (place, entry) in files.into_iter().enumerate() {
             let end = at + usize::try_from(entry.size()).unwrap();
             let read = match self.check(&entry) {
-                Ok(()) => self.copy(&entry.path, 0, &mut block[at..end]).await,
+                Ok(_) => self.copy(&entry.path, 0, &mut block[at..end]).await,
                 Err(failure) => Err(failure),
             };
-            let read = read.and_then(|()| self.check(&entry)).map(|()| at..end);
+            let read = read.and_then(|()| self.check(&entry));
+            if read == Ok(Verdict::Longer) {
+                grown.push(place);
+            }
+            let read = read.map(|_| at..end);
             at = if read.is_ok() { end } else { at };
             ranges.push(read);
         }
-        SmallBatch { block, files: ranges }
+        SmallBatch { block, files: ranges, grown }
     }
 
     async fn open(&self, entry: Entry) -> Result<MemoryFile, Failure> {
@@ -263,7 +278,7 @@ impl Source for MemorySource {
         Ok(block)
     }
 
-    async fn verify_unchanged(&self, file: &MemoryFile) -> Result<(), Failure> {
+    async fn verify(&self, file: &MemoryFile) -> Result<Verdict, Failure> {
         self.check(&file.entry)
     }
 

@@ -160,9 +160,9 @@ async fn a_file_that_changes_while_it_is_read_is_noticed() {
     };
     source.change_when_read("d/a");
     let file = source.open(entry(1)).await.unwrap();
-    source.verify_unchanged(&file).await.unwrap();
+    source.verify(&file).await.unwrap();
     source.read_at(&file, 0, 10, block(b"").await).await.unwrap();
-    assert_eq!(source.verify_unchanged(&file).await.unwrap_err().reason, Reason::SourceChanged);
+    assert_eq!(source.verify(&file).await.unwrap_err().reason, Reason::SourceChanged);
     source.make_unreadable("b");
     assert_eq!(source.open(entry(3)).await.err().unwrap().reason, Reason::SourceUnreadable);
 }

@@ -94,7 +94,7 @@ fn a_close_before_all_is_acked_or_with_another_root() {
     let size = CHUNK + 1;
     let content = Content { fill: 1, size };
     let (_, mut receiver) = wanted(size);
-    let close = |root: blake3::Hash| Message::Close(A, *root.as_bytes());
+    let close = |root: blake3::Hash| Message::Close(A, *root.as_bytes(), false);
     assert_eq!(reason(receiver.on_control(close(content.root()))), Reason::Protocol);
     for (offset, len) in [(0, CHUNK), (CHUNK, 1)] {
         receiver.begin_record(A, offset, len).unwrap();
@@ -139,7 +139,7 @@ fn by_role() -> (Vec<Message>, Vec<Message>) {
     let mut receivers = anyone.to_vec();
     senders.extend([
         Message::Digest(A, [0; 32]),
-        Message::Close(A, [0; 32]),
+        Message::Close(A, [0; 32], false),
         Message::Abandon(A, Reason::SourceChanged, String::new()),
     ]);
     receivers.extend([Message::Status(A, Status::Want), FINISHED]);
@@ -294,7 +294,7 @@ fn to_receiver() -> impl Strategy<Value = ToReceiver> {
         1 => Just(ToReceiver::Manifest(Message::Omitted(Reason::SpecialFile, "\x1b".into()))),
         1 => (0u64..6).prop_map(|count| ToReceiver::Manifest(Message::End(count))),
         1 => (ids(), roots()).prop_map(|(id, root)| ToReceiver::Control(Message::Digest(id, root))),
-        1 => (ids(), roots()).prop_map(|(id, root)| ToReceiver::Control(Message::Close(id, root))),
+        1 => (ids(), roots()).prop_map(|(id, root)| ToReceiver::Control(Message::Close(id, root, false))),
         1 => ids().prop_map(move |id| ToReceiver::Control(Message::Abandon(id, Reason::Internal, text()))),
         1 => Just(ToReceiver::Control(Message::Heartbeat(Activity::Waiting))),
         2 => (ids(), offsets, sizes()).prop_map(|(id, at, len)| ToReceiver::Begin(id, at, len)),
@@ -542,9 +542,9 @@ impl SenderRig {
 
     fn disk(&mut self, root: [u8; 32], is_ok: bool) {
         match self.wishes.pop_front() {
-            Some(sender::Action::Root(id) | sender::Action::Verify(id)) if !is_ok => self.abandon(id),
+            Some(sender::Action::Root(id) | sender::Action::Verify(id, _)) if !is_ok => self.abandon(id),
             Some(sender::Action::Root(id)) => self.machine.hashed(id, blake3::Hash::from_bytes(root), ZERO),
-            Some(sender::Action::Verify(id)) => self.machine.verified(id),
+            Some(sender::Action::Verify(id, _)) => self.machine.verified(id, false),
             _ => {}
         }
     }
@@ -552,7 +552,7 @@ impl SenderRig {
     fn look(&mut self) {
         while let Some(action) = self.machine.poll() {
             match action {
-                sender::Action::Control(Message::Close(id, _)) => {
+                sender::Action::Control(Message::Close(id, ..)) => {
                     assert!(self.closed.insert(id), "closed twice");
                 }
                 sender::Action::Control(Message::Digest(id, _)) => {
@@ -619,7 +619,7 @@ proptest! {
     fn attack_14_a_lone_message_is_blamed_or_taken(id in any::<u64>(), root in any::<[u8; 32]>()) {
         for message in [
             Message::Digest(EntryId(id), root),
-            Message::Close(EntryId(id), root),
+            Message::Close(EntryId(id), root, false),
             Message::Abandon(EntryId(id), Reason::Internal, String::new()),
         ] {
             let (_, mut receiver) = wanted(3);

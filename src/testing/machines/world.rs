@@ -234,7 +234,7 @@ impl World {
             Event::SourceVerified(id) if self.random.percent(self.conditions.changing_percent) => {
                 self.sender.abandon(id, changed());
             }
-            Event::SourceVerified(id) => self.sender.verified(id),
+            Event::SourceVerified(id) => self.sender.verified(id, false),
             Event::Record(number, at) => self.on_record(number, at)?,
             Event::Flush(number) => self.on_flush(number)?,
             Event::GiveUp(number) => self.on_give_up(number)?,
@@ -492,7 +492,7 @@ impl World {
         while let Some(action) = self.sender.poll() {
             match action {
                 sender::Action::Control(message) => {
-                    if let Message::Close(id, _) = message {
+                    if let Message::Close(id, ..) = message {
                         self.closed.insert(id);
                     }
                     self.control(Channel::ToReceiver, message);
@@ -501,11 +501,12 @@ impl World {
                     let delay = self.delay();
                     self.at(delay, Event::SourceHashed(id));
                 }
-                sender::Action::Verify(id) => {
+                sender::Action::Verify(id, _) => {
                     let delay = self.delay();
                     self.at(delay, Event::SourceVerified(id));
                 }
                 sender::Action::Settled(settled) => self.on_sent(settled),
+                sender::Action::Grew(_) => panic!("nothing grows"),
             }
         }
         while let Some(action) = self.receiver.poll() {
@@ -529,6 +530,7 @@ impl World {
             receiver::Action::Control(message) => self.control(Channel::ToSender, message),
             receiver::Action::Settled(settled) => self.on_received(settled),
             receiver::Action::Omitted(..) => panic!("this walk omits nothing"),
+            receiver::Action::Grew(_) => panic!("nothing grows"),
             receiver::Action::Discard(id) => {
                 self.staged.remove(&id);
             }
