@@ -133,8 +133,8 @@ fn what_is_no_bench_is_refused_by_one_that_waits() {
     let inbox = setting.scratch.dir("inbox");
     let (waiting, listening) = setting.there.listen_bench(&[]);
     let (file, inbox) = (file.to_str().expect("a plain path"), inbox.to_str().expect("a plain path"));
-    let sent = setting.here.send([file, "--to", &listening.ticket]).expect(1);
-    let fetched = setting.here.receive(["--from", &listening.ticket, "--into", inbox]).expect(1);
+    let sent = setting.here.send([file, "--to", &listening.ticket]).expect(3);
+    let fetched = setting.here.receive(["--from", &listening.ticket, "--into", inbox]).expect(3);
     for (ended, command) in [(sent, "towline send"), (fetched, "towline receive")] {
         assert_eq!(ended.event("error")["reason"], "incompatible");
         let message = ended.event("error")["message"].as_str().expect("a sentence");
@@ -155,7 +155,7 @@ fn a_bench_is_refused_by_those_that_wait_for_a_transfer() {
     let (receiver, to_receiver) = setting.there.listen_receive(&inbox, &[]);
     let (sender, to_sender) = setting.there.listen_send(&file, &[]);
     for ticket in [&to_receiver.ticket, &to_sender.ticket] {
-        let refused = setting.here.bench(["--to", ticket, "--size", "1M"]).expect(1);
+        let refused = setting.here.bench(["--to", ticket, "--size", "1M"]).expect(3);
         assert_eq!(refused.event("error")["reason"], "incompatible");
         assert_eq!(refused.events("bench").count(), 0);
     }

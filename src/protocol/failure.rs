@@ -121,12 +121,11 @@ impl Reason {
         match self {
             Self::Internal
             | Self::Protocol
-            | Self::Incompatible
             | Self::UnknownTransfer
             | Self::TransferFailed
             | Self::TransferEnded
             | Self::Setup => 1,
-            Self::Unreachable => 3,
+            Self::Unreachable | Self::Incompatible => 3,
             Self::NotAuthenticated | Self::TicketUsed => 4,
             Self::TargetExists | Self::Refused => 5,
             Self::Storage => 6,
@@ -134,6 +133,36 @@ impl Reason {
             Self::Verification => 8,
             Self::AckTimeout | Self::ConnectionLost | Self::Interrupted => 9,
             Self::SpecialFile | Self::NotKept | Self::SourceGrew => 10,
+        }
+    }
+
+    /// Why a receiver says that an entry failed; anything else is a rule of its own.
+    pub(super) fn of_failed(self) -> Self {
+        match self {
+            Self::TargetExists | Self::Storage => self,
+            _ => Self::Refused,
+        }
+    }
+
+    /// Why a sender leaves something out; anything else is a source that it cannot read.
+    pub(super) fn of_omitted(self) -> Self {
+        if self == Self::SpecialFile { self } else { Self::SourceUnreadable }
+    }
+
+    /// Why a sender gives an entry up; anything else is a source that it cannot read.
+    pub(super) fn of_abandoned(self) -> Self {
+        if self == Self::SourceChanged { self } else { Self::SourceUnreadable }
+    }
+
+    /// Whether this side believes it of a close by the peer, which is `peer`: only what concerns the peer itself, or the
+    /// two together. A verdict on a dialler is only given in the greeting.
+    fn may_be_said_by(self, peer: Side, is_greeting: bool) -> bool {
+        match self {
+            Self::AckTimeout | Self::Interrupted => true,
+            Self::Incompatible | Self::NotAuthenticated | Self::TicketUsed => is_greeting,
+            Self::Refused | Self::Storage | Self::Verification => peer == Side::Receiver,
+            Self::SourceUnreadable | Self::SourceChanged => peer == Side::Sender,
+            _ => false,
         }
     }
 
@@ -189,17 +218,19 @@ pub struct Failure {
     pub side: Option<Side>,
     /// One sentence that names what and where, safe to print.
     pub message: String,
+    /// The peer said so when it closed the connection.
+    pub from_peer: bool,
 }
 
 impl Failure {
     /// A failure that belongs to no side, or to this process before it knows its side.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, side: None, message: message.into() }
+        Self { reason, side: None, message: message.into(), from_peer: false }
     }
 
     /// A failure on `side`.
     pub fn on(side: Side, reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, side: Some(side), message: message.into() }
+        Self { reason, side: Some(side), message: message.into(), from_peer: false }
     }
 
     /// The peer said something that the protocol does not allow.
@@ -213,12 +244,28 @@ impl Failure {
         self
     }
 
-    /// What a peer said, from bytes that may be anything.
-    pub fn from_wire(code: u64, side: Option<Side>, text: &[u8]) -> Self {
-        let reason = Reason::from_code(code);
+    /// What a peer said when it closed the connection, from bytes that may be anything. Of its code only that is taken
+    /// over which some peer may say at some time; [`Failure::heard_by`] looks closer.
+    pub fn from_wire(code: u64, text: &[u8]) -> Self {
+        let said = Reason::from_code(code);
+        let may_be_said = |side| said.may_be_said_by(side, true);
+        let is_believed = may_be_said(Side::Sender) || may_be_said(Side::Receiver);
         let message = printable(text);
-        let message = if message.is_empty() { reason.as_str().to_owned() } else { message };
-        Self { reason, side, message }
+        let message = if message.is_empty() { said.as_str().to_owned() } else { message };
+        let reason = if is_believed { said } else { Reason::ConnectionLost };
+        Self { reason, side: None, message, from_peer: true }
+    }
+
+    /// The same at the side `own`, which knows who its peer is: a peer speaks for nobody else, and what it cannot know
+    /// or decide just says that it has ended the transfer.
+    pub fn heard_by(mut self, own: Side, is_greeting: bool) -> Self {
+        if self.from_peer {
+            self.side = Some(own.peer());
+            if !self.reason.may_be_said_by(own.peer(), is_greeting) {
+                self.reason = Reason::ConnectionLost;
+            }
+        }
+        self
     }
 
     /// The graver of two, for the exit code of a transfer with several failed entries.
@@ -256,6 +303,49 @@ mod tests {
 
     #[test]
     fn a_peer_cannot_write_to_the_terminal() {
-        assert_eq!(Failure::from_wire(12, None, b"\x1b]0;x\x07").message, "\\u{1b}]0;x\\u{7}");
+        assert_eq!(Failure::from_wire(12, b"\x1b]0;x\x07").message, "\\u{1b}]0;x\\u{7}");
+    }
+
+    /// Fault 13: a peer's close decides no more than the peer can know.
+    #[test]
+    fn fault_13_a_peer_speaks_for_itself_only() {
+        for (code, own, greeting, exit_code) in [
+            // Nobody but this side knows that it is done, or done but for some entries, or has a bug.
+            (19, Side::Receiver, false, 9),
+            (19, Side::Sender, true, 9),
+            (1, Side::Sender, false, 9),
+            (2, Side::Receiver, false, 9),
+            (20, Side::Sender, false, 9),
+            (21, Side::Receiver, false, 9),
+            (u64::MAX, Side::Receiver, false, 9),
+            (4, Side::Sender, true, 9),
+            // The receiver has a disk, the sender a source.
+            (12, Side::Sender, false, 6),
+            (12, Side::Receiver, false, 9),
+            (15, Side::Sender, false, 8),
+            (15, Side::Receiver, false, 9),
+            (13, Side::Receiver, false, 7),
+            (13, Side::Sender, false, 9),
+            // Whoever has been let in has been let in.
+            (5, Side::Sender, true, 4),
+            (6, Side::Receiver, true, 4),
+            (5, Side::Sender, false, 9),
+            (3, Side::Sender, true, 3),
+            (3, Side::Sender, false, 9),
+            (16, Side::Sender, false, 9),
+            (18, Side::Receiver, false, 9),
+        ] {
+            let failure = Failure::from_wire(code, b"text").heard_by(own, greeting);
+            let got = (failure.reason.exit_code(), failure.side, failure.message.as_str());
+            assert_eq!(got, (exit_code, Some(own.peer()), "text"), "{code} at the {}", own.as_str());
+            assert!(failure.from_peer);
+        }
+        for reason in Reason::ALL {
+            assert!([5, 6].contains(&reason.of_failed().exit_code()));
+            assert!([7, 10].contains(&reason.of_omitted().exit_code()));
+            assert_eq!(reason.of_abandoned().exit_code(), 7);
+        }
+        let own = Failure::on(Side::Sender, Reason::Internal, "a bug").heard_by(Side::Sender, false);
+        assert_eq!((own.reason, own.side), (Reason::Internal, Some(Side::Sender)));
     }
 }

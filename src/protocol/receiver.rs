@@ -320,7 +320,7 @@ impl Receiver {
             Message::Omitted(reason, message) => {
                 let message = super::path::printable(message.as_bytes());
                 self.came(message.len() as u64, self.progress.alive_at());
-                self.actions.push_back(Action::Omitted(reason, message));
+                self.actions.push_back(Action::Omitted(reason.of_omitted(), message));
                 Ok(())
             }
             Message::End(count) if count == self.next_id => {
@@ -674,7 +674,7 @@ impl Receiver {
         if self.open.get(&id).is_some_and(|open| !open.state.is_complete()) {
             self.step();
             self.actions.push_back(Action::Discard(id));
-            self.fail(id, reason, super::path::printable(message.as_bytes()));
+            self.fail(id, reason.of_abandoned(), super::path::printable(message.as_bytes()));
         }
         Ok(())
     }

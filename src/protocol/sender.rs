@@ -476,6 +476,7 @@ impl Sender {
             // It was said before the receiver knew.
             (State::Abandoned(_), Status::Want | Status::Check) => {}
             (_, Status::Failed(reason, message)) => {
+                let reason = reason.of_failed();
                 let message = printable(message.as_bytes());
                 self.settle(id, None, None, Outcome::Failed(reason), Some(message));
             }
@@ -622,7 +623,7 @@ impl Sender {
         } else {
             return Ok(());
         };
-        Err(Failure { reason: Reason::AckTimeout, side, message })
+        Err(Failure { side, ..Failure::new(Reason::AckTimeout, message) })
     }
 
     /// Bytes of the largest file that the receiver may be hashing.

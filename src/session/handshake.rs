@@ -42,6 +42,7 @@ pub async fn dial<C: Connection>(
         Ok(None)
     })
     .await
+    .map_err(|failure| failure.heard_by(role.side(), true))
 }
 
 impl<C: Connection> Link<C> {

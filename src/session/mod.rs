@@ -134,14 +134,8 @@ pub fn close_with<C: Connection>(connection: &C, failure: &Failure) {
 
 /// What a close says of `failure`, beside its code.
 pub fn close_reason(failure: &Failure) -> Vec<u8> {
-    let mut reason = vec![match failure.side {
-        None => 0,
-        Some(Side::Sender) => 1,
-        Some(Side::Receiver) => 2,
-    }];
     let text = failure.message.as_bytes();
-    reason.extend_from_slice(&text[..text.len().min(REASON_BYTES_MAX - 1)]);
-    reason
+    text[..text.len().min(REASON_BYTES_MAX)].to_vec()
 }
 
 /// The failure that a transport error means to a person.
@@ -166,12 +160,7 @@ fn closed_failure(code: u64, reason: &Bytes) -> Failure {
     if code == u64::from(CLOSE_DONE) {
         return Failure::new(Reason::ConnectionLost, "the peer closed the connection before the end");
     }
-    let side = match reason.first() {
-        Some(1) => Some(Side::Sender),
-        Some(2) => Some(Side::Receiver),
-        _ => None,
-    };
-    Failure::from_wire(code, side, reason.get(1..).unwrap_or_default())
+    Failure::from_wire(code, reason)
 }
 
 /// Takes the files off `waiting`, each with its size, that one job hashes: those that fit one block, or one large file.

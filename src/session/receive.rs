@@ -65,9 +65,10 @@ pub async fn offer<C: Connection>(link: &mut Link<C>, context: &Context) -> Resu
         message = timeout(context.patience.timeout, link.control_in.expect()) => message,
         failure = stopping.stopped() => return Err(failure.or_side(Side::Receiver)),
     };
-    match message.unwrap_or_else(|_| {
+    let message = message.unwrap_or_else(|_| {
         Err(stalled("the sender offered nothing", context.patience.timeout, Brake::Network))
-    })? {
+    });
+    match message.map_err(|failure| failure.heard_by(Side::Receiver, false))? {
         Message::Offer { transfer, chunk_log2 } => {
             context.reporter.report(started(Side::Receiver, transfer));
             Ok(Offer { transfer, chunk_log2 })
@@ -92,7 +93,7 @@ pub async fn run<C: Connection, T: Target>(
 ) -> Result<Summary, Failure> {
     let connection = link.connection.clone();
     let mut driver = Driver::start(link, offer, Arc::clone(&target), target_name, exists, context);
-    let result = driver.run().await;
+    let result = driver.run().await.map_err(|failure| failure.heard_by(Side::Receiver, false));
     match &result {
         Ok(_) => connection.close(CLOSE_DONE, b""),
         Err(failure) => super::close_with(&connection, failure),

@@ -68,8 +68,11 @@ pub async fn run<C: Connection, S: Source>(
         failure = stopping.stopped() => Err(failure.or_side(Side::Sender)),
     };
     let (result, _driver) = match result {
-        Ok(mut driver) => (driver.run().await, Some(driver)),
-        Err(failure) => (Err(failure), None),
+        Ok(mut driver) => {
+            let result = driver.run().await;
+            (result.map_err(|failure| failure.heard_by(Side::Sender, driver.awaits_welcome)), Some(driver))
+        }
+        Err(failure) => (Err(failure.heard_by(Side::Sender, true)), None),
     };
     // Before the streams are dropped, which would tell the receiver less.
     match &result {

@@ -19,15 +19,16 @@ use tokio::sync::watch;
 
 use super::handshake::{Claim, Door, answer, dial};
 use super::schedule::Schedule;
-use super::{Budget, Context, Link, ProcessorUse, Throttle, receive, send};
+use super::{Budget, Context, Link, ProcessorUse, Throttle, receive, send, transport_failure};
 use crate::event::{Event, Reporter, Summary};
 use crate::protocol::entry::{Kind, Meta};
-use crate::protocol::failure::Failure;
+use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::message::Role;
 use crate::protocol::patience::Patience;
 use crate::protocol::receiver::Exists;
 use crate::testing::connection::{self, MemoryConnection, MemoryLimits, pair};
 use crate::testing::disk::{MemorySource, MemoryTarget, Node};
+use crate::transport::TransportError;
 
 /// Seeds that each test runs with, unless `TOWLINE_SEEDS` asks for more: `TOWLINE_SEEDS=1000 cargo test session`
 /// is a long run, `TOWLINE_SEED=7` repeats the one that failed.
@@ -145,6 +146,16 @@ impl Setup {
             told,
             stop,
         }
+    }
+}
+
+/// What a close says, whoever may say it.
+fn told(error: TransportError) -> Failure {
+    match error {
+        TransportError::Closed { code, reason } if code > 0 => {
+            Failure::new(Reason::from_code(code), String::from_utf8_lossy(&reason))
+        }
+        other => transport_failure(other),
     }
 }
 

@@ -263,7 +263,12 @@ pub(super) fn limits(summary: &Summary) -> String {
 
 /// `towline: at the receiver: …`, and a line on what to do where that helps.
 pub(super) fn failure(failure: &Failure, paint: Paint) -> String {
-    let side = failure.side.map(|s| format!("at the {}: ", s.as_str())).unwrap_or_default();
+    let side = match (failure.side, failure.from_peer) {
+        (Some(side), true) => format!("the {} says: ", side.as_str()),
+        (None, true) => "the other side says: ".to_owned(),
+        (Some(side), false) => format!("at the {}: ", side.as_str()),
+        (None, false) => String::new(),
+    };
     complaint(&format!("{side}{}", failure.message), hint(failure.reason), paint)
 }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::peers::{HandSender, entry};
+use super::told;
 use super::{Session, TIMEOUT, greet, one_file, receive_on, send_on, source};
 use crate::protocol::entry::{EntryId, Kind};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::message::{Message, Status};
 use crate::protocol::receiver::Exists;
 use crate::session::messages::{MessageReader, write_message};
-use crate::session::transport_failure;
 use crate::testing::connection::MemoryLimits;
 use crate::testing::disk::{MemorySource, MemoryTarget};
 use crate::transport::{Connection, SendStream};
@@ -183,7 +183,7 @@ async fn fault_15_a_peer_that_stops_reading_a_stream_ends_the_transfer() {
                 drop(heard);
                 None
             };
-            transport_failure(link.connection.closed().await);
+            told(link.connection.closed().await);
         };
         let source = many(10_000, 200);
         let (sent, ()) = tokio::join!(send_on(sending, &source, &session.sender.context), hand);

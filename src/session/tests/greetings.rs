@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::told;
 use super::{Open, Session, one_file, send_on, source};
 use crate::event::Event;
 use crate::protocol::entry::EntryId;
@@ -12,7 +13,7 @@ use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::message::{Message, Role, Status};
 use crate::session::handshake::{Claim, Door, answer, dial};
 use crate::session::messages::{MessageReader, write_message};
-use crate::session::{Joining, Link, close_with, transport_failure};
+use crate::session::{Joining, Link, close_with};
 use crate::testing::connection::{Link as MemoryLink, MemoryConnection, MemoryLimits, pair};
 use crate::transport::{Connection, SendStream};
 use crate::trust::Secret;
@@ -141,7 +142,7 @@ async fn attack_10_a_proof_of_another_connection_is_worth_nothing() {
         let hello =
             Message::Hello { role: Role::Send, agent: String::new(), proof: Some(proof), connections: None };
         write_message(&mut control, &hello).await.unwrap();
-        transport_failure(dialler.closed().await)
+        told(dialler.closed().await)
     };
     let (told, answered) = tokio::join!(replay, answer(listener, Role::Receive, &door));
     assert_eq!(answered.err().map(|failure| failure.reason), Some(Reason::NotAuthenticated));
@@ -174,7 +175,7 @@ async fn what_is_no_greeting_is_refused() {
             let (mut control, _answer) = dialler.open_bi().await.unwrap();
             control.write_all(&mut [first.clone().into()]).await.unwrap();
             control.finish().unwrap();
-            transport_failure(dialler.closed().await).reason
+            told(dialler.closed().await).reason
         };
         let (told, answered) = tokio::join!(speak, answer(listener, Role::Receive, &Open));
         let reason = answered.err().map(|failure| failure.reason);
@@ -225,7 +226,7 @@ async fn a_sender_wants_to_be_welcomed_first() {
         let (mut control, _heard) = listener.accept_bi().await.unwrap();
         let want = Message::Status(EntryId(0), Status::Want);
         write_message(&mut control, &want).await.unwrap();
-        transport_failure(listener.closed().await).reason
+        told(listener.closed().await).reason
     };
     let source = source(&one_file(1));
     let (sent, told) = tokio::join!(send_on(link, &source, &session.sender.context), speak);
@@ -265,7 +266,7 @@ async fn attack_12_a_greeting_that_never_comes_can_be_given_up() {
     let (dialler, listener) = ends(1);
     let waiting = timeout(Duration::from_secs(10), answer(listener, Role::Receive, &Open));
     assert!(waiting.await.is_err());
-    assert_eq!(transport_failure(dialler.closed().await).reason, Reason::ConnectionLost);
+    assert_eq!(told(dialler.closed().await).reason, Reason::ConnectionLost);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
+use super::told;
 use super::{
     MIB, Session, TIMEOUT, Tree, arrived, assert_whole, bytes, greet, one_file, random, receive_on, seeds,
     send_on, source, tree,
@@ -14,7 +15,7 @@ use crate::protocol::message::{Message, Role};
 use crate::protocol::receiver::Exists;
 use crate::session::handshake::{admit, join, join_key};
 use crate::session::messages::write_message;
-use crate::session::{Budget, Joining, Link, transport_failure};
+use crate::session::{Budget, Joining, Link};
 use crate::testing::connection::{self, MemoryConnection, MemoryLimits, pair};
 use crate::testing::disk::{MemoryTarget, Node};
 use crate::transport::{Connection, SendStream};
@@ -211,7 +212,7 @@ async fn refused(
     let (dialler, listener, _) = pair(2, MemoryLimits::default());
     let dial = async {
         speak(&dialler).await;
-        transport_failure(dialler.closed().await).reason
+        told(dialler.closed().await).reason
     };
     let (told, admitted) = tokio::join!(dial, admit(&listener, &key, fingerprint, 1));
     (admitted.err().map(|failure| failure.reason), told)

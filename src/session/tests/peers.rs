@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use rustix::io::Errno;
 use tokio::time::timeout;
 
+use super::told;
 use super::{MIB, Session, bytes, greet, one_file, receive_on, seeds, send_on, source};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -16,8 +17,8 @@ use crate::protocol::patience::Patience;
 use crate::protocol::receiver::Exists;
 use crate::protocol::sender::Sender;
 use crate::protocol::tree::RecordHasher;
+use crate::session::Link;
 use crate::session::messages::{MessageReader, write_message};
-use crate::session::{Link, transport_failure};
 use crate::testing::connection::{MemoryConnection, MemoryRecv, MemorySend};
 use crate::testing::disk::{MemoryTarget, On, Op};
 use crate::transport::{Connection, RecvStream, SendStream};
@@ -77,7 +78,7 @@ impl HandSender {
 
     /// How the receiver closed the connection.
     async fn closed(&self) -> Failure {
-        transport_failure(self.link.connection.closed().await)
+        told(self.link.connection.closed().await)
     }
 }
 
@@ -111,7 +112,7 @@ async fn refuse(manifest: &[Message], hand: impl AsyncFnOnce(&mut HandSender)) -
     let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
     let (told, received) = tokio::join!(hand, received);
     let failure = received.unwrap_err();
-    assert_eq!((told.reason, told.side, &told.message), (failure.reason, failure.side, &failure.message));
+    assert_eq!((told.reason, &told.message), (failure.reason, &failure.message));
     assert_eq!(target.ops().last(), Some(&Op::Abort));
     assert!(target.files().is_empty() && target.staged().is_empty());
     failure
@@ -376,7 +377,7 @@ async fn answer_parcel(answer: &[Message]) -> Failure {
             write_message(&mut out, message).await.unwrap();
         }
         let _ = out.finish();
-        transport_failure(link.connection.closed().await)
+        told(link.connection.closed().await)
     };
     let source = source(&one_file(3));
     let (told, sent) = tokio::join!(hand, send_on(sending, &source, &session.sender.context));
@@ -457,7 +458,7 @@ async fn receiver_says(said: &[Message]) -> Failure {
         for message in said {
             write_message(&mut link.control_out, message).await.unwrap();
         }
-        transport_failure(link.connection.closed().await).reason
+        told(link.connection.closed().await).reason
     };
     let source = source(&one_file(3));
     let (told, sent) = tokio::join!(hand, send_on(sending, &source, &session.sender.context));
