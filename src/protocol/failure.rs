@@ -158,9 +158,10 @@ impl Reason {
     /// two together. A verdict on a dialler is only given in the greeting.
     fn may_be_said_by(self, peer: Side, is_greeting: bool) -> bool {
         match self {
-            Self::AckTimeout | Self::Interrupted => true,
+            // Either has a disk that may hang.
+            Self::AckTimeout | Self::Interrupted | Self::Storage => true,
             Self::Incompatible | Self::NotAuthenticated | Self::TicketUsed => is_greeting,
-            Self::Refused | Self::Storage | Self::Verification => peer == Side::Receiver,
+            Self::Refused | Self::Verification => peer == Side::Receiver,
             Self::SourceUnreadable | Self::SourceChanged => peer == Side::Sender,
             _ => false,
         }
@@ -319,9 +320,9 @@ mod tests {
             (21, Side::Receiver, false, 9),
             (u64::MAX, Side::Receiver, false, 9),
             (4, Side::Sender, true, 9),
-            // The receiver has a disk, the sender a source.
+            // Both have a disk; the receiver verifies, the sender has a source.
             (12, Side::Sender, false, 6),
-            (12, Side::Receiver, false, 9),
+            (12, Side::Receiver, false, 6),
             (15, Side::Sender, false, 8),
             (15, Side::Receiver, false, 9),
             (13, Side::Receiver, false, 7),
