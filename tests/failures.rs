@@ -506,9 +506,9 @@ fn t20_a_summary_does_not_call_safe_what_did_not_arrive() {
     let setting = Setting::new();
     let to = format!("dir:{}", setting.inbox.display());
     let source = setting.file("source", b"bytes");
-    fs::set_permissions(&source, fs::Permissions::from_mode(0)).expect("a mode");
+    fs::set_permissions(&source, fs::Permissions::from_mode(0o000)).expect("a mode");
     let closed = setting.scratch.dir("closed");
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).expect("a mode");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("a mode");
     for source in [source.as_str(), closed.to_str().expect("a plain path")] {
         let (code, said) = last_words(&setting, &["send", source, "--to", &to]);
         assert_eq!(code, Some(7), "{said}");
@@ -519,7 +519,7 @@ fn t20_a_summary_does_not_call_safe_what_did_not_arrive() {
     let open = setting.scratch.dir("open");
     fs::write(open.join("file"), b"bytes").expect("a file");
     fs::create_dir(open.join("closed")).expect("a directory");
-    fs::set_permissions(open.join("closed"), fs::Permissions::from_mode(0)).expect("a mode");
+    fs::set_permissions(open.join("closed"), fs::Permissions::from_mode(0o000)).expect("a mode");
     let (code, said) = last_words(&setting, &["send", open.to_str().expect("a plain path"), "--to", &to]);
     assert_eq!(code, Some(7), "{said}");
     assert!(said.contains("sent 1 file, 1 directory") && said.contains("1 entry failed"), "{said}");
