@@ -1,6 +1,8 @@
 //! The config file: every flag, under the name it has on the command line.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +16,11 @@ use super::bwlimit::parse_bwlimit;
 use super::size::{Wait, parse_duration, parse_listen, parse_size, parse_wait};
 use crate::protocol::path::printable;
 use crate::session::schedule::Schedule;
+
+/// Bytes of a config file.
+const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+/// Characters shown of what is wrong with it: names of keys can be long.
+const MESSAGE_CHARS_MAX: usize = 500;
 
 /// What a config file says. All fields may be absent; keys that are not here are an error.
 #[derive(Debug, Default, serde::Deserialize)]
@@ -95,7 +102,7 @@ impl Config {
             (None, None) => return Ok(Self::default()),
         };
         let shown = printable(path.as_os_str().as_encoded_bytes());
-        let text = match std::fs::read_to_string(&path) {
+        let text = match read(&path) {
             Ok(text) => text,
             // Also below a home that does not exist, or that is another user's.
             Err(_) if may_be_absent && std::fs::metadata(&path).is_err() => return Ok(Self::default()),
@@ -103,7 +110,14 @@ impl Config {
         };
         match Self::parse(&text) {
             Ok(config) => Ok(config),
-            Err(e) => bail!("in the config file {shown}: {}", e.to_string().trim_end()),
+            Err(e) => {
+                let line = e.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+                let mut message = printable(e.message().as_bytes());
+                if let Some((at, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
+                    message.replace_range(at.., "…");
+                }
+                bail!("in the config file {shown}, line {line}: {message}")
+            }
         }
     }
 
@@ -114,6 +128,19 @@ impl Config {
     pub fn parse(text: &str) -> std::result::Result<Self, toml::de::Error> {
         toml::from_str(text)
     }
+}
+
+/// Reads a regular file: a FIFO would make it wait, and a device never ends.
+fn read(path: &Path) -> io::Result<String> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut text = String::new();
+    File::open(path)?.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > CONFIG_BYTES_MAX {
+        return Err(io::Error::other(format!("it is larger than {CONFIG_BYTES_MAX} bytes")));
+    }
+    Ok(text)
 }
 
 fn default_path() -> Option<PathBuf> {
@@ -223,6 +250,26 @@ mod tests {
             let error = format!("{:#}", Config::load(Some(&path)).unwrap_err());
             assert!(error.contains(why) && error.contains("c.toml"), "{text}: {error}");
         }
+    }
+
+    /// Fault 15 of the trials: `--config` read without limit, and showed what it read as it was.
+    #[test]
+    fn fault_15_a_config_file_is_bounded_and_shown_harmlessly() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        let load = |path: &Path| format!("{:#}", Config::load(Some(path)).unwrap_err());
+        std::fs::write(&path, "#".repeat(usize::try_from(CONFIG_BYTES_MAX).unwrap() + 1)).unwrap();
+        assert!(load(&path).ends_with("it is larger than 65536 bytes"), "{}", load(&path));
+        for other in ["/dev/zero", "/"] {
+            assert!(load(Path::new(other)).ends_with("it is not a regular file"), "{other}");
+        }
+        let fifo = dir.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        assert!(load(&fifo).ends_with("it is not a regular file"), "{}", load(&fifo));
+        std::fs::write(&path, format!("streams = 3\n\"{}\" = 1\n", "\\u001b".repeat(9_000))).unwrap();
+        let error = load(&path);
+        assert!(!error.contains('\u{1b}') && error.len() < 1000, "{} bytes: {error}", error.len());
+        assert!(error.contains("c.toml, line 2: unknown field `\\u{1b}"), "{error}");
     }
 
     #[test]

@@ -34,6 +34,13 @@ pub const TEXT_BYTES_MAX: usize = 512;
 /// Bytes of the reason in an application close: it must fit the smallest packet.
 pub const REASON_BYTES_MAX: usize = 1000;
 
+/// Control messages a second that bring a transfer nowhere (`Heartbeat`, `Came`, `Left`): ten heart-beats, each with a
+/// `Came`.
+pub const IDLE_MESSAGES_PER_S_MAX: u32 = 20;
+/// Such messages that may come at once. They pile up for a process that was stopped: 64 KiB wait at their sender, and
+/// the shortest takes three bytes.
+pub const IDLE_MESSAGES_BURST_MAX: u32 = 32 * 1024;
+
 /// Entries announced and not yet settled.
 pub const OPEN_ENTRIES_MAX: usize = 16 * 1024;
 /// Bytes of paths and link targets of entries announced and not yet settled.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::limits::{COMPARE_BYTES_PER_S_MIN, PROGRESS_BYTES_PER_S_MIN};
+use super::failure::Failure;
+use super::limits::{
+    COMPARE_BYTES_PER_S_MIN, IDLE_MESSAGES_BURST_MAX, IDLE_MESSAGES_PER_S_MAX, PROGRESS_BYTES_PER_S_MIN,
+};
 
 /// What a person allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +27,27 @@ pub(super) struct Progress {
     alive: Duration,
     /// Nothing got done since then. Bytes move it forward, at most to the present.
     idle: Duration,
+    /// Messages that brought nothing: as if each came its share of a second after the one before.
+    idle_messages: Duration,
 }
 
 impl Progress {
     pub(super) fn new(patience: Patience, now: Duration) -> Self {
-        Self { patience, alive: now, idle: now }
+        Self { patience, alive: now, idle: now, idle_messages: now }
+    }
+
+    /// A message came that brings the transfer nowhere.
+    ///
+    /// # Errors
+    ///
+    /// There were more than [`IDLE_MESSAGES_PER_S_MAX`], and [`IDLE_MESSAGES_BURST_MAX`] on top.
+    pub(super) fn idle_message(&mut self, now: Duration) -> Result<(), Failure> {
+        let share = Duration::from_secs(1) / IDLE_MESSAGES_PER_S_MAX;
+        self.idle_messages = self.idle_messages.max(now) + share;
+        if self.idle_messages.saturating_sub(now) > share * IDLE_MESSAGES_BURST_MAX {
+            return Err(Failure::protocol("the peer sends too many heart-beats"));
+        }
+        Ok(())
     }
 
     /// The last sign of life.
@@ -97,6 +116,24 @@ mod tests {
         assert!((631..640).contains(&lasts(1)), "{}", lasts(1));
         assert_eq!(lasts(1024), 86_400, "--bwlimit 1K");
         assert_eq!(lasts(PROGRESS_BYTES_PER_S_MIN), 86_400);
+    }
+
+    #[test]
+    fn fault_15_heart_beats_beyond_a_burst_are_a_breach() {
+        let mut progress = Progress::new(PATIENCE, Duration::ZERO);
+        let allowed = (0..).take_while(|_| progress.idle_message(seconds(1)).is_ok()).count();
+        assert_eq!(allowed, IDLE_MESSAGES_BURST_MAX as usize);
+
+        // What piled up while this side was stopped, and what comes after it.
+        let mut progress = Progress::new(PATIENCE, Duration::ZERO);
+        for _ in 0..IDLE_MESSAGES_BURST_MAX {
+            progress.idle_message(seconds(1)).unwrap();
+        }
+        for now in 2..10_000 {
+            for _ in 0..IDLE_MESSAGES_PER_S_MAX {
+                progress.idle_message(seconds(now)).unwrap();
+            }
+        }
     }
 
     #[test]

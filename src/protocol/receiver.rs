@@ -616,10 +616,11 @@ impl Receiver {
             }
             Message::Abandon(id, reason, message) => self.on_abandon(id, reason, &message),
             Message::Left(lane) => {
+                self.progress.idle_message(self.progress.alive_at())?;
                 self.actions.push_back(Action::Leave(lane));
                 Ok(())
             }
-            Message::Heartbeat(_) => Ok(()),
+            Message::Heartbeat(_) => self.progress.idle_message(self.progress.alive_at()),
             other => Err(Failure::protocol(format!(
                 "the sender sent {}, which only a receiver sends",
                 other.name()

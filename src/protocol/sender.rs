@@ -419,12 +419,14 @@ impl Sender {
                 self.on_status(id, status)
             }
             Message::Heartbeat(activity) => {
+                self.progress.idle_message(now)?;
                 if activity != Activity::Waiting {
                     self.progress.alive(now);
                 }
                 Ok(())
             }
             Message::Came(bytes) => {
+                self.progress.idle_message(now)?;
                 self.said_came = bytes;
                 Ok(())
             }

@@ -32,8 +32,8 @@ async fn fault_4_a_sender_that_reads_no_answers_is_not_read_on() {
     let (sending, receiving) = greet(session.connect().0).await;
     let hand = async {
         let HandSender { mut link, manifest: mut out } = HandSender::open(sending).await;
-        let (mut written, mut all) = (0, (0..ENTRIES).map(|n| entry(&format!("no-directory/{n}"), 3)));
-        while let Some(message) = all.next() {
+        let mut written = 0;
+        for message in (0..ENTRIES).map(|n| entry(&format!("no-directory/{n}"), 3)) {
             if timeout(Duration::from_secs(5), write_message(&mut out, &message)).await.is_err() {
                 break;
             }
