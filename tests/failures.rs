@@ -121,10 +121,10 @@ fn a_full_disk_at_the_receiver_is_said_on_both_sides() {
     let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &[]);
     let sent = setting.sender.send(["--to", &listening.ticket, &source]).expect(6);
     let received = receiver.end().expect(6);
-    for side in [&sent, &received] {
+    let inbox = setting.inbox.display();
+    for (side, path) in [(&sent, "file".to_owned()), (&received, format!("{inbox}/file"))] {
         let said = side.said();
-        assert!(said.contains("No space left"), "the cause: {said}");
-        assert!(said.contains(setting.inbox.to_str().expect("a plain path")), "the path: {said}");
+        assert!(said.contains(&format!("cannot write {path}: No space left")), "path and cause: {said}");
         assert!(said.contains("receiver"), "the side: {said}");
     }
     assert_no_final_name(&setting.inbox);

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::connect::{Connected, connect, pair};
 use super::processor::processor_time;
 use super::receive::{receive_through, receive_with};
-use super::send::{Silent, budget, context, send_through};
+use super::send::{Silent, budget, context, of_both, send_through};
 use super::settings::{BenchSettings, BenchWith, CommonSettings, Peer, Workload};
 use crate::event::{Bench, Event, Outcome, Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason};
@@ -87,12 +87,11 @@ impl Running<'_> {
         let (sending, receiving) =
             (self.context(budget, self.reporter), self.context(budget, &(Arc::new(Silent) as _)));
         let meter = Meter::start(&sender);
-        // The failure of either reaches the sender, which has the last word.
-        let (summary, _) = tokio::join!(
+        let (sent, received) = tokio::join!(
             self.send(sender, sample.as_deref(), workload, sending),
             self.receive(receiver, receiving)
         );
-        Ok(Bench { with_itself: true, ..self.result(summary?, &meter, budget) })
+        Ok(Bench { with_itself: true, ..self.result(of_both(sent, received)?, &meter, budget) })
     }
 
     async fn send_to(&self, peer: &Peer, workload: Workload) -> Result<Bench, Failure> {

@@ -221,16 +221,16 @@ async fn dial_known(
 /// What came of dialling, by a ticket or not.
 fn dial_failure(error: TransportError, by_ticket: bool) -> Failure {
     let nobody = matches!(error, TransportError::NobodyThere(_));
-    let failure = transport_failure(error);
+    let mut failure = transport_failure(error);
     if !(nobody && by_ticket) {
         return failure;
     }
-    let message = format!(
+    failure.message = format!(
         "{}: the side that printed this ticket has ended; a ticket serves one transfer, so start that side again \
          and use the new ticket",
         failure.message
     );
-    Failure { message, ..failure }
+    failure
 }
 
 /// Tells the peer of `failure` before this process may end; returns it.

@@ -14,6 +14,7 @@ use crate::event::{Reporter, Summary};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::message::Role;
 use crate::protocol::path::printable;
+use crate::protocol::place::Place;
 use crate::protocol::receiver::Exists;
 use crate::session::{self, Context, close_with};
 use crate::storage::Target;
@@ -32,7 +33,7 @@ pub(super) async fn run(
         None => reporter,
     };
     // Before anybody is told to dial.
-    check_target(&into).map_err(|e| Failure::on(Side::Receiver, Reason::Storage, e.to_string()))?;
+    check_target(&into).map_err(|error| error.failure(Side::Receiver, Reason::Storage))?;
     let budget = budget(&common);
     let what = vec![into.clone()];
     let connected =
@@ -59,12 +60,14 @@ pub(super) async fn receive_through(
         let dir = dir.to_owned();
         let target = tokio::task::spawn_blocking(move || FsTarget::new(&dir, &transfer, sync));
         let Ok(target) = tokio::time::timeout(limit, target).await else {
-            let why =
-                format!("cannot open {shown}: the disk has not answered for {limit:?} (--disk-timeout)");
-            return Err(Failure::on(Side::Receiver, Reason::Storage, why));
+            let sentence = |dir: &str| {
+                format!("cannot open {dir}: the disk has not answered for {limit:?} (--disk-timeout)")
+            };
+            let place = Place::target_directory(shown);
+            return Err(Failure::about(Side::Receiver, Reason::Storage, &place, sentence));
         };
         let target = target.map_err(|e| Failure::new(Reason::Internal, e.to_string()))?;
-        target.map_err(|e| Failure::on(Side::Receiver, Reason::Storage, e.to_string()))
+        target.map_err(|error| error.failure(Side::Receiver, Reason::Storage))
     };
     receive_with(connected, open, name, exists, context).await
 }

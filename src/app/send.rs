@@ -143,7 +143,18 @@ async fn send_to_dir(
     let receiving = Context { throttle: unlimited, reporter: Arc::new(Silent), ..sending.clone() };
     let receiving = receive::receive_through(receiver, dir, Exists::default(), common.fsync, receiving);
     let sending = send_through(sender, source, common, sending);
-    // The failure of either reaches the sender, which has the last word.
-    let (summary, _) = tokio::join!(sending, receiving);
-    summary
+    let (sent, received) = tokio::join!(sending, receiving);
+    of_both(sent, received)
+}
+
+/// How a transfer ended whose two sides are this process. The failure of either reaches the sender, which has the last
+/// word; only the receiver's own message names the whole path.
+pub(super) fn of_both(
+    sent: Result<Summary, Failure>,
+    received: Result<Summary, Failure>,
+) -> Result<Summary, Failure> {
+    match (sent, received) {
+        (Err(said), Err(own)) if said.from_peer && !own.from_peer => Err(own),
+        (sent, _) => sent,
+    }
 }

@@ -1,6 +1,7 @@
 //! Why something failed: one list of reasons for both sides, the wire and the exit code.
 
 use super::path::printable;
+use super::place::Place;
 
 /// The side that a failure happened on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -167,6 +168,35 @@ impl Reason {
         }
     }
 
+    /// What a peer is told for a failure that has no text of its own for it. Only reasons that never concern a file of
+    /// this machine have none: their messages travel as they are.
+    fn gist(self) -> Option<&'static str> {
+        match self {
+            Self::Internal => Some("something unforeseen happened"),
+            Self::TargetExists => Some("something else has the name"),
+            Self::Refused => Some("a rule forbids it"),
+            Self::Storage => Some("the disk failed"),
+            Self::SourceUnreadable => Some("a source cannot be read"),
+            Self::SourceChanged => Some("a source has changed"),
+            Self::SpecialFile => Some("a special file does not travel"),
+            Self::Setup => Some("the machine is not set up for it"),
+            Self::NotKept => Some("the file system does not keep everything"),
+            Self::SourceGrew => Some("a source has grown"),
+            Self::Protocol
+            | Self::Incompatible
+            | Self::Unreachable
+            | Self::NotAuthenticated
+            | Self::TicketUsed
+            | Self::UnknownTransfer
+            | Self::TransferFailed
+            | Self::TransferEnded
+            | Self::Verification
+            | Self::AckTimeout
+            | Self::ConnectionLost
+            | Self::Interrupted => None,
+        }
+    }
+
     /// A stable word for JSON and logs.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -209,7 +239,7 @@ impl Reason {
 }
 
 /// What went wrong, and on which side. The same value is shown here, sent to the peer, and turned into an exit
-/// code.
+/// code. The message may name paths of this machine; [`Failure::for_peer`] does not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
@@ -217,21 +247,34 @@ pub struct Failure {
     pub reason: Reason,
     /// Where it happened; `None` when it is between the two.
     pub side: Option<Side>,
-    /// One sentence that names what and where, safe to print.
+    /// One sentence that names what and where, safe to print. For people on this side.
     pub message: String,
     /// The peer said so when it closed the connection.
     pub from_peer: bool,
+    /// The same sentence for the peer.
+    told: Option<String>,
 }
 
 impl Failure {
     /// A failure that belongs to no side, or to this process before it knows its side.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, side: None, message: message.into(), from_peer: false }
+        Self { reason, side: None, message: message.into(), from_peer: false, told: None }
     }
 
     /// A failure on `side`.
     pub fn on(side: Side, reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, side: Some(side), message: message.into(), from_peer: false }
+        Self { reason, side: Some(side), message: message.into(), from_peer: false, told: None }
+    }
+
+    /// A failure on `side` that concerns `place`: `sentence` is made with each of its names.
+    pub fn about(side: Side, reason: Reason, place: &Place, sentence: impl Fn(&str) -> String) -> Self {
+        Self { told: Some(sentence(place.told())), ..Self::on(side, reason, sentence(place.own())) }
+    }
+
+    /// What travels to the peer, in a close or a message. Only [`Failure::about`] gives a text that names a file; without
+    /// one, a failure that may concern a file of this machine is told by its kind alone.
+    pub fn for_peer(&self) -> &str {
+        self.told.as_deref().or(self.reason.gist()).unwrap_or(&self.message)
     }
 
     /// The peer said something that the protocol does not allow.
@@ -254,7 +297,7 @@ impl Failure {
         let message = printable(text);
         let message = if message.is_empty() { said.as_str().to_owned() } else { message };
         let reason = if is_believed { said } else { Reason::ConnectionLost };
-        Self { reason, side: None, message, from_peer: true }
+        Self { reason, side: None, message, from_peer: true, told: None }
     }
 
     /// The same at the side `own`, which knows who its peer is: a peer speaks for nobody else, and what it cannot know
@@ -305,6 +348,22 @@ mod tests {
     #[test]
     fn a_peer_cannot_write_to_the_terminal() {
         assert_eq!(Failure::from_wire(12, b"\x1b]0;x\x07").message, "\\u{1b}]0;x\\u{7}");
+    }
+
+    /// Fault 15: a text that nobody has written for the peer does not travel when it may name a path of this machine.
+    #[test]
+    fn fault_15_a_message_with_a_path_does_not_travel_by_accident() {
+        for reason in Reason::ALL {
+            let concerns_files = [5, 6, 7, 10].contains(&reason.exit_code())
+                || matches!(reason, Reason::Internal | Reason::Setup);
+            let told = Failure::on(Side::Sender, reason, "cannot open /home/a/b");
+            assert_eq!(told.for_peer() == told.message, !concerns_files, "{}", reason.as_str());
+            assert!(!told.for_peer().is_empty());
+            let sentence = |path: &str| format!("cannot open {path}: no");
+            let told = Failure::about(Side::Sender, reason, &Place::new("/home/a/b", "a/b"), sentence);
+            let texts = (told.message.as_str(), told.for_peer());
+            assert_eq!(texts, ("cannot open /home/a/b: no", "cannot open a/b: no"));
+        }
     }
 
     /// Fault 13: a peer's close decides no more than the peer can know.

@@ -15,6 +15,7 @@ mod open_dirs;
 pub mod parcel;
 pub mod path;
 pub mod patience;
+pub mod place;
 pub mod receiver;
 pub mod sender;
 pub mod tree;

@@ -15,6 +15,7 @@ use super::not_kept::NotKept;
 use super::open_dirs::OpenDirs;
 use super::path::RelPath;
 use super::patience::{Patience, Progress};
+use super::place::Place;
 use super::tree::{RootBuilder, TreeError};
 
 /// What becomes of an entry whose name is taken by something else. A file with the same bytes is no conflict.
@@ -53,9 +54,9 @@ pub enum Found {
     /// Something else.
     Conflict,
     /// The name cannot be used, and why.
-    Refused(String),
+    Refused(Failure),
     /// The system does not permit it, and why.
-    Denied(String),
+    Denied(Failure),
 }
 
 /// How a commit went.
@@ -66,9 +67,9 @@ pub enum Committed {
     /// The name was taken in the meantime. The entry is still staged.
     Exists,
     /// The name cannot be used, and why.
-    Refused(String),
+    Refused(Failure),
     /// The system does not permit it, and why.
-    Denied(String),
+    Denied(Failure),
     /// It is a link, and the file system holds none.
     NotKept,
 }
@@ -345,8 +346,8 @@ impl Receiver {
         let (is_dir, staged) = (entry.kind == Kind::Dir, *staged);
         let is_empty_file = entry.kind == Kind::File { size: 0 };
         match found {
-            Found::Refused(why) => self.refused(id, why),
-            Found::Denied(why) => self.fail(id, Reason::Storage, why),
+            Found::Refused(failure) => self.refused(id, failure),
+            Found::Denied(failure) => self.fail(id, failure),
             Found::Conflict | Found::SameSize { .. } if is_dir => self.block(id),
             Found::Free if is_dir => self.settle(id, Status::Done(None), None, Outcome::Written),
             // Its attributes come at its end.
@@ -414,13 +415,13 @@ impl Receiver {
     }
 
     /// Whether what is there has got mode and time that it did not have.
-    pub fn updated(&mut self, id: EntryId, result: Result<bool, (Reason, String)>) {
+    pub fn updated(&mut self, id: EntryId, result: Result<bool, Failure>) {
         let Some(Open { state: State::Updating { root }, .. }) = self.open.get(&id) else { return };
         let root = *root;
         match result {
             Ok(true) => self.settle(id, Status::Updated, root, Outcome::Updated),
             Ok(false) => self.settle(id, Status::Identical(None), root, Outcome::Identical),
-            Err((reason, why)) => self.fail(id, reason, why),
+            Err(failure) => self.fail(id, failure),
         }
     }
 
@@ -446,15 +447,16 @@ impl Receiver {
     }
 
     /// Storage cannot use the name.
-    fn refused(&mut self, id: EntryId, why: String) {
+    fn refused(&mut self, id: EntryId, failure: Failure) {
         let Some(path) = self.entry(id).map(|entry| entry.path.clone()) else { return };
         match self.dirs.blocks(&path) {
             Some((_, Outcome::Skipped)) => self.settle(id, Status::Skipped, None, Outcome::Skipped),
             Some((dir, _)) => {
-                let why = format!("it belongs into {}/{dir}, which is not a directory", self.target);
-                self.fail(id, Reason::Refused, why);
+                let sentence = |dir: &str| format!("it belongs into {dir}, which is not a directory");
+                let dir = Place::below(&self.target, dir);
+                self.fail(id, Failure::about(Side::Receiver, Reason::Refused, &dir, sentence));
             }
-            None => self.fail(id, Reason::Refused, why),
+            None => self.fail(id, failure),
         }
     }
 
@@ -675,7 +677,8 @@ impl Receiver {
         if self.open.get(&id).is_some_and(|open| !open.state.is_complete()) {
             self.step();
             self.actions.push_back(Action::Discard(id));
-            self.fail(id, reason.of_abandoned(), super::path::printable(message.as_bytes()));
+            let message = super::path::printable(message.as_bytes());
+            self.fail(id, Failure::on(Side::Sender, reason.of_abandoned(), message));
         }
         Ok(())
     }
@@ -703,18 +706,17 @@ impl Receiver {
                 self.readmit(id, root);
                 self.actions.push_back(Action::Admit(id, entry));
             }
-            Committed::Refused(why) => self.fail(id, Reason::Refused, why),
-            Committed::Denied(why) => self.fail(id, Reason::Storage, why),
+            Committed::Refused(failure) | Committed::Denied(failure) => self.fail(id, failure),
             Committed::NotKept => self.settle(id, Status::NotKept, None, Outcome::NotKept),
         }
     }
 
     /// A directory has its attributes, or cannot get them.
-    pub fn dir_finished(&mut self, id: EntryId, result: Result<(), (Reason, String)>) {
+    pub fn dir_finished(&mut self, id: EntryId, result: Result<(), Failure>) {
         let Some(entry) = self.leaving.remove(&id) else { return };
         let (status, outcome, message) = match result {
             Ok(()) => (Status::Done(None), Outcome::Written, None),
-            Err((reason, why)) => (Status::Failed(reason, why.clone()), Outcome::Failed(reason), Some(why)),
+            Err(failure) => (failed(&failure), Outcome::Failed(failure.reason), Some(failure.message)),
         };
         self.report(id, entry, status, None, outcome, message);
     }
@@ -734,18 +736,20 @@ impl Receiver {
                 "exists already and is not the same (receive --exists skip, replace or rename takes another way)"
             }
         };
-        let message = format!("{}/{} {why}; it was left as it is", self.target, entry.path);
-        self.fail(id, Reason::TargetExists, message);
+        let place = Place::below(&self.target, &entry.path);
+        let sentence = |path: &str| format!("{path} {why}; it was left as it is");
+        self.fail(id, Failure::about(Side::Receiver, Reason::TargetExists, &place, sentence));
     }
 
-    fn fail(&mut self, id: EntryId, reason: Reason, why: String) {
+    fn fail(&mut self, id: EntryId, failure: Failure) {
         let Some(Open { entry, state, .. }) = self.open.remove(&id) else { return };
         self.drop_staged(id, &state);
         self.failed.insert(id);
         if self.failed.len() > self.open_entries_max {
             self.failed.pop_first();
         }
-        self.report(id, entry, Status::Failed(reason, why.clone()), None, Outcome::Failed(reason), Some(why));
+        let outcome = Outcome::Failed(failure.reason);
+        self.report(id, entry, failed(&failure), None, outcome, Some(failure.message));
     }
 
     fn settle(&mut self, id: EntryId, status: Status, root: Option<blake3::Hash>, outcome: Outcome) {
@@ -858,6 +862,11 @@ impl Receiver {
         let compared = self.open.values().filter(|open| matches!(open.state, State::Comparing { .. }));
         compared.map(|open| open.entry.size()).max().unwrap_or(0)
     }
+}
+
+/// What the sender is told of an entry that failed.
+fn failed(failure: &Failure) -> Status {
+    Status::Failed(failure.reason, failure.for_peer().to_owned())
 }
 
 fn tree_failure(entry: &Entry, error: TreeError) -> Failure {

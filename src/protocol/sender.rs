@@ -403,7 +403,7 @@ impl Sender {
         if matches!(open.state, State::Abandoned(_)) {
             return;
         }
-        let message = Message::Abandon(id, failure.reason, failure.message.clone());
+        let message = Message::Abandon(id, failure.reason, failure.for_peer().to_owned());
         open.state = State::Abandoned(failure);
         self.actions.push_back(Action::Control(message));
     }
@@ -625,7 +625,8 @@ impl Sender {
         } else {
             return Ok(());
         };
-        Err(Failure { side, ..Failure::new(Reason::AckTimeout, message) })
+        let failure = Failure::new(Reason::AckTimeout, message);
+        Err(if let Some(side) = side { failure.or_side(side) } else { failure })
     }
 
     /// Bytes of the largest file that the receiver may be hashing.

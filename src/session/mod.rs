@@ -134,7 +134,7 @@ pub fn close_with<C: Connection>(connection: &C, failure: &Failure) {
 
 /// What a close says of `failure`, beside its code.
 pub fn close_reason(failure: &Failure) -> Vec<u8> {
-    let text = failure.message.as_bytes();
+    let text = failure.for_peer().as_bytes();
     text[..text.len().min(REASON_BYTES_MAX)].to_vec()
 }
 

@@ -506,8 +506,8 @@ impl<C: Connection, T: Target> Driver<C, T> {
                             Found::SameSize { numbers, is_current }
                         }
                         Admission::Conflict => Found::Conflict,
-                        Admission::Refused(error) => Found::Refused(error.to_string()),
-                        Admission::Denied(error) => Found::Denied(error.to_string()),
+                        Admission::Refused(error) => Found::Refused(refusal(&error)),
+                        Admission::Denied(error) => Found::Denied(storage_failure(&error)),
                         Admission::Failed(error) => return Err(storage_failure(&error)),
                     };
                     machine.admitted(id, found);
@@ -532,8 +532,8 @@ impl<C: Connection, T: Target> Driver<C, T> {
                     let committed = match committed {
                         storage::Committed::Done(renamed) => Committed::Done(renamed),
                         storage::Committed::Exists => Committed::Exists,
-                        storage::Committed::Refused(error) => Committed::Refused(error.to_string()),
-                        storage::Committed::Denied(error) => Committed::Denied(error.to_string()),
+                        storage::Committed::Refused(error) => Committed::Refused(refusal(&error)),
+                        storage::Committed::Denied(error) => Committed::Denied(storage_failure(&error)),
                         storage::Committed::NotKept => Committed::NotKept,
                         storage::Committed::Failed(error) => return Err(storage_failure(&error)),
                     };
@@ -543,13 +543,13 @@ impl<C: Connection, T: Target> Driver<C, T> {
             Job::Updated(batch) => {
                 self.updates.running = false;
                 for (id, result) in batch {
-                    machine.updated(id, result.map_err(entry_failure));
+                    machine.updated(id, result.map_err(|error| entry_failure(&error)));
                 }
             }
             Job::DirsFinished(batch) => {
                 self.dirs.running = false;
                 for (id, result) in batch {
-                    machine.dir_finished(id, result.map_err(entry_failure));
+                    machine.dir_finished(id, result.map_err(|error| entry_failure(&error)));
                 }
             }
             Job::Discarded => self.discards.running = false,
@@ -572,7 +572,7 @@ impl<C: Connection, T: Target> Driver<C, T> {
         let Some((mut error, id)) = self.shared.target.hanging(limit) else { return Ok(()) };
         let machine = self.shared.machine();
         if let Some(entry) = id.and_then(|id| machine.entry(id)) {
-            error.path = self.shared.target.display(&entry.path);
+            error.place = self.shared.target.place(&entry.path);
         }
         self.disk_hangs = true;
         Err(storage_failure(&error))
@@ -666,13 +666,18 @@ fn commit(id: EntryId, entry: Entry, on_conflict: OnConflict) -> Commit {
 }
 
 /// The receiver's disk failed for one entry.
-fn entry_failure(error: StorageError) -> (Reason, String) {
-    (if error.is_refusal() { Reason::Refused } else { Reason::Storage }, error.to_string())
+fn entry_failure(error: &StorageError) -> Failure {
+    if error.is_refusal() { refusal(error) } else { storage_failure(error) }
+}
+
+/// The receiver's disk does not take a name.
+fn refusal(error: &StorageError) -> Failure {
+    error.failure(Side::Receiver, Reason::Refused)
 }
 
 /// The receiver's disk failed.
 pub(super) fn storage_failure(error: &StorageError) -> Failure {
-    Failure::on(Side::Receiver, Reason::Storage, error.to_string())
+    error.failure(Side::Receiver, Reason::Storage)
 }
 
 async fn read_control<T, R: RecvStream>(

@@ -372,7 +372,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
         match self.shared.machine().entry(id) {
             // It was given up while this was on its way, and its staging may be gone.
             None if is_one => return Stop::NotTaken(Reason::TransferFailed),
-            Some(entry) if is_one => error.path = self.shared.target.display(&entry.path),
+            Some(entry) if is_one => error.place = self.shared.target.place(&entry.path),
             _ => {}
         }
         Stop::Failed(storage_failure(&error))

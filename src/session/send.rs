@@ -29,6 +29,7 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::FILE_BYTES_MAX;
 use crate::protocol::message::{Activity, Message};
 use crate::protocol::not_kept::Aspect;
+use crate::protocol::place::Place;
 use crate::protocol::sender::{Action, Parcel, ReceiverEnd, Sender};
 use crate::storage::{Found, Source, source_roots};
 use crate::transport::{Connection, SendStream};
@@ -416,9 +417,10 @@ impl<C: Connection, S: Source> Driver<C, S> {
         for found in found {
             match found {
                 Found::Entry(entry) if entry.size() > FILE_BYTES_MAX => {
-                    let path = entry.path.to_string();
-                    let message = format!("{path} is larger than {FILE_BYTES_MAX} bytes");
-                    self.skip(path, Failure::on(Side::Sender, Reason::SourceUnreadable, message));
+                    let sentence = |path: &str| format!("{path} is larger than {FILE_BYTES_MAX} bytes");
+                    let place = Place::from(&entry.path);
+                    let failure = Failure::about(Side::Sender, Reason::SourceUnreadable, &place, sentence);
+                    self.skip(entry.path.to_string(), failure);
                 }
                 Found::Entry(entry) => {
                     let message = self.machine.announce(entry, now);
@@ -440,7 +442,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
 
     fn skip(&mut self, path: String, failure: Failure) {
         self.tally.count_failure(failure.reason);
-        self.announce(&Message::Omitted(failure.reason, failure.message.clone()));
+        self.announce(&Message::Omitted(failure.reason, failure.for_peer().to_owned()));
         self.report(Event::Warning {
             path: Some(path),
             reason: Some(failure.reason),

@@ -19,23 +19,33 @@ use rustix::io::Errno;
 use self::block::Block;
 pub use self::roots::{read_again, source_roots};
 use crate::protocol::entry::{Entry, EntryId, Meta};
-use crate::protocol::failure::Failure;
+use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
+use crate::protocol::place::Place;
 
 /// An operation on a disk that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {op} {path}: {source}")]
+#[error("{}", self.sentence(place.own()))]
 pub struct StorageError {
     /// What was tried, as a verb: `open`, `write`, `sync`, `rename`.
     pub op: &'static str,
-    /// The whole path, safe to print.
-    pub path: String,
+    /// Where.
+    pub place: Place,
     /// What the system said.
     pub source: io::Error,
 }
 
 impl StorageError {
+    fn sentence(&self, path: &str) -> String {
+        format!("cannot {} {path}: {}", self.op, self.source)
+    }
+
+    /// What it means for `side`, whose disk it was.
+    pub fn failure(&self, side: Side, reason: Reason) -> Failure {
+        Failure::about(side, reason, &self.place, |path| self.sentence(path))
+    }
+
     /// Whether it says that the name cannot be used here, rather than that the disk has failed: it leads through a
     /// link, a file or another file system, or the file system does not take it.
     pub fn is_refusal(&self) -> bool {
@@ -310,6 +320,6 @@ pub trait Target: Send + Sync + 'static {
     /// answers at once, also while the disk does not. With it comes the entry, if it is one in staging.
     fn hanging(&self, limit: Duration) -> Option<(StorageError, Option<EntryId>)>;
 
-    /// The whole path of an entry, safe to print.
-    fn display(&self, path: &RelPath) -> String;
+    /// Where an entry lies.
+    fn place(&self, path: &RelPath) -> Place;
 }

@@ -5,6 +5,7 @@ use super::{Source, Verdict};
 use crate::protocol::entry::Entry;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::BLOCK_BYTES;
+use crate::protocol::place::Place;
 
 /// The roots of `files`, read through `block`: files that fit it together, or one file of any size. One answer for
 /// each, in order.
@@ -48,8 +49,8 @@ pub async fn read_again<S: Source>(
     if again == root {
         return Ok(());
     }
-    let message = format!("{} has changed while it was sent, and not only grown", entry.path);
-    Err(Failure::on(Side::Sender, Reason::SourceChanged, message))
+    let sentence = |path: &str| format!("{path} has changed while it was sent, and not only grown");
+    Err(Failure::about(Side::Sender, Reason::SourceChanged, &Place::from(&entry.path), sentence))
 }
 
 /// The root of the first `size` bytes.

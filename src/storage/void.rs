@@ -15,6 +15,7 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::BLOCK_BYTES;
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
+use crate::protocol::place::Place;
 
 /// The directory that all made-up files are in.
 pub const DIR: &str = "towline-bench";
@@ -103,7 +104,8 @@ impl VoidSource {
 }
 
 fn changed(path: &RelPath) -> Failure {
-    Failure::on(Side::Sender, Reason::SourceChanged, format!("{path} is not one of the files of this bench"))
+    let sentence = |path: &str| format!("{path} is not one of the files of this bench");
+    Failure::about(Side::Sender, Reason::SourceChanged, &Place::from(path), sentence)
 }
 
 impl Source for VoidSource {
@@ -185,7 +187,7 @@ impl Target for VoidTarget {
     async fn roots(&self, paths: Vec<RelPath>, _: Block) -> Vec<Result<blake3::Hash>> {
         let missing = |path: &RelPath| {
             let source = std::io::ErrorKind::NotFound.into();
-            Err(StorageError { op: "read", path: self.display(path), source })
+            Err(StorageError { op: "read", place: self.place(path), source })
         };
         paths.iter().map(missing).collect()
     }
@@ -206,8 +208,8 @@ impl Target for VoidTarget {
         None
     }
 
-    fn display(&self, path: &RelPath) -> String {
-        path.to_string()
+    fn place(&self, path: &RelPath) -> Place {
+        Place::from(path)
     }
 }
 

@@ -195,6 +195,8 @@ fn about(path: &str, message: &str) -> String {
         let (before, behind) = (&message[..at], &message[at + path.len()..]);
         (before.is_empty() || before.ends_with('/'))
             && (behind.is_empty() || behind.starts_with([' ', ':', ',']))
+            // What a peer says: `cannot write sub/file: …`.
+            || before.ends_with(' ') && behind.starts_with(':')
     });
     if path.is_empty() || names_it { message.to_owned() } else { format!("{path}: {message}") }
 }
@@ -406,6 +408,8 @@ mod tests {
     fn a_path_is_named_once() {
         assert_eq!(about("a/b", "a/b is a FIFO"), "a/b is a FIFO");
         assert_eq!(about("b", "/in/b exists"), "/in/b exists");
+        assert_eq!(about("a/b", "cannot write a/b: no"), "cannot write a/b: no");
+        assert_eq!(about("a", "it is a rule"), "a: it is a rule");
         assert_eq!(about("e", "storage"), "e: storage");
         assert_eq!(about("b", "/in/bc exists"), "b: /in/bc exists");
         assert_eq!(about("", "anything"), "anything");

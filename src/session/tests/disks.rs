@@ -10,12 +10,15 @@ use crate::protocol::not_kept::Aspect;
 use crate::session::Budget;
 use crate::testing::disk::{MemoryTarget, Node, On, Op};
 
-fn assert_storage_failure(ended: &Ended, text: &str, context: &str) {
-    for result in [&ended.sent, &ended.received] {
+/// The receiver's disk has failed: the receiver names the whole path, and the sender learns what `told` says.
+fn assert_storage_failure(ended: &Ended, own: &str, told: &str, context: &str) {
+    for (result, text) in [(&ended.received, own), (&ended.sent, told)] {
         let failure = result.as_ref().expect_err(context);
         assert_eq!((failure.reason, failure.side), (Reason::Storage, Some(Side::Receiver)), "{context}");
         assert!(failure.message.contains(text), "{context}: {failure}");
     }
+    let said = ended.sent.as_ref().expect_err(context);
+    assert!(!said.message.contains("/memory"), "{context}: {said}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -26,7 +29,9 @@ async fn a_full_disk_is_named_on_both_sides_at_once() {
         let (source, target) = (source(&one_file(20 * MIB)), MemoryTarget::new().with_capacity(3 * MIB));
         let start = tokio::time::Instant::now();
         let ended = session.run(&source, &target).await;
-        assert_storage_failure(&ended, "cannot write /memory/f: No space left on device", "full");
+        let [own, told] =
+            ["/memory/f", "f"].map(|path| format!("cannot write {path}: No space left on device"));
+        assert_storage_failure(&ended, &own, &told, "full");
         let in_flight =
             session.limits.connection_window_bytes + (budget.blocks() + budget.streams()) * BLOCK_BYTES;
         assert!(source.bytes_read() <= 3 * MIB + in_flight as u64, "{} bytes read", source.bytes_read());
@@ -52,8 +57,8 @@ async fn every_operation_that_fails_is_told_to_both_sides() {
             let context = format!("{on:?} {number} {errno:?}");
             let target = MemoryTarget::new().failing(on, number..u64::MAX, errno);
             let ended = Session::new(number).run(&source(&tree), &target).await;
-            assert_storage_failure(&ended, text, &context);
-            assert_storage_failure(&ended, "/memory", &context);
+            assert_storage_failure(&ended, text, text, &context);
+            assert_storage_failure(&ended, "/memory", "cannot ", &context);
             assert_eq!(target.ops().last(), Some(&Op::Abort), "{context}");
             assert!(target.staged().is_empty(), "{context}");
             assert_whole(&tree, &target);
@@ -122,7 +127,8 @@ async fn a_source_that_changes_or_cannot_be_read_costs_that_file_only() {
                 Event::File(file) if file.path.as_bytes() == path.as_bytes() => file.message.clone(),
                 _ => None,
             });
-            assert!(message.is_some_and(|text| text.contains(path)), "{path}, seed {seed}");
+            let message = message.unwrap();
+            assert!(message.contains(path) && !message.contains("/source"), "{message}, seed {seed}");
         }
     }
 }
@@ -175,7 +181,9 @@ async fn fault_10_a_disk_that_hangs_ends_the_transfer_after_its_limit() {
     let limit = session.receiver.context.patience.disk_timeout;
     let start = tokio::time::Instant::now();
     let ended = session.run(&source(&tree()), &target).await;
-    assert_storage_failure(&ended, "cannot sync /memory: timed out", "hanging");
+    let [own, told] =
+        ["/memory", "the target directory"].map(|path| format!("cannot sync {path}: timed out"));
+    assert_storage_failure(&ended, &own, &told, "hanging");
     let elapsed = start.elapsed();
     assert!((limit..limit + std::time::Duration::from_secs(5)).contains(&elapsed), "{elapsed:?}");
     // Clearing up would hang as well.

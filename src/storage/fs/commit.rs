@@ -96,7 +96,7 @@ fn stage(shared: &Shared, commit: Commit, keep_open: bool) -> Item {
 /// What becomes of an entry that cannot be made.
 fn not_staged(shared: &Shared, commit: &Commit, error: io::Error) -> Committed {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    let failed = |error| failed("complete", shared.display(&commit.path), error);
+    let failed = |error| failed("complete", shared.place(&commit.path), error);
     match (&commit.kind, errno) {
         (Final::File { .. }, Some(Errno::FBIG | Errno::INVAL)) => Committed::Refused(failed(error)),
         (Final::Symlink { .. }, Some(errno)) if holds_no_link(shared, commit.id, errno) => {
@@ -192,7 +192,7 @@ fn name_all(shared: &Shared, call: &Call<'_>, dirs: &mut Dirs, items: &mut [Item
             }
             Err(NotNamed::Exists) => Step::Settled(Committed::Exists),
             Err(NotNamed::Error(errno)) => {
-                let error = failed("rename to", shared.display(&item.commit.path), errno);
+                let error = failed("rename to", shared.place(&item.commit.path), errno);
                 Step::Settled(not_named(error))
             }
         };
@@ -277,7 +277,7 @@ impl Item {
     }
 
     fn fail_sync(&mut self, shared: &Shared, errno: Errno) {
-        let error = failed("sync", shared.display(&self.commit.path), errno);
+        let error = failed("sync", shared.place(&self.commit.path), errno);
         self.step = Step::Settled(Committed::Failed(error));
     }
 }

@@ -32,14 +32,15 @@ pub use self::source::{FsFile, FsSource};
 pub use self::target::{FsTarget, check_target};
 use super::StorageError;
 use crate::protocol::entry::{Meta, Time};
+use crate::protocol::place::Place;
 
 /// Permission bits that travel.
 const MODE_BITS: u32 = 0o777;
 /// Set-user-id, set-group-id and sticky, which do not.
 const SPECIAL_BITS: u32 = 0o7000;
 
-fn failed(op: &'static str, path: String, source: impl Into<io::Error>) -> StorageError {
-    StorageError { op, path, source: source.into() }
+fn failed(op: &'static str, place: Place, source: impl Into<io::Error>) -> StorageError {
+    StorageError { op, place, source: source.into() }
 }
 
 /// Whether an error says that a file system cannot keep something, rather than that it has failed: the content is

@@ -1,5 +1,6 @@
 //! The sources as a person names them: where each lies, and under which name it is sent.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +18,7 @@ use super::{failed, identity_of, meta_of};
 use crate::protocol::entry::Entry;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::{RelPath, printable};
+use crate::protocol::place::Place;
 use crate::storage::Verdict;
 
 /// Directories that hold sources and are kept open.
@@ -62,7 +64,8 @@ impl Origin {
     /// Finds out where `source` lies and under which name it is sent.
     pub(super) fn locate(source: &Path, bases: &Arc<Bases>) -> Result<Self, Failure> {
         let given = shown(source);
-        let unreadable = |error: io::Error| unusable(failed("open", given.clone(), error).to_string());
+        let place = place_of(source, &given);
+        let unreadable = |error| unreadable(&place, error);
 
         // A name that ends in `/`, `.` or `..` means the directory behind it.
         let last = source.as_os_str().as_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default();
@@ -72,20 +75,19 @@ impl Origin {
             source.to_owned()
         };
         let Some(name) = named.file_name() else {
-            return Err(unusable(format!("cannot send {given}: it has no name of its own")));
+            return Err(unusable(&place, "it has no name of its own"));
         };
-        let path = RelPath::new(name.as_bytes())
-            .map_err(|error| unusable(format!("cannot send {given}: {error}")))?;
+        let path = RelPath::new(name.as_bytes()).map_err(|error| unusable(&place, error))?;
 
-        let place = follow(named, &given)?;
-        let parent = match place.parent() {
+        let real = follow(named, &place)?;
+        let parent = match real.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
         // Only `/` has no name.
-        let (parent, name) = match place.file_name() {
+        let (parent, name) = match real.file_name() {
             Some(name) => (parent, name.as_bytes()),
-            None => (place.as_path(), &b"."[..]),
+            None => (real.as_path(), &b"."[..]),
         };
         let base = bases.open(parent).map_err(|errno| unreadable(errno.into()))?;
         let stat = fstat(&base).map_err(|errno| unreadable(errno.into()))?;
@@ -116,11 +118,11 @@ impl Origin {
         })
     }
 
-    /// The path of an entry as the person would write it, safe to print.
-    pub(super) fn display(&self, path: &RelPath) -> String {
+    /// Where an entry lies: the path as the person would write it, and the one that is sent.
+    pub(super) fn entry(&self, path: &RelPath) -> Place {
         let below = &path.as_bytes()[self.path.as_bytes().len()..];
         let given = if self.given == "/" { "" } else { &self.given };
-        format!("{given}{}", printable(below))
+        Place::new(format!("{given}{}", printable(below)), path.to_string())
     }
 
     /// What the system's `error` about an entry means.
@@ -132,16 +134,13 @@ impl Origin {
             Some(Errno::NOENT) => self.changed(path, "it is gone"),
             Some(Errno::LOOP | Errno::NOTDIR) => self.changed(path, "something else has taken its place"),
             None if error.kind() == io::ErrorKind::UnexpectedEof => self.changed(path, "it has shrunk"),
-            _ => {
-                let message = failed(op, self.display(path), error).to_string();
-                Failure::on(Side::Sender, Reason::SourceUnreadable, message)
-            }
+            _ => failed(op, self.entry(path), error).failure(Side::Sender, Reason::SourceUnreadable),
         }
     }
 
     pub(super) fn changed(&self, path: &RelPath, how: &str) -> Failure {
-        let message = format!("{} has changed while it was sent: {how}", self.display(path));
-        Failure::on(Side::Sender, Reason::SourceChanged, message)
+        let sentence = |path: &str| format!("{path} has changed while it was sent: {how}");
+        Failure::about(Side::Sender, Reason::SourceChanged, &self.entry(path), sentence)
     }
 
     /// Whether `stat` is the file that was opened first.
@@ -180,8 +179,8 @@ impl Origin {
 }
 
 /// Where a link that a person names leads to; a path that is no link stays as it is.
-fn follow(named: PathBuf, given: &str) -> Result<PathBuf, Failure> {
-    let unreadable = |error: io::Error| unusable(failed("open", given.to_owned(), error).to_string());
+fn follow(named: PathBuf, place: &Place) -> Result<PathBuf, Failure> {
+    let unreadable = |error| unreadable(place, error);
     if !named.symlink_metadata().map_err(unreadable)?.is_symlink() {
         return Ok(named);
     }
@@ -189,8 +188,8 @@ fn follow(named: PathBuf, given: &str) -> Result<PathBuf, Failure> {
     let there = fs::metadata(&named).map_err(unreadable)?.file_type();
     if there.is_fifo() || there.is_socket() || there.is_char_device() || there.is_block_device() {
         let what = if there.is_fifo() { "a pipe" } else { "a socket or device" };
-        let message = format!("skipping {given}: it is {what}");
-        return Err(Failure::on(Side::Sender, Reason::SpecialFile, message));
+        let sentence = |path: &str| format!("skipping {path}: it is {what}");
+        return Err(Failure::about(Side::Sender, Reason::SpecialFile, place, sentence));
     }
     named.canonicalize().map_err(unreadable)
 }
@@ -225,6 +224,18 @@ pub(super) fn all_missing(failures: &[Failure]) -> Option<Failure> {
     Some(Failure::on(Side::Sender, reason, messages.join("; ")))
 }
 
-fn unusable(message: String) -> Failure {
-    Failure::on(Side::Sender, Reason::SourceUnreadable, message)
+/// A source that a person named `given`: a peer is told the name that it would be sent under.
+fn place_of(source: &Path, given: &str) -> Place {
+    let name = source.file_name().map(|name| printable(name.as_bytes()));
+    Place::new(given, name.unwrap_or_else(|| "a source".to_owned()))
+}
+
+fn unreadable(place: &Place, error: io::Error) -> Failure {
+    failed("open", place.clone(), error).failure(Side::Sender, Reason::SourceUnreadable)
+}
+
+/// A source, or something in it, that cannot be sent.
+pub(super) fn unusable(place: &Place, why: impl fmt::Display) -> Failure {
+    let sentence = |path: &str| format!("cannot send {path}: {why}");
+    Failure::about(Side::Sender, Reason::SourceUnreadable, place, sentence)
 }

@@ -10,6 +10,7 @@ use rustix::fs::{Advice, fadvise, statvfs, syncfs};
 use super::failed;
 use crate::protocol::limits::BLOCK_BYTES;
 use crate::protocol::path::printable;
+use crate::protocol::place::Place;
 use crate::storage::void::{DIR, Noise, Workload, name};
 use crate::storage::{Result, StorageError};
 
@@ -40,7 +41,7 @@ pub fn write_sample(dir: &Path, workload: &Workload, is_stopped: impl Fn() -> bo
         let path = into.join(name(number));
         write_file(&path, workload.file_bytes, &block, &is_stopped).map_err(|source| StorageError {
             op: "write",
-            path: shown(&path),
+            place: shown(&path),
             source,
         })?;
     }
@@ -67,8 +68,8 @@ fn write_file(path: &Path, bytes: u64, block: &[u8], is_stopped: impl Fn() -> bo
     Ok(())
 }
 
-fn shown(path: &Path) -> String {
-    printable(path.as_os_str().as_bytes())
+fn shown(path: &Path) -> Place {
+    Place::new(printable(path.as_os_str().as_bytes()), "the files of a bench")
 }
 
 #[cfg(test)]

@@ -19,11 +19,12 @@ use super::dirs::Dirs;
 use super::origin::{Bases, Origin, all_missing, open_file, shown};
 use super::walk::Walk;
 use super::watch::{Subject, Watch, hangs};
-use super::{identity_of, size_of};
+use super::{failed, identity_of, size_of};
 use crate::protocol::entry::Entry;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::RUNS_MAX;
 use crate::protocol::path::RelPath;
+use crate::protocol::place::Place;
 use crate::storage::block::Block;
 use crate::storage::{Found, Run, SmallBatch, Source, Verdict};
 
@@ -220,14 +221,14 @@ impl Source for FsSource {
 
     fn hanging(&self, limit: Duration) -> Option<Failure> {
         let (op, subject) = self.shared.watch.hanging(limit)?;
-        let path = match &subject {
+        let place = match &subject {
             Subject::Path(path) => match self.shared.origin(path) {
-                Ok(origin) => origin.display(path),
-                Err(_) => path.to_string(),
+                Ok(origin) => origin.entry(path),
+                Err(_) => Place::from(path),
             },
-            _ => self.shared.origins.first().map(|origin| origin.given.clone()).unwrap_or_default(),
+            _ => self.shared.origins.first().map(|origin| origin.entry(&origin.path))?,
         };
-        Some(Failure::on(Side::Sender, Reason::Storage, format!("cannot {op} {path}: {}", hangs(limit))))
+        Some(failed(op, place, hangs(limit)).failure(Side::Sender, Reason::Storage))
     }
 }
 

@@ -31,6 +31,7 @@ use super::{MODE_BITS, SPECIAL_BITS, failed, size_of, timestamps};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::not_kept::{self, Aspect, NotKept};
 use crate::protocol::path::{RelPath, STAGING_DIR, printable};
+use crate::protocol::place::Place;
 use crate::storage::block::Block;
 use crate::storage::{Admission, Commit, Committed, OnConflict, Result, StorageError, Target, Write};
 
@@ -67,7 +68,7 @@ pub(super) struct Shared {
 /// it that exists, is a directory that this process may write to.
 pub fn check_target(dir: &Path) -> Result<()> {
     let whole = path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    let shown = || printable(whole.as_os_str().as_bytes());
+    let shown = || Place::target_directory(printable(whole.as_os_str().as_bytes()));
     for part in whole.ancestors() {
         match fs::metadata(part) {
             Ok(there) if !there.is_dir() => return Err(failed("write to", shown(), Errno::NOTDIR)),
@@ -91,15 +92,16 @@ impl FsTarget {
     pub fn new(dir: &Path, transfer: &str, sync: bool) -> Result<Self> {
         let whole = path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
         let shown = printable(whole.as_os_str().as_bytes());
-        fs::create_dir_all(dir).map_err(|error| failed("create", shown.clone(), error))?;
+        let failed = |op, error: io::Error| failed(op, Place::target_directory(shown.clone()), error);
+        fs::create_dir_all(dir).map_err(|error| failed("create", error))?;
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         // One that may not be listed can still be written to.
         let root = match openat(CWD, dir, OFlags::RDONLY | flags, Mode::empty()) {
             Err(Errno::ACCESS) => openat(CWD, dir, OFlags::PATH | flags, Mode::empty()),
             opened => opened,
         };
-        let root = Arc::new(root.map_err(|errno| failed("open", shown.clone(), errno))?);
-        let id = VolumeId::of(&root).map_err(|errno| failed("look at", shown.clone(), errno))?;
+        let root = Arc::new(root.map_err(|errno| failed("open", errno.into()))?);
+        let id = VolumeId::of(&root).map_err(|errno| failed("look at", errno.into()))?;
         let shared = Shared {
             dir: shown.trim_end_matches('/').to_owned(),
             volumes: Volumes::new(Volume::new(id, Arc::clone(&root), String::new(), sync), sync),
@@ -115,7 +117,7 @@ impl FsTarget {
             .volumes
             .root()
             .staging(transfer)
-            .map_err(|error| failed("stage files in", format!("{}/{STAGING_DIR}", shared.dir), error))?;
+            .map_err(|error| super::failed("stage files in", shared.place_of_staging(), error))?;
         let pieces = Semaphore::new(share(PIECES_AT_ONCE));
         Ok(Self { shared: Arc::new(shared), calls: Calls::default(), pieces })
     }
@@ -217,7 +219,7 @@ impl Target for FsTarget {
     async fn write(&self, writes: Vec<Write>, block: Block) -> Result<Block> {
         if let [Write { id, offset, range, whole: None }] = writes.as_slice() {
             let written = self.write_piece(*id, *offset, range.clone(), block).await;
-            return written.map_err(|error| failed("write", self.shared.display_staged(*id), error));
+            return written.map_err(|error| failed("write", self.shared.place_staged(*id), error));
         }
         self.run(move |shared| {
             let call = shared.watch.begin("write", Subject::Top);
@@ -227,7 +229,7 @@ impl Target for FsTarget {
                     Some(meta) => staging.write_whole(id, &block[range], &meta, shared.sync),
                     None => staging.write(id, offset, &block[range]),
                 });
-                written.map_err(|error| failed("write", shared.display_staged(id), error))?;
+                written.map_err(|error| failed("write", shared.place_staged(id), error))?;
             }
             Ok(block)
         })
@@ -272,7 +274,7 @@ impl Target for FsTarget {
                 Ok(Content::Large(file, size)) => {
                     let (root, used) = self.large_root(path, file, size, block).await;
                     block = used;
-                    root.map_err(|error| failed("read", self.shared.display(path), error))
+                    root.map_err(|error| failed("read", self.shared.place(path), error))
                 }
                 Err(error) => Err(error),
             });
@@ -310,27 +312,40 @@ impl Target for FsTarget {
 
     fn hanging(&self, limit: Duration) -> Option<(StorageError, Option<EntryId>)> {
         let (op, subject) = self.shared.watch.hanging(limit)?;
-        let (path, id) = match subject {
-            Subject::Top => (self.shared.dir.clone(), None),
-            Subject::Path(path) => (self.shared.display(&path), None),
-            Subject::Staged(id) => (self.shared.display_staged(id), Some(id)),
+        let (place, id) = match subject {
+            Subject::Top => (Place::target_directory(self.shared.dir.clone()), None),
+            Subject::Path(path) => (self.shared.place(&path), None),
+            Subject::Staged(id) => (self.shared.place_staged(id), Some(id)),
         };
-        Some((StorageError { op, path, source: hangs(limit) }, id))
+        Some((StorageError { op, place, source: hangs(limit) }, id))
     }
 
-    fn display(&self, path: &RelPath) -> String {
-        self.shared.display(path)
+    fn place(&self, path: &RelPath) -> Place {
+        self.shared.place(path)
     }
 }
 
 impl Shared {
-    pub(super) fn display(&self, path: &RelPath) -> String {
-        format!("{}/{path}", self.dir)
+    pub(super) fn place(&self, path: &RelPath) -> Place {
+        Place::below(&self.dir, path)
     }
 
-    pub(super) fn display_staged(&self, id: EntryId) -> String {
+    fn place_staged(&self, id: EntryId) -> Place {
         let volume = self.volumes.of(id);
-        format!("{}/{}{STAGING_DIR}/{}/{}", self.dir, volume.path, self.transfer, id.0)
+        let own = format!("{}/{}{STAGING_DIR}/{}/{}", self.dir, volume.path, self.transfer, id.0);
+        Place::new(own, "a staged file")
+    }
+
+    fn place_of_staging(&self) -> Place {
+        Place::target_directory(format!("{}/{STAGING_DIR}", self.dir))
+    }
+
+    /// A directory under the target, by its path there; none is the target itself.
+    fn place_of_dir(&self, path: &str) -> Place {
+        if path.is_empty() {
+            return Place::target_directory(self.dir.clone());
+        }
+        Place::new(format!("{}/{path}", self.dir), path)
     }
 
     /// Where `id` is staged.
@@ -362,7 +377,7 @@ impl Shared {
     }
 
     pub(super) fn blocked(&self, blocked: Blocked) -> StorageError {
-        failed("open", format!("{}/{}", self.dir, printable(&blocked.dir)), blocked.errno)
+        failed("open", self.place_of_dir(&printable(&blocked.dir)), blocked.errno)
     }
 
     /// Whatever the syncs of commits left.
@@ -374,7 +389,7 @@ impl Shared {
                 Ok(Synced::Lacking(errno)) => {
                     self.note(Aspect::Sync, if path.is_empty() { "." } else { path }, errno)
                 }
-                Err(errno) => return Err(failed("sync", format!("{}/{path}", self.dir), errno)),
+                Err(errno) => return Err(failed("sync", self.place_of_dir(path), errno)),
             }
         }
         Ok(())
@@ -401,7 +416,7 @@ impl Shared {
         };
         admitted.unwrap_or_else(|errno| {
             let op = if entry.kind == Kind::Dir { "create" } else { "look up" };
-            admission(failed(op, self.display(&entry.path), errno))
+            admission(failed(op, self.place(&entry.path), errno))
         })
     }
 
@@ -409,7 +424,7 @@ impl Shared {
         let (holder, name) = dirs.parent(&self.root, &entry.path).map_err(|blocked| self.blocked(blocked))?;
         let mut lacks = Lacks::new();
         let updated = update(&holder, name, entry, &mut lacks)
-            .map_err(|error| failed("set mode and time of", self.display(&entry.path), error))?;
+            .map_err(|error| failed("set mode and time of", self.place(&entry.path), error))?;
         lacks.into_iter().for_each(|(aspect, errno)| self.note(aspect, &entry.path.to_string(), errno));
         Ok(updated)
     }
@@ -421,8 +436,8 @@ impl Shared {
         }
         let (holder, name) = dirs.parent(&self.root, path).map_err(|blocked| self.blocked(blocked))?;
         let fd = open_dir(&holder, name, OFlags::RDONLY)
-            .map_err(|errno| failed("open", self.display(path), errno))?;
-        let there = fstat(&fd).map_err(|errno| failed("look at", self.display(path), errno))?;
+            .map_err(|errno| failed("open", self.place(path), errno))?;
+        let there = fstat(&fd).map_err(|errno| failed("look at", self.place(path), errno))?;
         // Set-id and sticky bits do not travel: those that the directory has, or got from the one that it is in, stay.
         let bits = Mode::from_raw_mode(there.st_mode & SPECIAL_BITS);
         let mode = meta.map(|meta| Mode::from_raw_mode(meta.mode & MODE_BITS)).or(before);
@@ -433,11 +448,11 @@ impl Shared {
             wanted.filter(|mode| mode.as_raw_mode() != there.st_mode & (MODE_BITS | SPECIAL_BITS))
         {
             unless_lacking(fchmod(&fd, mode), Aspect::Mode, &mut lacks)
-                .map_err(|errno| failed("set the mode of", self.display(path), errno))?;
+                .map_err(|errno| failed("set the mode of", self.place(path), errno))?;
         }
         if let Some(meta) = meta {
             unless_lacking(futimens(&fd, &timestamps(meta.mtime)), Aspect::Time, &mut lacks)
-                .map_err(|errno| failed("set the time of", self.display(path), errno))?;
+                .map_err(|errno| failed("set the time of", self.place(path), errno))?;
         }
         self.sync_dir(dirs, path, &fd, &mut lacks)?;
         lacks.into_iter().for_each(|(aspect, errno)| self.note(aspect, &path.to_string(), errno));
@@ -452,7 +467,7 @@ impl Shared {
         let volume = dirs.volume(&self.root, &self.volumes, path).map_err(|blocked| self.blocked(blocked))?;
         if volume.lacks_syncfs()
             && let Synced::Lacking(errno) =
-                volume.sync(fd).map_err(|errno| failed("sync", self.display(path), errno))?
+                volume.sync(fd).map_err(|errno| failed("sync", self.place(path), errno))?
         {
             lacks.push((Aspect::Sync, errno));
         }
@@ -535,7 +550,7 @@ impl Shared {
         match read() {
             Ok(Ok(root)) => Ok(Content::Small(root)),
             Ok(Err(size)) => Ok(Content::Large(file, size)),
-            Err(error) => Err(failed("read", self.display(path), error)),
+            Err(error) => Err(failed("read", self.place(path), error)),
         }
     }
 
@@ -543,7 +558,7 @@ impl Shared {
     fn open_final(&self, dirs: &mut Dirs, path: &RelPath) -> Result<File> {
         let (holder, name) = dirs.parent(&self.root, path).map_err(|blocked| self.blocked(blocked))?;
         patiently(|| open_file(&holder, name), || dirs.release())
-            .map_err(|errno| failed("open", self.display(path), errno))
+            .map_err(|errno| failed("open", self.place(path), errno))
     }
 }
 

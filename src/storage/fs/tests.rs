@@ -536,7 +536,8 @@ async fn names_of_any_bytes_are_printed_harmlessly() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join(OsStr::from_bytes(b"\x1b[2J\xff"));
     let target = target(&dir);
-    let shown = target.display(&RelPath::new(b"a\x07/\xfe").unwrap());
+    let place = target.place(&RelPath::new(b"a\x07/\xfe").unwrap());
+    let shown = place.own();
     assert!(shown.ends_with("\\u{1b}[2J\\xff/a\\u{7}/\\xfe"), "{shown}");
     let error = target_root(&target, "no\x1b/x").await.unwrap_err().to_string();
     assert!(error.ends_with("/no\\u{1b}: No such file or directory (os error 2)"), "{error}");

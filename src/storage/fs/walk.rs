@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::descriptors::patiently;
 use super::dirs::open_dir;
-use super::origin::{Origin, open_file};
+use super::origin::{Origin, open_file, unusable};
 use super::source::may_be_wrong;
 use super::watch::{Call, Subject};
 use super::{meta_of, size_of};
@@ -19,6 +19,7 @@ use crate::protocol::entry::{Entry, Kind, Meta};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::{LINK_TARGET_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use crate::protocol::path::{PathError, RelPath, printable};
+use crate::protocol::place::Place;
 use crate::storage::Found;
 
 /// Bytes read at once to learn how many there are.
@@ -135,7 +136,7 @@ fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => match content_bytes(origin, holder, name, &path, &stat) {
             Ok(size) => Found::Entry(Entry { path, meta, kind: Kind::File { size } }).into(),
-            Err(failure) => Found::Skipped { path: origin.display(&path), failure }.into(),
+            Err(failure) => skipped(&origin.entry(&path), failure).into(),
         },
         FileType::Directory => look_into(index, origin, holder, name, path, meta),
         FileType::Symlink => look_at_link(origin, holder, name, path, meta).into(),
@@ -146,9 +147,9 @@ fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path
                 FileType::CharacterDevice | FileType::BlockDevice => "a device",
                 _ => "of an unknown kind",
             };
-            let path = origin.display(&path);
-            let message = format!("{path} is {what}, which does not travel");
-            skipped(path, Reason::SpecialFile, message).into()
+            let place = origin.entry(&path);
+            let sentence = |path: &str| format!("{path} is {what}, which does not travel");
+            skipped(&place, Failure::about(Side::Sender, Reason::SpecialFile, &place, sentence)).into()
         }
     }
 }
@@ -181,11 +182,8 @@ fn content_bytes(
     match read().map_err(|error: io::Error| origin.failure("read", path, error))? {
         (bytes, true) => Ok(bytes),
         (_, false) => {
-            let path = origin.display(path);
-            let message = format!(
-                "cannot send {path}: its size is not known, and it has more than {SMALL_FILE_BYTES_MAX} bytes"
-            );
-            Err(Failure::on(Side::Sender, Reason::SourceUnreadable, message))
+            let why = format!("its size is not known, and it has more than {SMALL_FILE_BYTES_MAX} bytes");
+            Err(unusable(&origin.entry(path), why))
         }
     }
 }
@@ -215,26 +213,24 @@ fn look_at_link(origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path: RelP
             Found::Entry(Entry { path, meta, kind: Kind::Symlink { target } })
         }
         Ok(target) => {
-            let path = origin.display(&path);
-            let bytes = target.as_bytes().len();
-            let message = format!("cannot send {path}: the link's target has {bytes} bytes");
-            skipped(path, Reason::SourceUnreadable, message)
+            let place = origin.entry(&path);
+            let why = format!("the link's target has {} bytes", target.as_bytes().len());
+            skipped(&place, unusable(&place, why))
         }
         Err(errno) => unreadable(origin, &path, "read", errno),
     }
 }
 
 fn unreadable(origin: &Origin, path: &RelPath, op: &'static str, errno: Errno) -> Found {
-    let failure = origin.failure(op, path, errno);
-    Found::Skipped { path: origin.display(path), failure }
+    skipped(&origin.entry(path), origin.failure(op, path, errno))
 }
 
 fn not_allowed(origin: &Origin, dir: &RelPath, name: &[u8], error: PathError) -> Found {
-    let path = format!("{}/{}", origin.display(dir), printable(name));
-    let message = format!("cannot send {path}: {error}");
-    skipped(path, Reason::SourceUnreadable, message)
+    let (dir, name) = (origin.entry(dir), printable(name));
+    let place = Place::new(format!("{}/{name}", dir.own()), format!("{}/{name}", dir.told()));
+    skipped(&place, unusable(&place, error))
 }
 
-fn skipped(path: String, reason: Reason, message: String) -> Found {
-    Found::Skipped { path, failure: Failure::on(Side::Sender, reason, message) }
+fn skipped(place: &Place, failure: Failure) -> Found {
+    Found::Skipped { path: place.own().to_owned(), failure }
 }

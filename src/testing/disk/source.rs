@@ -11,6 +11,7 @@ use super::{Node, pause, rel_path};
 use crate::protocol::entry::{Entry, Kind, Meta};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::RelPath;
+use crate::protocol::place::Place;
 use crate::storage::block::Block;
 use crate::storage::{Found, Run, SmallBatch, Source, Verdict};
 
@@ -122,7 +123,10 @@ impl MemorySource {
 
     /// Makes the walk come upon something that does not travel, at its end.
     pub(crate) fn with_skipped(self, path: &str, reason: Reason) -> Self {
-        let failure = Failure::on(Side::Sender, reason, format!("{path} does not travel"));
+        let failure =
+            Failure::about(Side::Sender, reason, &Place::new(format!("/source/{path}"), path), |path| {
+                format!("{path} does not travel")
+            });
         self.state().found.push_back(Found::Skipped { path: path.to_owned(), failure });
         self
     }
@@ -204,11 +208,18 @@ impl MemorySource {
 }
 
 fn changed(path: &RelPath) -> Failure {
-    Failure::on(Side::Sender, Reason::SourceChanged, format!("{path} has changed while it was sent"))
+    let sentence = |path: &str| format!("{path} has changed while it was sent");
+    Failure::about(Side::Sender, Reason::SourceChanged, &place(path), sentence)
 }
 
 fn unreadable(path: &RelPath) -> Failure {
-    Failure::on(Side::Sender, Reason::SourceUnreadable, format!("cannot open {path}: Permission denied"))
+    let sentence = |path: &str| format!("cannot open {path}: Permission denied");
+    Failure::about(Side::Sender, Reason::SourceUnreadable, &place(path), sentence)
+}
+
+/// Where a file lies on the sender's machine.
+fn place(path: &RelPath) -> Place {
+    Place::below("/source", path)
 }
 
 impl Source for MemorySource {

@@ -14,6 +14,7 @@ use super::{Node, pause, rel_path};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::not_kept::{Aspect, NotKept, note};
 use crate::protocol::path::{RelPath, printable};
+use crate::protocol::place::Place;
 use crate::storage::block::Block;
 use crate::storage::{Admission, Commit, Committed, Final, OnConflict, Result, StorageError, Target, Write};
 
@@ -218,7 +219,7 @@ impl MemoryTarget {
     }
 
     fn error(&self, op: &'static str, path: &RelPath, source: impl Into<io::Error>) -> StorageError {
-        StorageError { op, path: self.display(path), source: source.into() }
+        StorageError { op, place: self.place(path), source: source.into() }
     }
 
     /// One `pwrite`: says how many of `bytes` it took.
@@ -383,9 +384,14 @@ impl Target for MemoryTarget {
             let bytes = &block[range];
             let mut written = 0;
             loop {
-                let took = self
-                    .write_some(id, offset + written as u64, &bytes[written..])
-                    .map_err(|source| StorageError { op: "write", path: staged_path(id), source })?;
+                let took =
+                    self.write_some(id, offset + written as u64, &bytes[written..]).map_err(|source| {
+                        StorageError {
+                            op: "write",
+                            place: Place::new(staged_path(id), "a staged file"),
+                            source,
+                        }
+                    })?;
                 let pause = pause(self.own().write_pace, took);
                 if !pause.is_zero() {
                     tokio::time::sleep(pause).await;
@@ -470,7 +476,7 @@ impl Target for MemoryTarget {
         own.end();
         own.check(On::Finish).map_err(|source| StorageError {
             op: "sync",
-            path: "/memory".into(),
+            place: Place::target_directory("/memory"),
             source,
         })?;
         if own.is_synced {
@@ -488,11 +494,11 @@ impl Target for MemoryTarget {
     fn hanging(&self, limit: Duration) -> Option<(StorageError, Option<EntryId>)> {
         self.own().hung.filter(|since| since.elapsed() > limit)?;
         let source = io::ErrorKind::TimedOut.into();
-        Some((StorageError { op: "sync", path: "/memory".into(), source }, None))
+        Some((StorageError { op: "sync", place: Place::target_directory("/memory"), source }, None))
     }
 
-    fn display(&self, path: &RelPath) -> String {
-        format!("/memory/{path}")
+    fn place(&self, path: &RelPath) -> Place {
+        Place::below("/memory", path)
     }
 }
 

@@ -269,6 +269,10 @@ fn same_size() -> Found {
     Found::SameSize { numbers: [0].into(), is_current: true }
 }
 
+fn refused() -> Failure {
+    Failure::on(Side::Receiver, Reason::Refused, "no")
+}
+
 fn to_receiver() -> impl Strategy<Value = ToReceiver> {
     let found = prop::sample::select(vec![
         Found::Free,
@@ -279,13 +283,13 @@ fn to_receiver() -> impl Strategy<Value = ToReceiver> {
         same_size(),
         Found::SameSize { numbers: [0, 2, 1].into(), is_current: false },
         Found::Conflict,
-        Found::Refused("no".into()),
+        Found::Refused(refused()),
     ]);
     let committed = prop::sample::select(vec![
         Committed::Done(None),
         Committed::Done(Some(path("a~1"))),
         Committed::Exists,
-        Committed::Refused("no".into()),
+        Committed::Refused(refused()),
     ]);
     let offsets = prop::sample::select(vec![0, 1, CHUNK, 2 * CHUNK, u64::MAX]);
     let text = String::new;
@@ -393,8 +397,7 @@ impl ReceiverRig {
             }
             Some(receiver::Action::Update(id, _)) => self.machine.updated(id, Ok(is_ok)),
             Some(receiver::Action::FinishDir(id, ..)) => {
-                self.machine
-                    .dir_finished(id, if is_ok { Ok(()) } else { Err((Reason::Refused, "no".into())) });
+                self.machine.dir_finished(id, if is_ok { Ok(()) } else { Err(refused()) });
             }
             Some(receiver::Action::Finish) => self.machine.finished(true, vec![]),
             _ => {}

@@ -5,8 +5,10 @@ use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use crate::protocol::entry::{Entry, Kind, Meta};
+use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::limits::SMALL_FILE_BYTES_MAX;
 use crate::protocol::path::RelPath;
+use crate::protocol::place::Place;
 use crate::protocol::receiver::{Committed, Exists, Found};
 use crate::protocol::tree::RecordHasher;
 
@@ -206,10 +208,15 @@ pub(super) fn parents_are_dirs(tree: &Tree, path: &RelPath) -> bool {
         .is_none_or(|parent| tree.get(&parent) == Some(&Node::Dir) && parents_are_dirs(tree, &parent))
 }
 
+fn refused(path: &RelPath) -> Failure {
+    let sentence = |path: &str| format!("{path} leads through something else");
+    Failure::about(Side::Receiver, Reason::Refused, &Place::below("/t", path), sentence)
+}
+
 /// What storage does for an announced entry.
 pub(super) fn admit(disk: &mut Tree, entry: &Entry, exists: Exists) -> Found {
     if !parents_are_dirs(disk, &entry.path) {
-        return Found::Refused(format!("{} leads through something else", entry.path));
+        return Found::Refused(refused(&entry.path));
     }
     let Some(there) = disk.get(&entry.path) else {
         if entry.kind == Kind::Dir {
@@ -244,7 +251,7 @@ pub(super) fn commit(
     is_beside: bool,
 ) -> Committed {
     if !parents_are_dirs(disk, path) {
-        return Committed::Refused(format!("{path} leads through something else"));
+        return Committed::Refused(refused(path));
     }
     let name = match (disk.get(path), exists) {
         (None, _) | (Some(Node::File(_) | Node::Link(_)), Exists::Replace) => path.clone(),

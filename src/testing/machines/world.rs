@@ -278,7 +278,7 @@ impl World {
             Event::FinishDir(id, path) => {
                 let result = match self.disk.get(&path) {
                     Some(Node::Dir) if tree::parents_are_dirs(&self.disk, &path) => Ok(()),
-                    _ => Err((Reason::Refused, format!("{path} is no directory"))),
+                    _ => Err(Failure::on(Side::Receiver, Reason::Refused, format!("{path} is no directory"))),
                 };
                 self.receiver.dir_finished(id, result);
             }
