@@ -62,7 +62,7 @@ fn attack_8_help_does_not_show_the_ticket_in_a_variable() {
 }
 
 #[test]
-fn usage_errors_say_what_and_how_to_mend_it() {
+fn t19_usage_errors_say_what_and_how_to_mend_it() {
     for (args, why) in [
         (&[][..], "Usage: towline"),
         (&["sned"], "a similar subcommand exists: 'send'"),

@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_says_how_to_mend_it() {
+    fn t19_what_cannot_be_meant_says_how_to_mend_it() {
         for (line, why) in [
             ("send a --chunk-size 3M", "--chunk-size 3M: expected a power of two from 1M to 64M"),
             ("send a --chunk-size 512k", "--chunk-size 512k: expected a power of two from 1M to 64M"),
