@@ -8,7 +8,6 @@ mod manifest;
 mod processor;
 mod quota;
 mod receive;
-mod reserve;
 mod send;
 pub mod settings;
 mod signals;
@@ -20,7 +19,6 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
-use self::reserve::Reserve;
 use self::settings::{Command, Ending};
 use self::signals::Signals;
 use crate::event::{Event, Reporter, Summary};
@@ -74,11 +72,6 @@ fn runtime() -> io::Result<Runtime> {
     let workers = workers(std::thread::available_parallelism().map_or(1, usize::from));
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(workers).max_blocking_threads(DISK_THREADS_MAX).enable_all();
-    // With more of them, one at work would leave cores idle.
-    if workers == 2 {
-        let reserve = Arc::new(Reserve::new());
-        builder.on_thread_park(move || reserve.on_idle());
-    }
     builder.build()
 }
 

@@ -7,8 +7,8 @@
 //! that may wait; when a few in a row did not, they are made in place, until one does.
 
 use std::panic;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -24,13 +24,6 @@ const TRIAL_MAX: u32 = 16384;
 
 /// Calls in place just now, for whatever disk.
 static IN_PLACE: Places = Places(AtomicUsize::new(0));
-/// How they come.
-static FLOW: Flow = Flow::new();
-
-/// Whether the only disk of this process was called in place, and answered, within the last `time`.
-pub fn was_called_in_place_within(time: Duration) -> bool {
-    FLOW.is_within(time)
-}
 
 /// Runs `work` on a blocking thread; a panic in it goes on here.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -45,21 +38,9 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 }
 
 /// The calls to one disk.
+#[derive(Default)]
 pub(super) struct Calls {
     pace: Mutex<Pace>,
-}
-
-impl Default for Calls {
-    fn default() -> Self {
-        FLOW.disks.fetch_add(1, Relaxed);
-        Self { pace: Mutex::default() }
-    }
-}
-
-impl Drop for Calls {
-    fn drop(&mut self) {
-        FLOW.disks.fetch_sub(1, Relaxed);
-    }
 }
 
 impl Calls {
@@ -70,7 +51,6 @@ impl Calls {
         {
             let_others_take_what_was_woken();
             let (value, waited) = observe(work);
-            FLOW.note();
             self.pace().note(true, waited);
             return value;
         }
@@ -129,36 +109,6 @@ impl Places {
     fn take(&self, workers: usize) -> Option<Place<'_>> {
         let more = |taken| (taken + 1 < workers).then_some(taken + 1);
         self.0.fetch_update(Relaxed, Relaxed, more).ok().map(|_| Place(self))
-    }
-}
-
-/// When calls in place end, and how many disks there are.
-struct Flow {
-    disks: AtomicUsize,
-    /// Microseconds of [`ORIGIN`]; 0 is never.
-    latest: AtomicU64,
-}
-
-static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-impl Flow {
-    const fn new() -> Self {
-        Self { disks: AtomicUsize::new(0), latest: AtomicU64::new(0) }
-    }
-
-    fn now() -> u64 {
-        u64::try_from(ORIGIN.elapsed().as_micros()).unwrap_or(u64::MAX).saturating_add(1)
-    }
-
-    /// A call has ended.
-    fn note(&self) {
-        self.latest.store(Self::now(), Relaxed);
-    }
-
-    fn is_within(&self, time: Duration) -> bool {
-        let latest = self.latest.load(Relaxed);
-        let since = Duration::from_micros(Self::now().saturating_sub(latest));
-        latest > 0 && since < time && self.disks.load(Relaxed) == 1
     }
 }
 
@@ -265,20 +215,6 @@ mod tests {
         assert!(places.take(3).is_some());
         drop(one);
         assert!(places.take(2).is_some());
-    }
-
-    #[test]
-    fn calls_flow_while_they_end_and_only_to_one_disk() {
-        let flow = Flow::new();
-        flow.disks.store(1, Relaxed);
-        assert!(!flow.is_within(Duration::MAX), "there was none");
-        flow.note();
-        assert!(flow.is_within(Duration::from_secs(3600)));
-        flow.disks.store(2, Relaxed);
-        assert!(!flow.is_within(Duration::from_secs(3600)));
-        flow.disks.store(1, Relaxed);
-        sleep(Duration::from_millis(2));
-        assert!(!flow.is_within(Duration::from_millis(2)));
     }
 
     #[test]

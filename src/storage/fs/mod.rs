@@ -27,7 +27,6 @@ use std::io;
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
-pub use self::calls::was_called_in_place_within;
 pub use self::source::{FsFile, FsSource};
 pub use self::target::{FsTarget, check_target};
 use super::StorageError;
