@@ -324,13 +324,16 @@ fn t5_one_kind_of_sync_does_for_the_other() {
     }
 }
 
-/// More files and directories than are synced one by one elsewhere.
 #[test]
 fn t5_without_a_sync_of_all_each_file_and_directory_is_synced() {
-    if !has("strace") {
-        return;
+    if has("strace") {
+        assert_synced_one_by_one(&Setting::new(), &["-e", "inject=syncfs:error=ENOSYS"]);
     }
-    let setting = Setting::new();
+}
+
+/// Sends more files and directories than are synced one by one elsewhere, under strace with `args`.
+#[track_caller]
+fn assert_synced_one_by_one(setting: &Setting, args: &[&str]) {
     let source = setting.scratch.dir("tree");
     for n in 0..30 {
         let dir = source.join(format!("d{}", n % 10));
@@ -340,7 +343,9 @@ fn t5_without_a_sync_of_all_each_file_and_directory_is_synced() {
     let to = format!("dir:{}", setting.inbox.display());
     let log = setting.scratch.path().join("strace.log");
     let status = Command::new("strace")
-        .args(["-f", "-y", "-qq", "-e", "trace=fsync,syncfs", "-e", "inject=syncfs:error=ENOSYS", "-o"])
+        .args(["-f", "-y", "-qq", "-e", "trace=fsync,syncfs"])
+        .args(args)
+        .arg("-o")
         .arg(&log)
         .arg(env!("CARGO_BIN_EXE_towline"))
         .args(["send", "--quiet", "--to", &to])
@@ -454,6 +459,20 @@ fn t7_nothing_is_left_behind_on_fuse() {
         assert_content(&source, &behind.join("tree"));
         assert_no_staging(&behind);
     }
+}
+
+/// The kernel answers `syncfs` for FUSE without a word to the daemon, so that it syncs nothing.
+#[test]
+fn t7_on_fuse_each_file_and_directory_is_synced() {
+    if !has("bindfs") || !has("strace") {
+        return;
+    }
+    let setting = Setting::new();
+    let behind = setting.scratch.dir("behind");
+    let Some(_mount) = Mount::bindfs(&behind, &setting.inbox) else {
+        return skip("bindfs cannot mount here (it needs /dev/fuse)");
+    };
+    assert_synced_one_by_one(&setting, &[]);
 }
 
 #[test]

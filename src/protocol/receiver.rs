@@ -117,6 +117,8 @@ enum State {
     Receiving {
         root: RootBuilder,
         begun: BTreeSet<u64>,
+        /// Chunks of which a stream that was cut off may have left bytes.
+        cut: BTreeSet<u64>,
     },
     /// `is_again` when the name was taken before.
     Committing {
@@ -186,6 +188,8 @@ struct Open {
 pub enum Begin {
     /// Write it; the size of the file.
     Take(u64),
+    /// The same, its holes too: a stream that was cut off may have left bytes where they are now.
+    TakeAgain(u64),
     /// Read it and drop it: it is written already.
     Pass,
     /// Ask again when a record has been cut or written: it is coming on another stream, which may have been reset.
@@ -497,7 +501,8 @@ impl Receiver {
             return;
         }
         let chunks = size.div_ceil(1 << self.chunk_log2);
-        open.state = State::Receiving { root: RootBuilder::new(chunks), begun: BTreeSet::new() };
+        open.state =
+            State::Receiving { root: RootBuilder::new(chunks), begun: BTreeSet::new(), cut: BTreeSet::new() };
         self.actions.push_back(Action::Control(Message::Status(id, Status::Want)));
     }
 
@@ -529,7 +534,7 @@ impl Receiver {
             return if may_be_written { Ok(Begin::Pass) } else { Err(self.ended_failure(id)) };
         };
         let size = open.entry.size();
-        let State::Receiving { root, begun } = &mut open.state else {
+        let State::Receiving { root, begun, cut } = &mut open.state else {
             if open.state.is_complete() {
                 return Ok(Begin::Pass);
             }
@@ -549,7 +554,11 @@ impl Receiver {
             other => other.map_err(|e| tree_failure(&open.entry, e))?,
         }
         // Two streams must not write one chunk: what is verified on one could be changed by the other.
-        Ok(if begun.insert(index) { Begin::Take(size) } else { Begin::Wait })
+        Ok(match begun.insert(index) {
+            true if cut.contains(&index) => Begin::TakeAgain(size),
+            true => Begin::Take(size),
+            false => Begin::Wait,
+        })
     }
 
     /// The source of `id` has grown since it was announced; what comes is what was there then.
@@ -568,12 +577,14 @@ impl Receiver {
         value: [u8; 32],
     ) -> Result<(), Failure> {
         let index = offset >> self.chunk_log2;
-        let Some(Open { entry, state: State::Receiving { root, begun }, .. }) = self.open.get_mut(&id) else {
+        let Some(Open { entry, state: State::Receiving { root, begun, cut }, .. }) = self.open.get_mut(&id)
+        else {
             return Ok(());
         };
         if !begun.remove(&index) {
             return Err(tree_failure(entry, TreeError::Twice));
         }
+        cut.remove(&index);
         root.insert(index, value).map_err(|e| tree_failure(entry, e))?;
         self.totals.settled_bytes += len;
         if entry.size() <= SMALL_FILE_BYTES_MAX {
@@ -586,8 +597,10 @@ impl Receiver {
     /// A parcel's stream ended before its record was whole; the chunk may come again.
     pub fn record_cut(&mut self, id: EntryId, offset: u64) {
         let index = offset >> self.chunk_log2;
-        if let Some(Open { state: State::Receiving { begun, .. }, .. }) = self.open.get_mut(&id) {
-            begun.remove(&index);
+        if let Some(Open { state: State::Receiving { begun, cut, .. }, .. }) = self.open.get_mut(&id)
+            && begun.remove(&index)
+        {
+            cut.insert(index);
         }
     }
 
@@ -859,7 +872,13 @@ impl Receiver {
 
     /// Bytes of the largest file that the sender may be hashing.
     fn largest_compared(&self) -> u64 {
-        let compared = self.open.values().filter(|open| matches!(open.state, State::Comparing { .. }));
+        let is_hashed = |open: &&Open| match &open.state {
+            State::Comparing { .. } => true,
+            // A source that has grown is read again before it is closed.
+            State::Receiving { root, .. } => root.is_complete(),
+            _ => false,
+        };
+        let compared = self.open.values().filter(is_hashed);
         compared.map(|open| open.entry.size()).max().unwrap_or(0)
     }
 }

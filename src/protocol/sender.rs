@@ -631,7 +631,13 @@ impl Sender {
 
     /// Bytes of the largest file that the receiver may be hashing.
     fn largest_compared(&self) -> u64 {
-        let checked = self.open.values().filter(|open| matches!(open.state, State::Checking { .. }));
+        let is_hashed = |open: &&Open| match &open.state {
+            State::Checking { .. } => true,
+            // Something may have taken the name, and is compared with what came.
+            State::Wanted(transfer) => transfer.closed,
+            _ => false,
+        };
+        let checked = self.open.values().filter(is_hashed);
         checked.map(|open| open.entry.size()).max().unwrap_or(0)
     }
 }

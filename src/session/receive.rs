@@ -42,6 +42,8 @@ use crate::storage::block::BlockPool;
 use crate::storage::{self, Admission, Commit, Final, OnConflict, StorageError, Target};
 use crate::transport::{Connection, RecvStream, TransportError};
 
+/// How long removing what is staged may take after a failure.
+const CLEAR_UP: Duration = Duration::from_secs(10);
 /// Entries looked at, committed or left in one step.
 const BATCH: usize = 1024;
 
@@ -104,8 +106,9 @@ pub async fn run<C: Connection, T: Target>(
     if disk_hangs {
         // Whatever removes staging would hang as well, also when the target is dropped. The next receiver removes it.
         mem::forget(target);
-    } else if result.is_err() {
-        target.abort().await;
+    } else if result.is_err() && timeout(CLEAR_UP, target.abort()).await.is_err() {
+        // The same, of a disk that has not hung for long enough to be called so.
+        mem::forget(target);
     }
     result
 }

@@ -119,6 +119,15 @@ struct Gathered {
     pieces: Vec<Piece>,
 }
 
+/// Where the bytes of a run are from.
+#[derive(Clone, Copy)]
+enum Bytes {
+    /// The stream.
+    Come,
+    /// A hole, where other bytes may have been written.
+    Zero,
+}
+
 enum Piece {
     Begin(Record),
     Data { offset: u64, range: Range<usize> },
@@ -150,9 +159,9 @@ impl<T: Target, R: RecvStream> Drop for Incoming<T, R> {
             for (id, offset) in cut {
                 machine.record_cut(id, offset);
             }
-            drop(machine);
-            self.shared.released.notify_waiters();
         }
+        // Also for an entry that has ended: what waited for its record must not wait on.
+        self.shared.released.notify_waiters();
     }
 }
 
@@ -160,7 +169,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
     async fn receive(&mut self) -> Result<(), Stop> {
         while let Some(header) = self.header().await? {
             let (id, offset, len) = (header.id, header.offset, header.len);
-            let Some(size) = self.begin(&header).await? else {
+            let Some((size, is_again)) = self.begin(&header).await? else {
                 self.pass(&header).await?;
                 continue;
             };
@@ -170,11 +179,13 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                 if self.gathered.pieces.len() >= PIECES_MAX {
                     self.flush().await?;
                 }
-                if run.is_hole {
+                if !run.is_hole {
+                    self.data(at, run.len, Bytes::Come).await?;
+                } else if is_again {
+                    self.data(at, run.len, Bytes::Zero).await?;
+                } else {
                     self.gathered.pieces.push(Piece::Hole(run.len));
                     self.shared.came_bytes.fetch_add(run.len, Relaxed);
-                } else {
-                    self.data(at, run.len).await?;
                 }
                 at += run.len;
             }
@@ -184,8 +195,9 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
         self.flush().await
     }
 
-    /// The size of the file that a record belongs to; `None` when it is written already.
-    async fn begin(&mut self, header: &RecordHeader) -> Result<Option<u64>, Stop> {
+    /// The size of the file that a record belongs to, and whether it was begun before; `None` when it is written
+    /// already.
+    async fn begin(&mut self, header: &RecordHeader) -> Result<Option<(u64, bool)>, Stop> {
         let shared = Arc::clone(&self.shared);
         loop {
             let released = shared.released.notified();
@@ -193,11 +205,11 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
             released.as_mut().enable();
             let begin = shared.machine().begin_record(header.id, header.offset, header.len);
             match begin {
-                Ok(Begin::Take(size)) => {
+                Ok(begin @ (Begin::Take(size) | Begin::TakeAgain(size))) => {
                     if header.is_grown {
                         shared.machine().grew(header.id);
                     }
-                    return Ok(Some(size));
+                    return Ok(Some((size, matches!(begin, Begin::TakeAgain(_)))));
                 }
                 Ok(Begin::Pass) => return Ok(None),
                 Ok(Begin::Wait) => {
@@ -263,7 +275,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
     }
 
     /// Gathers `len` bytes of data that belong at `offset`.
-    async fn data(&mut self, mut offset: u64, mut len: u64) -> Result<(), Stop> {
+    async fn data(&mut self, mut offset: u64, mut len: u64, bytes: Bytes) -> Result<(), Stop> {
         while len > 0 {
             if self.gathered.used == BLOCK_BYTES {
                 self.flush().await?;
@@ -273,7 +285,13 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
             }
             let start = self.gathered.used;
             let room = usize::try_from(len).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES - start);
-            let n = self.gather(start, room).await?;
+            let n = match (bytes, self.gathered.block.as_mut()) {
+                (Bytes::Zero, Some(block)) => {
+                    block[start..start + room].fill(0);
+                    room
+                }
+                _ => self.gather(start, room).await?,
+            };
             self.gathered.used += n;
             match self.gathered.pieces.last_mut() {
                 Some(Piece::Data { range, .. }) => range.end += n,

@@ -457,7 +457,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
             return Err(failure);
         }
         // What waits for its own limit, or for its own disk, does not wait for the peer.
-        let at_disk = self.roots_running > 0 || self.walking || self.sending.reading.now() > 0;
+        let at_disk = !self.jobs.is_empty() || self.sending.reading.now() > 0;
         if at_disk || self.context.throttle.waiting.now() > 0 {
             self.machine.note_progress(now);
         }
@@ -474,7 +474,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
     fn observe(&mut self) -> bool {
         let look = self.observer.look();
         let full = self.lanes.window_full();
-        let (sending, at_disk) = (&self.sending, self.roots_running + usize::from(self.walking));
+        let (sending, at_disk) = (&self.sending, self.jobs.len());
         let moment = SenderMoment {
             limited: self.context.throttle.waiting.now() > 0,
             processor: look.processor,

@@ -149,7 +149,8 @@ impl AsyncUdpSocket for Udp {
                     receiving.failing.succeeded();
                     return Poll::Ready(Ok(number));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // A lone error before it was no fault that stays.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => receiving.failing.succeeded(),
                 Err(error) => {
                     tracing::debug!(%error, "receiving failed");
                     if receiving.failing.failed(PATIENCE) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use rustix::io::Errno;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::told;
 use super::{MIB, Session, bytes, greet, one_file, receive_on, seeds, send_on, source};
@@ -220,6 +220,37 @@ async fn fault_12_a_parcel_is_reset_and_sent_again_at_once() {
         received.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
         assert!(target.files()[&b"large"[..]] == large && target.files()[&b"small"[..]] == small);
     }
+}
+
+/// What a stream that was cut off has written must not show through a hole of the one that comes after it.
+#[tokio::test(start_paused = true)]
+async fn fault_12_a_hole_covers_what_an_earlier_stream_wrote() {
+    let half = 512 * 1024;
+    let (first, rest) = (bytes(1, MIB), bytes(2, half));
+    let content = [vec![0; 512 * 1024], rest.clone()].concat();
+    let session = Session::new(1);
+    let (sending, receiving) = greet(session.connect().0).await;
+    let target = MemoryTarget::new();
+    let hand = async {
+        let mut sender = HandSender::begin(sending, &[entry("f", MIB), Message::End(1)]).await;
+        assert_eq!(sender.status().await, Status::Want);
+        let (mut out, _answer) = sender.link.connection.open_bi().await.unwrap();
+        let begun = first[..600_000].to_vec();
+        out.write_all(&mut [header(0, 0, MIB, vec![]).into(), begun.into()]).await.unwrap();
+        // Until two blocks of it are written.
+        sleep(Duration::from_secs(5)).await;
+        drop(out);
+        let runs = vec![RunLength { len: half, is_hole: true }, RunLength { len: half, is_hole: false }];
+        let answer = sender.parcel(&[&header(0, 0, MIB, runs), &rest, &value(MIB, 0, &content)]).await;
+        assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(1)));
+        sender.say(Message::Close(EntryId(0), *blake3::hash(&content).as_bytes(), false)).await;
+        assert_eq!(sender.status().await, Status::Done(None));
+        sender.link.connection.close(0, b"");
+    };
+    let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
+    let ((), received) = tokio::join!(hand, received);
+    received.unwrap();
+    assert!(target.files()[&b"f"[..]] == content, "bytes of the first stream are left");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FsWord, RenameFlags, fstatfs, linkat, renameat, renameat_with, statat, unlinkat};
+use rustix::fs::{AtFlags, RenameFlags, linkat, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::dirs::Dirs;
@@ -16,7 +16,7 @@ use super::failed;
 use super::numbered::last_taken;
 use super::staging::{Lacks, StagedFile, Staging};
 use super::target::Shared;
-use super::volumes::{Synced, Volume};
+use super::volumes::{Synced, Volume, is_fuse};
 use super::watch::{Call, Subject};
 use crate::protocol::entry::EntryId;
 use crate::protocol::limits::RENAME_TRIES_MAX;
@@ -26,8 +26,6 @@ use crate::storage::{Commit, Committed, Final, OnConflict, StorageError};
 
 /// Up to so many files or directories are synced one by one, more of them by one sync of the file system.
 const FSYNC_MAX: usize = 4;
-/// What `statfs` calls FUSE.
-const FUSE_MAGIC: FsWord = 0x6573_5546;
 
 /// A commit on its way.
 enum Step {
@@ -121,10 +119,6 @@ fn holds_no_link(shared: &Shared, id: EntryId, errno: Errno) -> bool {
     }
 }
 
-fn is_fuse(dir: &OwnedFd) -> bool {
-    fstatfs(dir).is_ok_and(|found| found.f_type == FUSE_MAGIC)
-}
-
 fn sync_data(shared: &Shared, call: &Call<'_>, items: &mut [Item], one_by_one: bool) {
     // All of a volume with one call, where there is such a call.
     let mut volumes: Vec<(Arc<Volume>, Result<Synced, Errno>)> = Vec::new();
@@ -157,7 +151,12 @@ fn sync_again(shared: &Shared, item: &Item, errno: Errno) -> Result<Synced, Errn
         (Step::Staged(Some(file)), _) => item.volume.sync(file),
         _ => {
             let Ok(staging) = shared.staging(item.commit.id) else { return Ok(Synced::Lacking(errno)) };
-            staging.reopen(item.commit.id).and_then(|file| item.volume.sync(file))
+            match staging.reopen(item.commit.id) {
+                Ok(file) => item.volume.sync(file),
+                // Its permissions are set already, and let this process open it no more.
+                Err(Errno::ACCESS) => Ok(Synced::Lacking(errno)),
+                Err(errno) => Err(errno),
+            }
         }
     }
 }

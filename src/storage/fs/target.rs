@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Mode, OFlags, access, fchmod, fstat, futimens, mkdirat, openat, statat,
+    Access, AtFlags, CWD, FileType, Mode, OFlags, access, fchmod, fstat, fsync, futimens, mkdirat, openat,
+    statat,
 };
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
@@ -27,7 +28,7 @@ use super::origin::open_file;
 use super::staging::{Lacks, Staging, unless_lacking};
 use super::volumes::{Synced, Volume, VolumeId, Volumes};
 use super::watch::{Subject, Watch, hangs};
-use super::{MODE_BITS, SPECIAL_BITS, failed, size_of, timestamps};
+use super::{MODE_BITS, SPECIAL_BITS, failed, is_lacking, size_of, timestamps};
 use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::not_kept::{self, Aspect, NotKept};
 use crate::protocol::path::{RelPath, STAGING_DIR, printable};
@@ -547,7 +548,18 @@ impl Shared {
                 None => Ok(Err(size)),
             }
         };
-        match read() {
+        let content = read();
+        if self.volumes.syncs_one_by_one() {
+            // It may have been written without a sync.
+            match fsync(&file) {
+                Ok(()) => {}
+                Err(errno) if is_lacking(errno) || errno == Errno::BADF => {
+                    self.note(Aspect::Sync, &path.to_string(), errno);
+                }
+                Err(errno) => return Err(failed("sync", self.place(path), errno)),
+            }
+        }
+        match content {
             Ok(Ok(root)) => Ok(Content::Small(root)),
             Ok(Err(size)) => Ok(Content::Large(file, size)),
             Err(error) => Err(failed("read", self.place(path), error)),

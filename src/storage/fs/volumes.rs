@@ -8,12 +8,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, fstat, fsync, openat, statx, syncfs};
+use rustix::fs::{AtFlags, FsWord, Mode, OFlags, StatxFlags, fstat, fstatfs, fsync, openat, statx, syncfs};
 use rustix::io::Errno;
 
 use super::is_lacking;
 use super::staging::Staging;
 use crate::protocol::entry::EntryId;
+
+/// What `statfs` calls FUSE.
+const FUSE_MAGIC: FsWord = 0x6573_5546;
 
 /// How often the entries of one transfer may go from one volume to another: what is remembered of it.
 const CHANGES_MAX: usize = 64 * 1024;
@@ -77,10 +80,11 @@ impl Volume {
     /// The volume that the directory `top` is on, when it is not that of the directory above. It is synced only if
     /// `sync`.
     pub(super) fn new(id: VolumeId, top: Arc<OwnedFd>, path: String, sync: bool) -> Self {
-        // A descriptor that can only be looked at is refused with EBADF, by those that have the call.
+        // A descriptor that can only be looked at is refused with EBADF, by those that have the call. The kernel answers
+        // for FUSE without asking its daemon, which has then written nothing.
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let has_syncfs =
-            !sync || openat(&top, ".", flags, Mode::empty()).and_then(syncfs) == Err(Errno::BADF);
+        let has_syncfs = !sync
+            || !is_fuse(&top) && openat(&top, ".", flags, Mode::empty()).and_then(syncfs) == Err(Errno::BADF);
         Self {
             id,
             top,
@@ -137,6 +141,9 @@ impl Volume {
         if let Some(errno) = *sync_error {
             return Err(errno);
         }
+        if self.lacks_syncfs() {
+            return Ok(Synced::Lacking(Errno::NOSYS));
+        }
         // The uppermost directory may be one that this process cannot read; its own one it can.
         let synced = match self.made_staging() {
             Some(staging) => syncfs(staging.dir()),
@@ -174,6 +181,11 @@ impl Volume {
             Synced::Lacking(_) => self.sync(&self.top),
         }
     }
+}
+
+/// Whether the file system of `dir` is a program's.
+pub(super) fn is_fuse(dir: impl AsFd) -> bool {
+    fstatfs(dir).is_ok_and(|found| found.f_type == FUSE_MAGIC)
 }
 
 /// All of a target.
@@ -262,6 +274,11 @@ impl Volumes {
     /// Whether directories are to be synced one by one, on one of them.
     pub(super) fn may_lack_syncfs(&self) -> bool {
         self.root.lacks_syncfs() || self.has_inside.load(Relaxed)
+    }
+
+    /// Whether what is there already has to be synced by itself: no call at the end syncs all of it.
+    pub(super) fn syncs_one_by_one(&self) -> bool {
+        self.sync && self.may_lack_syncfs()
     }
 
     /// All that were come upon.

@@ -74,7 +74,7 @@ fn fault_12_attack_14_a_chunk_twice() {
     assert_eq!(receiver.begin_record(A, 0, CHUNK), Ok(Begin::Take(2 * CHUNK)));
     assert_eq!(receiver.begin_record(A, 0, CHUNK), Ok(Begin::Wait), "while it comes");
     receiver.record_cut(A, 0);
-    assert_eq!(receiver.begin_record(A, 0, CHUNK), Ok(Begin::Take(2 * CHUNK)));
+    assert_eq!(receiver.begin_record(A, 0, CHUNK), Ok(Begin::TakeAgain(2 * CHUNK)));
     receiver.record_written(A, 0, CHUNK, [1; 32]).unwrap();
     assert_eq!(receiver.begin_record(A, 0, CHUNK), Ok(Begin::Pass), "after it came");
     assert_eq!(reason(receiver.record_written(A, 0, CHUNK, [1; 32])), Reason::Protocol);
@@ -367,7 +367,7 @@ impl ReceiverRig {
 
     fn begin(&mut self, id: EntryId, offset: u64, len: u64) -> Result<(), Failure> {
         match self.machine.begin_record(id, offset, len) {
-            Ok(Begin::Take(_)) => self.begun.push_back((id, offset, len)),
+            Ok(Begin::Take(_) | Begin::TakeAgain(_)) => self.begun.push_back((id, offset, len)),
             Ok(Begin::Pass | Begin::Wait) => {}
             Err(failure) if matches!(failure.reason, Reason::TransferFailed | Reason::TransferEnded) => {}
             Err(failure) => return Err(failure),

@@ -347,7 +347,7 @@ impl World {
         };
         let begin = self.receiver.begin_record(record.id, record.offset, record.len);
         match begin {
-            Ok(Begin::Take(size)) => assert_eq!(size, record.content.size),
+            Ok(Begin::Take(size) | Begin::TakeAgain(size)) => assert_eq!(size, record.content.size),
             Ok(Begin::Pass) => {}
             Ok(Begin::Wait) => {
                 let delay = self.delay();
