@@ -119,13 +119,13 @@ struct Gathered {
     pieces: Vec<Piece>,
 }
 
-/// Where the bytes of a run are from.
+/// What a run is filled with.
 #[derive(Clone, Copy)]
-enum Bytes {
-    /// The stream.
-    Come,
-    /// A hole, where other bytes may have been written.
-    Zero,
+enum Filling {
+    /// Bytes of the stream.
+    Stream,
+    /// Zeros: it is a hole, but an earlier stream may have left bytes there.
+    Zeros,
 }
 
 enum Piece {
@@ -180,9 +180,9 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                     self.flush().await?;
                 }
                 if !run.is_hole {
-                    self.data(at, run.len, Bytes::Come).await?;
+                    self.data(at, run.len, Filling::Stream).await?;
                 } else if is_again {
-                    self.data(at, run.len, Bytes::Zero).await?;
+                    self.data(at, run.len, Filling::Zeros).await?;
                 } else {
                     self.gathered.pieces.push(Piece::Hole(run.len));
                     self.shared.came_bytes.fetch_add(run.len, Relaxed);
@@ -274,8 +274,8 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
         Ok(value)
     }
 
-    /// Gathers `len` bytes of data that belong at `offset`.
-    async fn data(&mut self, mut offset: u64, mut len: u64, bytes: Bytes) -> Result<(), Stop> {
+    /// Gathers `len` bytes that belong at `offset`.
+    async fn data(&mut self, mut offset: u64, mut len: u64, filling: Filling) -> Result<(), Stop> {
         while len > 0 {
             if self.gathered.used == BLOCK_BYTES {
                 self.flush().await?;
@@ -285,8 +285,8 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
             }
             let start = self.gathered.used;
             let room = usize::try_from(len).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES - start);
-            let n = match (bytes, self.gathered.block.as_mut()) {
-                (Bytes::Zero, Some(block)) => {
+            let n = match (filling, self.gathered.block.as_mut()) {
+                (Filling::Zeros, Some(block)) => {
                     block[start..start + room].fill(0);
                     room
                 }
