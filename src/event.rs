@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::protocol::brake::Brake;
-pub use crate::protocol::entry::Outcome;
+use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::failure::{Reason, Side};
-use crate::protocol::message::Role;
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
+pub use crate::protocol::wire::entry::Outcome;
+use crate::protocol::wire::message::Role;
 
 /// Something that a person or a script may want to know.
 #[derive(Debug, Clone)]
@@ -171,7 +171,7 @@ pub struct Summary {
     /// The BLAKE3 root when there was exactly one file.
     pub blake3: Option<blake3::Hash>,
     /// What held the transfer, each with its percentage of the time, the greatest first; 100 together.
-    pub limited_by: Vec<(Brake, u8)>,
+    pub limited_by: Vec<(Bottleneck, u8)>,
     /// Everything is durable. Not so with `--no-fsync`, and where a sync was not possible.
     pub synced: bool,
     /// What the receiver's file system does not keep.

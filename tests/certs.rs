@@ -16,7 +16,7 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use towline::trust::{Fingerprint, Identity};
+use towline::auth::{Fingerprint, Identity};
 
 /// 2126-01-01, when the certificates expire, in seconds since 1970.
 const EXPIRY: u64 = 4_922_899_200;

@@ -7,7 +7,7 @@ mod support;
 use support::process::Machine;
 use support::{Scratch, Seed, tree};
 
-/// Lines of `-vv` that tell of a parcel on the further connection `lane`.
+/// Lines of `-vv` that tell of a parcel on the extra connection `lane`.
 fn parcels_on(stderr: &str, lane: u32) -> usize {
     let lane = format!("lane={lane}");
     stderr.lines().filter(|line| line.contains("stream credit taken") && line.ends_with(&lane)).count()

@@ -10,21 +10,21 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::connect::{Connected, connect, pair};
-use super::processor::processor_time;
 use super::receive::{receive_through, receive_with};
 use super::send::{Silent, budget, context, of_both, send_through};
 use super::settings::{BenchSettings, BenchWith, CommonSettings, Peer, Workload};
 use crate::event::{Bench, Event, Outcome, Reporter, Summary};
+use crate::node::processor::processor_time;
+use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::{Failure, Reason};
-use crate::protocol::message::Role;
 use crate::protocol::path::printable;
-use crate::protocol::receiver::Exists;
+use crate::protocol::wire::message::Role;
 use crate::session::{Budget, Context};
 use crate::storage::fs::FsSource;
 use crate::storage::fs::sample::{disk_bytes, free_bytes, write_sample};
 use crate::storage::void::{VoidSource, VoidTarget};
 use crate::transport::Connection;
-use crate::transport::quic::Quic;
+use crate::transport::quic::connection::Quic;
 
 type Stop = watch::Receiver<Option<Failure>>;
 

@@ -10,18 +10,18 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
-use super::further::{Further, Sockets, dial_all};
+use super::extra::{Extra, Sockets, dial_all};
 use super::id;
 use super::settings::{CommonSettings, Peer};
+use crate::auth::{Fingerprint, Identity, Secret, Ticket};
 use crate::event::{Event, Listening, Reporter};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::message::Role;
+use crate::protocol::wire::message::Role;
 use crate::session::handshake::{self, Claim, Door};
 use crate::session::{self, Budget, Link, close_reason, close_with, transport_failure};
 use crate::transport::address::{ListenAddress, resolve};
-use crate::transport::quic::Quic;
+use crate::transport::quic::connection::Quic;
 use crate::transport::{Endpoint, Incoming, Limits, TransportError, dial};
-use crate::trust::{Fingerprint, Identity, Secret, Ticket};
 
 /// No answer for so long means that nobody is there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
@@ -60,7 +60,7 @@ pub(super) struct Keeper {
     connection: Quic,
     endpoint: Endpoint,
     answering: Option<AbortHandle>,
-    /// Makes further connections until dropped.
+    /// Makes extra connections until dropped.
     _joining: JoinSet<()>,
 }
 
@@ -117,15 +117,15 @@ pub(super) async fn connect(
     reporter: &Arc<dyn Reporter>,
     mut stop: Stop,
 ) -> Result<Connected, Failure> {
-    let further = Further {
+    let extra = Extra {
         connections: common.connections,
         identity: id::own(is_known_by_key(peer))?,
         limits: limits(common, budget),
         budget,
     };
     let connected = match peer {
-        Some(peer) => dial_peer(role, peer, common, &further, &mut stop).await?,
-        None => listen(role, what, common, &further, reporter, &mut stop).await?,
+        Some(peer) => dial_peer(role, peer, common, &extra, &mut stop).await?,
+        None => listen(role, what, common, &extra, reporter, &mut stop).await?,
     };
     if let Some(agent) = connected.link.agent.clone() {
         reporter.report(session::connected(&connected.link.connection, agent));
@@ -156,7 +156,7 @@ async fn dial_peer(
     role: Role,
     peer: &Peer,
     common: &CommonSettings,
-    further: &Further,
+    extra: &Extra,
     stop: &mut Stop,
 ) -> Result<Connected, Failure> {
     let (addresses, expected, secret) = match peer {
@@ -182,7 +182,7 @@ async fn dial_peer(
         // The sender takes care of its own before it dials.
         Peer::Dir(_) => return Err(Failure::new(Reason::Internal, "dir: is only for sending to")),
     };
-    dial_known(role, &addresses, expected, secret.as_ref(), further, stop).await
+    dial_known(role, &addresses, expected, secret.as_ref(), extra, stop).await
 }
 
 async fn dial_known(
@@ -190,10 +190,10 @@ async fn dial_known(
     addresses: &[std::net::SocketAddr],
     expected: Fingerprint,
     secret: Option<&Secret>,
-    further: &Further,
+    extra: &Extra,
     stop: &mut Stop,
 ) -> Result<Connected, Failure> {
-    let Further { connections, identity, limits, .. } = further;
+    let Extra { connections, identity, limits, .. } = extra;
     let dialling = async {
         dial(addresses, expected, identity, limits).await.map_err(|e| dial_failure(e, secret.is_some()))
     };
@@ -201,7 +201,7 @@ async fn dial_known(
     let (connection, endpoint) = unless_stopped(stop, dialling).await?;
     let greeting = timeout(limits.idle_timeout, async {
         let mut link = handshake::dial(connection.clone(), role, secret, *connections).await?;
-        let joining = dial_all(&mut link, expected, further)?;
+        let joining = dial_all(&mut link, expected, extra)?;
         if role.side() == Side::Receiver {
             link.welcome().await?;
         }
@@ -288,20 +288,20 @@ async fn listen(
     role: Role,
     what: Vec<PathBuf>,
     common: &CommonSettings,
-    further: &Further,
+    extra: &Extra,
     reporter: &Arc<dyn Reporter>,
     stop: &mut Stop,
 ) -> Result<Connected, Failure> {
-    let identity = &further.identity;
+    let identity = &extra.identity;
     let address = common.listen.map_or(ListenAddress::Any, ListenAddress::At);
-    let endpoint = Endpoint::listen(&address, identity, &further.limits)
+    let endpoint = Endpoint::listen(&address, identity, &extra.limits)
         .map_err(|e| Failure::new(Reason::Setup, format!("{e}; --listen ADDR:PORT names another address")))?;
     let addresses = endpoint.local_addresses().map_err(transport_failure)?;
     let secret = Secret::generate();
     let ticket = Ticket { addresses, fingerprint: identity.fingerprint(), secret };
     let allowed = common.fingerprint;
     let ip = endpoint.local_address().map_err(transport_failure)?.ip();
-    let sockets = Sockets::new(further.clone(), ip);
+    let sockets = Sockets::new(extra.clone(), ip);
     let door = Arc::new(OneSeat { secret, allowed, taken: AtomicBool::new(false), sockets });
     let (links, link) = mpsc::channel(1);
     let answering = tokio::spawn(answer_all(endpoint.clone(), role, Arc::clone(&door), links)).abort_handle();
@@ -399,9 +399,8 @@ pub(super) async fn unless_silent<T>(
 /// the moment.
 pub(super) async fn pair(common: &CommonSettings, budget: Budget) -> Result<(Connected, Connected), Failure> {
     let generate = || Identity::generate().map_err(|e| id::identity_failure(&e));
-    let further =
-        |identity| Further { connections: Some(1), identity, limits: limits(common, budget), budget };
-    let (receiver, sender) = (further(generate()?), further(generate()?));
+    let extra = |identity| Extra { connections: Some(1), identity, limits: limits(common, budget), budget };
+    let (receiver, sender) = (extra(generate()?), extra(generate()?));
     let expected = receiver.identity.fingerprint();
     let loopback = ListenAddress::At(([127, 0, 0, 1], 0).into());
     let endpoint =

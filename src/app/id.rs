@@ -3,9 +3,9 @@
 use tracing::info;
 
 use super::settings::{IdAction, IdSettings};
+use crate::auth::{Identity, IdentityError, default_path};
 use crate::event::{Event, Reporter};
 use crate::protocol::failure::{Failure, Reason};
-use crate::trust::{Identity, IdentityError, default_path};
 
 /// Shows the identity, or makes a new one.
 pub(super) fn run(settings: &IdSettings, reporter: &dyn Reporter) -> Result<u8, Failure> {

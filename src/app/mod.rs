@@ -2,15 +2,12 @@
 
 mod bench;
 mod connect;
-mod further;
+mod extra;
 mod id;
 mod manifest;
-mod processor;
-mod quota;
 mod receive;
 mod send;
 pub mod settings;
-mod signals;
 mod spool;
 
 use std::io;
@@ -20,8 +17,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use self::settings::{Command, Ending};
-use self::signals::Signals;
 use crate::event::{Event, Reporter, Summary};
+use crate::node::signals::{self, Signals};
 use crate::protocol::failure::{Failure, Reason};
 
 /// Threads that wait for disks. More would only add memory: the parcels on the way are fewer.

@@ -11,11 +11,11 @@ use super::manifest::WithManifest;
 use super::send::{budget, context};
 use super::settings::ReceiveSettings;
 use crate::event::{Reporter, Summary};
+use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::message::Role;
 use crate::protocol::path::printable;
 use crate::protocol::place::Place;
-use crate::protocol::receiver::Exists;
+use crate::protocol::wire::message::Role;
 use crate::session::{self, Context, close_with};
 use crate::storage::Target;
 use crate::storage::fs::{FsTarget, check_target};
@@ -84,12 +84,12 @@ pub(super) async fn receive_with<T: Target>(
     let connection = link.connection.clone();
     let reporter = Arc::clone(&context.reporter);
     let opened = async {
-        let offer = session::receive::offer(&mut link, &context).await?;
+        let offer = session::receive::driver::offer(&mut link, &context).await?;
         Ok((offer, open(session::name_of(offer.transfer)).await?))
     };
     let result = match opened.await {
         Ok((offer, target)) => {
-            session::receive::run(link, offer, Arc::new(target), target_name, exists, context).await
+            session::receive::driver::run(link, offer, Arc::new(target), target_name, exists, context).await
         }
         Err(failure) => {
             close_with(&connection, &failure);

@@ -9,15 +9,15 @@ use tokio::sync::watch;
 
 use super::connect::{Connected, connect, pair};
 use super::manifest::WithManifest;
-use super::processor::processor_use;
 use super::settings::{CommonSettings, Peer, SendSettings};
 use super::{conclude, receive, transfer_id};
 use crate::event::{Event, Reporter, Summary};
+use crate::node::processor::processor_use;
+use crate::protocol::engine::patience::Patience;
+use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::message::Role;
 use crate::protocol::path::printable;
-use crate::protocol::patience::Patience;
-use crate::protocol::receiver::Exists;
+use crate::protocol::wire::message::Role;
 use crate::session::schedule::Schedule;
 use crate::session::{self, Budget, Context, Throttle};
 use crate::storage::Source;
@@ -92,7 +92,7 @@ pub(super) async fn send_through(
     let (link, keeper) = connected.split();
     let chunk_log2 = u8::try_from(common.chunk_size_bytes.trailing_zeros()).unwrap_or(u8::MAX);
     let reporter = Arc::clone(&context.reporter);
-    let result = session::send::run(link, Arc::new(source), chunk_log2, transfer, context).await;
+    let result = session::send::driver::run(link, Arc::new(source), chunk_log2, transfer, context).await;
     keeper.goodbye(result.is_ok(), reporter.as_ref()).await;
     result
 }

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::auth::{Fingerprint, Ticket};
+pub use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::Failure;
-pub use crate::protocol::receiver::Exists;
 use crate::session::schedule::Schedule;
 pub use crate::storage::void::Workload;
 use crate::transport::Congestion;
 use crate::transport::address::HostPort;
-use crate::trust::{Fingerprint, Ticket};
 
 /// One run of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]

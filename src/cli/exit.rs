@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::process::ExitCode;
 
-use crate::trust::without_parts_of_tickets;
+use crate::auth::without_parts_of_tickets;
 use crate::ui;
 
 /// The exit code of a usage error.

@@ -18,8 +18,8 @@ use self::config::Config;
 use self::settings::Settings;
 use crate::app;
 use crate::app::settings::{Command, Ending};
+use crate::auth::without_tickets;
 use crate::protocol::failure::{Failure, Reason};
-use crate::trust::without_tickets;
 use crate::ui::{Patience, Ui};
 
 /// Runs the program with the arguments and variables of this process.

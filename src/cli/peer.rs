@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use crate::app::settings::Peer;
+use crate::auth::{Ticket, TicketError, resembles_ticket, without_parts_of_tickets};
 use crate::protocol::path::printable;
 use crate::transport::address::AddressError;
-use crate::trust::{Ticket, TicketError, resembles_ticket, without_parts_of_tickets};
 
 /// Bytes of a file that holds a PEER.
 const PEER_FILE_BYTES_MAX: u64 = 64 * 1024;

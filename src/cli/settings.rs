@@ -17,11 +17,11 @@ use super::size::{Wait, exact};
 use crate::app::settings::{
     Command, CommonSettings, Exists, IdAction, IdSettings, Peer, ReceiveSettings, SendSettings,
 };
-use crate::protocol::limits::{CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, STREAMS_MAX};
+use crate::auth::Fingerprint;
 use crate::protocol::path::printable;
+use crate::protocol::wire::limits::{CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, STREAMS_MAX};
 use crate::transport::Congestion;
 use crate::transport::address::HostPort;
-use crate::trust::Fingerprint;
 use crate::ui;
 
 mod bench;

@@ -1,7 +1,7 @@
 //! Why something failed: one list of reasons for both sides, the wire and the exit code.
 
-use super::path::printable;
-use super::place::Place;
+use crate::protocol::path::printable;
+use crate::protocol::place::Place;
 
 /// The side that a failure happened on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,18 +4,10 @@
 //! It imports bytes, blake3 and thiserror, and nothing of this crate; everything else may import it.
 //! `docs/protocol.md` is the specification.
 
-pub mod brake;
-pub mod codec;
-pub mod entry;
+pub mod engine;
 pub mod failure;
-pub mod limits;
-pub mod message;
+pub mod hash;
 pub mod not_kept;
-mod open_dirs;
-pub mod parcel;
 pub mod path;
-pub mod patience;
 pub mod place;
-pub mod receiver;
-pub mod sender;
-pub mod tree;
+pub mod wire;

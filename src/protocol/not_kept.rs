@@ -5,9 +5,9 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::codec::{CodecError, Fields, put_varint};
-use super::limits::{NOT_KEPT_MAX, TEXT_BYTES_MAX};
-use super::message::{put_text, text};
+use crate::protocol::wire::codec::{CodecError, Fields, put_varint};
+use crate::protocol::wire::limits::{NOT_KEPT_MAX, TEXT_BYTES_MAX};
+use crate::protocol::wire::message::{put_text, text};
 
 /// What is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::limits::{PATH_BYTES_MAX, PATH_COMPONENT_BYTES_MAX, PATH_DEPTH_MAX};
+use crate::protocol::wire::limits::{PATH_BYTES_MAX, PATH_COMPONENT_BYTES_MAX, PATH_DEPTH_MAX};
 
 /// The directory under a target that holds what is not yet complete. No entry may be called so.
 pub const STAGING_DIR: &str = ".towline";

@@ -1,6 +1,6 @@
 //! Where something lies on a disk of this side: one name for people here, another one for the peer.
 
-use super::path::RelPath;
+use crate::protocol::path::RelPath;
 
 /// A place by both its names, each safe to print. What travels never says where on this machine an entry lies.
 #[derive(Debug, Clone, PartialEq, Eq)]

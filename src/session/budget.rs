@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::schedule::Rate;
-use crate::protocol::limits::{BLOCK_BYTES, CONNECTIONS_MAX, OPEN_ENTRIES_MAX, STREAMS_MAX};
+use crate::protocol::wire::limits::{BLOCK_BYTES, CONNECTIONS_MAX, OPEN_ENTRIES_MAX, STREAMS_MAX};
+use crate::session::schedule::Rate;
 use crate::transport::{Congestion, Limits};
 
 /// Parcels on the way at once, unless asked for otherwise.
@@ -20,10 +20,10 @@ const RATE_WINDOW_BYTES_MIN: u64 = 16 * 1024;
 /// Open entries however small the budget is: two steps of the walk.
 const OPEN_ENTRIES_MIN: usize = 512;
 
-/// Blocks' worth of memory that a further socket takes: the datagrams that it receives at a time.
+/// Blocks' worth of memory that a extra socket takes: the datagrams that it receives at a time.
 const SOCKET_BLOCKS: usize = 8;
-/// The least that a further connection is worth having with: its socket, four parcels, two blocks each in the window.
-const FURTHER_BLOCKS_MIN: usize = SOCKET_BLOCKS + 4 * 3;
+/// The least that an extra connection is worth having with: its socket, four parcels, two blocks each in the window.
+const EXTRA_BLOCKS_MIN: usize = SOCKET_BLOCKS + 4 * 3;
 
 /// What a session may hold in memory, from one number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,33 +87,33 @@ impl Budget {
 
     /// Connections that there is memory for.
     pub fn connections_max(&self) -> u32 {
-        let further = u32::try_from(self.spare_blocks() / FURTHER_BLOCKS_MIN).unwrap_or(u32::MAX);
-        (1 + further.min(CONNECTIONS_MAX - 1)).min(CONNECTIONS_MAX)
+        let extra = u32::try_from(self.spare_blocks() / EXTRA_BLOCKS_MIN).unwrap_or(u32::MAX);
+        (1 + extra.min(CONNECTIONS_MAX - 1)).min(CONNECTIONS_MAX)
     }
 
-    /// Blocks of a sender beside whose first connection there may be `further` ones.
-    pub(super) fn sender_blocks(&self, further: u32) -> usize {
-        self.blocks().saturating_sub(further as usize * SOCKET_BLOCKS).max(2)
+    /// Blocks of a sender beside whose first connection there may be `extra` ones.
+    pub(super) fn sender_blocks(&self, extra: u32) -> usize {
+        self.blocks().saturating_sub(extra as usize * SOCKET_BLOCKS).max(2)
     }
 
-    /// Blocks of a receiver beside whose first connection there may be `further` ones: one for each parcel that may
+    /// Blocks of a receiver beside whose first connection there may be `extra` ones: one for each parcel that may
     /// come, so that none waits for a block while others fill the windows.
-    pub(super) fn receiver_blocks(&self, further: u32) -> usize {
-        self.streams() + 1 + further as usize * self.share(further).0
+    pub(super) fn receiver_blocks(&self, extra: u32) -> usize {
+        self.streams() + 1 + extra as usize * self.share(extra).0
     }
 
-    /// Parcels of each of `further` connections, and blocks that its window takes.
-    fn share(&self, further: u32) -> (usize, usize) {
-        let each = self.spare_blocks() / (further as usize).max(1);
+    /// Parcels of each of `extra` connections, and blocks that its window takes.
+    fn share(&self, extra: u32) -> (usize, usize) {
+        let each = self.spare_blocks() / (extra as usize).max(1);
         let each = each.saturating_sub(SOCKET_BLOCKS);
         let parcels = (each / 3).min(self.streams());
         (parcels, each - parcels)
     }
 
-    /// The limits of each of `further` connections beside one with `first`. It is given up for dead sooner, so that
+    /// The limits of each of `extra` connections beside one with `first`. It is given up for dead sooner, so that
     /// what was on it comes over another before the transfer is taken to stand.
-    pub fn further_limits(&self, first: &Limits, further: u32) -> Limits {
-        let (parcels, blocks) = self.share(further);
+    pub fn extra_limits(&self, first: &Limits, extra: u32) -> Limits {
+        let (parcels, blocks) = self.share(extra);
         let window_bytes = u32::try_from(blocks * BLOCK_BYTES).unwrap_or(u32::MAX);
         Limits {
             receive_window_bytes: window_bytes,
@@ -186,18 +186,18 @@ mod tests {
         for mib in [8u64, 16, 32, 64, 128, 1024] {
             let budget = Budget::new(mib << 20, None);
             let first = budget.limits(Duration::ZERO, Duration::ZERO, Congestion::Cubic);
-            for further in 1..budget.connections_max() {
-                let limits = budget.further_limits(&first, further);
+            for extra in 1..budget.connections_max() {
+                let limits = budget.extra_limits(&first, extra);
                 let each = u64::from(limits.receive_window_bytes) + (SOCKET_BLOCKS * BLOCK_BYTES) as u64;
-                let blocks = budget.receiver_blocks(further);
-                let parcels = budget.streams() + 1 + (limits.streams as usize + 1) * further as usize;
-                let beside = u64::from(further) * each;
-                assert!(limits.streams >= 3, "{mib} MiB, {further} further");
-                assert!(parcels <= blocks.max(budget.streams() + 1), "{mib} MiB, {further} further");
+                let blocks = budget.receiver_blocks(extra);
+                let parcels = budget.streams() + 1 + (limits.streams as usize + 1) * extra as usize;
+                let beside = u64::from(extra) * each;
+                assert!(limits.streams >= 3, "{mib} MiB, {extra} extra");
+                assert!(parcels <= blocks.max(budget.streams() + 1), "{mib} MiB, {extra} extra");
                 let room = ((budget.blocks()).max(budget.streams() + 1) * BLOCK_BYTES) as u64;
-                assert!((blocks * BLOCK_BYTES) as u64 + beside <= room, "{mib} MiB, {further} further");
-                let sockets = further as usize * SOCKET_BLOCKS;
-                assert!(budget.sender_blocks(further) + sockets <= budget.blocks());
+                assert!((blocks * BLOCK_BYTES) as u64 + beside <= room, "{mib} MiB, {extra} extra");
+                let sockets = extra as usize * SOCKET_BLOCKS;
+                assert!(budget.sender_blocks(extra) + sockets <= budget.blocks());
             }
         }
         let most = [8, 16, 64, 128, 1024].map(|mib| Budget::new(mib << 20, None).connections_max());

@@ -1,12 +1,12 @@
 //! The first words: who wants what, and who is let in.
 
-use super::messages::{MessageReader, write_message};
 use super::{Joining, Link, close_with, transport_failure};
+use crate::auth::{Fingerprint, JoinKey, Secret};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::message::{Message, Role};
 use crate::protocol::path::printable;
+use crate::protocol::wire::message::{Message, Role};
+use crate::session::messages::{MessageReader, write_message};
 use crate::transport::{Connection, SendStream};
-use crate::trust::{Fingerprint, JoinKey, Secret};
 
 /// Label of the TLS exporter that a ticket's proof is bound to.
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-towline-ticket";
@@ -69,7 +69,7 @@ impl<C: Connection> Link<C> {
     }
 }
 
-/// What the listener says first: name and version of its program, escaped, and ports for further connections.
+/// What the listener says first: name and version of its program, escaped, and ports for extra connections.
 pub(super) fn welcomed(first: Message) -> Result<(String, Vec<u16>), Failure> {
     match first {
         Message::Welcome { agent, ports } => Ok((printable(agent.as_bytes()), ports)),
@@ -126,7 +126,7 @@ pub trait Door: Send + Sync {
     fn take_seat(&self) -> Result<(), Failure>;
     /// Gives the seat back: the dialler that took it was not welcomed.
     fn leave_seat(&self);
-    /// UDP ports for further connections of the dialler that took the seat and asks for so many `connections`.
+    /// UDP ports for extra connections of the dialler that took the seat and asks for so many `connections`.
     fn ports(&self, connections: Option<u32>) -> Vec<u16>;
 }
 
@@ -190,7 +190,7 @@ fn mismatch(listener: Role, dialler: Role) -> Failure {
     Failure::new(Reason::Incompatible, message)
 }
 
-/// What lets further connections into the session whose first one is `connection`.
+/// What lets extra connections into the session whose first one is `connection`.
 ///
 /// # Errors
 ///
@@ -199,7 +199,7 @@ pub fn join_key<C: Connection>(connection: &C) -> Result<JoinKey, Failure> {
     connection.export_keying_material(JOIN_LABEL).map(|key| JoinKey::new(&key)).map_err(transport_failure)
 }
 
-/// The dialler's part on the further connection `lane`.
+/// The dialler's part on the extra connection `lane`.
 ///
 /// # Errors
 ///
@@ -211,7 +211,7 @@ pub async fn join<C: Connection>(connection: &C, key: &JoinKey, lane: u32) -> Re
     stream.finish().map_err(transport_failure)
 }
 
-/// The listener's part on the further connection `lane` of the session with `key` and the peer `fingerprint`. Each
+/// The listener's part on the extra connection `lane` of the session with `key` and the peer `fingerprint`. Each
 /// number has a port of its own.
 ///
 /// # Errors
@@ -239,7 +239,7 @@ pub async fn admit<C: Connection>(
                 connection.let_in();
                 Ok(())
             }
-            other => Err(Failure::protocol(format!("a further connection began with {}", other.name()))),
+            other => Err(Failure::protocol(format!("an extra connection began with {}", other.name()))),
         }
     };
     admitted.await.inspect_err(|failure| close_with(connection, failure))

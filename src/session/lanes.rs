@@ -22,12 +22,12 @@ const FAST_BYTES_PER_S: u64 = 100 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_MAX: Duration = Duration::from_secs(64);
 
-/// Whether so many bytes in so long are fast enough for further connections to be of use.
+/// Whether so many bytes in so long are fast enough for extra connections to be of use.
 pub(super) fn is_fast(bytes: u64, time: Duration) -> bool {
     u128::from(bytes) * 1000 > u128::from(FAST_BYTES_PER_S) * time.as_millis()
 }
 
-/// What a session knows of its further connections: how many there may be, and those that have joined it.
+/// What a session knows of its extra connections: how many there may be, and those that have joined it.
 pub struct Joining<C> {
     max: u32,
     automatic: bool,
@@ -45,7 +45,7 @@ pub struct Joiner<C> {
 }
 
 impl<C> Joining<C> {
-    /// At most `max` further connections; when `automatic` they are asked for, and used, only as long as they may
+    /// At most `max` extra connections; when `automatic` they are asked for, and used, only as long as they may
     /// be of use.
     pub fn new(max: u32, automatic: bool) -> (Self, Joiner<C>) {
         let (sender, joined) = mpsc::channel(1);
@@ -74,7 +74,7 @@ impl<C> Joining<C> {
         Some(Lane::new(number, connection))
     }
 
-    /// The listener takes further connections at these ports, of which no more are used than there may be.
+    /// The listener takes extra connections at these ports, of which no more are used than there may be.
     pub(super) fn offered(&mut self, mut ports: Vec<u16>) {
         ports.truncate(self.max as usize);
         self.max = u32::try_from(ports.len()).unwrap_or(self.max);
@@ -94,7 +94,7 @@ impl<C> Joiner<C> {
         offered.ok().and_then(|ports| ports.clone()).unwrap_or_default()
     }
 
-    /// Waits until further connections are of use.
+    /// Waits until extra connections are of use.
     pub async fn wanted(&self) {
         self.wanted.notified().await;
     }
@@ -181,20 +181,20 @@ impl<C: Connection> Lanes<C> {
         Self { joining, lanes: vec![Lane::new(0, first)], spread }
     }
 
-    /// The listener takes further connections at these ports.
+    /// The listener takes extra connections at these ports.
     pub(super) fn offered(&mut self, ports: Vec<u16>) {
         self.joining.offered(ports);
     }
 
-    /// How many further connections there may be.
-    pub(super) fn further_max(&self) -> u32 {
+    /// How many extra connections there may be.
+    pub(super) fn extra_max(&self) -> u32 {
         self.joining.max()
     }
 
-    /// Takes in a further connection when one joins.
+    /// Takes in an extra connection when one joins.
     pub(super) async fn next(&mut self) -> Option<()> {
         let lane = self.joining.next().await?;
-        debug!(lane = lane.number, peer = %lane.connection.remote_address(), "a further connection");
+        debug!(lane = lane.number, peer = %lane.connection.remote_address(), "an extra connection");
         self.lanes.push(lane);
         Some(())
     }
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn further_connections_are_added_one_a_second_while_the_processor_is_the_limit() {
+    fn extra_connections_are_added_one_a_second_while_the_processor_is_the_limit() {
         let mut seconds = Seconds::new(true, 3);
         let used: Vec<_> =
             [(500, 20), (90, 20), (500, 200), (500, 20)].map(|(mib, full)| seconds.next(mib, full)).into();

@@ -6,9 +6,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use super::{codec_failure, transport_failure};
-use crate::protocol::codec::Deframer;
 use crate::protocol::failure::Failure;
-use crate::protocol::message::Message;
+use crate::protocol::wire::codec::Deframer;
+use crate::protocol::wire::message::Message;
 use crate::transport::{RecvStream, SendStream, TransportError};
 
 /// Bytes read from a stream of messages at once.

@@ -6,18 +6,13 @@
 
 mod budget;
 mod clock;
-mod gauge;
 pub mod handshake;
 mod lanes;
 mod messages;
-mod observer;
-mod progress;
+mod observe;
 pub mod receive;
-mod receive_parcel;
 pub mod schedule;
 pub mod send;
-mod send_parcel;
-mod tally;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -31,14 +26,14 @@ use tokio::sync::watch;
 
 pub use self::budget::Budget;
 pub use self::lanes::{Joiner, Joining};
-pub use self::observer::{ProcessorUse, Ticks};
+pub use self::observe::observer::{ProcessorUse, Ticks};
 pub use self::throttle::Throttle;
 use crate::event::{Event, Reporter};
-use crate::protocol::brake::Brake;
+use crate::protocol::engine::bottleneck::Bottleneck;
+use crate::protocol::engine::patience::Patience;
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::limits::{BLOCK_BYTES, REASON_BYTES_MAX};
 use crate::protocol::path::printable;
-use crate::protocol::patience::Patience;
+use crate::protocol::wire::limits::{BLOCK_BYTES, REASON_BYTES_MAX};
 use crate::transport::{Connection, TransportError};
 
 /// Application code of a close after everything is done.
@@ -92,7 +87,7 @@ pub struct Link<C: Connection> {
     pub connection: C,
     /// Name and version of the peer's program, escaped; none while a dialler has not been welcomed.
     pub agent: Option<String>,
-    /// Further connections.
+    /// Extra connections.
     pub joining: Joining<C>,
     control_out: C::Send,
     control_in: messages::MessageReader<C::Recv>,
@@ -179,11 +174,11 @@ fn next_roots<T>(waiting: &mut VecDeque<(T, u64)>) -> Vec<T> {
 }
 
 /// Nothing happened for `waited`, before there was a machine to say so.
-fn stalled(what: &str, waited: Duration, brake: Brake) -> Failure {
-    Failure::new(Reason::AckTimeout, format!("{what} for {waited:?}; what held it: {}", brake.as_str()))
+fn stalled(what: &str, waited: Duration, bottleneck: Bottleneck) -> Failure {
+    Failure::new(Reason::AckTimeout, format!("{what} for {waited:?}; what held it: {}", bottleneck.as_str()))
 }
 
 /// A peer that did not keep to the codec.
-fn codec_failure(error: crate::protocol::codec::CodecError) -> Failure {
+fn codec_failure(error: crate::protocol::wire::codec::CodecError) -> Failure {
     Failure::protocol(printable(error.to_string().as_bytes()))
 }

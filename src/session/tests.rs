@@ -17,15 +17,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::handshake::{Claim, Door, answer, dial};
-use super::schedule::Schedule;
 use super::{Budget, Context, Link, ProcessorUse, Throttle, receive, send, transport_failure};
 use crate::event::{Event, Reporter, Summary};
-use crate::protocol::entry::{Kind, Meta};
+use crate::protocol::engine::patience::Patience;
+use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::{Failure, Reason};
-use crate::protocol::message::Role;
-use crate::protocol::patience::Patience;
-use crate::protocol::receiver::Exists;
+use crate::protocol::wire::entry::{Kind, Meta};
+use crate::protocol::wire::message::Role;
+use crate::session::handshake::{Claim, Door, answer, dial};
+use crate::session::schedule::Schedule;
 use crate::testing::connection::{self, MemoryConnection, MemoryLimits, pair};
 use crate::testing::disk::{MemorySource, MemoryTarget, Node};
 use crate::transport::TransportError;
@@ -242,7 +242,7 @@ async fn send_on(
     source: &MemorySource,
     context: &Context,
 ) -> Result<Summary, Failure> {
-    send::run(link, Arc::new(source.clone()), CHUNK_LOG2, [7; 16], context.clone()).await
+    send::driver::run(link, Arc::new(source.clone()), CHUNK_LOG2, [7; 16], context.clone()).await
 }
 
 async fn receive_on(
@@ -251,7 +251,7 @@ async fn receive_on(
     exists: Exists,
     context: &Context,
 ) -> Result<Summary, Failure> {
-    let offer = receive::offer(&mut link, context).await?;
+    let offer = receive::driver::offer(&mut link, context).await?;
     let target = Arc::new(target.clone());
-    receive::run(link, offer, target, "/memory".to_owned(), exists, context.clone()).await
+    receive::driver::run(link, offer, target, "/memory".to_owned(), exists, context.clone()).await
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::gauge::Gauge;
-use super::schedule::{Rate, Schedule};
-use crate::protocol::limits::BLOCK_BYTES;
+use crate::protocol::wire::limits::BLOCK_BYTES;
+use crate::session::observe::gauge::Gauge;
+use crate::session::schedule::{Rate, Schedule};
 
 /// What the bucket holds at most when nobody waits for it.
 const BURST: Duration = Duration::from_millis(50);
@@ -35,12 +35,12 @@ pub struct Throttle {
     bucket: Mutex<Bucket>,
     /// A fair lock: who holds it waits for bytes, the others for their turn.
     turn: tokio::sync::Mutex<()>,
-    /// Waiting for its leave.
+    /// Waiting for its permit.
     pub(super) waiting: Gauge,
 }
 
 /// That bytes may travel.
-pub(super) struct Leave {
+pub(super) struct Permit {
     /// So many.
     pub(super) bytes: usize,
     /// They came out of the bucket: there was a limit.
@@ -69,20 +69,20 @@ impl Throttle {
 
     /// Waits until some of `bytes` may travel, at least one of them. What does not travel after all is to be given
     /// back.
-    pub(super) async fn take(&self, bytes: usize) -> Leave {
+    pub(super) async fn take(&self, bytes: usize) -> Permit {
         if self.schedule.is_unlimited() || bytes == 0 {
-            return Leave { bytes, is_drawn: false };
+            return Permit { bytes, is_drawn: false };
         }
         self.waiting.during(self.take_slice(bytes)).await
     }
 
-    async fn take_slice(&self, bytes: usize) -> Leave {
+    async fn take_slice(&self, bytes: usize) -> Permit {
         let _turn = self.turn.lock().await;
         let mut brim = BURST;
         loop {
-            let Some(rate) = self.rate() else { return Leave { bytes, is_drawn: false } };
+            let Some(rate) = self.rate() else { return Permit { bytes, is_drawn: false } };
             let wait = match self.bucket().draw(bytes, rate, brim) {
-                Ok(bytes) => return Leave { bytes, is_drawn: true },
+                Ok(bytes) => return Permit { bytes, is_drawn: true },
                 Err(wait) => wait,
             };
             // Not longer: the rate may change meanwhile.
@@ -92,9 +92,9 @@ impl Throttle {
     }
 
     /// Of what `leave` was for, only `bytes` have travelled.
-    pub(super) fn give_back(&self, leave: Leave, bytes: usize) {
-        if leave.is_drawn {
-            self.bucket().level += (leave.bytes - bytes) as f64;
+    pub(super) fn give_back(&self, permit: Permit, bytes: usize) {
+        if permit.is_drawn {
+            self.bucket().level += (permit.bytes - bytes) as f64;
         }
     }
 
@@ -175,10 +175,10 @@ mod tests {
             let (throttle, took) = (Arc::clone(throttle), Arc::clone(took));
             tasks.spawn(async move {
                 loop {
-                    let leave = throttle.take(BLOCK_BYTES - taker).await;
+                    let permit = throttle.take(BLOCK_BYTES - taker).await;
                     // Readers do not always find what they have taken.
-                    let used = if taker % 2 == 0 { leave.bytes } else { leave.bytes.div_ceil(3) };
-                    throttle.give_back(leave, used);
+                    let used = if taker % 2 == 0 { permit.bytes } else { permit.bytes.div_ceil(3) };
+                    throttle.give_back(permit, used);
                     took.fetch_add(used, Relaxed);
                 }
             });
@@ -277,8 +277,8 @@ mod tests {
         let window = Window { from: 8 * 60, to: 18 * 60, rate: NonZeroU64::new(rate) };
         let throttle = Throttle::new(Schedule { windows: vec![window], otherwise: None }, time_of_day);
         for _ in 0..1000 {
-            let leave = throttle.take(BLOCK_BYTES).await;
-            throttle.give_back(leave, 1400);
+            let permit = throttle.take(BLOCK_BYTES).await;
+            throttle.give_back(permit, 1400);
         }
         advance(Duration::from_secs(11)).await;
         let throttle = Arc::new(throttle);
@@ -296,8 +296,8 @@ mod tests {
         for schedule in [Schedule::default(), Schedule { windows: vec![night], otherwise: None }] {
             let throttle = Throttle::new(schedule, in_the_morning);
             for _ in 0..100 {
-                let leave = timeout(Duration::ZERO, throttle.take(BLOCK_BYTES)).await;
-                assert_eq!(leave.expect("it waits").bytes, BLOCK_BYTES);
+                let permit = timeout(Duration::ZERO, throttle.take(BLOCK_BYTES)).await;
+                assert_eq!(permit.expect("it waits").bytes, BLOCK_BYTES);
             }
             assert_eq!(throttle.parcels_at_once(32, KIB * KIB), 32);
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::protocol::limits::BLOCK_BYTES;
+use crate::protocol::wire::limits::BLOCK_BYTES;
 
 /// A fixed number of blocks of [`BLOCK_BYTES`]. They are allocated when first needed, zeroed once and reused.
 #[derive(Clone)]

@@ -18,11 +18,11 @@ use rustix::io::Errno;
 
 use self::block::Block;
 pub use self::roots::{read_again, source_roots};
-use crate::protocol::entry::{Entry, EntryId, Meta};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
+use crate::protocol::wire::entry::{Entry, EntryId, Meta};
 
 /// An operation on a disk that failed.
 #[derive(Debug, thiserror::Error)]
@@ -124,8 +124,8 @@ pub enum Verdict {
 /// path closes each [`Kind::Dir`]. Links are not followed anywhere. Failures have the reasons
 /// `SourceUnreadable`, `SourceChanged` or `SpecialFile` and side `Sender`.
 ///
-/// [`Kind::Dir`]: crate::protocol::entry::Kind::Dir
-/// [`Kind::DirEnd`]: crate::protocol::entry::Kind::DirEnd
+/// [`Kind::Dir`]: crate::protocol::wire::entry::Kind::Dir
+/// [`Kind::DirEnd`]: crate::protocol::wire::entry::Kind::DirEnd
 pub trait Source: Send + Sync + 'static {
     /// An open file.
     type File: Send + Sync + 'static;

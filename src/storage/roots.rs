@@ -2,10 +2,10 @@
 
 use super::block::Block;
 use super::{Source, Verdict};
-use crate::protocol::entry::Entry;
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::limits::BLOCK_BYTES;
 use crate::protocol::place::Place;
+use crate::protocol::wire::entry::Entry;
+use crate::protocol::wire::limits::BLOCK_BYTES;
 
 /// The roots of `files`, read through `block`: files that fit it together, or one file of any size. One answer for
 /// each, in order.

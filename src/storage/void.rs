@@ -10,12 +10,12 @@ use super::{
     Admission, Commit, Committed, Found, OnConflict, Result, Run, SmallBatch, Source, StorageError, Target,
     Verdict, Write,
 };
-use crate::protocol::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::limits::BLOCK_BYTES;
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
+use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
+use crate::protocol::wire::limits::BLOCK_BYTES;
 
 /// The directory that all made-up files are in.
 pub const DIR: &str = "towline-bench";

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::protocol::limits::REASON_BYTES_MAX;
+use crate::auth::Fingerprint;
+use crate::protocol::wire::limits::REASON_BYTES_MAX;
 use crate::transport::{Connection, PathStats, RecvStream, SendStream, TransportError};
-use crate::trust::Fingerprint;
 
 /// What either end grants the other.
 #[derive(Debug, Clone, Copy)]

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::connection::{self, Link, MemoryConnection, MemoryLimits};
-use crate::protocol::limits::REASON_BYTES_MAX;
-use crate::transport::quic::Quic;
+use crate::auth::{Fingerprint, Identity};
+use crate::protocol::wire::limits::REASON_BYTES_MAX;
+use crate::transport::quic::connection::Quic;
 use crate::transport::{
     Congestion, Connection, Endpoint, Limits, ListenAddress, RecvStream, SendStream, TransportError, dial,
 };
-use crate::trust::{Fingerprint, Identity};
 
 /// What does not happen within this is taken to be blocked.
 const BLOCKED: Duration = Duration::from_millis(200);

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 pub(crate) use self::source::MemorySource;
 pub(crate) use self::target::{MemoryTarget, On, Op};
-use crate::protocol::entry::{Entry, Meta, Time};
 use crate::protocol::failure::Failure;
 use crate::protocol::path::RelPath;
+use crate::protocol::wire::entry::{Entry, Meta, Time};
 use crate::storage::block::BlockPool;
 use crate::storage::{Result, Source, Target, source_roots};
 

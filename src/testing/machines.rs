@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use self::tree::{CHUNK, CHUNK_LOG2, Content, Node, entry, path};
 use self::world::{Conditions, PATIENCE, TIMEOUT, World};
-use crate::protocol::brake::Brake;
-use crate::protocol::entry::{Entry, EntryId, Kind, Meta, Outcome};
+use crate::protocol::engine::bottleneck::Bottleneck;
+use crate::protocol::engine::receiver::{self, Begin, Committed, Exists, Found, Receiver};
+use crate::protocol::engine::sender::{self, Parcel, Sender};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::limits::{CHUNKS_AHEAD_MAX, OPEN_ENTRIES_MAX};
-use crate::protocol::message::{Activity, Message, Status};
-use crate::protocol::receiver::{self, Begin, Committed, Exists, Found, Receiver};
-use crate::protocol::sender::{self, Parcel, Sender};
+use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Outcome};
+use crate::protocol::wire::limits::{CHUNKS_AHEAD_MAX, OPEN_ENTRIES_MAX};
+use crate::protocol::wire::message::{Activity, Message, Status};
 
 /// Seeds that each simulation runs with, unless `TOWLINE_SEEDS` asks for more: `TOWLINE_SEEDS=10000 cargo test
 /// machines` is a long run, `TOWLINE_SEED=7` repeats the one that failed.
@@ -150,7 +150,7 @@ fn a_cut_is_success_for_nobody_and_named_after_the_timeout() {
         assert!(!world.receiver.is_done() || world.received.len() == world.entries_in_all());
         let late = world.now + TIMEOUT + Duration::from_millis(1);
         if world.is_sender_waiting() {
-            assert_eq!(reason(world.sender.check_stall(Brake::Network, late)), Reason::AckTimeout);
+            assert_eq!(reason(world.sender.check_stall(Bottleneck::Network, late)), Reason::AckTimeout);
         }
         if !world.is_finishing() {
             assert_eq!(reason(world.receiver.check_stall(late)), Reason::AckTimeout);
@@ -338,28 +338,28 @@ fn target_exists() {
 fn ack_timed_out() {
     let (mut sender, mut receiver) = wanted(3);
     let late = TIMEOUT + Duration::from_millis(1);
-    sender.check_stall(Brake::ReceiverDisk, TIMEOUT).unwrap();
+    sender.check_stall(Bottleneck::ReceiverDisk, TIMEOUT).unwrap();
     receiver.check_stall(TIMEOUT).unwrap();
-    for (brake, side) in [
-        (Brake::ReceiverDisk, Some(Side::Receiver)),
-        (Brake::Credits, Some(Side::Receiver)),
-        (Brake::SenderDisk, Some(Side::Sender)),
-        (Brake::Memory, Some(Side::Sender)),
-        (Brake::Processor, None),
-        (Brake::Network, None),
+    for (bottleneck, side) in [
+        (Bottleneck::ReceiverDisk, Some(Side::Receiver)),
+        (Bottleneck::Credits, Some(Side::Receiver)),
+        (Bottleneck::SenderDisk, Some(Side::Sender)),
+        (Bottleneck::Memory, Some(Side::Sender)),
+        (Bottleneck::Processor, None),
+        (Bottleneck::Network, None),
     ] {
-        let failure = sender.check_stall(brake, late).unwrap_err();
+        let failure = sender.check_stall(bottleneck, late).unwrap_err();
         assert_eq!((failure.reason, failure.side), (Reason::AckTimeout, side));
-        assert!(failure.message.contains(brake.as_str()), "{failure}");
+        assert!(failure.message.contains(bottleneck.as_str()), "{failure}");
     }
     assert_eq!(reason(receiver.check_stall(late)), Reason::AckTimeout);
 
     // One that waits says so, and is not taken for one that works.
     sender.on_control(Message::Heartbeat(Activity::Waiting), late).unwrap();
-    assert_eq!(reason(sender.check_stall(Brake::Network, late)), Reason::AckTimeout);
+    assert_eq!(reason(sender.check_stall(Bottleneck::Network, late)), Reason::AckTimeout);
     sender.on_control(Message::Heartbeat(Activity::Disk), late).unwrap();
     receiver.heard(late);
-    sender.check_stall(Brake::Network, late + TIMEOUT).unwrap();
+    sender.check_stall(Bottleneck::Network, late + TIMEOUT).unwrap();
     receiver.check_stall(late + TIMEOUT).unwrap();
 }
 
@@ -367,8 +367,8 @@ fn ack_timed_out() {
 fn a_walk_that_goes_on_is_no_stall_and_one_that_hangs_is() {
     let (mut sender, _) = small(Exists::Refuse);
     sender.note_progress(9 * TIMEOUT);
-    sender.check_stall(Brake::SenderDisk, 10 * TIMEOUT).unwrap();
-    assert_eq!(reason(sender.check_stall(Brake::SenderDisk, 11 * TIMEOUT)), Reason::AckTimeout);
+    sender.check_stall(Bottleneck::SenderDisk, 10 * TIMEOUT).unwrap();
+    assert_eq!(reason(sender.check_stall(Bottleneck::SenderDisk, 11 * TIMEOUT)), Reason::AckTimeout);
 }
 
 #[test]

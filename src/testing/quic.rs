@@ -11,13 +11,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::connection_suite::{limits, quic_pair};
+use crate::auth::{Fingerprint, Identity};
 use crate::testing::host::skip;
-use crate::transport::quic::Quic;
-use crate::transport::tls::{self, Found};
+use crate::transport::quic::connection::Quic;
+use crate::transport::quic::tls::{self, Found};
 use crate::transport::{
     Connection, Endpoint, Limits, ListenAddress, RecvStream, SendStream, TransportError, dial,
 };
-use crate::trust::{Fingerprint, Identity};
 
 const LOOPBACK: ListenAddress =
     ListenAddress::At(SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0));
@@ -164,7 +164,7 @@ async fn a_dialler_without_certificate_gets_nothing() {
         Ok(connection) => connection.closed().await,
         Err(error) => error,
     };
-    let told = crate::transport::quic::connection_error(told, Duration::ZERO);
+    let told = crate::transport::quic::connection::connection_error(told, Duration::ZERO);
     assert!(matches!(told, TransportError::NotAuthenticated(_)), "{told:?}");
 }
 
@@ -174,7 +174,7 @@ async fn another_protocol_is_called_incompatible_on_both_sides() {
     let (address, mut results, _task) = serve(&there);
     let newer = |config: &mut rustls::ClientConfig| config.alpn_protocols = vec![b"towline/2".to_vec()];
     let told = foreign_dial(address, newer, &there).await.unwrap_err();
-    let told = crate::transport::quic::connection_error(told, Duration::ZERO);
+    let told = crate::transport::quic::connection::connection_error(told, Duration::ZERO);
     assert!(matches!(told, TransportError::Incompatible(_)), "{told:?}");
     let refused = results.recv().await.unwrap().unwrap_err();
     assert!(matches!(refused, TransportError::Incompatible(_)), "{refused:?}");

@@ -8,10 +8,10 @@ use bytes::Bytes;
 
 use self::rig::{FsRig, MemoryRig, Rig, Tree, nodes};
 use super::disk::{Node, rel_path, source_root, target_root};
-use crate::protocol::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::failure::{Failure, Reason};
-use crate::protocol::limits::BLOCK_BYTES;
 use crate::protocol::path::RelPath;
+use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
+use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::storage::block::BlockPool;
 use crate::storage::{
     Admission, Commit, Committed, Final, Found, OnConflict, Source, StorageError, Target, Verdict, Write,

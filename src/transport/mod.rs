@@ -1,27 +1,18 @@
 //! The network: an authenticated connection with many streams, as traits, and quinn behind them.
 
 pub mod address;
-mod buffers;
 pub(crate) mod congestion;
-mod endpoint;
-mod gather;
-mod mtu;
-mod probe;
 pub mod quic;
-mod socket;
-mod strangers;
-pub mod tls;
-mod udp;
 
 pub use address::ListenAddress;
-pub use endpoint::{Endpoint, Incoming, dial};
+pub use quic::endpoint::{Endpoint, Incoming, dial};
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::trust::Fingerprint;
+use crate::auth::Fingerprint;
 
 /// Why a connection or stream ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +22,7 @@ pub enum TransportError {
     Closed {
         /// Application error code.
         code: u64,
-        /// At most [`crate::protocol::limits::REASON_BYTES_MAX`] bytes, not checked.
+        /// At most [`crate::protocol::wire::limits::REASON_BYTES_MAX`] bytes, not checked.
         reason: Bytes,
     },
     /// This side closed it.
@@ -46,8 +37,8 @@ pub enum TransportError {
     /// The system there, or one on the way, says that nothing listens.
     #[error("nothing listens on UDP at {0}")]
     NobodyThere(String),
-    /// The peer takes no further connection just now.
-    #[error("the peer takes no further connection just now")]
+    /// The peer takes no extra connection just now.
+    #[error("the peer takes no extra connection just now")]
     Busy,
     /// TLS: certificate, fingerprint, ALPN.
     #[error("{0}")]
@@ -63,7 +54,7 @@ pub enum TransportError {
     Lost(String),
 }
 
-/// What the transport keeps of the session's budget: the brakes in QUIC's own terms.
+/// What the transport keeps of the session's budget: the bottlenecks in QUIC's own terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Byte credits of the connection: received and not yet read, at most.

@@ -73,7 +73,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::event::Summary;
-    use crate::protocol::brake::Brake;
+    use crate::protocol::engine::bottleneck::Bottleneck;
 
     /// 3 GiB in 2 s.
     pub(in crate::ui) fn bench(side: Side) -> Bench {
@@ -90,7 +90,7 @@ pub(super) mod tests {
             bytes: 3 << 30,
             elapsed: Duration::from_secs(2),
             blake3: None,
-            limited_by: vec![(Brake::Processor, 75), (Brake::Network, 25)],
+            limited_by: vec![(Bottleneck::Processor, 75), (Bottleneck::Network, 25)],
             synced: true,
             not_kept: Vec::new(),
         };

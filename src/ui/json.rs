@@ -9,7 +9,7 @@ use serde_json::ser::{Formatter, Serializer};
 
 use super::format::bytes_per_second;
 use crate::event::{Bench, Event, FileSettled, Listening, Outcome, Progress, Summary};
-use crate::protocol::brake::Brake;
+use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::{RelPath, printable};
@@ -129,11 +129,11 @@ enum Line<'a> {
 }
 
 /// What held the transfer, as an object of percentages.
-struct Shares<'a>(&'a [(Brake, u8)]);
+struct Shares<'a>(&'a [(Bottleneck, u8)]);
 
 impl Serialize for Shares<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(brake, percent)| (brake.as_str(), percent)))
+        serializer.collect_map(self.0.iter().map(|(bottleneck, percent)| (bottleneck.as_str(), percent)))
     }
 }
 
@@ -312,7 +312,7 @@ fn bench(bench: &Bench) -> Line<'_> {
 
 /// What held the transfer most of the time.
 fn greatest(summary: &Summary) -> &'static str {
-    summary.limited_by.first().map_or(Brake::Network, |(brake, _)| *brake).as_str()
+    summary.limited_by.first().map_or(Bottleneck::Network, |(bottleneck, _)| *bottleneck).as_str()
 }
 
 /// Compact JSON in which everything but printable ASCII is `\uXXXX`: the values stay exact, and a terminal that
@@ -339,8 +339,8 @@ mod tests {
 
     use super::*;
     use crate::protocol::failure::Side;
-    use crate::protocol::message::Role;
     use crate::protocol::not_kept::Aspect;
+    use crate::protocol::wire::message::Role;
 
     fn line(event: Event) -> String {
         String::from_utf8(super::line(&event)).unwrap()
@@ -475,7 +475,7 @@ mod tests {
             bytes: 300,
             elapsed: Duration::from_secs(2),
             blake3: None,
-            limited_by: vec![(Brake::Network, 82), (Brake::ReceiverDisk, 18)],
+            limited_by: vec![(Bottleneck::Network, 82), (Bottleneck::ReceiverDisk, 18)],
             synced: true,
             not_kept: vec![NotKept { aspect: Aspect::Mode, count: 3, path: "p".into(), cause: "c".into() }],
         };

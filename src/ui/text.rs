@@ -7,9 +7,9 @@ use super::Options;
 use super::format;
 use crate::event::{Event, FileSettled, Listening, Outcome, Summary};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::message::Role;
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::{RelPath, printable};
+use crate::protocol::wire::message::Role;
 
 /// From this duration on a summary says what limited the transfer.
 const LIMITED_MIN: Duration = Duration::from_secs(1);
@@ -259,7 +259,8 @@ fn summary_line(summary: &Summary) -> String {
 /// `network 82 %, receiver's disk 18 %`.
 pub(super) fn limits(summary: &Summary) -> String {
     let shares = summary.limited_by.iter().filter(|(_, percent)| *percent >= SHARE_MIN);
-    let shares: Vec<_> = shares.map(|(brake, percent)| format!("{} {percent} %", brake.as_str())).collect();
+    let shares: Vec<_> =
+        shares.map(|(bottleneck, percent)| format!("{} {percent} %", bottleneck.as_str())).collect();
     shares.join(", ")
 }
 
@@ -332,7 +333,7 @@ mod tests {
 
     use super::super::Color;
     use super::*;
-    use crate::protocol::brake::Brake;
+    use crate::protocol::engine::bottleneck::Bottleneck;
 
     fn options() -> Options {
         Options {
@@ -363,7 +364,11 @@ mod tests {
             bytes: 2 << 30,
             elapsed: Duration::from_millis(6_100),
             blake3: None,
-            limited_by: vec![(Brake::Network, 78), (Brake::ReceiverDisk, 18), (Brake::Memory, 4)],
+            limited_by: vec![
+                (Bottleneck::Network, 78),
+                (Bottleneck::ReceiverDisk, 18),
+                (Bottleneck::Memory, 4),
+            ],
             synced: true,
             not_kept: Vec::new(),
         }

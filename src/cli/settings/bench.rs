@@ -10,8 +10,8 @@ use crate::app::settings::{BenchSettings, BenchWith, Peer, Workload};
 use crate::cli::args::BenchArgs;
 use crate::cli::config::Config;
 use crate::cli::size::Wait;
-use crate::protocol::limits::FILE_BYTES_MAX;
 use crate::protocol::path::printable;
+use crate::protocol::wire::limits::FILE_BYTES_MAX;
 
 /// `--size` by default, with itself and without a disk.
 const SIZE_BYTES_ALONE: u64 = 4 << 30;

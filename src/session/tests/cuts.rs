@@ -8,8 +8,8 @@ use super::{
     MIB, Session, TIMEOUT, arrived, assert_whole, greet, one_file, random, receive_on, seeds, send_on,
     source, tree,
 };
+use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::receiver::Exists;
 use crate::testing::disk::{MemoryTarget, Op};
 
 /// Somewhere in a transfer that takes about a second.
@@ -156,7 +156,7 @@ async fn a_receiver_that_gives_no_manifest_stream_is_given_up_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_sender_is_given_up_after_the_timeout() {
-    use crate::protocol::message::Message;
+    use crate::protocol::wire::message::Message;
     use crate::session::messages::write_message;
     let session = Session::new(1);
     let (mut silent, receiving) = greet(session.connect().0).await;

@@ -5,8 +5,8 @@ use rustix::io::Errno;
 use super::{Ended, MIB, Session, arrived, assert_whole, one_file, seeds, source, tree};
 use crate::event::Event;
 use crate::protocol::failure::{Reason, Side};
-use crate::protocol::limits::BLOCK_BYTES;
 use crate::protocol::not_kept::Aspect;
+use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::session::Budget;
 use crate::testing::disk::{MemoryTarget, Node, On, Op};
 
@@ -156,10 +156,10 @@ async fn the_order_on_disk_is_data_sync_rename_directory() {
         let walk = source(&tree).walk(1000).await;
         for (number, found) in walk.into_iter().enumerate() {
             let Found::Entry(entry) = found else { panic!("{found:?}") };
-            if !matches!(entry.kind, crate::protocol::entry::Kind::File { .. }) {
+            if !matches!(entry.kind, crate::protocol::wire::entry::Kind::File { .. }) {
                 continue;
             }
-            let is_mine = |id: &crate::protocol::entry::EntryId| id.0 == number as u64;
+            let is_mine = |id: &crate::protocol::wire::entry::EntryId| id.0 == number as u64;
             let written = ops.iter().rposition(|op| matches!(op, Op::Write { id, .. } if is_mine(id)));
             let synced = at(&|op| matches!(op, Op::Sync(id) if is_mine(id)));
             let named = at(&|op| *op == Op::Rename(entry.path.to_string()));

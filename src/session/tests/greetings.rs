@@ -7,16 +7,16 @@ use tokio::time::timeout;
 
 use super::told;
 use super::{Open, Session, one_file, send_on, source};
+use crate::auth::Secret;
 use crate::event::Event;
-use crate::protocol::entry::EntryId;
 use crate::protocol::failure::{Failure, Reason};
-use crate::protocol::message::{Message, Role, Status};
+use crate::protocol::wire::entry::EntryId;
+use crate::protocol::wire::message::{Message, Role, Status};
 use crate::session::handshake::{Claim, Door, answer, dial};
 use crate::session::messages::{MessageReader, write_message};
 use crate::session::{Joining, Link, close_with};
 use crate::testing::connection::{Link as MemoryLink, MemoryConnection, MemoryLimits, pair};
 use crate::transport::{Connection, SendStream};
-use crate::trust::Secret;
 
 const SECRET: Secret = Secret::from_bytes([1; 16]);
 
@@ -185,7 +185,7 @@ async fn what_is_no_greeting_is_refused() {
     let speak = async {
         let (mut control, heard) = listener.accept_bi().await.unwrap();
         MessageReader::new(heard).expect().await.unwrap();
-        write_message(&mut control, &Message::Heartbeat(crate::protocol::message::Activity::Disk))
+        write_message(&mut control, &Message::Heartbeat(crate::protocol::wire::message::Activity::Disk))
             .await
             .unwrap();
     };

@@ -10,27 +10,27 @@ use super::{
     MIB, Session, TIMEOUT, Tree, arrived, assert_whole, bytes, greet, one_file, random, receive_on, seeds,
     send_on, source, tree,
 };
+use crate::auth::{Fingerprint, JoinKey};
+use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::{Failure, Reason};
-use crate::protocol::message::{Message, Role};
-use crate::protocol::receiver::Exists;
+use crate::protocol::wire::message::{Message, Role};
 use crate::session::handshake::{admit, join, join_key};
 use crate::session::messages::write_message;
 use crate::session::{Budget, Joining, Link};
 use crate::testing::connection::{self, MemoryConnection, MemoryLimits, pair};
 use crate::testing::disk::{MemoryTarget, Node};
 use crate::transport::{Connection, SendStream};
-use crate::trust::{Fingerprint, JoinKey};
 
-/// Further connections of these sessions.
-const FURTHER: u32 = 2;
+/// Extra connections of these sessions.
+const EXTRA: u32 = 2;
 
-/// Two sides that have greeted each other, with further connections that join as soon as the session runs.
+/// Two sides that have greeted each other, with extra connections that join as soon as the session runs.
 struct Rig {
     session: Session,
     sending: Link<MemoryConnection>,
     receiving: Link<MemoryConnection>,
     first: connection::Link,
-    further: Vec<connection::Link>,
+    extra: Vec<connection::Link>,
 }
 
 impl Rig {
@@ -38,29 +38,29 @@ impl Rig {
         Self::with_delays(seed, Duration::from_millis(20)).await
     }
 
-    /// With further connections on which everything takes a random time up to `delay_max`.
+    /// With extra connections on which everything takes a random time up to `delay_max`.
     async fn with_delays(seed: u64, delay_max: Duration) -> Self {
         let session = Session::with_budget(seed, Budget::new(64 * MIB, Some(8)), TIMEOUT);
         let (ends, first) = session.connect();
         let (mut sending, mut receiving) = greet(ends).await;
-        let (sender_joining, sender) = Joining::new(FURTHER, false);
-        let (receiver_joining, receiver) = Joining::new(FURTHER, false);
+        let (sender_joining, sender) = Joining::new(EXTRA, false);
+        let (receiver_joining, receiver) = Joining::new(EXTRA, false);
         (sending.joining, receiving.joining) = (sender_joining, receiver_joining);
         let key = join_key(&sending.connection).unwrap();
         let fingerprint = receiving.connection.peer_fingerprint();
-        let mut further = Vec::new();
-        for lane in 1..=FURTHER {
+        let mut extra = Vec::new();
+        for lane in 1..=EXTRA {
             let limits = MemoryLimits { streams: 4, delay_max, ..session.limits };
             let (dialler, listener, link) = pair(random(seed) ^ u64::from(lane), limits);
             let (joined, admitted) =
                 tokio::join!(join(&dialler, &key, lane), admit(&listener, &key, fingerprint, lane));
             assert_eq!((joined, admitted), (Ok(()), Ok(())));
-            further.push(link);
+            extra.push(link);
             let (sender, receiver) = (sender.clone(), receiver.clone());
             tokio::spawn(async move { receiver.join(lane, listener).await });
             tokio::spawn(async move { sender.join(lane, dialler).await });
         }
-        Self { session, sending, receiving, first, further }
+        Self { session, sending, receiving, first, extra }
     }
 
     /// Runs both sides to their ends while `meddle` goes on.
@@ -75,7 +75,7 @@ impl Rig {
         let received = receive_on(self.receiving, target, Exists::Refuse, &self.session.receiver.context);
         let both = timeout(Duration::from_secs(600), async { tokio::join!(sent, received) });
         let meddling = async {
-            meddle(&self.first, &self.further).await;
+            meddle(&self.first, &self.extra).await;
             pending().await
         };
         let (sent, received) = tokio::select! {
@@ -107,7 +107,7 @@ async fn parcels_go_over_all_connections() {
     for seed in seeds() {
         let target = MemoryTarget::new();
         let rig = Rig::new(seed).await;
-        let all: Vec<_> = [&rig.first].into_iter().chain(&rig.further).cloned().collect();
+        let all: Vec<_> = [&rig.first].into_iter().chain(&rig.extra).cloned().collect();
         let (sent, received) = rig.run(&tree, &target, async |_, _| {}).await;
         assert_eq!(sent, received);
         assert!(target.tree() == arrived(&tree), "seed {seed}");
@@ -126,8 +126,8 @@ async fn a_connection_that_dies_takes_nothing_with_it() {
             let target = MemoryTarget::new().with_write_pace(Duration::from_millis(100));
             let rig = Rig::new(seed).await;
             let (sent, received) = rig
-                .run(&tree, &target, async |_, further| {
-                    let link = &further[usize::try_from(seed % 2).unwrap()];
+                .run(&tree, &target, async |_, extra| {
+                    let link = &extra[usize::try_from(seed % 2).unwrap()];
                     carries(link, 1 + random(seed) % 3).await;
                     sleep(Duration::from_millis(random(seed) % 60)).await;
                     busy += link.open_streams(0);
@@ -153,11 +153,11 @@ async fn files_that_are_done_need_no_ack_of_a_connection_that_died() {
     for seed in seeds() {
         let target = MemoryTarget::new();
         let rig = Rig::with_delays(seed, Duration::from_secs(2)).await;
-        let cut = async |_: &_, further: &[connection::Link]| {
+        let cut = async |_: &_, extra: &[connection::Link]| {
             while target.files().len() < tree.len() {
                 sleep(Duration::from_millis(10)).await;
             }
-            for link in further {
+            for link in extra {
                 outstanding += link.unread_bytes(0);
                 link.cut();
             }
@@ -203,7 +203,7 @@ async fn one_that_nobody_dials_is_not_waited_for() {
     assert!(target.tree() == arrived(&tree));
 }
 
-/// What the listener makes of a further connection on which `speak` has its say, and what the dialler is told.
+/// What the listener makes of an extra connection on which `speak` has its say, and what the dialler is told.
 async fn refused(
     fingerprint: Fingerprint,
     key: JoinKey,

@@ -8,10 +8,10 @@ use tokio::time::{Instant, sleep};
 
 use super::peers::{HandSender, entry, header};
 use super::{CHUNK_LOG2, DISK_TIMEOUT, Session, TIMEOUT, greet, one_file, receive_on, send_on, source};
-use crate::protocol::entry::EntryId;
+use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::{Failure, Reason};
-use crate::protocol::message::{Activity, Message, Status};
-use crate::protocol::receiver::Exists;
+use crate::protocol::wire::entry::EntryId;
+use crate::protocol::wire::message::{Activity, Message, Status};
 use crate::session::Throttle;
 use crate::session::messages::write_message;
 use crate::session::schedule::Schedule;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{CHUNK_LOG2, MIB, Session, Setup, arrived, one_file, source, tree};
-use crate::protocol::brake::Brake;
+use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::session::Throttle;
 use crate::session::schedule::Schedule;
 use crate::testing::disk::MemoryTarget;
@@ -35,8 +35,8 @@ async fn either_side_holds_the_rate() {
             let ended = session.run(&source(&one_file(len)), &MemoryTarget::new()).await;
             let seconds = start.elapsed().as_secs_f64();
             for summary in [ended.sent.unwrap(), ended.received.unwrap()] {
-                let (brake, percent) = summary.limited_by[0];
-                assert!(brake == Brake::Bwlimit && percent >= 80, "{:?}", summary.limited_by);
+                let (bottleneck, percent) = summary.limited_by[0];
+                assert!(bottleneck == Bottleneck::Bwlimit && percent >= 80, "{:?}", summary.limited_by);
             }
             assert!((9.7..=10.3).contains(&seconds), "{rate} B/s, at the sender: {at_sender}: {seconds} s");
         }

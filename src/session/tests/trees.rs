@@ -1,4 +1,4 @@
-//! Whole trees, slow disks, brakes.
+//! Whole trees, slow disks, bottlenecks.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use tokio::time::{Instant, sleep};
 
 use super::{MIB, Session, TIMEOUT, Tree, arrived, bytes, one_file, seeds, source, tree};
 use crate::event::{Event, Outcome};
-use crate::protocol::brake::Brake;
+use crate::protocol::engine::bottleneck::Bottleneck;
+use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::Reason;
-use crate::protocol::limits::BLOCK_BYTES;
-use crate::protocol::receiver::Exists;
+use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::session::Budget;
 use crate::testing::connection::MemoryLimits;
 use crate::testing::disk::{MemoryTarget, Node, Op};
@@ -206,7 +206,7 @@ async fn the_sender_reads_no_further_than_the_credits_of_a_slow_disk() {
     let (ended, most) = tokio::join!(session.run(&source, &target), watch);
     ended.sent.unwrap();
     let summary = ended.received.unwrap();
-    assert_eq!(summary.limited_by[0].0, Brake::ReceiverDisk);
+    assert_eq!(summary.limited_by[0].0, Bottleneck::ReceiverDisk);
     assert!(target.tree() == arrived(&tree));
     assert!(start.elapsed() >= Duration::from_secs(24 * 4 / 2), "{:?}", start.elapsed());
     assert!(most > BLOCK_BYTES as u64, "nothing was ever ahead: {most}");

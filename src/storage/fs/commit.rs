@@ -18,10 +18,10 @@ use super::staging::{Lacks, StagedFile, Staging};
 use super::target::Shared;
 use super::volumes::{Synced, Volume, is_fuse};
 use super::watch::{Call, Subject};
-use crate::protocol::entry::EntryId;
-use crate::protocol::limits::RENAME_TRIES_MAX;
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
+use crate::protocol::wire::entry::EntryId;
+use crate::protocol::wire::limits::RENAME_TRIES_MAX;
 use crate::storage::{Commit, Committed, Final, OnConflict, StorageError};
 
 /// Up to so many files or directories are synced one by one, more of them by one sync of the file system.

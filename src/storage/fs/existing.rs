@@ -12,9 +12,9 @@ use super::numbered::{alike, is_file_of};
 use super::origin::open_file;
 use super::staging::{Lacks, unless_lacking};
 use super::{MODE_BITS, meta_of, timestamps};
-use crate::protocol::entry::{Entry, Kind, Meta};
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
+use crate::protocol::wire::entry::{Entry, Kind, Meta};
 use crate::storage::{Admission, OnConflict};
 
 /// What is under the name of a file of `size` bytes, and under those that a rename would give.

@@ -30,8 +30,8 @@ use rustix::io::Errno;
 pub use self::source::{FsFile, FsSource};
 pub use self::target::{FsTarget, check_target};
 use super::StorageError;
-use crate::protocol::entry::{Meta, Time};
 use crate::protocol::place::Place;
+use crate::protocol::wire::entry::{Meta, Time};
 
 /// Permission bits that travel.
 const MODE_BITS: u32 = 0o777;

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Stat, statat};
 use rustix::io::Errno;
 
-use crate::protocol::limits::{RENAME_COMPARED_MAX, RENAME_TRIES_MAX};
 use crate::protocol::path::RelPath;
+use crate::protocol::wire::limits::{RENAME_COMPARED_MAX, RENAME_TRIES_MAX};
 
 /// The number of the last of these names that is taken, 0 if none is. It is found by doubling and bisection, so that
 /// thousands of them cost a few looks. A gap among them may be passed over.

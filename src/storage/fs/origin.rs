@@ -15,10 +15,10 @@ use rustix::io::Errno;
 use super::descriptors::{OpenFiles, patiently, share};
 use super::dirs::{Dirs, Top};
 use super::{failed, identity_of, meta_of};
-use crate::protocol::entry::Entry;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::{RelPath, printable};
 use crate::protocol::place::Place;
+use crate::protocol::wire::entry::Entry;
 use crate::storage::Verdict;
 
 /// Directories that hold sources and are kept open.

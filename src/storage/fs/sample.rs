@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Advice, fadvise, statvfs, syncfs};
 
 use super::failed;
-use crate::protocol::limits::BLOCK_BYTES;
 use crate::protocol::path::printable;
 use crate::protocol::place::Place;
+use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::storage::void::{DIR, Noise, Workload, name};
 use crate::storage::{Result, StorageError};
 

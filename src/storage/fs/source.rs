@@ -20,11 +20,11 @@ use super::origin::{Bases, Origin, all_missing, open_file, shown};
 use super::walk::Walk;
 use super::watch::{Subject, Watch, hangs};
 use super::{failed, identity_of, size_of};
-use crate::protocol::entry::Entry;
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::limits::RUNS_MAX;
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
+use crate::protocol::wire::entry::Entry;
+use crate::protocol::wire::limits::RUNS_MAX;
 use crate::storage::block::Block;
 use crate::storage::{Found, Run, SmallBatch, Source, Verdict};
 

@@ -30,9 +30,9 @@ use rustix::io::Errno;
 use super::descriptors::{OpenFiles, patiently, share};
 use super::dirs::open_dir;
 use super::{MODE_BITS, is_lacking, size_of, timestamps};
-use crate::protocol::entry::{EntryId, Meta, Time};
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::STAGING_DIR;
+use crate::protocol::wire::entry::{EntryId, Meta, Time};
 
 /// Name of the lock file; the staged files have numbers for names.
 const LOCK: &str = "lock";

@@ -29,10 +29,10 @@ use super::staging::{Lacks, Staging, unless_lacking};
 use super::volumes::{Synced, Volume, VolumeId, Volumes};
 use super::watch::{Subject, Watch, hangs};
 use super::{MODE_BITS, SPECIAL_BITS, failed, is_lacking, size_of, timestamps};
-use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::not_kept::{self, Aspect, NotKept};
 use crate::protocol::path::{RelPath, STAGING_DIR, printable};
 use crate::protocol::place::Place;
+use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::storage::block::Block;
 use crate::storage::{Admission, Commit, Committed, OnConflict, Result, StorageError, Target, Write};
 

@@ -17,10 +17,10 @@ use tempfile::TempDir;
 
 use super::source::find_runs;
 use super::{FsSource, FsTarget};
-use crate::protocol::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::limits::FILE_BYTES_MAX;
 use crate::protocol::path::RelPath;
+use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
+use crate::protocol::wire::limits::FILE_BYTES_MAX;
 use crate::storage::block::BlockPool;
 use crate::storage::{
     Admission, Commit, Committed, Final, Found, OnConflict, Result, Source, Target, Verdict, Write,

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::is_lacking;
 use super::staging::Staging;
-use crate::protocol::entry::EntryId;
+use crate::protocol::wire::entry::EntryId;
 
 /// What `statfs` calls FUSE.
 const FUSE_MAGIC: FsWord = 0x6573_5546;

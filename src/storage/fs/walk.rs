@@ -15,11 +15,11 @@ use super::origin::{Origin, open_file, unusable};
 use super::source::may_be_wrong;
 use super::watch::{Call, Subject};
 use super::{meta_of, size_of};
-use crate::protocol::entry::{Entry, Kind, Meta};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::limits::{LINK_TARGET_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use crate::protocol::path::{PathError, RelPath, printable};
 use crate::protocol::place::Place;
+use crate::protocol::wire::entry::{Entry, Kind, Meta};
+use crate::protocol::wire::limits::{LINK_TARGET_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use crate::storage::Found;
 
 /// Bytes read at once to learn how many there are.

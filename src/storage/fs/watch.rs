@@ -6,8 +6,8 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::protocol::entry::EntryId;
 use crate::protocol::path::RelPath;
+use crate::protocol::wire::entry::EntryId;
 
 /// What a call is about.
 #[derive(Debug, Clone, PartialEq, Eq)]

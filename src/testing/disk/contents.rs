@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rustix::io::Errno;
 
 use super::{Node, rel_path};
-use crate::protocol::entry::Meta;
 use crate::protocol::path::RelPath;
+use crate::protocol::wire::entry::Meta;
 
 /// Names and what is behind them: as programs see them, and as a crash leaves them.
 #[derive(Default)]

@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Node, pause, rel_path};
-use crate::protocol::entry::{Entry, Kind, Meta};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
+use crate::protocol::wire::entry::{Entry, Kind, Meta};
 use crate::storage::block::Block;
 use crate::storage::{Found, Run, SmallBatch, Source, Verdict};
 

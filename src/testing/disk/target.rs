@@ -11,10 +11,10 @@ use tokio::time::Instant;
 
 use super::contents::Disk;
 use super::{Node, pause, rel_path};
-use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::not_kept::{Aspect, NotKept, note};
 use crate::protocol::path::{RelPath, printable};
 use crate::protocol::place::Place;
+use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::storage::block::Block;
 use crate::storage::{Admission, Commit, Committed, Final, OnConflict, Result, StorageError, Target, Write};
 

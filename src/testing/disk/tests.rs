@@ -6,8 +6,8 @@ use rustix::io::Errno;
 use tokio::time::Instant;
 
 use super::{MemorySource, MemoryTarget, Node, On, Op, rel_path};
-use crate::protocol::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::failure::Reason;
+use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::storage::block::{Block, BlockPool};
 use crate::storage::{Commit, Committed, Final, Found, OnConflict, Source, Target, Write};
 

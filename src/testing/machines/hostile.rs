@@ -7,12 +7,12 @@ use proptest::prelude::*;
 
 use super::tree::{CHUNK, CHUNK_LOG2, Content, entry, path};
 use super::{FINISHED, reason, settled, small, statuses, wanted};
-use crate::protocol::entry::{EntryId, Kind, Outcome};
+use crate::protocol::engine::receiver::{self, Begin, Committed, Exists, Found, Receiver};
+use crate::protocol::engine::sender::{self, Parcel, Sender};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::limits::{CHUNKS_AHEAD_MAX, FILE_BYTES_MAX, SMALL_FILE_BYTES_MAX};
-use crate::protocol::message::{Activity, Message, Role, Status};
-use crate::protocol::receiver::{self, Begin, Committed, Exists, Found, Receiver};
-use crate::protocol::sender::{self, Parcel, Sender};
+use crate::protocol::wire::entry::{EntryId, Kind, Outcome};
+use crate::protocol::wire::limits::{CHUNKS_AHEAD_MAX, FILE_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+use crate::protocol::wire::message::{Activity, Message, Role, Status};
 
 const ZERO: Duration = Duration::ZERO;
 const A: EntryId = EntryId(0);
@@ -636,5 +636,5 @@ proptest! {
 
 #[test]
 fn chunk_size_of_these_tests_is_the_smallest() {
-    assert_eq!(CHUNK_LOG2, crate::protocol::limits::CHUNK_LOG2_MIN);
+    assert_eq!(CHUNK_LOG2, crate::protocol::wire::limits::CHUNK_LOG2_MIN);
 }

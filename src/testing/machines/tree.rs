@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
-use crate::protocol::entry::{Entry, Kind, Meta};
+use crate::protocol::engine::receiver::{Committed, Exists, Found};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::limits::SMALL_FILE_BYTES_MAX;
+use crate::protocol::hash::RecordHasher;
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
-use crate::protocol::receiver::{Committed, Exists, Found};
-use crate::protocol::tree::RecordHasher;
+use crate::protocol::wire::entry::{Entry, Kind, Meta};
+use crate::protocol::wire::limits::SMALL_FILE_BYTES_MAX;
 
 pub(super) const CHUNK_LOG2: u8 = 20;
 pub(super) const CHUNK: u64 = 1 << CHUNK_LOG2;

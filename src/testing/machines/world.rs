@@ -8,15 +8,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use super::tree::{self, CHUNK_LOG2, Content, Node, Random, Tree};
-use crate::protocol::brake::Brake;
-use crate::protocol::entry::{Entry, EntryId, Kind, Outcome, Settled};
+use crate::protocol::engine::bottleneck::Bottleneck;
+use crate::protocol::engine::patience::Patience;
+use crate::protocol::engine::receiver::{self, Begin, Committed, Exists, Receiver};
+use crate::protocol::engine::sender::{self, Parcel, Sender};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::limits::SMALL_FILE_BYTES_MAX;
-use crate::protocol::message::{Activity, Message};
 use crate::protocol::path::RelPath;
-use crate::protocol::patience::Patience;
-use crate::protocol::receiver::{self, Begin, Committed, Exists, Receiver};
-use crate::protocol::sender::{self, Parcel, Sender};
+use crate::protocol::wire::entry::{Entry, EntryId, Kind, Outcome, Settled};
+use crate::protocol::wire::limits::SMALL_FILE_BYTES_MAX;
+use crate::protocol::wire::message::{Activity, Message};
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const PATIENCE: Patience = Patience { timeout: TIMEOUT, disk_timeout: Duration::from_secs(600) };
@@ -34,7 +34,7 @@ pub(super) struct Conditions {
     pub(super) changing_percent: u64,
     /// Chance that somebody takes a free name, each tenth of a second.
     pub(super) intruding_percent: u64,
-    /// Chance that a further connection is lost, each tenth of a second.
+    /// Chance that an extra connection is lost, each tenth of a second.
     pub(super) losing_percent: u64,
     /// The longest that a disk operation takes.
     pub(super) disk_max: Duration,
@@ -445,7 +445,9 @@ impl World {
     }
 
     fn check_stall(&self) -> Result<(), Failure> {
-        self.sender.check_stall(Brake::Network, self.now).and_then(|()| self.receiver.check_stall(self.now))
+        self.sender
+            .check_stall(Bottleneck::Network, self.now)
+            .and_then(|()| self.receiver.check_stall(self.now))
     }
 
     /// Somebody else takes a name that is free and will be wanted.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
 use tempfile::TempDir;
 
-use crate::protocol::entry::{Kind, Meta, Time};
+use crate::protocol::wire::entry::{Kind, Meta, Time};
 use crate::storage::fs::{FsSource, FsTarget};
 use crate::storage::{Source, Target};
 use crate::testing::disk::{MemorySource, MemoryTarget, Node};

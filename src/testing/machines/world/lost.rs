@@ -1,9 +1,9 @@
 //! Parcels that are given up, and connections that are lost.
 
 use super::{Channel, Event, Stream, World, changed};
+use crate::protocol::engine::sender::Parcel;
 use crate::protocol::failure::Failure;
-use crate::protocol::message::Message;
-use crate::protocol::sender::Parcel;
+use crate::protocol::wire::message::Message;
 
 impl World {
     /// What the receiver has begun of a parcel and not written may come again.

@@ -1,0 +1,74 @@
+//! What of the processor has been used so far, as the system tells.
+
+use std::fs;
+use std::time::Duration;
+
+use rustix::thread::{CpuSet, sched_getaffinity};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::quota::withheld;
+use crate::session::{ProcessorUse, Ticks};
+
+/// By this process, on all cores together.
+pub fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// By this process, what a quota kept from it, and by everybody on the cores that it may run on.
+pub fn processor_use() -> ProcessorUse {
+    let mine = sched_getaffinity(None).ok();
+    let is_mine = |core| mine.as_ref().is_none_or(|mine| core < CpuSet::MAX_CPU && mine.is_set(core));
+    let machine = fs::read_to_string("/proc/stat").ok().and_then(|stat| cores(&stat, is_mine));
+    ProcessorUse { own: processor_time(), withheld: withheld(), machine }
+}
+
+/// The sum of the lines `cpuN` of `/proc/stat` (proc(5)) of some cores.
+fn cores(stat: &str, is_meant: impl Fn(usize) -> bool) -> Option<Ticks> {
+    let mut sum: Option<Ticks> = None;
+    for line in stat.lines() {
+        let Some((core, fields)) = line.strip_prefix("cpu").and_then(|line| line.split_once(' ')) else {
+            continue;
+        };
+        // The line of all of them has no number.
+        if core.parse().is_ok_and(&is_meant) {
+            let Ticks { busy, all } = ticks(fields)?;
+            let sum = sum.get_or_insert_default();
+            sum.busy += busy;
+            sum.all += all;
+        }
+    }
+    sum
+}
+
+/// User, nice, system, idle, iowait, irq, softirq, steal. What comes behind those is counted in them already.
+fn ticks(fields: &str) -> Option<Ticks> {
+    let ticks: Vec<u64> =
+        fields.split_ascii_whitespace().take(8).map_while(|field| field.parse().ok()).collect();
+    let idle = ticks.get(3)? + ticks.get(4)?;
+    let all: u64 = ticks.iter().sum();
+    Some(Ticks { busy: all - idle, all })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn busy_is_what_is_not_idle_and_guests_count_once() {
+        let stat = "cpu0 100 20 30 1000 50 6 7 8 90 10\n";
+        assert_eq!(cores(stat, |_| true), Some(Ticks { busy: 171, all: 1221 }));
+        for other in ["", "intr 1 2 3 4 5 6", "cpu 1 2 3 4 5 6 7 8", "cpu0 1 2 3", "cpu0 x"] {
+            assert_eq!(cores(other, |_| true), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn cores_of_others_do_not_count() {
+        let stat = "cpu  9 0 0 6 0 0 0 0\ncpu0 1 0 0 2 0 0 0 0\ncpu1 3 0 0 3 0 0 0 0\ncpu12 5 0 0 1 0 0 0 0\nintr 7\n";
+        assert_eq!(cores(stat, |_| true), Some(Ticks { busy: 9, all: 15 }));
+        assert_eq!(cores(stat, |core| core > 0), Some(Ticks { busy: 8, all: 12 }));
+        assert_eq!(cores(stat, |core| core == 1), Some(Ticks { busy: 3, all: 6 }));
+        assert_eq!(cores(stat, |core| core == 2), None);
+    }
+}

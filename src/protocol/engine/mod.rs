@@ -1,0 +1,7 @@
+//! The sender and the receiver as state machines.
+
+pub mod bottleneck;
+mod open_dirs;
+pub mod patience;
+pub mod receiver;
+pub mod sender;

@@ -1,0 +1,164 @@
+//! Parcels: what travels on one bidirectional stream, and the records in it.
+//!
+//! ```text
+//! parcel = record*                      then the sender finishes; the receiver answers Ack or Nack
+//! record = entry, offset, length, flags, run count, run*, data, chaining value (32 bytes)
+//! run    = length × 2 + 1 for a hole, length × 2 for data; no runs: all of it is data
+//! ```
+
+use bytes::{Buf, BytesMut};
+
+use crate::protocol::wire::codec::{CodecError, Fields, put_varint};
+use crate::protocol::wire::entry::EntryId;
+use crate::protocol::wire::limits::{FILE_BYTES_MAX, RUNS_MAX};
+
+/// A run of bytes in a record: data that follows, or a hole that does not travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunLength {
+    /// Bytes, at least 1.
+    pub len: u64,
+    /// It reads as zeros and nothing is stored.
+    pub is_hole: bool,
+}
+
+/// What stands before the data of a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordHeader {
+    /// Which entry.
+    pub id: EntryId,
+    /// First byte, a multiple of the chunk size.
+    pub offset: u64,
+    /// Bytes of the file that the record covers.
+    pub len: u64,
+    /// A small file whose source has grown since it was announced; these are the bytes that were there then.
+    pub is_grown: bool,
+    /// They add up to `len`; empty when all of it is data.
+    pub runs: Vec<RunLength>,
+}
+
+/// Bytes that a header takes at most.
+pub const HEADER_BYTES_MAX: usize = 5 * 8 + RUNS_MAX * 8;
+/// Bytes of the chaining value behind the data.
+pub const TRAILER_BYTES: usize = 32;
+
+impl RecordHeader {
+    /// Appends the header.
+    pub fn encode(&self, out: &mut BytesMut) {
+        put_varint(out, self.id.0);
+        put_varint(out, self.offset);
+        put_varint(out, self.len);
+        put_varint(out, u64::from(self.is_grown));
+        put_varint(out, self.runs.len() as u64);
+        for run in &self.runs {
+            put_varint(out, run.len << 1 | u64::from(run.is_hole));
+        }
+    }
+
+    /// Takes a header off the front of `buffer`; `None`, and nothing taken, when it has not all come.
+    pub fn decode(buffer: &mut BytesMut) -> Result<Option<Self>, CodecError> {
+        let mut fields = Fields(&buffer[..]);
+        match Self::decode_fields(&mut fields) {
+            Ok(header) => {
+                let left = fields.0.len();
+                buffer.advance(buffer.len() - left);
+                Ok(Some(header))
+            }
+            Err(CodecError::Truncated) if buffer.len() < HEADER_BYTES_MAX => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn decode_fields(f: &mut Fields<&[u8]>) -> Result<Self, CodecError> {
+        let id = EntryId(f.varint()?);
+        let offset = f.varint_up_to(FILE_BYTES_MAX, "offset")?;
+        let len = f.varint_up_to(FILE_BYTES_MAX, "record length")?;
+        let is_grown = f.varint_up_to(1, "flags")? == 1;
+        let count = f.varint_up_to(RUNS_MAX as u64, "runs")?;
+        let mut runs = Vec::new();
+        let mut sum = 0u64;
+        for _ in 0..count {
+            let value = f.varint()?;
+            let run = RunLength { len: value >> 1, is_hole: value & 1 == 1 };
+            sum += run.len;
+            if run.len == 0 || sum > len {
+                return Err(CodecError::BadValue("run"));
+            }
+            runs.push(run);
+        }
+        if count > 0 && sum != len {
+            return Err(CodecError::BadValue("run"));
+        }
+        Ok(Self { id, offset, len, is_grown, runs })
+    }
+
+    /// The runs, with the short form spelt out.
+    pub fn runs(&self) -> impl Iterator<Item = RunLength> + '_ {
+        let whole =
+            (self.runs.is_empty() && self.len > 0).then_some(RunLength { len: self.len, is_hole: false });
+        whole.into_iter().chain(self.runs.iter().copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn golden_bytes() {
+        let mut out = BytesMut::new();
+        RecordHeader { id: EntryId(5), offset: 1 << 20, len: 4096, is_grown: false, runs: vec![] }
+            .encode(&mut out);
+        assert_eq!(&out[..], [5, 0x80, 0x10, 0, 0, 0x50, 0, 0, 0]);
+        out.clear();
+        let runs = vec![RunLength { len: 10, is_hole: true }, RunLength { len: 20, is_hole: false }];
+        RecordHeader { id: EntryId(5), offset: 0, len: 30, is_grown: true, runs }.encode(&mut out);
+        assert_eq!(&out[..], [5, 0, 30, 1, 2, 21, 40]);
+    }
+
+    #[test]
+    fn attack_14_runs_that_do_not_add_up() {
+        let runs: [&[u8]; 4] =
+            [&[5, 0, 30, 0, 1, 21], &[5, 0, 30, 0, 2, 21, 44], &[5, 0, 30, 0, 1, 0], &[5, 0, 0, 0, 1, 2]];
+        for bytes in runs {
+            assert_eq!(RecordHeader::decode(&mut BytesMut::from(bytes)), Err(CodecError::BadValue("run")));
+        }
+        let flags = RecordHeader::decode(&mut BytesMut::from(&[5, 0, 30, 2, 0][..]));
+        assert_eq!(flags, Err(CodecError::TooLarge("flags")));
+    }
+
+    proptest! {
+        #[test]
+        fn headers_come_back_whole_and_never_in_part(
+            id in 0u64..1 << 40,
+            offset in 0u64..1 << 50,
+            runs in prop::collection::vec((1u64..1 << 30, any::<bool>()), 0..20),
+        ) {
+            let runs: Vec<_> = runs.into_iter().map(|(len, is_hole)| RunLength { len, is_hole }).collect();
+            let header = RecordHeader {
+                id: EntryId(id),
+                offset,
+                len: runs.iter().map(|r| r.len).sum(),
+                is_grown: id % 2 == 1,
+                runs,
+            };
+            let mut out = BytesMut::new();
+            header.encode(&mut out);
+            for cut in 0..out.len() {
+                prop_assert_eq!(RecordHeader::decode(&mut BytesMut::from(&out[..cut])), Ok(None));
+            }
+            out.extend_from_slice(b"data");
+            prop_assert_eq!(RecordHeader::decode(&mut out), Ok(Some(header)));
+            prop_assert_eq!(&out[..], b"data");
+        }
+
+        #[test]
+        fn any_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..3000)) {
+            let mut buffer = BytesMut::from(&bytes[..]);
+            while let Ok(Some(header)) = RecordHeader::decode(&mut buffer) {
+                prop_assert!(header.runs.is_empty() || header.runs.iter().map(|r| r.len).sum::<u64>() == header.len);
+            }
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! Looks at each tick at what holds a side, tells the peer, and adds up the shares of the time.
+
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::protocol::engine::bottleneck::{Bottleneck, Processor, Shares};
+use crate::protocol::failure::Side;
+use crate::protocol::wire::message::Activity;
+use crate::session::{Budget, HEARTBEAT_EVERY};
+
+/// So much of a core, in percent, is all of it: something always gets between.
+const CORE_BUSY_PERCENT: u128 = 90;
+/// And so much of all cores that this process may run on, for processes that wait for each other.
+const MACHINE_BUSY_PERCENT: u64 = 85;
+/// Cores that have no more are the cause if this process uses so much of a core; with less it would hardly gain.
+const OWN_PART_PERCENT: u128 = 50;
+/// A quota is the cause if it keeps so much of the time from this process, and with what that uses it is so much.
+const WITHHELD_PERCENT: u128 = 10;
+const QUOTA_BUSY_PERCENT: u128 = 75;
+
+/// What took less was not long enough to say what would have made it shorter.
+const ADVICE_MIN: Duration = Duration::from_secs(1);
+
+/// What has been used of the processor so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ProcessorUse {
+    /// Time of this process, on all cores together.
+    pub own: Duration,
+    /// For so long the system let this process, and others that share a quota with it, not run.
+    pub withheld: Duration,
+    /// What all processes used of the cores that this one may run on, where the system tells.
+    pub machine: Option<Ticks>,
+}
+
+/// Time of several cores together, in a unit of the system's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ticks {
+    /// In which they worked.
+    pub busy: u64,
+    /// All there were.
+    pub all: u64,
+}
+
+impl ProcessorUse {
+    /// How much of these cores was in use between `before` and now, if the system tells.
+    pub fn busy_percent_since(&self, before: &Self) -> Option<u64> {
+        let (now, before) = (self.machine?, before.machine?);
+        let (busy, all) = (now.busy.saturating_sub(before.busy), now.all.saturating_sub(before.all));
+        (busy * 100).checked_div(all)
+    }
+
+    /// Between `before` and now these cores had next to nothing left.
+    fn is_exhausted_since(&self, before: &Self) -> bool {
+        self.busy_percent_since(before).is_some_and(|percent| percent >= MACHINE_BUSY_PERCENT)
+    }
+}
+
+/// What holds the transfer, as one side sees it.
+pub(in crate::session) struct Observer {
+    side: Side,
+    processor_use: fn() -> ProcessorUse,
+    cores: u32,
+    began: Instant,
+    looked: Instant,
+    used: ProcessorUse,
+    quota: Quota,
+    /// For so long the congestion window was full by the last look, and of that what no look has been given yet.
+    full: Duration,
+    full_unspent: Duration,
+    bottleneck: Bottleneck,
+    shares: Shares,
+    said: Option<(Activity, Instant)>,
+}
+
+fn is_part(part: Duration, percent: u128, of: Duration) -> bool {
+    part.as_nanos() * 100 >= percent * of.as_nanos()
+}
+
+/// Sums in which a look counts three quarters of the next one: the system tells of a pause when it is over, in one
+/// look nothing and in another one twice as much.
+#[derive(Default)]
+struct Quota {
+    own: Duration,
+    withheld: Duration,
+    time: Duration,
+}
+
+impl Quota {
+    fn add(&mut self, own: Duration, withheld: Duration, time: Duration) {
+        for (sum, more) in [(&mut self.own, own), (&mut self.withheld, withheld), (&mut self.time, time)] {
+            *sum = *sum * 3 / 4 + more;
+        }
+    }
+
+    /// This process was kept from working, and that and its work were most of the time.
+    fn is_used_up(&self) -> bool {
+        is_part(self.withheld, WITHHELD_PERCENT, self.time)
+            && is_part(self.own + self.withheld, QUOTA_BUSY_PERCENT, self.time)
+    }
+}
+
+/// What has been since the last look.
+pub(in crate::session) struct Look {
+    pub(in crate::session) processor: Processor,
+    time: Duration,
+}
+
+impl Look {
+    /// Since the last look.
+    pub(in crate::session) fn time(&self) -> Duration {
+        self.time
+    }
+}
+
+impl Observer {
+    pub(in crate::session) fn new(side: Side, processor_use: fn() -> ProcessorUse) -> Self {
+        Self {
+            side,
+            processor_use,
+            cores: available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
+            began: Instant::now(),
+            looked: Instant::now(),
+            used: processor_use(),
+            quota: Quota::default(),
+            full: Duration::ZERO,
+            full_unspent: Duration::ZERO,
+            bottleneck: Bottleneck::Network,
+            shares: Shares::default(),
+            said: None,
+        }
+    }
+
+    /// What the process and the machine have used since the last look.
+    pub(in crate::session) fn look(&mut self) -> Look {
+        let (now, used_now) = (Instant::now(), (self.processor_use)());
+        let time = now - std::mem::replace(&mut self.looked, now);
+        let used_before = std::mem::replace(&mut self.used, used_now);
+        let own = used_now.own.saturating_sub(used_before.own);
+        let withheld = used_now.withheld.saturating_sub(used_before.withheld);
+        self.quota.add(own, withheld, time);
+        let has_used = |percent| is_part(own, percent, time);
+        let processor = if time.is_zero() {
+            Processor::Idle
+        } else if has_used(CORE_BUSY_PERCENT * u128::from(self.cores))
+            || has_used(OWN_PART_PERCENT) && used_now.is_exhausted_since(&used_before)
+            || self.quota.is_used_up()
+        {
+            Processor::AllCores
+        } else if has_used(CORE_BUSY_PERCENT) {
+            Processor::OneCore
+        } else {
+            Processor::Idle
+        };
+        Look { processor, time }
+    }
+
+    /// Whether the congestion window, full for `full` in all, was it for most of the look. Acks come in bursts, so
+    /// what one look has too much of is left for the next.
+    pub(in crate::session) fn window_was_full(&mut self, look: &Look, full: Duration) -> bool {
+        self.full_unspent += full.saturating_sub(std::mem::replace(&mut self.full, full));
+        let was_full = !self.full_unspent.is_zero() && self.full_unspent >= look.time / 2;
+        if was_full {
+            self.full_unspent = self.full_unspent.saturating_sub(look.time);
+        }
+        was_full
+    }
+
+    /// Counts the look: `own` holds this side and `peers` the other. Gives what the peer is to be told, if anything.
+    pub(in crate::session) fn count(
+        &mut self,
+        look: &Look,
+        own: Activity,
+        peers: Activity,
+    ) -> Option<Activity> {
+        self.bottleneck = match self.side {
+            Side::Sender => Bottleneck::between(own, peers),
+            Side::Receiver => Bottleneck::between(peers, own),
+        };
+        self.shares.add(self.bottleneck, look.time);
+        let is_news = self.said.is_none_or(|(said, at)| said != own || at.elapsed() >= HEARTBEAT_EVERY);
+        is_news.then(|| {
+            self.said = Some((own, Instant::now()));
+            own
+        })
+    }
+
+    /// What holds the transfer just now.
+    pub(in crate::session) fn bottleneck(&self) -> Bottleneck {
+        self.bottleneck
+    }
+
+    /// What a person can do on this side, when it was the budget that held the transfer most of the time.
+    pub(in crate::session) fn advice(&self, budget: &Budget) -> Option<String> {
+        let &(bottleneck, percent) = self.shares().first()?;
+        let what = match (self.side, bottleneck) {
+            (Side::Sender, Bottleneck::Memory) => "",
+            (Side::Receiver, Bottleneck::Credits) => ", or more --streams,",
+            _ => return None,
+        };
+        let more = budget.doubled();
+        (self.began.elapsed() >= ADVICE_MIN).then(|| {
+            format!(
+                "what may be on the way here held the transfer back for {percent} % of its time: --memory \
+                 {more}{what} on this side allows twice as much"
+            )
+        })
+    }
+
+    /// Percent of the time so far, the greatest first.
+    pub(in crate::session) fn shares(&self) -> Vec<(Bottleneck, u8)> {
+        let shares = self.shares.percent();
+        if shares.is_empty() { vec![(self.bottleneck, 100)] } else { shares }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(100);
+
+    #[tokio::test(start_paused = true)]
+    async fn bursts_of_acks_count_for_the_time_that_they_are_about() {
+        let mut observer = Observer::new(Side::Sender, ProcessorUse::default);
+        let mut seen = 0;
+        let mut full = Duration::ZERO;
+        for tick in 0..30 {
+            advance(TICK).await;
+            // A path of 300 ms whose window is full for two thirds of the time.
+            if tick % 3 == 2 {
+                full += 2 * TICK;
+            }
+            let look = observer.look();
+            seen += u32::from(observer.window_was_full(&look, full));
+        }
+        assert!((19..=20).contains(&seen), "{seen} of 30");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_peer_hears_of_news_at_once_and_else_once_a_second() {
+        let mut observer = Observer::new(Side::Receiver, ProcessorUse::default);
+        let mut told = Vec::new();
+        for tick in 0..30 {
+            advance(TICK).await;
+            let own = if tick < 5 { Activity::Disk } else { Activity::Receiving };
+            let look = observer.look();
+            if let Some(activity) = observer.count(&look, own, Activity::Credits) {
+                told.push((tick, activity));
+            }
+        }
+        let receiving = [5, 15, 25].map(|tick| (tick, Activity::Receiving));
+        assert_eq!(told, [&[(0, Activity::Disk)], &receiving[..]].concat());
+        assert_eq!(observer.bottleneck(), Bottleneck::Credits);
+        assert_eq!(observer.shares(), [(Bottleneck::Credits, 83), (Bottleneck::ReceiverDisk, 17)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_whose_budget_was_the_limit_says_what_would_help() {
+        for (side, own, peers, advice) in [
+            (Side::Sender, Activity::Memory, Activity::Receiving, Some("--memory 96M on this side")),
+            (
+                Side::Receiver,
+                Activity::Receiving,
+                Activity::Credits,
+                Some("--memory 96M, or more --streams,"),
+            ),
+            (Side::Receiver, Activity::Receiving, Activity::Memory, None),
+            (Side::Sender, Activity::Network, Activity::Receiving, None),
+        ] {
+            let budget = Budget::new(48 << 20, None);
+            let mut observer = Observer::new(side, ProcessorUse::default);
+            let mut spend = async |ticks| {
+                for _ in 0..ticks {
+                    advance(TICK).await;
+                    let look = observer.look();
+                    observer.count(&look, own, peers);
+                }
+                observer.advice(&budget)
+            };
+            assert_eq!(spend(9).await, None, "that was too short");
+            match (spend(1).await, advice) {
+                (Some(said), Some(part)) => assert!(said.contains(part), "{said}"),
+                (said, advice) => assert_eq!(said.as_deref(), advice),
+            }
+        }
+        assert_eq!(Budget::of_two(64 << 20, None).doubled(), "128M");
+    }
+
+    /// Since this thread asked first, by the clock of the test.
+    fn elapsed() -> Duration {
+        thread_local!(static BEGAN: Instant = Instant::now());
+        BEGAN.with(Instant::elapsed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_has_no_more_is_seen_by_those_who_use_a_good_part_of_it() {
+        /// Two cores, of which all processes use the first percentage, and this one the second of one core.
+        fn share<const MACHINE: u64, const OWN: u32>() -> ProcessorUse {
+            let ticks = u64::try_from(elapsed().as_millis()).unwrap_or(0) * 2;
+            let machine = Some(Ticks { busy: ticks * MACHINE / 100, all: ticks });
+            ProcessorUse { own: elapsed() * OWN / 100, machine, ..ProcessorUse::default() }
+        }
+        elapsed();
+        for (processor_use, processor) in [
+            (share::<95, 60> as fn() -> ProcessorUse, Processor::AllCores),
+            (share::<95, 20>, Processor::Idle),
+            (share::<80, 60>, Processor::Idle),
+            (share::<80, 95>, Processor::OneCore),
+        ] {
+            let mut observer = Observer::new(Side::Sender, processor_use);
+            observer.cores = 2;
+            advance(TICK).await;
+            assert_eq!(observer.look().processor, processor);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quota_that_is_used_up_is_seen_by_those_who_had_work_left() {
+        /// Works for the first percentage of the time, and is kept from it for the second; of that the system tells
+        /// every 200 ms.
+        fn share<const OWN: u32, const WITHHELD: u32>() -> ProcessorUse {
+            let told = u32::try_from(elapsed().as_millis() / 200).unwrap();
+            let withheld = 2 * TICK * told * WITHHELD / 100;
+            ProcessorUse { own: elapsed() * OWN / 100, withheld, machine: None }
+        }
+        elapsed();
+        for (processor_use, processor) in [
+            (share::<20, 80> as fn() -> ProcessorUse, Processor::AllCores),
+            (share::<8, 92>, Processor::AllCores),
+            (share::<80, 15>, Processor::AllCores),
+            (share::<5, 50>, Processor::Idle),
+            (share::<40, 12>, Processor::Idle),
+            (share::<80, 8>, Processor::Idle),
+            (share::<60, 0>, Processor::Idle),
+        ] {
+            let mut observer = Observer::new(Side::Sender, processor_use);
+            observer.cores = 2;
+            let mut looks = Vec::new();
+            for _ in 0..16 {
+                advance(TICK).await;
+                looks.push(observer.look().processor);
+            }
+            assert_eq!(looks[6..], [processor; 10]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_core_in_use_is_seen_by_the_time_of_the_process() {
+        /// As if one core were busy since the clock began, whatever the clock says.
+        fn busy() -> ProcessorUse {
+            ProcessorUse { own: elapsed(), ..ProcessorUse::default() }
+        }
+        elapsed();
+        let mut observer = Observer::new(Side::Sender, busy);
+        for (cores, processor) in [(1, Processor::AllCores), (2, Processor::OneCore), (8, Processor::OneCore)]
+        {
+            observer.cores = cores;
+            advance(TICK).await;
+            assert_eq!(observer.look().processor, processor, "{cores} cores");
+        }
+        observer.processor_use = ProcessorUse::default;
+        advance(TICK).await;
+        assert_eq!(observer.look().processor, Processor::Idle);
+    }
+}

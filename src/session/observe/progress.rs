@@ -1,0 +1,63 @@
+//! When progress is worth telling, and what is told.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::event::{ActiveFile, Event, Progress};
+use crate::protocol::engine::bottleneck::Bottleneck;
+use crate::protocol::wire::entry::Totals;
+
+/// Nothing has been settled for so long: people are told what is waited for.
+const QUIET: Duration = Duration::from_secs(1);
+/// Large files that progress tells of.
+pub(in crate::session) const ACTIVE_FILES_MAX: usize = 8;
+
+/// Turns the state of a side into events, none where nothing has changed.
+pub(in crate::session) struct Teller {
+    started: Instant,
+    told: Option<(u64, Totals)>,
+    settled: (u64, Instant),
+}
+
+impl Teller {
+    pub(in crate::session) fn new(started: Instant) -> Self {
+        Self { started, told: None, settled: (0, started) }
+    }
+
+    /// The next event is told even when nothing has changed.
+    pub(in crate::session) fn insist(&mut self) {
+        self.told = None;
+    }
+
+    /// The event, if there is something to tell. `bottleneck` is what holds the transfer just now, if it stands.
+    pub(in crate::session) fn tell(
+        &mut self,
+        totals: Totals,
+        walked: bool,
+        sent_bytes: u64,
+        active: Vec<ActiveFile>,
+        bottleneck: Bottleneck,
+    ) -> Option<Event> {
+        let settled = totals.settled_bytes + totals.settled_files;
+        if self.settled.0 != settled {
+            self.settled = (settled, Instant::now());
+        }
+        let is_quiet = self.settled.1.elapsed() >= QUIET;
+        if self.told == Some((sent_bytes, totals)) && !is_quiet {
+            return None;
+        }
+        self.told = Some((sent_bytes, totals));
+        Some(Event::Progress(Progress {
+            elapsed: self.started.elapsed(),
+            walked,
+            total_files: totals.files,
+            total_bytes: totals.bytes,
+            sent_bytes,
+            written_bytes: totals.settled_bytes,
+            done_files: totals.settled_files,
+            active,
+            waiting_for: is_quiet.then(|| bottleneck.as_str()),
+        }))
+    }
+}

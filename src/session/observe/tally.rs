@@ -1,0 +1,123 @@
+//! What a transfer comes to.
+
+use std::time::Duration;
+
+use crate::event::{Event, FileSettled, Outcome, Summary};
+use crate::protocol::engine::bottleneck::Bottleneck;
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::not_kept::NotKept;
+use crate::protocol::wire::entry::{Entry, Kind, Settled};
+
+/// Counts settled entries.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Tally {
+    files: u64,
+    dirs: u64,
+    links: u64,
+    identical: u64,
+    updated: u64,
+    skipped: u64,
+    failed: u64,
+    gravest: Option<Reason>,
+    bytes: u64,
+    regular: u64,
+    root: Option<blake3::Hash>,
+}
+
+impl Tally {
+    /// Counts an entry; gives the event that tells of it, if anybody wants to hear.
+    pub(in crate::session) fn settled(&mut self, settled: Settled) -> Option<Event> {
+        let Settled { entry, renamed, root, outcome, message, .. } = settled;
+        let is_file = matches!(entry.kind, Kind::File { .. });
+        let is_dir = matches!(entry.kind, Kind::Dir | Kind::DirEnd);
+        if is_file {
+            self.regular += 1;
+            self.root = root;
+        }
+        match (outcome, &entry.kind) {
+            (Outcome::Failed(reason), kind) => {
+                self.count_failure(reason);
+                // It was made, and something was amiss at its end: it is not counted as safe.
+                if matches!(kind, Kind::DirEnd) {
+                    self.dirs = self.dirs.saturating_sub(1);
+                }
+            }
+            (_, Kind::DirEnd) => {}
+            (Outcome::NotKept, _) => {}
+            (Outcome::Skipped, _) => self.skipped += 1,
+            (_, Kind::Dir) => self.dirs += 1,
+            (Outcome::Identical, _) => self.identical += 1,
+            (Outcome::Updated, _) => self.updated += 1,
+            (Outcome::Written, Kind::Symlink { .. }) => self.links += 1,
+            (Outcome::Written, Kind::File { size }) => {
+                self.files += 1;
+                self.bytes += size;
+            }
+        }
+        if is_dir && !matches!(outcome, Outcome::Failed(_)) {
+            return None;
+        }
+        let size = entry.size();
+        Some(Event::File(FileSettled {
+            path: entry.path,
+            renamed,
+            is_file,
+            size,
+            blake3: root,
+            outcome,
+            message,
+        }))
+    }
+
+    /// Counts an entry that the walk could not take along.
+    pub(in crate::session) fn count_failure(&mut self, reason: Reason) {
+        self.failed += 1;
+        self.note(reason);
+    }
+
+    /// A file that is delivered has grown since it was announced; gives the warning.
+    pub(in crate::session) fn grew(&mut self, entry: &Entry) -> Event {
+        self.note(Reason::SourceGrew);
+        let (path, bytes) = (entry.path.to_string(), entry.size());
+        let message = format!("{path} grew while it was sent; what arrives is its first {bytes} bytes");
+        Event::Warning { path: Some(path), reason: Some(Reason::SourceGrew), message }
+    }
+
+    fn note(&mut self, reason: Reason) {
+        self.gravest = Some(self.gravest.map_or(reason, |gravest| Failure::graver(gravest, reason)));
+    }
+
+    /// The end.
+    pub(in crate::session) fn summary(
+        &self,
+        side: Side,
+        elapsed: Duration,
+        limited_by: Vec<(Bottleneck, u8)>,
+        synced: bool,
+        not_kept: Vec<NotKept>,
+    ) -> Summary {
+        let graver = |gravest| Failure::graver(gravest, Reason::NotKept);
+        let gravest = if not_kept.is_empty() {
+            self.gravest
+        } else {
+            Some(self.gravest.map_or(Reason::NotKept, graver))
+        };
+        Summary {
+            side,
+            files: self.files,
+            dirs: self.dirs,
+            links: self.links,
+            identical: self.identical,
+            updated: self.updated,
+            skipped: self.skipped,
+            failed: self.failed,
+            gravest,
+            bytes: self.bytes,
+            elapsed,
+            blake3: self.root.filter(|_| self.regular == 1),
+            limited_by,
+            synced,
+            not_kept,
+        }
+    }
+}

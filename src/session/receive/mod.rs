@@ -1,0 +1,4 @@
+//! The receiving side of a transfer.
+
+pub mod driver;
+mod parcel;

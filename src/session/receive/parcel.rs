@@ -1,0 +1,428 @@
+//! One parcel coming in: records are cut out, gathered into blocks, hashed, written, acked.
+
+use std::any::Any;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::{Buf, BytesMut};
+use tokio::task::yield_now;
+use tracing::debug;
+
+use crate::protocol::engine::receiver::Begin;
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::hash::RecordHasher;
+use crate::protocol::wire::entry::EntryId;
+use crate::protocol::wire::limits::BLOCK_BYTES;
+use crate::protocol::wire::message::Message;
+use crate::protocol::wire::record::{RecordHeader, TRAILER_BYTES};
+use crate::session::messages::write_message;
+use crate::session::receive::driver::{Shared, storage_failure};
+use crate::session::{codec_failure, transport_failure};
+use crate::storage::block::Block;
+use crate::storage::{StorageError, Target, Write};
+use crate::transport::{Connection, RecvStream, SendStream, TransportError};
+
+/// Receives one parcel and answers it.
+///
+/// # Errors
+///
+/// Only what ends the transfer. A parcel that the sender cut off, or that concerns an entry which has ended, is
+/// not that.
+pub(in crate::session) async fn receive_parcel<C: Connection, T: Target>(
+    shared: Arc<Shared<T>>,
+    mut answer: C::Send,
+    stream: C::Recv,
+) -> Result<(), ParcelFailure> {
+    let mut incoming = Incoming {
+        shared,
+        stream,
+        head: BytesMut::new(),
+        gathered: Gathered::default(),
+        open: None,
+        records: 0,
+    };
+    let message = match incoming.receive().await {
+        Ok(()) => Message::Ack(incoming.records),
+        Err(Stop::NotTaken(reason)) => Message::Nack(reason),
+        Err(Stop::Cut) => return Ok(()),
+        Err(Stop::Failed(failure)) => {
+            return Err(ParcelFailure { failure, streams: Box::new((answer, incoming)) });
+        }
+    };
+    debug!(?message, "answered");
+    let written = match write_message(&mut answer, &message).await {
+        Ok(()) => answer.finish().map_err(transport_failure),
+        // The sender has no use for the answer any more.
+        Err(failure) if failure.reason == Reason::Protocol => Ok(()),
+        Err(failure) => Err(failure),
+    };
+    written.map_err(|failure| ParcelFailure { failure, streams: Box::new((answer, incoming)) })
+}
+
+/// What ends the transfer, with the streams of the parcel: they must not be dropped before the connection is closed,
+/// for that would tell the sender less.
+pub(in crate::session) struct ParcelFailure {
+    pub(in crate::session) failure: Failure,
+    pub(in crate::session) streams: Box<dyn Any + Send>,
+}
+
+enum Stop {
+    /// The sender reset the stream.
+    Cut,
+    /// A record concerns an entry that has ended.
+    NotTaken(Reason),
+    Failed(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<TransportError> for Stop {
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::StreamEnded(_) => Self::Cut,
+            other => Self::Failed(transport_failure(other)),
+        }
+    }
+}
+
+/// Bytes read at once for a header or a trailer. What comes along of the data behind it is copied twice.
+const FILL_BYTES: usize = 16 * 1024;
+/// Pieces that are gathered at most. What they take is not counted as blocks.
+const PIECES_MAX: usize = 1024;
+const _: () = assert!(size_of::<Piece>() <= 48);
+
+/// What a record covers.
+#[derive(Clone, Copy)]
+struct Record {
+    id: EntryId,
+    offset: u64,
+    len: u64,
+    file_size: u64,
+}
+
+/// A record whose end has not been hashed yet.
+struct OpenRecord {
+    record: Record,
+    hasher: RecordHasher,
+}
+
+/// What has been gathered into a block and is neither hashed nor written.
+#[derive(Default)]
+struct Gathered {
+    block: Option<Block>,
+    used: usize,
+    pieces: Vec<Piece>,
+}
+
+/// What a run is filled with.
+#[derive(Clone, Copy)]
+enum Filling {
+    /// Bytes of the stream.
+    Stream,
+    /// Zeros: it is a hole, but an earlier stream may have left bytes there.
+    Zeros,
+}
+
+enum Piece {
+    Begin(Record),
+    Data { offset: u64, range: Range<usize> },
+    Hole(u64),
+    End([u8; TRAILER_BYTES]),
+}
+
+struct Incoming<T: Target, R: RecvStream> {
+    shared: Arc<Shared<T>>,
+    stream: R,
+    /// Bytes read and not yet taken: headers and trailers, and whatever came behind them.
+    head: BytesMut,
+    gathered: Gathered,
+    open: Option<OpenRecord>,
+    records: u64,
+}
+
+/// When a parcel ends early, its chunks may come again on another stream.
+impl<T: Target, R: RecvStream> Drop for Incoming<T, R> {
+    fn drop(&mut self) {
+        let begun = self.gathered.pieces.iter().filter_map(|piece| match piece {
+            Piece::Begin(record) => Some((record.id, record.offset)),
+            _ => None,
+        });
+        let cut: Vec<_> =
+            self.open.iter().map(|open| (open.record.id, open.record.offset)).chain(begun).collect();
+        if !cut.is_empty() {
+            let mut machine = self.shared.machine();
+            for (id, offset) in cut {
+                machine.record_cut(id, offset);
+            }
+        }
+        // Also for an entry that has ended: what waited for its record must not wait on.
+        self.shared.released.notify_waiters();
+    }
+}
+
+impl<T: Target, R: RecvStream> Incoming<T, R> {
+    async fn receive(&mut self) -> Result<(), Stop> {
+        while let Some(header) = self.header().await? {
+            let (id, offset, len) = (header.id, header.offset, header.len);
+            let Some((size, is_again)) = self.begin(&header).await? else {
+                self.pass(&header).await?;
+                continue;
+            };
+            self.gathered.pieces.push(Piece::Begin(Record { id, offset, len, file_size: size }));
+            let mut at = offset;
+            for run in header.runs() {
+                if self.gathered.pieces.len() >= PIECES_MAX {
+                    self.flush().await?;
+                }
+                if !run.is_hole {
+                    self.data(at, run.len, Filling::Stream).await?;
+                } else if is_again {
+                    self.data(at, run.len, Filling::Zeros).await?;
+                } else {
+                    self.gathered.pieces.push(Piece::Hole(run.len));
+                    self.shared.came_bytes.fetch_add(run.len, Relaxed);
+                }
+                at += run.len;
+            }
+            let trailer = self.trailer().await?;
+            self.gathered.pieces.push(Piece::End(trailer));
+        }
+        self.flush().await
+    }
+
+    /// The size of the file that a record belongs to, and whether it was begun before; `None` when it is written
+    /// already.
+    async fn begin(&mut self, header: &RecordHeader) -> Result<Option<(u64, bool)>, Stop> {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let released = shared.released.notified();
+            tokio::pin!(released);
+            released.as_mut().enable();
+            let begin = shared.machine().begin_record(header.id, header.offset, header.len);
+            match begin {
+                Ok(begin @ (Begin::Take(size) | Begin::TakeAgain(size))) => {
+                    if header.is_grown {
+                        shared.machine().grew(header.id);
+                    }
+                    return Ok(Some((size, matches!(begin, Begin::TakeAgain(_)))));
+                }
+                Ok(Begin::Pass) => return Ok(None),
+                Ok(Begin::Wait) => {
+                    // The other one may need the block that this one holds.
+                    self.flush().await?;
+                    released.await;
+                }
+                Err(Failure {
+                    reason: reason @ (Reason::TransferEnded | Reason::TransferFailed), ..
+                }) => {
+                    return Err(Stop::NotTaken(reason));
+                }
+                Err(failure) => return Err(Stop::Failed(failure)),
+            }
+        }
+    }
+
+    /// Reads a record and drops it.
+    async fn pass(&mut self, header: &RecordHeader) -> Result<(), Stop> {
+        let mut left: u64 = header.runs().filter(|run| !run.is_hole).map(|run| run.len).sum();
+        left += TRAILER_BYTES as u64;
+        while left > 0 {
+            if self.head.is_empty() && !self.fill().await? {
+                return Err(cut_short().into());
+            }
+            let n = usize::try_from(left).unwrap_or(usize::MAX).min(self.head.len());
+            self.head.advance(n);
+            left -= n as u64;
+        }
+        self.records += 1;
+        Ok(())
+    }
+
+    /// More bytes of the stream, behind those in `head`; false at its end.
+    async fn fill(&mut self) -> Result<bool, Stop> {
+        let before = self.head.len();
+        self.head.resize(before + FILL_BYTES, 0);
+        let read = read(&self.shared, &mut self.stream, &mut self.head[before..]).await?;
+        self.head.truncate(before + read.unwrap_or(0));
+        Ok(read.is_some())
+    }
+
+    async fn header(&mut self) -> Result<Option<RecordHeader>, Stop> {
+        loop {
+            if let Some(header) = RecordHeader::decode(&mut self.head).map_err(codec_failure)? {
+                return Ok(Some(header));
+            }
+            if !self.fill().await? {
+                return if self.head.is_empty() { Ok(None) } else { Err(cut_short().into()) };
+            }
+        }
+    }
+
+    async fn trailer(&mut self) -> Result<[u8; TRAILER_BYTES], Stop> {
+        while self.head.len() < TRAILER_BYTES {
+            if !self.fill().await? {
+                return Err(cut_short().into());
+            }
+        }
+        let mut value = [0; TRAILER_BYTES];
+        self.head.copy_to_slice(&mut value);
+        Ok(value)
+    }
+
+    /// Gathers `len` bytes that belong at `offset`.
+    async fn data(&mut self, mut offset: u64, mut len: u64, filling: Filling) -> Result<(), Stop> {
+        while len > 0 {
+            if self.gathered.used == BLOCK_BYTES {
+                self.flush().await?;
+            }
+            if self.gathered.block.is_none() {
+                self.gathered.block = Some(self.shared.pool.acquire().await);
+            }
+            let start = self.gathered.used;
+            let room = usize::try_from(len).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES - start);
+            let n = match (filling, self.gathered.block.as_mut()) {
+                (Filling::Zeros, Some(block)) => {
+                    block[start..start + room].fill(0);
+                    room
+                }
+                _ => self.gather(start, room).await?,
+            };
+            self.gathered.used += n;
+            match self.gathered.pieces.last_mut() {
+                Some(Piece::Data { range, .. }) => range.end += n,
+                _ => self.gathered.pieces.push(Piece::Data { offset, range: start..start + n }),
+            }
+            self.shared.came_bytes.fetch_add(n as u64, Relaxed);
+            offset += n as u64;
+            len -= n as u64;
+        }
+        Ok(())
+    }
+
+    /// Copies at most `room` bytes into the block, from `head` first, else from the stream. One copy here makes
+    /// the pieces of datagrams into runs that BLAKE3 hashes several lanes at a time and the disk takes in one
+    /// write, and gives QUIC its memory back at once.
+    async fn gather(&mut self, start: usize, room: usize) -> Result<usize, Stop> {
+        let Some(block) = self.gathered.block.as_mut() else { return Ok(0) };
+        if !self.head.is_empty() {
+            let n = room.min(self.head.len());
+            block[start..start + n].copy_from_slice(&self.head[..n]);
+            self.head.advance(n);
+            return Ok(n);
+        }
+        let read = read(&self.shared, &mut self.stream, &mut block[start..start + room]).await?;
+        Ok(read.ok_or_else(cut_short)?)
+    }
+
+    /// Hashes and writes what has been gathered, and tells the machine of the records that end in it.
+    async fn flush(&mut self) -> Result<(), Stop> {
+        let Gathered { block, pieces, .. } = std::mem::take(&mut self.gathered);
+        let (mut writes, mut ended, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+        for piece in pieces {
+            match piece {
+                Piece::Begin(record) => {
+                    let hasher = RecordHasher::new(record.file_size, record.offset, record.len);
+                    self.open = Some(OpenRecord { record, hasher });
+                }
+                Piece::Hole(len) => {
+                    if let Some(open) = &mut self.open {
+                        open.hasher.update_zeros(len);
+                    }
+                    if len > BLOCK_BYTES as u64 {
+                        // Holes cost the peer nothing; the other streams shall not wait for many of them.
+                        yield_now().await;
+                    }
+                }
+                Piece::Data { offset, range } => {
+                    if let (Some(open), Some(block)) = (&mut self.open, &block) {
+                        open.hasher.update(&block[range.clone()]);
+                        let OpenRecord { record, .. } = open;
+                        if offset == 0 && range.len() as u64 == record.file_size {
+                            whole.push(writes.len());
+                        }
+                        writes.push(Write { id: record.id, offset, range, whole: None });
+                    }
+                }
+                Piece::End(theirs) => {
+                    if let Some(OpenRecord { record, hasher }) = self.open.take() {
+                        let mine = hasher.finish();
+                        if mine != theirs {
+                            return Err(self.mismatch(record).into());
+                        }
+                        ended.push((record, mine));
+                    }
+                }
+            }
+        }
+        if !whole.is_empty() {
+            let machine = self.shared.machine();
+            for at in whole {
+                let write: &mut Write = &mut writes[at];
+                write.whole = machine.entry(write.id).map(|entry| entry.meta);
+            }
+        }
+        if let Some(block) = block
+            && let Some(id) = writes.first().map(|write| write.id)
+        {
+            let is_one = writes.iter().all(|write| write.id == id);
+            let written = self.shared.writing.during(self.shared.target.write(writes, block)).await;
+            written.map_err(|error| self.write_failure(error, id, is_one))?;
+        }
+        self.records += ended.len() as u64;
+        self.shared.with_machine(|machine| {
+            ended.iter().try_for_each(|(record, value)| {
+                machine.record_written(record.id, record.offset, record.len, *value)
+            })
+        })?;
+        if !ended.is_empty() {
+            self.shared.released.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// The disk did not take what belongs to `id`. If it was only that, people know it by its final name.
+    fn write_failure(&self, mut error: StorageError, id: EntryId, is_one: bool) -> Stop {
+        match self.shared.machine().entry(id) {
+            // It was given up while this was on its way, and its staging may be gone.
+            None if is_one => return Stop::NotTaken(Reason::TransferFailed),
+            Some(entry) if is_one => error.place = self.shared.target.place(&entry.path),
+            _ => {}
+        }
+        Stop::Failed(storage_failure(&error))
+    }
+
+    fn mismatch(&self, record: Record) -> Failure {
+        let machine = self.shared.machine();
+        let name = machine.entry(record.id).map(|entry| entry.path.to_string()).unwrap_or_default();
+        Failure::on(
+            Side::Receiver,
+            Reason::Verification,
+            format!(
+                "{name}: the {} bytes at {} have another BLAKE3 value than the sender says",
+                record.len, record.offset
+            ),
+        )
+    }
+}
+
+/// Reads what has come of the stream, no more than fits `buffer` and than the throttle lets through.
+async fn read<T, R: RecvStream>(
+    shared: &Shared<T>,
+    stream: &mut R,
+    buffer: &mut [u8],
+) -> Result<Option<usize>, Stop> {
+    let permit = shared.throttle.take(buffer.len()).await;
+    let read = shared.starving.during(stream.read(&mut buffer[..permit.bytes])).await?;
+    shared.throttle.give_back(permit, read.unwrap_or(0));
+    shared.heard();
+    Ok(read)
+}
+
+fn cut_short() -> Failure {
+    Failure::protocol("a parcel ends inside a record")
+}

@@ -1,0 +1,4 @@
+//! The sending side of a transfer.
+
+pub mod driver;
+mod parcel;

@@ -1,0 +1,348 @@
+//! One parcel on its way: stream credit, reading, hashing, byte credit, ack.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::{OnceCell, Semaphore};
+use tracing::debug;
+
+use crate::protocol::engine::sender::Parcel;
+use crate::protocol::failure::Failure;
+use crate::protocol::hash::RecordHasher;
+use crate::protocol::wire::entry::{Entry, EntryId};
+use crate::protocol::wire::limits::BLOCK_BYTES;
+use crate::protocol::wire::message::Message;
+use crate::protocol::wire::record::{RecordHeader, RunLength};
+use crate::session::lanes::{Lane, open_any};
+use crate::session::messages::MessageReader;
+use crate::session::observe::gauge::Gauge;
+use crate::session::throttle::Throttle;
+use crate::session::transport_failure;
+use crate::storage::block::BlockPool;
+use crate::storage::{Run, Source, Verdict, read_again};
+use crate::transport::{Connection, SendStream};
+
+/// Chunks that are read at once. Blocks go round among them, so they all end at about the same time; were they all
+/// that have a stream, no credit would return until the last block is written.
+const READ_AT_ONCE: usize = 4;
+
+/// What all parcels of a transfer share.
+pub(in crate::session) struct Sending<S> {
+    pub(in crate::session) source: Arc<S>,
+    pub(in crate::session) pool: BlockPool,
+    turns: Semaphore,
+    /// Priority of the next stream, which is one less than that of the last.
+    next_priority: AtomicI32,
+    pub(in crate::session) throttle: Arc<Throttle>,
+    /// Bytes of files that were offered to QUIC, and those that it took.
+    pub(in crate::session) offered_bytes: AtomicU64,
+    pub(in crate::session) sent_bytes: AtomicU64,
+    /// Waiting for a stream credit.
+    pub(in crate::session) opening: Gauge,
+    /// Waiting for the disk.
+    pub(in crate::session) reading: Gauge,
+    /// Waiting for memory.
+    pub(in crate::session) allocating: Gauge,
+    /// Waiting for QUIC to take bytes.
+    pub(in crate::session) writing: Gauge,
+    /// Waiting for an ack.
+    pub(in crate::session) acking: Gauge,
+}
+
+impl<S> Sending<S> {
+    pub(in crate::session) fn new(source: Arc<S>, blocks: usize, throttle: Arc<Throttle>) -> Self {
+        Self {
+            source,
+            pool: BlockPool::new(blocks),
+            turns: Semaphore::new(READ_AT_ONCE),
+            next_priority: AtomicI32::new(0),
+            throttle,
+            offered_bytes: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
+            opening: Gauge::default(),
+            reading: Gauge::default(),
+            allocating: Gauge::default(),
+            writing: Gauge::default(),
+            acking: Gauge::default(),
+        }
+    }
+}
+
+/// A large file, opened when its first chunk is read.
+pub(in crate::session) struct FileHandle<F> {
+    pub(in crate::session) entry: Entry,
+    file: OnceCell<F>,
+    pub(in crate::session) sent_bytes: AtomicU64,
+    pub(in crate::session) acked_bytes: AtomicU64,
+}
+
+impl<F: Send + Sync> FileHandle<F> {
+    pub(in crate::session) fn new(entry: Entry) -> Self {
+        Self { entry, file: OnceCell::new(), sent_bytes: AtomicU64::new(0), acked_bytes: AtomicU64::new(0) }
+    }
+
+    async fn open<S: Source<File = F>>(&self, sending: &Sending<S>) -> Result<&F, Failure> {
+        self.file.get_or_try_init(|| sending.source.open(self.entry.clone())).await
+    }
+
+    /// Whether the source still is what was announced and sent with this root; true when it has only grown.
+    pub(in crate::session) async fn verify<S: Source<File = F>>(
+        &self,
+        sending: &Sending<S>,
+        root: blake3::Hash,
+    ) -> Result<bool, Failure> {
+        let file = self.open(sending).await?;
+        match sending.source.verify(file).await? {
+            Verdict::Same => Ok(false),
+            Verdict::Longer => {
+                let block = sending.pool.acquire().await;
+                read_again(&*sending.source, file, &self.entry, root, block).await.map(|()| true)
+            }
+        }
+    }
+}
+
+/// How a parcel ended.
+pub(in crate::session) struct ParcelEnd {
+    pub(in crate::session) parcel: Parcel,
+    /// The connection that it was on, if that is gone and the session goes on over others.
+    pub(in crate::session) lost: Option<u32>,
+    /// Chaining values of the records that travelled; of a chunk, once it is acked.
+    pub(in crate::session) values: Vec<(EntryId, [u8; 32])>,
+    /// Entries whose source has grown.
+    pub(in crate::session) grown: Vec<EntryId>,
+    /// Entries whose source failed.
+    pub(in crate::session) abandoned: Vec<(EntryId, Failure)>,
+    /// Acked, or why not.
+    pub(in crate::session) result: Result<(), Failure>,
+}
+
+/// Sends one parcel over one of `lanes` and waits for its ack.
+pub(in crate::session) async fn send_parcel<C: Connection, S: Source>(
+    lanes: Vec<Lane<C>>,
+    sending: Arc<Sending<S>>,
+    parcel: Parcel,
+    entries: Vec<(EntryId, Entry)>,
+    handle: Option<Arc<FileHandle<S::File>>>,
+) -> ParcelEnd {
+    let (mut values, mut abandoned, mut grown) = (Vec::new(), Vec::new(), Vec::new());
+    let (lane, _counted, send, recv) = match sending.opening.during(open_any(lanes)).await {
+        Ok(opened) => opened,
+        Err(failure) => {
+            return ParcelEnd { parcel, lost: None, values, grown, abandoned, result: Err(failure) };
+        }
+    };
+    debug!(lane = lane.number, "stream credit taken");
+    // The oldest parcel goes first: what was lost of it would else wait behind all that QUIC already took of the
+    // others, and with it blocks, the receiver's window and the stream credit.
+    let less = |priority: i32| Some(priority.saturating_sub(1));
+    let (Ok(priority) | Err(priority)) = sending.next_priority.fetch_update(Relaxed, Relaxed, less);
+    send.set_priority(priority);
+    let streams = (send, recv);
+    let result = match (&parcel, handle) {
+        (Parcel::Chunk { id, offset, len }, Some(handle)) => {
+            let range = *offset..*offset + *len;
+            send_chunk::<C, S>(streams, &sending, *id, &handle, range, &mut values, &mut abandoned).await
+        }
+        _ => send_files::<C, S>(streams, &sending, entries, &mut values, &mut grown, &mut abandoned).await,
+    };
+    let lost = (result.is_err() && lane.is_lost()).then_some(lane.number);
+    ParcelEnd { parcel, lost, values, grown, abandoned, result }
+}
+
+async fn send_chunk<C: Connection, S: Source>(
+    (mut stream, answer): (C::Send, C::Recv),
+    sending: &Sending<S>,
+    id: EntryId,
+    handle: &FileHandle<S::File>,
+    range: Range<u64>,
+    values: &mut Vec<(EntryId, [u8; 32])>,
+    abandoned: &mut Vec<(EntryId, Failure)>,
+) -> Result<(), Failure> {
+    let turn = sending.turns.acquire().await;
+    let mut give_up = |failure: Failure| {
+        abandoned.push((id, failure.clone()));
+        failure
+    };
+    let file = sending.reading.during(handle.open(sending)).await.map_err(&mut give_up)?;
+    let runs =
+        sending.reading.during(sending.source.runs(file, range.clone())).await.map_err(&mut give_up)?;
+    let mut out = BytesMut::new();
+    let len = range.end - range.start;
+    let runs_of = run_lengths(&runs);
+    RecordHeader { id, offset: range.start, len, is_grown: false, runs: runs_of }.encode(&mut out);
+    write(sending, &mut stream, &mut [out.freeze()]).await?;
+    let mut hasher = RecordHasher::new(handle.entry.size(), range.start, len);
+    for run in runs {
+        let run_len = run.range.end - run.range.start;
+        if run.is_hole {
+            hasher.update_zeros(run_len);
+            sending.offered_bytes.fetch_add(run_len, Relaxed);
+            count_sent(sending, handle, run_len);
+            continue;
+        }
+        let mut offset = run.range.start;
+        while offset < run.range.end {
+            let n = usize::try_from(run.range.end - offset).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+            let block = sending.allocating.during(sending.pool.acquire()).await;
+            let block = sending
+                .reading
+                .during(sending.source.read_at(file, offset, n, block))
+                .await
+                .map_err(&mut give_up)?;
+            hasher.update(&block[..n]);
+            sending.offered_bytes.fetch_add(n as u64, Relaxed);
+            write(sending, &mut stream, &mut [block.into_bytes().slice(..n)]).await?;
+            count_sent(sending, handle, n as u64);
+            offset += n as u64;
+        }
+    }
+    drop(turn);
+    let value = hasher.finish();
+    write(sending, &mut stream, &mut [Bytes::copy_from_slice(&value)]).await?;
+    await_ack::<C, S>(sending, stream, answer, 1).await?;
+    debug!(entry = id.0, offset = range.start, bytes = len, "acked");
+    values.push((id, value));
+    Ok(())
+}
+
+fn count_sent<S, F>(sending: &Sending<S>, handle: &FileHandle<F>, bytes: u64) {
+    sending.sent_bytes.fetch_add(bytes, Relaxed);
+    handle.sent_bytes.fetch_add(bytes, Relaxed);
+}
+
+/// The runs as they stand in a header: none when all is data.
+fn run_lengths(runs: &[Run]) -> Vec<RunLength> {
+    if runs.iter().all(|run| !run.is_hole) {
+        return Vec::new();
+    }
+    runs.iter().map(|run| RunLength { len: run.range.end - run.range.start, is_hole: run.is_hole }).collect()
+}
+
+async fn send_files<C: Connection, S: Source>(
+    (mut stream, answer): (C::Send, C::Recv),
+    sending: &Sending<S>,
+    entries: Vec<(EntryId, Entry)>,
+    values: &mut Vec<(EntryId, [u8; 32])>,
+    grown: &mut Vec<EntryId>,
+    abandoned: &mut Vec<(EntryId, Failure)>,
+) -> Result<(), Failure> {
+    let mut rest = entries.into_iter().peekable();
+    while rest.peek().is_some() {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while let Some((id, entry)) = rest.next_if(|(_, entry)| bytes + entry.size() <= BLOCK_BYTES as u64) {
+            bytes += entry.size();
+            batch.push((id, entry));
+        }
+        send_block(sending, &mut stream, batch, values, grown, abandoned).await?;
+    }
+    await_ack::<C, S>(sending, stream, answer, values.len()).await?;
+    debug!(files = values.len(), "acked");
+    Ok(())
+}
+
+/// Sends the records of files that fit one block.
+async fn send_block<S: Source, T: SendStream>(
+    sending: &Sending<S>,
+    stream: &mut T,
+    batch: Vec<(EntryId, Entry)>,
+    values: &mut Vec<(EntryId, [u8; 32])>,
+    grown: &mut Vec<EntryId>,
+    abandoned: &mut Vec<(EntryId, Failure)>,
+) -> Result<(), Failure> {
+    let block = sending.allocating.during(sending.pool.acquire()).await;
+    let entries = batch.iter().map(|(_, entry)| entry.clone()).collect();
+    let read = sending.reading.during(sending.source.read_small(entries, block)).await;
+    let data = read.block.into_bytes();
+    let mut chunks = Vec::with_capacity(batch.len() * 2 + 1);
+    let mut between = BytesMut::new();
+    let mut sent = 0;
+    for (place, ((id, entry), file)) in batch.into_iter().zip(read.files).enumerate() {
+        let range = match file {
+            Ok(range) => range,
+            Err(failure) => {
+                abandoned.push((id, failure));
+                continue;
+            }
+        };
+        let len = range.len() as u64;
+        let mut hasher = RecordHasher::new(entry.size(), 0, len);
+        hasher.update(&data[range.clone()]);
+        let value = hasher.finish();
+        let is_grown = read.grown.contains(&place);
+        grown.extend(is_grown.then_some(id));
+        RecordHeader { id, offset: 0, len, is_grown, runs: Vec::new() }.encode(&mut between);
+        chunks.push(between.split().freeze());
+        chunks.push(data.slice(range));
+        between.extend_from_slice(&value);
+        values.push((id, value));
+        sent += len;
+    }
+    chunks.push(between.freeze());
+    drop(data);
+    sending.offered_bytes.fetch_add(sent, Relaxed);
+    write(sending, stream, &mut chunks).await?;
+    sending.sent_bytes.fetch_add(sent, Relaxed);
+    Ok(())
+}
+
+/// Gives `chunks` to QUIC, as fast as the throttle lets them go.
+async fn write<S, T: SendStream>(
+    sending: &Sending<S>,
+    stream: &mut T,
+    chunks: &mut [Bytes],
+) -> Result<(), Failure> {
+    let mut rest = chunks;
+    while !rest.is_empty() {
+        let bytes = rest.iter().map(Bytes::len).sum();
+        let granted = sending.throttle.take(bytes).await.bytes;
+        let mut slice = Vec::new();
+        let now = if granted == bytes {
+            std::mem::take(&mut rest)
+        } else {
+            slice.extend(front(&mut rest, granted));
+            &mut slice
+        };
+        sending.writing.during(stream.write_all(now)).await.map_err(transport_failure)?;
+    }
+    Ok(())
+}
+
+/// Cuts the first `bytes` bytes off `chunks`.
+fn front(chunks: &mut &mut [Bytes], mut bytes: usize) -> Vec<Bytes> {
+    let mut front = Vec::with_capacity(chunks.len());
+    while let Some(first) = chunks.first_mut() {
+        if bytes < first.len() {
+            if bytes > 0 {
+                front.push(first.split_to(bytes));
+            }
+            break;
+        }
+        bytes -= first.len();
+        front.push(std::mem::take(first));
+        *chunks = &mut std::mem::take(chunks)[1..];
+    }
+    front
+}
+
+/// Finishes the stream and waits for the answer to its `records` records.
+async fn await_ack<C: Connection, S: Source>(
+    sending: &Sending<S>,
+    mut stream: C::Send,
+    answer: C::Recv,
+    records: usize,
+) -> Result<(), Failure> {
+    stream.finish().map_err(transport_failure)?;
+    let answer = sending.acking.during(MessageReader::new(answer).only()).await?;
+    match answer {
+        Message::Ack(count) if count == records as u64 => Ok(()),
+        Message::Ack(count) => Err(Failure::protocol(format!("{count} records were acked of {records}"))),
+        Message::Nack(reason) => {
+            Err(Failure::new(reason, format!("the receiver did not take a parcel: {}", reason.as_str())))
+        }
+        other => Err(Failure::protocol(format!("{} is not an answer to a parcel", other.name()))),
+    }
+}

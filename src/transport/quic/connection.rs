@@ -1,0 +1,436 @@
+//! [`Connection`] over quinn.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::{ConnectionError, ReadError, VarInt, WriteError};
+use rustls::pki_types::CertificateDer;
+use tokio::time::sleep;
+
+use crate::auth::Fingerprint;
+use crate::protocol::path::printable;
+use crate::protocol::wire::limits::REASON_BYTES_MAX;
+use crate::transport::congestion::Watch;
+use crate::transport::quic::strangers::Stranger;
+use crate::transport::quic::udp::Fault;
+use crate::transport::{Connection, Limits, PathStats, RecvStream, SendStream, TransportError};
+
+/// Code with which an unfinished stream is given up; the session has told the reason by then, if there is one.
+const STREAM_DROPPED: VarInt = VarInt::from_u32(0);
+
+/// quinn does not tell when the last packet is out, so it is looked at: the finest that tokio's clock gives.
+const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// A QUIC connection whose peer has proved its key.
+#[derive(Debug, Clone)]
+pub struct Quic(Arc<Shared>);
+
+/// Sending half of a QUIC stream.
+#[derive(Debug)]
+pub struct QuicSend {
+    stream: quinn::SendStream,
+    shared: Arc<Shared>,
+    is_finished: bool,
+}
+
+/// Receiving half of a QUIC stream.
+#[derive(Debug)]
+pub struct QuicRecv {
+    stream: quinn::RecvStream,
+    shared: Arc<Shared>,
+}
+
+/// What the connection and its streams hold together; with the last of them it is closed.
+#[derive(Debug)]
+struct Shared {
+    connection: quinn::Connection,
+    fingerprint: Fingerprint,
+    limits: Limits,
+    watch: Watch,
+    /// Of the socket under it.
+    fault: Fault,
+    /// The peer, while it is one to a listener.
+    stranger: Mutex<Option<Stranger>>,
+    /// Datagrams sent before the one that tells of the close.
+    sent_before_close: AtomicU64,
+}
+
+impl Shared {
+    fn close(&self, code: u32, reason: &[u8]) {
+        self.watch.close();
+        self.connection.close(VarInt::from_u32(code), reason);
+        self.sent_before_close.store(self.sent_datagrams(), Relaxed);
+    }
+
+    fn sent_datagrams(&self) -> u64 {
+        self.connection.stats().udp_tx.datagrams
+    }
+
+    /// Whether more was sent since, or the peer has closed in answer (RFC 9000, section 10.2.2).
+    fn is_close_sent(&self) -> bool {
+        let stats = self.connection.stats();
+        stats.udp_tx.datagrams > self.sent_before_close.load(Relaxed) || stats.frame_rx.connection_close > 0
+    }
+
+    fn error(&self, error: ConnectionError) -> TransportError {
+        error_over(&self.fault, error, self.limits.idle_timeout)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Without effect on one that is closed.
+        self.close(0, b"");
+    }
+}
+
+impl Quic {
+    /// `connection` must be past its handshake, and its congestion controller must share `watch`. The peer may be a
+    /// `stranger` that has to be [let in](Connection::let_in).
+    pub(in crate::transport) fn new(
+        connection: quinn::Connection,
+        limits: &Limits,
+        watch: Watch,
+        fault: Fault,
+        stranger: Option<Stranger>,
+    ) -> Result<Self, TransportError> {
+        let identity =
+            connection.peer_identity().and_then(|i| i.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let certificate = identity
+            .as_ref()
+            .and_then(|chain| chain.first())
+            .ok_or_else(|| TransportError::NotAuthenticated("the peer showed no certificate".to_owned()))?;
+        let fingerprint = Fingerprint::of_certificate(certificate)
+            .map_err(|e| TransportError::NotAuthenticated(e.to_string()))?;
+        let (limits, stranger, sent_before_close) = (*limits, Mutex::new(stranger), AtomicU64::new(0));
+        let shared = Shared { connection, fingerprint, limits, watch, fault, stranger, sent_before_close };
+        Ok(Self(Arc::new(shared)))
+    }
+
+    /// The peer has closed the connection, or it is lost: there is nobody to tell anything.
+    pub fn is_ended_by_peer(&self) -> bool {
+        !matches!(self.0.connection.close_reason(), None | Some(ConnectionError::LocallyClosed))
+    }
+
+    /// After [`Connection::close`]: waits until the kernel has the packet that tells the peer. If it left before
+    /// anybody could look, until the peer answers, or for ever.
+    pub async fn close_sent(&self) {
+        // A peer that closed first is told nothing more.
+        while !self.is_ended_by_peer() && !self.0.is_close_sent() {
+            sleep(CLOSE_LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until a peer that was not let in has to make room for others.
+    pub async fn has_to_leave(&self) {
+        let has_to_leave = self.stranger().as_ref().map(Stranger::has_to_leave);
+        match has_to_leave {
+            Some(has_to_leave) => has_to_leave.await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn stranger(&self) -> MutexGuard<'_, Option<Stranger>> {
+        self.0.stranger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, stream: quinn::SendStream) -> QuicSend {
+        QuicSend { stream, shared: self.0.clone(), is_finished: false }
+    }
+
+    fn recv(&self, stream: quinn::RecvStream) -> QuicRecv {
+        QuicRecv { stream, shared: self.0.clone() }
+    }
+}
+
+impl Connection for Quic {
+    type Send = QuicSend;
+    type Recv = QuicRecv;
+
+    async fn open_bi(&self) -> Result<(QuicSend, QuicRecv), TransportError> {
+        let (send, recv) = self.0.connection.open_bi().await.map_err(|e| self.0.error(e))?;
+        Ok((self.send(send), self.recv(recv)))
+    }
+
+    async fn accept_bi(&self) -> Result<(QuicSend, QuicRecv), TransportError> {
+        let (send, recv) = self.0.connection.accept_bi().await.map_err(|e| self.0.error(e))?;
+        Ok((self.send(send), self.recv(recv)))
+    }
+
+    async fn open_uni(&self) -> Result<QuicSend, TransportError> {
+        Ok(self.send(self.0.connection.open_uni().await.map_err(|e| self.0.error(e))?))
+    }
+
+    async fn accept_uni(&self) -> Result<QuicRecv, TransportError> {
+        Ok(self.recv(self.0.connection.accept_uni().await.map_err(|e| self.0.error(e))?))
+    }
+
+    fn export_keying_material(&self, label: &[u8]) -> Result<[u8; 32], TransportError> {
+        let mut material = [0; 32];
+        self.0
+            .connection
+            .export_keying_material(&mut material, label, b"")
+            .map_err(|_| TransportError::Lost("TLS gives no keying material".to_owned()))?;
+        Ok(material)
+    }
+
+    fn peer_fingerprint(&self) -> Fingerprint {
+        self.0.fingerprint
+    }
+
+    fn remote_address(&self) -> SocketAddr {
+        canonical(self.0.connection.remote_address())
+    }
+
+    fn let_in(&self) {
+        if let Some(stranger) = self.stranger().take() {
+            stranger.let_in(&self.0.connection, &self.0.limits);
+        }
+    }
+
+    fn close(&self, code: u32, reason: &[u8]) {
+        self.0.close(code, &reason[..reason.len().min(REASON_BYTES_MAX)]);
+    }
+
+    async fn closed(&self) -> TransportError {
+        self.0.error(self.0.connection.closed().await)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.connection.close_reason().is_some()
+    }
+
+    fn stats(&self) -> PathStats {
+        let path = self.0.connection.stats().path;
+        PathStats {
+            rtt: path.rtt,
+            congestion_window_bytes: path.cwnd,
+            mtu_bytes: path.current_mtu,
+            sent_packets: path.sent_packets,
+            lost_packets: path.lost_packets,
+            window_full: self.0.watch.window_full(),
+        }
+    }
+}
+
+impl SendStream for QuicSend {
+    async fn write_all(&mut self, chunks: &mut [Bytes]) -> Result<(), TransportError> {
+        self.stream.write_all_chunks(chunks).await.map_err(|e| match e {
+            WriteError::Stopped(code) => TransportError::StreamEnded(code.into_inner()),
+            WriteError::ConnectionLost(e) => self.shared.error(e),
+            WriteError::ClosedStream | WriteError::ZeroRttRejected => {
+                TransportError::Lost("written to a stream that has ended".to_owned())
+            }
+        })
+    }
+
+    fn finish(&mut self) -> Result<(), TransportError> {
+        self.is_finished = true;
+        self.stream.finish().map_err(|_| TransportError::Lost("finished a stream that has ended".to_owned()))
+    }
+
+    fn set_priority(&self, priority: i32) {
+        // Only a stream that has ended has none, and there it does not matter.
+        let _ = self.stream.set_priority(priority);
+    }
+}
+
+impl Drop for QuicSend {
+    fn drop(&mut self) {
+        // quinn would finish it, and the peer would take half of it for the whole.
+        if !self.is_finished {
+            let _ = self.stream.reset(STREAM_DROPPED);
+        }
+    }
+}
+
+impl RecvStream for QuicRecv {
+    async fn read(&mut self, room: &mut [u8]) -> Result<Option<usize>, TransportError> {
+        match self.stream.read(room).await {
+            Ok(read) => Ok(read),
+            Err(ReadError::Reset(code)) => Err(TransportError::StreamEnded(code.into_inner())),
+            Err(ReadError::ConnectionLost(e)) => Err(self.shared.error(e)),
+            Err(ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected) => {
+                Err(TransportError::Lost("read from a stream that has ended".to_owned()))
+            }
+        }
+    }
+}
+
+/// A dual-stack socket shows IPv4 peers as mapped IPv6 ones.
+pub(in crate::transport) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip if ip == address.ip() => address,
+        ip => SocketAddr::new(ip, address.port()),
+    }
+}
+
+/// What quinn says, by blame, of a connection over a socket with this `fault`.
+pub(in crate::transport) fn error_over(
+    fault: &Fault,
+    error: ConnectionError,
+    idle_timeout: Duration,
+) -> TransportError {
+    match (&error, fault.get()) {
+        // quinn only says that something has ended.
+        (ConnectionError::TransportError(_), Some(fault)) => TransportError::Lost(fault.to_owned()),
+        _ => connection_error(error, idle_timeout),
+    }
+}
+
+/// The peer refuses a connection that it may take a little later.
+pub(in crate::transport) fn is_busy(error: &ConnectionError) -> bool {
+    let refused = quinn::TransportErrorCode::CONNECTION_REFUSED;
+    matches!(error, ConnectionError::ConnectionClosed(close) if close.error_code == refused)
+}
+
+/// What quinn says, by blame.
+pub(crate) fn connection_error(error: ConnectionError, idle_timeout: Duration) -> TransportError {
+    match error {
+        error if is_busy(&error) => TransportError::Busy,
+        ConnectionError::VersionMismatch => {
+            TransportError::Incompatible("the peer speaks no version of QUIC that is known here".to_owned())
+        }
+        ConnectionError::TransportError(e) => match tls_alert(e.code.into()) {
+            Some(alert) => alert_error(alert, false),
+            None => TransportError::Lost(printable(e.to_string().as_bytes())),
+        },
+        ConnectionError::ConnectionClosed(frame) => match tls_alert(frame.error_code.into()) {
+            Some(alert) => alert_error(alert, true),
+            None => TransportError::Lost(format!(
+                "the peer ended the connection: {}",
+                printable(frame.to_string().as_bytes())
+            )),
+        },
+        ConnectionError::ApplicationClosed(close) => {
+            let mut reason = close.reason;
+            reason.truncate(REASON_BYTES_MAX);
+            TransportError::Closed { code: close.error_code.into_inner(), reason }
+        }
+        ConnectionError::Reset => TransportError::Lost(
+            "the peer does not know this connection any more; was it restarted?".to_owned(),
+        ),
+        ConnectionError::TimedOut => TransportError::TimedOut(idle_timeout),
+        ConnectionError::LocallyClosed => TransportError::ClosedHere,
+        ConnectionError::CidsExhausted => TransportError::Lost("out of connection ids".to_owned()),
+    }
+}
+
+/// The TLS alert in a QUIC error code (RFC 9001, section 4.8).
+fn tls_alert(code: u64) -> Option<u8> {
+    code.checked_sub(0x100).and_then(|alert| u8::try_from(alert).ok())
+}
+
+fn alert_error(alert: u8, by_peer: bool) -> TransportError {
+    let text = |here: &str, there: &str| {
+        let text = if by_peer { there } else { here };
+        format!("{text} (TLS alert {alert})")
+    };
+    match alert {
+        // access_denied, which only a dialler with an expectation sends.
+        49 => TransportError::NotAuthenticated(text(
+            "the peer has another fingerprint than expected",
+            "the peer expected another fingerprint than the one of this machine",
+        )),
+        // bad_certificate to unknown_ca, decrypt_error (a signature), unknown_psk_identity, certificate_required.
+        42..=46 | 48 | 51 | 115 | 116 => TransportError::NotAuthenticated(text(
+            "the certificate of the peer was not accepted",
+            "the peer did not accept the certificate of this machine",
+        )),
+        120 => TransportError::Incompatible(text(
+            "the peer does not speak towline/1",
+            "the peer does not speak towline/1",
+        )),
+        // handshake_failure, protocol_version, insufficient_security, missing_extension.
+        40 | 70 | 71 | 109 => TransportError::Incompatible(text(
+            "no common version or algorithm of TLS",
+            "the peer found no common version or algorithm of TLS",
+        )),
+        _ => TransportError::Lost(text("the TLS handshake failed", "the peer ended the TLS handshake")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(target_os = "linux")]
+    use crate::{
+        testing::connection_suite::{limits, quic_pair},
+        transport::quic::mtu::Mtu,
+    };
+
+    #[test]
+    fn alerts_tell_identity_from_version_from_accident() {
+        for alert in [42, 43, 44, 45, 46, 48, 49, 51, 116] {
+            for by_peer in [false, true] {
+                assert!(
+                    matches!(alert_error(alert, by_peer), TransportError::NotAuthenticated(_)),
+                    "{alert}"
+                );
+            }
+        }
+        for alert in [40, 70, 71, 120] {
+            assert!(matches!(alert_error(alert, true), TransportError::Incompatible(_)), "{alert}");
+        }
+        assert!(matches!(alert_error(80, false), TransportError::Lost(_)));
+        assert_eq!([0xff, 0x100, 0x1ff, 0x200].map(tls_alert), [None, Some(0), Some(255), None]);
+    }
+
+    #[test]
+    fn quinn_errors_keep_their_meaning() {
+        let idle = Duration::from_secs(7);
+        let map = |e| connection_error(e, idle);
+        assert_eq!(map(ConnectionError::TimedOut), TransportError::TimedOut(idle));
+        assert_eq!(map(ConnectionError::LocallyClosed), TransportError::ClosedHere);
+        assert!(matches!(map(ConnectionError::Reset), TransportError::Lost(_)));
+        assert!(matches!(map(ConnectionError::VersionMismatch), TransportError::Incompatible(_)));
+        let close =
+            quinn::ApplicationClose { error_code: VarInt::from_u32(12), reason: vec![b'x'; 2000].into() };
+        let expected = TransportError::Closed { code: 12, reason: vec![b'x'; REASON_BYTES_MAX].into() };
+        assert_eq!(map(ConnectionError::ApplicationClosed(close)), expected);
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn datagrams_on_this_machine_soon_have_their_full_size() {
+        let ends = quic_pair(&limits()).await;
+        for end in [&ends.dialler, &ends.listener] {
+            let full = Mtu::to(end.remote_address(), &[]).max;
+            let probing = async {
+                while end.stats().mtu_bytes < full {
+                    sleep(CLOSE_LOOK_EVERY).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), probing).await.expect("it stays small");
+            assert!(end.0.connection.stats().path.sent_plpmtud_probes <= 2, "one probe, or one again");
+        }
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn a_peer_on_this_machine_is_asked_for_fewer_acks() {
+        let ends = quic_pair(&limits()).await;
+        for (end, peer) in [(&ends.dialler, &ends.listener), (&ends.listener, &ends.dialler)] {
+            let mut send = end.open_uni().await.unwrap();
+            send.write_all(&mut [Bytes::from_static(b"data")]).await.unwrap();
+            send.finish().unwrap();
+            let mut recv = peer.accept_uni().await.unwrap();
+            while recv.read(&mut [0; 8]).await.unwrap().is_some() {}
+            assert!(peer.0.connection.stats().frame_rx.ack_frequency > 0);
+        }
+    }
+
+    #[test]
+    fn a_mapped_address_is_shown_as_what_it_is() {
+        for (address, shown) in [
+            ("[::ffff:192.0.2.1]:5", "192.0.2.1:5"),
+            ("[2001:db8::1]:5", "[2001:db8::1]:5"),
+            ("1.2.3.4:5", "1.2.3.4:5"),
+        ] {
+            assert_eq!(canonical(address.parse().unwrap()), shown.parse().unwrap());
+        }
+    }
+}

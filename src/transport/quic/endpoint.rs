@@ -1,0 +1,432 @@
+//! Sockets that listen and sockets that dial.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{AckFrequencyConfig, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::auth::{Fingerprint, Identity};
+use crate::transport::address::{self, DEFAULT_PORT, ListenAddress};
+use crate::transport::congestion::{self, Watch};
+use crate::transport::quic::buffers::SocketBuffers;
+use crate::transport::quic::connection::{Quic, canonical, error_over, is_busy};
+use crate::transport::quic::mtu::{self, Mtu};
+use crate::transport::quic::probe;
+use crate::transport::quic::socket::{self, Opened};
+use crate::transport::quic::strangers::{self, Entry, Stranger, Strangers};
+use crate::transport::quic::tls::{self, Found};
+use crate::transport::quic::udp::Fault;
+use crate::transport::{Limits, TransportError};
+
+/// Diallers whose handshake has not been taken up yet; above it they are dropped.
+const INCOMING_MAX: usize = 64;
+/// Bytes kept of each dialler, and of all, before its handshake is taken up.
+const INCOMING_BYTES_MAX: u64 = 64 * 1024;
+const INCOMING_BYTES_TOTAL_MAX: u64 = 1024 * 1024;
+/// How long a dialler may take for its handshake.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Between the first tries of two addresses of one peer (RFC 8305, section 5).
+const STAGGER: Duration = Duration::from_millis(250);
+/// How often, and after how long each time, a dialler tries again that is told that the peer is busy.
+const BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(250);
+/// What a round trip is taken for before one has been measured.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// Datagrams on this machine that a peer may leave without an ack: half a mebibyte, a part of what is on the way.
+const LOOPBACK_UNACKED: u32 = 8;
+/// How long it may leave them so. Shorter than the least round trip that the congestion control reckons with, so that
+/// its window does not run out meanwhile.
+const LOOPBACK_ACK_DELAY: Duration = Duration::from_millis(1);
+/// How long the other addresses still have once one has answered with an error.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A UDP socket with QUIC on it. Cheap to clone; lives until the last clone and the last connection are gone.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    inner: quinn::Endpoint,
+    buffers: SocketBuffers,
+    fault: Fault,
+    listener: Option<Arc<Listener>>,
+}
+
+#[derive(Debug)]
+struct Listener {
+    /// But for the transport, which each connection gets its own of.
+    config: quinn::ServerConfig,
+    limits: Limits,
+    /// Addresses of this machine when it began to listen.
+    own: Vec<IpAddr>,
+    strangers: Strangers,
+    handshake_timeout: Duration,
+}
+
+/// A dialler whose handshake has not begun. Dropped, it is refused.
+#[derive(Debug)]
+pub struct Incoming {
+    inner: quinn::Incoming,
+    listener: Arc<Listener>,
+    fault: Fault,
+    stranger: Stranger,
+}
+
+impl Endpoint {
+    /// Listens; needs a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError::Lost`] when the address cannot be bound, or the identity not be used.
+    pub fn listen(
+        address: &ListenAddress,
+        identity: &Identity,
+        limits: &Limits,
+    ) -> Result<Self, TransportError> {
+        let Opened { socket, buffers, fault } = match *address {
+            ListenAddress::At(address) => socket::open(address).map_err(|e| cannot_listen(address, &e))?,
+            ListenAddress::Any => open_any(DEFAULT_PORT)
+                .or_else(|_| open_any(0))
+                .map_err(|e| cannot_listen((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into(), &e))?,
+        };
+        let tls = tls::server_config(identity).map_err(|e| unusable(&e))?;
+        let crypto = Arc::new(QuicServerConfig::try_from(tls).map_err(|e| unusable(&e))?);
+        let mut config = quinn::ServerConfig::with_crypto(crypto);
+        config
+            .max_incoming(INCOMING_MAX)
+            .incoming_buffer_size(INCOMING_BYTES_MAX)
+            .incoming_buffer_size_total(INCOMING_BYTES_TOTAL_MAX);
+        let inner = quinn::Endpoint::new_with_abstract_socket(
+            endpoint_config(),
+            Some(config.clone()),
+            socket,
+            Arc::new(TokioRuntime),
+        )
+        .map_err(|e| unusable(&e))?;
+        let listener = Listener {
+            config,
+            limits: *limits,
+            own: address::of_this_machine(),
+            strangers: Strangers::default(),
+            handshake_timeout: HANDSHAKE_TIME_MAX.min(limits.connect_timeout),
+        };
+        Ok(Self { inner, buffers, fault, listener: Some(Arc::new(listener)) })
+    }
+
+    /// The next dialler; `None` once the endpoint is closed, or if it does not listen. Its handshake is for the
+    /// caller to run in a task of its own, so that a slow one holds nobody up.
+    pub async fn accept(&self) -> Option<Incoming> {
+        let listener = self.listener.as_ref()?;
+        loop {
+            let inner = self.inner.accept().await?;
+            match listener.strangers.enter(inner.remote_address().ip(), inner.remote_address_validated()) {
+                Entry::In(stranger) => {
+                    let (listener, fault) = (listener.clone(), self.fault.clone());
+                    return Some(Incoming { inner, listener, fault, stranger });
+                }
+                Entry::Validate => {
+                    // It can only fail for an address that is validated.
+                    let _ = inner.retry();
+                }
+                Entry::Refuse => inner.refuse(),
+            }
+        }
+    }
+
+    /// Nobody can be let in any more: from now on diallers are only told so, a few at a time, so that they do not slow
+    /// down what goes on.
+    pub fn close_door(&self) {
+        if let Some(listener) = &self.listener {
+            listener.strangers.close_door();
+        }
+    }
+
+    /// Why the socket no longer works, once it does not.
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.get()
+    }
+
+    /// Connections that have not ended yet.
+    pub fn connections(&self) -> usize {
+        self.inner.open_connections()
+    }
+
+    /// The bound address.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError::Lost`] when the system does not tell.
+    pub fn local_address(&self) -> Result<SocketAddr, TransportError> {
+        self.inner.local_addr().map_err(|e| unusable(&e))
+    }
+
+    /// What a ticket should name, the best first: one address if it was asked for, else a few that another machine
+    /// may reach, and loopback at the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Endpoint::local_address`].
+    pub fn local_addresses(&self) -> Result<Vec<SocketAddr>, TransportError> {
+        Ok(address::to_name(self.local_address()?, &address::of_this_machine()))
+    }
+
+    /// A sentence for whoever runs this machine, if its kernel has thrown away datagrams for want of room that it
+    /// did not give.
+    pub fn advice(&self) -> Option<String> {
+        self.buffers.advice()
+    }
+
+    /// Takes no more connections, and ends those that are left. To tell a peer why, close its connection.
+    pub fn close(&self, code: u32, reason: &[u8]) {
+        let reason = &reason[..reason.len().min(crate::protocol::wire::limits::REASON_BYTES_MAX)];
+        self.inner.close(VarInt::from_u32(code), reason);
+    }
+
+    /// Waits until closed connections have told their peers, for `at_most`; true if all have. A process that exits
+    /// without it leaves its peer waiting for the idle time-out.
+    pub async fn wait_idle(&self, at_most: Duration) -> bool {
+        timeout(at_most, self.inner.wait_idle()).await.is_ok()
+    }
+}
+
+impl Incoming {
+    /// Where it comes from; not proved yet.
+    pub fn remote_address(&self) -> SocketAddr {
+        canonical(self.inner.remote_address())
+    }
+
+    /// Finishes the handshake. Any peer that proves a key gets through: who it is must be decided by fingerprint
+    /// or secret before anything is done for it. A dialler that tries several addresses may close the losers at
+    /// once, with code 0.
+    ///
+    /// # Errors
+    ///
+    /// What [`TransportError`] says of handshakes; [`TransportError::TimedOut`] for one that takes too long.
+    pub async fn handshake(self) -> Result<Quic, TransportError> {
+        let Self { inner, listener, fault, stranger } = self;
+        let limits = &listener.limits;
+        let watch = Watch::default();
+        let mtu = Mtu::to(inner.remote_address(), &listener.own);
+        let mut config = listener.config.clone();
+        let mut transport = transport_config(limits, mtu, watch.clone());
+        transport
+            .receive_window(VarInt::from_u32(limits.receive_window_bytes.min(strangers::WINDOW_BYTES)))
+            .max_concurrent_bidi_streams(VarInt::from_u32(strangers::STREAMS_BIDI));
+        config.transport_config(Arc::new(transport));
+        let error = |e| error_over(&fault, e, limits.idle_timeout);
+        let connecting = inner.accept_with(Arc::new(config)).map_err(error)?;
+        let connection = tokio::select! {
+            connected = timeout(listener.handshake_timeout, connecting) => connected
+                .map_err(|_| TransportError::TimedOut(listener.handshake_timeout))?
+                .map_err(error)?,
+            () = stranger.has_to_leave() => {
+                return Err(TransportError::Lost("it took long, and others came".to_owned()));
+            }
+        };
+        Quic::new(connection, limits, watch, fault, Some(stranger))
+    }
+}
+
+/// Tries `addresses` in turn, a quarter of a second apart or as soon as one fails, until one handshake with the
+/// peer `expected` is complete; the others are given up. The endpoint is returned for its
+/// [`Endpoint::wait_idle`].
+///
+/// # Errors
+///
+/// The most telling of what the addresses gave: [`TransportError::NotAuthenticated`], which names both
+/// fingerprints, over [`TransportError::Incompatible`], over the others, over [`TransportError::NoAnswer`] after
+/// `limits.connect_timeout`, or [`TransportError::NobodyThere`] sooner when all systems there say so.
+pub async fn dial(
+    addresses: &[SocketAddr],
+    expected: Fingerprint,
+    identity: &Identity,
+    limits: &Limits,
+) -> Result<(Quic, Endpoint), TransportError> {
+    let own = address::of_this_machine();
+
+    let mut deadline = Instant::now() + limits.connect_timeout;
+    let mut attempts = JoinSet::new();
+    let mut failure = TransportError::NoAnswer(list(addresses));
+    let mut rest = addresses.iter();
+    let (mut absent, refused) = (0, Arc::new(Notify::new()));
+    loop {
+        if let Some(&address) = rest.next() {
+            let mtu = Mtu::to(address, &own);
+            attempts.spawn(dial_one(address, expected, identity.clone(), *limits, mtu, refused.clone()));
+        } else if attempts.is_empty() {
+            let nobody = absent > 0 && absent == addresses.len();
+            return Err(if nobody { TransportError::NobodyThere(list(addresses)) } else { failure });
+        }
+        let next_try = async {
+            if rest.len() == 0 {
+                return std::future::pending().await;
+            }
+            tokio::select! {
+                () = sleep(STAGGER) => {}
+                () = refused.notified() => {}
+            }
+        };
+        let ended = timeout_at(deadline, async {
+            tokio::select! {
+                Some(ended) = attempts.join_next() => Some(ended),
+                () = next_try => None,
+            }
+        });
+        match ended.await {
+            Err(_) => return Err(failure),
+            Ok(None) => {}
+            Ok(Some(Ok(Ok(dialled)))) => return Ok(dialled),
+            Ok(Some(Ok(Err(TransportError::NobodyThere(_))))) => absent += 1,
+            Ok(Some(Ok(Err(error)))) => {
+                if rank(&error) < rank(&failure) {
+                    deadline = deadline.min(Instant::now() + GRACE);
+                    failure = error;
+                }
+            }
+            Ok(Some(Err(panic))) => return Err(TransportError::Lost(panic.to_string())),
+        }
+    }
+}
+
+/// Smaller is more telling.
+fn rank(error: &TransportError) -> u8 {
+    match error {
+        TransportError::NotAuthenticated(_) => 0,
+        TransportError::Incompatible(_) => 1,
+        TransportError::NoAnswer(_) | TransportError::NobodyThere(_) => 3,
+        _ => 2,
+    }
+}
+
+/// Each address gets a socket of its own, so that the winner's is idle as soon as its connection is: the closing of
+/// a connection that never got an answer takes seconds.
+async fn dial_one(
+    address: SocketAddr,
+    expected: Fingerprint,
+    identity: Identity,
+    limits: Limits,
+    mtu: Mtu,
+    refused: Arc<Notify>,
+) -> Result<(Quic, Endpoint), TransportError> {
+    let found = Found::default();
+    let tls = tls::client_config(&identity, expected, found.clone()).map_err(|e| unusable(&e))?;
+    let crypto = QuicClientConfig::try_from(tls).map_err(|e| unusable(&e))?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    let watch = Watch::default();
+    config.transport_config(Arc::new(transport_config(&limits, mtu, watch.clone())));
+    let Opened { socket, buffers, fault } = open_any(0).map_err(|e| unusable(&e))?;
+    let inner =
+        quinn::Endpoint::new_with_abstract_socket(endpoint_config(), None, socket, Arc::new(TokioRuntime))
+            .map_err(|e| unusable(&e))?;
+    let connected = tokio::select! {
+        connected = connect_to(&inner, &config, address) => connected?,
+        () = probe::refused(address, &refused) => {
+            return Err(TransportError::NobodyThere(address.to_string()));
+        }
+    };
+    match connected {
+        Ok(connection) => {
+            let quic = Quic::new(connection, &limits, watch, fault.clone(), None)?;
+            Ok((quic, Endpoint { inner, buffers, fault, listener: None }))
+        }
+        Err(quinn::ConnectionError::TimedOut) => Err(TransportError::NoAnswer(address.to_string())),
+        Err(error) => Err(match found.get() {
+            Some(found) if *found != expected => TransportError::NotAuthenticated(format!(
+                "the peer at {address} has the fingerprint {found}, expected was {expected}"
+            )),
+            _ => error_over(&fault, error, limits.idle_timeout),
+        }),
+    }
+}
+
+/// Tries again for a while when the peer is busy.
+async fn connect_to(
+    endpoint: &quinn::Endpoint,
+    config: &quinn::ClientConfig,
+    address: SocketAddr,
+) -> Result<Result<quinn::Connection, quinn::ConnectionError>, TransportError> {
+    let mut tries = 0;
+    loop {
+        let connecting = endpoint
+            .connect_with(config.clone(), address, tls::SERVER_NAME)
+            .map_err(|e| TransportError::NoAnswer(format!("{address}: {e}")))?;
+        let connected = connecting.await;
+        tries += 1;
+        if tries >= BUSY_TRIES || !connected.as_ref().is_err_and(is_busy) {
+            return Ok(connected);
+        }
+        sleep(BUSY_PAUSE).await;
+    }
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    if addresses.is_empty() {
+        return "(no address)".to_owned();
+    }
+    addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Binds all addresses of both families, or of IPv4 where there is no IPv6.
+fn open_any(port: u16) -> io::Result<Opened> {
+    socket::open((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => Err(error),
+        _ => socket::open((Ipv4Addr::UNSPECIFIED, port).into()),
+    })
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> TransportError {
+    TransportError::Lost(format!("cannot listen on {address}: {error}"))
+}
+
+fn unusable(error: &dyn std::error::Error) -> TransportError {
+    TransportError::Lost(error.to_string())
+}
+
+fn endpoint_config() -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    config.max_udp_payload_size(mtu::PAYLOAD_MAX).expect("QUIC allows it");
+    config
+}
+
+/// What a peer on this machine is asked for (draft-ietf-quic-ack-frequency). An ack for every second datagram would be
+/// as many packets and wake-ups as half of the data; over networks they come for batches anyhow.
+fn loopback_acks() -> AckFrequencyConfig {
+    let mut config = AckFrequencyConfig::default();
+    config
+        .ack_eliciting_threshold(VarInt::from_u32(LOOPBACK_UNACKED))
+        .max_ack_delay(Some(LOOPBACK_ACK_DELAY));
+    config
+}
+
+/// The session's limits in quinn's terms, for one connection; with datagrams of the sizes `mtu`.
+fn transport_config(limits: &Limits, mtu: Mtu, watch: Watch) -> TransportConfig {
+    // Beyond what QUIC can say (146 million years) no limit is the same.
+    let idle_timeout = IdleTimeout::try_from(limits.idle_timeout).ok();
+    let mut config = TransportConfig::default();
+    config
+        .receive_window(VarInt::from_u32(limits.receive_window_bytes))
+        .stream_receive_window(VarInt::from_u32(limits.stream_window_bytes))
+        .send_window(limits.send_window_bytes)
+        // One more for the control stream.
+        .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams.saturating_add(1)))
+        .max_concurrent_uni_streams(VarInt::from_u32(1))
+        .max_idle_timeout(idle_timeout)
+        .keep_alive_interval(Some(limits.idle_timeout / 4))
+        // Until the first round trip is measured. A lost first packet is then repeated after 0.3 s, not 1 s; on a
+        // path that is longer the repetition is one packet too many.
+        .initial_rtt(INITIAL_RTT)
+        // Parcels one after the other: the first is acked while the next still flow.
+        .send_fairness(false)
+        // By time alone (9/8 of a round trip): a path that reorders loses nothing.
+        .packet_threshold(u32::MAX)
+        .ack_frequency_config(mtu.is_of_loopback().then(loopback_acks))
+        .datagram_receive_buffer_size(None)
+        .initial_mtu(mtu::MIN)
+        .min_mtu(mtu::MIN)
+        .mtu_discovery_config(Some(mtu.discovery()))
+        .congestion_controller_factory(congestion::controller(limits.congestion, mtu::MIN, watch));
+    config
+}

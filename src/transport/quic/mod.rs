@@ -1,0 +1,12 @@
+//! QUIC and TLS, by quinn and rustls.
+
+mod buffers;
+pub mod connection;
+pub mod endpoint;
+mod gather;
+mod mtu;
+mod probe;
+mod socket;
+mod strangers;
+pub mod tls;
+mod udp;
