@@ -10,9 +10,8 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::connect::{Connected, connect, pair};
-use super::receive::{receive_through, receive_with};
-use super::send::{Silent, budget, context, of_both, send_through};
 use super::settings::{BenchSettings, BenchWith, CommonSettings, Peer, Workload};
+use super::transfer::{Silent, budget, context, of_both, receive_through, receive_with, send_through};
 use crate::event::{Bench, Event, Outcome, Reporter, Summary};
 use crate::node::processor::processor_time;
 use crate::protocol::engine::receiver::Exists;
@@ -26,13 +25,11 @@ use crate::storage::void::{VoidSource, VoidTarget};
 use crate::transport::Connection;
 use crate::transport::quic::connection::Quic;
 
-type Stop = watch::Receiver<Option<Failure>>;
-
 /// Measures, and returns the exit code.
 pub(super) async fn run(
     settings: BenchSettings,
     reporter: Arc<dyn Reporter>,
-    stop: Stop,
+    stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
     let BenchSettings { with, disk, common } = settings;
     let reporter: Arc<dyn Reporter> = Arc::new(WithoutFiles(reporter));
@@ -75,7 +72,7 @@ struct Running<'a> {
     scratch: Option<&'a Scratch>,
     common: &'a CommonSettings,
     reporter: &'a Arc<dyn Reporter>,
-    stop: Stop,
+    stop: watch::Receiver<Option<Failure>>,
 }
 
 impl Running<'_> {

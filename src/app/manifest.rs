@@ -16,13 +16,13 @@ use crate::protocol::path::{RelPath, printable};
 /// Writes a line for each file that is there, and passes every event on.
 pub(super) struct WithManifest {
     path: PathBuf,
-    place: Place,
+    place: Destination,
     inner: Arc<dyn Reporter>,
-    lines: Mutex<Lines>,
+    lines: Mutex<ManifestLines>,
 }
 
 /// Where the lines end up.
-enum Place {
+enum Destination {
     /// In a regular file, or where there is nothing yet: it gets its name when the transfer has ended well, and
     /// what was there stays until then.
     File { directory: PathBuf, name: PathBuf },
@@ -30,7 +30,7 @@ enum Place {
     Stream(Spool),
 }
 
-struct Lines {
+struct ManifestLines {
     file: BufWriter<File>,
     error: Option<io::Error>,
 }
@@ -39,14 +39,14 @@ impl WithManifest {
     /// Begins to gather lines for `path`. A link is followed.
     pub(super) fn create(path: PathBuf, inner: Arc<dyn Reporter>) -> Result<Arc<Self>, Failure> {
         let (place, file) = open(&path).map_err(|e| failure("create", &path, &e))?;
-        let lines = Mutex::new(Lines { file: BufWriter::new(file), error: None });
+        let lines = Mutex::new(ManifestLines { file: BufWriter::new(file), error: None });
         Ok(Arc::new(Self { path, place, inner, lines }))
     }
 
     /// Ends it. `stop` ends the wait for a reader.
     pub(super) async fn finish(&self, stop: &watch::Receiver<Option<Failure>>) -> Result<(), Failure> {
         let written = match (self.flush(), &self.place) {
-            (Ok(()), Place::Stream(spool)) => spool.finish(stop).await,
+            (Ok(()), Destination::Stream(spool)) => spool.finish(stop).await,
             (result, _) => result,
         };
         written.map_err(|e| failure("write", &self.path, &e))
@@ -60,8 +60,8 @@ impl WithManifest {
         }
         lines.file.flush()?;
         match &self.place {
-            Place::Stream(_) => Ok(()),
-            Place::File { directory, name } => give_name(lines.file.get_mut(), directory, name),
+            Destination::Stream(_) => Ok(()),
+            Destination::File { directory, name } => give_name(lines.file.get_mut(), directory, name),
         }
     }
 
@@ -82,7 +82,7 @@ impl WithManifest {
         }
         // The buffer has just been emptied into the file.
         if lines.file.buffer().len() <= line.len()
-            && let Place::Stream(spool) = &self.place
+            && let Destination::Stream(spool) = &self.place
         {
             spool.grown();
         }
@@ -98,13 +98,13 @@ impl Reporter for WithManifest {
     }
 }
 
-fn open(path: &Path) -> io::Result<(Place, File)> {
+fn open(path: &Path) -> io::Result<(Destination, File)> {
     let name = match fs::metadata(path) {
         Ok(there) if there.is_file() => path.canonicalize()?,
         Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
         Ok(_) => {
             let (spool, file) = Spool::create(path.to_owned())?;
-            return Ok((Place::Stream(spool), file));
+            return Ok((Destination::Stream(spool), file));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
         Err(error) => return Err(error),
@@ -112,7 +112,7 @@ fn open(path: &Path) -> io::Result<(Place, File)> {
     let directory = name.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new(".")).to_owned();
     let file = tempfile::tempfile_in(&directory)?;
-    Ok((Place::File { directory, name }, file))
+    Ok((Destination::File { directory, name }, file))
 }
 
 fn give_name(lines: &mut File, directory: &Path, name: &Path) -> io::Result<()> {
@@ -192,7 +192,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_regular_file_is_written_to_and_stays_what_it_is() {
         let manifest = WithManifest::create("/dev/null".into(), Arc::new(Nobody)).unwrap();
-        assert!(matches!(manifest.place, Place::Stream(_)));
+        assert!(matches!(manifest.place, Destination::Stream(_)));
         manifest.report(settled("a"));
         manifest.finish(&watch::channel(None).1).await.unwrap();
         let failure = WithManifest::create(std::env::temp_dir(), Arc::new(Nobody)).err().unwrap();

@@ -2,25 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::Zoned;
 use tokio::sync::watch;
 
-use super::connect::{Connected, connect, pair};
+use super::connect::{connect, pair};
 use super::manifest::WithManifest;
 use super::settings::{CommonSettings, Peer, SendSettings};
-use super::{conclude, receive, transfer_id};
-use crate::event::{Event, Reporter, Summary};
-use crate::node::processor::processor_use;
-use crate::protocol::engine::patience::Patience;
+use super::transfer::{Silent, budget, conclude, context, of_both, receive_through, send_through, throttle};
+use crate::event::{Reporter, Summary};
 use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::printable;
 use crate::protocol::wire::message::Role;
 use crate::session::schedule::Schedule;
-use crate::session::{self, Budget, Context, Throttle};
-use crate::storage::Source;
+use crate::session::{Budget, Context};
 use crate::storage::fs::FsSource;
 
 /// Sends, and returns the exit code.
@@ -56,47 +51,6 @@ pub(super) async fn run(
     Ok(conclude(summary, reporter.as_ref()))
 }
 
-pub(super) fn budget(common: &CommonSettings) -> Budget {
-    Budget::new(common.memory_bytes, common.streams).with_rate(common.bwlimit.greatest_rate())
-}
-
-pub(super) fn context(
-    common: &CommonSettings,
-    budget: Budget,
-    reporter: Arc<dyn Reporter>,
-    stop: watch::Receiver<Option<Failure>>,
-) -> Context {
-    let throttle = Arc::new(Throttle::new(common.bwlimit.clone(), time_of_day));
-    let patience = Patience { timeout: common.timeout, disk_timeout: common.disk_timeout };
-    Context { budget, patience, throttle, processor_use, synced: common.fsync, reporter, stop }
-}
-
-/// The time since midnight, here and now.
-fn time_of_day() -> Duration {
-    let time = Zoned::now().time();
-    let seconds = [(time.hour(), 3600), (time.minute(), 60), (time.second(), 1)];
-    Duration::from_secs(seconds.iter().map(|(number, unit)| u64::from(number.unsigned_abs()) * unit).sum())
-}
-
-/// Sends what `source` walks over.
-pub(super) async fn send_through(
-    connected: Connected,
-    source: impl Source,
-    common: &CommonSettings,
-    context: Context,
-) -> Result<Summary, Failure> {
-    let transfer = match transfer_id() {
-        Ok(transfer) => transfer,
-        Err(failure) => return Err(connected.fail(failure).await),
-    };
-    let (link, keeper) = connected.split();
-    let chunk_log2 = u8::try_from(common.chunk_size_bytes.trailing_zeros()).unwrap_or(u8::MAX);
-    let reporter = Arc::clone(&context.reporter);
-    let result = session::send::driver::run(link, Arc::new(source), chunk_log2, transfer, context).await;
-    keeper.goodbye(result.is_ok(), reporter.as_ref()).await;
-    result
-}
-
 /// A walk that came upon its own output would never end.
 fn refuse_inside(dir: &Path, sources: &[PathBuf]) -> Result<(), Failure> {
     // What does not exist yet is made below the nearest directory that does.
@@ -120,13 +74,6 @@ fn refuse_inside(dir: &Path, sources: &[PathBuf]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Hears nothing: the sender beside it tells everything.
-pub(super) struct Silent;
-
-impl Reporter for Silent {
-    fn report(&self, _: Event) {}
-}
-
 /// Sends to a receiver in this process; each has half of the memory.
 async fn send_to_dir(
     source: FsSource,
@@ -139,22 +86,10 @@ async fn send_to_dir(
     let (sender, receiver) = pair(common, budget).await?;
     let sending = context(common, budget, Arc::clone(reporter), stop);
     // One of the two holds back what passes both.
-    let unlimited = Arc::new(Throttle::new(Schedule::default(), time_of_day));
+    let unlimited = throttle(Schedule::default());
     let receiving = Context { throttle: unlimited, reporter: Arc::new(Silent), ..sending.clone() };
-    let receiving = receive::receive_through(receiver, dir, Exists::default(), common.fsync, receiving);
+    let receiving = receive_through(receiver, dir, Exists::default(), common.fsync, receiving);
     let sending = send_through(sender, source, common, sending);
     let (sent, received) = tokio::join!(sending, receiving);
     of_both(sent, received)
-}
-
-/// How a transfer ended whose two sides are this process. The failure of either reaches the sender, which has the last
-/// word; only the receiver's own message names the whole path.
-pub(super) fn of_both(
-    sent: Result<Summary, Failure>,
-    received: Result<Summary, Failure>,
-) -> Result<Summary, Failure> {
-    match (sent, received) {
-        (Err(said), Err(own)) if said.from_peer && !own.from_peer => Err(own),
-        (sent, _) => sent,
-    }
 }

@@ -27,14 +27,14 @@ const COPY_BYTES: usize = 4096;
 
 /// Copies a file to a place while it grows, on a thread of its own.
 pub(super) struct Spool {
-    shared: Arc<Shared>,
+    shared: Arc<SpoolState>,
     /// What opening the place came to, and then what copying did.
     results: Mutex<Receiver<io::Result<()>>>,
     is_open: bool,
 }
 
 #[derive(Default)]
-struct Shared {
+struct SpoolState {
     /// No more comes.
     has_ended: Mutex<bool>,
     changed: Condvar,
@@ -46,7 +46,7 @@ impl Spool {
     pub(super) fn create(place: PathBuf) -> io::Result<(Self, File)> {
         let named = NamedTempFile::new()?;
         let (from, file) = (named.reopen()?, named.into_file());
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(SpoolState::default());
         let (tell, results) = channel();
         let copying = Arc::clone(&shared);
         thread::Builder::new().name("manifest".to_owned()).spawn(move || {
@@ -99,7 +99,7 @@ impl Spool {
     }
 }
 
-fn copy(place: &Path, mut from: File, shared: &Shared, tell: &Sender<io::Result<()>>) -> io::Result<()> {
+fn copy(place: &Path, mut from: File, shared: &SpoolState, tell: &Sender<io::Result<()>>) -> io::Result<()> {
     let mut to = File::options().write(true).open(place)?;
     let _ = tell.send(Ok(()));
     let mut bytes = [0; COPY_BYTES];

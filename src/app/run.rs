@@ -1,0 +1,114 @@
+//! One run of the program: threads, signals, a command, an ending.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use super::settings::{Command, Ending};
+use super::{bench, id, receive, send};
+use crate::event::Reporter;
+use crate::node::signals::{self, Signals};
+use crate::protocol::failure::{Failure, Reason};
+
+/// Threads that wait for disks. More would only add memory: the parcels on the way are fewer.
+const DISK_THREADS_MAX: usize = 16;
+/// Threads that serve the network, hash, and move blocks while the disks do not wait: on a single core, too, one more
+/// than a disk that hangs can take.
+const WORKERS_MIN: usize = 2;
+const WORKERS_MAX: usize = 4;
+
+/// Runs a command to its end, and returns the exit code that `tell` gives. `tell` says how the run ended and may wait for
+/// readers: signals are still watched then, and its second argument gives the exit code of one that has come.
+pub fn run(
+    command: Command,
+    reporter: Arc<dyn Reporter>,
+    tell: impl FnOnce(Ending, &dyn Fn() -> Option<u8>) -> u8,
+) -> u8 {
+    match runtime() {
+        Ok(runtime) => {
+            let exit_code = run_on(&runtime, command, reporter, tell);
+            // A disk that hangs must not keep a process that has said its last word.
+            runtime.shutdown_background();
+            exit_code
+        }
+        Err(error) => tell(cannot("start threads", &error), &|| None),
+    }
+}
+
+fn run_on(
+    runtime: &Runtime,
+    command: Command,
+    reporter: Arc<dyn Reporter>,
+    tell: impl FnOnce(Ending, &dyn Fn() -> Option<u8>) -> u8,
+) -> u8 {
+    match runtime.block_on(async { signals::watch() }) {
+        Ok((signals, stop)) => {
+            let ending = runtime.block_on(run_to_end(command, reporter, &signals, stop));
+            tell(ending, &|| signals.exit_code())
+        }
+        Err(error) => tell(cannot("watch signals", &error), &|| None),
+    }
+}
+
+fn cannot(what: &str, error: &io::Error) -> Ending {
+    Ending::failed(Failure::new(Reason::Internal, format!("cannot {what}: {error}")))
+}
+
+fn runtime() -> io::Result<Runtime> {
+    let workers = workers(std::thread::available_parallelism().map_or(1, usize::from));
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(workers).max_blocking_threads(DISK_THREADS_MAX).enable_all();
+    builder.build()
+}
+
+fn workers(cores: usize) -> usize {
+    cores.clamp(WORKERS_MIN, WORKERS_MAX)
+}
+
+async fn run_to_end(
+    command: Command,
+    reporter: Arc<dyn Reporter>,
+    signals: &Signals,
+    stop: watch::Receiver<Option<Failure>>,
+) -> Ending {
+    // As a task: what the main thread waits for itself is woken by another thread each time. And a bug ends the task, not
+    // the process, which still has bars to take away.
+    let ending = match tokio::spawn(dispatch(command, reporter, stop)).await {
+        Ok(Ok(exit_code)) => Ending { exit_code, failure: None },
+        Ok(Err(failure)) => Ending::failed(failure),
+        Err(_) => {
+            let message = "a bug in towline ended it; the lines above say where";
+            Ending::failed(Failure::new(Reason::Internal, message))
+        }
+    };
+    match (signals.exit_code(), ending.exit_code) {
+        // A transfer that was complete before the signal could stop it is complete.
+        (Some(exit_code), code) if code != 0 => Ending { exit_code, ..ending },
+        _ => ending,
+    }
+}
+
+async fn dispatch(
+    command: Command,
+    reporter: Arc<dyn Reporter>,
+    stop: watch::Receiver<Option<Failure>>,
+) -> Result<u8, Failure> {
+    match command {
+        Command::Send(settings) => send::run(settings, reporter, stop).await,
+        Command::Receive(settings) => receive::run(settings, reporter, stop).await,
+        Command::Bench(settings) => bench::run(settings, reporter, stop).await,
+        Command::Id(settings) => id::run(&settings, reporter.as_ref()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_hangs_leaves_a_worker_to_the_network() {
+        assert_eq!([1, 2, 3, 64].map(workers), [2, 2, 3, WORKERS_MAX]);
+    }
+}

@@ -1,0 +1,155 @@
+//! A transfer over a connection that stands, in the ways that the commands have in common.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Zoned;
+use tokio::sync::watch;
+
+use super::connect::Connected;
+use super::settings::CommonSettings;
+use crate::event::{Event, Reporter, Summary};
+use crate::node::processor::processor_use;
+use crate::protocol::engine::patience::Patience;
+use crate::protocol::engine::receiver::Exists;
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::path::printable;
+use crate::protocol::place::Place;
+use crate::session::schedule::Schedule;
+use crate::session::{self, Budget, Context, Throttle, close_with};
+use crate::storage::fs::FsTarget;
+use crate::storage::{Source, Target};
+
+pub(super) fn budget(common: &CommonSettings) -> Budget {
+    Budget::new(common.memory_bytes, common.streams).with_rate(common.bwlimit.greatest_rate())
+}
+
+pub(super) fn context(
+    common: &CommonSettings,
+    budget: Budget,
+    reporter: Arc<dyn Reporter>,
+    stop: watch::Receiver<Option<Failure>>,
+) -> Context {
+    let throttle = throttle(common.bwlimit.clone());
+    let patience = Patience { timeout: common.timeout, disk_timeout: common.disk_timeout };
+    Context { budget, patience, throttle, processor_use, synced: common.fsync, reporter, stop }
+}
+
+pub(super) fn throttle(schedule: Schedule) -> Arc<Throttle> {
+    Arc::new(Throttle::new(schedule, time_of_day))
+}
+
+/// The time since midnight, here and now.
+fn time_of_day() -> Duration {
+    let time = Zoned::now().time();
+    let seconds = [(time.hour(), 3600), (time.minute(), 60), (time.second(), 1)];
+    Duration::from_secs(seconds.iter().map(|(number, unit)| u64::from(number.unsigned_abs()) * unit).sum())
+}
+
+/// Sends what `source` walks over.
+pub(super) async fn send_through(
+    connected: Connected,
+    source: impl Source,
+    common: &CommonSettings,
+    context: Context,
+) -> Result<Summary, Failure> {
+    let transfer = match transfer_id() {
+        Ok(transfer) => transfer,
+        Err(failure) => return Err(connected.fail(failure).await),
+    };
+    let (link, keeper) = connected.split();
+    let chunk_log2 = u8::try_from(common.chunk_size_bytes.trailing_zeros()).unwrap_or(u8::MAX);
+    let reporter = Arc::clone(&context.reporter);
+    let result = session::send::driver::run(link, Arc::new(source), chunk_log2, transfer, context).await;
+    keeper.goodbye(result.is_ok(), reporter.as_ref()).await;
+    result
+}
+
+/// Receives one transfer into `dir`, which is made if it is not there.
+pub(super) async fn receive_through(
+    connected: Connected,
+    dir: &Path,
+    exists: Exists,
+    sync: bool,
+    context: Context,
+) -> Result<Summary, Failure> {
+    let name = printable(dir.as_os_str().as_encoded_bytes());
+    let (limit, shown) = (context.patience.disk_timeout, name.clone());
+    let open = async |transfer: String| {
+        let dir = dir.to_owned();
+        let target = tokio::task::spawn_blocking(move || FsTarget::new(&dir, &transfer, sync));
+        let Ok(target) = tokio::time::timeout(limit, target).await else {
+            let sentence = |dir: &str| {
+                format!("cannot open {dir}: the disk has not answered for {limit:?} (--disk-timeout)")
+            };
+            let place = Place::target_directory(shown);
+            return Err(Failure::about(Side::Receiver, Reason::Storage, &place, sentence));
+        };
+        let target = target.map_err(|e| Failure::new(Reason::Internal, e.to_string()))?;
+        target.map_err(|error| error.failure(Side::Receiver, Reason::Storage))
+    };
+    receive_with(connected, open, name, exists, context).await
+}
+
+/// Receives one transfer into what `open` makes of its name, shown to people as `target_name`.
+pub(super) async fn receive_with<T: Target>(
+    connected: Connected,
+    open: impl AsyncFnOnce(String) -> Result<T, Failure>,
+    target_name: String,
+    exists: Exists,
+    context: Context,
+) -> Result<Summary, Failure> {
+    let (mut link, keeper) = connected.split();
+    let connection = link.connection.clone();
+    let reporter = Arc::clone(&context.reporter);
+    let opened = async {
+        let offer = session::receive::driver::offer(&mut link, &context).await?;
+        Ok((offer, open(session::name_of(offer.transfer)).await?))
+    };
+    let result = match opened.await {
+        Ok((offer, target)) => {
+            session::receive::driver::run(link, offer, Arc::new(target), target_name, exists, context).await
+        }
+        Err(failure) => {
+            close_with(&connection, &failure);
+            Err(failure)
+        }
+    };
+    keeper.goodbye(result.is_ok(), reporter.as_ref()).await;
+    result
+}
+
+/// How a transfer ended whose two sides are this process. The failure of either reaches the sender, which has the last
+/// word; only the receiver's own message names the whole path.
+pub(super) fn of_both(
+    sent: Result<Summary, Failure>,
+    received: Result<Summary, Failure>,
+) -> Result<Summary, Failure> {
+    match (sent, received) {
+        (Err(said), Err(own)) if said.from_peer && !own.from_peer => Err(own),
+        (sent, _) => sent,
+    }
+}
+
+/// Tells of the end of a transfer; 0, or the code of the gravest entry that failed.
+pub(super) fn conclude(summary: Summary, reporter: &dyn Reporter) -> u8 {
+    let exit_code = summary.gravest.map_or(0, Reason::exit_code);
+    reporter.report(Event::Finished(summary));
+    exit_code
+}
+
+/// A transfer's random name.
+fn transfer_id() -> Result<[u8; 16], Failure> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id)
+        .map_err(|e| Failure::new(Reason::Internal, format!("the system gives no random numbers: {e}")))?;
+    Ok(id)
+}
+
+/// Hears nothing: the sender beside it tells everything.
+pub(super) struct Silent;
+
+impl Reporter for Silent {
+    fn report(&self, _: Event) {}
+}
