@@ -14,7 +14,7 @@ use super::connection_suite::{limits, quic_pair};
 use crate::auth::{Fingerprint, Identity};
 use crate::testing::host::skip;
 use crate::transport::quic::connection::Quic;
-use crate::transport::quic::tls::{self, Found};
+use crate::transport::quic::tls::{self, ShownFingerprint};
 use crate::transport::{
     Connection, Endpoint, Limits, ListenAddress, RecvStream, SendStream, TransportError, dial,
 };
@@ -130,7 +130,7 @@ async fn foreign_dial(
     listener: &Identity,
 ) -> Result<quinn::Connection, quinn::ConnectionError> {
     let own = Identity::generate().unwrap();
-    let mut config = tls::client_config(&own, listener.fingerprint(), Found::default()).unwrap();
+    let mut config = tls::client_config(&own, listener.fingerprint(), ShownFingerprint::default()).unwrap();
     change(&mut config);
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
     let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
@@ -164,7 +164,7 @@ async fn a_dialler_without_certificate_gets_nothing() {
         Ok(connection) => connection.closed().await,
         Err(error) => error,
     };
-    let told = crate::transport::quic::connection::connection_error(told, Duration::ZERO);
+    let told = crate::transport::quic::error::connection_error(told, Duration::ZERO);
     assert!(matches!(told, TransportError::NotAuthenticated(_)), "{told:?}");
 }
 
@@ -174,7 +174,7 @@ async fn another_protocol_is_called_incompatible_on_both_sides() {
     let (address, mut results, _task) = serve(&there);
     let newer = |config: &mut rustls::ClientConfig| config.alpn_protocols = vec![b"towline/2".to_vec()];
     let told = foreign_dial(address, newer, &there).await.unwrap_err();
-    let told = crate::transport::quic::connection::connection_error(told, Duration::ZERO);
+    let told = crate::transport::quic::error::connection_error(told, Duration::ZERO);
     assert!(matches!(told, TransportError::Incompatible(_)), "{told:?}");
     let refused = results.recv().await.unwrap().unwrap_err();
     assert!(matches!(refused, TransportError::Incompatible(_)), "{refused:?}");

@@ -191,6 +191,14 @@ pub(super) fn to_name(bound: SocketAddr, own: &[IpAddr]) -> Vec<SocketAddr> {
     named.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
+/// A dual-stack socket shows IPv4 peers as mapped IPv6 ones.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip if ip == address.ip() => address,
+        ip => SocketAddr::new(ip, address.port()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,5 +297,16 @@ mod tests {
             assert!(!is_this_machine(ip, &own), "{ip}");
         }
         assert!(of_this_machine().iter().any(IpAddr::is_loopback));
+    }
+
+    #[test]
+    fn a_mapped_address_is_shown_as_what_it_is() {
+        for (address, shown) in [
+            ("[::ffff:192.0.2.1]:5", "192.0.2.1:5"),
+            ("[2001:db8::1]:5", "[2001:db8::1]:5"),
+            ("1.2.3.4:5", "1.2.3.4:5"),
+        ] {
+            assert_eq!(canonical(address.parse().unwrap()), shown.parse().unwrap());
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::time::{Duration, Instant};
 
 use crate::transport::congestion::cubic::Cubic;
-use crate::transport::congestion::rate::{Manner, Rate};
+use crate::transport::congestion::rate::{Manner, RateController};
 
 /// Bytes of a packet.
 pub(super) const PACKET: u64 = 1200;
@@ -20,7 +20,7 @@ const ACK_DELAY_US: u64 = 5_000;
 
 /// Either kind of sender.
 pub(super) enum Control {
-    Ours(Box<Rate>),
+    Ours(Box<RateController>),
     Cubic(Cubic),
 }
 
@@ -156,7 +156,7 @@ impl Simulator {
     }
 
     fn add_rate(&mut self, manner: Manner, at_ms: u64) -> usize {
-        let control = Rate::new(self.at(at_ms * 1000), manner, INITIAL_WINDOW, PACKET);
+        let control = RateController::new(self.at(at_ms * 1000), manner, INITIAL_WINDOW, PACKET);
         self.add(Control::Ours(Box::new(control)), at_ms)
     }
 

@@ -24,7 +24,7 @@ use super::tuning::{
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum Phase {
     /// Twice the window each round until the bandwidth grows no more.
     Startup,
     /// Until the queue of start-up is gone.
@@ -60,7 +60,7 @@ pub(crate) enum Manner {
     Yield,
 }
 
-/// Makes a [`Rate`] for each path.
+/// Makes a [`RateController`] for each path.
 #[derive(Debug)]
 pub(crate) struct RateConfig {
     /// First window, bytes.
@@ -70,18 +70,18 @@ pub(crate) struct RateConfig {
 
 impl ControllerFactory for RateConfig {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(Rate::new(now, self.manner, self.initial_window, u64::from(current_mtu)))
+        Box::new(RateController::new(now, self.manner, self.initial_window, u64::from(current_mtu)))
     }
 }
 
 /// The controller of one path.
 #[derive(Debug, Clone)]
-pub(crate) struct Rate {
+pub(crate) struct RateController {
     manner: Manner,
     packet_bytes: u64,
     initial_window: u64,
     window: u64,
-    state: State,
+    state: Phase,
     sampler: Sampler,
     bandwidth: MaxBandwidth,
     min_rtt: MinRtt,
@@ -117,7 +117,7 @@ pub(crate) struct Rate {
     shadow: Option<Cubic>,
 }
 
-impl Rate {
+impl RateController {
     pub(crate) fn new(now: Instant, manner: Manner, initial_window: u64, packet_bytes: u64) -> Self {
         let base_window = match manner {
             Manner::Compete => BASE_RTT_WINDOW,
@@ -128,7 +128,7 @@ impl Rate {
             packet_bytes,
             initial_window,
             window: initial_window,
-            state: State::Startup,
+            state: Phase::Startup,
             sampler: Sampler::new(now),
             bandwidth: MaxBandwidth::default(),
             min_rtt: MinRtt::new(base_window),
@@ -181,7 +181,7 @@ impl Rate {
             }
         }
         self.extra.acked(now, sample.acked, self.bandwidth.get(), sample.round);
-        if let (Some(shadow), State::Compete { .. }) = (&mut self.shadow, self.state) {
+        if let (Some(shadow), Phase::Compete { .. }) = (&mut self.shadow, self.state) {
             shadow.on_ack(now, sample.acked, self.smoothed_rtt);
         }
         if sample.round {
@@ -201,8 +201,8 @@ impl Rate {
         }
         if bytes == 0 && self.reacted_at.is_none_or(|at| sent > at) {
             self.lower_ceiling(now);
-            if matches!(self.state, State::Startup | State::Up) {
-                self.enter(State::Drain);
+            if matches!(self.state, Phase::Startup | Phase::Up) {
+                self.enter(Phase::Drain);
             }
             self.window = self.window.min(self.ceiling);
         }
@@ -217,15 +217,15 @@ impl Rate {
             let stretch = std::mem::take(&mut self.loss);
             self.judge_loss(now, &stretch, sample);
         }
-        if self.state == State::Up && self.rounds > 1 && self.window >= self.ceiling {
+        if self.state == Phase::Up && self.rounds > 1 && self.window >= self.ceiling {
             self.ceiling = percent(self.ceiling, CEILING_GROWTH_PERCENT);
             self.rounds = 1;
         }
         self.forget_stale();
         match self.state {
-            State::Startup if !self.round_app_limited => self.check_startup(),
-            State::Up => self.check_up(),
-            State::Cruise { .. } => self.cruised_in_queue = self.has_queue(self.round_rtt),
+            Phase::Startup if !self.round_app_limited => self.check_startup(),
+            Phase::Up => self.check_up(),
+            Phase::Cruise { .. } => self.cruised_in_queue = self.has_queue(self.round_rtt),
             _ => {}
         }
         if self.manner == Manner::Yield {
@@ -245,13 +245,13 @@ impl Rate {
             let least = percent(self.bandwidth.get(), LOSS_KEEPS_PERCENT);
             self.bandwidth.clamp(sample.rate.unwrap_or(self.round_rate).max(least));
         }
-        let probing = matches!(self.state, State::Startup | State::Up);
+        let probing = matches!(self.state, Phase::Startup | Phase::Up);
         if sustained || lossy && probing {
             self.lower_ceiling(now);
         }
         match self.state {
-            State::Startup if lossy => self.enter(State::Drain),
-            State::Up if lossy => self.enter(State::Down),
+            Phase::Startup if lossy => self.enter(Phase::Drain),
+            Phase::Up if lossy => self.enter(Phase::Down),
             _ => {}
         }
     }
@@ -289,7 +289,7 @@ impl Rate {
         }
         self.flat_rounds += 1;
         if self.flat_rounds == STARTUP_FLAT_ROUNDS {
-            self.enter(State::Drain);
+            self.enter(Phase::Drain);
         }
     }
 
@@ -303,10 +303,10 @@ impl Rate {
             // One that makes way grows no faster than this: start-up fills the queue.
             if self.growths == UP_GROWTHS_TO_STARTUP && self.manner == Manner::Compete {
                 self.ceiling = u64::MAX;
-                self.enter(State::Startup);
+                self.enter(Phase::Startup);
             }
         } else if self.rounds >= 3 {
-            self.enter(if self.cruised_in_queue { State::Down } else { State::Drain });
+            self.enter(if self.cruised_in_queue { Phase::Down } else { Phase::Drain });
         }
     }
 
@@ -315,12 +315,12 @@ impl Rate {
     /// and that now grows too slowly to make a queue for a long time.
     fn probe_up(&mut self, now: Instant) {
         let grew = self.growths > 0;
-        self.enter(State::Up);
+        self.enter(Phase::Up);
         self.known = self.known.max(self.to_beat);
         if self.manner == Manner::Yield && !grew && self.to_beat < percent(self.known, DISPLACED_PERCENT) {
             self.known = 0;
             let window = self.share(DISPLACED_KEEPS_PERCENT);
-            self.enter(State::Yield { window, until: now + DISPLACED_TIME });
+            self.enter(Phase::Yield { window, until: now + DISPLACED_TIME });
         }
     }
 
@@ -328,13 +328,13 @@ impl Rate {
     fn make_way(&mut self, now: Instant) {
         let queued = self.has_queue(self.round_rtt);
         match &mut self.state {
-            State::Startup if queued && self.window > self.initial_window => self.enter(State::Drain),
-            State::Cruise { .. } if queued && self.rounds > 1 => {
+            Phase::Startup if queued && self.window > self.initial_window => self.enter(Phase::Drain),
+            Phase::Cruise { .. } if queued && self.rounds > 1 => {
                 self.known = self.known.max(self.bandwidth.get());
-                self.enter(State::Yield { window: self.window / 2, until: now });
+                self.enter(Phase::Yield { window: self.window / 2, until: now });
             }
-            State::Yield { window, .. } if queued => *window /= 2,
-            State::Yield { until, .. } if now >= *until => {
+            Phase::Yield { window, .. } if queued => *window /= 2,
+            Phase::Yield { until, .. } if now >= *until => {
                 self.bandwidth.clamp(self.round_rate);
                 // The other flow may be gone.
                 self.growths = 1;
@@ -350,34 +350,34 @@ impl Rate {
 
     fn advance(&mut self, now: Instant, in_flight: u64, round: bool) {
         let to_settle = match self.state {
-            State::Drain => self.share(100),
-            State::Down => self.share(DOWN_PERCENT),
-            State::ProbeRtt { .. } => self.share(PROBE_RTT_PERCENT),
+            Phase::Drain => self.share(100),
+            Phase::Down => self.share(DOWN_PERCENT),
+            Phase::ProbeRtt { .. } => self.share(PROBE_RTT_PERCENT),
             _ => u64::MAX,
         };
         let settles = !self.settled && in_flight <= to_settle.max(self.window_min());
         match self.state {
-            State::Startup => return,
-            State::Drain if settles => self.enter_cruise(now),
-            State::Down | State::ProbeRtt { .. } if settles => {
+            Phase::Startup => return,
+            Phase::Drain if settles => self.enter_cruise(now),
+            Phase::Down | Phase::ProbeRtt { .. } if settles => {
                 self.settled = true;
                 self.rounds = 0;
-                if let State::ProbeRtt { until } = &mut self.state {
+                if let Phase::ProbeRtt { until } = &mut self.state {
                     *until = Some(now + PROBE_RTT_TIME);
                 }
             }
             // The second round began when the queue was gone; all of its packets saw none.
-            State::Down if round && self.settled && self.rounds >= 2 => self.end_cycle(now),
-            State::ProbeRtt { until: Some(until) } if self.rounds >= 2 && now >= until => {
+            Phase::Down if round && self.settled && self.rounds >= 2 => self.end_cycle(now),
+            Phase::ProbeRtt { until: Some(until) } if self.rounds >= 2 && now >= until => {
                 self.min_rtt.replace(now, self.settled_rtt);
                 self.end_cycle(now);
             }
-            State::Cruise { until } if now >= until => self.probe_up(now),
-            State::Compete { until } if now >= until => self.enter(State::Down),
+            Phase::Cruise { until } if now >= until => self.probe_up(now),
+            Phase::Compete { until } if now >= until => self.enter(Phase::Down),
             _ => {}
         }
-        if self.min_rtt.is_stale(now) && !matches!(self.state, State::ProbeRtt { .. }) {
-            self.enter(State::ProbeRtt { until: None });
+        if self.min_rtt.is_stale(now) && !matches!(self.state, Phase::ProbeRtt { .. }) {
+            self.enter(Phase::ProbeRtt { until: None });
         }
     }
 
@@ -390,7 +390,7 @@ impl Rate {
             return self.enter_cruise(now);
         }
         if self.manner == Manner::Yield {
-            return self.enter(State::Yield { window: self.window / 2, until: now });
+            return self.enter(Phase::Yield { window: self.window / 2, until: now });
         }
         self.full_cycles = FULL_CYCLES.min(self.full_cycles + 1);
         if self.full_cycles < FULL_CYCLES {
@@ -398,7 +398,7 @@ impl Rate {
         }
         let start = self.share(COMPETE_PERCENT);
         self.shadow.get_or_insert_with(|| Cubic::reduced_to(start, self.packet_bytes));
-        self.enter(State::Compete { until: now + COMPETE_TIME });
+        self.enter(Phase::Compete { until: now + COMPETE_TIME });
     }
 
     fn enter_cruise(&mut self, now: Instant) {
@@ -406,17 +406,17 @@ impl Rate {
         let least = rounds.max(CRUISE_TIME);
         // Two flows must not probe in step; what they have delivered differs.
         let spread = u32::try_from(self.sampler.delivered() / self.packet_bytes % 64).unwrap_or(0);
-        self.enter(State::Cruise { until: now + least + least * spread / 128 });
+        self.enter(Phase::Cruise { until: now + least + least * spread / 128 });
     }
 
-    fn enter(&mut self, state: State) {
+    fn enter(&mut self, state: Phase) {
         match state {
-            State::Up => {
+            Phase::Up => {
                 self.bandwidth.advance();
                 self.to_beat = self.bandwidth.get();
                 self.growths = 0;
             }
-            State::Startup => {
+            Phase::Startup => {
                 self.to_beat = self.bandwidth.get();
                 self.flat_rounds = 0;
             }
@@ -442,23 +442,23 @@ impl Rate {
     /// Falls at once, and grows by what is acked.
     fn steer(&mut self, acked: u64) {
         let growing =
-            self.state == State::Startup && self.flat_rounds == 0 && !self.has_queue(self.smoothed_rtt);
+            self.state == Phase::Startup && self.flat_rounds == 0 && !self.has_queue(self.smoothed_rtt);
         let growth = if growing { percent(acked, STARTUP_GROWTH_PERCENT) } else { acked };
         let target = match self.state {
-            State::Startup => {
+            Phase::Startup => {
                 let share = if growing { STARTUP_GROWING_PERCENT } else { STARTUP_PERCENT };
                 self.share(share).max(self.initial_window)
             }
-            State::Drain => self.share(100),
-            State::Down => self.share(DOWN_PERCENT),
-            State::ProbeRtt { .. } => self.share(PROBE_RTT_PERCENT),
-            State::Cruise { .. } => self.padded(CRUISE_PERCENT).min(self.ceiling),
-            State::Up => self.padded(UP_PERCENT).min(self.ceiling),
-            State::Compete { .. } => {
+            Phase::Drain => self.share(100),
+            Phase::Down => self.share(DOWN_PERCENT),
+            Phase::ProbeRtt { .. } => self.share(PROBE_RTT_PERCENT),
+            Phase::Cruise { .. } => self.padded(CRUISE_PERCENT).min(self.ceiling),
+            Phase::Up => self.padded(UP_PERCENT).min(self.ceiling),
+            Phase::Compete { .. } => {
                 let shadow = self.shadow.as_ref().map_or(0, Cubic::window);
                 self.padded(COMPETE_PERCENT).max(shadow)
             }
-            State::Yield { window, .. } => window,
+            Phase::Yield { window, .. } => window,
         };
         self.window = target.max(self.window_min()).min(self.window.saturating_add(growth));
     }
@@ -486,7 +486,7 @@ impl Rate {
     }
 }
 
-impl Controller for Rate {
+impl Controller for RateController {
     fn on_sent(&mut self, now: Instant, _bytes: u64, _last_packet_number: u64) {
         self.sampler.sent(now);
     }
@@ -550,17 +550,17 @@ mod tests {
             (Manner::Yield, 940_000, false),
             (Manner::Compete, 920_000, false),
         ] {
-            let mut rate = Rate::new(now, manner, 12_000, 1200);
+            let mut rate = RateController::new(now, manner, 12_000, 1200);
             rate.min_rtt.update(now, Duration::from_millis(40));
             rate.bandwidth.update(1_000_000);
             rate.probe_up(now);
-            assert_eq!(rate.state, State::Up);
+            assert_eq!(rate.state, Phase::Up);
             rate.bandwidth.clamp(later);
             rate.probe_up(now);
             // 15 % of 920,000 bytes a second for 40 ms.
             let expected = match makes_way {
-                true => State::Yield { window: 5520, until: now + DISPLACED_TIME },
-                false => State::Up,
+                true => Phase::Yield { window: 5520, until: now + DISPLACED_TIME },
+                false => Phase::Up,
             };
             assert_eq!(rate.state, expected, "{manner:?}, {later}");
         }
@@ -569,21 +569,21 @@ mod tests {
     #[test]
     fn what_it_had_before_a_queue_counts_too() {
         let now = Instant::now();
-        let mut rate = Rate::new(now, Manner::Yield, 12_000, 1200);
+        let mut rate = RateController::new(now, Manner::Yield, 12_000, 1200);
         rate.min_rtt.update(now, Duration::from_millis(40));
         rate.bandwidth.update(1_000_000);
         rate.enter_cruise(now);
         rate.rounds = 2;
         rate.round_rtt = Duration::from_millis(80);
         rate.make_way(now);
-        assert!(matches!(rate.state, State::Yield { .. }), "{:?}", rate.state);
+        assert!(matches!(rate.state, Phase::Yield { .. }), "{:?}", rate.state);
         rate.round_rtt = Duration::from_millis(40);
         rate.round_rate = 920_000;
         rate.make_way(now);
-        assert!(matches!(rate.state, State::Cruise { .. }), "{:?}", rate.state);
+        assert!(matches!(rate.state, Phase::Cruise { .. }), "{:?}", rate.state);
         rate.probe_up(now);
-        assert_eq!(rate.state, State::Up, "the path may be free again");
+        assert_eq!(rate.state, Phase::Up, "the path may be free again");
         rate.probe_up(now);
-        assert_eq!(rate.state, State::Yield { window: 5520, until: now + DISPLACED_TIME });
+        assert_eq!(rate.state, Phase::Yield { window: 5520, until: now + DISPLACED_TIME });
     }
 }

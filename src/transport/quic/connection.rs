@@ -11,9 +11,10 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::sleep;
 
 use crate::auth::Fingerprint;
-use crate::protocol::path::printable;
 use crate::protocol::wire::limits::REASON_BYTES_MAX;
-use crate::transport::congestion::Watch;
+use crate::transport::address::canonical;
+use crate::transport::congestion::PathWatch;
+use crate::transport::quic::error::error_over;
 use crate::transport::quic::strangers::Stranger;
 use crate::transport::quic::udp::Fault;
 use crate::transport::{Connection, Limits, PathStats, RecvStream, SendStream, TransportError};
@@ -26,13 +27,13 @@ const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// A QUIC connection whose peer has proved its key.
 #[derive(Debug, Clone)]
-pub struct Quic(Arc<Shared>);
+pub struct Quic(Arc<QuicInner>);
 
 /// Sending half of a QUIC stream.
 #[derive(Debug)]
 pub struct QuicSend {
     stream: quinn::SendStream,
-    shared: Arc<Shared>,
+    inner: Arc<QuicInner>,
     is_finished: bool,
 }
 
@@ -40,16 +41,16 @@ pub struct QuicSend {
 #[derive(Debug)]
 pub struct QuicRecv {
     stream: quinn::RecvStream,
-    shared: Arc<Shared>,
+    inner: Arc<QuicInner>,
 }
 
 /// What the connection and its streams hold together; with the last of them it is closed.
 #[derive(Debug)]
-struct Shared {
+struct QuicInner {
     connection: quinn::Connection,
     fingerprint: Fingerprint,
     limits: Limits,
-    watch: Watch,
+    watch: PathWatch,
     /// Of the socket under it.
     fault: Fault,
     /// The peer, while it is one to a listener.
@@ -58,7 +59,7 @@ struct Shared {
     sent_before_close: AtomicU64,
 }
 
-impl Shared {
+impl QuicInner {
     fn close(&self, code: u32, reason: &[u8]) {
         self.watch.close();
         self.connection.close(VarInt::from_u32(code), reason);
@@ -80,7 +81,7 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for QuicInner {
     fn drop(&mut self) {
         // Without effect on one that is closed.
         self.close(0, b"");
@@ -93,7 +94,7 @@ impl Quic {
     pub(in crate::transport) fn new(
         connection: quinn::Connection,
         limits: &Limits,
-        watch: Watch,
+        watch: PathWatch,
         fault: Fault,
         stranger: Option<Stranger>,
     ) -> Result<Self, TransportError> {
@@ -106,8 +107,8 @@ impl Quic {
         let fingerprint = Fingerprint::of_certificate(certificate)
             .map_err(|e| TransportError::NotAuthenticated(e.to_string()))?;
         let (limits, stranger, sent_before_close) = (*limits, Mutex::new(stranger), AtomicU64::new(0));
-        let shared = Shared { connection, fingerprint, limits, watch, fault, stranger, sent_before_close };
-        Ok(Self(Arc::new(shared)))
+        let inner = QuicInner { connection, fingerprint, limits, watch, fault, stranger, sent_before_close };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// The peer has closed the connection, or it is lost: there is nobody to tell anything.
@@ -138,11 +139,11 @@ impl Quic {
     }
 
     fn send(&self, stream: quinn::SendStream) -> QuicSend {
-        QuicSend { stream, shared: self.0.clone(), is_finished: false }
+        QuicSend { stream, inner: self.0.clone(), is_finished: false }
     }
 
     fn recv(&self, stream: quinn::RecvStream) -> QuicRecv {
-        QuicRecv { stream, shared: self.0.clone() }
+        QuicRecv { stream, inner: self.0.clone() }
     }
 }
 
@@ -220,7 +221,7 @@ impl SendStream for QuicSend {
     async fn write_all(&mut self, chunks: &mut [Bytes]) -> Result<(), TransportError> {
         self.stream.write_all_chunks(chunks).await.map_err(|e| match e {
             WriteError::Stopped(code) => TransportError::StreamEnded(code.into_inner()),
-            WriteError::ConnectionLost(e) => self.shared.error(e),
+            WriteError::ConnectionLost(e) => self.inner.error(e),
             WriteError::ClosedStream | WriteError::ZeroRttRejected => {
                 TransportError::Lost("written to a stream that has ended".to_owned())
             }
@@ -252,104 +253,11 @@ impl RecvStream for QuicRecv {
         match self.stream.read(room).await {
             Ok(read) => Ok(read),
             Err(ReadError::Reset(code)) => Err(TransportError::StreamEnded(code.into_inner())),
-            Err(ReadError::ConnectionLost(e)) => Err(self.shared.error(e)),
+            Err(ReadError::ConnectionLost(e)) => Err(self.inner.error(e)),
             Err(ReadError::ClosedStream | ReadError::IllegalOrderedRead | ReadError::ZeroRttRejected) => {
                 Err(TransportError::Lost("read from a stream that has ended".to_owned()))
             }
         }
-    }
-}
-
-/// A dual-stack socket shows IPv4 peers as mapped IPv6 ones.
-pub(in crate::transport) fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        ip if ip == address.ip() => address,
-        ip => SocketAddr::new(ip, address.port()),
-    }
-}
-
-/// What quinn says, by blame, of a connection over a socket with this `fault`.
-pub(in crate::transport) fn error_over(
-    fault: &Fault,
-    error: ConnectionError,
-    idle_timeout: Duration,
-) -> TransportError {
-    match (&error, fault.get()) {
-        // quinn only says that something has ended.
-        (ConnectionError::TransportError(_), Some(fault)) => TransportError::Lost(fault.to_owned()),
-        _ => connection_error(error, idle_timeout),
-    }
-}
-
-/// The peer refuses a connection that it may take a little later.
-pub(in crate::transport) fn is_busy(error: &ConnectionError) -> bool {
-    let refused = quinn::TransportErrorCode::CONNECTION_REFUSED;
-    matches!(error, ConnectionError::ConnectionClosed(close) if close.error_code == refused)
-}
-
-/// What quinn says, by blame.
-pub(crate) fn connection_error(error: ConnectionError, idle_timeout: Duration) -> TransportError {
-    match error {
-        error if is_busy(&error) => TransportError::Busy,
-        ConnectionError::VersionMismatch => {
-            TransportError::Incompatible("the peer speaks no version of QUIC that is known here".to_owned())
-        }
-        ConnectionError::TransportError(e) => match tls_alert(e.code.into()) {
-            Some(alert) => alert_error(alert, false),
-            None => TransportError::Lost(printable(e.to_string().as_bytes())),
-        },
-        ConnectionError::ConnectionClosed(frame) => match tls_alert(frame.error_code.into()) {
-            Some(alert) => alert_error(alert, true),
-            None => TransportError::Lost(format!(
-                "the peer ended the connection: {}",
-                printable(frame.to_string().as_bytes())
-            )),
-        },
-        ConnectionError::ApplicationClosed(close) => {
-            let mut reason = close.reason;
-            reason.truncate(REASON_BYTES_MAX);
-            TransportError::Closed { code: close.error_code.into_inner(), reason }
-        }
-        ConnectionError::Reset => TransportError::Lost(
-            "the peer does not know this connection any more; was it restarted?".to_owned(),
-        ),
-        ConnectionError::TimedOut => TransportError::TimedOut(idle_timeout),
-        ConnectionError::LocallyClosed => TransportError::ClosedHere,
-        ConnectionError::CidsExhausted => TransportError::Lost("out of connection ids".to_owned()),
-    }
-}
-
-/// The TLS alert in a QUIC error code (RFC 9001, section 4.8).
-fn tls_alert(code: u64) -> Option<u8> {
-    code.checked_sub(0x100).and_then(|alert| u8::try_from(alert).ok())
-}
-
-fn alert_error(alert: u8, by_peer: bool) -> TransportError {
-    let text = |here: &str, there: &str| {
-        let text = if by_peer { there } else { here };
-        format!("{text} (TLS alert {alert})")
-    };
-    match alert {
-        // access_denied, which only a dialler with an expectation sends.
-        49 => TransportError::NotAuthenticated(text(
-            "the peer has another fingerprint than expected",
-            "the peer expected another fingerprint than the one of this machine",
-        )),
-        // bad_certificate to unknown_ca, decrypt_error (a signature), unknown_psk_identity, certificate_required.
-        42..=46 | 48 | 51 | 115 | 116 => TransportError::NotAuthenticated(text(
-            "the certificate of the peer was not accepted",
-            "the peer did not accept the certificate of this machine",
-        )),
-        120 => TransportError::Incompatible(text(
-            "the peer does not speak towline/1",
-            "the peer does not speak towline/1",
-        )),
-        // handshake_failure, protocol_version, insufficient_security, missing_extension.
-        40 | 70 | 71 | 109 => TransportError::Incompatible(text(
-            "no common version or algorithm of TLS",
-            "the peer found no common version or algorithm of TLS",
-        )),
-        _ => TransportError::Lost(text("the TLS handshake failed", "the peer ended the TLS handshake")),
     }
 }
 
@@ -361,37 +269,6 @@ mod tests {
         testing::connection_suite::{limits, quic_pair},
         transport::quic::mtu::Mtu,
     };
-
-    #[test]
-    fn alerts_tell_identity_from_version_from_accident() {
-        for alert in [42, 43, 44, 45, 46, 48, 49, 51, 116] {
-            for by_peer in [false, true] {
-                assert!(
-                    matches!(alert_error(alert, by_peer), TransportError::NotAuthenticated(_)),
-                    "{alert}"
-                );
-            }
-        }
-        for alert in [40, 70, 71, 120] {
-            assert!(matches!(alert_error(alert, true), TransportError::Incompatible(_)), "{alert}");
-        }
-        assert!(matches!(alert_error(80, false), TransportError::Lost(_)));
-        assert_eq!([0xff, 0x100, 0x1ff, 0x200].map(tls_alert), [None, Some(0), Some(255), None]);
-    }
-
-    #[test]
-    fn quinn_errors_keep_their_meaning() {
-        let idle = Duration::from_secs(7);
-        let map = |e| connection_error(e, idle);
-        assert_eq!(map(ConnectionError::TimedOut), TransportError::TimedOut(idle));
-        assert_eq!(map(ConnectionError::LocallyClosed), TransportError::ClosedHere);
-        assert!(matches!(map(ConnectionError::Reset), TransportError::Lost(_)));
-        assert!(matches!(map(ConnectionError::VersionMismatch), TransportError::Incompatible(_)));
-        let close =
-            quinn::ApplicationClose { error_code: VarInt::from_u32(12), reason: vec![b'x'; 2000].into() };
-        let expected = TransportError::Closed { code: 12, reason: vec![b'x'; REASON_BYTES_MAX].into() };
-        assert_eq!(map(ConnectionError::ApplicationClosed(close)), expected);
-    }
 
     #[tokio::test]
     #[cfg(target_os = "linux")]
@@ -420,17 +297,6 @@ mod tests {
             let mut recv = peer.accept_uni().await.unwrap();
             while recv.read(&mut [0; 8]).await.unwrap().is_some() {}
             assert!(peer.0.connection.stats().frame_rx.ack_frequency > 0);
-        }
-    }
-
-    #[test]
-    fn a_mapped_address_is_shown_as_what_it_is() {
-        for (address, shown) in [
-            ("[::ffff:192.0.2.1]:5", "192.0.2.1:5"),
-            ("[2001:db8::1]:5", "[2001:db8::1]:5"),
-            ("1.2.3.4:5", "1.2.3.4:5"),
-        ] {
-            assert_eq!(canonical(address.parse().unwrap()), shown.parse().unwrap());
         }
     }
 }

@@ -12,17 +12,19 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::auth::{Fingerprint, Identity};
-use crate::transport::address::{self, DEFAULT_PORT, ListenAddress};
-use crate::transport::congestion::{self, Watch};
+use crate::transport::address::{self, DEFAULT_PORT, ListenAddress, canonical};
+use crate::transport::congestion::{self, PathWatch};
+use crate::transport::error::TransportError;
+use crate::transport::limits::Limits;
 use crate::transport::quic::buffers::SocketBuffers;
-use crate::transport::quic::connection::{Quic, canonical, error_over, is_busy};
+use crate::transport::quic::connection::Quic;
+use crate::transport::quic::error::{error_over, is_busy};
 use crate::transport::quic::mtu::{self, Mtu};
 use crate::transport::quic::probe;
-use crate::transport::quic::socket::{self, Opened};
-use crate::transport::quic::strangers::{self, Entry, Stranger, Strangers};
-use crate::transport::quic::tls::{self, Found};
+use crate::transport::quic::socket::{self, OpenSocket};
+use crate::transport::quic::strangers::{self, Stranger, Strangers, Verdict};
+use crate::transport::quic::tls::{self, ShownFingerprint};
 use crate::transport::quic::udp::Fault;
-use crate::transport::{Limits, TransportError};
 
 /// Diallers whose handshake has not been taken up yet; above it they are dropped.
 const INCOMING_MAX: usize = 64;
@@ -86,7 +88,7 @@ impl Endpoint {
         identity: &Identity,
         limits: &Limits,
     ) -> Result<Self, TransportError> {
-        let Opened { socket, buffers, fault } = match *address {
+        let OpenSocket { socket, buffers, fault } = match *address {
             ListenAddress::At(address) => socket::open(address).map_err(|e| cannot_listen(address, &e))?,
             ListenAddress::Any => open_any(DEFAULT_PORT)
                 .or_else(|_| open_any(0))
@@ -123,15 +125,15 @@ impl Endpoint {
         loop {
             let inner = self.inner.accept().await?;
             match listener.strangers.enter(inner.remote_address().ip(), inner.remote_address_validated()) {
-                Entry::In(stranger) => {
+                Verdict::In(stranger) => {
                     let (listener, fault) = (listener.clone(), self.fault.clone());
                     return Some(Incoming { inner, listener, fault, stranger });
                 }
-                Entry::Validate => {
+                Verdict::Validate => {
                     // It can only fail for an address that is validated.
                     let _ = inner.retry();
                 }
-                Entry::Refuse => inner.refuse(),
+                Verdict::Refuse => inner.refuse(),
             }
         }
     }
@@ -208,7 +210,7 @@ impl Incoming {
     pub async fn handshake(self) -> Result<Quic, TransportError> {
         let Self { inner, listener, fault, stranger } = self;
         let limits = &listener.limits;
-        let watch = Watch::default();
+        let watch = PathWatch::default();
         let mtu = Mtu::to(inner.remote_address(), &listener.own);
         let mut config = listener.config.clone();
         let mut transport = transport_config(limits, mtu, watch.clone());
@@ -311,13 +313,13 @@ async fn dial_one(
     mtu: Mtu,
     refused: Arc<Notify>,
 ) -> Result<(Quic, Endpoint), TransportError> {
-    let found = Found::default();
+    let found = ShownFingerprint::default();
     let tls = tls::client_config(&identity, expected, found.clone()).map_err(|e| unusable(&e))?;
     let crypto = QuicClientConfig::try_from(tls).map_err(|e| unusable(&e))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    let watch = Watch::default();
+    let watch = PathWatch::default();
     config.transport_config(Arc::new(transport_config(&limits, mtu, watch.clone())));
-    let Opened { socket, buffers, fault } = open_any(0).map_err(|e| unusable(&e))?;
+    let OpenSocket { socket, buffers, fault } = open_any(0).map_err(|e| unusable(&e))?;
     let inner =
         quinn::Endpoint::new_with_abstract_socket(endpoint_config(), None, socket, Arc::new(TokioRuntime))
             .map_err(|e| unusable(&e))?;
@@ -370,7 +372,7 @@ fn list(addresses: &[SocketAddr]) -> String {
 }
 
 /// Binds all addresses of both families, or of IPv4 where there is no IPv6.
-fn open_any(port: u16) -> io::Result<Opened> {
+fn open_any(port: u16) -> io::Result<OpenSocket> {
     socket::open((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| match error.kind() {
         io::ErrorKind::AddrInUse => Err(error),
         _ => socket::open((Ipv4Addr::UNSPECIFIED, port).into()),
@@ -402,7 +404,7 @@ fn loopback_acks() -> AckFrequencyConfig {
 }
 
 /// The session's limits in quinn's terms, for one connection; with datagrams of the sizes `mtu`.
-fn transport_config(limits: &Limits, mtu: Mtu, watch: Watch) -> TransportConfig {
+fn transport_config(limits: &Limits, mtu: Mtu, watch: PathWatch) -> TransportConfig {
     // Beyond what QUIC can say (146 million years) no limit is the same.
     let idle_timeout = IdleTimeout::try_from(limits.idle_timeout).ok();
     let mut config = TransportConfig::default();

@@ -155,9 +155,9 @@ mod tests {
     const AT_ONCE: usize = 45;
 
     #[derive(Default)]
-    struct Driver(AtomicUsize);
+    struct CountedWakes(AtomicUsize);
 
-    impl Wake for Driver {
+    impl Wake for CountedWakes {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Relaxed);
         }
@@ -174,16 +174,16 @@ mod tests {
     }
 
     /// A gathering with what went through it, as calls of datagrams.
-    struct Rig {
+    struct GatherRig {
         gather: Gather,
-        driver: Arc<Driver>,
+        driver: Arc<CountedWakes>,
         calls: RefCell<Vec<Vec<Vec<u8>>>>,
         is_blocked: Cell<bool>,
     }
 
-    impl Rig {
+    impl GatherRig {
         fn new() -> Self {
-            let driver = Arc::new(Driver::default());
+            let driver = Arc::new(CountedWakes::default());
             let mut gather = Gather::new(Box::pin(NotNow));
             gather.sent_by(&Waker::from(driver.clone()));
             Self { gather, driver, calls: RefCell::default(), is_blocked: Cell::new(false) }
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn full_batches_wait_for_the_next_and_go_with_the_end_of_the_burst() {
-        let mut rig = Rig::new();
+        let mut rig = GatherRig::new();
         rig.begin();
         rig.send(1, &batch(10)).unwrap();
         rig.send(1, &batch(10)).unwrap();
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_leaves_no_room_for_another_batch_goes() {
-        let mut rig = Rig::new();
+        let mut rig = GatherRig::new();
         for _ in 0..9 {
             rig.send(1, &batch(10)).unwrap();
         }
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn what_is_held_goes_when_nothing_follows() {
-        let mut rig = Rig::new();
+        let mut rig = GatherRig::new();
         rig.begin();
         rig.send(1, &batch(10)).unwrap();
         assert_eq!(rig.woken(), 1);
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn small_batches_and_those_of_nobody_go_at_once() {
-        let mut rig = Rig::new();
+        let mut rig = GatherRig::new();
         rig.send(1, &batch(9)).unwrap();
         rig.send(1, &batch(10)[1..]).unwrap();
         rig.send(1, b"an ack").unwrap();
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn another_peer_or_size_goes_behind_what_is_held() {
-        let mut rig = Rig::new();
+        let mut rig = GatherRig::new();
         rig.send(1, &batch(10)).unwrap();
         rig.send(2, &batch(10)).unwrap();
         rig.send(2, b"an ack").unwrap();
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_full_kernel_is_waited_for() {
-        let mut rig = Rig::new();
+        let mut rig = GatherRig::new();
         rig.is_blocked.set(true);
         rig.send(1, &batch(10)).unwrap();
         rig.send(1, &batch(2)[1..]).unwrap();
@@ -317,7 +317,7 @@ mod tests {
         fn nothing_is_lost_cut_or_overtaken(
             steps in prop::collection::vec((0u8..8, 1u16..3, 1usize..12, 0usize..SEGMENT), 1..60),
         ) {
-            let mut rig = Rig::new();
+            let mut rig = GatherRig::new();
             let (mut taken, mut number) = (VecDeque::new(), 0u32);
             for (step, port, datagrams, missing) in steps {
                 match step {

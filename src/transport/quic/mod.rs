@@ -3,6 +3,7 @@
 mod buffers;
 pub mod connection;
 pub mod endpoint;
+pub(crate) mod error;
 mod gather;
 mod mtu;
 mod probe;

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use quinn::MtuDiscoveryConfig;
 
-use crate::transport::address;
-use crate::transport::quic::connection::canonical;
+use crate::transport::address::{self, canonical};
 
 /// Payload that every path carries (RFC 9000, section 14).
 pub(in crate::transport) const MIN: u16 = 1200;

@@ -25,7 +25,7 @@ const LARGE_BYTES: usize = 32 * 1024;
 
 /// A bound socket, for quinn.
 #[derive(Debug)]
-pub(in crate::transport) struct Opened {
+pub(in crate::transport) struct OpenSocket {
     pub(in crate::transport) socket: Arc<dyn AsyncUdpSocket>,
     pub(in crate::transport) buffers: SocketBuffers,
     /// Why it no longer works, once it does not.
@@ -33,7 +33,7 @@ pub(in crate::transport) struct Opened {
 }
 
 /// Binds `address` (all of IPv4 too, when it is the IPv6 wildcard). Needs a tokio runtime.
-pub(in crate::transport) fn open(address: SocketAddr) -> io::Result<Opened> {
+pub(in crate::transport) fn open(address: SocketAddr) -> io::Result<OpenSocket> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
@@ -48,7 +48,7 @@ pub(in crate::transport) fn open(address: SocketAddr) -> io::Result<Opened> {
         segments_received_at_once = inner.max_receive_segments(),
         "socket"
     );
-    Ok(Opened { socket: Arc::new(Socket::new(inner)), buffers, fault })
+    Ok(OpenSocket { socket: Arc::new(Socket::new(inner)), buffers, fault })
 }
 
 /// quinn hands over up to ten segments at once, whatever their size. Above 65,507 bytes in all the kernel answers
@@ -410,7 +410,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_real_socket_says_what_it_got() {
-        let Opened { socket, buffers, fault } = open(([127, 0, 0, 1], 0).into()).unwrap();
+        let OpenSocket { socket, buffers, fault } = open(([127, 0, 0, 1], 0).into()).unwrap();
         assert_eq!(fault.get(), None);
         assert_ne!(socket.local_addr().unwrap().port(), 0);
         assert!(buffers.receive_bytes > 0 && buffers.send_bytes > 0, "{buffers:?}");

@@ -23,7 +23,7 @@ pub const ALPN: &[u8] = b"towline/1";
 pub(crate) const SERVER_NAME: &str = "towline";
 
 /// The fingerprint that a dialler found, once the peer has shown its certificate.
-pub(crate) type Found = Arc<OnceLock<Fingerprint>>;
+pub(crate) type ShownFingerprint = Arc<OnceLock<Fingerprint>>;
 
 /// AES-128-GCM first: it is the fastest, and 128 bits are enough. The key exchange is hybrid first, so that what
 /// is recorded today stays closed to a quantum computer.
@@ -43,7 +43,7 @@ fn provider() -> Arc<CryptoProvider> {
 pub(crate) fn client_config(
     identity: &Identity,
     expected: Fingerprint,
-    found: Found,
+    found: ShownFingerprint,
 ) -> Result<ClientConfig, Error> {
     let provider = provider();
     let verifier = ExpectedKey { expected, found, algorithms: provider.signature_verification_algorithms };
@@ -77,7 +77,7 @@ pub(crate) fn server_config(identity: &Identity) -> Result<ServerConfig, Error> 
 #[derive(Debug)]
 struct ExpectedKey {
     expected: Fingerprint,
-    found: Found,
+    found: ShownFingerprint,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -204,9 +204,9 @@ mod tests {
         }
     }
 
-    fn configs() -> (Identity, Identity, ClientConfig, ServerConfig, Found) {
+    fn configs() -> (Identity, Identity, ClientConfig, ServerConfig, ShownFingerprint) {
         let (dialler, listener) = (Identity::generate().unwrap(), Identity::generate().unwrap());
-        let found = Found::default();
+        let found = ShownFingerprint::default();
         let client = client_config(&dialler, listener.fingerprint(), found.clone()).unwrap();
         let server = server_config(&listener).unwrap();
         (dialler, listener, client, server, found)
@@ -253,7 +253,7 @@ mod tests {
         let (side, error) = handshake(client, forged).err().unwrap();
         assert_eq!((side, error), ("client", CertificateError::BadSignature.into()));
 
-        let mut forged = client_config(&thief, listener.fingerprint(), Found::default()).unwrap();
+        let mut forged = client_config(&thief, listener.fingerprint(), ShownFingerprint::default()).unwrap();
         let stolen = rustls::sign::CertifiedKey::new(vec![dialler.cert().clone()], signer);
         forged.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(stolen));
         let (side, error) = handshake(forged, server).err().unwrap();
@@ -265,7 +265,8 @@ mod tests {
         let (_, listener, _, server, _) = configs();
         let provider = provider();
         let algorithms = provider.signature_verification_algorithms;
-        let verifier = ExpectedKey { expected: listener.fingerprint(), found: Found::default(), algorithms };
+        let verifier =
+            ExpectedKey { expected: listener.fingerprint(), found: ShownFingerprint::default(), algorithms };
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()

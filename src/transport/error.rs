@@ -1,0 +1,45 @@
+//! Why a connection or stream ended.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// Why a connection or stream ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// The peer closed the connection with a code and a text of its own.
+    #[error("closed by the peer with code {code}")]
+    Closed {
+        /// Application error code.
+        code: u64,
+        /// At most [`crate::protocol::wire::limits::REASON_BYTES_MAX`] bytes, not checked.
+        reason: Bytes,
+    },
+    /// This side closed it.
+    #[error("closed here")]
+    ClosedHere,
+    /// Nothing came for the idle time-out.
+    #[error("nothing was heard from the peer for {0:?}")]
+    TimedOut(Duration),
+    /// Nothing answered at all while connecting.
+    #[error("nothing answered on UDP at {0}")]
+    NoAnswer(String),
+    /// The system there, or one on the way, says that nothing listens.
+    #[error("nothing listens on UDP at {0}")]
+    NobodyThere(String),
+    /// The peer takes no extra connection just now.
+    #[error("the peer takes no extra connection just now")]
+    Busy,
+    /// TLS: certificate, fingerprint, ALPN.
+    #[error("{0}")]
+    NotAuthenticated(String),
+    /// The peer speaks another protocol or version.
+    #[error("{0}")]
+    Incompatible(String),
+    /// The peer ended this one stream.
+    #[error("the peer ended the stream with code {0}")]
+    StreamEnded(u64),
+    /// Anything else: the socket, a transport error of the peer, a reset.
+    #[error("{0}")]
+    Lost(String),
+}
