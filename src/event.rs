@@ -9,7 +9,7 @@ use crate::protocol::failure::{Reason, Side};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 pub use crate::protocol::wire::entry::Outcome;
-use crate::protocol::wire::message::Role;
+use crate::protocol::wire::role::Role;
 
 /// Something that a person or a script may want to know.
 #[derive(Debug, Clone)]

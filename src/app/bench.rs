@@ -17,7 +17,7 @@ use crate::node::processor::processor_time;
 use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::path::printable;
-use crate::protocol::wire::message::Role;
+use crate::protocol::wire::role::Role;
 use crate::session::{Budget, Context};
 use crate::storage::fs::FsSource;
 use crate::storage::fs::sample::{disk_bytes, free_bytes, write_sample};

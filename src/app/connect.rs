@@ -16,7 +16,7 @@ use super::settings::{CommonSettings, Peer};
 use crate::auth::{Fingerprint, Identity, Secret, Ticket};
 use crate::event::{Event, Listening, Reporter};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::wire::message::Role;
+use crate::protocol::wire::role::Role;
 use crate::session::handshake::{self, Claim, Door};
 use crate::session::{self, Budget, Link, close_reason, close_with, transport_failure};
 use crate::transport::address::{ListenAddress, resolve};

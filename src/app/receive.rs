@@ -10,7 +10,7 @@ use super::settings::ReceiveSettings;
 use super::transfer::{budget, conclude, context, receive_through};
 use crate::event::Reporter;
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::wire::message::Role;
+use crate::protocol::wire::role::Role;
 use crate::storage::fs::check_target;
 
 /// Receives, and returns the exit code.

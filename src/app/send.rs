@@ -13,7 +13,7 @@ use crate::event::{Reporter, Summary};
 use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::printable;
-use crate::protocol::wire::message::Role;
+use crate::protocol::wire::role::Role;
 use crate::session::schedule::Schedule;
 use crate::session::{Budget, Context};
 use crate::storage::fs::FsSource;

@@ -5,9 +5,8 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::protocol::wire::codec::{CodecError, Fields, put_varint};
+use crate::protocol::wire::codec::{CodecError, Fields, put_text, put_varint};
 use crate::protocol::wire::limits::{NOT_KEPT_MAX, TEXT_BYTES_MAX};
-use crate::protocol::wire::message::{put_text, text};
 
 /// What is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,7 +112,7 @@ pub(super) fn get(fields: &mut Fields<Bytes>) -> Result<Vec<NotKept>, CodecError
     let len = fields.varint_up_to(NOT_KEPT_MAX as u64, "aspects not kept")?;
     let one = |_| {
         let (aspect, count) = (Aspect::from_code(fields.u8()?), fields.varint()?);
-        Ok(NotKept { aspect, count, path: text(fields)?, cause: text(fields)? })
+        Ok(NotKept { aspect, count, path: fields.text()?, cause: fields.text()? })
     };
     (0..len).map(one).collect()
 }

@@ -4,7 +4,8 @@ use super::{Joining, Link, close_with, transport_failure};
 use crate::auth::{Fingerprint, JoinKey, Secret};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::printable;
-use crate::protocol::wire::message::{Message, Role};
+use crate::protocol::wire::message::Message;
+use crate::protocol::wire::role::Role;
 use crate::session::messages::{MessageReader, write_message};
 use crate::transport::{Connection, SendStream};
 

@@ -23,7 +23,7 @@ use crate::protocol::engine::patience::Patience;
 use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::entry::{Kind, Meta};
-use crate::protocol::wire::message::Role;
+use crate::protocol::wire::role::Role;
 use crate::session::handshake::{Claim, Door, answer, dial};
 use crate::session::schedule::Schedule;
 use crate::testing::connection::{self, MemoryConnection, MemoryLimits, pair};

@@ -13,9 +13,11 @@ use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::engine::receiver::{self, Begin, Committed, Exists, Found, Receiver};
 use crate::protocol::engine::sender::{self, Parcel, Sender};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Outcome};
 use crate::protocol::wire::limits::{CHUNKS_AHEAD_MAX, OPEN_ENTRIES_MAX};
-use crate::protocol::wire::message::{Activity, Message, Status};
+use crate::protocol::wire::message::Message;
+use crate::protocol::wire::status::Status;
 
 /// Seeds that each simulation runs with, unless `TOWLINE_SEEDS` asks for more: `TOWLINE_SEEDS=10000 cargo test
 /// machines` is a long run, `TOWLINE_SEED=7` repeats the one that failed.

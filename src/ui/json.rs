@@ -340,7 +340,7 @@ mod tests {
     use super::*;
     use crate::protocol::failure::Side;
     use crate::protocol::not_kept::Aspect;
-    use crate::protocol::wire::message::Role;
+    use crate::protocol::wire::role::Role;
 
     fn line(event: Event) -> String {
         String::from_utf8(super::line(&event)).unwrap()

@@ -9,7 +9,7 @@ use crate::event::{Event, FileSettled, Listening, Outcome, Summary};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::{RelPath, printable};
-use crate::protocol::wire::message::Role;
+use crate::protocol::wire::role::Role;
 
 /// From this duration on a summary says what limited the transfer.
 const LIMITED_MIN: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::protocol::wire::message::Activity;
+use crate::protocol::wire::activity::Activity;
 
 /// The bottlenecks, in the words that people see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

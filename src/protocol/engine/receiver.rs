@@ -16,7 +16,8 @@ use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Outcome, Settled, Totals};
 use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX, SMALL_FILE_BYTES_MAX};
-use crate::protocol::wire::message::{Message, Status};
+use crate::protocol::wire::message::Message;
+use crate::protocol::wire::status::Status;
 
 /// What becomes of an entry whose name is taken by something else. A file with the same bytes is no conflict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

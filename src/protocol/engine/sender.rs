@@ -9,11 +9,13 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::hash::RootBuilder;
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::printable;
+use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Outcome, Settled, Totals};
 use crate::protocol::wire::limits::{
     OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX, PARCEL_FILES_MAX, SMALL_FILE_BYTES_MAX,
 };
-use crate::protocol::wire::message::{Activity, Message, Status};
+use crate::protocol::wire::message::Message;
+use crate::protocol::wire::status::Status;
 
 /// What one stream is to carry.
 #[derive(Debug, Clone, PartialEq, Eq)]

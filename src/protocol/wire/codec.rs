@@ -6,7 +6,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::protocol::wire::limits::MESSAGE_BYTES_MAX;
+use crate::protocol::wire::limits::{MESSAGE_BYTES_MAX, TEXT_BYTES_MAX};
 
 /// Why bytes are not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +45,15 @@ pub fn put_varint(out: &mut BytesMut, value: u64) {
 pub fn put_bytes(out: &mut BytesMut, bytes: &[u8]) {
     put_varint(out, bytes.len() as u64);
     out.put_slice(bytes);
+}
+
+/// Appends a text, cut off at [`TEXT_BYTES_MAX`].
+pub fn put_text(out: &mut BytesMut, text: &str) {
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    put_bytes(out, &text.as_bytes()[..end]);
 }
 
 /// Fields of a payload, one after the other.
@@ -92,6 +101,12 @@ impl<B: Buf> Fields<B> {
         let mut bytes = vec![0; len];
         self.0.copy_to_slice(&mut bytes);
         Ok(bytes.into())
+    }
+
+    /// A text; what is not UTF-8 is replaced.
+    pub fn text(&mut self) -> Result<String, CodecError> {
+        let bytes = self.bytes(TEXT_BYTES_MAX, "text")?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// Reads extensions to the end and skips them all: none is known to this version.

@@ -1,7 +1,12 @@
 //! What goes over the wire: codec, messages, records, and the limits that are checked before anything is allocated.
 
+pub mod activity;
 pub mod codec;
+mod decode;
+mod encode;
 pub mod entry;
 pub mod limits;
 pub mod message;
 pub mod record;
+pub mod role;
+pub mod status;

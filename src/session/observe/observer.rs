@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::protocol::engine::bottleneck::{Bottleneck, Processor, Shares};
 use crate::protocol::failure::Side;
-use crate::protocol::wire::message::Activity;
+use crate::protocol::wire::activity::Activity;
 use crate::session::{Budget, HEARTBEAT_EVERY};
 
 /// So much of a core, in percent, is all of it: something always gets between.

@@ -22,8 +22,9 @@ use crate::protocol::engine::receiver::{Action, Committed, Existing, Exists, Fou
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::not_kept::{Aspect, NotKept};
 use crate::protocol::path::RelPath;
+use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
-use crate::protocol::wire::message::{Activity, Message};
+use crate::protocol::wire::message::Message;
 use crate::session::clock::Clock;
 use crate::session::lanes::{Lane, is_fast};
 use crate::session::messages::{MessageReader, Outbox};

@@ -11,7 +11,9 @@ use crate::auth::Secret;
 use crate::event::Event;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::entry::EntryId;
-use crate::protocol::wire::message::{Message, Role, Status};
+use crate::protocol::wire::message::Message;
+use crate::protocol::wire::role::Role;
+use crate::protocol::wire::status::Status;
 use crate::session::handshake::{Claim, Door, answer, dial};
 use crate::session::messages::{MessageReader, write_message};
 use crate::session::{Joining, Link, close_with};
@@ -185,7 +187,7 @@ async fn what_is_no_greeting_is_refused() {
     let speak = async {
         let (mut control, heard) = listener.accept_bi().await.unwrap();
         MessageReader::new(heard).expect().await.unwrap();
-        write_message(&mut control, &Message::Heartbeat(crate::protocol::wire::message::Activity::Disk))
+        write_message(&mut control, &Message::Heartbeat(crate::protocol::wire::activity::Activity::Disk))
             .await
             .unwrap();
     };

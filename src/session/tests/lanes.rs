@@ -13,7 +13,8 @@ use super::{
 use crate::auth::{Fingerprint, JoinKey};
 use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::{Failure, Reason};
-use crate::protocol::wire::message::{Message, Role};
+use crate::protocol::wire::message::Message;
+use crate::protocol::wire::role::Role;
 use crate::session::handshake::{admit, join, join_key};
 use crate::session::messages::write_message;
 use crate::session::{Budget, Joining, Link};

@@ -10,9 +10,12 @@ use super::{FINISHED, reason, settled, small, statuses, wanted};
 use crate::protocol::engine::receiver::{self, Begin, Committed, Exists, Found, Receiver};
 use crate::protocol::engine::sender::{self, Parcel, Sender};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{EntryId, Kind, Outcome};
 use crate::protocol::wire::limits::{CHUNKS_AHEAD_MAX, FILE_BYTES_MAX, SMALL_FILE_BYTES_MAX};
-use crate::protocol::wire::message::{Activity, Message, Role, Status};
+use crate::protocol::wire::message::Message;
+use crate::protocol::wire::role::Role;
+use crate::protocol::wire::status::Status;
 
 const ZERO: Duration = Duration::ZERO;
 const A: EntryId = EntryId(0);

@@ -14,9 +14,10 @@ use crate::protocol::engine::receiver::{self, Begin, Committed, Exists, Receiver
 use crate::protocol::engine::sender::{self, Parcel, Sender};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::RelPath;
+use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Outcome, Settled};
 use crate::protocol::wire::limits::SMALL_FILE_BYTES_MAX;
-use crate::protocol::wire::message::{Activity, Message};
+use crate::protocol::wire::message::Message;
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const PATIENCE: Patience = Patience { timeout: TIMEOUT, disk_timeout: Duration::from_secs(600) };

@@ -1,0 +1,167 @@
+//! Bytes to messages, checked against their limits.
+
+use bytes::Bytes;
+
+use crate::protocol::failure::Reason;
+use crate::protocol::not_kept;
+use crate::protocol::path::RelPath;
+use crate::protocol::wire::activity::Activity;
+use crate::protocol::wire::codec::{CodecError, Deframer, Fields};
+use crate::protocol::wire::encode::{EXTENSION_CONNECTIONS, EXTENSION_PORTS};
+use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
+use crate::protocol::wire::limits::{
+    CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, FILE_BYTES_MAX, LINK_TARGET_BYTES_MAX, PATH_BYTES_MAX,
+};
+use crate::protocol::wire::message::Message;
+use crate::protocol::wire::role::Role;
+use crate::protocol::wire::status::Status;
+
+/// Types from here on are skipped by a peer that does not know them; below, they are an error.
+const FIRST_OPTIONAL_TYPE: u64 = 0x40;
+
+impl Message {
+    /// The message of a frame; `None` when it is of an optional type that this version does not know.
+    pub fn decode(kind: u64, payload: Bytes) -> Result<Option<Self>, CodecError> {
+        let mut f = Fields(payload);
+        let message = match kind {
+            0x01 => return Self::decode_hello(f).map(Some),
+            0x02 => return Self::decode_welcome(f).map(Some),
+            0x03 => {
+                let transfer = f.array()?;
+                let chunk_log2 = f.u8()?;
+                if !(CHUNK_LOG2_MIN..=CHUNK_LOG2_MAX).contains(&chunk_log2) {
+                    return Err(CodecError::BadValue("chunk size"));
+                }
+                Self::Offer { transfer, chunk_log2 }
+            }
+            0x04 => Self::Status(EntryId(f.varint()?), Self::decode_status(&mut f)?),
+            0x05 => Self::Digest(EntryId(f.varint()?), f.array()?),
+            0x06 => Self::Close(EntryId(f.varint()?), f.array()?, flag(&mut f, "grown")?),
+            0x07 => Self::Abandon(EntryId(f.varint()?), reason(&mut f)?, f.text()?),
+            0x08 => Self::Heartbeat(Activity::from_code(f.u8()?).ok_or(CodecError::BadValue("activity"))?),
+            0x09 => Self::Finished { synced: flag(&mut f, "synced")?, not_kept: not_kept::get(&mut f)? },
+            0x0a => Self::Join { lane: lane(&mut f)?, proof: f.array()? },
+            0x0b => Self::Left(lane(&mut f)?),
+            0x0c => Self::Came(f.varint()?),
+            0x20 => Self::Entry(entry(&mut f)?),
+            0x21 => Self::End(f.varint()?),
+            0x22 => Self::Omitted(reason(&mut f)?, f.text()?),
+            0x30 => Self::Ack(f.varint()?),
+            0x31 => match reason(&mut f)? {
+                reason @ (Reason::TransferFailed | Reason::TransferEnded) => Self::Nack(reason),
+                _ => return Err(CodecError::BadValue("reason")),
+            },
+            kind if kind >= FIRST_OPTIONAL_TYPE => return Ok(None),
+            kind => return Err(CodecError::UnknownType(kind)),
+        };
+        f.skip_extensions()?;
+        Ok(Some(message))
+    }
+
+    fn decode_hello(mut f: Fields<Bytes>) -> Result<Self, CodecError> {
+        let role = Role::from_code(f.u8()?).ok_or(CodecError::BadValue("role"))?;
+        let agent = f.text()?;
+        let proof = f.bytes(32, "proof")?;
+        let proof = match proof.len() {
+            0 => None,
+            32 => Some(proof[..].try_into().map_err(|_| CodecError::BadValue("proof"))?),
+            _ => return Err(CodecError::BadValue("proof")),
+        };
+        let connections = f.extension(EXTENSION_CONNECTIONS)?.map(connections).transpose()?;
+        Ok(Self::Hello { role, agent, proof, connections })
+    }
+
+    fn decode_welcome(mut f: Fields<Bytes>) -> Result<Self, CodecError> {
+        let agent = f.text()?;
+        let ports = f.extension(EXTENSION_PORTS)?.map_or_else(|| Ok(Vec::new()), ports)?;
+        Ok(Self::Welcome { agent, ports })
+    }
+
+    fn decode_status(f: &mut Fields<Bytes>) -> Result<Status, CodecError> {
+        Ok(match f.u8()? {
+            0 => Status::Want,
+            1 => Status::Check,
+            2 => Status::Done(None),
+            3 => Status::Done(Some(path(f)?)),
+            4 => Status::Identical(None),
+            5 => Status::Skipped,
+            6 => Status::Failed(reason(f)?, f.text()?),
+            7 => Status::NotKept,
+            8 => Status::Identical(Some(path(f)?)),
+            9 => Status::Updated,
+            _ => return Err(CodecError::BadValue("status")),
+        })
+    }
+
+    /// The next message out of `deframer`, optional ones that are not known skipped.
+    pub fn next(deframer: &mut Deframer) -> Result<Option<Self>, CodecError> {
+        while let Some((kind, payload)) = deframer.next_frame()? {
+            if let Some(message) = Self::decode(kind, payload)? {
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn reason<B: bytes::Buf>(fields: &mut Fields<B>) -> Result<Reason, CodecError> {
+    Ok(Reason::from_code(fields.varint()?))
+}
+
+fn path<B: bytes::Buf>(fields: &mut Fields<B>) -> Result<RelPath, CodecError> {
+    let bytes = fields.bytes(PATH_BYTES_MAX, "path")?;
+    RelPath::new(&bytes).map_err(|_| CodecError::BadValue("path"))
+}
+
+fn flag<B: bytes::Buf>(fields: &mut Fields<B>, name: &'static str) -> Result<bool, CodecError> {
+    match fields.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(CodecError::BadValue(name)),
+    }
+}
+
+fn connections(content: Bytes) -> Result<u32, CodecError> {
+    let number = Fields(content).varint_up_to(u64::from(CONNECTIONS_MAX), "connections")?;
+    u32::try_from(number).ok().filter(|number| *number > 0).ok_or(CodecError::BadValue("connections"))
+}
+
+fn lane(fields: &mut Fields<Bytes>) -> Result<u32, CodecError> {
+    let number = fields.varint_up_to(u64::from(CONNECTIONS_MAX) - 1, "connection")?;
+    u32::try_from(number).ok().filter(|number| *number > 0).ok_or(CodecError::BadValue("connection"))
+}
+
+fn ports(content: Bytes) -> Result<Vec<u16>, CodecError> {
+    if content.len() / 2 >= CONNECTIONS_MAX as usize {
+        return Err(CodecError::TooLarge("ports"));
+    }
+    let ports: Vec<_> = content.chunks_exact(2).map(|port| u16::from_be_bytes([port[0], port[1]])).collect();
+    if !content.len().is_multiple_of(2) || ports.contains(&0) {
+        return Err(CodecError::BadValue("ports"));
+    }
+    Ok(ports)
+}
+
+fn entry(fields: &mut Fields<Bytes>) -> Result<Entry, CodecError> {
+    let kind = fields.u8()?;
+    let path = path(fields)?;
+    let mode = fields.varint_up_to(0o777, "mode")?;
+    let seconds = i64::from_be_bytes(fields.array()?);
+    let nanos = fields.varint_up_to(999_999_999, "nanoseconds")?;
+    let kind = match kind {
+        0 => Kind::File { size: fields.varint_up_to(FILE_BYTES_MAX, "size")? },
+        1 => Kind::Dir,
+        2 => Kind::DirEnd,
+        3 => {
+            let target = fields.bytes(LINK_TARGET_BYTES_MAX, "link target")?;
+            if target.is_empty() || target.contains(&0) {
+                return Err(CodecError::BadValue("link target"));
+            }
+            Kind::Symlink { target }
+        }
+        _ => return Err(CodecError::BadValue("entry kind")),
+    };
+    let (mode, nanos) = (u32::try_from(mode), u32::try_from(nanos));
+    let (Ok(mode), Ok(nanos)) = (mode, nanos) else { return Err(CodecError::TooLarge("mode or time")) };
+    Ok(Entry { path, meta: Meta { mode, mtime: Time { seconds, nanos } }, kind })
+}

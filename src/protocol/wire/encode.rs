@@ -1,0 +1,148 @@
+//! Messages to bytes. Numbers are part of the protocol; golden bytes in the tests pin them.
+
+use bytes::{BufMut, BytesMut};
+
+use crate::protocol::not_kept;
+use crate::protocol::wire::codec::{put_bytes, put_extension, put_frame, put_text, put_varint};
+use crate::protocol::wire::entry::{Entry, Kind};
+use crate::protocol::wire::message::Message;
+use crate::protocol::wire::status::Status;
+
+/// Extension of [`Message::Hello`]: the number of connections that the dialler asks for.
+pub(super) const EXTENSION_CONNECTIONS: u64 = 1;
+/// Extension of [`Message::Welcome`]: where extra connections may be dialled.
+pub(super) const EXTENSION_PORTS: u64 = 1;
+
+impl Message {
+    fn type_number(&self) -> u64 {
+        match self {
+            Self::Hello { .. } => 0x01,
+            Self::Welcome { .. } => 0x02,
+            Self::Offer { .. } => 0x03,
+            Self::Status(..) => 0x04,
+            Self::Digest(..) => 0x05,
+            Self::Close(..) => 0x06,
+            Self::Abandon(..) => 0x07,
+            Self::Heartbeat(_) => 0x08,
+            Self::Finished { .. } => 0x09,
+            Self::Join { .. } => 0x0a,
+            Self::Left(_) => 0x0b,
+            Self::Came(_) => 0x0c,
+            Self::Entry(_) => 0x20,
+            Self::End(_) => 0x21,
+            Self::Omitted(..) => 0x22,
+            Self::Ack(_) => 0x30,
+            Self::Nack(_) => 0x31,
+        }
+    }
+
+    /// Appends the frame of this message.
+    pub fn encode(&self, out: &mut BytesMut) {
+        put_frame(out, self.type_number(), |p| self.encode_fields(p));
+    }
+
+    fn encode_fields(&self, p: &mut BytesMut) {
+        match self {
+            Self::Hello { role, agent, proof, connections } => {
+                p.put_u8(role.code());
+                put_text(p, agent);
+                put_bytes(p, proof.as_ref().map_or(&[], |proof| &proof[..]));
+                if let Some(connections) = connections {
+                    let mut content = BytesMut::new();
+                    put_varint(&mut content, u64::from(*connections));
+                    put_extension(p, EXTENSION_CONNECTIONS, &content);
+                }
+            }
+            Self::Welcome { agent, ports } => {
+                put_text(p, agent);
+                if !ports.is_empty() {
+                    let content: Vec<_> = ports.iter().flat_map(|port| port.to_be_bytes()).collect();
+                    put_extension(p, EXTENSION_PORTS, &content);
+                }
+            }
+            Self::Join { lane, proof } => {
+                put_varint(p, u64::from(*lane));
+                p.put_slice(proof);
+            }
+            Self::Left(lane) => put_varint(p, u64::from(*lane)),
+            Self::Offer { transfer, chunk_log2 } => {
+                p.put_slice(transfer);
+                p.put_u8(*chunk_log2);
+            }
+            Self::Status(id, status) => {
+                put_varint(p, id.0);
+                put_status(p, status);
+            }
+            Self::Digest(id, root) => {
+                put_varint(p, id.0);
+                p.put_slice(root);
+            }
+            Self::Close(id, root, is_grown) => {
+                put_varint(p, id.0);
+                p.put_slice(root);
+                p.put_u8(u8::from(*is_grown));
+            }
+            Self::Abandon(id, reason, message) => {
+                put_varint(p, id.0);
+                put_varint(p, u64::from(reason.code()));
+                put_text(p, message);
+            }
+            Self::Heartbeat(activity) => p.put_u8(activity.code()),
+            Self::Finished { synced, not_kept } => {
+                p.put_u8(u8::from(*synced));
+                not_kept::put(p, not_kept);
+            }
+            Self::Entry(entry) => put_entry(p, entry),
+            Self::End(count) | Self::Ack(count) | Self::Came(count) => put_varint(p, *count),
+            Self::Omitted(reason, message) => {
+                put_varint(p, u64::from(reason.code()));
+                put_text(p, message);
+            }
+            Self::Nack(reason) => put_varint(p, u64::from(reason.code())),
+        }
+    }
+}
+
+fn put_status(out: &mut BytesMut, status: &Status) {
+    match status {
+        Status::Want => out.put_u8(0),
+        Status::Check => out.put_u8(1),
+        Status::Done(None) => out.put_u8(2),
+        Status::Done(Some(path)) => {
+            out.put_u8(3);
+            put_bytes(out, path.as_bytes());
+        }
+        Status::Identical(None) => out.put_u8(4),
+        Status::Identical(Some(path)) => {
+            out.put_u8(8);
+            put_bytes(out, path.as_bytes());
+        }
+        Status::Updated => out.put_u8(9),
+        Status::Skipped => out.put_u8(5),
+        Status::Failed(reason, message) => {
+            out.put_u8(6);
+            put_varint(out, u64::from(reason.code()));
+            put_text(out, message);
+        }
+        Status::NotKept => out.put_u8(7),
+    }
+}
+
+fn put_entry(out: &mut BytesMut, entry: &Entry) {
+    let (kind, size) = match &entry.kind {
+        Kind::File { size } => (0, *size),
+        Kind::Dir => (1, 0),
+        Kind::DirEnd => (2, 0),
+        Kind::Symlink { .. } => (3, 0),
+    };
+    out.put_u8(kind);
+    put_bytes(out, entry.path.as_bytes());
+    put_varint(out, u64::from(entry.meta.mode));
+    out.put_i64(entry.meta.mtime.seconds);
+    put_varint(out, u64::from(entry.meta.mtime.nanos));
+    match &entry.kind {
+        Kind::File { .. } => put_varint(out, size),
+        Kind::Symlink { target } => put_bytes(out, target),
+        Kind::Dir | Kind::DirEnd => {}
+    }
+}

@@ -1,0 +1,212 @@
+use bytes::{BufMut, Bytes, BytesMut};
+use proptest::prelude::*;
+
+use super::*;
+use crate::protocol::not_kept::Aspect;
+use crate::protocol::path::RelPath;
+use crate::protocol::wire::codec::{CodecError, Deframer, put_extension, put_varint};
+use crate::protocol::wire::encode::{EXTENSION_CONNECTIONS, EXTENSION_PORTS};
+use crate::protocol::wire::entry::{Kind, Meta, Time};
+use crate::protocol::wire::limits::FILE_BYTES_MAX;
+
+fn hex(message: &Message) -> String {
+    let mut out = BytesMut::new();
+    message.encode(&mut out);
+    out.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[test]
+fn golden_bytes() {
+    let path = RelPath::new(b"a/b").unwrap();
+    let meta = Meta { mode: 0o644, mtime: Time { seconds: -2, nanos: 5 } };
+    let entry = |kind| Message::Entry(Entry { path: path.clone(), meta, kind });
+    let zeros = "00".repeat(32);
+    for (message, want) in [
+        (
+            Message::Hello { role: Role::Send, agent: "t/1".into(), proof: None, connections: None },
+            "010600 03742f31 00".into(),
+        ),
+        (
+            Message::Hello { role: Role::Send, agent: "t/1".into(), proof: None, connections: Some(3) },
+            "010900 03742f31 00 010103".into(),
+        ),
+        (
+            Message::Hello {
+                role: Role::Receive,
+                agent: String::new(),
+                proof: Some([0; 32]),
+                connections: None,
+            },
+            format!("01230100 20{zeros}"),
+        ),
+        (
+            Message::Hello { role: Role::BenchSend, agent: "t/1".into(), proof: None, connections: None },
+            "010602 03742f31 00".into(),
+        ),
+        (
+            Message::Hello { role: Role::BenchReceive, agent: "t/1".into(), proof: None, connections: None },
+            "010603 03742f31 00".into(),
+        ),
+        (Message::Welcome { agent: "t/1".into(), ports: vec![] }, "020403742f31".into()),
+        (
+            Message::Welcome { agent: "t/1".into(), ports: vec![4750, 65535] },
+            "020a03742f31 0104128effff".into(),
+        ),
+        (Message::Join { lane: 2, proof: [0; 32] }, format!("0a2102{zeros}")),
+        (Message::Left(2), "0b0102".into()),
+        (Message::Came(16384), "0c0480004000".into()),
+        (Message::Offer { transfer: [7; 16], chunk_log2: 20 }, format!("0311{}14", "07".repeat(16))),
+        (Message::Status(EntryId(300), Status::Want), "0403412c00".into()),
+        (Message::Status(EntryId(1), Status::Check), "04020101".into()),
+        (Message::Status(EntryId(1), Status::Done(None)), "04020102".into()),
+        (Message::Status(EntryId(1), Status::Done(Some(path.clone()))), "0406010303612f62".into()),
+        (Message::Status(EntryId(1), Status::Identical(None)), "04020104".into()),
+        (Message::Status(EntryId(1), Status::Identical(Some(path.clone()))), "0406010803612f62".into()),
+        (Message::Status(EntryId(1), Status::Updated), "04020109".into()),
+        (Message::Status(EntryId(1), Status::Skipped), "04020105".into()),
+        (
+            Message::Status(EntryId(1), Status::Failed(Reason::TargetExists, "x".into())),
+            "04050106 0a0178".into(),
+        ),
+        (Message::Digest(EntryId(2), [0; 32]), format!("052102{zeros}")),
+        (Message::Close(EntryId(2), [0; 32], false), format!("062202{zeros}00")),
+        (Message::Close(EntryId(2), [0; 32], true), format!("062202{zeros}01")),
+        (Message::Abandon(EntryId(2), Reason::SourceChanged, "x".into()), "0704020e0178".into()),
+        (Message::Heartbeat(Activity::Waiting), "080100".into()),
+        (Message::Heartbeat(Activity::Disk), "080101".into()),
+        (Message::Heartbeat(Activity::Receiving), "080102".into()),
+        (Message::Heartbeat(Activity::Limited), "080103".into()),
+        (Message::Heartbeat(Activity::Processor), "080104".into()),
+        (Message::Heartbeat(Activity::Memory), "080105".into()),
+        (Message::Heartbeat(Activity::Network), "080106".into()),
+        (Message::Heartbeat(Activity::Credits), "080107".into()),
+        (Message::Status(EntryId(1), Status::NotKept), "04020107".into()),
+        (Message::Finished { synced: true, not_kept: vec![] }, "09020100".into()),
+        (
+            Message::Finished {
+                synced: false,
+                not_kept: vec![NotKept {
+                    aspect: Aspect::Sync,
+                    count: 300,
+                    path: "a".into(),
+                    cause: "x".into(),
+                }],
+            },
+            "0909 00 01 04412c 0161 0178".into(),
+        ),
+        (
+            entry(Kind::File { size: 1 << 60 }),
+            "2018 00 03612f62 41a4 fffffffffffffffe 05 d000000000000000".into(),
+        ),
+        (entry(Kind::Dir), "2010 01 03612f62 41a4 fffffffffffffffe 05".into()),
+        (entry(Kind::DirEnd), "2010 02 03612f62 41a4 fffffffffffffffe 05".into()),
+        (
+            entry(Kind::Symlink { target: Bytes::from_static(b"..") }),
+            "2013 03 03612f62 41a4 fffffffffffffffe 05 022e2e".into(),
+        ),
+        (Message::End(3), "210103".into()),
+        (Message::Omitted(Reason::SpecialFile, "x".into()), "2203130178".into()),
+        (Message::Ack(1), "300101".into()),
+        (Message::Nack(Reason::TransferFailed), "310108".into()),
+    ] {
+        assert_eq!(hex(&message), want.replace(' ', ""), "{message:?}");
+        let mut deframer = Deframer::default();
+        let mut out = BytesMut::new();
+        message.encode(&mut out);
+        deframer.push(&out);
+        assert_eq!(Message::next(&mut deframer), Ok(Some(message)));
+    }
+}
+
+#[test]
+fn a_newer_peer_is_understood_as_far_as_it_says_that_it_may_be() {
+    let payload = Bytes::from_static(&[1, 0x40, 0x60, 1, 9]);
+    assert_eq!(Message::decode(0x08, payload), Ok(Some(Message::Heartbeat(Activity::Disk))));
+    assert_eq!(Message::decode(0x40, Bytes::from_static(b"any")), Ok(None));
+    assert_eq!(Message::decode(0x3f, Bytes::new()), Err(CodecError::UnknownType(0x3f)));
+    assert_eq!(Message::decode(0x08, Bytes::from_static(&[1, 1])), Err(CodecError::Truncated));
+}
+
+#[test]
+fn attack_14_connections_beyond_the_limit_are_refused() {
+    let hello = |content: &[u8]| {
+        let mut payload = BytesMut::from(&[0, 0, 0][..]);
+        put_extension(&mut payload, EXTENSION_CONNECTIONS, content);
+        Message::decode(0x01, payload.freeze())
+    };
+    assert!(hello(&[16]).is_ok());
+    assert_eq!(hello(&[17]), Err(CodecError::TooLarge("connections")));
+    assert_eq!(hello(&[0]), Err(CodecError::BadValue("connections")));
+    assert_eq!(hello(&[]), Err(CodecError::Truncated));
+    let welcome = |ports: &[u8]| {
+        let mut payload = BytesMut::from(&[0][..]);
+        put_extension(&mut payload, EXTENSION_PORTS, ports);
+        Message::decode(0x02, payload.freeze())
+    };
+    assert!(welcome(&[1; 30]).is_ok());
+    assert_eq!(welcome(&[1; 32]), Err(CodecError::TooLarge("ports")));
+    assert_eq!(welcome(&[1; 3]), Err(CodecError::BadValue("ports")));
+    assert_eq!(welcome(&[0, 0]), Err(CodecError::BadValue("ports")));
+}
+
+#[test]
+fn attack_25_a_size_that_no_file_has_is_refused() {
+    let mut out = BytesMut::new();
+    out.put_slice(&[0, 1, b'a', 0]);
+    out.put_i64(0);
+    out.put_u8(0);
+    put_varint(&mut out, (1 << 60) + 1);
+    assert_eq!(Message::decode(0x20, out.freeze()), Err(CodecError::TooLarge("size")));
+}
+
+#[test]
+fn attack_22_set_id_bits_do_not_travel() {
+    let mut out = BytesMut::new();
+    out.put_slice(&[1, 1, b'a']);
+    put_varint(&mut out, 0o4755);
+    out.put_i64(0);
+    out.put_u8(0);
+    assert_eq!(Message::decode(0x20, out.freeze()), Err(CodecError::TooLarge("mode")));
+}
+
+fn any_entry() -> impl Strategy<Value = Entry> {
+    let kind = prop_oneof![
+        (0..=FILE_BYTES_MAX).prop_map(|size| Kind::File { size }),
+        Just(Kind::Dir),
+        Just(Kind::DirEnd),
+        prop::collection::vec(1u8.., 1..100).prop_map(|t| Kind::Symlink { target: t.into() }),
+    ];
+    let path = prop::collection::vec(prop::collection::vec(1u8.., 1..20), 1..5)
+        .prop_filter_map("a path that is not allowed", |c| RelPath::new(&c.join(&b'/')).ok());
+    (path, 0u32..=0o777, any::<i64>(), 0u32..1_000_000_000, kind).prop_map(
+        |(path, mode, seconds, nanos, kind)| Entry {
+            path,
+            meta: Meta { mode, mtime: Time { seconds, nanos } },
+            kind,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn entries_come_back(entry in any_entry()) {
+        let message = Message::Entry(entry);
+        let mut out = BytesMut::new();
+        message.encode(&mut out);
+        let mut deframer = Deframer::default();
+        deframer.push(&out);
+        prop_assert_eq!(Message::next(&mut deframer), Ok(Some(message)));
+    }
+
+    #[test]
+    fn any_bytes_never_panic(kind in 0u64..0x50, payload in prop::collection::vec(any::<u8>(), 0..300)) {
+        let payload = Bytes::from(payload);
+        if let Ok(Some(message)) = Message::decode(kind, payload) {
+            let mut out = BytesMut::new();
+            message.encode(&mut out);
+            let mut deframer = Deframer::default();
+            deframer.push(&out);
+            prop_assert_eq!(Message::next(&mut deframer), Ok(Some(message)));
+        }
+    }
+}
