@@ -1,7 +1,7 @@
 //! BLAKE3 roots of source files: for a comparison with what the receiver has, and with what has been sent.
 
 use super::block::Block;
-use super::{Source, Verdict};
+use super::source::{Source, Verdict};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::Entry;

@@ -6,10 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::block::Block;
-use super::{
-    Admission, Commit, Committed, Found, OnConflict, Result, Run, SmallBatch, Source, StorageError, Target,
-    Verdict, Write,
-};
+use super::error::{Result, StorageError};
+use super::source::{Found, Run, SmallBatch, Source, Verdict};
+use super::target::{Admission, Commit, Committed, OnConflict, Target, Write};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;

@@ -8,27 +8,30 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, RenameFlags, linkat, renameat, renameat_with, statat, unlinkat};
+use rustix::fs::{AtFlags, linkat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 use super::dirs::Dirs;
-use super::failed;
+use super::lacks::Lacks;
 use super::numbered::last_taken;
-use super::staging::{Lacks, StagedFile, Staging};
-use super::target::Shared;
-use super::volumes::{Synced, Volume, is_fuse};
+use super::staging::{StagedFile, Staging};
+use super::sys::rename;
+use super::sys::volume::is_fuse;
+use super::target_disk::TargetDisk;
+use super::volumes::{Synced, Volume};
 use super::watch::{Call, Subject};
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::EntryId;
 use crate::protocol::wire::limits::RENAME_TRIES_MAX;
-use crate::storage::{Commit, Committed, Final, OnConflict, StorageError};
+use crate::storage::error::{StorageError, failed};
+use crate::storage::target::{Commit, Committed, Final, OnConflict};
 
 /// Up to so many files or directories are synced one by one, more of them by one sync of the file system.
 const FSYNC_MAX: usize = 4;
 
 /// A commit on its way.
-enum Step {
+enum CommitStep {
     /// Complete in staging; open when it is to be synced by itself.
     Staged(Option<Arc<StagedFile>>),
     /// Under its final name in this directory of the batch; `Some` when that is another name than asked for.
@@ -37,10 +40,10 @@ enum Step {
     Settled(Committed),
 }
 
-struct Item {
+struct CommitItem {
     commit: Commit,
     volume: Arc<Volume>,
-    step: Step,
+    step: CommitStep,
     lacks: Lacks,
 }
 
@@ -53,30 +56,30 @@ struct Changed {
 }
 
 /// Commits a batch; the failure of one entry does not keep the others.
-pub(super) fn commit_batch(shared: &Shared, commits: Vec<Commit>) -> Vec<Committed> {
-    let is_few = shared.sync && commits.len() <= FSYNC_MAX;
-    let call = shared.watch.begin("complete", Subject::Top);
+pub(super) fn commit_batch(disk: &TargetDisk, commits: Vec<Commit>) -> Vec<Committed> {
+    let is_few = disk.sync && commits.len() <= FSYNC_MAX;
+    let call = disk.watch.begin("complete", Subject::Top);
     let staging = |commit: Commit| {
         call.step("complete", Subject::Path(commit.path.clone()));
-        stage(shared, commit, is_few)
+        stage(disk, commit, is_few)
     };
-    let mut items: Vec<Item> = commits.into_iter().map(staging).collect();
-    if shared.sync {
+    let mut items: Vec<CommitItem> = commits.into_iter().map(staging).collect();
+    if disk.sync {
         // Links, and files that are closed by now, cannot be synced by themselves.
-        let one_by_one = is_few && items.iter().all(|item| !matches!(item.step, Step::Staged(None)));
-        sync_data(shared, &call, &mut items, one_by_one);
+        let one_by_one = is_few && items.iter().all(|item| !matches!(item.step, CommitStep::Staged(None)));
+        sync_data(disk, &call, &mut items, one_by_one);
     }
-    let mut dirs = if shared.sync { Dirs::for_sync() } else { Dirs::for_lookup() };
-    let changed = name_all(shared, &call, &mut dirs, &mut items);
-    if shared.sync {
-        sync_directories(shared, &call, &mut dirs, &mut items, &changed);
+    let mut dirs = if disk.sync { Dirs::for_sync() } else { Dirs::for_lookup() };
+    let changed = name_all(disk, &call, &mut dirs, &mut items);
+    if disk.sync {
+        sync_directories(disk, &call, &mut dirs, &mut items, &changed);
     }
-    items.into_iter().map(|item| settle(shared, item)).collect()
+    items.into_iter().map(|item| settle(disk, item)).collect()
 }
 
-fn stage(shared: &Shared, commit: Commit, keep_open: bool) -> Item {
-    let volume = shared.volumes.of(commit.id);
-    let staged = shared.staging(commit.id).and_then(|staging| match &commit.kind {
+fn stage(disk: &TargetDisk, commit: Commit, keep_open: bool) -> CommitItem {
+    let volume = disk.volumes.of(commit.id);
+    let staged = disk.staging(commit.id).and_then(|staging| match &commit.kind {
         Final::File { size } => staging.complete(commit.id, *size, &commit.meta, keep_open),
         Final::Symlink { target } => staging.link(commit.id, target, commit.meta.mtime),
     });
@@ -84,21 +87,21 @@ fn stage(shared: &Shared, commit: Commit, keep_open: bool) -> Item {
     let step = match staged {
         Ok(complete) => {
             lacks = complete.lacks;
-            Step::Staged(complete.file.filter(|_| keep_open))
+            CommitStep::Staged(complete.file.filter(|_| keep_open))
         }
-        Err(error) => Step::Settled(not_staged(shared, &commit, error)),
+        Err(error) => CommitStep::Settled(not_staged(disk, &commit, error)),
     };
-    Item { commit, volume, step, lacks }
+    CommitItem { commit, volume, step, lacks }
 }
 
 /// What becomes of an entry that cannot be made.
-fn not_staged(shared: &Shared, commit: &Commit, error: io::Error) -> Committed {
+fn not_staged(disk: &TargetDisk, commit: &Commit, error: io::Error) -> Committed {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    let failed = |error| failed("complete", shared.place(&commit.path), error);
+    let failed = |error| failed("complete", disk.place(&commit.path), error);
     match (&commit.kind, errno) {
         (Final::File { .. }, Some(Errno::FBIG | Errno::INVAL)) => Committed::Refused(failed(error)),
-        (Final::Symlink { .. }, Some(errno)) if holds_no_link(shared, commit.id, errno) => {
-            shared.note(Aspect::Link, &commit.path.to_string(), errno);
+        (Final::Symlink { .. }, Some(errno)) if holds_no_link(disk, commit.id, errno) => {
+            disk.note(Aspect::Link, &commit.path.to_string(), errno);
             Committed::NotKept
         }
         (_, Some(Errno::ACCESS)) => Committed::Denied(failed(error)),
@@ -108,22 +111,22 @@ fn not_staged(shared: &Shared, commit: &Commit, error: io::Error) -> Committed {
 
 /// Whether the file system has no links, or none that says this. The staging directory is our own, so that EPERM does
 /// not mean a permission.
-fn holds_no_link(shared: &Shared, id: EntryId, errno: Errno) -> bool {
+fn holds_no_link(disk: &TargetDisk, id: EntryId, errno: Errno) -> bool {
     match errno {
         Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NOENT | Errno::NAMETOOLONG => {
             true
         }
         // Daemons of FUSE answer so to what they do not have; from a disk it is a failure.
-        Errno::IO => own_staging(shared, id).is_ok_and(|staging| is_fuse(staging.dir())),
+        Errno::IO => own_staging(disk, id).is_ok_and(|staging| is_fuse(staging.dir())),
         _ => false,
     }
 }
 
-fn sync_data(shared: &Shared, call: &Call<'_>, items: &mut [Item], one_by_one: bool) {
+fn sync_data(disk: &TargetDisk, call: &Call<'_>, items: &mut [CommitItem], one_by_one: bool) {
     // All of a volume with one call, where there is such a call.
     let mut volumes: Vec<(Arc<Volume>, Result<Synced, Errno>)> = Vec::new();
     for item in items {
-        let Step::Staged(open) = &item.step else { continue };
+        let CommitStep::Staged(open) = &item.step else { continue };
         call.step("sync", Subject::Path(item.commit.path.clone()));
         let known = volumes.iter().find(|(volume, _)| Arc::ptr_eq(volume, &item.volume));
         let synced = match (open, known) {
@@ -136,21 +139,21 @@ fn sync_data(shared: &Shared, call: &Call<'_>, items: &mut [Item], one_by_one: b
             }
         };
         let synced = match synced {
-            Ok(Synced::Lacking(errno)) if !one_by_one => sync_again(shared, item, errno),
+            Ok(Synced::Lacking(errno)) if !one_by_one => sync_again(disk, item, errno),
             synced => synced,
         };
-        item.note_sync(shared, synced);
+        item.note_sync(disk, synced);
     }
 }
 
 /// Syncs one entry where its volume cannot be synced as a whole, `errno` says why.
-fn sync_again(shared: &Shared, item: &Item, errno: Errno) -> Result<Synced, Errno> {
+fn sync_again(disk: &TargetDisk, item: &CommitItem, errno: Errno) -> Result<Synced, Errno> {
     match (&item.step, &item.commit.kind) {
         // What a link says is synced with its directory.
         (_, Final::Symlink { .. }) => Ok(Synced::Yes),
-        (Step::Staged(Some(file)), _) => item.volume.sync(file),
+        (CommitStep::Staged(Some(file)), _) => item.volume.sync(file),
         _ => {
-            let Ok(staging) = shared.staging(item.commit.id) else { return Ok(Synced::Lacking(errno)) };
+            let Ok(staging) = disk.staging(item.commit.id) else { return Ok(Synced::Lacking(errno)) };
             match staging.reopen(item.commit.id) {
                 Ok(file) => item.volume.sync(file),
                 // Its permissions are set already, and let this process open it no more.
@@ -162,23 +165,23 @@ fn sync_again(shared: &Shared, item: &Item, errno: Errno) -> Result<Synced, Errn
 }
 
 /// Gives all staged entries their names; returns the directories that were changed.
-fn name_all(shared: &Shared, call: &Call<'_>, dirs: &mut Dirs, items: &mut [Item]) -> Vec<Changed> {
+fn name_all(disk: &TargetDisk, call: &Call<'_>, dirs: &mut Dirs, items: &mut [CommitItem]) -> Vec<Changed> {
     let mut changed: Vec<Changed> = Vec::new();
     // The walk goes through a directory at a time, so that few are looked through.
     let mut known: HashMap<Option<RelPath>, usize> = HashMap::new();
     for item in items {
-        if !matches!(item.step, Step::Staged(_)) {
+        if !matches!(item.step, CommitStep::Staged(_)) {
             continue;
         }
         call.step("rename to", Subject::Path(item.commit.path.clone()));
-        let holder = match dirs.parent(&shared.root, &item.commit.path) {
+        let holder = match dirs.parent(&disk.root, &item.commit.path) {
             Ok((holder, _)) => holder,
             Err(blocked) => {
-                item.step = Step::Settled(not_named(shared.blocked(blocked)));
+                item.step = CommitStep::Settled(not_named(disk.blocked(blocked)));
                 continue;
             }
         };
-        item.step = match name_one(shared, &item.commit, &holder) {
+        item.step = match name_one(disk, &item.commit, &holder) {
             Ok(other_name) => {
                 let path = item.commit.path.parent();
                 let directory = *known.entry(path.clone()).or_insert_with(|| {
@@ -187,12 +190,12 @@ fn name_all(shared: &Shared, call: &Call<'_>, dirs: &mut Dirs, items: &mut [Item
                     changed.push(Changed { path, volume: Arc::clone(&item.volume), fd });
                     changed.len() - 1
                 });
-                Step::Named { directory, other_name }
+                CommitStep::Named { directory, other_name }
             }
-            Err(NotNamed::Exists) => Step::Settled(Committed::Exists),
+            Err(NotNamed::Exists) => CommitStep::Settled(Committed::Exists),
             Err(NotNamed::Error(errno)) => {
-                let error = failed("rename to", shared.place(&item.commit.path), errno);
-                Step::Settled(not_named(error))
+                let error = failed("rename to", disk.place(&item.commit.path), errno);
+                CommitStep::Settled(not_named(error))
             }
         };
     }
@@ -200,10 +203,10 @@ fn name_all(shared: &Shared, call: &Call<'_>, dirs: &mut Dirs, items: &mut [Item
 }
 
 fn sync_directories(
-    shared: &Shared,
+    disk: &TargetDisk,
     call: &Call<'_>,
     dirs: &mut Dirs,
-    items: &mut [Item],
+    items: &mut [CommitItem],
     changed: &[Changed],
 ) {
     let one_by_one = changed.len() <= FSYNC_MAX;
@@ -213,9 +216,9 @@ fn sync_directories(
         }
         match (&directory.fd, &directory.path) {
             (Some(fd), _) => directory.volume.sync(fd),
-            (None, None) => directory.volume.sync(&shared.root),
+            (None, None) => directory.volume.sync(&disk.root),
             (None, Some(path)) => {
-                let fd = dirs.dir(&shared.root, path).map_err(|blocked| blocked.errno)?;
+                let fd = dirs.dir(&disk.root, path).map_err(|blocked| blocked.errno)?;
                 directory.volume.sync(fd)
             }
         }
@@ -237,33 +240,33 @@ fn sync_directories(
         });
     }
     for item in items {
-        if let Step::Named { directory, .. } = item.step {
-            item.note_sync(shared, synced[directory]);
+        if let CommitStep::Named { directory, .. } = item.step {
+            item.note_sync(disk, synced[directory]);
         }
     }
 }
 
-fn settle(shared: &Shared, item: Item) -> Committed {
+fn settle(disk: &TargetDisk, item: CommitItem) -> Committed {
     match item.step {
-        Step::Named { other_name, .. } => {
+        CommitStep::Named { other_name, .. } => {
             let path = other_name.as_ref().unwrap_or(&item.commit.path).to_string();
-            item.lacks.iter().for_each(|(aspect, errno)| shared.note(*aspect, &path, *errno));
-            shared.named(item.commit.id);
+            item.lacks.iter().for_each(|(aspect, errno)| disk.note(*aspect, &path, *errno));
+            disk.named(item.commit.id);
             Committed::Done(other_name)
         }
-        Step::Settled(Committed::Exists) => Committed::Exists,
-        Step::Settled(committed) => {
-            shared.discard(item.commit.id);
+        CommitStep::Settled(Committed::Exists) => Committed::Exists,
+        CommitStep::Settled(committed) => {
+            disk.discard(item.commit.id);
             committed
         }
         // `name_all` leaves none of these.
-        Step::Staged(_) => unreachable!("a staged entry was neither named nor given up"),
+        CommitStep::Staged(_) => unreachable!("a staged entry was neither named nor given up"),
     }
 }
 
-impl Item {
+impl CommitItem {
     /// A sync that is not possible is told at the end; one that fails fails the entry.
-    fn note_sync(&mut self, shared: &Shared, synced: Result<Synced, Errno>) {
+    fn note_sync(&mut self, disk: &TargetDisk, synced: Result<Synced, Errno>) {
         match synced {
             Ok(Synced::Yes) => {}
             Ok(Synced::Lacking(errno)) => {
@@ -271,13 +274,13 @@ impl Item {
                     self.lacks.push((Aspect::Sync, errno));
                 }
             }
-            Err(errno) => self.fail_sync(shared, errno),
+            Err(errno) => self.fail_sync(disk, errno),
         }
     }
 
-    fn fail_sync(&mut self, shared: &Shared, errno: Errno) {
-        let error = failed("sync", shared.place(&self.commit.path), errno);
-        self.step = Step::Settled(Committed::Failed(error));
+    fn fail_sync(&mut self, disk: &TargetDisk, errno: Errno) {
+        let error = failed("sync", disk.place(&self.commit.path), errno);
+        self.step = CommitStep::Settled(Committed::Failed(error));
     }
 }
 
@@ -307,18 +310,18 @@ impl From<Errno> for NotNamed {
 }
 
 /// Moves one staged entry into `holder`; `Some` when under another name than its own.
-fn name_one(shared: &Shared, commit: &Commit, holder: &OwnedFd) -> Result<Option<RelPath>, NotNamed> {
+fn name_one(disk: &TargetDisk, commit: &Commit, holder: &OwnedFd) -> Result<Option<RelPath>, NotNamed> {
     let path = &commit.path;
     match commit.on_conflict {
-        OnConflict::Keep => rename_new(shared, commit.id, holder, path.name())?,
+        OnConflict::Keep => rename_new(disk, commit.id, holder, path.name())?,
         OnConflict::Replace => {
-            let staging = own_staging(shared, commit.id)?;
+            let staging = own_staging(disk, commit.id)?;
             let (staging, staged) = staging.place(commit.id);
             renameat(staging, &staged, holder, path.name())?;
         }
-        OnConflict::Rename => match rename_new(shared, commit.id, holder, path.name()) {
+        OnConflict::Rename => match rename_new(disk, commit.id, holder, path.name()) {
             Ok(()) => {}
-            Err(Errno::EXIST) => return rename_free(shared, commit, holder).map(Some),
+            Err(Errno::EXIST) => return rename_free(disk, commit, holder).map(Some),
             Err(errno) => return Err(errno.into()),
         },
     }
@@ -326,11 +329,11 @@ fn name_one(shared: &Shared, commit: &Commit, holder: &OwnedFd) -> Result<Option
 }
 
 /// The first of the other names that is free.
-fn rename_free(shared: &Shared, commit: &Commit, holder: &OwnedFd) -> Result<RelPath, NotNamed> {
+fn rename_free(disk: &TargetDisk, commit: &Commit, holder: &OwnedFd) -> Result<RelPath, NotNamed> {
     for number in last_taken(holder, &commit.path)? + 1..=RENAME_TRIES_MAX {
         // The number may make a name too long; nothing else can be wrong with it.
         let other = commit.path.numbered(number).map_err(|_| NotNamed::Error(Errno::NAMETOOLONG))?;
-        match rename_new(shared, commit.id, holder, other.name()) {
+        match rename_new(disk, commit.id, holder, other.name()) {
             Ok(()) => return Ok(other),
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno.into()),
@@ -340,15 +343,15 @@ fn rename_free(shared: &Shared, commit: &Commit, holder: &OwnedFd) -> Result<Rel
 }
 
 /// Where an entry is staged that has been staged.
-fn own_staging(shared: &Shared, id: EntryId) -> Result<Arc<Staging>, Errno> {
-    shared.volumes.of(id).made_staging().ok_or(Errno::NOENT)
+fn own_staging(disk: &TargetDisk, id: EntryId) -> Result<Arc<Staging>, Errno> {
+    disk.volumes.of(id).made_staging().ok_or(Errno::NOENT)
 }
 
 /// Renames a staged entry to a name that must be free.
-fn rename_new(shared: &Shared, id: EntryId, holder: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
-    let staging = own_staging(shared, id)?;
+fn rename_new(disk: &TargetDisk, id: EntryId, holder: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    let staging = own_staging(disk, id)?;
     let (staging, staged) = staging.place(id);
-    match renameat_with(staging, &staged, holder, name, RenameFlags::NOREPLACE) {
+    match rename::rename_new(staging, &staged, holder, name) {
         // Where the call is not permitted as such, the next one says whether the directory is what forbids it.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {}
         renamed => return renamed,

@@ -52,12 +52,12 @@ pub(super) fn patiently<T>(
 /// Open files by their names, the least recently used closed first.
 pub(super) struct OpenFiles<K, F> {
     max: usize,
-    open: HashMap<K, Opened<F>>,
+    open: HashMap<K, OpenFile<F>>,
     by_use: BTreeMap<u64, K>,
     clock: u64,
 }
 
-struct Opened<F> {
+struct OpenFile<F> {
     file: Arc<F>,
     used: u64,
 }
@@ -89,7 +89,7 @@ impl<K: Clone + Eq + Hash, F> OpenFiles<K, F> {
         let closed = if self.open.len() >= self.max { self.pop_oldest() } else { None };
         self.clock += 1;
         self.by_use.insert(self.clock, name.clone());
-        self.open.insert(name, Opened { file, used: self.clock });
+        self.open.insert(name, OpenFile { file, used: self.clock });
         replaced.or(closed)
     }
 

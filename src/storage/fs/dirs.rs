@@ -1,13 +1,15 @@
 //! Opening directories below an open one, component by component, never through a link.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::descriptors::{OpenFiles, patiently, share};
+use super::open::{open_dir, try_open_dir};
+use super::sys::open::LOOKUP;
 use super::volumes::{Volume, Volumes};
 use crate::protocol::path::{RelPath, printable};
 
@@ -47,7 +49,7 @@ pub(super) struct Blocked {
 impl Dirs {
     /// For looking up names only: needs no permission to list the directories.
     pub(super) fn for_lookup() -> Self {
-        Self::with_access(OFlags::PATH)
+        Self::with_access(LOOKUP)
     }
 
     /// For what needs a real descriptor where there can be one: sync, mode and times.
@@ -99,7 +101,7 @@ impl Dirs {
         let opened = patiently(|| try_open_dir(&holder, name, access), || self.open.clear());
         let opened = match opened {
             // What may not be listed can still be gone through and written to.
-            Err(Errno::ACCESS) => open_dir(&holder, name, OFlags::PATH),
+            Err(Errno::ACCESS) => open_dir(&holder, name, LOOKUP),
             opened => opened,
         };
         let fd = Arc::new(opened.map_err(|errno| Blocked { dir: dir.to_vec(), errno })?);
@@ -150,22 +152,12 @@ impl Dirs {
     }
 }
 
-/// Opens the directory `name` of `holder`; fails when it is a link.
-pub(super) fn open_dir(holder: impl AsFd, name: &[u8], access: OFlags) -> Result<OwnedFd, Errno> {
-    patiently(|| try_open_dir(&holder, name, access), || ())
-}
-
-fn try_open_dir(holder: impl AsFd, name: &[u8], access: OFlags) -> Result<OwnedFd, Errno> {
-    let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(holder, name, flags, Mode::empty())
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    use rustix::fs::CWD;
+    use rustix::fs::{CWD, Mode, openat};
 
     use super::*;
 

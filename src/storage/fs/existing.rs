@@ -7,15 +7,15 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, Stat, fchmod, fstat, futimens, readlinkat, statat, utimensat};
 use rustix::io::Errno;
 
+use super::attributes::{MODE_BITS, meta_of, timestamps};
 use super::descriptors::patiently;
+use super::lacks::{Lacks, unless_lacking};
 use super::numbered::{alike, is_file_of};
-use super::origin::open_file;
-use super::staging::{Lacks, unless_lacking};
-use super::{MODE_BITS, meta_of, timestamps};
+use super::open::open_file;
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, Kind, Meta};
-use crate::storage::{Admission, OnConflict};
+use crate::storage::target::{Admission, OnConflict};
 
 /// What is under the name of a file of `size` bytes, and under those that a rename would give.
 pub(super) fn look_at_file(

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Stat, statat};
 use rustix::io::Errno;
 
+use super::attributes::size_of;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::limits::{RENAME_COMPARED_MAX, RENAME_TRIES_MAX};
 
@@ -46,7 +47,7 @@ pub(super) fn alike(
 
 /// Whether `stat` is that of a regular file of `size` bytes.
 pub(super) fn is_file_of(stat: &Stat, size: u64) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && super::size_of(stat) == size
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && size_of(stat) == size
 }
 
 /// What is under the name of that number.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
+use super::attributes::{identity_of, meta_of};
 use super::descriptors::{OpenFiles, patiently, share};
 use super::dirs::{Dirs, Top};
-use super::{failed, identity_of, meta_of};
+use super::open::open_file;
+use super::sys::open::LOOKUP;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::{RelPath, printable};
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::Entry;
-use crate::storage::Verdict;
+use crate::storage::error::failed;
+use crate::storage::source::Verdict;
 
 /// Directories that hold sources and are kept open.
 const BASES_OPEN_MAX: usize = 64;
@@ -52,7 +55,7 @@ impl Bases {
         if let Some(base) = open.get(path) {
             return Ok(base);
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = LOOKUP | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let base = patiently(|| openat(CWD, path, flags, Mode::empty()), || drop(open.pop_oldest()))?;
         let base = Arc::new(base);
         drop(open.insert(path.to_owned(), Arc::clone(&base)));
@@ -201,13 +204,6 @@ fn check_readable(base: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
         patiently(|| open_file(base, name), || ())?;
     }
     Ok(())
-}
-
-/// Opens `name` of `holder` to read it; fails when it is a link.
-pub(super) fn open_file(holder: impl AsFd, name: &[u8]) -> Result<fs::File, Errno> {
-    // Should a FIFO have taken the file's place, opening it must not wait for a writer.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    openat(holder, name, flags, Mode::empty()).map(fs::File::from)
 }
 
 /// A source as the person wrote it, safe to print.

@@ -5,14 +5,15 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, fadvise, statvfs, syncfs};
+use rustix::fs::statvfs;
 
-use super::failed;
+use super::sys::cache::forget;
+use super::sys::sync::sync_all;
 use crate::protocol::path::printable;
 use crate::protocol::place::Place;
 use crate::protocol::wire::limits::BLOCK_BYTES;
+use crate::storage::error::{Result, StorageError, failed};
 use crate::storage::void::{DIR, Noise, Workload, name};
-use crate::storage::{Result, StorageError};
 
 /// What the smallest file takes on most file systems.
 const CLUSTER_BYTES: u64 = 4096;
@@ -45,11 +46,11 @@ pub fn write_sample(dir: &Path, workload: &Workload, is_stopped: impl Fn() -> bo
             source,
         })?;
     }
-    let synced = File::open(&into).and_then(|dir| Ok(syncfs(dir)?));
+    let synced = File::open(&into).and_then(|dir| Ok(sync_all(dir)?));
     synced.map_err(|error| failed("sync", shown(&into), error))?;
     for number in 0..workload.files {
         // Where this cannot be had, the disk seems to be as fast as memory; that is all.
-        let _ = File::open(into.join(name(number))).map(|file| fadvise(file, 0, None, Advice::DontNeed));
+        let _ = File::open(into.join(name(number))).map(forget);
     }
     Ok(into)
 }

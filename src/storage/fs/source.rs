@@ -4,51 +4,50 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, SeekFrom, Stat, fstat, seek, statat};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, fstat, statat};
 
+use super::attributes::{identity_of, may_be_wrong, size_of};
 use super::calls::{Calls, blocking};
 use super::descriptors::{OpenFiles, patiently, share};
 use super::dirs::Dirs;
-use super::origin::{Bases, Origin, all_missing, open_file, shown};
+use super::open::open_file;
+use super::origin::{Bases, Origin, all_missing, shown};
+use super::sys::holes::{data, find_runs};
 use super::walk::Walk;
-use super::watch::{Subject, Watch, hangs};
-use super::{failed, identity_of, size_of};
+use super::watch::{DiskWatch, Subject, hangs};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::Entry;
 use crate::protocol::wire::limits::RUNS_MAX;
 use crate::storage::block::Block;
-use crate::storage::{Found, Run, SmallBatch, Source, Verdict};
+use crate::storage::error::failed;
+use crate::storage::source::{Found, Run, SmallBatch, Source, Verdict};
 
 /// Files that are kept open.
 const OPEN_MAX: usize = 64;
 /// Bytes compared at once when a small file is read again.
 const AGAIN_BYTES: usize = 8 * 1024;
-/// The size that files of /sys claim to have.
-const PAGE_BYTES: u64 = 4096;
 
 /// Files, directories and links of the file system, named by a person.
 pub struct FsSource {
-    shared: Arc<Shared>,
+    disk: Arc<SourceDisk>,
     calls: Calls,
 }
 
-struct Shared {
+struct SourceDisk {
     origins: Vec<Origin>,
     /// Index of the origin that has a name.
     by_name: HashMap<Vec<u8>, usize>,
     walk: Mutex<Walk>,
     /// By device and inode.
     files: Mutex<OpenFiles<(u64, u64), File>>,
-    watch: Watch,
+    watch: DiskWatch,
 }
 
 /// A file of an [`FsSource`] that has been opened. Cheap to keep: its descriptor is closed when others need one, and
@@ -64,12 +63,12 @@ struct Seen {
     entry: Entry,
     /// Device and inode.
     identity: (u64, u64),
-    shared: Arc<Shared>,
+    disk: Arc<SourceDisk>,
 }
 
 impl Drop for Seen {
     fn drop(&mut self) {
-        let closed = self.shared.files().remove(&self.identity);
+        let closed = self.disk.files().remove(&self.identity);
         drop(closed);
     }
 }
@@ -105,32 +104,32 @@ impl FsSource {
                 return Err(failure);
             }
         }
-        let shared = Shared {
+        let disk = SourceDisk {
             origins,
             by_name,
             walk: Mutex::new(Walk::behind(missing)),
             files: Mutex::new(OpenFiles::new(share(OPEN_MAX))),
-            watch: Watch::default(),
+            watch: DiskWatch::default(),
         };
-        Ok(Self { shared: Arc::new(shared), calls: Calls::default() })
+        Ok(Self { disk: Arc::new(disk), calls: Calls::default() })
     }
 
     /// The descriptor of a file, opened again if it has been closed.
     async fn descriptor(&self, file: &FsFile) -> Result<Arc<File>, Failure> {
-        if let Some(open) = self.shared.files().get(&file.seen.identity) {
+        if let Some(open) = self.disk.files().get(&file.seen.identity) {
             return Ok(open);
         }
         let seen = Arc::clone(&file.seen);
-        self.run(move |shared| {
-            let _call = shared.watch.begin("open", Subject::Path(seen.entry.path.clone()));
-            shared.reopen(&seen)
+        self.run(move |disk| {
+            let _call = disk.watch.begin("open", Subject::Path(seen.entry.path.clone()));
+            disk.reopen(&seen)
         })
         .await
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> T + Send + 'static) -> T {
-        let shared = Arc::clone(&self.shared);
-        blocking(move || work(&shared)).await
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce(&SourceDisk) -> T + Send + 'static) -> T {
+        let disk = Arc::clone(&self.disk);
+        blocking(move || work(&disk)).await
     }
 }
 
@@ -138,22 +137,22 @@ impl Source for FsSource {
     type File = FsFile;
 
     async fn walk(&self, max: usize) -> Vec<Found> {
-        self.run(move |shared| {
-            let call = shared.watch.begin("list", Subject::Top);
-            shared.walk.lock().unwrap_or_else(PoisonError::into_inner).next(&shared.origins, max, &call)
+        self.run(move |disk| {
+            let call = disk.watch.begin("list", Subject::Top);
+            disk.walk.lock().unwrap_or_else(PoisonError::into_inner).next(&disk.origins, max, &call)
         })
         .await
     }
 
     async fn read_small(&self, files: Vec<Entry>, mut block: Block) -> SmallBatch {
-        self.run(move |shared| {
+        self.run(move |disk| {
             let mut dirs = Dirs::for_lookup();
             let (mut at, mut grown) = (0, Vec::new());
-            let call = shared.watch.begin("read", Subject::Top);
+            let call = disk.watch.begin("read", Subject::Top);
             let mut read = |(place, entry): (usize, Entry)| {
                 call.step("read", Subject::Path(entry.path.clone()));
                 let bytes = &mut block[at..];
-                if shared.read_whole(&mut dirs, &entry, bytes)? == Verdict::Longer {
+                if disk.read_whole(&mut dirs, &entry, bytes)? == Verdict::Longer {
                     grown.push(place);
                 }
                 let start = at;
@@ -167,11 +166,11 @@ impl Source for FsSource {
     }
 
     async fn open(&self, entry: Entry) -> Result<FsFile, Failure> {
-        let shared = Arc::clone(&self.shared);
+        let disk = Arc::clone(&self.disk);
         let open = move || {
-            let watching = Arc::clone(&shared);
+            let watching = Arc::clone(&disk);
             let _call = watching.watch.begin("open", Subject::Path(entry.path.clone()));
-            open(shared, entry)
+            open(disk, entry)
         };
         blocking(open).await
     }
@@ -181,10 +180,10 @@ impl Source for FsSource {
             return Ok(data(range).into_iter().collect());
         }
         let (open, seen) = (self.descriptor(file).await?, Arc::clone(&file.seen));
-        self.run(move |shared| {
-            let _call = shared.watch.begin("read", Subject::Path(seen.entry.path.clone()));
+        self.run(move |disk| {
+            let _call = disk.watch.begin("read", Subject::Path(seen.entry.path.clone()));
             find_runs(&open, range, RUNS_MAX)
-                .map_err(|errno| shared.failure("find the holes of", &seen.entry.path, errno))
+                .map_err(|errno| disk.failure("find the holes of", &seen.entry.path, errno))
         })
         .await
     }
@@ -197,19 +196,19 @@ impl Source for FsSource {
         mut block: Block,
     ) -> Result<Block, Failure> {
         let open = self.descriptor(file).await?;
-        let (shared, path) = (Arc::clone(&self.shared), file.seen.entry.path.clone());
+        let (disk, path) = (Arc::clone(&self.disk), file.seen.entry.path.clone());
         let read = self.calls.block(move || {
-            let _call = shared.watch.begin("read", Subject::Path(path));
+            let _call = disk.watch.begin("read", Subject::Path(path));
             open.read_exact_at(&mut block[..len], offset).map(|()| block)
         });
-        read.await.map_err(|error| self.shared.failure("read", &file.seen.entry.path, error))
+        read.await.map_err(|error| self.disk.failure("read", &file.seen.entry.path, error))
     }
 
     async fn verify(&self, file: &FsFile) -> Result<Verdict, Failure> {
         let seen = Arc::clone(&file.seen);
-        self.run(move |shared| {
-            let _call = shared.watch.begin("look at", Subject::Path(seen.entry.path.clone()));
-            let (entry, origin) = (&seen.entry, shared.origin(&seen.entry.path)?);
+        self.run(move |disk| {
+            let _call = disk.watch.begin("look at", Subject::Path(seen.entry.path.clone()));
+            let (entry, origin) = (&seen.entry, disk.origin(&seen.entry.path)?);
             let (holder, name) = origin.parent(&mut Dirs::for_lookup(), &entry.path)?;
             let now = statat(&holder, name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|errno| origin.failure("read", &entry.path, errno))?;
@@ -220,19 +219,19 @@ impl Source for FsSource {
     }
 
     fn hanging(&self, limit: Duration) -> Option<Failure> {
-        let (op, subject) = self.shared.watch.hanging(limit)?;
+        let (op, subject) = self.disk.watch.hanging(limit)?;
         let place = match &subject {
-            Subject::Path(path) => match self.shared.origin(path) {
+            Subject::Path(path) => match self.disk.origin(path) {
                 Ok(origin) => origin.entry(path),
                 Err(_) => Place::from(path),
             },
-            _ => self.shared.origins.first().map(|origin| origin.entry(&origin.path))?,
+            _ => self.disk.origins.first().map(|origin| origin.entry(&origin.path))?,
         };
         Some(failed(op, place, hangs(limit)).failure(Side::Sender, Reason::Storage))
     }
 }
 
-impl Shared {
+impl SourceDisk {
     fn origin(&self, path: &RelPath) -> Result<&Origin, Failure> {
         let name = path.components().next().unwrap_or_default();
         let index = self.by_name.get(name).copied();
@@ -307,21 +306,15 @@ impl Shared {
     }
 }
 
-fn open(shared: Arc<Shared>, entry: Entry) -> Result<FsFile, Failure> {
-    let origin = shared.origin(&entry.path)?;
-    let file = shared.open_as_is(&mut Dirs::for_lookup(), &entry)?;
+fn open(disk: Arc<SourceDisk>, entry: Entry) -> Result<FsFile, Failure> {
+    let origin = disk.origin(&entry.path)?;
+    let file = disk.open_as_is(&mut Dirs::for_lookup(), &entry)?;
     let stat = fstat(&file).map_err(|errno| origin.failure("read", &entry.path, errno))?;
     origin.check_longer(&stat, size_of(&stat), &entry)?;
     let is_sparse = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < entry.size();
     let identity = identity_of(&stat);
-    shared.keep(identity, file);
-    Ok(FsFile { seen: Arc::new(Seen { entry, identity, shared }), is_sparse })
-}
-
-/// Whether a size may say nothing of the content: files of /proc have size 0, those of /sys the size of a page.
-pub(super) fn may_be_wrong(stat: &Stat) -> bool {
-    let size = size_of(stat);
-    size == 0 || (stat.st_blocks == 0 && size == PAGE_BYTES)
+    disk.keep(identity, file);
+    Ok(FsFile { seen: Arc::new(Seen { entry, identity, disk }), is_sparse })
 }
 
 /// Whether a file still begins with `bytes`.
@@ -342,39 +335,4 @@ fn reads_same(file: &File, bytes: &[u8]) -> io::Result<bool> {
 /// Whether a file ends at `offset`, as reading it tells.
 fn is_end(file: &File, offset: u64) -> bool {
     matches!(file.read_at(&mut [0], offset), Ok(0))
-}
-
-fn data(range: Range<u64>) -> Option<Run> {
-    (!range.is_empty()).then_some(Run { range, is_hole: false })
-}
-
-/// Asks the file system where data lies. Past `runs_max` the rest counts as data: more bytes travel, none wrong.
-pub(super) fn find_runs(file: impl AsFd, range: Range<u64>, runs_max: usize) -> Result<Vec<Run>, Errno> {
-    let mut runs = Vec::new();
-    let mut at = range.start;
-    while at < range.end {
-        if runs.len() + 1 >= runs_max {
-            runs.extend(data(at..range.end));
-            break;
-        }
-        let data_start = match seek(&file, SeekFrom::Data(at)) {
-            Ok(start) => start.clamp(at, range.end),
-            Err(Errno::NXIO) => range.end, // no data from here to the end of the file
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => at, // this file system does not tell
-            Err(errno) => return Err(errno),
-        };
-        if data_start > at {
-            runs.push(Run { range: at..data_start, is_hole: true });
-            at = data_start;
-            continue;
-        }
-        let data_end = match seek(&file, SeekFrom::Hole(at)) {
-            Ok(end) if end > at => end.min(range.end),
-            Ok(_) | Err(Errno::NXIO | Errno::INVAL | Errno::OPNOTSUPP) => range.end,
-            Err(errno) => return Err(errno),
-        };
-        runs.extend(data(at..data_end));
-        at = data_end;
-    }
-    Ok(runs)
 }

@@ -27,9 +27,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::attributes::{MODE_BITS, size_of, timestamps};
 use super::descriptors::{OpenFiles, patiently, share};
-use super::dirs::open_dir;
-use super::{MODE_BITS, is_lacking, size_of, timestamps};
+use super::lacks::{Lacks, unless_lacking};
+use super::open::open_dir;
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::STAGING_DIR;
 use crate::protocol::wire::entry::{EntryId, Meta, Time};
@@ -56,17 +57,14 @@ pub(super) struct Staging {
     granted_bits: u32,
     /// Held for reading while a file is made, so that none is made once everything has been removed.
     has_ended: RwLock<bool>,
-    files: Mutex<Files>,
+    files: Mutex<StagedFiles>,
 }
 
-struct Files {
+struct StagedFiles {
     /// What is staged; what it lacks once it has its size, permission bits and time.
     staged: HashMap<EntryId, Option<Lacks>>,
     open: OpenFiles<EntryId, StagedFile>,
 }
-
-/// What could not be kept of one entry, and what the system said.
-pub(super) type Lacks = Vec<(Aspect, Errno)>;
 
 /// A staged entry that waits for its name.
 pub(super) struct Complete {
@@ -282,7 +280,7 @@ impl Staging {
         let _ = unlinkat(&*self.root, STAGING_DIR, AtFlags::REMOVEDIR);
     }
 
-    fn files(&self) -> MutexGuard<'_, Files> {
+    fn files(&self) -> MutexGuard<'_, StagedFiles> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -347,34 +345,19 @@ fn set_time(file: impl AsFd, mtime: Time, lacks: &mut Lacks) -> Result<(), Errno
     unless_lacking(futimens(file, &timestamps(mtime)), Aspect::Time, lacks)
 }
 
-/// What the file system cannot keep is no reason to refuse an entry.
-pub(super) fn unless_lacking(
-    result: Result<(), Errno>,
-    aspect: Aspect,
-    lacks: &mut Lacks,
-) -> Result<(), Errno> {
-    match result {
-        Err(errno) if is_lacking(errno) => {
-            lacks.push((aspect, errno));
-            Ok(())
-        }
-        other => other,
-    }
-}
-
 impl Drop for Staging {
     fn drop(&mut self) {
         self.remove();
     }
 }
 
-impl Default for Files {
+impl Default for StagedFiles {
     fn default() -> Self {
         Self { staged: HashMap::new(), open: OpenFiles::new(share(OPEN_MAX)) }
     }
 }
 
-impl Files {
+impl StagedFiles {
     fn is_complete(&self, id: EntryId) -> bool {
         matches!(self.staged.get(&id), Some(Some(_)))
     }

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{CWD, FlockOperation, Mode, flock, mkfifoat};
 use tempfile::TempDir;
 
-use super::source::find_runs;
+use super::sys::holes::find_runs;
 use super::{FsSource, FsTarget};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::RelPath;

@@ -8,39 +8,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, FsWord, Mode, OFlags, StatxFlags, fstat, fstatfs, fsync, openat, statx, syncfs};
+use rustix::fs::{Mode, OFlags, fsync, openat};
 use rustix::io::Errno;
 
-use super::is_lacking;
+use super::lacks::is_lacking;
 use super::staging::Staging;
+use super::sys::sync::{can_sync_all, sync_all};
+use super::sys::volume::VolumeId;
 use crate::protocol::wire::entry::EntryId;
-
-/// What `statfs` calls FUSE.
-const FUSE_MAGIC: FsWord = 0x6573_5546;
 
 /// How often the entries of one transfer may go from one volume to another: what is remembered of it.
 const CHANGES_MAX: usize = 64 * 1024;
-
-/// Which volume a directory is on: its device, and its mount, which a device can have several of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct VolumeId {
-    device: u64,
-    mount: u64,
-}
-
-impl VolumeId {
-    /// The volume of an open directory.
-    pub(super) fn of(dir: impl AsFd) -> Result<Self, Errno> {
-        match statx(&dir, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID) {
-            Ok(found) => {
-                let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
-                Ok(Self { device, mount: found.stx_mnt_id })
-            }
-            // Old kernels and containers do not have it.
-            Err(_) => fstat(&dir).map(|stat| Self { device: stat.st_dev, mount: 0 }),
-        }
-    }
-}
 
 /// One of them.
 pub(super) struct Volume {
@@ -49,7 +27,7 @@ pub(super) struct Volume {
     top: Arc<OwnedFd>,
     /// The path of that under the target: nothing, or ended by a slash. Safe to print.
     pub(super) path: String,
-    staging: Mutex<Place>,
+    staging: Mutex<StagingPlace>,
     /// There is no call that syncs all of it.
     lacks_syncfs: AtomicBool,
     /// What the first sync of all of it that failed said.
@@ -58,7 +36,7 @@ pub(super) struct Volume {
 
 /// Where entries of a volume are staged.
 #[derive(Default)]
-enum Place {
+enum StagingPlace {
     /// Nothing has been staged yet.
     #[default]
     None,
@@ -80,11 +58,7 @@ impl Volume {
     /// The volume that the directory `top` is on, when it is not that of the directory above. It is synced only if
     /// `sync`.
     pub(super) fn new(id: VolumeId, top: Arc<OwnedFd>, path: String, sync: bool) -> Self {
-        // A descriptor that can only be looked at is refused with EBADF, by those that have the call. The kernel answers
-        // for FUSE without asking its daemon, which has then written nothing.
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let has_syncfs = !sync
-            || !is_fuse(&top) && openat(&top, ".", flags, Mode::empty()).and_then(syncfs) == Err(Errno::BADF);
+        let has_syncfs = !sync || can_sync_all(&top);
         Self {
             id,
             top,
@@ -99,11 +73,11 @@ impl Volume {
     pub(super) fn staging(&self, transfer: &str) -> io::Result<Arc<Staging>> {
         let mut place = self.place();
         match &*place {
-            Place::Made(staging) => Ok(Arc::clone(staging)),
-            Place::Gone => Err(io::Error::other("the transfer has ended")),
-            Place::None => {
+            StagingPlace::Made(staging) => Ok(Arc::clone(staging)),
+            StagingPlace::Gone => Err(io::Error::other("the transfer has ended")),
+            StagingPlace::None => {
                 let made = Arc::new(Staging::create(&self.top, transfer)?);
-                *place = Place::Made(Arc::clone(&made));
+                *place = StagingPlace::Made(Arc::clone(&made));
                 Ok(made)
             }
         }
@@ -112,20 +86,20 @@ impl Volume {
     /// The staging directory, if there is one.
     pub(super) fn made_staging(&self) -> Option<Arc<Staging>> {
         match &*self.place() {
-            Place::Made(staging) => Some(Arc::clone(staging)),
-            Place::None | Place::Gone => None,
+            StagingPlace::Made(staging) => Some(Arc::clone(staging)),
+            StagingPlace::None | StagingPlace::Gone => None,
         }
     }
 
     /// The same, if that can be told without waiting: none is being made.
     pub(super) fn find_staging(&self) -> Option<Arc<Staging>> {
         match &*self.staging.try_lock().ok()? {
-            Place::Made(staging) => Some(Arc::clone(staging)),
-            Place::None | Place::Gone => None,
+            StagingPlace::Made(staging) => Some(Arc::clone(staging)),
+            StagingPlace::None | StagingPlace::Gone => None,
         }
     }
 
-    fn place(&self) -> MutexGuard<'_, Place> {
+    fn place(&self) -> MutexGuard<'_, StagingPlace> {
         self.staging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -146,8 +120,10 @@ impl Volume {
         }
         // The uppermost directory may be one that this process cannot read; its own one it can.
         let synced = match self.made_staging() {
-            Some(staging) => syncfs(staging.dir()),
-            None => openat(&self.top, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).and_then(syncfs),
+            Some(staging) => sync_all(staging.dir()),
+            None => {
+                openat(&self.top, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).and_then(sync_all)
+            }
         };
         match synced {
             Ok(()) => Ok(Synced::Yes),
@@ -181,11 +157,6 @@ impl Volume {
             Synced::Lacking(_) => self.sync(&self.top),
         }
     }
-}
-
-/// Whether the file system of `dir` is a program's.
-pub(super) fn is_fuse(dir: impl AsFd) -> bool {
-    fstatfs(dir).is_ok_and(|found| found.f_type == FUSE_MAGIC)
 }
 
 /// All of a target.
@@ -290,8 +261,8 @@ impl Volumes {
     /// Removes whatever is staged, everywhere.
     pub(super) fn remove_staging(&self) {
         for volume in self.all() {
-            let place = mem::replace(&mut *volume.place(), Place::Gone);
-            if let Place::Made(staging) = place {
+            let place = mem::replace(&mut *volume.place(), StagingPlace::Gone);
+            if let StagingPlace::Made(staging) = place {
                 staging.remove();
             }
         }

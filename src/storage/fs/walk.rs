@@ -9,18 +9,17 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat, fstat, readlinkat, statat};
 use rustix::io::Errno;
 
+use super::attributes::{may_be_wrong, meta_of, size_of};
 use super::descriptors::patiently;
-use super::dirs::open_dir;
-use super::origin::{Origin, open_file, unusable};
-use super::source::may_be_wrong;
+use super::open::{open_dir, open_file};
+use super::origin::{Origin, unusable};
 use super::watch::{Call, Subject};
-use super::{meta_of, size_of};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::{PathError, RelPath, printable};
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::{Entry, Kind, Meta};
 use crate::protocol::wire::limits::{LINK_TARGET_BYTES_MAX, SMALL_FILE_BYTES_MAX};
-use crate::storage::Found;
+use crate::storage::source::Found;
 
 /// Bytes read at once to learn how many there are.
 const PROBE_BYTES: usize = 4096;

@@ -22,7 +22,7 @@ pub(super) enum Subject {
 
 /// Calls of one disk.
 #[derive(Default)]
-pub(super) struct Watch {
+pub(super) struct DiskWatch {
     under_way: Mutex<UnderWay>,
 }
 
@@ -40,11 +40,11 @@ struct Doing {
 
 /// A call, or one behind the other by one thread. It ends when this is dropped.
 pub(super) struct Call<'a> {
-    watch: &'a Watch,
+    watch: &'a DiskWatch,
     number: u64,
 }
 
-impl Watch {
+impl DiskWatch {
     /// This thread makes a call now; `op` is a verb.
     pub(super) fn begin(&self, op: &'static str, subject: Subject) -> Call<'_> {
         let mut under_way = self.under_way();
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn fault_10_the_call_that_hangs_is_named() {
-        let watch = Watch::default();
+        let watch = DiskWatch::default();
         let path = |name: &str| Subject::Path(RelPath::new(name.as_bytes()).unwrap());
         let first = watch.begin("write", Subject::Staged(EntryId(7)));
         let second = watch.begin("sync", path("a"));

@@ -18,11 +18,11 @@ use crate::storage::{Found, Run, SmallBatch, Source, Verdict};
 /// A tree to send. Clones are the same disk.
 #[derive(Clone)]
 pub(crate) struct MemorySource {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<SourceTree>>,
 }
 
 #[derive(Default)]
-struct State {
+struct SourceTree {
     found: VecDeque<Found>,
     files: HashMap<RelPath, Stored>,
     bytes_read: u64,
@@ -49,7 +49,7 @@ impl MemorySource {
     /// A tree in the order of a walk: directories before what they hold. The size of a file is that of its
     /// contents, and directories are closed by themselves, so `Kind::File { size: 0 }` does for every file.
     pub(crate) fn new<P: AsRef<[u8]>>(entries: Vec<(P, Kind, Vec<u8>)>) -> Self {
-        let mut state = State::default();
+        let mut state = SourceTree::default();
         let mut open: Vec<Entry> = Vec::new();
         for (path, kind, contents) in entries {
             let path = rel_path(path);
@@ -163,7 +163,7 @@ impl MemorySource {
         self.state().small_batches
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SourceTree> {
         self.state.lock().unwrap()
     }
 

@@ -1,0 +1,65 @@
+//! What goes wrong with a disk.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::place::Place;
+
+/// An operation on a disk that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.sentence(place.own()))]
+pub struct StorageError {
+    /// What was tried, as a verb: `open`, `write`, `sync`, `rename`.
+    pub op: &'static str,
+    /// Where.
+    pub place: Place,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl StorageError {
+    fn sentence(&self, path: &str) -> String {
+        format!("cannot {} {path}: {}", self.op, self.source)
+    }
+
+    /// What it means for `side`, whose disk it was.
+    pub fn failure(&self, side: Side, reason: Reason) -> Failure {
+        Failure::about(side, reason, &self.place, |path| self.sentence(path))
+    }
+
+    /// Whether it says that the name cannot be used here, rather than that the disk has failed: it leads through a
+    /// link, a file or another file system, or the file system does not take it.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self.errno(),
+            Some(
+                Errno::LOOP
+                    | Errno::NOTDIR
+                    | Errno::NAMETOOLONG
+                    | Errno::ILSEQ
+                    | Errno::INVAL
+                    | Errno::XDEV
+                    | Errno::FBIG
+            )
+        )
+    }
+
+    /// Whether it says that this process may not do it there, or that the directory for it has been removed meanwhile.
+    pub fn is_denial(&self) -> bool {
+        matches!(self.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::NOENT))
+    }
+
+    fn errno(&self) -> Option<Errno> {
+        self.source.raw_os_error().map(Errno::from_raw_os_error)
+    }
+}
+
+/// Result of a storage operation.
+pub type Result<T> = std::result::Result<T, StorageError>;
+
+/// `op`, a verb, failed at `place`.
+pub(super) fn failed(op: &'static str, place: Place, source: impl Into<io::Error>) -> StorageError {
+    StorageError { op, place, source: source.into() }
+}

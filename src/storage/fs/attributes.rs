@@ -1,0 +1,42 @@
+//! What the system says of a file, and how it is told to keep what an entry says.
+
+use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
+
+use crate::protocol::wire::entry::{Meta, Time};
+
+/// Permission bits that travel.
+pub(super) const MODE_BITS: u32 = 0o777;
+/// Set-user-id, set-group-id and sticky, which do not.
+pub(super) const SPECIAL_BITS: u32 = 0o7000;
+/// The size that files of /sys claim to have.
+const PAGE_BYTES: u64 = 4096;
+
+pub(super) fn size_of(stat: &Stat) -> u64 {
+    u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+/// Device and inode.
+pub(super) fn identity_of(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
+pub(super) fn meta_of(stat: &Stat) -> Meta {
+    let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    Meta { mode: stat.st_mode & MODE_BITS, mtime: Time { seconds: stat.st_mtime, nanos } }
+}
+
+/// Sets the modification time and leaves the other alone.
+pub(super) fn timestamps(mtime: Time) -> Timestamps {
+    // Above 999,999,999 lie numbers with a meaning of their own, "now" among them.
+    let tv_nsec = i64::from(mtime.nanos.min(999_999_999));
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mtime.seconds, tv_nsec },
+    }
+}
+
+/// Whether a size may say nothing of the content: files of /proc have size 0, those of /sys the size of a page.
+pub(super) fn may_be_wrong(stat: &Stat) -> bool {
+    let size = size_of(stat);
+    size == 0 || (stat.st_blocks == 0 && size == PAGE_BYTES)
+}

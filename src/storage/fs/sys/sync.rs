@@ -1,0 +1,25 @@
+//! Syncing a whole file system with one call.
+
+use std::os::fd::AsFd;
+
+use rustix::fs::{Mode, OFlags, openat, syncfs};
+use rustix::io::Errno;
+
+use super::open::LOOKUP;
+use super::volume::is_fuse;
+
+/// Syncs everything on the file system of an open file or directory.
+pub(crate) fn sync_all(fd: impl AsFd) -> Result<(), Errno> {
+    syncfs(fd)
+}
+
+/// Whether that works for the file system of the directory `dir`.
+pub(crate) fn can_sync_all(dir: impl AsFd) -> bool {
+    // The kernel answers for FUSE without asking its daemon, which has then written nothing.
+    if is_fuse(&dir) {
+        return false;
+    }
+    // Where there is the call, it refuses a descriptor that can only be looked at with EBADF.
+    let flags = LOOKUP | OFlags::CLOEXEC;
+    openat(&dir, ".", flags, Mode::empty()).and_then(syncfs) == Err(Errno::BADF)
+}

@@ -1,0 +1,147 @@
+//! The directory that a transfer is received into: what all that is done there uses.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{self, Path};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+
+use super::dirs::Blocked;
+use super::staging::Staging;
+use super::sys::open::LOOKUP;
+use super::sys::volume::VolumeId;
+use super::volumes::{Synced, Volume, Volumes};
+use super::watch::DiskWatch;
+use crate::protocol::not_kept::{self, Aspect, NotKept};
+use crate::protocol::path::{RelPath, STAGING_DIR, printable};
+use crate::protocol::place::Place;
+use crate::protocol::wire::entry::EntryId;
+use crate::storage::error::{Result, StorageError, failed};
+
+pub(super) struct TargetDisk {
+    /// The target directory as an absolute path, safe to print, without a slash at the end.
+    dir: String,
+    pub(super) root: Arc<OwnedFd>,
+    transfer: String,
+    pub(super) watch: DiskWatch,
+    pub(super) volumes: Volumes,
+    pub(super) sync: bool,
+    /// What the disks do not keep.
+    not_kept: Mutex<Vec<NotKept>>,
+    /// Directories that were there and were opened up, and the permission bits to give back to each.
+    opened: Mutex<HashMap<RelPath, Mode>>,
+}
+
+impl TargetDisk {
+    /// Opens `dir`, which is made with its parents when it is missing.
+    pub(super) fn open(dir: &Path, transfer: &str, sync: bool) -> Result<Self> {
+        let whole = path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        let shown = printable(whole.as_os_str().as_bytes());
+        let failed = |op, error: io::Error| failed(op, Place::target_directory(shown.clone()), error);
+        fs::create_dir_all(dir).map_err(|error| failed("create", error))?;
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // One that may not be listed can still be written to.
+        let root = match openat(CWD, dir, OFlags::RDONLY | flags, Mode::empty()) {
+            Err(Errno::ACCESS) => openat(CWD, dir, LOOKUP | flags, Mode::empty()),
+            opened => opened,
+        };
+        let root = Arc::new(root.map_err(|errno| failed("open", errno.into()))?);
+        let id = VolumeId::of(&root).map_err(|errno| failed("look at", errno.into()))?;
+        Ok(Self {
+            dir: shown.trim_end_matches('/').to_owned(),
+            volumes: Volumes::new(Volume::new(id, Arc::clone(&root), String::new(), sync), sync),
+            root,
+            transfer: transfer.to_owned(),
+            watch: DiskWatch::default(),
+            sync,
+            not_kept: Mutex::default(),
+            opened: Mutex::default(),
+        })
+    }
+
+    /// Makes the staging directory of the target itself.
+    pub(super) fn make_staging(&self) -> Result<()> {
+        let made = self.volumes.root().staging(&self.transfer);
+        let place = || Place::target_directory(format!("{}/{STAGING_DIR}", self.dir));
+        made.map(drop).map_err(|error| failed("stage files in", place(), error))
+    }
+
+    /// The target directory itself.
+    pub(super) fn place_of_top(&self) -> Place {
+        Place::target_directory(self.dir.clone())
+    }
+
+    pub(super) fn place(&self, path: &RelPath) -> Place {
+        Place::below(&self.dir, path)
+    }
+
+    pub(super) fn place_staged(&self, id: EntryId) -> Place {
+        let volume = self.volumes.of(id);
+        let own = format!("{}/{}{STAGING_DIR}/{}/{}", self.dir, volume.path, self.transfer, id.0);
+        Place::new(own, "a staged file")
+    }
+
+    /// A directory under the target, by its path there; none is the target itself.
+    fn place_of_dir(&self, path: &str) -> Place {
+        if path.is_empty() {
+            return self.place_of_top();
+        }
+        Place::new(format!("{}/{path}", self.dir), path)
+    }
+
+    /// Where `id` is staged.
+    pub(super) fn staging(&self, id: EntryId) -> io::Result<Arc<Staging>> {
+        self.volumes.of(id).staging(&self.transfer)
+    }
+
+    /// Drops what is staged of `id`, if anything is.
+    pub(super) fn discard(&self, id: EntryId) {
+        if let Some(staging) = self.volumes.of(id).made_staging() {
+            staging.discard(id);
+        }
+    }
+
+    /// An entry has its final name.
+    pub(super) fn named(&self, id: EntryId) {
+        if let Some(staging) = self.volumes.of(id).made_staging() {
+            staging.named(id);
+        }
+    }
+
+    /// Something about `path` is not kept.
+    pub(super) fn note(&self, aspect: Aspect, path: &str, errno: Errno) {
+        not_kept::note(&mut self.not_kept(), aspect, path, errno);
+    }
+
+    pub(super) fn not_kept(&self) -> MutexGuard<'_, Vec<NotKept>> {
+        self.not_kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn blocked(&self, blocked: Blocked) -> StorageError {
+        failed("open", self.place_of_dir(&printable(&blocked.dir)), blocked.errno)
+    }
+
+    /// Whatever the syncs of commits left.
+    pub(super) fn sync_last(&self) -> Result<()> {
+        for volume in self.volumes.all() {
+            let path = volume.path.trim_end_matches('/');
+            match volume.sync_last() {
+                Ok(Synced::Yes) => {}
+                Ok(Synced::Lacking(errno)) => {
+                    self.note(Aspect::Sync, if path.is_empty() { "." } else { path }, errno)
+                }
+                Err(errno) => return Err(failed("sync", self.place_of_dir(path), errno)),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn opened(&self) -> MutexGuard<'_, HashMap<RelPath, Mode>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
