@@ -43,9 +43,9 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l connections -d 
 complete -c towline -n "__fish_towline_using_subcommand send" -l chunk-size -d 'Bytes of a chunk, a power of two from 1M to 64M [default: 1M]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l bwlimit -d 'Bytes a second that may travel, perhaps by the time of the day [default: off]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l memory -d 'Memory that the transfer may use, at least 8M and eight chunks [default: 64M]' -r
-complete -c towline -n "__fish_towline_using_subcommand send" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'By delivery rate and round trip (docs/congestion.md)'
-cubic\t'RFC 9438'
-newreno\t'RFC 9002'"
+complete -c towline -n "__fish_towline_using_subcommand send" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'By delivery rate and round-trip time'
+cubic\t'CUBIC (RFC 9438)'
+newreno\t'NewReno (RFC 9002)'"
 complete -c towline -n "__fish_towline_using_subcommand send" -l timeout -d 'Gives up when nothing was acked for so long, such as 30s or 2m [default: 30s]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l disk-timeout -d 'Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l no-fsync -d 'Does not sync to disk: faster, but what was called done can be lost when the machine stops' -r -f -a "true\t''
@@ -58,7 +58,7 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l no-progress -d 
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l color -d 'When to use colours [default: auto]' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Even into a file'
-never\t'Not at all'"
+never\t'No colours'"
 complete -c towline -n "__fish_towline_using_subcommand send" -l config -d 'Config file [default: towline/config.toml in the user\'s configuration directory]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -s r -d 'Taken and without effect: directories are always sent with all that is in them'
 complete -c towline -n "__fish_towline_using_subcommand send" -s v -l verbose -d 'Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)'
@@ -66,10 +66,10 @@ complete -c towline -n "__fish_towline_using_subcommand send" -s h -l help -d 'P
 complete -c towline -n "__fish_towline_using_subcommand receive" -l from -d 'Whom to fetch from; without it, waits for one sender' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l wait -d 'Give up when nobody has come after this long, such as 5m [default: wait for ever]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l into -d 'Directory to put files into [default: .]' -r -f -a "(__fish_complete_directories)"
-complete -c towline -n "__fish_towline_using_subcommand receive" -l exists -d 'What to do when something else has the name already [default: refuse]' -r -f -a "refuse\t'The file is not received, and the exit code is 5'
-skip\t'What is there stays, and that is no error'
-replace\t'The new one takes its place'
-rename\t'The new one takes another name'"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l exists -d 'What to do when something else has the name already [default: refuse]' -r -f -a "refuse\t'Do not receive the file; the exit code is then 5'
+skip\t'Keep the existing file; this is not an error'
+replace\t'Replace the existing file'
+rename\t'Save the new file under another name'"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l yes -d 'Takes what is offered without asking' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l manifest -d 'Writes a line for `b3sum --check` for each file that was received' -r -F
@@ -80,9 +80,9 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l connections 
 complete -c towline -n "__fish_towline_using_subcommand receive" -l chunk-size -d 'Bytes of a chunk, a power of two from 1M to 64M [default: 1M]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l bwlimit -d 'Bytes a second that may travel, perhaps by the time of the day [default: off]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l memory -d 'Memory that the transfer may use, at least 8M and eight chunks [default: 64M]' -r
-complete -c towline -n "__fish_towline_using_subcommand receive" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'By delivery rate and round trip (docs/congestion.md)'
-cubic\t'RFC 9438'
-newreno\t'RFC 9002'"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'By delivery rate and round-trip time'
+cubic\t'CUBIC (RFC 9438)'
+newreno\t'NewReno (RFC 9002)'"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l timeout -d 'Gives up when nothing was acked for so long, such as 30s or 2m [default: 30s]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l disk-timeout -d 'Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l no-fsync -d 'Does not sync to disk: faster, but what was called done can be lost when the machine stops' -r -f -a "true\t''
@@ -95,7 +95,7 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l no-progress 
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l color -d 'When to use colours [default: auto]' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Even into a file'
-never\t'Not at all'"
+never\t'No colours'"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l config -d 'Config file [default: towline/config.toml in the user\'s configuration directory]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand receive" -s v -l verbose -d 'Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)'
 complete -c towline -n "__fish_towline_using_subcommand receive" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -111,9 +111,9 @@ complete -c towline -n "__fish_towline_using_subcommand bench" -l connections -d
 complete -c towline -n "__fish_towline_using_subcommand bench" -l chunk-size -d 'Bytes of a chunk, a power of two from 1M to 64M [default: 1M]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l bwlimit -d 'Bytes a second that may travel, perhaps by the time of the day [default: off]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l memory -d 'Memory that the transfer may use, at least 8M and eight chunks [default: 64M]' -r
-complete -c towline -n "__fish_towline_using_subcommand bench" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'By delivery rate and round trip (docs/congestion.md)'
-cubic\t'RFC 9438'
-newreno\t'RFC 9002'"
+complete -c towline -n "__fish_towline_using_subcommand bench" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'By delivery rate and round-trip time'
+cubic\t'CUBIC (RFC 9438)'
+newreno\t'NewReno (RFC 9002)'"
 complete -c towline -n "__fish_towline_using_subcommand bench" -l timeout -d 'Gives up when nothing was acked for so long, such as 30s or 2m [default: 30s]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l disk-timeout -d 'Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l no-fsync -d 'Does not sync to disk: faster, but what was called done can be lost when the machine stops' -r -f -a "true\t''
@@ -126,7 +126,7 @@ complete -c towline -n "__fish_towline_using_subcommand bench" -l no-progress -d
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand bench" -l color -d 'When to use colours [default: auto]' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Even into a file'
-never\t'Not at all'"
+never\t'No colours'"
 complete -c towline -n "__fish_towline_using_subcommand bench" -l config -d 'Config file [default: towline/config.toml in the user\'s configuration directory]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand bench" -s v -l verbose -d 'Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)'
 complete -c towline -n "__fish_towline_using_subcommand bench" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -138,7 +138,7 @@ complete -c towline -n "__fish_towline_using_subcommand id" -l no-progress -d 'S
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand id" -l color -d 'When to use colours [default: auto]' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Even into a file'
-never\t'Not at all'"
+never\t'No colours'"
 complete -c towline -n "__fish_towline_using_subcommand id" -l config -d 'Config file [default: towline/config.toml in the user\'s configuration directory]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand id" -s v -l verbose -d 'Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)'
 complete -c towline -n "__fish_towline_using_subcommand id" -s h -l help -d 'Print help (see more with \'--help\')'

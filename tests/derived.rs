@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use clap::Command;
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
-use towline::cli::args::{
-    self, EXAMPLES_BENCH, EXAMPLES_ID, EXAMPLES_RECEIVE, EXAMPLES_SEND, EXIT_STATUS, FILES, VARIABLES,
+use towline::cli::args;
+use towline::cli::help::{
+    EXAMPLES_BENCH, EXAMPLES_ID, EXAMPLES_RECEIVE, EXAMPLES_SEND, EXIT_STATUS, FILES, VARIABLES,
 };
 
 fn root(dir: &str) -> PathBuf {

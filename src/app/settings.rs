@@ -102,9 +102,10 @@ pub struct IdSettings {
 }
 
 /// What `towline id` does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IdAction {
     /// Shows it, making it at first use.
+    #[default]
     Show,
     /// Makes a new one.
     New,
@@ -164,10 +165,10 @@ impl fmt::Debug for Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::ticket::TICKET;
 
     #[test]
     fn attack_8_a_ticket_does_not_reach_a_log() {
-        let ticket = "tl1aicmaaaca4ji4braaeg3qaaaaaaaaaaaaaaaaaah777vuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuwvfuws2ljnfuws2ljnfuws2ljnf7vb6rvi";
-        assert_eq!(format!("{:?}", Peer::Ticket(ticket.parse().unwrap())), "Ticket(…)");
+        assert_eq!(format!("{:?}", Peer::Ticket(TICKET.parse().unwrap())), "Ticket(…)");
     }
 }

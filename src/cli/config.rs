@@ -11,11 +11,14 @@ use anyhow::{Context, Result, bail};
 use etcetera::BaseStrategy;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-use super::args::{Color, Congestion, Exists};
 use super::bwlimit::parse_bwlimit;
 use super::size::{Wait, parse_duration, parse_listen, parse_size, parse_wait};
+use super::values::word;
+use crate::app::settings::Exists;
 use crate::protocol::path::printable;
 use crate::session::schedule::Schedule;
+use crate::transport::Congestion;
+use crate::ui::Color;
 
 /// Bytes of a config file.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
@@ -35,6 +38,7 @@ pub struct Config {
     /// `--no-progress`
     pub no_progress: Option<bool>,
     /// `--color`
+    #[serde(deserialize_with = "word")]
     pub color: Option<Color>,
     /// `--to`
     pub to: Option<String>,
@@ -43,6 +47,7 @@ pub struct Config {
     /// `--into`
     pub into: Option<PathBuf>,
     /// `--exists`
+    #[serde(deserialize_with = "word")]
     pub exists: Option<Exists>,
     /// `--yes`
     pub yes: Option<bool>,
@@ -79,6 +84,7 @@ pub struct Config {
     #[serde(deserialize_with = "size")]
     pub memory: Option<u64>,
     /// `--congestion`
+    #[serde(deserialize_with = "word")]
     pub congestion: Option<Congestion>,
     /// `--timeout`
     #[serde(deserialize_with = "duration")]
@@ -243,7 +249,7 @@ mod tests {
             ("wait = 5", "a duration such as"),
             ("wait = \"soon\"", "expected a duration"),
             ("bwlimit = \"8-9=1M\"", "is no window"),
-            ("exists = \"ask\"", "unknown variant `ask`"),
+            ("exists = \"ask\"", "`ask` is not one of refuse, skip, replace, rename"),
             ("memory", "expected"),
         ] {
             std::fs::write(&path, text).unwrap();

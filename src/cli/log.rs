@@ -16,7 +16,7 @@ pub(super) fn start(ui: &Ui) {
     let _ = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
         .with_ansi(ui.colors())
-        .with_writer(Lines(ui.log_writer()))
+        .with_writer(LogLines(ui.log_writer()))
         .finish()
         .with(filter)
         .try_init();
@@ -33,9 +33,9 @@ fn filter(verbose: u8, quiet: bool) -> Targets {
     Targets::new().with_target("towline", level)
 }
 
-struct Lines(LogWriter);
+struct LogLines(LogWriter);
 
-impl<'a> MakeWriter<'a> for Lines {
+impl<'a> MakeWriter<'a> for LogLines {
     type Writer = LogWriter;
     fn make_writer(&'a self) -> LogWriter {
         self.0.clone()

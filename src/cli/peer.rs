@@ -109,7 +109,7 @@ fn strip_dir(text: &OsStr) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::TICKET;
+    use crate::testing::ticket::TICKET;
     use crate::transport::address::HostPort;
 
     fn ticket() -> Peer {

@@ -8,6 +8,7 @@ pub(crate) mod disk;
 mod machines;
 mod quic;
 mod storage_suite;
+pub(crate) mod ticket;
 
 /// What a test needs of the machine; shared with the tests of the whole program.
 #[path = "../../tests/support/host.rs"]

@@ -1,6 +1,7 @@
 //! The result of a bench, for people.
 
-use super::{format, text};
+use super::format;
+use super::summary::limits;
 use crate::event::Bench;
 use crate::protocol::failure::Side;
 
@@ -22,7 +23,7 @@ pub(super) fn table(bench: &Bench) -> String {
         ("MTU", format!("{} bytes of UDP payload", bench.mtu_bytes)),
         ("streams", format!("{} at most", bench.streams)),
         ("processor", processor(bench)),
-        ("limited by", text::limits(&bench.summary)),
+        ("limited by", limits(&bench.summary)),
     ];
     rows.into_iter().map(|(name, figure)| format!("{name:<12}{figure}\n")).collect()
 }

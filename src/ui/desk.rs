@@ -2,12 +2,20 @@
 
 use std::io;
 
-use super::Face;
+use super::complaint;
 use super::json;
-use super::outlet::{Keep, Outlet, Patience, Piece, Sink};
-use super::text::Narrator;
+use super::narrator::Narrator;
+use super::outlet::{Keep, Outlet, Pending, ReaderPatience, Sink};
 use crate::event::{Event, Outcome, Reporter};
 use crate::protocol::failure::Failure;
+
+/// What a run looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Face {
+    Json,
+    Lines,
+    Bars,
+}
 
 /// Gives standard output data and JSON, standard error everything else.
 pub(super) struct Desk {
@@ -20,7 +28,7 @@ pub(super) struct Desk {
 impl Desk {
     pub(super) fn new(face: Face, narrator: Narrator, out: impl Sink, err: impl Sink) -> io::Result<Self> {
         let out = Outlet::new("stdout", out, json::left_out)?;
-        let err = Outlet::new("stderr", err, super::text::left_out)?;
+        let err = Outlet::new("stderr", err, complaint::left_out)?;
         Ok(Self { face, narrator, out, err })
     }
 
@@ -31,7 +39,7 @@ impl Desk {
 
     /// Takes the bars away, and waits until all is written. Fails when standard output did not take all that was for
     /// it, unless its reader had gone.
-    pub(super) fn finish(&self, patience: &Patience<'_>) -> io::Result<()> {
+    pub(super) fn finish(&self, patience: &ReaderPatience<'_>) -> io::Result<()> {
         if self.face == Face::Bars {
             self.err.clear();
         }
@@ -54,9 +62,9 @@ impl Reporter for Desk {
     fn report(&self, event: Event) {
         let (keep, may_wait) = weigh(&event);
         match (self.face, event) {
-            (Face::Json, event @ Event::Progress(_)) => self.out.latest(Piece::Text(json::line(&event))),
+            (Face::Json, event @ Event::Progress(_)) => self.out.latest(Pending::Text(json::line(&event))),
             (Face::Json, event) => self.out.line(json::line(&event), keep, may_wait),
-            (Face::Bars, Event::Progress(progress)) => self.err.latest(Piece::Draw(progress)),
+            (Face::Bars, Event::Progress(progress)) => self.err.latest(Pending::Draw(progress)),
             (Face::Bars | Face::Lines, event) => {
                 if self.face == Face::Bars && matches!(event, Event::Finished(_) | Event::Bench(_)) {
                     self.err.clear();
@@ -90,8 +98,8 @@ mod tests {
     use std::io::Write;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    use super::super::text::Paint;
-    use super::super::{Color, Options};
+    use super::super::options::{Color, Options};
+    use super::super::paint::Paint;
     use super::*;
     use crate::event::{FileSettled, Progress};
     use crate::protocol::failure::{Reason, Side};
@@ -161,7 +169,7 @@ mod tests {
     fn said(face: Face, options: Options) -> (String, String) {
         let (desk, written) = desk(face, options);
         events().into_iter().for_each(|event| desk.report(event));
-        desk.finish(&Patience::new(&|| false)).unwrap();
+        desk.finish(&ReaderPatience::new(&|| false)).unwrap();
         let [out, err] =
             written.map(|bytes| String::from_utf8(bytes.try_iter().flatten().collect()).unwrap());
         (out, err)

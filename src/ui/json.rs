@@ -84,8 +84,8 @@ enum Line<'a> {
         blake3: Option<String>,
         limited_by: &'static str,
         synced: bool,
-        limited_by_shares: Shares<'a>,
-        not_kept: Counts<'a>,
+        limited_by_shares: ShareMap<'a>,
+        not_kept: CountMap<'a>,
     },
     Preparing {
         dir: String,
@@ -109,7 +109,7 @@ enum Line<'a> {
         cpu_seconds: f64,
         cpu_seconds_per_gib: f64,
         limited_by: &'static str,
-        limited_by_shares: Shares<'a>,
+        limited_by_shares: ShareMap<'a>,
     },
     Identity {
         fingerprint: &'a str,
@@ -129,18 +129,18 @@ enum Line<'a> {
 }
 
 /// What held the transfer, as an object of percentages.
-struct Shares<'a>(&'a [(Bottleneck, u8)]);
+struct ShareMap<'a>(&'a [(Bottleneck, u8)]);
 
-impl Serialize for Shares<'_> {
+impl Serialize for ShareMap<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(bottleneck, percent)| (bottleneck.as_str(), percent)))
     }
 }
 
 /// How many entries each aspect was not kept of, as an object.
-struct Counts<'a>(&'a [NotKept]);
+struct CountMap<'a>(&'a [NotKept]);
 
-impl Serialize for Counts<'_> {
+impl Serialize for CountMap<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|one| (one.aspect.as_str(), one.count)))
     }
@@ -282,8 +282,8 @@ fn finished(summary: &Summary) -> Line<'_> {
         blake3: summary.blake3.map(|h| h.to_hex().to_string()),
         limited_by: greatest(summary),
         synced: summary.synced,
-        limited_by_shares: Shares(&summary.limited_by),
-        not_kept: Counts(&summary.not_kept),
+        limited_by_shares: ShareMap(&summary.limited_by),
+        not_kept: CountMap(&summary.not_kept),
     }
 }
 
@@ -306,7 +306,7 @@ fn bench(bench: &Bench) -> Line<'_> {
         cpu_seconds: bench.cpu.as_secs_f64(),
         cpu_seconds_per_gib: super::bench::cpu_seconds_per_gib(bench),
         limited_by: greatest(summary),
-        limited_by_shares: Shares(&summary.limited_by),
+        limited_by_shares: ShareMap(&summary.limited_by),
     }
 }
 
@@ -334,195 +334,4 @@ impl Formatter for TerminalSafe {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::protocol::failure::Side;
-    use crate::protocol::not_kept::Aspect;
-    use crate::protocol::wire::role::Role;
-
-    fn line(event: Event) -> String {
-        String::from_utf8(super::line(&event)).unwrap()
-    }
-
-    fn settled(path: &[u8], outcome: Outcome) -> FileSettled {
-        let path = RelPath::new(path).unwrap();
-        let message = None;
-        FileSettled { path, renamed: None, is_file: true, size: 1, blake3: None, outcome, message }
-    }
-
-    #[test]
-    fn listening_has_what_a_script_needs() {
-        let event = Event::Listening(Listening {
-            role: Role::Send,
-            what: vec!["a".into()],
-            ticket: "tl1abc".into(),
-            addresses: vec!["192.0.2.7:4750".parse().unwrap(), "[::1]:1".parse().unwrap()],
-            fingerprint: "fp".into(),
-        });
-        assert_eq!(
-            line(event),
-            "{\"event\":\"listening\",\"side\":\"sender\",\"ticket\":\"tl1abc\",\"code\":null,\
-             \"addresses\":[\"192.0.2.7:4750\",\"[::1]:1\"],\"fingerprint\":\"fp\"}\n"
-        );
-    }
-
-    #[test]
-    fn the_small_events() {
-        let connected = Event::Connected {
-            address: "192.0.2.7:4750".parse().unwrap(),
-            fingerprint: "fp".into(),
-            agent: "towline/0.1.0".into(),
-        };
-        assert_eq!(
-            line(connected),
-            "{\"event\":\"connected\",\"address\":\"192.0.2.7:4750\",\"fingerprint\":\"fp\",\
-             \"agent\":\"towline/0.1.0\"}\n"
-        );
-        assert_eq!(
-            line(Event::Started { side: Side::Receiver, transfer: "ab".into() }),
-            "{\"event\":\"started\",\"side\":\"receiver\",\"transfer\":\"ab\"}\n"
-        );
-        let warning = Event::Warning {
-            path: Some("p".into()),
-            reason: Some(Reason::SpecialFile),
-            message: "a FIFO does not travel".into(),
-        };
-        assert_eq!(
-            line(warning),
-            "{\"event\":\"warning\",\"path\":\"p\",\"reason\":\"special-file\",\
-             \"message\":\"a FIFO does not travel\"}\n"
-        );
-        let not_kept = NotKept { aspect: Aspect::Link, count: 2, path: "p".into(), cause: "c".into() };
-        assert_eq!(
-            line(Event::NotKept(not_kept)),
-            "{\"event\":\"warning\",\"path\":\"p\",\"reason\":\"not-kept\",\"message\":\"the receiver could \
-             not make 2 symbolic links, such as p: c\",\"not_kept\":\"link\",\"count\":2}\n"
-        );
-        assert_eq!(
-            line(Event::Identity { fingerprint: "fp".into(), path: "/k".into(), is_new: true }),
-            "{\"event\":\"identity\",\"fingerprint\":\"fp\",\"path\":\"/k\",\"new\":true}\n"
-        );
-    }
-
-    #[test]
-    fn progress_has_both_numbers() {
-        let progress = Progress {
-            elapsed: Duration::from_millis(1500),
-            walked: true,
-            total_files: 2,
-            total_bytes: 30,
-            sent_bytes: 20,
-            written_bytes: 10,
-            done_files: 1,
-            active: Vec::new(),
-            waiting_for: Some("receiver's disk"),
-        };
-        assert_eq!(
-            line(Event::Progress(progress)),
-            "{\"event\":\"progress\",\"elapsed_seconds\":1.5,\"walked\":true,\"total_files\":2,\
-             \"total_bytes\":30,\"sent_bytes\":20,\"written_bytes\":10,\"done_files\":1,\
-             \"waiting_for\":\"receiver's disk\"}\n"
-        );
-    }
-
-    #[test]
-    fn files_and_their_names() {
-        let root = blake3::hash(b"x");
-        let file = FileSettled { blake3: Some(root), ..settled(b"a\"b", Outcome::Written) };
-        assert_eq!(
-            line(Event::File(file)),
-            format!(
-                "{{\"event\":\"file\",\"path\":\"a\\\"b\",\"renamed\":null,\"is_file\":true,\"size\":1,\
-                 \"blake3\":\"{root}\",\"outcome\":\"written\",\"reason\":null,\"message\":null}}\n"
-            )
-        );
-        let file = FileSettled {
-            renamed: RelPath::new(b"b\xfe").ok(),
-            message: Some("m".into()),
-            ..settled(b"\xff\n", Outcome::Failed(Reason::TargetExists))
-        };
-        assert_eq!(
-            line(Event::File(file)),
-            "{\"event\":\"file\",\"path\":\"\\\\xff\\\\n\",\"path_bytes\":\"ff0a\",\"renamed\":\"b\\\\xfe\",\
-             \"renamed_bytes\":\"62fe\",\"is_file\":true,\"size\":1,\"blake3\":null,\"outcome\":\"failed\",\
-             \"reason\":\"target-exists\",\"message\":\"m\"}\n"
-        );
-    }
-
-    #[test]
-    fn attack_4_json_on_a_terminal_is_plain_ascii_and_exact() {
-        let name = "\u{1b}]0;\u{9b}\u{202e}grün🚢\u{7f}";
-        let text = line(Event::File(settled(name.as_bytes(), Outcome::Skipped)));
-        assert!(text.trim_end().bytes().all(|b| matches!(b, b' '..=b'~')), "{text}");
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(value["path"], name);
-    }
-
-    #[test]
-    fn the_end_good_or_bad() {
-        let summary = Summary {
-            side: Side::Sender,
-            files: 1,
-            dirs: 2,
-            links: 3,
-            identical: 4,
-            updated: 7,
-            skipped: 5,
-            failed: 6,
-            gravest: Some(Reason::Storage),
-            bytes: 300,
-            elapsed: Duration::from_secs(2),
-            blake3: None,
-            limited_by: vec![(Bottleneck::Network, 82), (Bottleneck::ReceiverDisk, 18)],
-            synced: true,
-            not_kept: vec![NotKept { aspect: Aspect::Mode, count: 3, path: "p".into(), cause: "c".into() }],
-        };
-        assert_eq!(
-            line(Event::Finished(summary)),
-            "{\"event\":\"finished\",\"side\":\"sender\",\"files\":1,\"dirs\":2,\"links\":3,\"identical\":4,\"updated\":7,\
-             \"skipped\":5,\"failed\":6,\"gravest\":\"storage\",\"bytes\":300,\"seconds\":2.0,\"rate\":150,\
-             \"blake3\":null,\"limited_by\":\"network\",\"synced\":true,\
-             \"limited_by_shares\":{\"network\":82,\"receiver's disk\":18},\"not_kept\":{\"mode\":3}}\n"
-        );
-        let error = error(&Failure::on(Side::Receiver, Reason::ConnectionLost, "gone"), 9);
-        assert_eq!(
-            String::from_utf8(error).unwrap(),
-            "{\"event\":\"error\",\"reason\":\"connection-lost\",\"side\":\"receiver\",\"message\":\"gone\",\
-             \"exit_code\":9,\"retryable\":true}\n"
-        );
-    }
-
-    #[test]
-    fn a_bench_has_its_figures_as_numbers() {
-        let bench = crate::ui::bench::tests::bench(Side::Sender);
-        assert_eq!(
-            line(Event::Bench(bench)),
-            "{\"event\":\"bench\",\"side\":\"sender\",\"with\":\"itself\",\"storage\":\"memory\",\"files\":1,\
-             \"failed\":0,\"bytes\":3221225472,\"seconds\":2.0,\"rate\":1610612736,\"rtt_seconds\":0.0015,\
-             \"mtu_bytes\":1452,\"sent_packets\":2000,\"lost_packets\":5,\"streams\":32,\"cpu_seconds\":6.0,\
-             \"cpu_seconds_per_gib\":2.0,\"limited_by\":\"processor\",\
-             \"limited_by_shares\":{\"processor\":75,\"network\":25}}\n"
-        );
-        let preparing = Event::Preparing { dir: "/d".into(), bytes: 1, space_bytes: 8192 };
-        assert_eq!(
-            line(preparing),
-            "{\"event\":\"preparing\",\"dir\":\"/d\",\"bytes\":1,\"space_bytes\":8192}\n"
-        );
-    }
-
-    #[test]
-    fn every_reason_is_in_the_description() {
-        let text = include_str!("../../docs/json.md");
-        for reason in Reason::ALL {
-            let row = format!("| `{}` | {} |", reason.as_str(), reason.exit_code());
-            assert!(text.contains(&row), "{row}");
-        }
-    }
-
-    #[test]
-    fn a_gap_has_its_size() {
-        assert_eq!(left_out(7), b"{\"event\":\"left_out\",\"lines\":7}\n");
-    }
-}
+mod tests;

@@ -45,7 +45,7 @@ pub(super) enum Keep {
 
 /// What waits.
 #[derive(Debug)]
-pub(super) enum Piece {
+pub(super) enum Pending {
     /// Whole lines.
     Text(Vec<u8>),
     /// Bars to draw.
@@ -81,13 +81,13 @@ impl<W: Write + Send + 'static> Sink for W {
 }
 
 /// How long the end of a run waits for readers.
-pub struct Patience<'a> {
+pub struct ReaderPatience<'a> {
     since: Instant,
     is_stopped: &'a dyn Fn() -> bool,
     stopped_at: Cell<Option<Instant>>,
 }
 
-impl<'a> Patience<'a> {
+impl<'a> ReaderPatience<'a> {
     /// Begins now. `is_stopped` tells whether a signal has come.
     pub fn new(is_stopped: &'a dyn Fn() -> bool) -> Self {
         Self { since: Instant::now(), is_stopped, stopped_at: Cell::new(None) }
@@ -106,17 +106,17 @@ impl<'a> Patience<'a> {
 
 /// Takes lines without blocking.
 pub(super) struct Outlet {
-    shared: Arc<Shared>,
+    shared: Arc<OutletState>,
     thread: JoinHandle<()>,
 }
 
-struct Shared {
-    queue: Mutex<Queue>,
+struct OutletState {
+    queue: Mutex<LineQueue>,
     changed: Condvar,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+impl OutletState {
+    fn lock(&self) -> MutexGuard<'_, LineQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -124,7 +124,8 @@ impl Shared {
 impl Outlet {
     /// Starts the thread, which writes to `sink`. `note` makes the line that tells how many were left out.
     pub(super) fn new(name: &str, sink: impl Sink, note: fn(u64) -> Vec<u8>) -> io::Result<Self> {
-        let shared = Arc::new(Shared { queue: Mutex::new(Queue::new(note)), changed: Condvar::new() });
+        let shared =
+            Arc::new(OutletState { queue: Mutex::new(LineQueue::new(note)), changed: Condvar::new() });
         let writer = Arc::clone(&shared);
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || write_all(&writer, sink))?;
         Ok(Self { shared, thread })
@@ -132,20 +133,20 @@ impl Outlet {
 
     /// Takes a line; one that `may_wait` is written with the next that may not.
     pub(super) fn line(&self, text: Vec<u8>, keep: Keep, may_wait: bool) {
-        self.with(|queue| queue.push(Piece::Text(text), keep, may_wait));
+        self.with(|queue| queue.push(Pending::Text(text), keep, may_wait));
     }
 
     /// Takes progress, in place of any that waits.
-    pub(super) fn latest(&self, piece: Piece) {
+    pub(super) fn latest(&self, piece: Pending) {
         self.with(|queue| queue.push_latest(piece));
     }
 
     /// Takes the bars away behind what waits.
     pub(super) fn clear(&self) {
-        self.with(|queue| queue.push(Piece::Clear, Keep::Always, false));
+        self.with(|queue| queue.push(Pending::Clear, Keep::Always, false));
     }
 
-    fn with(&self, change: impl FnOnce(&mut Queue)) {
+    fn with(&self, change: impl FnOnce(&mut LineQueue)) {
         let mut queue = self.shared.lock();
         change(&mut queue);
         if queue.is_due {
@@ -155,7 +156,7 @@ impl Outlet {
 
     /// Waits until all is written, within `patience`. Tells of the first write that failed since it last told. A
     /// reader that has gone away is no failure: it has read what it wanted.
-    pub(super) fn finish(&self, patience: &Patience<'_>) -> io::Result<()> {
+    pub(super) fn finish(&self, patience: &ReaderPatience<'_>) -> io::Result<()> {
         let mut queue = self.shared.lock();
         queue.note_gap();
         queue.is_due = true;
@@ -178,7 +179,7 @@ impl Drop for Outlet {
     }
 }
 
-fn write_all(shared: &Shared, mut sink: impl Sink) {
+fn write_all(shared: &OutletState, mut sink: impl Sink) {
     let mut queue = shared.lock();
     loop {
         let Some(piece) = queue.next() else {
@@ -191,16 +192,16 @@ fn write_all(shared: &Shared, mut sink: impl Sink) {
         queue.is_writing = true;
         drop(queue);
         let written = match piece {
-            Piece::Text(text) => text.chunks(WRITE_BYTES).try_for_each(|part| {
+            Pending::Text(text) => text.chunks(WRITE_BYTES).try_for_each(|part| {
                 sink.write(part)?;
                 shared.lock().taken_at = Instant::now();
                 Ok(())
             }),
-            Piece::Draw(progress) => {
+            Pending::Draw(progress) => {
                 sink.draw(&progress);
                 Ok(())
             }
-            Piece::Clear => {
+            Pending::Clear => {
                 sink.clear();
                 Ok(())
             }
@@ -211,11 +212,11 @@ fn write_all(shared: &Shared, mut sink: impl Sink) {
     }
 }
 
-struct Queue {
+struct LineQueue {
     note: fn(u64) -> Vec<u8>,
     /// Each with its number, so that progress keeps its place among the lines.
-    lines: VecDeque<(u64, Piece)>,
-    latest: Option<(u64, Piece)>,
+    lines: VecDeque<(u64, Pending)>,
+    latest: Option<(u64, Pending)>,
     next_number: u64,
     bytes: usize,
     left_out: u64,
@@ -232,7 +233,7 @@ struct Queue {
     is_closed: bool,
 }
 
-impl Queue {
+impl LineQueue {
     fn new(note: fn(u64) -> Vec<u8>) -> Self {
         Self {
             note,
@@ -251,7 +252,7 @@ impl Queue {
         }
     }
 
-    fn push(&mut self, piece: Piece, keep: Keep, may_wait: bool) {
+    fn push(&mut self, piece: Pending, keep: Keep, may_wait: bool) {
         if self.is_gone {
             return;
         }
@@ -274,7 +275,7 @@ impl Queue {
         self.is_due |= !may_wait || self.bytes >= BATCH_BYTES;
     }
 
-    fn push_latest(&mut self, piece: Piece) {
+    fn push_latest(&mut self, piece: Pending) {
         if !self.is_gone {
             self.latest = Some((self.number(), piece));
             self.is_due = true;
@@ -285,11 +286,11 @@ impl Queue {
     fn note_gap(&mut self) {
         if self.left_out > 0 && !self.is_gone {
             let text = (self.note)(std::mem::take(&mut self.left_out));
-            self.add(Piece::Text(text));
+            self.add(Pending::Text(text));
         }
     }
 
-    fn add(&mut self, piece: Piece) {
+    fn add(&mut self, piece: Pending) {
         self.bytes += cost(&piece);
         let number = self.number();
         self.lines.push_back((number, piece));
@@ -301,7 +302,7 @@ impl Queue {
     }
 
     /// The next piece to write, lines put together up to one write; none when nothing is due.
-    fn next(&mut self) -> Option<Piece> {
+    fn next(&mut self) -> Option<Pending> {
         if !self.is_due {
             return None;
         }
@@ -309,7 +310,7 @@ impl Queue {
         let mut text: Vec<u8> = Vec::new();
         while let Some((number, piece)) = self.lines.front() {
             let fits = match piece {
-                Piece::Text(line) => text.is_empty() || text.len() + line.len() <= WRITE_BYTES,
+                Pending::Text(line) => text.is_empty() || text.len() + line.len() <= WRITE_BYTES,
                 _ => text.is_empty(),
             };
             if *number > latest || !fits {
@@ -318,12 +319,12 @@ impl Queue {
             let Some((_, piece)) = self.lines.pop_front() else { break };
             self.bytes -= cost(&piece);
             match piece {
-                Piece::Text(line) => text.extend_from_slice(&line),
+                Pending::Text(line) => text.extend_from_slice(&line),
                 other => return Some(other),
             }
         }
         if !text.is_empty() {
-            return Some(Piece::Text(text));
+            return Some(Pending::Text(text));
         }
         let latest = self.latest.take();
         self.is_due = latest.is_some();
@@ -357,8 +358,8 @@ impl Queue {
     }
 }
 
-fn cost(piece: &Piece) -> usize {
-    let text = if let Piece::Text(text) = piece { text.len() } else { 0 };
+fn cost(piece: &Pending) -> usize {
+    let text = if let Pending::Text(text) = piece { text.len() } else { 0 };
     LINE_OVERHEAD_BYTES + text
 }
 
@@ -392,7 +393,7 @@ mod tests {
     }
 
     fn finish(outlet: &Outlet) -> io::Result<()> {
-        outlet.finish(&Patience::new(&|| false))
+        outlet.finish(&ReaderPatience::new(&|| false))
     }
 
     fn line(outlet: &Outlet, text: &str, keep: Keep) {
@@ -406,8 +407,8 @@ mod tests {
         String::from_utf8(asks.try_iter().flatten().collect()).unwrap()
     }
 
-    fn progress(sent_bytes: u64) -> Piece {
-        Piece::Draw(Progress { sent_bytes, ..Progress::default() })
+    fn progress(sent_bytes: u64) -> Pending {
+        Pending::Draw(Progress { sent_bytes, ..Progress::default() })
     }
 
     #[test]
@@ -481,7 +482,7 @@ mod tests {
         let (outlet, _asks, go) = outlet();
         line(&outlet, "unread\n", Keep::Always);
         let start = Instant::now();
-        let error = outlet.finish(&Patience::new(&|| true)).unwrap_err();
+        let error = outlet.finish(&ReaderPatience::new(&|| true)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(start.elapsed() < READER_WAIT, "{:?}", start.elapsed());
         // Nobody waits for it again.
@@ -493,8 +494,9 @@ mod tests {
     #[test]
     fn a_reader_that_takes_something_now_and_then_is_waited_for() {
         let now = Instant::now();
-        let patience = Patience::new(&|| false);
-        let began = |ago| Patience { since: now.checked_sub(ago).unwrap(), ..Patience::new(&|| false) };
+        let patience = ReaderPatience::new(&|| false);
+        let began =
+            |ago| ReaderPatience { since: now.checked_sub(ago).unwrap(), ..ReaderPatience::new(&|| false) };
         assert!(!patience.is_over(now));
         let long_ago = now.checked_sub(2 * READER_WAIT).unwrap();
         assert!(!patience.is_over(long_ago), "the wait begins at the end");

@@ -5,7 +5,7 @@ use std::io::Read;
 
 use anyhow::{Result, bail, ensure};
 
-use super::{resolve_common, resolve_peer};
+use super::common::{resolve_common, resolve_peer};
 use crate::app::settings::{BenchSettings, BenchWith, Peer, Workload};
 use crate::cli::args::BenchArgs;
 use crate::cli::config::Config;
@@ -82,8 +82,8 @@ mod tests {
 
     use super::*;
     use crate::app::settings::Command;
-    use crate::cli::TICKET;
     use crate::cli::args::Cli;
+    use crate::testing::ticket::TICKET;
 
     /// TICKET stands for a ticket.
     fn resolve(line: &str, config: &str) -> Result<BenchSettings> {

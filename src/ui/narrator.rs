@@ -1,52 +1,14 @@
 //! The sentences that people read, without a word on where they go.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use super::Options;
-use super::format;
+use super::options::Options;
+use super::paint::Paint;
+use super::summary::summary_line;
+use super::{bench, format};
 use crate::event::{Event, FileSettled, Listening, Outcome, Summary};
-use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::{RelPath, printable};
 use crate::protocol::wire::role::Role;
-
-/// From this duration on a summary says what limited the transfer.
-const LIMITED_MIN: Duration = Duration::from_secs(1);
-/// And only what held it for so many percent of the time.
-const SHARE_MIN: u8 = 5;
-
-/// Colours, or none.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Paint {
-    on: bool,
-}
-
-impl Paint {
-    pub(super) fn new(on: bool) -> Self {
-        Self { on }
-    }
-
-    pub(super) fn is_on(self) -> bool {
-        self.on
-    }
-
-    fn with(self, code: &str, text: &str) -> String {
-        if self.on { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-    }
-
-    fn error(self, text: &str) -> String {
-        self.with("1;31", text)
-    }
-
-    fn warning(self, text: &str) -> String {
-        self.with("1;33", text)
-    }
-
-    fn strong(self, text: &str) -> String {
-        self.with("1", text)
-    }
-}
 
 /// Turns events into lines, each ended by a newline.
 pub(super) struct Narrator {
@@ -116,7 +78,7 @@ impl Narrator {
     pub(super) fn data(&self, event: &Event) -> String {
         match event {
             Event::Identity { fingerprint, .. } => format!("{fingerprint}\n"),
-            Event::Bench(bench) => super::bench::table(bench),
+            Event::Bench(bench) => bench::table(bench),
             _ => String::new(),
         }
     }
@@ -201,139 +163,14 @@ fn about(path: &str, message: &str) -> String {
     if path.is_empty() || names_it { message.to_owned() } else { format!("{path}: {message}") }
 }
 
-fn summary_line(summary: &Summary) -> String {
-    let verb = match summary.side {
-        Side::Sender => "sent",
-        Side::Receiver => "received",
-    };
-    let mut what: Vec<String> = [
-        (summary.files, "file", "files"),
-        (summary.links, "link", "links"),
-        (summary.dirs, "directory", "directories"),
-    ]
-    .into_iter()
-    .filter(|(number, ..)| *number > 0)
-    .map(|(number, one, many)| format::count(number, one, many))
-    .collect();
-    let is_nothing = what.is_empty();
-    // Without a word on what is safe when nothing is.
-    let has_nothing = is_nothing && summary.identical + summary.updated + summary.skipped == 0;
-    if is_nothing {
-        let nothing = if has_nothing && summary.failed > 0 { "nothing" } else { "nothing new" };
-        what.push(nothing.to_owned());
-    }
-    let mut out = format!("{verb} {}", what.join(", "));
-    if summary.bytes > 0 {
-        let rate = format::bytes(format::bytes_per_second(summary.bytes, summary.elapsed));
-        let (bytes, time) = (format::bytes(summary.bytes), format::duration(summary.elapsed));
-        out += &format!(", {bytes} in {time} ({rate}/s)");
-    }
-    out += if has_nothing && summary.failed > 0 {
-        ""
-    } else if summary.synced {
-        ", on disk and verified"
-    } else if summary.not_kept.iter().any(|one| one.aspect == Aspect::Sync) {
-        ", written and verified, not all of it synced"
-    } else {
-        ", written and verified, not synced (--no-fsync)"
-    };
-    if summary.identical > 0 {
-        out += &format!("; {} there before", summary.identical);
-    }
-    if summary.updated > 0 {
-        out += &format!("; {} updated in mode or time", summary.updated);
-    }
-    if summary.skipped > 0 {
-        out += &format!("; {} left alone", summary.skipped);
-    }
-    // What took no time was limited by nothing that a person could change.
-    if summary.elapsed >= LIMITED_MIN {
-        match limits(summary) {
-            limits if limits.is_empty() => {}
-            limits => out += &format!("; limited by {limits}"),
-        }
-    }
-    out + "\n"
-}
-
-/// `network 82 %, receiver's disk 18 %`.
-pub(super) fn limits(summary: &Summary) -> String {
-    let shares = summary.limited_by.iter().filter(|(_, percent)| *percent >= SHARE_MIN);
-    let shares: Vec<_> =
-        shares.map(|(bottleneck, percent)| format!("{} {percent} %", bottleneck.as_str())).collect();
-    shares.join(", ")
-}
-
-/// `towline: at the receiver: …`, and a line on what to do where that helps.
-pub(super) fn failure(failure: &Failure, paint: Paint) -> String {
-    let side = match (failure.side, failure.from_peer) {
-        (Some(side), true) => format!("the {} says: ", side.as_str()),
-        (None, true) => "the other side says: ".to_owned(),
-        (Some(side), false) => format!("at the {}: ", side.as_str()),
-        (None, false) => String::new(),
-    };
-    complaint(&format!("{side}{}", failure.message), hint(failure.reason), paint)
-}
-
-/// `towline: …`, and a hint on a line of its own.
-pub(super) fn complaint(message: &str, hint: Option<&str>, paint: Paint) -> String {
-    let mut out = format!("{} {message}\n", paint.error("towline:"));
-    if let Some(hint) = hint {
-        out += &format!("  {hint}\n");
-    }
-    out
-}
-
-/// Says that lines are missing here.
-pub(super) fn left_out(lines: u64) -> Vec<u8> {
-    let what = format::count(lines, "line was", "lines were");
-    format!("towline: {what} left out here: what reads them was too slow\n").into_bytes()
-}
-
-fn hint(reason: Reason) -> Option<&'static str> {
-    Some(match reason {
-        Reason::Unreachable => {
-            "check that both sides run and use the same address, and that UDP to the port of the waiting side (4750 \
-             unless it prints another) passes every firewall between"
-        }
-        Reason::NotAuthenticated => {
-            "take ticket or fingerprint once more from what the waiting side prints now; it prints a new ticket \
-             at every start"
-        }
-        Reason::TicketUsed => {
-            "a ticket serves one transfer: start the waiting side again and take its new one"
-        }
-        Reason::TargetExists => {
-            "`--exists skip`, `replace` or `rename` on the receiving side decides otherwise"
-        }
-        Reason::SourceChanged => "run the same command again when nothing writes to the source",
-        Reason::AckTimeout | Reason::ConnectionLost | Reason::Interrupted => {
-            "start both sides again to go on; files that are complete do not travel again"
-        }
-        Reason::Internal
-        | Reason::Protocol
-        | Reason::UnknownTransfer
-        | Reason::TransferFailed
-        | Reason::TransferEnded => "this should not happen: please report it with what -vv shows",
-        Reason::Incompatible
-        | Reason::Setup
-        | Reason::Refused
-        | Reason::Storage
-        | Reason::SourceUnreadable
-        | Reason::Verification
-        | Reason::SpecialFile
-        | Reason::NotKept
-        | Reason::SourceGrew => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::super::Color;
+    use super::super::options::Color;
+    use super::super::summary::tests::summary;
     use super::*;
-    use crate::protocol::engine::bottleneck::Bottleneck;
+    use crate::protocol::failure::{Reason, Side};
 
     fn options() -> Options {
         Options {
@@ -348,30 +185,6 @@ mod tests {
 
     fn narrator(options: Options) -> Narrator {
         Narrator::new(options, Paint::new(false), true)
-    }
-
-    fn summary() -> Summary {
-        Summary {
-            side: Side::Sender,
-            files: 3,
-            dirs: 0,
-            links: 0,
-            identical: 0,
-            updated: 0,
-            skipped: 0,
-            failed: 0,
-            gravest: None,
-            bytes: 2 << 30,
-            elapsed: Duration::from_millis(6_100),
-            blake3: None,
-            limited_by: vec![
-                (Bottleneck::Network, 78),
-                (Bottleneck::ReceiverDisk, 18),
-                (Bottleneck::Memory, 4),
-            ],
-            synced: true,
-            not_kept: Vec::new(),
-        }
     }
 
     fn listening(role: Role) -> Event {
@@ -481,18 +294,6 @@ mod tests {
         let failed = Summary { failed: 1, ..summary() };
         let text = quiet.tell(&Event::Finished(failed));
         assert_eq!(text, "towline: 1 entry failed; the lines above say which and why\n");
-    }
-
-    #[test]
-    fn failures_name_the_side_and_what_to_do() {
-        let full = Failure::on(Side::Receiver, Reason::Storage, "cannot write /x: no space left on device");
-        let text = failure(&full, Paint::new(false));
-        assert_eq!(text, "towline: at the receiver: cannot write /x: no space left on device\n");
-        let text = failure(&Failure::new(Reason::TicketUsed, "m"), Paint::new(true));
-        assert!(text.starts_with("\u{1b}[1;31mtowline:\u{1b}[0m m\n  a ticket serves one transfer"));
-        for reason in Reason::ALL {
-            assert!(!reason.is_retryable() || hint(reason).is_some(), "{reason:?}");
-        }
     }
 
     #[test]

@@ -1,0 +1,65 @@
+//! One run, from the command line to the exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use super::args::Cli;
+use super::config::Config;
+use super::settings::Settings;
+use super::{exit, log};
+use crate::app;
+use crate::app::settings::{Command, Ending};
+use crate::auth::without_tickets;
+use crate::protocol::failure::{Failure, Reason};
+use crate::ui::{ReaderPatience, Ui};
+
+/// Runs the program with the arguments and variables of this process.
+pub fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        Err(error) => exit::parse_error(&error),
+    }
+}
+
+fn run(cli: Cli) -> ExitCode {
+    let settings = match resolve(cli) {
+        Ok(settings) => settings,
+        Err(error) => return exit::usage(&error),
+    };
+    let ui = match Ui::new(settings.output) {
+        Ok(ui) => ui,
+        Err(error) => return exit::no_threads(&error),
+    };
+    let only_shows = matches!(settings.command, Command::Bench(_) | Command::Id(_));
+    log::start(&ui);
+    let tell = |ending, signal: &dyn Fn() -> Option<u8>| last_words(&ui, ending, only_shows, signal);
+    ExitCode::from(app::run(settings.command, ui.reporter(), tell))
+}
+
+/// Has everything written that waits, and says why the run failed. `signal` tells the exit code of a signal that has
+/// come.
+fn last_words(ui: &Ui, mut ending: Ending, only_shows: bool, signal: &dyn Fn() -> Option<u8>) -> u8 {
+    let is_stopped = || signal().is_some();
+    let patience = ReaderPatience::new(&is_stopped);
+    // A transfer is what it is without a word; a bench and an identity have done nothing but what they show.
+    if let Err(error) = ui.finish(&patience)
+        && only_shows
+        && ending.exit_code == 0
+    {
+        let message = format!("cannot write the result to standard output: {error}");
+        ending = Ending::failed(Failure::new(Reason::Setup, message));
+        ending.exit_code = signal().unwrap_or(ending.exit_code);
+    }
+    if let Some(failure) = &mut ending.failure {
+        // It may quote a ticket in the wrong place, as the path of a file.
+        failure.message = without_tickets(&failure.message).into_owned();
+        ui.fail(failure, ending.exit_code, &patience);
+    }
+    ending.exit_code
+}
+
+fn resolve(cli: Cli) -> anyhow::Result<Settings> {
+    let config = Config::load(cli.config_path())?;
+    cli.resolve(config, &mut std::io::stdin().lock())
+}

@@ -1,0 +1,151 @@
+//! What the commands have in common.
+
+use std::ffi::OsStr;
+use std::io::Read;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use crate::app::settings::{CommonSettings, Peer};
+use crate::auth::Fingerprint;
+use crate::cli::args::TransferArgs;
+use crate::cli::config::Config;
+use crate::cli::peer;
+use crate::cli::size::{Wait, exact};
+use crate::protocol::wire::limits::{CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, STREAMS_MAX};
+use crate::transport::address::HostPort;
+
+/// `--chunk-size` by default.
+const CHUNK_BYTES_DEFAULT: u64 = 1 << 20;
+/// `--memory` by default.
+const MEMORY_BYTES_DEFAULT: u64 = 64 << 20;
+/// `--memory` at least.
+const MEMORY_BYTES_MIN: u64 = 8 << 20;
+/// `--memory` at most.
+const MEMORY_BYTES_MAX: u64 = 1 << 40;
+/// Chunks that the memory must hold.
+const MEMORY_CHUNKS_MIN: u64 = 8;
+/// `--timeout` by default.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// `--disk-timeout` by default.
+const DISK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10 * 60);
+/// `--timeout` and `--disk-timeout` at least.
+const TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// `--timeout` and `--disk-timeout` at most.
+const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// `--wait` at least.
+const WAIT_MIN: Duration = Duration::from_secs(1);
+/// `--wait` at most.
+const WAIT_MAX: Duration = Duration::from_secs(31_557_600);
+
+pub(super) fn resolve_peer(
+    text: Option<&OsStr>,
+    flag: &str,
+    common: &CommonSettings,
+    stdin: &mut dyn Read,
+) -> Result<Option<Peer>> {
+    let Some(text) = text else { return Ok(None) };
+    let peer = peer::read(text, stdin).context(flag.to_owned())?;
+    if let Peer::Host(HostPort { host, .. }) = &peer {
+        ensure!(
+            common.fingerprint.is_some(),
+            "{flag}: who `{host}` must be is not known; add --fingerprint FP with the fingerprint that it \
+             prints when it waits, or give the ticket (tl1…) that it prints instead of its name"
+        );
+    }
+    Ok(Some(peer))
+}
+
+fn parse_fingerprint(text: &str) -> Result<Fingerprint> {
+    let text = text.trim();
+    ensure!(!text.is_empty(), "--fingerprint is empty: `towline id` prints a fingerprint");
+    text.parse()
+        .map_err(|error| anyhow!("--fingerprint: {error}; `towline id` on the other machine prints it"))
+}
+
+pub(super) fn resolve_common(
+    given: TransferArgs,
+    wait: Option<Wait>,
+    config: &Config,
+) -> Result<CommonSettings> {
+    let fingerprint = given.fingerprint.or_else(|| config.fingerprint.clone());
+    let fingerprint = fingerprint.as_deref().map(parse_fingerprint).transpose()?;
+    let streams = given.streams.or(config.streams);
+    if let Some(streams) = streams {
+        ensure!((1..=STREAMS_MAX).contains(&streams), "--streams {streams}: expected 1 to {STREAMS_MAX}");
+    }
+    let connections = given.connections.or(config.connections);
+    if let Some(connections) = connections {
+        ensure!(
+            (1..=CONNECTIONS_MAX).contains(&connections),
+            "--connections {connections}: expected 1 to {CONNECTIONS_MAX}"
+        );
+    }
+    let chunk_size_bytes = given.chunk_size.or(config.chunk_size).unwrap_or(CHUNK_BYTES_DEFAULT);
+    let (chunk_min, chunk_max) = (1 << CHUNK_LOG2_MIN, 1 << CHUNK_LOG2_MAX);
+    ensure!(
+        chunk_size_bytes.is_power_of_two() && (chunk_min..=chunk_max).contains(&chunk_size_bytes),
+        "--chunk-size {}: expected a power of two from {} to {}",
+        exact(chunk_size_bytes),
+        exact(chunk_min),
+        exact(chunk_max),
+    );
+    let memory_bytes = given.memory.or(config.memory).unwrap_or(MEMORY_BYTES_DEFAULT);
+    check_memory(memory_bytes, chunk_size_bytes)?;
+    let timeout = given.timeout.or(config.timeout).unwrap_or(TIMEOUT_DEFAULT);
+    check_duration("--timeout", timeout, TIMEOUT_MIN..=TIMEOUT_MAX)?;
+    let disk_timeout = given.disk_timeout.or(config.disk_timeout).unwrap_or(DISK_TIMEOUT_DEFAULT);
+    check_duration("--disk-timeout", disk_timeout, TIMEOUT_MIN..=TIMEOUT_MAX)?;
+    let wait = wait.or(config.wait).and_then(Wait::limit);
+    if let Some(wait) = wait {
+        check_duration("--wait", wait, WAIT_MIN..=WAIT_MAX)?;
+    }
+    let congestion = given.congestion.or(config.congestion).unwrap_or_default();
+    Ok(CommonSettings {
+        listen: given.listen.or(config.listen),
+        wait,
+        fingerprint,
+        streams,
+        connections,
+        chunk_size_bytes,
+        bwlimit: given.bwlimit.or_else(|| config.bwlimit.clone()).unwrap_or_default(),
+        memory_bytes,
+        congestion,
+        timeout,
+        disk_timeout,
+        fsync: !given.no_fsync.or(config.no_fsync).unwrap_or(false),
+    })
+}
+
+fn check_memory(memory_bytes: u64, chunk_size_bytes: u64) -> Result<()> {
+    ensure!(
+        (MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX).contains(&memory_bytes),
+        "--memory {}: expected {} to {}",
+        exact(memory_bytes),
+        exact(MEMORY_BYTES_MIN),
+        exact(MEMORY_BYTES_MAX),
+    );
+    let needed = MEMORY_CHUNKS_MIN * chunk_size_bytes;
+    ensure!(
+        memory_bytes >= needed,
+        "--memory {} does not hold {MEMORY_CHUNKS_MIN} chunks of {}: use --memory {} or more, or a smaller \
+         --chunk-size",
+        exact(memory_bytes),
+        exact(chunk_size_bytes),
+        exact(needed),
+    );
+    Ok(())
+}
+
+fn check_duration(flag: &str, given: Duration, allowed: RangeInclusive<Duration>) -> Result<()> {
+    ensure!(
+        allowed.contains(&given),
+        "{flag} {}: expected {} to {}",
+        humantime::format_duration(given),
+        humantime::format_duration(*allowed.start()),
+        humantime::format_duration(*allowed.end()),
+    );
+    Ok(())
+}

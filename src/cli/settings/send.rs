@@ -1,0 +1,99 @@
+//! What `towline send` is asked to do.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail, ensure};
+
+use super::common::{resolve_common, resolve_peer};
+use crate::app::settings::SendSettings;
+use crate::cli::args::SendArgs;
+use crate::cli::config::Config;
+use crate::cli::peer;
+use crate::protocol::path::printable;
+use crate::transport::Congestion;
+
+pub(super) fn resolve(mut given: SendArgs, config: Config, stdin: &mut dyn Read) -> Result<SendSettings> {
+    let ticket = take_ticket(&mut given.sources)?;
+    ensure!(
+        ticket.is_none() || given.to.is_none(),
+        "a ticket stands behind the sources, and --to (or TOWLINE_TO) names a peer too: give one of them"
+    );
+    for source in &given.sources {
+        ensure!(
+            !source.as_os_str().is_empty(),
+            "a SOURCE is empty: expected the path of a file or directory"
+        );
+        ensure!(
+            source.as_os_str() != "-",
+            "this version of towline does not send standard input; a file that is called `-` is `./-`"
+        );
+    }
+    refuse_same_names(&given.sources)?;
+    let to = ticket.or(given.to).or_else(|| config.to.as_deref().map(OsString::from));
+    let manifest = given.manifest.or_else(|| config.manifest.clone());
+    let mut common = resolve_common(given.transfer, given.wait, &config)?;
+    if given.background.or(config.background).unwrap_or(false) {
+        ensure!(
+            common.congestion == Congestion::Auto,
+            "--background goes with --congestion auto only: cubic and newreno make way for nobody"
+        );
+        common.congestion = Congestion::Background;
+    }
+    let peer = resolve_peer(to.as_deref(), "--to", &common, stdin)?;
+    Ok(SendSettings { sources: given.sources, peer, manifest, common })
+}
+
+/// Takes a ticket from behind the sources, where people of other programs put it. A file of that name goes before.
+fn take_ticket(sources: &mut Vec<PathBuf>) -> Result<Option<OsString>> {
+    let is_ticket = |source: &PathBuf| {
+        source.to_str().is_some_and(peer::may_be_ticket) && source.symlink_metadata().is_err()
+    };
+    let ticket = sources.pop_if(|source| is_ticket(source)).map(PathBuf::into_os_string);
+    ensure!(
+        !sources.iter().any(is_ticket),
+        "a ticket stands among the sources: give it at the end, or with --to"
+    );
+    ensure!(
+        ticket.is_none() || !sources.is_empty(),
+        "there is a ticket, but nothing to send: name a SOURCE before it"
+    );
+    Ok(ticket)
+}
+
+/// Two sources of one name would be one at the receiver.
+fn refuse_same_names(sources: &[PathBuf]) -> Result<()> {
+    let shown = |path: &PathBuf| printable(path.as_os_str().as_encoded_bytes());
+    let mut named: HashMap<OsString, &PathBuf> = HashMap::new();
+    for source in sources {
+        // A path that ends with `..` gets its name from the file system.
+        let real = source.file_name().is_none().then(|| source.canonicalize().ok()).flatten();
+        let Some(name) = real.as_deref().unwrap_or(source).file_name() else { continue };
+        if let Some(other) = named.insert(name.to_owned(), source) {
+            bail!(
+                "{} and {} would both be sent as {}: send them one after the other, or from directories of other names",
+                shown(other),
+                shown(source),
+                printable(name.as_encoded_bytes())
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_called_like_a_ticket_is_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tl1abc");
+        std::fs::write(&path, "").unwrap();
+        let mut sources = vec![path.clone(), path];
+        assert_eq!(take_ticket(&mut sources).unwrap(), None);
+        assert_eq!(sources.len(), 2);
+    }
+}

@@ -1,0 +1,182 @@
+//! From words on a command line and in a config file to settings.
+
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+use super::*;
+use crate::app::settings::{CommonSettings, Exists, Peer, ReceiveSettings, SendSettings};
+use crate::session::schedule::Schedule;
+use crate::testing::ticket::TICKET;
+use crate::transport::Congestion;
+use crate::transport::address::HostPort;
+
+/// TICKET stands for a ticket, and FP for a fingerprint.
+fn resolve(line: &str, config: &str) -> Result<Settings> {
+    let line = &line.replace("TICKET", TICKET).replace("FP", &"a".repeat(52));
+    let words = ["towline"].into_iter().chain(line.split_whitespace());
+    Cli::try_parse_from(words)?.resolve(Config::parse(config)?, &mut std::io::empty())
+}
+
+fn send(line: &str, config: &str) -> SendSettings {
+    match resolve(line, config).unwrap().command {
+        Command::Send(settings) => settings,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn receive(line: &str, config: &str) -> ReceiveSettings {
+    match resolve(line, config).unwrap().command {
+        Command::Receive(settings) => settings,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn defaults() {
+    let settings = receive("receive", "");
+    assert_eq!(settings.peer, None);
+    assert_eq!(settings.into, PathBuf::from("."));
+    assert_eq!((settings.exists, settings.yes), (Exists::Refuse, false));
+    let common = CommonSettings {
+        listen: None,
+        wait: None,
+        fingerprint: None,
+        streams: None,
+        connections: None,
+        chunk_size_bytes: 1 << 20,
+        bwlimit: Schedule::default(),
+        memory_bytes: 64 << 20,
+        congestion: Congestion::Auto,
+        timeout: Duration::from_secs(30),
+        disk_timeout: Duration::from_secs(600),
+        fsync: true,
+    };
+    assert_eq!(settings.common, common);
+    assert_eq!(send("send a b", "").sources.len(), 2);
+}
+
+#[test]
+fn in_the_background_there_is_one_congestion_control() {
+    assert_eq!(send("send a --background", "").common.congestion, Congestion::Background);
+    assert_eq!(send("send a", "background = true").common.congestion, Congestion::Background);
+    let off = send("send a --background=no", "background = true\ncongestion = \"cubic\"");
+    assert_eq!(off.common.congestion, Congestion::Cubic);
+    for name in ["cubic", "newreno"] {
+        let error = resolve(&format!("send a --background --congestion {name}"), "").unwrap_err();
+        assert!(error.to_string().contains("--congestion auto"), "{error}");
+    }
+    assert!(resolve("receive --background", "").is_err());
+}
+
+#[test]
+fn a_flag_goes_before_the_file_and_that_before_the_default() {
+    let file = "memory = \"32M\"\ntimeout = \"5s\"\ndisk-timeout = \"7s\"\nno-fsync = true\nexists = \"skip\"\ninto = \"inbox\"\n\
+                yes = true\nmanifest = \"m\"\nstreams = 3\nconnections = 2\nbwlimit = \"3M\"\n\
+                congestion = \"newreno\"\nlisten = \"[::]:7\"";
+    let from_file = receive("receive", file);
+    assert_eq!(from_file.common.memory_bytes, 32 << 20);
+    assert_eq!(from_file.common.bwlimit.greatest_rate(), NonZeroU64::new(3 << 20));
+    assert_eq!(from_file.common.timeout, Duration::from_secs(5));
+    assert_eq!(from_file.common.disk_timeout, Duration::from_secs(7));
+    assert!(!from_file.common.fsync && from_file.yes);
+    assert_eq!((from_file.exists, from_file.into), (Exists::Skip, PathBuf::from("inbox")));
+    assert_eq!(from_file.manifest, Some(PathBuf::from("m")));
+    assert_eq!(from_file.common.listen, Some("[::]:7".parse().unwrap()));
+    let flags = "receive --memory 16M --timeout 6s --disk-timeout 8s --no-fsync=false --exists rename --into . --yes=no \
+                 --manifest n --streams 4 --connections 3 --bwlimit off --congestion auto --listen 127.0.0.1:8";
+    let from_flags = receive(flags, file);
+    assert_eq!(from_flags.common.memory_bytes, 16 << 20);
+    assert_eq!(from_flags.common.timeout, Duration::from_secs(6));
+    assert_eq!(from_flags.common.disk_timeout, Duration::from_secs(8));
+    assert!(from_flags.common.fsync && !from_flags.yes);
+    assert_eq!((from_flags.exists, from_flags.into), (Exists::Rename, PathBuf::from(".")));
+    assert_eq!(from_flags.manifest, Some(PathBuf::from("n")));
+    assert_eq!(from_flags.common.streams, Some(4));
+    assert_eq!((from_file.common.connections, from_flags.common.connections), (Some(2), Some(3)));
+    assert_eq!(from_flags.common.bwlimit, Schedule::default());
+    assert_eq!(from_flags.common.congestion, Congestion::Auto);
+    assert_eq!(from_flags.common.listen, Some("127.0.0.1:8".parse().unwrap()));
+}
+
+#[test]
+fn t23_waiting_has_a_limit_when_one_is_given() {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(receive("receive --wait 5m", "wait = \"7s\"").common.wait, seconds(300));
+    assert_eq!(send("send a", "wait = \"7s\"").common.wait, seconds(7));
+    assert_eq!(send("send a --wait off", "wait = \"7s\"").common.wait, None);
+    assert_eq!(receive("receive", "wait = true").common.wait, None);
+}
+
+#[test]
+fn peers_of_both_commands() {
+    assert_eq!(send("send a", "to = \"dir:/x\"").peer, Some(Peer::Dir("/x".into())));
+    let ticket = || Some(Peer::Ticket(TICKET.parse().unwrap()));
+    assert_eq!(send("send a --to TICKET", "to = \"dir:/x\"").peer, ticket());
+    let host = Peer::Host(HostPort { host: "h".into(), port: 4750 });
+    assert_eq!(receive("receive --from h --fingerprint FP", "").peer, Some(host));
+}
+
+#[test]
+fn t21_a_ticket_may_stand_where_people_of_other_programs_put_it() {
+    let ticket = || Some(Peer::Ticket(TICKET.parse().unwrap()));
+    let sent = send("send a b TICKET", "to = \"dir:/x\"");
+    assert_eq!((sent.peer, sent.sources.len()), (ticket(), 2));
+    assert_eq!(receive("receive TICKET", "from = \"tl1\"").peer, ticket());
+    let (head, tail) = TICKET.split_at(60);
+    assert_eq!(receive(&format!("receive --into d {head} {tail}"), "").peer, ticket());
+    assert_eq!(send("send -r a", "").sources, [PathBuf::from("a")]);
+}
+
+#[test]
+fn t19_what_cannot_be_meant_says_how_to_mend_it() {
+    for (line, why) in [
+        ("send a --chunk-size 3M", "--chunk-size 3M: expected a power of two from 1M to 64M"),
+        ("send a --chunk-size 512k", "--chunk-size 512k: expected a power of two from 1M to 64M"),
+        ("send a --chunk-size 128M", "--chunk-size 128M: expected a power of two from 1M to 64M"),
+        ("send a --memory 4M", "--memory 4M: expected 8M to 1T"),
+        (
+            "send a --chunk-size 16M",
+            "--memory 64M does not hold 8 chunks of 16M: use --memory 128M or more, or a smaller --chunk-size",
+        ),
+        ("send a --streams 0", "--streams 0: expected 1 to 1024"),
+        ("send a --connections 17", "--connections 17: expected 1 to 16"),
+        ("send a --timeout 10ms", "--timeout 10ms: expected 1s to 1day"),
+        ("send a --timeout 2days", "--timeout 2days: expected 1s to 1day"),
+        ("send a --disk-timeout 10ms", "--disk-timeout 10ms: expected 1s to 1day"),
+        ("receive --wait 10ms", "--wait 10ms: expected 1s to 1year"),
+        ("send a --wait 3years", "--wait 3years: expected 1s to 1year"),
+        ("send TICKET", "nothing to send"),
+        ("send TICKET a", "give it at the end, or with --to"),
+        ("send a TICKET --to dir:x", "give one of them"),
+        ("send a tl1abc", "the ticket is incomplete or mistyped"),
+        ("receive TICKET --from TICKET", "give one of them"),
+        ("receive inbox", "--into DIR"),
+        ("receive --from tl2abc", "another version of towline"),
+        ("send d d", "d and d would both be sent as d"),
+        ("send a/n b/n/", "a/n and b/n/ would both be sent as n"),
+        ("receive --fingerprint abc", "--fingerprint: a fingerprint has 52 characters"),
+        ("send a -", "a file that is called `-` is `./-`"),
+        ("send a --to host", "add --fingerprint FP"),
+        ("send a --to -", "--to: cannot take the peer from standard input: it is empty"),
+        ("receive --from dir:/x", "use `towline send /x --to dir:…`"),
+        ("receive --from 1-a-b", "--from: this version of towline does not know one-time codes"),
+        ("receive --into -", "does not write to standard output"),
+    ] {
+        let error = format!("{:#}", resolve(line, "").unwrap_err());
+        assert!(error.contains(why), "{line}: {error}");
+    }
+}
+
+#[test]
+fn what_is_shown() {
+    let output = resolve("id -vv --color never", "json = true\nno-progress = true").unwrap().output;
+    assert!(output.json && !output.quiet && !output.progress);
+    assert_eq!((output.verbose, output.color), (2, ui::Color::Never));
+    let output = resolve("id new --json=no", "json = true\nverbose = 3\nquiet = true").unwrap().output;
+    assert!(!output.json && output.quiet && output.progress);
+    assert_eq!(output.verbose, 3);
+    assert!(resolve("receive --fingerprint FP", "").unwrap().output.known_dialler);
+}

@@ -1,0 +1,108 @@
+//! The last line of a transfer.
+
+use std::time::Duration;
+
+use super::format;
+use crate::event::Summary;
+use crate::protocol::failure::Side;
+use crate::protocol::not_kept::Aspect;
+
+/// From this duration on a summary says what limited the transfer.
+const LIMITED_MIN: Duration = Duration::from_secs(1);
+/// And only what held it for so many percent of the time.
+const SHARE_MIN: u8 = 5;
+
+/// What was done, how fast, how safe it is, and what limited it.
+pub(super) fn summary_line(summary: &Summary) -> String {
+    let verb = match summary.side {
+        Side::Sender => "sent",
+        Side::Receiver => "received",
+    };
+    let mut what: Vec<String> = [
+        (summary.files, "file", "files"),
+        (summary.links, "link", "links"),
+        (summary.dirs, "directory", "directories"),
+    ]
+    .into_iter()
+    .filter(|(number, ..)| *number > 0)
+    .map(|(number, one, many)| format::count(number, one, many))
+    .collect();
+    let is_nothing = what.is_empty();
+    // Without a word on what is safe when nothing is.
+    let has_nothing = is_nothing && summary.identical + summary.updated + summary.skipped == 0;
+    if is_nothing {
+        let nothing = if has_nothing && summary.failed > 0 { "nothing" } else { "nothing new" };
+        what.push(nothing.to_owned());
+    }
+    let mut out = format!("{verb} {}", what.join(", "));
+    if summary.bytes > 0 {
+        let rate = format::bytes(format::bytes_per_second(summary.bytes, summary.elapsed));
+        let (bytes, time) = (format::bytes(summary.bytes), format::duration(summary.elapsed));
+        out += &format!(", {bytes} in {time} ({rate}/s)");
+    }
+    out += if has_nothing && summary.failed > 0 {
+        ""
+    } else if summary.synced {
+        ", on disk and verified"
+    } else if summary.not_kept.iter().any(|one| one.aspect == Aspect::Sync) {
+        ", written and verified, not all of it synced"
+    } else {
+        ", written and verified, not synced (--no-fsync)"
+    };
+    if summary.identical > 0 {
+        out += &format!("; {} there before", summary.identical);
+    }
+    if summary.updated > 0 {
+        out += &format!("; {} updated in mode or time", summary.updated);
+    }
+    if summary.skipped > 0 {
+        out += &format!("; {} left alone", summary.skipped);
+    }
+    // What took no time was limited by nothing that a person could change.
+    if summary.elapsed >= LIMITED_MIN {
+        match limits(summary) {
+            limits if limits.is_empty() => {}
+            limits => out += &format!("; limited by {limits}"),
+        }
+    }
+    out + "\n"
+}
+
+/// `network 82 %, receiver's disk 18 %`.
+pub(super) fn limits(summary: &Summary) -> String {
+    let shares = summary.limited_by.iter().filter(|(_, percent)| *percent >= SHARE_MIN);
+    let shares: Vec<_> =
+        shares.map(|(bottleneck, percent)| format!("{} {percent} %", bottleneck.as_str())).collect();
+    shares.join(", ")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::protocol::engine::bottleneck::Bottleneck;
+
+    /// Three files in 6.1 s.
+    pub(in crate::ui) fn summary() -> Summary {
+        Summary {
+            side: Side::Sender,
+            files: 3,
+            dirs: 0,
+            links: 0,
+            identical: 0,
+            updated: 0,
+            skipped: 0,
+            failed: 0,
+            gravest: None,
+            bytes: 2 << 30,
+            elapsed: Duration::from_millis(6_100),
+            blake3: None,
+            limited_by: vec![
+                (Bottleneck::Network, 78),
+                (Bottleneck::ReceiverDisk, 18),
+                (Bottleneck::Memory, 4),
+            ],
+            synced: true,
+            not_kept: Vec::new(),
+        }
+    }
+}
