@@ -5,6 +5,7 @@
 pub mod app;
 pub mod auth;
 pub mod cli;
+pub mod connect;
 pub mod event;
 pub mod node;
 pub mod protocol;

@@ -9,9 +9,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::connect::{Connected, connect, pair};
+use super::meet::{meet, meet_itself};
 use super::settings::{BenchSettings, BenchWith, CommonSettings, Peer, Workload};
 use super::transfer::{Silent, budget, context, of_both, receive_through, receive_with, send_through};
+use crate::connect::Connected;
 use crate::event::{Bench, Event, Outcome, Reporter, Summary};
 use crate::node::processor::processor_time;
 use crate::protocol::engine::receiver::Exists;
@@ -80,7 +81,7 @@ impl Running<'_> {
     async fn with_itself(&self, workload: Workload) -> Result<Bench, Failure> {
         let sample = self.prepare(workload, 2).await?;
         let budget = Budget::of_two(self.common.memory_bytes, self.common.streams);
-        let (sender, receiver) = pair(self.common, budget).await?;
+        let (sender, receiver) = meet_itself(self.common, budget).await?;
         let (sending, receiving) =
             (self.context(budget, self.reporter), self.context(budget, &(Arc::new(Silent) as _)));
         let meter = Meter::start(&sender);
@@ -110,7 +111,7 @@ impl Running<'_> {
     async fn connect(&self, role: Role, peer: Option<&Peer>) -> Result<(Connected, Budget), Failure> {
         let budget = budget(self.common);
         let stop = self.stop.clone();
-        let connected = connect(role, peer, Vec::new(), self.common, budget, self.reporter, stop).await?;
+        let connected = meet(role, peer, Vec::new(), self.common, budget, self.reporter, stop).await?;
         Ok((connected, budget))
     }
 

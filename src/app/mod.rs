@@ -1,10 +1,9 @@
 //! What the commands do: build the parts, run them, handle signals.
 
 mod bench;
-mod connect;
-mod extra;
 mod id;
 mod manifest;
+mod meet;
 mod receive;
 mod run;
 mod send;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::connect::connect;
 use super::manifest::WithManifest;
+use super::meet::meet;
 use super::settings::ReceiveSettings;
 use super::transfer::{budget, conclude, context, receive_through};
 use crate::event::Reporter;
@@ -30,7 +30,7 @@ pub(super) async fn run(
     let budget = budget(&common);
     let what = vec![into.clone()];
     let connected =
-        connect(Role::Receive, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
+        meet(Role::Receive, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
     let context = context(&common, budget, Arc::clone(&reporter), stop.clone());
     let summary = receive_through(connected, &into, exists, common.fsync, context).await?;
     if let Some(manifest) = manifest {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::connect::{connect, pair};
 use super::manifest::WithManifest;
+use super::meet::{meet, meet_itself};
 use super::settings::{CommonSettings, Peer, SendSettings};
 use super::transfer::{Silent, budget, conclude, context, of_both, receive_through, send_through, throttle};
 use crate::event::{Reporter, Summary};
@@ -40,7 +40,7 @@ pub(super) async fn run(
             let budget = budget(&common);
             let what: Vec<PathBuf> = sources;
             let connected =
-                connect(Role::Send, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
+                meet(Role::Send, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
             let context = context(&common, budget, Arc::clone(&reporter), stop.clone());
             send_through(connected, source, &common, context).await?
         }
@@ -83,7 +83,7 @@ async fn send_to_dir(
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<Summary, Failure> {
     let budget = Budget::of_two(common.memory_bytes, common.streams);
-    let (sender, receiver) = pair(common, budget).await?;
+    let (sender, receiver) = meet_itself(common, budget).await?;
     let sending = context(common, budget, Arc::clone(reporter), stop);
     // One of the two holds back what passes both.
     let unlimited = throttle(Schedule::default());

@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Zoned;
 use tokio::sync::watch;
 
-use super::connect::Connected;
 use super::settings::CommonSettings;
+use crate::connect::Connected;
 use crate::event::{Event, Reporter, Summary};
 use crate::node::processor::processor_use;
 use crate::protocol::engine::patience::Patience;

@@ -7,44 +7,34 @@ use std::sync::{Mutex, PoisonError};
 use tokio::task::JoinSet;
 use tracing::debug;
 
-use super::connect::unless_silent;
-use crate::auth::{Fingerprint, Identity, JoinKey};
+use super::terms::Terms;
+use super::waiting::unless_silent;
+use crate::auth::{Fingerprint, JoinKey};
 use crate::protocol::failure::Failure;
 use crate::session::handshake::{admit, join, join_key};
-use crate::session::{Budget, Joiner, Joining, Link, close_with, transport_failure};
+use crate::session::{Joiner, Joining, Link, close_with, transport_failure};
 use crate::transport::quic::connection::Quic;
-use crate::transport::{Connection, Endpoint, Limits, ListenAddress, dial};
+use crate::transport::{Connection, Endpoint, ListenAddress, dial};
 
 /// Connections of a session, when neither side asks for a number.
 const AUTOMATIC: u32 = 1;
 
-/// What extra connections of this side are made with.
-#[derive(Clone)]
-pub(super) struct Extra {
-    /// Connections that were asked for here.
-    pub(super) connections: Option<u32>,
-    pub(super) identity: Identity,
-    /// Of the first connection.
-    pub(super) limits: Limits,
-    pub(super) budget: Budget,
-}
-
 /// The listener's sockets for extra connections.
 pub(super) struct Sockets {
-    extra: Extra,
+    terms: Terms,
     ip: IpAddr,
     open: Mutex<Vec<Endpoint>>,
 }
 
 impl Sockets {
     /// None yet; they will be at `ip`, as the first one is.
-    pub(super) fn new(extra: Extra, ip: IpAddr) -> Self {
-        Self { extra, ip, open: Mutex::default() }
+    pub(super) fn new(terms: Terms, ip: IpAddr) -> Self {
+        Self { terms, ip, open: Mutex::default() }
     }
 
     /// Opens as many as the two sides agree on, when the dialler asks for `theirs`, and gives their ports.
     pub(super) fn open(&self, theirs: Option<u32>) -> Vec<u16> {
-        let Extra { connections, identity, limits, budget } = &self.extra;
+        let Terms { connections, identity, limits, budget, .. } = &self.terms;
         let number = agreed(*connections, theirs).min(budget.connections_max());
         let limits = budget.extra_limits(limits, number - 1);
         let address = ListenAddress::At(SocketAddr::new(self.ip, 0));
@@ -71,7 +61,7 @@ impl Sockets {
             return Ok(tasks);
         }
         let number = u32::try_from(open.len()).unwrap_or(u32::MAX);
-        let joiner = prepare(link, number, self.extra.connections.is_none());
+        let joiner = prepare(link, number, self.terms.connections.is_none());
         let (key, fingerprint) = (join_key(&link.connection)?, link.connection.peer_fingerprint());
         for (lane, endpoint) in (1..).zip(open) {
             tasks.spawn(serve_one(endpoint, lane, key, fingerprint, joiner.clone()));
@@ -129,23 +119,23 @@ async fn serve_one(
 pub(super) fn dial_all(
     link: &mut Link<Quic>,
     expected: Fingerprint,
-    extra: &Extra,
+    terms: &Terms,
 ) -> Result<JoinSet<()>, Failure> {
     let mut tasks = JoinSet::new();
-    let max = extra.connections.unwrap_or(u32::MAX).min(extra.budget.connections_max());
+    let max = terms.connections.unwrap_or(u32::MAX).min(terms.budget.connections_max());
     if max <= 1 {
         return Ok(tasks);
     }
-    let mut joiner = prepare(link, max - 1, extra.connections.is_none());
+    let mut joiner = prepare(link, max - 1, terms.connections.is_none());
     let key = join_key(&link.connection)?;
     let peer = link.connection.remote_address();
-    let extra = extra.clone();
+    let terms = terms.clone();
     tasks.spawn(async move {
         let ports = joiner.ports().await;
         if ports.is_empty() {
             return;
         }
-        let Extra { identity, limits, budget, .. } = extra;
+        let Terms { identity, limits, budget, .. } = terms;
         let limits = budget.extra_limits(&limits, u32::try_from(ports.len()).unwrap_or(u32::MAX));
         joiner.wanted().await;
         let mut dialling = JoinSet::new();
@@ -176,7 +166,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::auth::Identity;
     use crate::protocol::failure::Reason;
+    use crate::session::Budget;
     use crate::transport::{Congestion, TransportError};
 
     #[tokio::test]

@@ -1,0 +1,88 @@
+//! How a command reaches its other side, from its settings.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::id;
+use super::settings::{CommonSettings, Peer};
+use crate::auth::Identity;
+use crate::connect::{Connected, Destination, Invitation, Stop, Terms, dial, listen, pair};
+use crate::event::Reporter;
+use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::wire::role::Role;
+use crate::session::{self, Budget};
+use crate::transport::ListenAddress;
+
+/// No answer for so long means that nobody is there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Reaches the other side: dials `peer`, or waits for one peer to dial. A sender that dials is not welcomed yet.
+pub(super) async fn meet(
+    role: Role,
+    peer: Option<&Peer>,
+    what: Vec<PathBuf>,
+    common: &CommonSettings,
+    budget: Budget,
+    reporter: &Arc<dyn Reporter>,
+    mut stop: Stop,
+) -> Result<Connected, Failure> {
+    let is_known_by_key = matches!(peer, Some(Peer::Host(_)));
+    let terms =
+        Terms { connections: common.connections, ..terms(role, id::own(is_known_by_key)?, common, budget) };
+    let connected = match peer {
+        Some(peer) => dial(&destination(peer, common)?, &terms, &mut stop).await?,
+        None => {
+            let address = common.listen.map_or(ListenAddress::Any, ListenAddress::At);
+            let invitation = Invitation { address, allowed: common.fingerprint, wait: common.wait, what };
+            listen(invitation, &terms, reporter.as_ref(), &mut stop).await?
+        }
+    };
+    if let Some(agent) = connected.link.agent.clone() {
+        reporter.report(session::connected(&connected.link.connection, agent));
+    }
+    Ok(connected)
+}
+
+/// What this side connects with, over one connection.
+fn terms(role: Role, identity: Identity, common: &CommonSettings, budget: Budget) -> Terms {
+    let limits = budget.limits(common.timeout, CONNECT_TIMEOUT.min(common.timeout), common.congestion);
+    Terms { role, identity, connections: Some(1), limits, budget }
+}
+
+/// Whom `peer` means, and what must be found there.
+fn destination(peer: &Peer, common: &CommonSettings) -> Result<Destination, Failure> {
+    match peer {
+        Peer::Ticket(ticket) => {
+            if let Some(named) = common.fingerprint.filter(|named| *named != ticket.fingerprint) {
+                let message =
+                    format!("the ticket is of {}, but --fingerprint names {named}", ticket.fingerprint);
+                return Err(Failure::new(Reason::NotAuthenticated, message));
+            }
+            Ok(Destination::Ticket(ticket.clone()))
+        }
+        Peer::Host(host) => {
+            let fingerprint = common.fingerprint.ok_or_else(|| {
+                Failure::new(
+                    Reason::NotAuthenticated,
+                    format!("{host} is not known here: add its --fingerprint"),
+                )
+            })?;
+            Ok(Destination::Host(host.clone(), fingerprint))
+        }
+        // The sender takes care of its own before it dials.
+        Peer::Dir(_) => Err(Failure::new(Reason::Internal, "dir: is only for sending to")),
+    }
+}
+
+/// A sender and a receiver of this process, both with keys for this run and with `budget`.
+pub(super) async fn meet_itself(
+    common: &CommonSettings,
+    budget: Budget,
+) -> Result<(Connected, Connected), Failure> {
+    let with_key = |role| {
+        let identity = Identity::generate().map_err(|e| id::identity_failure(&e))?;
+        Ok(terms(role, identity, common, budget))
+    };
+    pair(with_key(Role::Send)?, with_key(Role::Receive)?).await
+}

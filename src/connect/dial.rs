@@ -1,0 +1,93 @@
+//! The side that dials.
+
+use std::net::SocketAddr;
+
+use tokio::time::timeout;
+
+use super::connected::{Connected, part};
+use super::extra::dial_all;
+use super::terms::Terms;
+use super::waiting::{Stop, unless_stopped};
+use crate::auth::{Fingerprint, Secret, Ticket};
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::session::{handshake, transport_failure};
+use crate::transport::TransportError;
+use crate::transport::address::{HostPort, resolve};
+
+/// Whom to dial.
+#[derive(Debug, Clone)]
+pub enum Destination {
+    /// Whoever made this ticket.
+    Ticket(Ticket),
+    /// The host that has this key.
+    Host(HostPort, Fingerprint),
+}
+
+/// Dials `destination`. A sender that dials is not welcomed yet.
+///
+/// # Errors
+///
+/// Why the peer was not reached, or does not take this side in.
+pub async fn dial(destination: &Destination, terms: &Terms, stop: &mut Stop) -> Result<Connected, Failure> {
+    match destination {
+        Destination::Ticket(Ticket { addresses, fingerprint, secret }) => {
+            dial_known(addresses, *fingerprint, Some(secret), terms, stop).await
+        }
+        Destination::Host(host, fingerprint) => {
+            let resolving =
+                async { resolve(host).await.map_err(|e| Failure::new(Reason::Unreachable, e.to_string())) };
+            let addresses = unless_stopped(stop, resolving).await?;
+            dial_known(&addresses, *fingerprint, None, terms, stop).await
+        }
+    }
+}
+
+/// Dials the peer that has the key `expected` at one of `addresses`.
+pub(super) async fn dial_known(
+    addresses: &[SocketAddr],
+    expected: Fingerprint,
+    secret: Option<&Secret>,
+    terms: &Terms,
+    stop: &mut Stop,
+) -> Result<Connected, Failure> {
+    let Terms { role, connections, identity, limits, .. } = terms;
+    let dialling = async {
+        crate::transport::dial(addresses, expected, identity, limits)
+            .await
+            .map_err(|e| dial_failure(e, secret.is_some()))
+    };
+    // Until then the peer knows nothing that it would have to be told about.
+    let (connection, endpoint) = unless_stopped(stop, dialling).await?;
+    let greeting = timeout(limits.idle_timeout, async {
+        let mut link = handshake::dial(connection.clone(), *role, secret, *connections).await?;
+        let joining = dial_all(&mut link, expected, terms)?;
+        if role.side() == Side::Receiver {
+            link.welcome().await?;
+        }
+        Ok((link, joining))
+    });
+    let greeting = async {
+        greeting.await.unwrap_or_else(|_| {
+            Err(Failure::new(Reason::AckTimeout, "the peer took the connection and then said nothing"))
+        })
+    };
+    match unless_stopped(stop, greeting).await {
+        Ok((link, joining)) => Ok(Connected { link, endpoint, answering: None, joining }),
+        Err(failure) => Err(part(&connection, &endpoint, failure).await),
+    }
+}
+
+/// What came of dialling, by a ticket or not.
+fn dial_failure(error: TransportError, by_ticket: bool) -> Failure {
+    let nobody = matches!(error, TransportError::NobodyThere(_));
+    let mut failure = transport_failure(error);
+    if !(nobody && by_ticket) {
+        return failure;
+    }
+    failure.message = format!(
+        "{}: the side that printed this ticket has ended; a ticket serves one transfer, so start that side again \
+         and use the new ticket",
+        failure.message
+    );
+    failure
+}

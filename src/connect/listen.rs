@@ -1,0 +1,82 @@
+//! The side that listens.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::answer::{answer_all, first_link};
+use super::connected::{Connected, GOODBYE, part};
+use super::extra::Sockets;
+use super::slot::OneSeat;
+use super::terms::Terms;
+use super::waiting::{Stop, unless_stopped, within};
+use crate::auth::{Fingerprint, Secret, Ticket};
+use crate::event::{Event, Listening, Reporter};
+use crate::protocol::failure::{Failure, Reason};
+use crate::session::{close_reason, transport_failure};
+use crate::transport::{Endpoint, ListenAddress};
+
+/// Where a peer is waited for, and which.
+#[derive(Debug, Clone)]
+pub struct Invitation {
+    /// Where to listen.
+    pub address: ListenAddress,
+    /// The key of a dialler that needs no ticket.
+    pub allowed: Option<Fingerprint>,
+    /// How long to wait; for ever without.
+    pub wait: Option<Duration>,
+    /// What is offered, or where it goes, to be told with the ticket.
+    pub what: Vec<PathBuf>,
+}
+
+/// Waits for one peer to dial. How to reach this side is told to `reporter`.
+///
+/// # Errors
+///
+/// This side cannot listen, or nobody came.
+pub async fn listen(
+    invitation: Invitation,
+    terms: &Terms,
+    reporter: &dyn Reporter,
+    stop: &mut Stop,
+) -> Result<Connected, Failure> {
+    let Invitation { address, allowed, wait, what } = invitation;
+    let Terms { role, identity, limits, .. } = terms;
+    let endpoint = Endpoint::listen(&address, identity, limits)
+        .map_err(|e| Failure::new(Reason::Setup, format!("{e}; --listen ADDR:PORT names another address")))?;
+    let addresses = endpoint.local_addresses().map_err(transport_failure)?;
+    let secret = Secret::generate();
+    let ticket = Ticket { addresses, fingerprint: identity.fingerprint(), secret };
+    let ip = endpoint.local_address().map_err(transport_failure)?.ip();
+    let sockets = Sockets::new(terms.clone(), ip);
+    let door = Arc::new(OneSeat { secret, allowed, taken: AtomicBool::new(false), sockets });
+    let (links, link) = mpsc::channel(1);
+    let answering =
+        tokio::spawn(answer_all(endpoint.clone(), *role, Arc::clone(&door), links)).abort_handle();
+    reporter.report(Event::Listening(Listening {
+        role: *role,
+        what,
+        ticket: ticket.to_string(),
+        addresses: ticket.addresses,
+        fingerprint: ticket.fingerprint.to_string(),
+    }));
+    let waiting = within(wait, first_link(&endpoint, link));
+    let mut link = match unless_stopped(stop, waiting).await {
+        Ok(link) => link,
+        Err(failure) => {
+            answering.abort();
+            // Somebody may be dialling just now.
+            endpoint.close(failure.reason.code(), &close_reason(&failure));
+            endpoint.wait_idle(GOODBYE).await;
+            return Err(failure);
+        }
+    };
+    endpoint.close_door();
+    match door.sockets.serve(&mut link) {
+        Ok(joining) => Ok(Connected { link, endpoint, answering: Some(answering), joining }),
+        Err(failure) => Err(part(&link.connection, &endpoint, failure).await),
+    }
+}

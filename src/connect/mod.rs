@@ -1,0 +1,18 @@
+//! How the two sides find each other: one listens, the other dials.
+
+mod answer;
+mod connected;
+mod dial;
+mod extra;
+mod listen;
+mod pair;
+mod slot;
+mod terms;
+mod waiting;
+
+pub use connected::{Connected, Keeper};
+pub use dial::{Destination, dial};
+pub use listen::{Invitation, listen};
+pub use pair::pair;
+pub use terms::Terms;
+pub use waiting::Stop;

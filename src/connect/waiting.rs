@@ -1,0 +1,55 @@
+//! How long is waited for a peer: until it has been silent for too long, or this process is asked to stop.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use crate::protocol::failure::{Failure, Reason};
+use crate::transport::quic::connection::Quic;
+
+/// From the end of the TLS handshake, how long a dialler may take to say what it wants.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Turns to a failure when this process is asked to stop.
+pub type Stop = watch::Receiver<Option<Failure>>;
+
+/// Does `work` unless this process is asked to stop before it is done.
+pub(super) async fn unless_stopped<T>(
+    stop: &mut Stop,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = work => done,
+        stopped = stop.wait_for(Option::is_some) => {
+            let failure = stopped.ok().and_then(|failure| failure.clone());
+            Err(failure.unwrap_or_else(|| Failure::new(Reason::Interrupted, "stopped")))
+        }
+    }
+}
+
+/// Waits no longer than `limit` for the peer that `waiting` waits for.
+pub(super) async fn within<T>(
+    limit: Option<Duration>,
+    waiting: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let Some(limit) = limit else { return waiting.await };
+    timeout(limit, waiting).await.unwrap_or_else(|_| {
+        let limit = humantime::format_duration(limit);
+        Err(Failure::new(Reason::Unreachable, format!("nobody came within {limit} (--wait)")))
+    })
+}
+
+/// Hears what a dialler has to say, `greeting`, for a limited time, which is shorter when there are many.
+pub(super) async fn unless_silent<T>(
+    connection: &Quic,
+    greeting: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let silent = |message| Err(Failure::new(Reason::NotAuthenticated, message));
+    tokio::select! {
+        biased;
+        greeted = greeting => greeted,
+        () = sleep(HELLO_TIMEOUT) => silent("nothing was said in time"),
+        () = connection.has_to_leave() => silent("nothing was said in time, and others came"),
+    }
+}
