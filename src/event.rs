@@ -45,6 +45,8 @@ pub enum Event {
         /// One sentence.
         message: String,
     },
+    /// What would make the next transfer better; shortly before the end.
+    Advice(Advice),
     /// Something that the receiver's file system does not keep, for all entries together; shortly before the end.
     NotKept(NotKept),
     /// The transfer has ended well, but for the entries in `failed`.
@@ -69,6 +71,22 @@ pub enum Event {
         /// It has just been made.
         is_new: bool,
     },
+}
+
+/// What would make the next transfer better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// The memory budget of this side held the transfer back.
+    MoreMemory {
+        /// For this share of the time, percent.
+        percent: u8,
+        /// With this budget twice as much can be on the way.
+        memory_bytes: u64,
+        /// More parcels at once would help as well.
+        or_streams: bool,
+    },
+    /// The receiver does not sync: a power failure there can lose what it wrote.
+    ReceiverDoesNotSync,
 }
 
 /// How to reach a waiting side.

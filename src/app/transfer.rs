@@ -104,7 +104,7 @@ pub(super) async fn receive_with<T: Target>(
     let connection = link.connection.clone();
     let reporter = Arc::clone(&context.reporter);
     let opened = async {
-        let offer = session::receive::driver::offer(&mut link, &context).await?;
+        let offer = session::receive::offer::offer(&mut link, &context).await?;
         Ok((offer, open(session::name_of(offer.transfer)).await?))
     };
     let result = match opened.await {

@@ -53,9 +53,9 @@ impl Budget {
         Self { streams: streams.unwrap_or(STREAMS_DEFAULT).min(fit).clamp(1, STREAMS_MAX), ..budget }
     }
 
-    /// The value of `--memory` with which about twice as much can be on the way.
-    pub(super) fn doubled(&self) -> String {
-        format!("{}M", self.asked_bytes.saturating_mul(2).div_ceil(1 << 20))
+    /// The budget with which about twice as much can be on the way.
+    pub(super) fn doubled_bytes(&self) -> u64 {
+        self.asked_bytes.saturating_mul(2)
     }
 
     /// No more than `rate` will ever be read from the network.

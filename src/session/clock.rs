@@ -1,13 +1,12 @@
 //! Time as this side lived it.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::PROGRESS_EVERY;
-
+/// How often drivers tick: progress is told, and stalls are looked for.
+pub(super) const TICK_EVERY: Duration = Duration::from_millis(100);
 /// From this gap between two ticks on this side was away: the process was stopped, or something held its driver up.
 const AWAY_MIN: Duration = Duration::from_millis(500);
 
@@ -15,12 +14,12 @@ const AWAY_MIN: Duration = Duration::from_millis(500);
 /// not the peer's silence: a gap counts as one tick.
 pub(super) struct Clock {
     started: Instant,
-    ticks: Mutex<Ticks>,
+    last: Mutex<LastTick>,
 }
 
 #[derive(Clone, Copy)]
-struct Ticks {
-    last: Instant,
+struct LastTick {
+    at: Instant,
     away: Duration,
 }
 
@@ -28,7 +27,7 @@ impl Clock {
     /// Begins now.
     pub(super) fn start() -> Self {
         let started = Instant::now();
-        Self { started, ticks: Mutex::new(Ticks { last: started, away: Duration::ZERO }) }
+        Self { started, last: Mutex::new(LastTick { at: started, away: Duration::ZERO }) }
     }
 
     /// When it began.
@@ -36,19 +35,19 @@ impl Clock {
         self.started
     }
 
-    /// To be called every [`PROGRESS_EVERY`], before anything is judged.
+    /// To be called every [`TICK_EVERY`], before anything is judged.
     pub(super) fn tick(&self) {
-        let mut ticks = self.ticks.lock().unwrap_or_else(PoisonError::into_inner);
-        let gap = ticks.last.elapsed();
-        ticks.last += gap;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let gap = last.at.elapsed();
+        last.at += gap;
         if gap >= AWAY_MIN {
-            ticks.away += gap - PROGRESS_EVERY;
+            last.away += gap - TICK_EVERY;
         }
     }
 
     /// The time since the start that this side was there.
     pub(super) fn now(&self) -> Duration {
-        let away = self.ticks.lock().unwrap_or_else(PoisonError::into_inner).away;
+        let away = self.last.lock().unwrap_or_else(PoisonError::into_inner).away;
         self.started.elapsed().saturating_sub(away)
     }
 }
@@ -63,13 +62,13 @@ mod tests {
     async fn fault_2_time_away_does_not_count() {
         let clock = Clock::start();
         for _ in 0..10 {
-            advance(PROGRESS_EVERY).await;
+            advance(TICK_EVERY).await;
             clock.tick();
         }
         assert_eq!(clock.now(), Duration::from_secs(1));
         advance(Duration::from_secs(12)).await;
         clock.tick();
-        assert_eq!(clock.now(), Duration::from_secs(1) + PROGRESS_EVERY);
+        assert_eq!(clock.now(), Duration::from_secs(1) + TICK_EVERY);
         // A busy machine is late at times, and its time counts.
         advance(Duration::from_millis(400)).await;
         clock.tick();

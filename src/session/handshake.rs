@@ -1,6 +1,8 @@
 //! The first words: who wants what, and who is let in.
 
-use super::{Joining, Link, close_with, transport_failure};
+use super::closing::{close_with, transport_failure};
+use super::joining::Joining;
+use super::link::Link;
 use crate::auth::{Fingerprint, JoinKey, Secret};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::printable;

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
 use tracing::debug;
 
-use super::transport_failure;
+use super::closing::transport_failure;
+use super::joining::Joining;
 use crate::protocol::failure::Failure;
 use crate::transport::Connection;
 
@@ -25,85 +25,6 @@ const PATIENCE_MAX: Duration = Duration::from_secs(64);
 /// Whether so many bytes in so long are fast enough for extra connections to be of use.
 pub(super) fn is_fast(bytes: u64, time: Duration) -> bool {
     u128::from(bytes) * 1000 > u128::from(FAST_BYTES_PER_S) * time.as_millis()
-}
-
-/// What a session knows of its extra connections: how many there may be, and those that have joined it.
-pub struct Joining<C> {
-    max: u32,
-    automatic: bool,
-    joined: mpsc::Receiver<(u32, C)>,
-    wanted: Arc<Notify>,
-    ports: watch::Sender<Option<Vec<u16>>>,
-}
-
-/// The other end of [`Joining`], for whoever dials or listens.
-#[derive(Clone)]
-pub struct Joiner<C> {
-    joined: mpsc::Sender<(u32, C)>,
-    wanted: Arc<Notify>,
-    ports: watch::Receiver<Option<Vec<u16>>>,
-}
-
-impl<C> Joining<C> {
-    /// At most `max` extra connections; when `automatic` they are asked for, and used, only as long as they may
-    /// be of use.
-    pub fn new(max: u32, automatic: bool) -> (Self, Joiner<C>) {
-        let (sender, joined) = mpsc::channel(1);
-        let wanted = Arc::new(Notify::new());
-        if !automatic {
-            wanted.notify_one();
-        }
-        let (offer, ports) = watch::channel(None);
-        let joiner = Joiner { joined: sender, wanted: Arc::clone(&wanted), ports };
-        (Self { max, automatic, joined, wanted, ports: offer }, joiner)
-    }
-
-    /// None at all.
-    pub(super) fn none() -> Self {
-        Self::new(0, true).0
-    }
-
-    /// How many there may be.
-    pub(super) fn max(&self) -> u32 {
-        self.max
-    }
-
-    /// The next one that joins; `None` when no more will.
-    pub(super) async fn next(&mut self) -> Option<Lane<C>> {
-        let (number, connection) = self.joined.recv().await?;
-        Some(Lane::new(number, connection))
-    }
-
-    /// The listener takes extra connections at these ports, of which no more are used than there may be.
-    pub(super) fn offered(&mut self, mut ports: Vec<u16>) {
-        ports.truncate(self.max as usize);
-        self.max = u32::try_from(ports.len()).unwrap_or(self.max);
-        self.ports.send_replace(Some(ports));
-    }
-
-    /// They would be of use.
-    pub(super) fn want(&self) {
-        self.wanted.notify_one();
-    }
-}
-
-impl<C> Joiner<C> {
-    /// Waits for the ports that a listener offers; none when the session is over before.
-    pub async fn ports(&mut self) -> Vec<u16> {
-        let offered = self.ports.wait_for(Option::is_some).await;
-        offered.ok().and_then(|ports| ports.clone()).unwrap_or_default()
-    }
-
-    /// Waits until extra connections are of use.
-    pub async fn wanted(&self) {
-        self.wanted.notified().await;
-    }
-
-    /// Hands over one that has proved to belong to the session, and the number that it has there.
-    pub async fn join(&self, lane: u32, connection: C) {
-        // The session may be over.
-        let _ = self.joined.send((lane, connection)).await;
-    }
 }
 
 /// One connection of a session.
@@ -177,7 +98,7 @@ pub(super) struct Lanes<C> {
 
 impl<C: Connection> Lanes<C> {
     pub(super) fn new(first: C, joining: Joining<C>) -> Self {
-        let spread = Spread::new(joining.automatic);
+        let spread = Spread::new(joining.is_automatic());
         Self { joining, lanes: vec![Lane::new(0, first)], spread }
     }
 
@@ -193,7 +114,8 @@ impl<C: Connection> Lanes<C> {
 
     /// Takes in an extra connection when one joins.
     pub(super) async fn next(&mut self) -> Option<()> {
-        let lane = self.joining.next().await?;
+        let (number, connection) = self.joining.next().await?;
+        let lane = Lane::new(number, connection);
         debug!(lane = lane.number, peer = %lane.connection.remote_address(), "an extra connection");
         self.lanes.push(lane);
         Some(())
@@ -219,7 +141,7 @@ impl<C: Connection> Lanes<C> {
     /// Decides over how many connections parcels go; `sent_bytes` have gone by `now`, since any fixed moment, and
     /// since the last call it was the network that held them back, or not.
     pub(super) fn judge(&mut self, now: Duration, sent_bytes: u64, by_network: bool) {
-        if self.joining.max == 0 {
+        if self.joining.max() == 0 {
             return;
         }
         self.spread.judge(now, sent_bytes, self.lanes.len(), by_network);

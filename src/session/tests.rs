@@ -251,7 +251,7 @@ async fn receive_on(
     exists: Exists,
     context: &Context,
 ) -> Result<Summary, Failure> {
-    let offer = receive::driver::offer(&mut link, context).await?;
+    let offer = receive::offer::offer(&mut link, context).await?;
     let target = Arc::new(target.clone());
     receive::driver::run(link, offer, target, "/memory".to_owned(), exists, context.clone()).await
 }

@@ -163,6 +163,13 @@ pub(super) fn line(event: &Event) -> Vec<u8> {
             not_kept: None,
             count: None,
         },
+        Event::Advice(advice) => Line::Warning {
+            path: None,
+            reason: None,
+            message: super::advice::sentence(*advice).into(),
+            not_kept: None,
+            count: None,
+        },
         Event::NotKept(one) => Line::Warning {
             path: Some(&one.path),
             reason: Some(Reason::NotKept.as_str()),

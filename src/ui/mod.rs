@@ -4,6 +4,7 @@
 //! ends: a write that fails ends nothing, and only [`Ui::finish`] tells of it. Nor does a write hold anything up: only
 //! the thread of an `outlet` waits for whoever reads.
 
+mod advice;
 mod bars;
 mod bench;
 mod complaint;

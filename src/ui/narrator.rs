@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use super::options::Options;
 use super::paint::Paint;
 use super::summary::summary_line;
-use super::{bench, format};
+use super::{advice, bench, format};
 use crate::event::{Event, FileSettled, Listening, Outcome, Summary};
 use crate::protocol::path::{RelPath, printable};
 use crate::protocol::wire::role::Role;
@@ -51,6 +51,9 @@ impl Narrator {
                 let message = about(path.as_deref().unwrap_or_default(), message);
                 format!("towline: {} {message}\n", self.paint.warning("warning:"))
             }
+            Event::Advice(advice) if !self.quiet => {
+                format!("towline: {} {}\n", self.paint.warning("warning:"), advice::sentence(*advice))
+            }
             Event::NotKept(not_kept) => {
                 format!("towline: {} {not_kept}\n", self.paint.warning("warning:"))
             }
@@ -67,6 +70,7 @@ impl Narrator {
             Event::Connected { .. }
             | Event::Started { .. }
             | Event::Warning { .. }
+            | Event::Advice(_)
             | Event::Identity { .. }
             | Event::Preparing { .. }
             | Event::Bench(_)

@@ -1,4 +1,8 @@
 //! The receiving side of a transfer.
 
 pub mod driver;
+mod jobs;
+pub mod offer;
 mod parcel;
+mod shared;
+mod streams;

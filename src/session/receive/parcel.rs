@@ -16,9 +16,9 @@ use crate::protocol::wire::entry::EntryId;
 use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::record::{RecordHeader, TRAILER_BYTES};
+use crate::session::closing::{codec_failure, transport_failure};
 use crate::session::messages::write_message;
-use crate::session::receive::driver::{Shared, storage_failure};
-use crate::session::{codec_failure, transport_failure};
+use crate::session::receive::shared::{Receiving, storage_failure};
 use crate::storage::block::Block;
 use crate::storage::{StorageError, Target, Write};
 use crate::transport::{Connection, RecvStream, SendStream, TransportError};
@@ -29,12 +29,12 @@ use crate::transport::{Connection, RecvStream, SendStream, TransportError};
 ///
 /// Only what ends the transfer. A parcel that the sender cut off, or that concerns an entry which has ended, is
 /// not that.
-pub(in crate::session) async fn receive_parcel<C: Connection, T: Target>(
-    shared: Arc<Shared<T>>,
+pub(super) async fn receive_parcel<C: Connection, T: Target>(
+    shared: Arc<Receiving<T>>,
     mut answer: C::Send,
     stream: C::Recv,
 ) -> Result<(), ParcelFailure> {
-    let mut incoming = Incoming {
+    let mut incoming = IncomingParcel {
         shared,
         stream,
         head: BytesMut::new(),
@@ -44,9 +44,9 @@ pub(in crate::session) async fn receive_parcel<C: Connection, T: Target>(
     };
     let message = match incoming.receive().await {
         Ok(()) => Message::Ack(incoming.records),
-        Err(Stop::NotTaken(reason)) => Message::Nack(reason),
-        Err(Stop::Cut) => return Ok(()),
-        Err(Stop::Failed(failure)) => {
+        Err(NotAcked::NotTaken(reason)) => Message::Nack(reason),
+        Err(NotAcked::Cut) => return Ok(()),
+        Err(NotAcked::Failed(failure)) => {
             return Err(ParcelFailure { failure, streams: Box::new((answer, incoming)) });
         }
     };
@@ -62,12 +62,12 @@ pub(in crate::session) async fn receive_parcel<C: Connection, T: Target>(
 
 /// What ends the transfer, with the streams of the parcel: they must not be dropped before the connection is closed,
 /// for that would tell the sender less.
-pub(in crate::session) struct ParcelFailure {
-    pub(in crate::session) failure: Failure,
-    pub(in crate::session) streams: Box<dyn Any + Send>,
+pub(super) struct ParcelFailure {
+    pub(super) failure: Failure,
+    pub(super) streams: Box<dyn Any + Send>,
 }
 
-enum Stop {
+enum NotAcked {
     /// The sender reset the stream.
     Cut,
     /// A record concerns an entry that has ended.
@@ -75,13 +75,13 @@ enum Stop {
     Failed(Failure),
 }
 
-impl From<Failure> for Stop {
+impl From<Failure> for NotAcked {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
 }
 
-impl From<TransportError> for Stop {
+impl From<TransportError> for NotAcked {
     fn from(error: TransportError) -> Self {
         match error {
             TransportError::StreamEnded(_) => Self::Cut,
@@ -94,11 +94,11 @@ impl From<TransportError> for Stop {
 const FILL_BYTES: usize = 16 * 1024;
 /// Pieces that are gathered at most. What they take is not counted as blocks.
 const PIECES_MAX: usize = 1024;
-const _: () = assert!(size_of::<Piece>() <= 48);
+const _: () = assert!(size_of::<RecordPiece>() <= 48);
 
 /// What a record covers.
 #[derive(Clone, Copy)]
-struct Record {
+struct IncomingRecord {
     id: EntryId,
     offset: u64,
     len: u64,
@@ -107,7 +107,7 @@ struct Record {
 
 /// A record whose end has not been hashed yet.
 struct OpenRecord {
-    record: Record,
+    record: IncomingRecord,
     hasher: RecordHasher,
 }
 
@@ -116,7 +116,7 @@ struct OpenRecord {
 struct Gathered {
     block: Option<Block>,
     used: usize,
-    pieces: Vec<Piece>,
+    pieces: Vec<RecordPiece>,
 }
 
 /// What a run is filled with.
@@ -128,15 +128,15 @@ enum Filling {
     Zeros,
 }
 
-enum Piece {
-    Begin(Record),
+enum RecordPiece {
+    Begin(IncomingRecord),
     Data { offset: u64, range: Range<usize> },
     Hole(u64),
     End([u8; TRAILER_BYTES]),
 }
 
-struct Incoming<T: Target, R: RecvStream> {
-    shared: Arc<Shared<T>>,
+struct IncomingParcel<T: Target, R: RecvStream> {
+    shared: Arc<Receiving<T>>,
     stream: R,
     /// Bytes read and not yet taken: headers and trailers, and whatever came behind them.
     head: BytesMut,
@@ -146,10 +146,10 @@ struct Incoming<T: Target, R: RecvStream> {
 }
 
 /// When a parcel ends early, its chunks may come again on another stream.
-impl<T: Target, R: RecvStream> Drop for Incoming<T, R> {
+impl<T: Target, R: RecvStream> Drop for IncomingParcel<T, R> {
     fn drop(&mut self) {
         let begun = self.gathered.pieces.iter().filter_map(|piece| match piece {
-            Piece::Begin(record) => Some((record.id, record.offset)),
+            RecordPiece::Begin(record) => Some((record.id, record.offset)),
             _ => None,
         });
         let cut: Vec<_> =
@@ -165,15 +165,20 @@ impl<T: Target, R: RecvStream> Drop for Incoming<T, R> {
     }
 }
 
-impl<T: Target, R: RecvStream> Incoming<T, R> {
-    async fn receive(&mut self) -> Result<(), Stop> {
+impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
+    async fn receive(&mut self) -> Result<(), NotAcked> {
         while let Some(header) = self.header().await? {
             let (id, offset, len) = (header.id, header.offset, header.len);
             let Some((size, is_again)) = self.begin(&header).await? else {
                 self.pass(&header).await?;
                 continue;
             };
-            self.gathered.pieces.push(Piece::Begin(Record { id, offset, len, file_size: size }));
+            self.gathered.pieces.push(RecordPiece::Begin(IncomingRecord {
+                id,
+                offset,
+                len,
+                file_size: size,
+            }));
             let mut at = offset;
             for run in header.runs() {
                 if self.gathered.pieces.len() >= PIECES_MAX {
@@ -184,20 +189,20 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                 } else if is_again {
                     self.data(at, run.len, Filling::Zeros).await?;
                 } else {
-                    self.gathered.pieces.push(Piece::Hole(run.len));
+                    self.gathered.pieces.push(RecordPiece::Hole(run.len));
                     self.shared.came_bytes.fetch_add(run.len, Relaxed);
                 }
                 at += run.len;
             }
             let trailer = self.trailer().await?;
-            self.gathered.pieces.push(Piece::End(trailer));
+            self.gathered.pieces.push(RecordPiece::End(trailer));
         }
         self.flush().await
     }
 
     /// The size of the file that a record belongs to, and whether it was begun before; `None` when it is written
     /// already.
-    async fn begin(&mut self, header: &RecordHeader) -> Result<Option<(u64, bool)>, Stop> {
+    async fn begin(&mut self, header: &RecordHeader) -> Result<Option<(u64, bool)>, NotAcked> {
         let shared = Arc::clone(&self.shared);
         loop {
             let released = shared.released.notified();
@@ -220,15 +225,15 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                 Err(Failure {
                     reason: reason @ (Reason::TransferEnded | Reason::TransferFailed), ..
                 }) => {
-                    return Err(Stop::NotTaken(reason));
+                    return Err(NotAcked::NotTaken(reason));
                 }
-                Err(failure) => return Err(Stop::Failed(failure)),
+                Err(failure) => return Err(NotAcked::Failed(failure)),
             }
         }
     }
 
     /// Reads a record and drops it.
-    async fn pass(&mut self, header: &RecordHeader) -> Result<(), Stop> {
+    async fn pass(&mut self, header: &RecordHeader) -> Result<(), NotAcked> {
         let mut left: u64 = header.runs().filter(|run| !run.is_hole).map(|run| run.len).sum();
         left += TRAILER_BYTES as u64;
         while left > 0 {
@@ -244,7 +249,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
     }
 
     /// More bytes of the stream, behind those in `head`; false at its end.
-    async fn fill(&mut self) -> Result<bool, Stop> {
+    async fn fill(&mut self) -> Result<bool, NotAcked> {
         let before = self.head.len();
         self.head.resize(before + FILL_BYTES, 0);
         let read = read(&self.shared, &mut self.stream, &mut self.head[before..]).await?;
@@ -252,7 +257,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
         Ok(read.is_some())
     }
 
-    async fn header(&mut self) -> Result<Option<RecordHeader>, Stop> {
+    async fn header(&mut self) -> Result<Option<RecordHeader>, NotAcked> {
         loop {
             if let Some(header) = RecordHeader::decode(&mut self.head).map_err(codec_failure)? {
                 return Ok(Some(header));
@@ -263,7 +268,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
         }
     }
 
-    async fn trailer(&mut self) -> Result<[u8; TRAILER_BYTES], Stop> {
+    async fn trailer(&mut self) -> Result<[u8; TRAILER_BYTES], NotAcked> {
         while self.head.len() < TRAILER_BYTES {
             if !self.fill().await? {
                 return Err(cut_short().into());
@@ -275,7 +280,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
     }
 
     /// Gathers `len` bytes that belong at `offset`.
-    async fn data(&mut self, mut offset: u64, mut len: u64, filling: Filling) -> Result<(), Stop> {
+    async fn data(&mut self, mut offset: u64, mut len: u64, filling: Filling) -> Result<(), NotAcked> {
         while len > 0 {
             if self.gathered.used == BLOCK_BYTES {
                 self.flush().await?;
@@ -294,8 +299,8 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
             };
             self.gathered.used += n;
             match self.gathered.pieces.last_mut() {
-                Some(Piece::Data { range, .. }) => range.end += n,
-                _ => self.gathered.pieces.push(Piece::Data { offset, range: start..start + n }),
+                Some(RecordPiece::Data { range, .. }) => range.end += n,
+                _ => self.gathered.pieces.push(RecordPiece::Data { offset, range: start..start + n }),
             }
             self.shared.came_bytes.fetch_add(n as u64, Relaxed);
             offset += n as u64;
@@ -307,7 +312,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
     /// Copies at most `room` bytes into the block, from `head` first, else from the stream. One copy here makes
     /// the pieces of datagrams into runs that BLAKE3 hashes several lanes at a time and the disk takes in one
     /// write, and gives QUIC its memory back at once.
-    async fn gather(&mut self, start: usize, room: usize) -> Result<usize, Stop> {
+    async fn gather(&mut self, start: usize, room: usize) -> Result<usize, NotAcked> {
         let Some(block) = self.gathered.block.as_mut() else { return Ok(0) };
         if !self.head.is_empty() {
             let n = room.min(self.head.len());
@@ -320,16 +325,16 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
     }
 
     /// Hashes and writes what has been gathered, and tells the machine of the records that end in it.
-    async fn flush(&mut self) -> Result<(), Stop> {
+    async fn flush(&mut self) -> Result<(), NotAcked> {
         let Gathered { block, pieces, .. } = std::mem::take(&mut self.gathered);
         let (mut writes, mut ended, mut whole) = (Vec::new(), Vec::new(), Vec::new());
         for piece in pieces {
             match piece {
-                Piece::Begin(record) => {
+                RecordPiece::Begin(record) => {
                     let hasher = RecordHasher::new(record.file_size, record.offset, record.len);
                     self.open = Some(OpenRecord { record, hasher });
                 }
-                Piece::Hole(len) => {
+                RecordPiece::Hole(len) => {
                     if let Some(open) = &mut self.open {
                         open.hasher.update_zeros(len);
                     }
@@ -338,7 +343,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                         yield_now().await;
                     }
                 }
-                Piece::Data { offset, range } => {
+                RecordPiece::Data { offset, range } => {
                     if let (Some(open), Some(block)) = (&mut self.open, &block) {
                         open.hasher.update(&block[range.clone()]);
                         let OpenRecord { record, .. } = open;
@@ -348,7 +353,7 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
                         writes.push(Write { id: record.id, offset, range, whole: None });
                     }
                 }
-                Piece::End(theirs) => {
+                RecordPiece::End(theirs) => {
                     if let Some(OpenRecord { record, hasher }) = self.open.take() {
                         let mine = hasher.finish();
                         if mine != theirs {
@@ -386,17 +391,17 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
     }
 
     /// The disk did not take what belongs to `id`. If it was only that, people know it by its final name.
-    fn write_failure(&self, mut error: StorageError, id: EntryId, is_one: bool) -> Stop {
+    fn write_failure(&self, mut error: StorageError, id: EntryId, is_one: bool) -> NotAcked {
         match self.shared.machine().entry(id) {
             // It was given up while this was on its way, and its staging may be gone.
-            None if is_one => return Stop::NotTaken(Reason::TransferFailed),
+            None if is_one => return NotAcked::NotTaken(Reason::TransferFailed),
             Some(entry) if is_one => error.place = self.shared.target.place(&entry.path),
             _ => {}
         }
-        Stop::Failed(storage_failure(&error))
+        NotAcked::Failed(storage_failure(&error))
     }
 
-    fn mismatch(&self, record: Record) -> Failure {
+    fn mismatch(&self, record: IncomingRecord) -> Failure {
         let machine = self.shared.machine();
         let name = machine.entry(record.id).map(|entry| entry.path.to_string()).unwrap_or_default();
         Failure::on(
@@ -412,10 +417,10 @@ impl<T: Target, R: RecvStream> Incoming<T, R> {
 
 /// Reads what has come of the stream, no more than fits `buffer` and than the throttle lets through.
 async fn read<T, R: RecvStream>(
-    shared: &Shared<T>,
+    shared: &Receiving<T>,
     stream: &mut R,
     buffer: &mut [u8],
-) -> Result<Option<usize>, Stop> {
+) -> Result<Option<usize>, NotAcked> {
     let permit = shared.throttle.take(buffer.len()).await;
     let read = shared.starving.during(stream.read(&mut buffer[..permit.bytes])).await?;
     shared.throttle.give_back(permit, read.unwrap_or(0));

@@ -1,16 +1,16 @@
 //! The sending driver: the walk, the manifest, parcels, and the control stream, around the sender's machine.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::debug;
 
-use crate::event::{ActiveFile, Event, Summary};
+use crate::event::{ActiveFile, Advice, Event, Summary};
 use crate::protocol::engine::bottleneck::{Bottleneck, SenderSnapshot};
 use crate::protocol::engine::sender::{Action, Parcel, ReceiverEnd, Sender};
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -20,18 +20,19 @@ use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId};
 use crate::protocol::wire::limits::FILE_BYTES_MAX;
 use crate::protocol::wire::message::Message;
-use crate::session::clock::Clock;
+use crate::session::clock::{Clock, TICK_EVERY};
+use crate::session::closing::{CLOSE_DONE, close_with, joined, stalled, transport_failure};
+use crate::session::context::{Context, started};
 use crate::session::handshake::welcomed;
 use crate::session::lanes::Lanes;
-use crate::session::messages::Outbox;
-use crate::session::observe::observer::Observer;
+use crate::session::link::{Link, connected};
+use crate::session::observe::bottleneck::BottleneckMeter;
 use crate::session::observe::progress::{ACTIVE_FILES_MAX, Teller};
 use crate::session::observe::tally::Tally;
-use crate::session::send::parcel::{FileHandle, ParcelEnd, Sending, send_parcel};
-use crate::session::{
-    CLOSE_DONE, Context, Link, PROGRESS_EVERY, ROOTS_AT_ONCE, connected, next_roots, prune, stalled, started,
-    transport_failure,
-};
+use crate::session::outbox::Outbox;
+use crate::session::queues::RootsQueue;
+use crate::session::send::parcel::{ParcelEnd, send_parcel};
+use crate::session::send::shared::{FileHandle, Sending};
 use crate::storage::{Found, Source, source_roots};
 use crate::transport::{Connection, SendStream};
 
@@ -43,15 +44,15 @@ const MANIFEST_PRIORITY: i32 = 1;
 const CONTROL_BATCHES: usize = 2;
 
 /// Work beside the streams.
-enum Job {
+enum SendJob {
     Walked(Vec<Found>),
     Roots(Vec<(EntryId, Result<blake3::Hash, Failure>)>),
     /// Whether it has only grown.
     Verified(EntryId, Result<bool, Failure>),
 }
 
-/// Sends everything that `source` walks over, also before a listening receiver has welcomed this side. Returns when the receiver has it all safe under final names, but
-/// for the entries that the summary counts as failed.
+/// Sends everything that `source` walks over, also before a listening receiver has welcomed this side. Returns when the
+/// receiver has all of it under final names, except for the entries that the summary counts as failed.
 ///
 /// # Errors
 ///
@@ -66,7 +67,7 @@ pub async fn run<C: Connection, S: Source>(
     let connection = link.connection.clone();
     let mut stopping = context.clone();
     let result = tokio::select! {
-        result = Driver::start(link, source, chunk_log2, transfer, context) => result,
+        result = SendDriver::start(link, source, chunk_log2, transfer, context) => result,
         failure = stopping.stopped() => Err(failure.or_side(Side::Sender)),
     };
     let (result, _driver) = match result {
@@ -79,12 +80,12 @@ pub async fn run<C: Connection, S: Source>(
     // Before the streams are dropped, which would tell the receiver less.
     match &result {
         Ok(_) => connection.close(CLOSE_DONE, b""),
-        Err(failure) => crate::session::close_with(&connection, failure),
+        Err(failure) => close_with(&connection, failure),
     }
     result
 }
 
-struct Driver<C: Connection, S: Source> {
+struct SendDriver<C: Connection, S: Source> {
     connection: C,
     transfer: [u8; 16],
     lanes: Lanes<C>,
@@ -97,23 +98,22 @@ struct Driver<C: Connection, S: Source> {
     manifest_out: Outbox,
     writers: JoinSet<Result<(), Failure>>,
     parcels: JoinSet<ParcelEnd>,
-    jobs: JoinSet<Job>,
+    jobs: JoinSet<SendJob>,
     walking: bool,
-    /// Files to hash for a comparison, and their sizes.
-    roots: VecDeque<(EntryId, u64)>,
-    roots_running: usize,
+    /// Files to hash for a comparison.
+    roots: RootsQueue<EntryId>,
     files: HashMap<EntryId, Arc<FileHandle<S::File>>>,
     tally: Tally,
     /// The first message is to be `Welcome`.
     awaits_welcome: bool,
     peer_activity: Activity,
-    observer: Observer,
+    meter: BottleneckMeter,
     teller: Teller,
     /// Why the connection is gone, once it is.
     closed: Option<Failure>,
 }
 
-impl<C: Connection, S: Source> Driver<C, S> {
+impl<C: Connection, S: Source> SendDriver<C, S> {
     async fn start(
         link: Link<C>,
         source: Arc<S>,
@@ -148,7 +148,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
             }
         });
         let clock = Clock::start();
-        let observer = Observer::new(Side::Sender, context.processor_use);
+        let meter = BottleneckMeter::new(Side::Sender, context.processor_use);
         Ok(Self {
             sending: Arc::new(Sending::new(
                 source,
@@ -171,13 +171,12 @@ impl<C: Connection, S: Source> Driver<C, S> {
             parcels: JoinSet::new(),
             jobs: JoinSet::new(),
             walking: false,
-            roots: VecDeque::new(),
-            roots_running: 0,
+            roots: RootsQueue::new(),
             files: HashMap::new(),
             tally: Tally::default(),
             awaits_welcome: agent.is_none(),
             peer_activity: Activity::Waiting,
-            observer,
+            meter,
         })
     }
 
@@ -185,7 +184,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         if !self.awaits_welcome {
             self.report(started(Side::Sender, self.transfer));
         }
-        let mut tick = interval(PROGRESS_EVERY);
+        let mut tick = interval(TICK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let connection = self.connection.clone();
         let closed = connection.closed();
@@ -233,8 +232,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
                 Action::Root(id) => {
                     let size = self.machine.entry(id).map_or(0, Entry::size);
                     // The receiver may give entries up whose turn has not come.
-                    prune(&mut self.roots, |(id, _)| self.machine.entry(*id).is_some());
-                    self.roots.push_back((id, size));
+                    self.roots.push(id, size, |id| self.machine.entry(*id).is_some());
                 }
                 Action::Verify(id, root) => self.verify(id, root),
                 Action::Grew(entry) => {
@@ -254,7 +252,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
     fn verify(&mut self, id: EntryId, root: blake3::Hash) {
         let Some(handle) = self.files.get(&id).cloned() else { return };
         let sending = Arc::clone(&self.sending);
-        self.jobs.spawn(async move { Job::Verified(id, handle.verify(&sending, root).await) });
+        self.jobs.spawn(async move { SendJob::Verified(id, handle.verify(&sending, root).await) });
     }
 
     fn begin_work(&mut self) {
@@ -266,20 +264,18 @@ impl<C: Connection, S: Source> Driver<C, S> {
         if !self.walking && has_room && self.machine.can_announce() {
             self.walking = true;
             let source = Arc::clone(&self.sending.source);
-            self.jobs.spawn(async move { Job::Walked(source.walk(WALK_BATCH).await) });
+            self.jobs.spawn(async move { SendJob::Walked(source.walk(WALK_BATCH).await) });
         }
-        while self.roots_running < ROOTS_AT_ONCE && !self.roots.is_empty() {
-            let ids = next_roots(&mut self.roots).into_iter();
+        while let Some(ids) = self.roots.next_job() {
             let (ids, entries): (Vec<_>, Vec<_>) =
-                ids.filter_map(|id| Some((id, self.machine.entry(id)?.clone()))).unzip();
-            if ids.is_empty() {
-                continue;
-            }
+                ids.into_iter().filter_map(|id| Some((id, self.machine.entry(id)?.clone()))).unzip();
             let sending = Arc::clone(&self.sending);
-            self.roots_running += 1;
             self.jobs.spawn(async move {
-                let roots = source_roots(&*sending.source, entries, sending.pool.acquire().await).await;
-                Job::Roots(ids.into_iter().zip(roots).collect())
+                let roots = match entries.is_empty() {
+                    true => Vec::new(),
+                    false => source_roots(&*sending.source, entries, sending.pool.acquire().await).await,
+                };
+                SendJob::Roots(ids.into_iter().zip(roots).collect())
             });
         }
         let parcels =
@@ -394,12 +390,12 @@ impl<C: Connection, S: Source> Driver<C, S> {
         }
     }
 
-    fn on_job(&mut self, job: Job) {
+    fn on_job(&mut self, job: SendJob) {
         let now = self.now();
         match job {
-            Job::Walked(found) => self.walked(found, now),
-            Job::Roots(roots) => {
-                self.roots_running -= 1;
+            SendJob::Walked(found) => self.walked(found, now),
+            SendJob::Roots(roots) => {
+                self.roots.job_done();
                 for (id, root) in roots {
                     match root {
                         Ok(root) => self.machine.hashed(id, root, now),
@@ -407,8 +403,8 @@ impl<C: Connection, S: Source> Driver<C, S> {
                     }
                 }
             }
-            Job::Verified(id, Ok(is_grown)) => self.machine.verified(id, is_grown),
-            Job::Verified(id, Err(failure)) => self.machine.abandon(id, failure),
+            SendJob::Verified(id, Ok(is_grown)) => self.machine.verified(id, is_grown),
+            SendJob::Verified(id, Err(failure)) => self.machine.abandon(id, failure),
         }
     }
 
@@ -465,7 +461,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         }
         self.machine.note_sent(self.sending.offered_bytes.load(Relaxed), now);
         let by_network = self.observe();
-        self.machine.check_stall(self.observer.bottleneck(), now)?;
+        self.machine.check_stall(self.meter.bottleneck(), now)?;
         self.lanes.judge(now, self.sending.sent_bytes.load(Relaxed), by_network);
         self.tell_progress();
         Ok(())
@@ -474,23 +470,23 @@ impl<C: Connection, S: Source> Driver<C, S> {
     /// Looks at what holds the transfer; true when it is a full congestion window, and not for want of a processor at
     /// the receiver.
     fn observe(&mut self) -> bool {
-        let look = self.observer.look();
+        let look = self.meter.look();
         let full = self.lanes.window_full();
         let (sending, at_disk) = (&self.sending, self.jobs.len());
-        let moment = SenderSnapshot {
+        let snapshot = SenderSnapshot {
             limited: self.context.throttle.waiting.now() > 0,
             processor: look.processor,
-            window_full: self.observer.window_was_full(&look, full),
+            window_full: self.meter.window_was_full(&look, full),
             reading: sending.reading.now() + at_disk as u64,
             opening: sending.opening.now(),
             allocating: sending.allocating.now(),
             writing: sending.writing.now(),
             acking: sending.acking.now(),
         };
-        if let Some(activity) = self.observer.count(&look, moment.activity(), self.peer_activity) {
+        if let Some(activity) = self.meter.count(&look, snapshot.activity(), self.peer_activity) {
             self.control_out.beat(&[Message::Heartbeat(activity)]);
         }
-        moment.window_full && self.observer.bottleneck() == Bottleneck::Network
+        snapshot.window_full && self.meter.bottleneck() == Bottleneck::Network
     }
 
     fn tell_progress(&mut self) {
@@ -500,7 +496,7 @@ impl<C: Connection, S: Source> Driver<C, S> {
         }
         let sent_bytes = self.sending.sent_bytes.load(Relaxed);
         let (totals, walked) = (self.machine.totals(), self.machine.is_walked());
-        let (active, bottleneck) = (self.active(), self.observer.bottleneck());
+        let (active, bottleneck) = (self.active(), self.meter.bottleneck());
         if let Some(event) = self.teller.tell(totals, walked, sent_bytes, active, bottleneck) {
             self.report(event);
         }
@@ -519,30 +515,18 @@ impl<C: Connection, S: Source> Driver<C, S> {
         active.collect()
     }
 
-    fn advise(&self, message: String) {
-        self.report(Event::Warning { path: None, reason: None, message });
-    }
-
     fn finish(&mut self, end: ReceiverEnd) -> Summary {
         self.teller.insist();
         self.tell_progress();
         end.not_kept.iter().for_each(|one| self.report(Event::NotKept(one.clone())));
         if self.context.synced && !end.synced && !end.not_kept.iter().any(|one| one.aspect == Aspect::Sync) {
-            self.advise(
-                "the receiver does not sync what it writes (--no-fsync): a power failure there can lose it"
-                    .to_owned(),
-            );
+            self.report(Event::Advice(Advice::ReceiverDoesNotSync));
         }
-        let shares = self.observer.shares();
-        if let Some(advice) = self.observer.advice(&self.context.budget) {
-            self.advise(advice);
+        let shares = self.meter.shares();
+        if let Some(advice) = self.meter.advice(&self.context.budget) {
+            self.report(Event::Advice(advice));
         }
         debug!(?shares, stats = ?self.connection.stats(), "finished");
         self.tally.summary(Side::Sender, self.clock.started().elapsed(), shares, end.synced, end.not_kept)
     }
-}
-
-/// What a task gave, or the failure that its panic is.
-pub(in crate::session) fn joined<T>(result: Result<T, JoinError>) -> Result<T, Failure> {
-    result.map_err(|e| Failure::new(Reason::Internal, format!("a task of the transfer ended early: {e}")))
 }

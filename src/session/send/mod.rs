@@ -2,3 +2,4 @@
 
 pub mod driver;
 mod parcel;
+mod shared;

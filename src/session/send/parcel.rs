@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{OnceCell, Semaphore};
 use tracing::debug;
 
 use crate::protocol::engine::sender::Parcel;
@@ -15,112 +14,30 @@ use crate::protocol::wire::entry::{Entry, EntryId};
 use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::record::{RecordHeader, RunLength};
+use crate::session::closing::transport_failure;
 use crate::session::lanes::{Lane, open_any};
 use crate::session::messages::MessageReader;
-use crate::session::observe::gauge::Gauge;
-use crate::session::throttle::Throttle;
-use crate::session::transport_failure;
-use crate::storage::block::BlockPool;
-use crate::storage::{Run, Source, Verdict, read_again};
+use crate::session::send::shared::{FileHandle, Sending};
+use crate::storage::{Run, Source};
 use crate::transport::{Connection, SendStream};
 
-/// Chunks that are read at once. Blocks go round among them, so they all end at about the same time; were they all
-/// that have a stream, no credit would return until the last block is written.
-const READ_AT_ONCE: usize = 4;
-
-/// What all parcels of a transfer share.
-pub(in crate::session) struct Sending<S> {
-    pub(in crate::session) source: Arc<S>,
-    pub(in crate::session) pool: BlockPool,
-    turns: Semaphore,
-    /// Priority of the next stream, which is one less than that of the last.
-    next_priority: AtomicI32,
-    pub(in crate::session) throttle: Arc<Throttle>,
-    /// Bytes of files that were offered to QUIC, and those that it took.
-    pub(in crate::session) offered_bytes: AtomicU64,
-    pub(in crate::session) sent_bytes: AtomicU64,
-    /// Waiting for a stream credit.
-    pub(in crate::session) opening: Gauge,
-    /// Waiting for the disk.
-    pub(in crate::session) reading: Gauge,
-    /// Waiting for memory.
-    pub(in crate::session) allocating: Gauge,
-    /// Waiting for QUIC to take bytes.
-    pub(in crate::session) writing: Gauge,
-    /// Waiting for an ack.
-    pub(in crate::session) acking: Gauge,
-}
-
-impl<S> Sending<S> {
-    pub(in crate::session) fn new(source: Arc<S>, blocks: usize, throttle: Arc<Throttle>) -> Self {
-        Self {
-            source,
-            pool: BlockPool::new(blocks),
-            turns: Semaphore::new(READ_AT_ONCE),
-            next_priority: AtomicI32::new(0),
-            throttle,
-            offered_bytes: AtomicU64::new(0),
-            sent_bytes: AtomicU64::new(0),
-            opening: Gauge::default(),
-            reading: Gauge::default(),
-            allocating: Gauge::default(),
-            writing: Gauge::default(),
-            acking: Gauge::default(),
-        }
-    }
-}
-
-/// A large file, opened when its first chunk is read.
-pub(in crate::session) struct FileHandle<F> {
-    pub(in crate::session) entry: Entry,
-    file: OnceCell<F>,
-    pub(in crate::session) sent_bytes: AtomicU64,
-    pub(in crate::session) acked_bytes: AtomicU64,
-}
-
-impl<F: Send + Sync> FileHandle<F> {
-    pub(in crate::session) fn new(entry: Entry) -> Self {
-        Self { entry, file: OnceCell::new(), sent_bytes: AtomicU64::new(0), acked_bytes: AtomicU64::new(0) }
-    }
-
-    async fn open<S: Source<File = F>>(&self, sending: &Sending<S>) -> Result<&F, Failure> {
-        self.file.get_or_try_init(|| sending.source.open(self.entry.clone())).await
-    }
-
-    /// Whether the source still is what was announced and sent with this root; true when it has only grown.
-    pub(in crate::session) async fn verify<S: Source<File = F>>(
-        &self,
-        sending: &Sending<S>,
-        root: blake3::Hash,
-    ) -> Result<bool, Failure> {
-        let file = self.open(sending).await?;
-        match sending.source.verify(file).await? {
-            Verdict::Same => Ok(false),
-            Verdict::Longer => {
-                let block = sending.pool.acquire().await;
-                read_again(&*sending.source, file, &self.entry, root, block).await.map(|()| true)
-            }
-        }
-    }
-}
-
 /// How a parcel ended.
-pub(in crate::session) struct ParcelEnd {
-    pub(in crate::session) parcel: Parcel,
+pub(super) struct ParcelEnd {
+    pub(super) parcel: Parcel,
     /// The connection that it was on, if that is gone and the session goes on over others.
-    pub(in crate::session) lost: Option<u32>,
+    pub(super) lost: Option<u32>,
     /// Chaining values of the records that travelled; of a chunk, once it is acked.
-    pub(in crate::session) values: Vec<(EntryId, [u8; 32])>,
+    pub(super) values: Vec<(EntryId, [u8; 32])>,
     /// Entries whose source has grown.
-    pub(in crate::session) grown: Vec<EntryId>,
+    pub(super) grown: Vec<EntryId>,
     /// Entries whose source failed.
-    pub(in crate::session) abandoned: Vec<(EntryId, Failure)>,
+    pub(super) abandoned: Vec<(EntryId, Failure)>,
     /// Acked, or why not.
-    pub(in crate::session) result: Result<(), Failure>,
+    pub(super) result: Result<(), Failure>,
 }
 
 /// Sends one parcel over one of `lanes` and waits for its ack.
-pub(in crate::session) async fn send_parcel<C: Connection, S: Source>(
+pub(super) async fn send_parcel<C: Connection, S: Source>(
     lanes: Vec<Lane<C>>,
     sending: Arc<Sending<S>>,
     parcel: Parcel,

@@ -1,0 +1,43 @@
+//! What a sender offers, before anything is received.
+
+use tokio::time::timeout;
+
+use crate::protocol::engine::bottleneck::Bottleneck;
+use crate::protocol::failure::{Failure, Side};
+use crate::protocol::wire::message::Message;
+use crate::session::closing::stalled;
+use crate::session::context::{Context, started};
+use crate::session::link::Link;
+use crate::transport::Connection;
+
+/// What the sender offers.
+#[derive(Debug, Clone, Copy)]
+pub struct Offer {
+    /// Random number of the transfer.
+    pub transfer: [u8; 16],
+    /// Chunk size as a power of two.
+    pub chunk_log2: u8,
+}
+
+/// Waits for what the sender offers, for the time-out of `context` at most, or until this process is asked to stop.
+///
+/// # Errors
+///
+/// The peer has not been told.
+pub async fn offer<C: Connection>(link: &mut Link<C>, context: &Context) -> Result<Offer, Failure> {
+    let mut stopping = context.clone();
+    let message = tokio::select! {
+        message = timeout(context.patience.timeout, link.control_in.expect()) => message,
+        failure = stopping.stopped() => return Err(failure.or_side(Side::Receiver)),
+    };
+    let message = message.unwrap_or_else(|_| {
+        Err(stalled("the sender offered nothing", context.patience.timeout, Bottleneck::Network))
+    });
+    match message.map_err(|failure| failure.heard_by(Side::Receiver, false))? {
+        Message::Offer { transfer, chunk_log2 } => {
+            context.reporter.report(started(Side::Receiver, transfer));
+            Ok(Offer { transfer, chunk_log2 })
+        }
+        other => Err(Failure::protocol(format!("the sender began with {}", other.name()))),
+    }
+}

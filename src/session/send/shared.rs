@@ -1,0 +1,93 @@
+//! What the parcels of a sender share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64};
+
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::protocol::failure::Failure;
+use crate::protocol::wire::entry::Entry;
+use crate::session::observe::gauge::Gauge;
+use crate::session::throttle::Throttle;
+use crate::storage::block::BlockPool;
+use crate::storage::{Source, Verdict, read_again};
+
+/// Chunks that are read at once. Blocks go round among them, so they all end at about the same time; were they all
+/// that have a stream, no credit would return until the last block is written.
+const READ_AT_ONCE: usize = 4;
+
+/// What all parcels of a transfer share.
+pub(super) struct Sending<S> {
+    pub(super) source: Arc<S>,
+    pub(super) pool: BlockPool,
+    pub(super) turns: Semaphore,
+    /// Priority of the next stream, which is one less than that of the last.
+    pub(super) next_priority: AtomicI32,
+    pub(super) throttle: Arc<Throttle>,
+    /// Bytes of files that were offered to QUIC, and those that it took.
+    pub(super) offered_bytes: AtomicU64,
+    pub(super) sent_bytes: AtomicU64,
+    /// Waiting for a stream credit.
+    pub(super) opening: Gauge,
+    /// Waiting for the disk.
+    pub(super) reading: Gauge,
+    /// Waiting for memory.
+    pub(super) allocating: Gauge,
+    /// Waiting for QUIC to take bytes.
+    pub(super) writing: Gauge,
+    /// Waiting for an ack.
+    pub(super) acking: Gauge,
+}
+
+impl<S> Sending<S> {
+    pub(super) fn new(source: Arc<S>, blocks: usize, throttle: Arc<Throttle>) -> Self {
+        Self {
+            source,
+            pool: BlockPool::new(blocks),
+            turns: Semaphore::new(READ_AT_ONCE),
+            next_priority: AtomicI32::new(0),
+            throttle,
+            offered_bytes: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
+            opening: Gauge::default(),
+            reading: Gauge::default(),
+            allocating: Gauge::default(),
+            writing: Gauge::default(),
+            acking: Gauge::default(),
+        }
+    }
+}
+
+/// A large file, opened when its first chunk is read.
+pub(super) struct FileHandle<F> {
+    pub(super) entry: Entry,
+    file: OnceCell<F>,
+    pub(super) sent_bytes: AtomicU64,
+    pub(super) acked_bytes: AtomicU64,
+}
+
+impl<F: Send + Sync> FileHandle<F> {
+    pub(super) fn new(entry: Entry) -> Self {
+        Self { entry, file: OnceCell::new(), sent_bytes: AtomicU64::new(0), acked_bytes: AtomicU64::new(0) }
+    }
+
+    pub(super) async fn open<S: Source<File = F>>(&self, sending: &Sending<S>) -> Result<&F, Failure> {
+        self.file.get_or_try_init(|| sending.source.open(self.entry.clone())).await
+    }
+
+    /// Whether the source still is what was announced and sent with this root; true when it has only grown.
+    pub(super) async fn verify<S: Source<File = F>>(
+        &self,
+        sending: &Sending<S>,
+        root: blake3::Hash,
+    ) -> Result<bool, Failure> {
+        let file = self.open(sending).await?;
+        match sending.source.verify(file).await? {
+            Verdict::Same => Ok(false),
+            Verdict::Longer => {
+                let block = sending.pool.acquire().await;
+                read_again(&*sending.source, file, &self.entry, root, block).await.map(|()| true)
+            }
+        }
+    }
+}
