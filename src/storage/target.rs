@@ -137,6 +137,11 @@ pub trait Target: Send + Sync + 'static {
     /// continued, never reported as success.
     fn write(&self, writes: Vec<Write>, block: Block) -> impl Future<Output = Result<Block>> + Send;
 
+    /// Makes durable what has been written of staged entries. One answer for each, in order: whether it is durable
+    /// now. It is not when syncing is off or the file system has no sync. An error stays with its entry: a commit
+    /// fails with it too.
+    fn checkpoint(&self, ids: Vec<EntryId>) -> impl Future<Output = Vec<Result<bool>>> + Send;
+
     /// Gives entries their final names. One answer for each, in order.
     fn commit(&self, commits: Vec<Commit>) -> impl Future<Output = Vec<Committed>> + Send;
 

@@ -58,6 +58,7 @@ suite!(
     transfers_into_one_directory_do_not_mix,
     staging_is_gone_after_finish_and_abort,
     a_discarded_entry_is_gone,
+    a_checkpoint_takes_what_was_written_and_more_can_come,
     t13_a_source_that_grew_is_read_as_it_was,
     attack_23_a_source_that_is_not_what_was_announced,
 );
@@ -571,6 +572,28 @@ async fn a_discarded_entry_is_gone(rig: &impl Rig) {
     assert_eq!(rig.staged(&target), 1);
     let committed = target.commit(vec![commit(1, "stays", 5, OnConflict::Keep)]).await;
     assert!(matches!(committed[..], [Committed::Done(None)]), "{committed:?}");
+}
+
+async fn a_checkpoint_takes_what_was_written_and_more_can_come(rig: &impl Rig) {
+    let target = rig.target();
+    // One that was never heard of is as durable as it can be.
+    for checkpoint in target.checkpoint(vec![EntryId(0), EntryId(7)]).await {
+        assert!(checkpoint.unwrap());
+    }
+    stage(&target, 0, b"new and longer").await.unwrap();
+    stage(&target, 1, b"other").await.unwrap();
+    for ids in [vec![EntryId(0), EntryId(1)], vec![EntryId(0)]] {
+        for checkpoint in target.checkpoint(ids).await {
+            assert!(checkpoint.unwrap());
+        }
+    }
+    stage(&target, 0, b"newer").await.unwrap();
+    assert_eq!(nodes(&rig.tree()), BTreeMap::new());
+    let commits = vec![commit(0, "file", 14, OnConflict::Keep), commit(1, "other", 5, OnConflict::Keep)];
+    let committed = target.commit(commits).await;
+    assert!(matches!(committed[..], [Committed::Done(None), Committed::Done(None)]), "{committed:?}");
+    let want = [("file".to_owned(), file(b"newernd longer")), ("other".to_owned(), file(b"other"))];
+    assert_eq!(nodes(&rig.tree()), want.into());
 }
 
 /// T13 of the trials: a file that grew since it was announced is read as it was then.

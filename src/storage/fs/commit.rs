@@ -14,7 +14,8 @@ use rustix::io::Errno;
 use super::dirs::Dirs;
 use super::lacks::Lacks;
 use super::numbered::last_taken;
-use super::staging::{StagedFile, Staging};
+use super::staged_files::{Complete, StagedFile};
+use super::staging::Staging;
 use super::sys::rename;
 use super::sys::volume::is_fuse;
 use super::target_disk::TargetDisk;
@@ -44,6 +45,8 @@ struct CommitItem {
     commit: Commit,
     volume: Arc<Volume>,
     step: CommitStep,
+    /// Its data is durable already.
+    is_synced: bool,
     lacks: Lacks,
 }
 
@@ -66,7 +69,8 @@ pub(super) fn commit_batch(disk: &TargetDisk, commits: Vec<Commit>) -> Vec<Commi
     let mut items: Vec<CommitItem> = commits.into_iter().map(staging).collect();
     if disk.sync {
         // Links, and files that are closed by now, cannot be synced by themselves.
-        let one_by_one = is_few && items.iter().all(|item| !matches!(item.step, CommitStep::Staged(None)));
+        let can_sync = |item: &CommitItem| item.is_synced || !matches!(item.step, CommitStep::Staged(None));
+        let one_by_one = is_few && items.iter().all(can_sync);
         sync_data(disk, &call, &mut items, one_by_one);
     }
     let mut dirs = if disk.sync { Dirs::for_sync() } else { Dirs::for_lookup() };
@@ -83,15 +87,18 @@ fn stage(disk: &TargetDisk, commit: Commit, keep_open: bool) -> CommitItem {
         Final::File { size } => staging.complete(commit.id, *size, &commit.meta, keep_open),
         Final::Symlink { target } => staging.link(commit.id, target, commit.meta.mtime),
     });
-    let mut lacks = Lacks::new();
-    let step = match staged {
-        Ok(complete) => {
-            lacks = complete.lacks;
-            CommitStep::Staged(complete.file.filter(|_| keep_open))
+    match staged {
+        Ok(Complete { file, lacks, is_synced }) => {
+            // Mode and time are left to the last sync of the volume, where there is one.
+            let is_synced = is_synced && !volume.lacks_syncfs();
+            let step = CommitStep::Staged(file.filter(|_| keep_open));
+            CommitItem { commit, volume, step, is_synced, lacks }
         }
-        Err(error) => CommitStep::Settled(not_staged(disk, &commit, error)),
-    };
-    CommitItem { commit, volume, step, lacks }
+        Err(error) => {
+            let step = CommitStep::Settled(not_staged(disk, &commit, error));
+            CommitItem { commit, volume, step, is_synced: false, lacks: Lacks::new() }
+        }
+    }
 }
 
 /// What becomes of an entry that cannot be made.
@@ -127,6 +134,9 @@ fn sync_data(disk: &TargetDisk, call: &Call<'_>, items: &mut [CommitItem], one_b
     let mut volumes: Vec<(Arc<Volume>, Result<Synced, Errno>)> = Vec::new();
     for item in items {
         let CommitStep::Staged(open) = &item.step else { continue };
+        if item.is_synced {
+            continue;
+        }
         call.step("sync", Subject::Path(item.commit.path.clone()));
         let known = volumes.iter().find(|(volume, _)| Arc::ptr_eq(volume, &item.volume));
         let synced = match (open, known) {

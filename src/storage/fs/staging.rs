@@ -10,7 +10,6 @@
 //!   the lock first is left alone; one that gets it later sees that the file has no name.
 //! - A directory without a lock file is about to be used, or about to go: `rmdir` takes it only when it is empty.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::mem;
@@ -28,9 +27,10 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::attributes::{MODE_BITS, size_of, timestamps};
-use super::descriptors::{OpenFiles, patiently, share};
+use super::descriptors::patiently;
 use super::lacks::{Lacks, unless_lacking};
 use super::open::open_dir;
+use super::staged_files::{Complete, Durability, StagedFile, StagedFiles, Unsynced};
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::STAGING_DIR;
 use crate::protocol::wire::entry::{EntryId, Meta, Time};
@@ -39,8 +39,6 @@ use crate::protocol::wire::entry::{EntryId, Meta, Time};
 const LOCK: &str = "lock";
 /// Digits of a transfer's name.
 const TRANSFER_DIGITS: usize = 32;
-/// Staged files that are kept open; those above are closed and opened again when needed.
-const OPEN_MAX: usize = 256;
 /// How often making the directory begins anew when others remove it, a millisecond apart.
 const ATTEMPTS_MAX: u32 = 100;
 
@@ -58,49 +56,8 @@ pub(super) struct Staging {
     /// Held for reading while a file is made, so that none is made once everything has been removed.
     has_ended: RwLock<bool>,
     files: Mutex<StagedFiles>,
-}
-
-struct StagedFiles {
-    /// What is staged; what it lacks once it has its size, permission bits and time.
-    staged: HashMap<EntryId, Option<Lacks>>,
-    open: OpenFiles<EntryId, StagedFile>,
-}
-
-/// A staged entry that waits for its name.
-pub(super) struct Complete {
-    /// The file, if it is open.
-    pub(super) file: Option<Arc<StagedFile>>,
-    pub(super) lacks: Lacks,
-}
-
-/// A staged file that is open.
-pub(super) struct StagedFile {
-    file: File,
-    /// Taken for each piece. The kernel writes one at a time to a file, and spins while another one does; on a machine
-    /// of few cores that is the time the network needs.
-    turn: tokio::sync::Mutex<()>,
-}
-
-impl StagedFile {
-    fn new(file: File) -> Arc<Self> {
-        Arc::new(Self { file, turn: tokio::sync::Mutex::default() })
-    }
-
-    /// Waits until no other piece is written.
-    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.turn.lock().await
-    }
-
-    /// Writes a piece, whose turn it is.
-    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
-    }
-}
-
-impl AsFd for StagedFile {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
+    /// Names that are made in the directory, and those that are durable.
+    names: Arc<Durability>,
 }
 
 /// What [`make_and_lock`] makes.
@@ -129,6 +86,7 @@ impl Staging {
                     granted_bits,
                     has_ended: RwLock::default(),
                     files: Mutex::default(),
+                    names: Arc::default(),
                 });
             }
             thread::sleep(Duration::from_millis(1));
@@ -150,7 +108,7 @@ impl Staging {
     /// declares costs nothing.
     pub(super) fn write(&self, id: EntryId, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let file = self.open(id)?;
-        let _turn = file.turn.blocking_lock();
+        let _turn = file.wait_for_turn();
         file.write_at(bytes, offset)
     }
 
@@ -164,7 +122,7 @@ impl Staging {
         keep_open: bool,
     ) -> io::Result<()> {
         // A record that was cut off has left something.
-        let is_there = self.files().staged.contains_key(&id);
+        let is_there = self.files().is_staged(id);
         if is_there {
             self.discard(id);
         }
@@ -180,12 +138,12 @@ impl Staging {
         set_time(&file, meta.mtime, &mut lacks)?;
         let mut files = self.files();
         let closed = if keep_open {
-            files.keep_open(id, StagedFile::new(file))
+            files.keep_open(id, file).1
         } else {
             drop(file);
             None
         };
-        files.staged.insert(id, Some(lacks));
+        files.completed(id, lacks);
         drop(files);
         drop(ended);
         drop(closed);
@@ -205,36 +163,55 @@ impl Staging {
         if size == 0 && !is_complete {
             self.write_whole(id, b"", meta, keep_open)?;
         }
-        let mut files = self.files();
-        if files.is_complete(id) {
-            let lacks = files.staged.get(&id).cloned().flatten().unwrap_or_default();
-            return Ok(Complete { file: files.open.remove(&id), lacks });
+        if let Some(complete) = self.files().take_complete(id)? {
+            return Ok(complete);
         }
-        drop(files);
         let file = self.open(id)?;
-        self.files().open.remove(&id);
+        self.files().take_open(id);
         if size_of(&fstat(&file)?) != size {
             ftruncate(&file, size)?;
+            file.resized();
         }
         let mut lacks = Lacks::new();
         set_mode(&file, meta.mode & MODE_BITS, &mut lacks)?;
         set_time(&file, meta.mtime, &mut lacks)?;
-        self.files().staged.insert(id, Some(lacks.clone()));
-        Ok(Complete { file: Some(file), lacks })
+        self.files().completed(id, lacks.clone());
+        let is_synced = file.is_synced();
+        Ok(Complete { file: Some(file), lacks, is_synced })
     }
 
     /// Stages a link, unless it is staged.
     pub(super) fn link(&self, id: EntryId, target: &Bytes, mtime: Time) -> io::Result<Complete> {
-        if let Some(lacks) = self.files().staged.get(&id).cloned().flatten() {
-            return Ok(Complete { file: None, lacks });
+        if let Some(complete) = self.files().take_complete(id)? {
+            return Ok(complete);
         }
         let (dir, name) = self.place(id);
         symlinkat(target.as_ref(), dir, &name)?;
         let mut lacks = Lacks::new();
         let set = utimensat(dir, &name, &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW);
         unless_lacking(set, Aspect::Time, &mut lacks)?;
-        self.files().staged.insert(id, Some(lacks.clone()));
-        Ok(Complete { file: None, lacks })
+        self.files().completed(id, lacks.clone());
+        Ok(Complete { file: None, lacks, is_synced: false })
+    }
+
+    /// What of an entry is not durable; `None` if all of its data is, or none has come. An error is that of an
+    /// earlier sync.
+    pub(super) fn unsynced(&self, id: EntryId) -> Result<Option<Unsynced>, Errno> {
+        self.files().unsynced(id)
+    }
+
+    /// A sync of an entry has failed, so that its data may be lost whatever the next sync says.
+    pub(super) fn lost(&self, id: EntryId, errno: Errno) {
+        self.files().lost(id, errno);
+    }
+
+    /// The directories to sync for the names that have been made here to be durable, and what to tell then. `None` if
+    /// they are.
+    pub(super) fn unsynced_names(&self) -> Option<(Vec<BorrowedFd<'_>>, Unsynced)> {
+        let unsynced = self.names.unsynced(None)?;
+        let above = [self.hub.as_fd(), self.root.as_fd()];
+        let above = if unsynced.is_first() { &above[..] } else { &[] };
+        Some(([&[self.dir.as_fd()], above].concat(), unsynced))
     }
 
     /// An entry has its final name.
@@ -287,7 +264,7 @@ impl Staging {
     /// The staged file, if that can be told without waiting: it is open, and none is being made.
     pub(super) fn find_open(&self, id: EntryId) -> Option<Arc<StagedFile>> {
         let mut files = self.files.try_lock().ok()?;
-        if files.is_complete(id) { None } else { files.open.get(&id) }
+        if files.is_complete(id) { None } else { files.find_open(id) }
     }
 
     /// The staged file, made when it is the first time. The lock is held meanwhile, so that of two pieces that
@@ -301,19 +278,18 @@ impl Staging {
             let (dir, name) = self.place(id);
             unlinkat(dir, &name, AtFlags::empty())?;
         }
-        if let Some(file) = files.open.get(&id) {
+        if let Some(file) = files.find_open(id) {
             return Ok(file);
         }
-        let file = if files.staged.contains_key(&id) {
+        let file = if files.is_staged(id) {
             let (dir, name) = self.place(id);
             let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let open = || openat(dir, &name, flags, Mode::empty());
-            File::from(patiently(open, || drop(files.open.pop_oldest()))?)
+            File::from(patiently(open, || drop(files.close_oldest()))?)
         } else {
-            self.make(id, Mode::RUSR | Mode::WUSR, || drop(files.open.pop_oldest()))?
+            self.make(id, Mode::RUSR | Mode::WUSR, || drop(files.close_oldest()))?
         };
-        let file = StagedFile::new(file);
-        let closed = files.keep_open(id, Arc::clone(&file));
+        let (file, closed) = files.keep_open(id, file);
         drop(files);
         drop(closed); // outside of the lock: closing may take its time
         Ok(file)
@@ -323,11 +299,13 @@ impl Staging {
     fn make(&self, id: EntryId, mode: Mode, release: impl FnMut()) -> io::Result<File> {
         let (dir, name) = self.place(id);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(File::from(patiently(|| openat(dir, &name, flags, mode), release)?))
+        let file = patiently(|| openat(dir, &name, flags, mode), release)?;
+        self.names.written();
+        Ok(File::from(file))
     }
 
     fn close_oldest(&self) {
-        let closed = self.files().open.pop_oldest();
+        let closed = self.files().close_oldest();
         drop(closed);
     }
 
@@ -348,29 +326,6 @@ fn set_time(file: impl AsFd, mtime: Time, lacks: &mut Lacks) -> Result<(), Errno
 impl Drop for Staging {
     fn drop(&mut self) {
         self.remove();
-    }
-}
-
-impl Default for StagedFiles {
-    fn default() -> Self {
-        Self { staged: HashMap::new(), open: OpenFiles::new(share(OPEN_MAX)) }
-    }
-}
-
-impl StagedFiles {
-    fn is_complete(&self, id: EntryId) -> bool {
-        matches!(self.staged.get(&id), Some(Some(_)))
-    }
-
-    /// Keeps `file` open; gives back the one that must go for it.
-    fn keep_open(&mut self, id: EntryId, file: Arc<StagedFile>) -> Option<Arc<StagedFile>> {
-        self.staged.entry(id).or_default();
-        self.open.insert(id, file)
-    }
-
-    fn forget(&mut self, id: EntryId) -> Option<Arc<StagedFile>> {
-        self.staged.remove(&id);
-        self.open.remove(&id)
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::calls::{Calls, blocking};
+use super::checkpoint::checkpoint;
 use super::commit::commit_batch;
 use super::descriptors::share;
 use super::dirs::Dirs;
@@ -163,6 +164,10 @@ impl Target for FsTarget {
             Ok(block)
         })
         .await
+    }
+
+    async fn checkpoint(&self, ids: Vec<EntryId>) -> Vec<Result<bool>> {
+        self.run(move |disk| checkpoint(disk, &ids)).await
     }
 
     async fn commit(&self, commits: Vec<Commit>) -> Vec<Committed> {

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{Mode, OFlags, fsync, openat};
+use rustix::fs::{Mode, OFlags, fdatasync, fsync, openat};
 use rustix::io::Errno;
 
 use super::lacks::is_lacking;
@@ -140,7 +140,16 @@ impl Volume {
 
     /// An open file or directory; all of the volume where that cannot be synced by itself.
     pub(super) fn sync(&self, fd: impl AsFd) -> Result<Synced, Errno> {
-        match fsync(fd) {
+        self.synced(fsync(fd))
+    }
+
+    /// The content of an open file, and of its attributes only the size.
+    pub(super) fn sync_data(&self, fd: impl AsFd) -> Result<Synced, Errno> {
+        self.synced(fdatasync(fd))
+    }
+
+    fn synced(&self, synced: Result<(), Errno>) -> Result<Synced, Errno> {
+        match synced {
             Ok(()) => Ok(Synced::Yes),
             Err(errno) if is_lacking(errno) || errno == Errno::BADF => match self.sync_all()? {
                 Synced::Yes => Ok(Synced::Yes),

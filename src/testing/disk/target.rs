@@ -74,6 +74,8 @@ pub(crate) enum Op {
 /// What belongs to one transfer.
 struct Own {
     staged: HashMap<EntryId, usize>,
+    /// What a sync of an entry said that failed.
+    lost: HashMap<EntryId, Errno>,
     has_ended: bool,
     is_synced: bool,
     ops: Vec<Op>,
@@ -102,6 +104,7 @@ impl MemoryTarget {
     fn on(disk: Arc<Mutex<Disk>>) -> Self {
         let own = Own {
             staged: HashMap::new(),
+            lost: HashMap::new(),
             has_ended: false,
             is_synced: true,
             ops: Vec::new(),
@@ -314,11 +317,22 @@ impl MemoryTarget {
         Ok(inode)
     }
 
-    fn sync(&self, commit: &Commit, inode: usize) -> std::result::Result<(), Committed> {
-        let mut own = self.own();
-        own.check(On::Sync).map_err(|error| Committed::Failed(self.error("sync", &commit.path, error)))?;
-        own.ops.push(Op::Sync(commit.id));
-        self.disk().inodes[inode].sync();
+    /// Syncs the data of an entry, unless it is durable.
+    fn sync(&self, id: EntryId, inode: usize) -> io::Result<()> {
+        let (mut own, mut disk) = (self.own(), self.disk());
+        if let Some(errno) = own.lost.get(&id) {
+            return Err((*errno).into());
+        }
+        let inode = &mut disk.inodes[inode];
+        if inode.durable.as_ref().is_some_and(|(node, _)| *node == inode.node) {
+            return Ok(());
+        }
+        if let Err(error) = own.check(On::Sync) {
+            own.lost.extend(Errno::from_io_error(&error).map(|errno| (id, errno)));
+            return Err(error);
+        }
+        own.ops.push(Op::Sync(id));
+        inode.sync();
         Ok(())
     }
 
@@ -384,14 +398,9 @@ impl Target for MemoryTarget {
             let bytes = &block[range];
             let mut written = 0;
             loop {
-                let took =
-                    self.write_some(id, offset + written as u64, &bytes[written..]).map_err(|source| {
-                        StorageError {
-                            op: "write",
-                            place: Place::new(staged_path(id), "a staged file"),
-                            source,
-                        }
-                    })?;
+                let took = self
+                    .write_some(id, offset + written as u64, &bytes[written..])
+                    .map_err(|source| staged_error("write", id, source))?;
                 let pause = pause(self.own().write_pace, took);
                 if !pause.is_zero() {
                     tokio::time::sleep(pause).await;
@@ -405,6 +414,19 @@ impl Target for MemoryTarget {
         Ok(block)
     }
 
+    async fn checkpoint(&self, ids: Vec<EntryId>) -> Vec<Result<bool>> {
+        let checkpoint = |id: &EntryId| {
+            let staged = self.own().staged.get(id).copied();
+            match staged.filter(|_| self.own().is_synced) {
+                Some(inode) => {
+                    self.sync(*id, inode).map(|()| true).map_err(|error| staged_error("sync", *id, error))
+                }
+                None => Ok(self.own().is_synced),
+            }
+        };
+        ids.iter().map(checkpoint).collect()
+    }
+
     async fn commit(&self, commits: Vec<Commit>) -> Vec<Committed> {
         if self.own().hangs {
             self.own().hung.get_or_insert_with(Instant::now);
@@ -415,9 +437,9 @@ impl Target for MemoryTarget {
         if is_synced {
             for (commit, step) in commits.iter().zip(&mut steps) {
                 if let Ok(inode) = *step
-                    && let Err(failed) = self.sync(commit, inode)
+                    && let Err(error) = self.sync(commit.id, inode)
                 {
-                    *step = Err(failed);
+                    *step = Err(Committed::Failed(self.error("sync", &commit.path, error)));
                 }
             }
         }
@@ -526,8 +548,9 @@ fn admit_taken(disk: &Disk, entry: &Entry, on_conflict: OnConflict) -> Admission
     }
 }
 
-fn staged_path(id: EntryId) -> String {
-    format!("/memory/.towline/{}", id.0)
+fn staged_error(op: &'static str, id: EntryId, source: io::Error) -> StorageError {
+    let path = format!("/memory/.towline/{}", id.0);
+    StorageError { op, place: Place::new(path, "a staged file"), source }
 }
 
 impl Own {

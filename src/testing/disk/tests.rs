@@ -60,6 +60,39 @@ async fn the_order_is_data_sync_rename_directory() {
 }
 
 #[tokio::test]
+async fn a_commit_syncs_only_what_no_checkpoint_has_synced() {
+    let target = MemoryTarget::new();
+    for id in 0..2 {
+        target.write(write(id, 3), block(b"abc").await).await.unwrap();
+    }
+    for _ in 0..2 {
+        let ids = vec![EntryId(0), EntryId(1)];
+        assert!(target.checkpoint(ids).await.into_iter().all(|checkpoint| checkpoint.unwrap()));
+    }
+    target.write(write(1, 3), block(b"xyz").await).await.unwrap();
+    target.commit(vec![commit(0, "a", 3), commit(1, "b", 3)]).await;
+    let ops = target.ops();
+    let syncs: Vec<_> = ops.iter().filter(|op| matches!(op, Op::Sync(_))).collect();
+    assert_eq!(syncs, [&Op::Sync(EntryId(0)), &Op::Sync(EntryId(1)), &Op::Sync(EntryId(1))]);
+    target.crash();
+    let want = [(b"a".to_vec(), b"abc".to_vec()), (b"b".to_vec(), b"xyz".to_vec())];
+    assert_eq!(target.files(), want.into());
+}
+
+#[tokio::test]
+async fn an_entry_whose_checkpoint_failed_is_never_committed() {
+    let target = MemoryTarget::new().failing(On::Sync, 0..1, Errno::IO);
+    target.write(write(0, 3), block(b"abc").await).await.unwrap();
+    assert!(target.checkpoint(vec![EntryId(0)]).await[0].is_err());
+    let committed = target.commit(vec![commit(0, "a", 3)]).await;
+    assert!(matches!(committed[..], [Committed::Failed(_)]), "{committed:?}");
+
+    let careless = MemoryTarget::new().without_sync();
+    careless.write(write(0, 3), block(b"abc").await).await.unwrap();
+    assert!(!careless.checkpoint(vec![EntryId(0)]).await.remove(0).unwrap());
+}
+
+#[tokio::test]
 async fn a_crash_leaves_only_what_was_synced() {
     let target = MemoryTarget::new().with("old", Node::File(b"old".to_vec()));
     for id in 0..2 {

@@ -1,0 +1,251 @@
+//! What is staged of each entry: its file, whether that is complete, and whether it is durable.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use rustix::io::Errno;
+
+use super::descriptors::{OpenFiles, share};
+use super::lacks::Lacks;
+use crate::protocol::wire::entry::EntryId;
+
+/// Staged files that are kept open; those above are closed and opened again when needed.
+const OPEN_MAX: usize = 256;
+/// All that is staged in one directory.
+pub(super) struct StagedFiles {
+    staged: HashMap<EntryId, StagedEntry>,
+    open: OpenFiles<EntryId, StagedFile>,
+}
+
+#[derive(Default)]
+struct StagedEntry {
+    /// What it lacks, once it has its size, permission bits and time.
+    lacks: Option<Lacks>,
+    durability: Arc<Durability>,
+    /// What a sync of its data said that failed. The kernel says it only once.
+    lost: Option<Errno>,
+}
+
+/// A staged entry that waits for its name.
+pub(super) struct Complete {
+    /// The file, if it is open.
+    pub(super) file: Option<Arc<StagedFile>>,
+    pub(super) lacks: Lacks,
+    /// A checkpoint has made all of its data durable.
+    pub(super) is_synced: bool,
+}
+
+/// A staged file that is open.
+pub(super) struct StagedFile {
+    file: File,
+    durability: Arc<Durability>,
+    /// Taken for each piece. The kernel writes one at a time to a file, and spins while another one does; on a host
+    /// of few cores that is the time the network needs.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl StagedFile {
+    /// Waits until no other piece is written.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// The same on a thread that may wait.
+    pub(super) fn wait_for_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.blocking_lock()
+    }
+
+    /// Writes a piece, whose turn it is.
+    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let written = self.file.write_all_at(bytes, offset);
+        self.durability.written();
+        written
+    }
+
+    /// It has got another size.
+    pub(super) fn resized(&self) {
+        self.durability.written();
+    }
+
+    /// All that has been written is durable.
+    pub(super) fn is_synced(&self) -> bool {
+        self.durability.is_synced()
+    }
+}
+
+impl AsFd for StagedFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// How often something has been written to, and how many of those writes are durable. A write counts when it has
+/// ended, and a sync makes durable what counted when it began.
+pub(super) struct Durability {
+    writes: AtomicU64,
+    synced: AtomicU64,
+}
+
+impl Default for Durability {
+    fn default() -> Self {
+        Self { writes: AtomicU64::new(1), synced: AtomicU64::new(0) }
+    }
+}
+
+impl Durability {
+    pub(super) fn written(&self) {
+        self.writes.fetch_add(1, Relaxed);
+    }
+
+    fn is_synced(&self) -> bool {
+        self.writes.load(Relaxed) == self.synced.load(Relaxed)
+    }
+
+    /// What a sync is to be told to; `None` if there is nothing to sync. `file` is the file, if it is open.
+    pub(super) fn unsynced(self: &Arc<Self>, file: Option<Arc<StagedFile>>) -> Option<Unsynced> {
+        let writes = self.writes.load(Relaxed);
+        let is_synced = writes == self.synced.load(Relaxed);
+        (!is_synced).then(|| Unsynced { file, writes, durability: Arc::clone(self) })
+    }
+}
+
+/// Something that has been written and is not durable.
+pub(super) struct Unsynced {
+    /// The file, if it is one that is open.
+    pub(super) file: Option<Arc<StagedFile>>,
+    writes: u64,
+    durability: Arc<Durability>,
+}
+
+impl Unsynced {
+    /// Nothing of it is durable.
+    pub(super) fn is_first(&self) -> bool {
+        self.durability.synced.load(Relaxed) == 0
+    }
+
+    /// A sync has begun since this was made, and ended well.
+    pub(super) fn is_durable_now(self) {
+        self.durability.synced.fetch_max(self.writes, Relaxed);
+    }
+}
+
+impl Default for StagedFiles {
+    fn default() -> Self {
+        Self { staged: HashMap::new(), open: OpenFiles::new(share(OPEN_MAX)) }
+    }
+}
+
+impl StagedFiles {
+    /// Something has been written of an entry.
+    pub(super) fn is_staged(&self, id: EntryId) -> bool {
+        self.staged.contains_key(&id)
+    }
+
+    /// It has its size, permission bits and time.
+    pub(super) fn is_complete(&self, id: EntryId) -> bool {
+        self.staged.get(&id).is_some_and(|entry| entry.lacks.is_some())
+    }
+
+    /// From now on it is.
+    pub(super) fn completed(&mut self, id: EntryId, lacks: Lacks) {
+        self.staged.entry(id).or_default().lacks = Some(lacks);
+    }
+
+    /// An entry that is complete, with its file if that is open.
+    pub(super) fn take_complete(&mut self, id: EntryId) -> Result<Option<Complete>, Errno> {
+        let Some(entry) = self.staged.get(&id) else { return Ok(None) };
+        if let Some(errno) = entry.lost {
+            return Err(errno);
+        }
+        let Some(lacks) = entry.lacks.clone() else { return Ok(None) };
+        let is_synced = entry.durability.is_synced();
+        Ok(Some(Complete { file: self.open.remove(&id), lacks, is_synced }))
+    }
+
+    /// What of an entry is not durable, if anything has been written of it.
+    pub(super) fn unsynced(&mut self, id: EntryId) -> Result<Option<Unsynced>, Errno> {
+        let Some(entry) = self.staged.get(&id) else { return Ok(None) };
+        match entry.lost {
+            Some(errno) => Err(errno),
+            None => Ok(entry.durability.unsynced(self.open.get(&id))),
+        }
+    }
+
+    /// A sync of an entry has failed.
+    pub(super) fn lost(&mut self, id: EntryId, errno: Errno) {
+        if let Some(entry) = self.staged.get_mut(&id) {
+            entry.lost.get_or_insert(errno);
+        }
+    }
+
+    /// The file of an entry, if it is open.
+    pub(super) fn find_open(&mut self, id: EntryId) -> Option<Arc<StagedFile>> {
+        self.open.get(&id)
+    }
+
+    /// The same; it is no longer kept open.
+    pub(super) fn take_open(&mut self, id: EntryId) -> Option<Arc<StagedFile>> {
+        self.open.remove(&id)
+    }
+
+    /// Closes the file that was not used for longest: gives it back, for closing may take its time.
+    pub(super) fn close_oldest(&mut self) -> Option<Arc<StagedFile>> {
+        self.open.pop_oldest()
+    }
+
+    /// Keeps `file` open; gives back the one that must go for it, too.
+    pub(super) fn keep_open(
+        &mut self,
+        id: EntryId,
+        file: File,
+    ) -> (Arc<StagedFile>, Option<Arc<StagedFile>>) {
+        let durability = Arc::clone(&self.staged.entry(id).or_default().durability);
+        let file = Arc::new(StagedFile { file, durability, turn: tokio::sync::Mutex::default() });
+        (Arc::clone(&file), self.open.insert(id, file))
+    }
+
+    /// Nothing is staged of an entry any more.
+    pub(super) fn forget(&mut self, id: EntryId) -> Option<Arc<StagedFile>> {
+        self.staged.remove(&id);
+        self.open.remove(&id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_during_a_sync_is_not_durable() {
+        let durability = Arc::new(Durability::default());
+        let sync = durability.unsynced(None).unwrap();
+        assert!(sync.is_first() && !durability.is_synced());
+        sync.is_durable_now();
+        assert!(durability.is_synced() && durability.unsynced(None).is_none());
+
+        durability.written();
+        let sync = durability.unsynced(None).unwrap();
+        durability.written();
+        sync.is_durable_now();
+        assert!(!durability.is_synced());
+        durability.unsynced(None).unwrap().is_durable_now();
+        assert!(durability.is_synced());
+    }
+
+    #[test]
+    fn what_a_failed_sync_said_stays() {
+        let mut files = StagedFiles::default();
+        files.completed(EntryId(1), Lacks::new());
+        assert!(files.unsynced(EntryId(1)).unwrap().is_some());
+        files.lost(EntryId(1), Errno::IO);
+        assert_eq!(files.unsynced(EntryId(1)).err(), Some(Errno::IO));
+        assert_eq!(files.take_complete(EntryId(1)).err(), Some(Errno::IO));
+        files.forget(EntryId(1));
+        assert!(files.take_complete(EntryId(1)).unwrap().is_none());
+    }
+}
