@@ -15,8 +15,8 @@ use super::transfer::{Silent, budget, context, of_both, receive_through, receive
 use crate::connect::Connected;
 use crate::event::{Bench, Event, Outcome, Reporter, Summary};
 use crate::node::processor::processor_time;
-use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
 use crate::protocol::wire::role::Role;
 use crate::session::{Budget, Context};

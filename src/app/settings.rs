@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::{Fingerprint, Ticket};
-pub use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::Failure;
+pub use crate::protocol::final_name::Exists;
 use crate::session::schedule::Schedule;
 pub use crate::storage::void::Workload;
 use crate::transport::Congestion;

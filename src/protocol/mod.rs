@@ -6,6 +6,7 @@
 
 pub mod engine;
 pub mod failure;
+pub mod final_name;
 pub mod hash;
 pub mod not_kept;
 pub mod path;

@@ -10,9 +10,10 @@ use std::time::Duration;
 use self::tree::{CHUNK, CHUNK_LOG2, Content, Node, entry, path};
 use self::world::{Conditions, PATIENCE, TIMEOUT, World};
 use crate::protocol::engine::bottleneck::Bottleneck;
-use crate::protocol::engine::receiver::{self, Begin, Committed, Exists, Found, Receiver};
-use crate::protocol::engine::sender::{self, Parcel, Sender};
+use crate::protocol::engine::receiver::{Begin, Receiver, ReceiverAction};
+use crate::protocol::engine::sender::{Parcel, Sender, SenderAction};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Outcome};
 use crate::protocol::wire::limits::{CHUNKS_AHEAD_MAX, OPEN_ENTRIES_MAX};
@@ -171,7 +172,7 @@ fn wanted(size: u64) -> (Sender, Receiver) {
     let message = sender.announce(entry(&path("a"), Kind::File { size }), Duration::ZERO);
     receiver.on_manifest(message).unwrap();
     receiver.on_manifest(sender.walk_ended(Duration::ZERO)).unwrap();
-    receiver.admitted(EntryId(0), Found::Free);
+    receiver.admitted(EntryId(0), Lookup::Free);
     for message in statuses(&mut receiver) {
         sender.on_control(message, Duration::ZERO).unwrap();
     }
@@ -182,7 +183,7 @@ fn wanted(size: u64) -> (Sender, Receiver) {
 fn statuses(receiver: &mut Receiver) -> Vec<Message> {
     let actions = std::iter::from_fn(|| receiver.poll());
     let said = actions.filter_map(|action| match action {
-        receiver::Action::Control(message) => Some(message),
+        ReceiverAction::Control(message) => Some(message),
         _ => None,
     });
     said.collect()
@@ -191,7 +192,7 @@ fn statuses(receiver: &mut Receiver) -> Vec<Message> {
 fn settled(sender: &mut Sender) -> Vec<Outcome> {
     let actions = std::iter::from_fn(|| sender.poll());
     let ended = actions.filter_map(|action| match action {
-        sender::Action::Settled(settled) => Some(settled.outcome),
+        SenderAction::Settled(settled) => Some(settled.outcome),
         _ => None,
     });
     ended.collect()
@@ -245,10 +246,10 @@ fn attributes(exists: Exists) -> [Option<Meta>; 2] {
         receiver.on_manifest(Message::Entry(Entry { meta, ..entry(&path(name), kind) })).unwrap();
     }
     // The answers come after the ends, as they do when a disk is slow.
-    receiver.admitted(EntryId(0), Found::Same { number: 0, is_current: true });
-    receiver.admitted(EntryId(1), Found::Free);
+    receiver.admitted(EntryId(0), Lookup::Same { number: 0, is_current: true });
+    receiver.admitted(EntryId(1), Lookup::Free);
     let finished = std::iter::from_fn(|| receiver.poll()).filter_map(|action| match action {
-        receiver::Action::FinishDir(_, path, meta) => Some((path.to_string(), meta)),
+        ReceiverAction::FinishDir(_, path, meta) => Some((path.to_string(), meta)),
         _ => None,
     });
     let finished: Vec<_> = finished.collect();
@@ -287,7 +288,7 @@ fn transfer_has_failed() {
     let (mut sender, mut receiver) = wanted(2 * CHUNK);
     let parcel = sender.next_parcel().unwrap();
     sender.abandon(EntryId(0), Failure::on(Side::Sender, Reason::SourceChanged, "changed"));
-    let Some(sender::Action::Control(abandon)) = sender.poll() else { panic!("nothing was said") };
+    let Some(SenderAction::Control(abandon)) = sender.poll() else { panic!("nothing was said") };
     receiver.on_control(abandon).unwrap();
     let failure = receiver.begin_record(EntryId(0), 0, CHUNK).unwrap_err();
     assert_eq!(failure.reason, Reason::TransferFailed);
@@ -324,7 +325,7 @@ fn target_exists() {
     let (mut sender, mut receiver) = small(Exists::Refuse);
     let message = sender.announce(entry(&path("d/\x1b[2J"), Kind::File { size: 3 }), Duration::ZERO);
     receiver.on_manifest(message).unwrap();
-    receiver.admitted(EntryId(0), Found::Conflict);
+    receiver.admitted(EntryId(0), Lookup::Conflict);
     for message in statuses(&mut receiver) {
         let Message::Status(_, Status::Failed(Reason::TargetExists, text)) = &message else {
             panic!("{message:?}")
@@ -386,7 +387,7 @@ fn what_is_open_is_bounded_on_both_sides() {
     }
     assert_eq!(announced, OPEN_ENTRIES_MAX);
     assert!(!receiver.takes_entries());
-    receiver.admitted(EntryId(0), Found::Conflict);
+    receiver.admitted(EntryId(0), Lookup::Conflict);
     assert!(receiver.takes_entries());
     for message in statuses(&mut receiver) {
         sender.on_control(message, Duration::ZERO).unwrap();

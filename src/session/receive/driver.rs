@@ -14,8 +14,9 @@ use tracing::debug;
 
 use crate::event::{ActiveFile, Event, Summary};
 use crate::protocol::engine::bottleneck::ReceiverSnapshot;
-use crate::protocol::engine::receiver::{Action, Exists, Receiver};
+use crate::protocol::engine::receiver::{Receiver, ReceiverAction};
 use crate::protocol::failure::{Failure, Side};
+use crate::protocol::final_name::Exists;
 use crate::protocol::not_kept::{Aspect, NotKept};
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::message::Message;
@@ -258,22 +259,22 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         };
         for action in actions {
             match self.jobs.take(action) {
-                Some(Action::Control(message)) => self.shared.control_out.send(&message),
-                Some(Action::Leave(number)) => {
+                Some(ReceiverAction::Control(message)) => self.shared.control_out.send(&message),
+                Some(ReceiverAction::Leave(number)) => {
                     for lane in self.lanes.extract_if(.., |lane| lane.number == number) {
                         lane.connection.close(CLOSE_DONE, b"");
                     }
                 }
-                Some(Action::Grew(entry)) => {
+                Some(ReceiverAction::Grew(entry)) => {
                     let warning = self.tally.grew(&entry);
                     self.report(warning);
                 }
-                Some(Action::Settled(settled)) => {
+                Some(ReceiverAction::Settled(settled)) => {
                     if let Some(event) = self.tally.settled(settled) {
                         self.report(event);
                     }
                 }
-                Some(Action::Omitted(reason, message)) => {
+                Some(ReceiverAction::Omitted(reason, message)) => {
                     self.tally.count_failure(reason);
                     self.report(Event::Warning { path: None, reason: Some(reason), message });
                 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::task::{JoinError, JoinSet};
 
-use crate::protocol::engine::receiver::{Action, Committed, Existing, Exists, Found};
+use crate::protocol::engine::receiver::{Existing, ReceiverAction};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
@@ -67,16 +68,16 @@ impl<T: Target> DiskJobs<T> {
     pub(super) fn take(&mut self, action: Action) -> Option<Action> {
         match action {
             // The sender may give entries up whose turn has not come.
-            Action::Admit(id, entry) => {
+            ReceiverAction::Admit(id, entry) => {
                 let machine = self.shared.machine();
                 self.admits.prune(|(id, _)| machine.entry(*id).is_some());
                 self.admits.push((id, entry));
             }
-            Action::Root(id, path, size) => {
+            ReceiverAction::Root(id, path, size) => {
                 let machine = self.shared.machine();
                 self.roots.push((id, path), size, |(id, _)| machine.entry(*id).is_some());
             }
-            Action::Commit(id, entry) => {
+            ReceiverAction::Commit(id, entry) => {
                 let on_conflict = match on_conflict(self.exists) {
                     // Something that has appeared may be the same.
                     OnConflict::Rename => OnConflict::Keep,
@@ -84,11 +85,13 @@ impl<T: Target> DiskJobs<T> {
                 };
                 self.commits.push(commit(id, entry, on_conflict));
             }
-            Action::CommitBeside(id, entry) => self.commits.push(commit(id, entry, OnConflict::Rename)),
-            Action::Update(id, entry) => self.updates.push((id, entry)),
-            Action::FinishDir(id, path, meta) => self.dirs.push((id, (path, meta))),
-            Action::Discard(id) => self.discards.push(id),
-            Action::Finish => {
+            ReceiverAction::CommitBeside(id, entry) => {
+                self.commits.push(commit(id, entry, OnConflict::Rename))
+            }
+            ReceiverAction::Update(id, entry) => self.updates.push((id, entry)),
+            ReceiverAction::FinishDir(id, path, meta) => self.dirs.push((id, (path, meta))),
+            ReceiverAction::Discard(id) => self.discards.push(id),
+            ReceiverAction::Finish => {
                 let shared = Arc::clone(&self.shared);
                 self.running.spawn(async move { DiskJob::Finished(shared.target.finish().await) });
             }
@@ -199,14 +202,14 @@ impl<T: Target> DiskJobs<T> {
     }
 }
 
-fn found(admission: Admission) -> Result<Found, Failure> {
+fn found(admission: Admission) -> Result<Lookup, Failure> {
     Ok(match admission {
-        Admission::Free => Found::Free,
-        Admission::Same { number, is_current } => Found::Same { number, is_current },
-        Admission::SameSize { numbers, is_current } => Found::SameSize { numbers, is_current },
-        Admission::Conflict => Found::Conflict,
-        Admission::Refused(error) => Found::Refused(refusal(&error)),
-        Admission::Denied(error) => Found::Denied(storage_failure(&error)),
+        Admission::Free => Lookup::Free,
+        Admission::Same { number, is_current } => Lookup::Same { number, is_current },
+        Admission::SameSize { numbers, is_current } => Lookup::SameSize { numbers, is_current },
+        Admission::Conflict => Lookup::Conflict,
+        Admission::Refused(error) => Lookup::Refused(refusal(&error)),
+        Admission::Denied(error) => Lookup::Denied(storage_failure(&error)),
         Admission::Failed(error) => return Err(storage_failure(&error)),
     })
 }

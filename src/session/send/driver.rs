@@ -12,7 +12,7 @@ use tracing::debug;
 
 use crate::event::{ActiveFile, Advice, Event, Summary};
 use crate::protocol::engine::bottleneck::{Bottleneck, SenderSnapshot};
-use crate::protocol::engine::sender::{Action, Parcel, ReceiverEnd, Sender};
+use crate::protocol::engine::sender::{Parcel, ReceiverEnd, Sender, SenderAction};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::place::Place;
@@ -226,20 +226,20 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
     fn act(&mut self) {
         while let Some(action) = self.machine.poll() {
             match action {
-                Action::Control(message) => {
+                SenderAction::Control(message) => {
                     self.control_out.send(&message);
                 }
-                Action::Root(id) => {
+                SenderAction::Root(id) => {
                     let size = self.machine.entry(id).map_or(0, Entry::size);
                     // The receiver may give entries up whose turn has not come.
                     self.roots.push(id, size, |id| self.machine.entry(*id).is_some());
                 }
-                Action::Verify(id, root) => self.verify(id, root),
-                Action::Grew(entry) => {
+                SenderAction::Verify(id, root) => self.verify(id, root),
+                SenderAction::Grew(entry) => {
                     let warning = self.tally.grew(&entry);
                     self.report(warning);
                 }
-                Action::Settled(settled) => {
+                SenderAction::Settled(settled) => {
                     self.files.remove(&settled.id);
                     if let Some(event) = self.tally.settled(settled) {
                         self.report(event);

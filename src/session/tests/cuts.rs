@@ -8,8 +8,8 @@ use super::{
     MIB, Session, TIMEOUT, arrived, assert_whole, greet, one_file, random, receive_on, seeds, send_on,
     source, tree,
 };
-use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::final_name::Exists;
 use crate::testing::disk::{MemoryTarget, Op};
 
 /// Somewhere in a transfer that takes about a second.

@@ -11,8 +11,8 @@ use super::{
     send_on, source, tree,
 };
 use crate::auth::{Fingerprint, JoinKey};
-use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::final_name::Exists;
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::role::Role;
 use crate::session::handshake::{admit, join, join_key};

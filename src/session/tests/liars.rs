@@ -8,8 +8,8 @@ use tokio::time::{Instant, sleep};
 
 use super::peers::{HandSender, entry, header};
 use super::{CHUNK_LOG2, DISK_TIMEOUT, Session, TIMEOUT, greet, one_file, receive_on, send_on, source};
-use crate::protocol::engine::receiver::Exists;
 use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::final_name::Exists;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::EntryId;
 use crate::protocol::wire::message::Message;

@@ -7,9 +7,10 @@ use proptest::prelude::*;
 
 use super::tree::{CHUNK, CHUNK_LOG2, Content, entry, path};
 use super::{FINISHED, reason, settled, small, statuses, wanted};
-use crate::protocol::engine::receiver::{self, Begin, Committed, Exists, Found, Receiver};
-use crate::protocol::engine::sender::{self, Parcel, Sender};
+use crate::protocol::engine::receiver::{Begin, Existing, Receiver, ReceiverAction};
+use crate::protocol::engine::sender::{Parcel, Sender, SenderAction};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{EntryId, Kind, Outcome};
 use crate::protocol::wire::limits::{CHUNKS_AHEAD_MAX, FILE_BYTES_MAX, SMALL_FILE_BYTES_MAX};
@@ -210,12 +211,12 @@ fn attack_4_what_the_peer_says_of_a_failure_is_escaped() {
     let mut sender = announced(3);
     let status = Status::Failed(Reason::Refused, "\x1b]0;x\x07".into());
     sender.on_control(Message::Status(A, status), ZERO).unwrap();
-    let Some(sender::Action::Settled(ended)) = sender.poll() else { panic!("not settled") };
+    let Some(SenderAction::Settled(ended)) = sender.poll() else { panic!("not settled") };
     assert_eq!(ended.message.as_deref(), Some("\\u{1b}]0;x\\u{7}"));
     let (_, mut receiver) = wanted(3);
     receiver.on_control(Message::Abandon(A, Reason::SourceChanged, "\x1b[2J".into())).unwrap();
     let ended = std::iter::from_fn(|| receiver.poll()).find_map(|action| match action {
-        receiver::Action::Settled(settled) => settled.message,
+        ReceiverAction::Settled(settled) => settled.message,
         _ => None,
     });
     assert_eq!(ended.as_deref(), Some("\\u{1b}[2J"));
@@ -265,11 +266,11 @@ enum ToReceiver {
     Written,
     Cut,
     /// The oldest wish is granted.
-    Disk(Found, Committed, [u8; 32], bool),
+    Disk(Lookup, Committed, [u8; 32], bool),
 }
 
-fn same_size() -> Found {
-    Found::SameSize { numbers: [0].into(), is_current: true }
+fn same_size() -> Lookup {
+    Lookup::SameSize { numbers: [0].into(), is_current: true }
 }
 
 fn refused() -> Failure {
@@ -278,15 +279,15 @@ fn refused() -> Failure {
 
 fn to_receiver() -> impl Strategy<Value = ToReceiver> {
     let found = prop::sample::select(vec![
-        Found::Free,
-        Found::Free,
-        Found::Free,
-        Found::Same { number: 0, is_current: true },
-        Found::Same { number: 1, is_current: false },
+        Lookup::Free,
+        Lookup::Free,
+        Lookup::Free,
+        Lookup::Same { number: 0, is_current: true },
+        Lookup::Same { number: 1, is_current: false },
         same_size(),
-        Found::SameSize { numbers: [0, 2, 1].into(), is_current: false },
-        Found::Conflict,
-        Found::Refused(refused()),
+        Lookup::SameSize { numbers: [0, 2, 1].into(), is_current: false },
+        Lookup::Conflict,
+        Lookup::Refused(refused()),
     ]);
     let committed = prop::sample::select(vec![
         Committed::Done(None),
@@ -316,7 +317,7 @@ fn to_receiver() -> impl Strategy<Value = ToReceiver> {
 struct ReceiverRig {
     machine: Receiver,
     sizes: Vec<Kind>,
-    wishes: VecDeque<receiver::Action>,
+    wishes: VecDeque<ReceiverAction>,
     begun: VecDeque<(EntryId, u64, u64)>,
     written: BTreeMap<EntryId, u64>,
     commits: BTreeSet<EntryId>,
@@ -386,23 +387,23 @@ impl ReceiverRig {
         Ok(())
     }
 
-    fn disk(&mut self, found: Found, committed: Committed, root: [u8; 32], is_ok: bool) {
+    fn disk(&mut self, found: Lookup, committed: Committed, root: [u8; 32], is_ok: bool) {
         match self.wishes.pop_front() {
-            Some(receiver::Action::Admit(id, _)) => self.machine.admitted(id, found),
-            Some(receiver::Action::Root(id, ..)) => {
-                self.machine.hashed(id, receiver::Existing::Root(blake3::Hash::from_bytes(root)))
+            Some(ReceiverAction::Admit(id, _)) => self.machine.admitted(id, found),
+            Some(ReceiverAction::Root(id, ..)) => {
+                self.machine.hashed(id, Existing::Root(blake3::Hash::from_bytes(root)))
             }
-            Some(receiver::Action::Commit(id, _) | receiver::Action::CommitBeside(id, _)) => {
+            Some(ReceiverAction::Commit(id, _) | ReceiverAction::CommitBeside(id, _)) => {
                 if committed == Committed::Exists {
                     self.commits.remove(&id);
                 }
                 self.machine.committed(id, committed);
             }
-            Some(receiver::Action::Update(id, _)) => self.machine.updated(id, Ok(is_ok)),
-            Some(receiver::Action::FinishDir(id, ..)) => {
+            Some(ReceiverAction::Update(id, _)) => self.machine.updated(id, Ok(is_ok)),
+            Some(ReceiverAction::FinishDir(id, ..)) => {
                 self.machine.dir_finished(id, if is_ok { Ok(()) } else { Err(refused()) });
             }
-            Some(receiver::Action::Finish) => self.machine.finished(true, vec![]),
+            Some(ReceiverAction::Finish) => self.machine.finished(true, vec![]),
             _ => {}
         }
     }
@@ -410,24 +411,24 @@ impl ReceiverRig {
     fn look(&mut self) {
         while let Some(action) = self.machine.poll() {
             match action {
-                receiver::Action::Settled(settled) => {
+                ReceiverAction::Settled(settled) => {
                     assert!(self.ended.insert(settled.id), "settled twice: {settled:?}");
                     if let (Outcome::Written, Kind::File { .. }) = (settled.outcome, &settled.entry.kind) {
                         assert!(self.commits.contains(&settled.id));
                     }
                 }
-                receiver::Action::Commit(id, entry) | receiver::Action::CommitBeside(id, entry) => {
+                ReceiverAction::Commit(id, entry) | ReceiverAction::CommitBeside(id, entry) => {
                     assert_eq!(self.written.get(&id).copied().unwrap_or(0), entry.size(), "not whole");
                     assert!(self.commits.insert(id), "committed twice");
-                    self.wishes.push_back(receiver::Action::Commit(id, entry));
+                    self.wishes.push_back(ReceiverAction::Commit(id, entry));
                 }
-                receiver::Action::Finish => {
+                ReceiverAction::Finish => {
                     self.finishes += 1;
                     assert_eq!((self.finishes, self.ended.len()), (1, self.sizes.len()));
-                    self.wishes.push_back(receiver::Action::Finish);
+                    self.wishes.push_back(ReceiverAction::Finish);
                 }
-                receiver::Action::Omitted(_, why) => assert_eq!(why, "\\u{1b}"),
-                receiver::Action::Control(_) | receiver::Action::Discard(_) => {}
+                ReceiverAction::Omitted(_, why) => assert_eq!(why, "\\u{1b}"),
+                ReceiverAction::Control(_) | ReceiverAction::Discard(_) => {}
                 wish => self.wishes.push_back(wish),
             }
         }
@@ -483,7 +484,7 @@ struct SenderRig {
     machine: Sender,
     announced: u64,
     parcels: Vec<Parcel>,
-    wishes: VecDeque<sender::Action>,
+    wishes: VecDeque<SenderAction>,
     acked: BTreeMap<EntryId, u64>,
     closed: BTreeSet<EntryId>,
     told: BTreeSet<EntryId>,
@@ -548,9 +549,9 @@ impl SenderRig {
 
     fn disk(&mut self, root: [u8; 32], is_ok: bool) {
         match self.wishes.pop_front() {
-            Some(sender::Action::Root(id) | sender::Action::Verify(id, _)) if !is_ok => self.abandon(id),
-            Some(sender::Action::Root(id)) => self.machine.hashed(id, blake3::Hash::from_bytes(root), ZERO),
-            Some(sender::Action::Verify(id, _)) => self.machine.verified(id, false),
+            Some(SenderAction::Root(id) | SenderAction::Verify(id, _)) if !is_ok => self.abandon(id),
+            Some(SenderAction::Root(id)) => self.machine.hashed(id, blake3::Hash::from_bytes(root), ZERO),
+            Some(SenderAction::Verify(id, _)) => self.machine.verified(id, false),
             _ => {}
         }
     }
@@ -558,14 +559,14 @@ impl SenderRig {
     fn look(&mut self) {
         while let Some(action) = self.machine.poll() {
             match action {
-                sender::Action::Control(Message::Close(id, ..)) => {
+                SenderAction::Control(Message::Close(id, ..)) => {
                     assert!(self.closed.insert(id), "closed twice");
                 }
-                sender::Action::Control(Message::Digest(id, _)) => {
+                SenderAction::Control(Message::Digest(id, _)) => {
                     self.told.insert(id);
                 }
-                sender::Action::Control(_) => {}
-                sender::Action::Settled(settled) => {
+                SenderAction::Control(_) => {}
+                SenderAction::Settled(settled) => {
                     let (id, size) = (settled.id, settled.entry.size());
                     assert!(self.ended.insert(id), "settled twice: {settled:?}");
                     if settled.outcome == Outcome::Written {

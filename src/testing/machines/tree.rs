@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
-use crate::protocol::engine::receiver::{Committed, Exists, Found};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::hash::RecordHasher;
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
@@ -214,15 +214,15 @@ fn refused(path: &RelPath) -> Failure {
 }
 
 /// What storage does for an announced entry.
-pub(super) fn admit(disk: &mut Tree, entry: &Entry, exists: Exists) -> Found {
+pub(super) fn admit(disk: &mut Tree, entry: &Entry, exists: Exists) -> Lookup {
     if !parents_are_dirs(disk, &entry.path) {
-        return Found::Refused(refused(&entry.path));
+        return Lookup::Refused(refused(&entry.path));
     }
     let Some(there) = disk.get(&entry.path) else {
         if entry.kind == Kind::Dir {
             disk.insert(entry.path.clone(), Node::Dir);
         }
-        return Found::Free;
+        return Lookup::Free;
     };
     let is_alike = |node: &Node| match (&entry.kind, node) {
         (Kind::File { size }, Node::File(content)) => *size == content.size,
@@ -236,9 +236,9 @@ pub(super) fn admit(disk: &mut Tree, entry: &Entry, exists: Exists) -> Found {
     // Attributes are not simulated; some of what is the same has others.
     let is_current = entry.path.name().last().is_some_and(|byte| byte % 2 == 0);
     match (numbers.front(), &entry.kind) {
-        (None, _) => Found::Conflict,
-        (_, Kind::File { .. }) => Found::SameSize { numbers, is_current },
-        (Some(number), _) => Found::Same { number: *number, is_current },
+        (None, _) => Lookup::Conflict,
+        (_, Kind::File { .. }) => Lookup::SameSize { numbers, is_current },
+        (Some(number), _) => Lookup::Same { number: *number, is_current },
     }
 }
 

@@ -10,9 +10,10 @@ use std::time::Duration;
 use super::tree::{self, CHUNK_LOG2, Content, Node, Random, Tree};
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::engine::patience::Patience;
-use crate::protocol::engine::receiver::{self, Begin, Committed, Exists, Receiver};
-use crate::protocol::engine::sender::{self, Parcel, Sender};
+use crate::protocol::engine::receiver::{Begin, Existing, Receiver, ReceiverAction};
+use crate::protocol::engine::sender::{Parcel, Sender, SenderAction};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::final_name::{Committed, Exists};
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Outcome, Settled};
@@ -261,9 +262,7 @@ impl World {
                 self.receiver.admitted(id, found);
             }
             Event::TargetHashed(id, entry) => match self.disk.get(&entry.path) {
-                Some(Node::File(content)) => {
-                    self.receiver.hashed(id, receiver::Existing::Root(content.root()))
-                }
+                Some(Node::File(content)) => self.receiver.hashed(id, Existing::Root(content.root())),
                 other => panic!("{other:?} was to be hashed"),
             },
             Event::Commit(id, entry, is_beside) => {
@@ -494,22 +493,22 @@ impl World {
     fn pump(&mut self) -> Result<(), Failure> {
         while let Some(action) = self.sender.poll() {
             match action {
-                sender::Action::Control(message) => {
+                SenderAction::Control(message) => {
                     if let Message::Close(id, ..) = message {
                         self.closed.insert(id);
                     }
                     self.control(Channel::ToReceiver, message);
                 }
-                sender::Action::Root(id) => {
+                SenderAction::Root(id) => {
                     let delay = self.delay();
                     self.at(delay, Event::SourceHashed(id));
                 }
-                sender::Action::Verify(id, _) => {
+                SenderAction::Verify(id, _) => {
                     let delay = self.delay();
                     self.at(delay, Event::SourceVerified(id));
                 }
-                sender::Action::Settled(settled) => self.on_sent(settled),
-                sender::Action::Grew(_) => panic!("nothing grows"),
+                SenderAction::Settled(settled) => self.on_sent(settled),
+                SenderAction::Grew(_) => panic!("nothing grows"),
             }
         }
         while let Some(action) = self.receiver.poll() {
@@ -528,41 +527,41 @@ impl World {
         Ok(())
     }
 
-    fn on_receiver_action(&mut self, action: receiver::Action) {
+    fn on_receiver_action(&mut self, action: ReceiverAction) {
         match action {
-            receiver::Action::Control(message) => self.control(Channel::ToSender, message),
-            receiver::Action::Settled(settled) => self.on_received(settled),
-            receiver::Action::Omitted(..) => panic!("this walk omits nothing"),
-            receiver::Action::Grew(_) => panic!("nothing grows"),
-            receiver::Action::Discard(id) => {
+            ReceiverAction::Control(message) => self.control(Channel::ToSender, message),
+            ReceiverAction::Settled(settled) => self.on_received(settled),
+            ReceiverAction::Omitted(..) => panic!("this walk omits nothing"),
+            ReceiverAction::Grew(_) => panic!("nothing grows"),
+            ReceiverAction::Discard(id) => {
                 self.staged.remove(&id);
             }
-            receiver::Action::Leave(lane) => {
+            ReceiverAction::Leave(lane) => {
                 let delay = self.delay();
                 self.at(delay, Event::Leave(lane));
             }
-            receiver::Action::Admit(id, entry) => {
+            ReceiverAction::Admit(id, entry) => {
                 let delay = self.disk_latency();
                 self.in_order(Channel::Dirs, delay, Event::Admit(id, entry));
             }
-            receiver::Action::Root(id, path, _) => {
+            ReceiverAction::Root(id, path, _) => {
                 let delay = self.disk_latency();
                 let entry = tree::entry(&path, Kind::Dir);
                 self.at(delay, Event::TargetHashed(id, entry));
             }
-            receiver::Action::Commit(id, entry) => {
+            ReceiverAction::Commit(id, entry) => {
                 let delay = self.disk_latency();
                 self.at(delay, Event::Commit(id, entry, false));
             }
-            receiver::Action::CommitBeside(id, entry) => {
+            ReceiverAction::CommitBeside(id, entry) => {
                 let delay = self.disk_latency();
                 self.at(delay, Event::Commit(id, entry, true));
             }
-            receiver::Action::Update(id, _) => {
+            ReceiverAction::Update(id, _) => {
                 let delay = self.disk_latency();
                 self.at(delay, Event::Update(id));
             }
-            receiver::Action::FinishDir(id, path, _) => {
+            ReceiverAction::FinishDir(id, path, _) => {
                 let inside = |other: &Entry| other.path.as_bytes().starts_with(path.as_bytes());
                 for (other, number) in self.entries.iter().zip(0..id.0) {
                     let is_done = self.received.contains_key(&EntryId(number)) || other.kind == Kind::DirEnd;
@@ -571,7 +570,7 @@ impl World {
                 let delay = self.disk_latency();
                 self.in_order(Channel::Dirs, delay, Event::FinishDir(id, path));
             }
-            receiver::Action::Finish => {
+            ReceiverAction::Finish => {
                 self.finishes += 1;
                 assert_eq!(self.finishes, 1);
                 let delay = self.disk_latency();

@@ -1,0 +1,132 @@
+//! How entries end, and the transfer with them.
+
+use crate::protocol::engine::receiver::action::ReceiverAction;
+use crate::protocol::engine::receiver::machine::Receiver;
+use crate::protocol::engine::receiver::state::{IncomingEntry, IncomingState};
+use crate::protocol::failure::Failure;
+use crate::protocol::final_name::Exists;
+use crate::protocol::not_kept::NotKept;
+use crate::protocol::wire::entry::{Entry, EntryId, Kind, Outcome, Settled};
+use crate::protocol::wire::message::Message;
+use crate::protocol::wire::status::Status;
+
+impl Receiver {
+    /// An entry ends without what is staged of it.
+    pub(super) fn drop_staged(&mut self, id: EntryId, state: &IncomingState) {
+        if state.staged().is_some() {
+            self.actions.push_back(ReceiverAction::Discard(id));
+        }
+    }
+
+    /// A directory has its attributes, or cannot get them.
+    pub fn dir_finished(&mut self, id: EntryId, result: Result<(), Failure>) {
+        let Some(entry) = self.leaving.remove(&id) else { return };
+        let (status, outcome, message) = match result {
+            Ok(()) => (Status::Done(None), Outcome::Written, None),
+            Err(failure) => (failed(&failure), Outcome::Failed(failure.reason), Some(failure.message)),
+        };
+        self.report(id, entry, status, None, outcome, message);
+    }
+
+    /// Everything is under its final name, and durable if `synced`; tells the sender, also of what is not kept.
+    pub fn finished(&mut self, synced: bool, not_kept: Vec<NotKept>) {
+        self.actions.push_back(ReceiverAction::Control(Message::Finished { synced, not_kept }));
+        self.done = true;
+    }
+
+    pub(super) fn fail(&mut self, id: EntryId, failure: Failure) {
+        let Some(IncomingEntry { entry, state, .. }) = self.open.remove(&id) else { return };
+        self.drop_staged(id, &state);
+        self.failed.insert(id);
+        if self.failed.len() > self.open_entries_max {
+            self.failed.pop_first();
+        }
+        let outcome = Outcome::Failed(failure.reason);
+        self.report(id, entry, failed(&failure), None, outcome, Some(failure.message));
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        id: EntryId,
+        status: Status,
+        root: Option<blake3::Hash>,
+        outcome: Outcome,
+    ) {
+        let Some(IncomingEntry { entry, state, is_grown }) = self.open.remove(&id) else { return };
+        self.drop_staged(id, &state);
+        if is_grown && outcome == Outcome::Written {
+            self.actions.push_back(ReceiverAction::Grew(entry.clone()));
+        }
+        // Bytes that travelled were counted when they were written.
+        if !state.is_complete() {
+            self.totals.settled_bytes = self.totals.settled_bytes.saturating_add(entry.size());
+        }
+        self.report(id, entry, status, root, outcome, None);
+    }
+
+    pub(super) fn report(
+        &mut self,
+        id: EntryId,
+        entry: Entry,
+        status: Status,
+        root: Option<blake3::Hash>,
+        outcome: Outcome,
+        message: Option<String>,
+    ) {
+        self.tell_end(id, entry, status, root, outcome, message);
+        self.advance();
+    }
+
+    pub(super) fn tell_end(
+        &mut self,
+        id: EntryId,
+        entry: Entry,
+        status: Status,
+        root: Option<blake3::Hash>,
+        outcome: Outcome,
+        message: Option<String>,
+    ) {
+        self.open_path_bytes -= entry.path_bytes();
+        if matches!(entry.kind, Kind::File { .. }) {
+            self.totals.settled_files += 1;
+        }
+        let renamed = match &status {
+            Status::Done(renamed) | Status::Identical(renamed) => renamed.clone(),
+            _ => None,
+        };
+        self.actions.push_back(ReceiverAction::Control(Message::Status(id, status)));
+        self.actions.push_back(ReceiverAction::Settled(Settled {
+            id,
+            entry,
+            renamed,
+            root,
+            outcome,
+            message,
+        }));
+    }
+
+    /// Lets directories end whose contents are all settled, and the transfer when nothing is left.
+    pub(super) fn advance(&mut self) {
+        while let Some(first) = self.open.first_entry() {
+            let IncomingState::Leaving(dir) = first.get().state else { break };
+            let (id, IncomingEntry { entry, .. }) = first.remove_entry();
+            if self.dirs.blocks(&entry.path).is_some() {
+                self.tell_end(id, entry, Status::Done(None), None, Outcome::Written, None);
+                continue;
+            }
+            let is_new = dir.and_then(|dir| self.dirs.end(dir)).is_some_and(|was_there| !was_there);
+            let meta = (is_new || self.exists == Exists::Replace).then_some(entry.meta);
+            self.actions.push_back(ReceiverAction::FinishDir(id, entry.path.clone(), meta));
+            self.leaving.insert(id, entry);
+        }
+        if self.ended && self.open.is_empty() && self.leaving.is_empty() && !self.finishing {
+            self.finishing = true;
+            self.actions.push_back(ReceiverAction::Finish);
+        }
+    }
+}
+
+/// What the sender is told of an entry that failed.
+fn failed(failure: &Failure) -> Status {
+    Status::Failed(failure.reason, failure.for_peer().to_owned())
+}

@@ -1,0 +1,247 @@
+//! What is under final names: look-ups, comparisons and commits.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::protocol::engine::receiver::action::{Existing, ReceiverAction};
+use crate::protocol::engine::receiver::machine::Receiver;
+use crate::protocol::engine::receiver::state::{Comparison, IncomingEntry, IncomingState, Staged};
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::final_name::{Committed, Exists, Lookup};
+use crate::protocol::hash::RootBuilder;
+use crate::protocol::path::RelPath;
+use crate::protocol::place::Place;
+use crate::protocol::wire::entry::{EntryId, Kind, Outcome};
+use crate::protocol::wire::message::Message;
+use crate::protocol::wire::status::Status;
+
+impl Receiver {
+    /// What is under the final name of `id`.
+    pub fn admitted(&mut self, id: EntryId, found: Lookup) {
+        let Some(IncomingEntry { entry, state: IncomingState::Admitting { staged }, .. }) =
+            self.open.get(&id)
+        else {
+            return;
+        };
+        let (is_dir, staged) = (entry.kind == Kind::Dir, *staged);
+        let is_empty_file = entry.kind == Kind::File { size: 0 };
+        match found {
+            Lookup::Refused(failure) => self.refused(id, failure),
+            Lookup::Denied(failure) => self.fail(id, failure),
+            Lookup::Conflict | Lookup::SameSize { .. } if is_dir => self.block(id),
+            Lookup::Free if is_dir => self.settle(id, Status::Done(None), None, Outcome::Written),
+            // Its attributes come at its end.
+            Lookup::Same { .. } if is_dir => {
+                self.dirs.was_there(id);
+                self.settle(id, Status::Identical(None), None, Outcome::Identical);
+            }
+            Lookup::Same { number, is_current } => self.same(id, number, None, is_current),
+            Lookup::SameSize { numbers, is_current } if is_empty_file => {
+                let number = numbers.front().copied().unwrap_or(0);
+                self.same(id, number, Some(blake3::hash(b"")), is_current);
+            }
+            Lookup::SameSize { .. } | Lookup::Conflict if self.exists == Exists::Skip => {
+                self.settle(id, Status::Skipped, None, Outcome::Skipped);
+            }
+            Lookup::SameSize { numbers, is_current } => self.begin_comparison(id, numbers, is_current),
+            Lookup::Conflict => self.different(id),
+            Lookup::Free => match staged {
+                Some(Staged { root }) => self.commit(id, root, true),
+                None => self.want(id),
+            },
+        }
+    }
+
+    /// A complete entry whose name has been taken.
+    pub(super) fn readmit(&mut self, id: EntryId, root: Option<blake3::Hash>) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.state = IncomingState::Admitting { staged: Some(Staged { root }) };
+        }
+    }
+
+    pub(super) fn begin_comparison(&mut self, id: EntryId, numbers: VecDeque<u32>, is_current: bool) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        let (staged, size) = (open.state.staged(), open.entry.size());
+        let path = numbered(&open.entry.path, numbers.front());
+        let theirs = staged.and_then(|staged| staged.root);
+        let is_staged = staged.is_some();
+        open.state =
+            IncomingState::Comparing(Comparison { numbers, mine: None, theirs, is_staged, is_current });
+        if !is_staged {
+            self.actions.push_back(ReceiverAction::Control(Message::Status(id, Status::Check)));
+        }
+        self.actions.push_back(ReceiverAction::Root(id, path, size));
+    }
+
+    /// What was sent is there: under the name of that number.
+    pub(super) fn same(&mut self, id: EntryId, number: u32, root: Option<blake3::Hash>, is_current: bool) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        if self.exists == Exists::Replace && !is_current {
+            open.state = IncomingState::Updating { root };
+            self.actions.push_back(ReceiverAction::Update(id, open.entry.clone()));
+            return;
+        }
+        let renamed = (number > 0).then(|| numbered(&open.entry.path, Some(&number)));
+        self.settle(id, Status::Identical(renamed), root, Outcome::Identical);
+    }
+
+    /// What is there is something else.
+    pub(super) fn different(&mut self, id: EntryId) {
+        let staged = self.open.get(&id).and_then(|open| open.state.staged());
+        match (self.exists, staged) {
+            (Exists::Refuse, _) => self.fail_existing(id),
+            (_, Some(Staged { root })) => self.commit(id, root, true),
+            (_, None) => self.want(id),
+        }
+    }
+
+    /// Whether what is there has got mode and time that it did not have.
+    pub fn updated(&mut self, id: EntryId, result: Result<bool, Failure>) {
+        let Some(IncomingEntry { state: IncomingState::Updating { root }, .. }) = self.open.get(&id) else {
+            return;
+        };
+        let root = *root;
+        match result {
+            Ok(true) => self.settle(id, Status::Updated, root, Outcome::Updated),
+            Ok(false) => self.settle(id, Status::Identical(None), root, Outcome::Identical),
+            Err(failure) => self.fail(id, failure),
+        }
+    }
+
+    /// Something that is no directory has the name of one.
+    pub(super) fn block(&mut self, id: EntryId) {
+        let Some(path) = self.entry(id).map(|entry| entry.path.clone()) else { return };
+        let outcome = match self.exists {
+            Exists::Skip => Outcome::Skipped,
+            _ => Outcome::Failed(Reason::TargetExists),
+        };
+        self.dirs.block(path, outcome);
+        match outcome {
+            Outcome::Skipped => self.settle(id, Status::Skipped, None, Outcome::Skipped),
+            _ => self.fail_existing(id),
+        }
+    }
+
+    /// Storage cannot use the name.
+    pub(super) fn refused(&mut self, id: EntryId, failure: Failure) {
+        let Some(path) = self.entry(id).map(|entry| entry.path.clone()) else { return };
+        match self.dirs.blocks(&path) {
+            Some((_, Outcome::Skipped)) => self.settle(id, Status::Skipped, None, Outcome::Skipped),
+            Some((dir, _)) => {
+                let sentence = |dir: &str| format!("it belongs into {dir}, which is not a directory");
+                let dir = Place::below(&self.target, dir);
+                self.fail(id, Failure::about(Side::Receiver, Reason::Refused, &dir, sentence));
+            }
+            None => self.fail(id, failure),
+        }
+    }
+
+    /// What is in the file that is under a name of `id`.
+    pub fn hashed(&mut self, id: EntryId, existing: Existing) {
+        if let Some(IncomingEntry { state: IncomingState::Comparing(comparison), .. }) =
+            self.open.get_mut(&id)
+        {
+            comparison.mine = Some(existing);
+            self.compare(id);
+        }
+    }
+
+    pub(super) fn compare(&mut self, id: EntryId) {
+        let Some(IncomingEntry { entry, state: IncomingState::Comparing(comparison), .. }) =
+            self.open.get_mut(&id)
+        else {
+            return;
+        };
+        let (Some(mine), Some(theirs)) = (comparison.mine, comparison.theirs) else { return };
+        let number = comparison.numbers.pop_front().unwrap_or(0);
+        if mine == Existing::Root(theirs) {
+            let is_current = comparison.is_current;
+            return self.same(id, number, Some(theirs), is_current);
+        }
+        comparison.mine = None;
+        match comparison.numbers.front() {
+            Some(next) => {
+                let action = ReceiverAction::Root(id, numbered(&entry.path, Some(next)), entry.size());
+                self.actions.push_back(action);
+            }
+            None => self.different(id),
+        }
+    }
+
+    pub(super) fn want(&mut self, id: EntryId) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        let size = open.entry.size();
+        if size == 0 {
+            let root = matches!(open.entry.kind, Kind::File { .. }).then(|| blake3::hash(b""));
+            self.commit(id, root, false);
+            return;
+        }
+        let chunks = size.div_ceil(1 << self.chunk_log2);
+        open.state = IncomingState::Receiving {
+            root: RootBuilder::new(chunks),
+            begun: BTreeSet::new(),
+            cut: BTreeSet::new(),
+        };
+        self.actions.push_back(ReceiverAction::Control(Message::Status(id, Status::Want)));
+    }
+
+    pub(super) fn commit(&mut self, id: EntryId, root: Option<blake3::Hash>, is_again: bool) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        open.state = IncomingState::Committing { root, is_again };
+        let entry = open.entry.clone();
+        let is_beside = is_again && self.exists == Exists::Rename;
+        self.actions.push_back(match is_beside {
+            true => ReceiverAction::CommitBeside(id, entry),
+            false => ReceiverAction::Commit(id, entry),
+        });
+    }
+
+    /// How the commit of `id` went.
+    pub fn committed(&mut self, id: EntryId, committed: Committed) {
+        let Some(IncomingEntry { entry, state: IncomingState::Committing { root, is_again }, .. }) =
+            self.open.get_mut(&id)
+        else {
+            return;
+        };
+        let (root, is_again) = (*root, *is_again);
+        match committed {
+            Committed::Done(renamed) => self.settle(id, Status::Done(renamed), root, Outcome::Written),
+            Committed::Exists if self.exists == Exists::Skip => {
+                self.actions.push_back(ReceiverAction::Discard(id));
+                self.settle(id, Status::Skipped, None, Outcome::Skipped);
+            }
+            Committed::Exists if is_again || self.exists == Exists::Replace => {
+                self.actions.push_back(ReceiverAction::Discard(id));
+                self.fail_existing(id);
+            }
+            // Another transfer may have brought the same, so what has appeared is looked at.
+            Committed::Exists => {
+                let entry = entry.clone();
+                self.readmit(id, root);
+                self.actions.push_back(ReceiverAction::Admit(id, entry));
+            }
+            Committed::Refused(failure) | Committed::Denied(failure) => self.fail(id, failure),
+            Committed::NotKept => self.settle(id, Status::NotKept, None, Outcome::NotKept),
+        }
+    }
+
+    pub(super) fn fail_existing(&mut self, id: EntryId) {
+        let Some(entry) = self.entry(id) else { return };
+        let why = match (&entry.kind, self.exists) {
+            (Kind::Dir, _) => "is there and is no directory",
+            (_, Exists::Replace) => "is a directory there, which does not give way",
+            _ => {
+                "exists already and is not the same (receive --exists skip, replace or rename takes another way)"
+            }
+        };
+        let place = Place::below(&self.target, &entry.path);
+        let sentence = |path: &str| format!("{path} {why}; it was left as it is");
+        self.fail(id, Failure::about(Side::Receiver, Reason::TargetExists, &place, sentence));
+    }
+}
+
+/// The name of that number, 0 and none being the path itself.
+fn numbered(path: &RelPath, number: Option<&u32>) -> RelPath {
+    let numbered = number.filter(|number| **number > 0).and_then(|number| path.numbered(*number).ok());
+    // Storage finds nothing under a name that is too long.
+    numbered.unwrap_or_else(|| path.clone())
+}

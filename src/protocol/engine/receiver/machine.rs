@@ -1,0 +1,162 @@
+//! The machine: its numbers, and its patience with the sender.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::protocol::engine::bottleneck::Bottleneck;
+use crate::protocol::engine::open_dirs::OpenDirs;
+use crate::protocol::engine::patience::{Patience, Progress};
+use crate::protocol::engine::receiver::action::ReceiverAction;
+use crate::protocol::engine::receiver::state::{IncomingEntry, IncomingState};
+use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::final_name::Exists;
+use crate::protocol::wire::entry::{Entry, EntryId, Totals};
+use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+
+/// The machine. Time is a duration since any fixed moment.
+#[derive(Debug)]
+pub struct Receiver {
+    pub(super) chunk_log2: u8,
+    pub(super) exists: Exists,
+    pub(super) patience: Patience,
+    pub(super) progress: Progress,
+    /// The directory, as shown.
+    pub(super) target: String,
+    pub(super) open: BTreeMap<EntryId, IncomingEntry>,
+    pub(super) leaving: BTreeMap<EntryId, Entry>,
+    pub(super) dirs: OpenDirs,
+    /// Those of late, as many as may be open; an earlier one counts as ended.
+    pub(super) failed: BTreeSet<EntryId>,
+    pub(super) open_entries_max: usize,
+    pub(super) open_path_bytes: usize,
+    pub(super) next_id: u64,
+    pub(super) ended: bool,
+    pub(super) finishing: bool,
+    pub(super) done: bool,
+    pub(super) totals: Totals,
+    pub(super) actions: VecDeque<ReceiverAction>,
+}
+
+impl Receiver {
+    /// A receiver for one transfer into `target` (as shown to people), which has so much `patience` with its sender.
+    pub fn new(chunk_log2: u8, exists: Exists, target: String, patience: Patience, now: Duration) -> Self {
+        Self {
+            chunk_log2,
+            exists,
+            patience,
+            progress: Progress::new(patience, now),
+            target,
+            open: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            dirs: OpenDirs::default(),
+            failed: BTreeSet::new(),
+            open_entries_max: OPEN_ENTRIES_MAX,
+            open_path_bytes: 0,
+            next_id: 0,
+            ended: false,
+            finishing: false,
+            done: false,
+            totals: Totals::default(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Keeps at most `max` entries open, and never more than [`OPEN_ENTRIES_MAX`].
+    pub fn with_open_entries(mut self, max: usize) -> Self {
+        self.open_entries_max = max.min(OPEN_ENTRIES_MAX);
+        self
+    }
+
+    /// Whether the manifest may be read on: what is open is bounded.
+    pub fn takes_entries(&self) -> bool {
+        self.open.len() + self.leaving.len() < self.open_entries_max
+            && self.open_path_bytes < OPEN_PATH_BYTES_MAX
+    }
+
+    /// Numbers so far.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The manifest is complete.
+    pub fn is_walked(&self) -> bool {
+        self.ended
+    }
+
+    /// Everything is durable and the sender has been told.
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// The first `max` files of several chunks that are on their way: number, entry and bytes written of each.
+    pub fn active(&self, max: usize) -> Vec<(EntryId, &Entry, u64)> {
+        let active = self.open.iter().filter_map(|(id, IncomingEntry { entry, state, .. })| match state {
+            IncomingState::Receiving { root, .. } if entry.size() > SMALL_FILE_BYTES_MAX => {
+                let written = (root.taken() << self.chunk_log2).min(entry.size());
+                Some((*id, entry, written))
+            }
+            _ => None,
+        });
+        active.take(max).collect()
+    }
+
+    /// An entry that has not been settled.
+    pub fn entry(&self, id: EntryId) -> Option<&Entry> {
+        self.open.get(&id).map(|open| &open.entry)
+    }
+
+    /// What to do next, if anything.
+    pub fn poll(&mut self) -> Option<ReceiverAction> {
+        self.actions.pop_front()
+    }
+
+    /// Something came from the sender.
+    pub fn heard(&mut self, now: Duration) {
+        self.progress.alive(now);
+    }
+
+    /// The own disk is at work, or the own limit holds what comes.
+    pub fn note_progress(&mut self, now: Duration) {
+        self.progress.step(now);
+    }
+
+    /// `bytes` bytes of files have come that were not there yet.
+    pub fn came(&mut self, bytes: u64, now: Duration) {
+        self.progress.bytes(bytes, now);
+    }
+
+    /// What was heard last brought the transfer on.
+    pub(super) fn step(&mut self) {
+        self.progress.step(self.progress.alive_at());
+    }
+
+    /// Ends the transfer when nothing came for the time-out, or when a sender that is alive gets nothing done.
+    pub fn check_stall(&self, now: Duration) -> Result<(), Failure> {
+        let Patience { timeout, disk_timeout } = self.patience;
+        let message = if self.finishing {
+            return Ok(());
+        } else if self.progress.is_silent(now) {
+            format!("nothing came for {timeout:?}; what held it: {}", Bottleneck::Network.as_str())
+        } else if self.progress.is_standing(|| self.largest_compared(), now) {
+            format!(
+                "the sender got nothing done for {disk_timeout:?}, though it kept in touch; a higher --disk-timeout \
+                 waits longer"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(Reason::AckTimeout, message))
+    }
+
+    /// Bytes of the largest file that the sender may be hashing.
+    fn largest_compared(&self) -> u64 {
+        let is_hashed = |open: &&IncomingEntry| match &open.state {
+            IncomingState::Comparing { .. } => true,
+            // A source that has grown is read again before it is closed.
+            IncomingState::Receiving { root, .. } => root.is_complete(),
+            _ => false,
+        };
+        let compared = self.open.values().filter(is_hashed);
+        compared.map(|open| open.entry.size()).max().unwrap_or(0)
+    }
+}

@@ -1,0 +1,104 @@
+//! Records of parcels.
+
+use crate::protocol::engine::receiver::action::Begin;
+use crate::protocol::engine::receiver::machine::Receiver;
+use crate::protocol::engine::receiver::state::{IncomingEntry, IncomingState};
+use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::hash::TreeError;
+use crate::protocol::wire::entry::{Entry, EntryId};
+use crate::protocol::wire::limits::SMALL_FILE_BYTES_MAX;
+
+impl Receiver {
+    /// A record begins on a parcel's stream: `len` bytes of `id` at `offset`. A sender may reset a parcel and send it
+    /// again, on the same connection or on another, and the new stream may overtake the reset. So a chunk that comes
+    /// twice is no breach: it is written by one stream at a time, and once.
+    ///
+    /// # Errors
+    ///
+    /// `TransferEnded` and `TransferFailed` concern the one parcel, which is answered by a Nack; everything else
+    /// ends the session.
+    pub fn begin_record(&mut self, id: EntryId, offset: u64, len: u64) -> Result<Begin, Failure> {
+        if id.0 >= self.next_id {
+            return Err(Failure::new(Reason::UnknownTransfer, format!("there is no entry {}", id.0)));
+        }
+        let may_be_written = offset == 0 && (1..=SMALL_FILE_BYTES_MAX).contains(&len);
+        let Some(open) = self.open.get_mut(&id) else {
+            return if may_be_written { Ok(Begin::Pass) } else { Err(self.ended_failure(id)) };
+        };
+        let size = open.entry.size();
+        let IncomingState::Receiving { root, begun, cut } = &mut open.state else {
+            if open.state.is_complete() {
+                return Ok(Begin::Pass);
+            }
+            return Err(Failure::protocol(format!("entry {} was not asked for", id.0)));
+        };
+        let chunk = 1 << self.chunk_log2;
+        let expected = if offset < size { (size - offset).min(chunk) } else { 0 };
+        if !offset.is_multiple_of(chunk) || len != expected || len == 0 {
+            return Err(Failure::protocol(format!(
+                "{len} bytes at {offset} are not a chunk of {} ({size} bytes)",
+                open.entry.path
+            )));
+        }
+        let index = offset >> self.chunk_log2;
+        match root.admits(index) {
+            Err(TreeError::Twice) => return Ok(Begin::Pass),
+            other => other.map_err(|e| tree_failure(&open.entry, e))?,
+        }
+        // Two streams must not write one chunk: what is verified on one could be changed by the other.
+        Ok(match begun.insert(index) {
+            true if cut.contains(&index) => Begin::TakeAgain(size),
+            true => Begin::Take(size),
+            false => Begin::Wait,
+        })
+    }
+
+    /// The source of `id` has grown since it was announced; what comes is what was there then.
+    pub fn grew(&mut self, id: EntryId) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.is_grown = true;
+        }
+    }
+
+    /// A record is written, and its chaining value is what the sender said.
+    pub fn record_written(
+        &mut self,
+        id: EntryId,
+        offset: u64,
+        len: u64,
+        value: [u8; 32],
+    ) -> Result<(), Failure> {
+        let index = offset >> self.chunk_log2;
+        let Some(IncomingEntry { entry, state: IncomingState::Receiving { root, begun, cut }, .. }) =
+            self.open.get_mut(&id)
+        else {
+            return Ok(());
+        };
+        if !begun.remove(&index) {
+            return Err(tree_failure(entry, TreeError::Twice));
+        }
+        cut.remove(&index);
+        root.insert(index, value).map_err(|e| tree_failure(entry, e))?;
+        self.totals.settled_bytes += len;
+        if entry.size() <= SMALL_FILE_BYTES_MAX {
+            let root = root.root();
+            self.commit(id, root, false);
+        }
+        Ok(())
+    }
+
+    /// A parcel's stream ended before its record was whole; the chunk may come again.
+    pub fn record_cut(&mut self, id: EntryId, offset: u64) {
+        let index = offset >> self.chunk_log2;
+        if let Some(IncomingEntry { state: IncomingState::Receiving { begun, cut, .. }, .. }) =
+            self.open.get_mut(&id)
+            && begun.remove(&index)
+        {
+            cut.insert(index);
+        }
+    }
+}
+
+pub(super) fn tree_failure(entry: &Entry, error: TreeError) -> Failure {
+    Failure::protocol(format!("{}: {error}", entry.path))
+}

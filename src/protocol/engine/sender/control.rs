@@ -1,0 +1,174 @@
+//! Messages of the control stream.
+
+use std::time::Duration;
+
+use crate::protocol::engine::sender::action::{ReceiverEnd, SenderAction};
+use crate::protocol::engine::sender::machine::Sender;
+use crate::protocol::engine::sender::state::{OutgoingEntry, OutgoingState};
+use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::not_kept::NotKept;
+use crate::protocol::path::printable;
+use crate::protocol::wire::activity::Activity;
+use crate::protocol::wire::entry::{EntryId, Kind, Outcome};
+use crate::protocol::wire::limits::SMALL_FILE_BYTES_MAX;
+use crate::protocol::wire::message::Message;
+use crate::protocol::wire::status::Status;
+
+impl Sender {
+    /// A message of the control stream.
+    pub fn on_control(&mut self, message: Message, now: Duration) -> Result<(), Failure> {
+        match message {
+            _ if self.finished.is_some() => {
+                Err(Failure::protocol("the receiver goes on behind its last word"))
+            }
+            Message::Status(id, status) => {
+                self.progress.step(now);
+                self.on_status(id, status)
+            }
+            Message::Heartbeat(activity) => {
+                self.progress.idle_message(now)?;
+                if activity != Activity::Waiting {
+                    self.progress.alive(now);
+                }
+                Ok(())
+            }
+            Message::Came(bytes) => {
+                self.progress.idle_message(now)?;
+                self.said_came = bytes;
+                Ok(())
+            }
+            Message::Finished { synced, not_kept } => {
+                // Acks travel on streams of their own, so that this may overtake the last of them.
+                let is_done = |open: &OutgoingEntry| matches!(&open.state, OutgoingState::Wanted(t) if t.done.is_some());
+                if !self.walked || !self.open.values().all(is_done) {
+                    return Err(Failure::protocol("the receiver says that it has finished before it has"));
+                }
+                self.progress.step(now);
+                let not_kept = not_kept.into_iter().map(|one| NotKept {
+                    path: printable(one.path.as_bytes()),
+                    cause: printable(one.cause.as_bytes()),
+                    ..one
+                });
+                self.finished = Some(ReceiverEnd { synced, not_kept: not_kept.collect() });
+                Ok(())
+            }
+            other => Err(Failure::protocol(format!(
+                "the receiver sent {}, which only a sender sends",
+                other.name()
+            ))),
+        }
+    }
+
+    fn on_status(&mut self, id: EntryId, status: Status) -> Result<(), Failure> {
+        if id.0 >= self.next_id {
+            return Err(Failure::new(Reason::UnknownTransfer, format!("there is no entry {}", id.0)));
+        }
+        let Some(OutgoingEntry { state, .. }) = self.open.get(&id) else {
+            return Err(Failure::new(Reason::TransferEnded, format!("entry {} has ended already", id.0)));
+        };
+        let (state, name) = (state.name(), status.name());
+        let follows = match (&self.open[&id].state, status) {
+            (OutgoingState::Abandoned(_), status) => self.status_of_abandoned(id, &status),
+            (_, Status::Failed(reason, message)) => {
+                let message = printable(message.as_bytes());
+                self.settle(id, None, None, Outcome::Failed(reason.of_failed()), Some(message));
+                true
+            }
+            (OutgoingState::Announced, status) => self.status_of_announced(id, status),
+            (OutgoingState::Checking { root }, status) => {
+                let root = *root;
+                self.status_of_checked(id, root, status)
+            }
+            (OutgoingState::Wanted(_), status) => self.status_of_wanted(id, status)?,
+        };
+        if follows {
+            return Ok(());
+        }
+        Err(Failure::protocol(format!(
+            "the status {name} of entry {} does not follow: the entry is {state}",
+            id.0
+        )))
+    }
+
+    fn status_of_abandoned(&mut self, id: EntryId, status: &Status) -> bool {
+        // It was said before the receiver knew.
+        if matches!(status, Status::Want | Status::Check) {
+            return true;
+        }
+        // It may have been done before the receiver knew; that the source changed is still to be told.
+        if let Some(OutgoingEntry { state: OutgoingState::Abandoned(failure), .. }) = self.open.get(&id) {
+            let failure = failure.clone();
+            self.settle(id, None, None, Outcome::Failed(failure.reason), Some(failure.message));
+        }
+        true
+    }
+
+    fn status_of_announced(&mut self, id: EntryId, status: Status) -> bool {
+        let Some(OutgoingEntry { entry, state, .. }) = self.open.get_mut(&id) else { return false };
+        let is_file = matches!(entry.kind, Kind::File { .. });
+        let root = is_file.then(|| blake3::hash(b""));
+        match status {
+            Status::Want if is_file => self.want(id),
+            Status::Check if is_file => {
+                *state = OutgoingState::Checking { root: None };
+                self.actions.push_back(SenderAction::Root(id));
+            }
+            // Of what has bytes, the receiver must have seen the root.
+            Status::Identical(renamed) if entry.size() == 0 => {
+                self.settle(id, renamed, root, Outcome::Identical, None);
+            }
+            Status::Updated if entry.size() == 0 => self.settle(id, None, root, Outcome::Updated, None),
+            Status::Done(renamed) if entry.size() == 0 => {
+                self.settle(id, renamed, root, Outcome::Written, None);
+            }
+            Status::Skipped => self.settle(id, None, None, Outcome::Skipped, None),
+            Status::NotKept if matches!(entry.kind, Kind::Symlink { .. }) => {
+                self.settle(id, None, None, Outcome::NotKept, None);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn status_of_checked(&mut self, id: EntryId, root: Option<blake3::Hash>, status: Status) -> bool {
+        match status {
+            Status::Want => self.want(id),
+            Status::Identical(renamed) if root.is_some() => {
+                self.settle(id, renamed, root, Outcome::Identical, None);
+            }
+            Status::Updated if root.is_some() => self.settle(id, None, root, Outcome::Updated, None),
+            Status::Skipped => self.settle(id, None, None, Outcome::Skipped, None),
+            _ => return false,
+        }
+        true
+    }
+
+    fn status_of_wanted(&mut self, id: EntryId, status: Status) -> Result<bool, Failure> {
+        let (outcome, renamed) = match status {
+            // Something took the name while the bytes were on their way.
+            Status::Skipped => {
+                self.settle(id, None, None, Outcome::Skipped, None);
+                return Ok(true);
+            }
+            Status::Done(renamed) => (Outcome::Written, renamed),
+            // The same may have come from somebody else while the bytes were on their way.
+            Status::Identical(renamed) => (Outcome::Identical, renamed),
+            _ => return Ok(false),
+        };
+        let Some(OutgoingEntry { state: OutgoingState::Wanted(file), entry, .. }) = self.open.get_mut(&id)
+        else {
+            return Ok(false);
+        };
+        if entry.size() > SMALL_FILE_BYTES_MAX && !file.closed {
+            return Ok(false);
+        }
+        match file.root.root() {
+            Some(root) => self.settle(id, renamed, Some(root), outcome, None),
+            None => {
+                file.done = Some((outcome, renamed));
+                self.take_final_word(id)?;
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,254 @@
+//! The machine: what it announces, its numbers, and its patience with the receiver.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::protocol::engine::bottleneck::Bottleneck;
+use crate::protocol::engine::patience::{Patience, Progress};
+use crate::protocol::engine::sender::action::{Parcel, ReceiverEnd, SenderAction};
+use crate::protocol::engine::sender::state::{OutgoingEntry, OutgoingState};
+use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::path::RelPath;
+use crate::protocol::wire::entry::{Entry, EntryId, Kind, Outcome, Settled, Totals};
+use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX};
+use crate::protocol::wire::message::Message;
+
+/// The machine. Time is a duration since any fixed moment.
+#[derive(Debug)]
+pub struct Sender {
+    pub(super) chunk_log2: u8,
+    pub(super) patience: Patience,
+    pub(super) progress: Progress,
+    pub(super) open: BTreeMap<EntryId, OutgoingEntry>,
+    pub(super) open_entries_max: usize,
+    pub(super) open_path_bytes: usize,
+    pub(super) next_id: u64,
+    pub(super) walked: bool,
+    pub(super) small: VecDeque<EntryId>,
+    pub(super) large: VecDeque<(EntryId, u64)>,
+    /// Chunks that were lost with a connection.
+    pub(super) lost: VecDeque<Parcel>,
+    pub(super) parcels: u64,
+    pub(super) totals: Totals,
+    pub(super) actions: VecDeque<SenderAction>,
+    pub(super) finished: Option<ReceiverEnd>,
+    /// Bytes that the receiver says have come, and those that were sent as well.
+    pub(super) said_came: u64,
+    pub(super) came: u64,
+}
+
+impl Sender {
+    /// A sender that cuts files into chunks of 2^`chunk_log2` bytes and has so much `patience` with its receiver.
+    pub fn new(chunk_log2: u8, patience: Patience, now: Duration) -> Self {
+        Self {
+            chunk_log2,
+            patience,
+            progress: Progress::new(patience, now),
+            open: BTreeMap::new(),
+            open_entries_max: OPEN_ENTRIES_MAX,
+            open_path_bytes: 0,
+            next_id: 0,
+            walked: false,
+            small: VecDeque::new(),
+            large: VecDeque::new(),
+            lost: VecDeque::new(),
+            parcels: 0,
+            totals: Totals::default(),
+            actions: VecDeque::new(),
+            finished: None,
+            said_came: 0,
+            came: 0,
+        }
+    }
+
+    /// Keeps at most `max` entries open, and never more than [`OPEN_ENTRIES_MAX`].
+    pub fn with_open_entries(mut self, max: usize) -> Self {
+        self.open_entries_max = max.min(OPEN_ENTRIES_MAX);
+        self
+    }
+
+    /// Whether another entry may be announced: what is open is bounded.
+    pub fn can_announce(&self) -> bool {
+        !self.walked && self.open.len() < self.open_entries_max && self.open_path_bytes < OPEN_PATH_BYTES_MAX
+    }
+
+    /// The walk came upon `entry`; the message goes to the manifest stream.
+    pub fn announce(&mut self, entry: Entry, now: Duration) -> Message {
+        let id = EntryId(self.next_id);
+        self.next_id += 1;
+        if self.open.is_empty() {
+            self.progress.step(now);
+        }
+        if let Kind::File { size } = entry.kind {
+            self.totals.files += 1;
+            self.totals.bytes += size;
+        }
+        self.open_path_bytes += entry.path_bytes();
+        let message = Message::Entry(entry.clone());
+        self.open.insert(id, OutgoingEntry { entry, state: OutgoingState::Announced, is_grown: false });
+        message
+    }
+
+    /// The walk has ended; the message goes to the manifest stream.
+    pub fn walk_ended(&mut self, now: Duration) -> Message {
+        self.walked = true;
+        if self.open.is_empty() {
+            self.progress.step(now);
+        }
+        Message::End(self.next_id)
+    }
+
+    /// Bytes of a parcel, at most.
+    pub fn chunk_bytes(&self) -> u64 {
+        1 << self.chunk_log2
+    }
+
+    /// An entry that has not been settled.
+    pub fn entry(&self, id: EntryId) -> Option<&Entry> {
+        self.open.get(&id).map(|open| &open.entry)
+    }
+
+    /// Numbers so far.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The manifest is complete.
+    pub fn is_walked(&self) -> bool {
+        self.walked
+    }
+
+    /// Parcels cut and neither acked nor failed.
+    pub fn parcels_on_the_way(&self) -> u64 {
+        self.parcels
+    }
+
+    /// The receiver has everything safe and every ack has come.
+    pub fn finished(&self) -> Option<&ReceiverEnd> {
+        self.finished.as_ref().filter(|_| self.open.is_empty())
+    }
+
+    /// The receiver has said its last word on the control stream; acks may still be on their way.
+    pub fn has_heard_the_end(&self) -> bool {
+        self.finished.is_some()
+    }
+
+    /// What to do next, if anything.
+    pub fn poll(&mut self) -> Option<SenderAction> {
+        self.actions.pop_front()
+    }
+
+    /// The source of `id` has grown since it was announced; what is sent is what was there then.
+    pub fn grew(&mut self, id: EntryId) {
+        if let Some(open) = self.open.get_mut(&id) {
+            open.is_grown = true;
+        }
+    }
+
+    /// The source of `id` is still what was announced, or has only grown.
+    pub fn verified(&mut self, id: EntryId, is_grown: bool) {
+        if is_grown {
+            self.grew(id);
+        }
+        if let Some(OutgoingEntry { state: OutgoingState::Wanted(transfer), .. }) = self.open.get_mut(&id)
+            && let Some(root) = transfer.root.root()
+        {
+            transfer.closed = true;
+            self.actions.push_back(SenderAction::Control(Message::Close(id, *root.as_bytes(), is_grown)));
+        }
+    }
+
+    /// The root of the source that [`SenderAction::Root`] asked for.
+    pub fn hashed(&mut self, id: EntryId, hash: blake3::Hash, now: Duration) {
+        self.progress.step(now);
+        if let Some(OutgoingEntry { state: OutgoingState::Checking { root }, .. }) = self.open.get_mut(&id) {
+            *root = Some(hash);
+            self.actions.push_back(SenderAction::Control(Message::Digest(id, *hash.as_bytes())));
+        }
+    }
+
+    /// The source of `id` failed. The transfer goes on without it.
+    pub fn abandon(&mut self, id: EntryId, failure: Failure) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        if matches!(open.state, OutgoingState::Abandoned(_)) {
+            return;
+        }
+        let message = Message::Abandon(id, failure.reason, failure.for_peer().to_owned());
+        open.state = OutgoingState::Abandoned(failure);
+        self.actions.push_back(SenderAction::Control(message));
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        id: EntryId,
+        renamed: Option<RelPath>,
+        root: Option<blake3::Hash>,
+        outcome: Outcome,
+        message: Option<String>,
+    ) {
+        let Some(OutgoingEntry { entry, state, is_grown }) = self.open.remove(&id) else { return };
+        if is_grown && outcome == Outcome::Written {
+            self.actions.push_back(SenderAction::Grew(entry.clone()));
+        }
+        self.open_path_bytes -= entry.path_bytes();
+        if matches!(entry.kind, Kind::File { .. }) {
+            self.totals.settled_files += 1;
+            // Of a failure counts what was acked; of everything else, all.
+            if !matches!(outcome, Outcome::Failed(_)) {
+                let acked =
+                    if let OutgoingState::Wanted(transfer) = &state { transfer.acked_bytes } else { 0 };
+                self.totals.settled_bytes += entry.size() - acked;
+            }
+        }
+        self.actions.push_back(SenderAction::Settled(Settled { id, entry, renamed, root, outcome, message }));
+    }
+
+    /// Something local that takes its time goes on (hashing for a comparison): that is no stall.
+    pub fn note_progress(&mut self, now: Duration) {
+        self.progress.step(now);
+    }
+
+    /// So many bytes of files have been sent. What the receiver says has come of them brings the transfer on.
+    pub fn note_sent(&mut self, bytes: u64, now: Duration) {
+        let came = self.said_came.min(bytes);
+        self.progress.bytes(came.saturating_sub(self.came), now);
+        self.came = self.came.max(came);
+    }
+
+    /// Ends the transfer when nothing was acked for the time-out, or when a receiver that is alive gets nothing done;
+    /// `bottleneck` says what held it.
+    pub fn check_stall(&self, bottleneck: Bottleneck, now: Duration) -> Result<(), Failure> {
+        let side = match bottleneck {
+            Bottleneck::ReceiverDisk | Bottleneck::Credits => Some(Side::Receiver),
+            Bottleneck::SenderDisk | Bottleneck::Memory => Some(Side::Sender),
+            Bottleneck::Bwlimit | Bottleneck::Network | Bottleneck::Processor => None,
+        };
+        let Patience { timeout, disk_timeout } = self.patience;
+        let message = if self.finished().is_some() {
+            return Ok(());
+        } else if self.progress.is_silent(now) {
+            format!("nothing was acked for {timeout:?}; what held it: {}", bottleneck.as_str())
+        } else if self.progress.is_standing(|| self.largest_compared(), now) {
+            format!(
+                "the receiver got nothing done for {disk_timeout:?}, though it kept saying that it is busy; a higher \
+                 --disk-timeout waits longer"
+            )
+        } else {
+            return Ok(());
+        };
+        let failure = Failure::new(Reason::AckTimeout, message);
+        Err(if let Some(side) = side { failure.or_side(side) } else { failure })
+    }
+
+    /// Bytes of the largest file that the receiver may be hashing.
+    fn largest_compared(&self) -> u64 {
+        let is_hashed = |open: &&OutgoingEntry| match &open.state {
+            OutgoingState::Checking { .. } => true,
+            // Something may have taken the name, and is compared with what came.
+            OutgoingState::Wanted(transfer) => transfer.closed,
+            _ => false,
+        };
+        let checked = self.open.values().filter(is_hashed);
+        checked.map(|open| open.entry.size()).max().unwrap_or(0)
+    }
+}

@@ -1,0 +1,199 @@
+//! Cuts parcels, and follows them.
+
+use std::time::Duration;
+
+use crate::protocol::engine::sender::action::{Parcel, SenderAction};
+use crate::protocol::engine::sender::machine::Sender;
+use crate::protocol::engine::sender::state::{OutgoingEntry, OutgoingFile, OutgoingState};
+use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::hash::RootBuilder;
+use crate::protocol::wire::entry::{Entry, EntryId};
+use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, PARCEL_FILES_MAX, SMALL_FILE_BYTES_MAX};
+
+impl Sender {
+    /// Cuts the next parcel. Small files go first: a large one fills whatever they leave.
+    pub fn next_parcel(&mut self) -> Option<Parcel> {
+        let parcel = self.next_lost().or_else(|| self.next_files()).or_else(|| self.next_chunk())?;
+        self.parcels += 1;
+        Some(parcel)
+    }
+
+    pub(super) fn next_lost(&mut self) -> Option<Parcel> {
+        while let Some(parcel) = self.lost.pop_front() {
+            if matches!(parcel, Parcel::Chunk { id, .. } if matches!(self.state(id), Some(OutgoingState::Wanted(_))))
+            {
+                return Some(parcel);
+            }
+        }
+        None
+    }
+
+    pub(super) fn next_files(&mut self) -> Option<Parcel> {
+        let mut ids = Vec::new();
+        let mut bytes = 0;
+        while let Some(&id) = self.small.front() {
+            let Some(open) = self.open.get(&id).filter(|open| matches!(open.state, OutgoingState::Wanted(_)))
+            else {
+                self.small.pop_front();
+                continue;
+            };
+            bytes += open.entry.size();
+            if ids.len() == PARCEL_FILES_MAX || (!ids.is_empty() && bytes > 1 << self.chunk_log2) {
+                break;
+            }
+            ids.push(id);
+            self.small.pop_front();
+        }
+        (!ids.is_empty()).then_some(Parcel::Files(ids))
+    }
+
+    pub(super) fn next_chunk(&mut self) -> Option<Parcel> {
+        let mut at = 0;
+        while let Some(&(id, offset)) = self.large.get(at) {
+            let Some(OutgoingEntry { entry, state: OutgoingState::Wanted(transfer), .. }) =
+                self.open.get(&id)
+            else {
+                self.large.remove(at);
+                continue;
+            };
+            // The receiver takes chunks only so far ahead of the first that is missing.
+            if transfer.root.admits(offset >> self.chunk_log2).is_err() {
+                at += 1;
+                continue;
+            }
+            let len = (entry.size() - offset).min(1 << self.chunk_log2);
+            if offset + len == entry.size() {
+                self.large.remove(at);
+            } else {
+                self.large[at].1 = offset + len;
+            }
+            return Some(Parcel::Chunk { id, offset, len });
+        }
+        None
+    }
+
+    /// A parcel was acked; `values` are the chaining values of its records, in order.
+    pub fn parcel_acked(
+        &mut self,
+        parcel: &Parcel,
+        values: &[(EntryId, [u8; 32])],
+        now: Duration,
+    ) -> Result<(), Failure> {
+        self.parcels -= 1;
+        self.progress.step(now);
+        for (id, value) in values {
+            let (index, len) = match parcel {
+                Parcel::Chunk { offset, len, .. } => (offset >> self.chunk_log2, *len),
+                Parcel::Files(_) => (0, self.entry(*id).map_or(0, Entry::size)),
+            };
+            self.record_acked(*id, index, len, *value)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn record_acked(
+        &mut self,
+        id: EntryId,
+        index: u64,
+        len: u64,
+        value: [u8; 32],
+    ) -> Result<(), Failure> {
+        let Some(OutgoingEntry { state: OutgoingState::Wanted(transfer), entry, .. }) =
+            self.open.get_mut(&id)
+        else {
+            return Ok(());
+        };
+        transfer
+            .root
+            .insert(index, value)
+            .map_err(|e| Failure::new(Reason::Internal, format!("{}: {e}", entry.path)))?;
+        self.totals.settled_bytes += len;
+        transfer.acked_bytes += len;
+        if !transfer.root.is_complete() {
+            return Ok(());
+        }
+        if let Some((outcome, renamed)) = transfer.done.take() {
+            let root = transfer.root.root();
+            self.settle(id, renamed, root, outcome, None);
+        } else if entry.size() > SMALL_FILE_BYTES_MAX {
+            let root = transfer.root.root();
+            self.actions.extend(root.map(|root| SenderAction::Verify(id, root)));
+        }
+        Ok(())
+    }
+
+    /// A parcel did not arrive whole. That is no harm when its entry has been given up, by either side.
+    pub fn parcel_failed(&mut self, parcel: &Parcel, failure: Failure) -> Result<(), Failure> {
+        self.parcels -= 1;
+        match (parcel, failure.reason) {
+            (Parcel::Chunk { .. }, Reason::TransferFailed | Reason::TransferEnded) => Ok(()),
+            (Parcel::Chunk { id, .. }, _) if !matches!(self.state(*id), Some(OutgoingState::Wanted(_))) => {
+                Ok(())
+            }
+            _ => Err(failure),
+        }
+    }
+
+    /// The connection of a parcel is gone, and others are left: what is still wanted of it is sent again. `values`
+    /// are those of the records that travelled, in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::parcel_acked`].
+    pub fn parcel_lost(&mut self, parcel: Parcel, values: &[(EntryId, [u8; 32])]) -> Result<(), Failure> {
+        self.parcels -= 1;
+        for (id, value) in values {
+            if let Some(OutgoingEntry { state: OutgoingState::Wanted(transfer), entry, .. }) =
+                self.open.get_mut(id)
+                && entry.size() <= SMALL_FILE_BYTES_MAX
+            {
+                transfer.unacked = Some(*value);
+                self.take_final_word(*id)?;
+            }
+        }
+        match parcel {
+            Parcel::Chunk { .. } => self.lost.push_back(parcel),
+            Parcel::Files(ids) => ids.into_iter().rev().for_each(|id| self.small.push_front(id)),
+        }
+        Ok(())
+    }
+
+    /// A small file that is under its final name needs no ack.
+    pub(super) fn take_final_word(&mut self, id: EntryId) -> Result<(), Failure> {
+        let Some(OutgoingEntry { state: OutgoingState::Wanted(transfer), entry, .. }) =
+            self.open.get_mut(&id)
+        else {
+            return Ok(());
+        };
+        let (Some(value), Some(_)) = (transfer.unacked, &transfer.done) else { return Ok(()) };
+        let len = entry.size();
+        self.record_acked(id, 0, len, value)
+    }
+
+    pub(super) fn state(&self, id: EntryId) -> Option<&OutgoingState> {
+        self.open.get(&id).map(|open| &open.state)
+    }
+
+    pub(super) fn want(&mut self, id: EntryId) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        let size = open.entry.size();
+        let chunks = size.div_ceil(1 << self.chunk_log2);
+        open.state = OutgoingState::Wanted(OutgoingFile {
+            root: RootBuilder::new(chunks),
+            acked_bytes: 0,
+            closed: false,
+            done: None,
+            unacked: None,
+        });
+        // The receiver may give entries up again that it wanted, while it lets no parcel through.
+        if self.small.len() + self.large.len() >= 2 * OPEN_ENTRIES_MAX {
+            self.small.retain(|id| self.open.contains_key(id));
+            self.large.retain(|(id, _)| self.open.contains_key(id));
+        }
+        if size <= SMALL_FILE_BYTES_MAX {
+            self.small.push_back(id);
+        } else {
+            self.large.push_back((id, 0));
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The states of an entry on its way out.
+
+use crate::protocol::failure::Failure;
+use crate::protocol::hash::RootBuilder;
+use crate::protocol::path::RelPath;
+use crate::protocol::wire::entry::{Entry, Outcome};
+
+#[derive(Debug)]
+pub(super) enum OutgoingState {
+    /// No answer yet.
+    Announced,
+    /// The receiver has a file of this size; the root was asked for.
+    Checking { root: Option<blake3::Hash> },
+    /// The receiver wants it.
+    Wanted(OutgoingFile),
+    /// Given up here; the receiver has not confirmed.
+    Abandoned(Failure),
+}
+
+impl OutgoingState {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Announced => "announced",
+            Self::Checking { .. } => "compared",
+            Self::Wanted(_) => "wanted",
+            Self::Abandoned(_) => "abandoned",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct OutgoingFile {
+    pub(super) root: RootBuilder,
+    pub(super) acked_bytes: u64,
+    /// [`Message::Close`] was sent.
+    pub(super) closed: bool,
+    /// The final word came before the last ack was seen: how it ended, and under which other name.
+    pub(super) done: Option<(Outcome, Option<RelPath>)>,
+    /// Chaining value of a small file whose ack was lost with a connection; the final word stands for it.
+    pub(super) unacked: Option<[u8; 32]>,
+}
+
+#[derive(Debug)]
+pub(super) struct OutgoingEntry {
+    pub(super) entry: Entry,
+    pub(super) state: OutgoingState,
+    pub(super) is_grown: bool,
+}
