@@ -65,7 +65,7 @@ impl<T: Target> DiskJobs<T> {
     }
 
     /// Takes what the disk has to do for the machine. Gives back what somebody else has to do.
-    pub(super) fn take(&mut self, action: Action) -> Option<Action> {
+    pub(super) fn take(&mut self, action: ReceiverAction) -> Option<ReceiverAction> {
         match action {
             // The sender may give entries up whose turn has not come.
             ReceiverAction::Admit(id, entry) => {
