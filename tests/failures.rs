@@ -130,6 +130,7 @@ fn a_full_disk_at_the_receiver_is_said_on_both_sides() {
     assert_no_final_name(&setting.inbox);
 }
 
+/// [W-3]
 #[test]
 fn a_wrong_fingerprint_is_refused() {
     let setting = Setting::new();
@@ -322,6 +323,7 @@ fn send_two(policy: &[&str]) -> (Setting, [Vec<u8>; 2], [i32; 2]) {
     (setting, contents, codes.try_into().expect("two"))
 }
 
+///
 #[test]
 fn two_transfers_into_one_directory_refuse_and_mix_nothing() {
     let (setting, contents, codes) = send_two(&[]);
@@ -334,6 +336,7 @@ fn two_transfers_into_one_directory_refuse_and_mix_nothing() {
     assert!(fs::read(setting.inbox.join("file")).expect("there") == contents[winner], "the file is mixed");
 }
 
+///
 #[test]
 fn two_transfers_into_one_directory_rename_and_mix_nothing() {
     let (setting, mut contents, codes) = send_two(&["--exists", "rename"]);
@@ -397,6 +400,7 @@ fn a_sender_notices_that_the_receiver_was_killed() {
     assert_no_final_name(&setting.inbox);
 }
 
+/// [W-21]
 #[test]
 fn attack_23_a_source_that_changes_while_it_is_read_is_not_delivered() {
     let setting = Setting::new();

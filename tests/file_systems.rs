@@ -238,6 +238,7 @@ fn t2_attributes_of_identical_files_that_cannot_be_set_are_told_once() {
     }
 }
 
+/// [W-15]
 #[test]
 fn t3_links_that_the_file_system_cannot_hold_are_told_once() {
     for errno in [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL] {

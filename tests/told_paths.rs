@@ -77,6 +77,7 @@ impl Two {
     }
 }
 
+/// [W-12]
 #[test]
 fn fault_15_no_absolute_path_of_one_side_reaches_the_other() {
     // What is there, and what leads through it.

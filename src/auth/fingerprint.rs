@@ -95,6 +95,7 @@ mod tests {
         }
     }
 
+    /// [W-7]
     #[test]
     fn what_is_no_fingerprint_says_why() {
         let text = Fingerprint::from_bytes([0; 32]).to_string();

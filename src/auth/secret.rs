@@ -93,6 +93,7 @@ impl fmt::Debug for Secret {
 mod tests {
     use super::*;
 
+    /// [W-9], [R-1]
     #[test]
     fn a_proof_holds_for_its_secret_and_its_session_only() {
         let (secret, other) = (Secret::from_bytes([7; 16]), Secret::from_bytes([8; 16]));

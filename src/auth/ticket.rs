@@ -313,6 +313,7 @@ mod tests {
         assert!(matches!(Ticket::find(&"tl1 ".repeat(16 << 10)), Some(Err(_))));
     }
 
+    /// [W-8]
     #[test]
     fn a_typo_anywhere_is_called_a_typo() {
         let text = sample().to_string();

@@ -186,6 +186,7 @@ mod tests {
         }
     }
 
+    /// [W-16], [R-3]
     #[test]
     fn attack_1_names_that_leave_the_directory() {
         let cases: [(&[u8], PathError); 14] = [
@@ -212,6 +213,7 @@ mod tests {
         assert!(RelPath::new(b"a").unwrap().with_name(b"x/y").is_err());
     }
 
+    ///
     #[test]
     fn attack_4_what_a_terminal_would_obey_is_escaped() {
         assert_eq!(printable(b"a\x1b[2Jb"), "a\\u{1b}[2Jb");

@@ -170,6 +170,7 @@ mod tests {
 
     use super::*;
 
+    /// [W-22]
     #[test]
     fn windows_and_blocks_stay_within_the_memory() {
         for mib in [8u64, 12, 16, 64, 1024] {

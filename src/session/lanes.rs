@@ -246,6 +246,7 @@ mod tests {
         assert_eq!([slow.next(50, 0), slow.next(50, 0)], [1, 1]);
     }
 
+    /// [W-6]
     #[test]
     fn a_full_link_is_left_to_one_connection_for_longer_each_time() {
         for automatic in [true, false] {

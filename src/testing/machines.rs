@@ -222,6 +222,7 @@ fn the_end_may_overtake_the_last_ack() {
     assert_eq!(settled(&mut sender), [Outcome::Written]);
 }
 
+/// [W-20]
 #[test]
 fn an_entry_that_is_given_up_too_late_ends_all_the_same() {
     let (mut sender, _) = wanted(3);
@@ -404,6 +405,7 @@ fn what_is_open_is_bounded_on_both_sides() {
     assert!(!receiver.takes_entries());
 }
 
+/// [W-17]
 #[test]
 fn no_chunk_is_sent_too_far_ahead_of_one_that_is_late() {
     let chunks = 3 * CHUNKS_AHEAD_MAX as u64;

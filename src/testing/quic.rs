@@ -371,6 +371,7 @@ async fn a_listener_on_all_addresses_is_reached_by_both_families() {
 }
 
 /// Fault 5 of the trials: what a dialler may send before it has shown who it is.
+/// [W-4]
 #[tokio::test]
 async fn fault_5_a_stranger_has_little_credit_until_it_is_let_in() {
     let window = 8 * 1024 * 1024;

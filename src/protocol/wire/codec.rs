@@ -209,6 +209,7 @@ mod tests {
         assert_eq!(Fields(&[0x40][..]).varint(), Err(CodecError::Truncated));
     }
 
+    /// [W-13], [R-2]
     #[test]
     fn attack_14_a_length_over_the_limit_is_refused_before_it_is_buffered() {
         let mut out = BytesMut::new();
@@ -220,6 +221,7 @@ mod tests {
         assert_eq!(Fields(&out[1..]).bytes(10, "x"), Err(CodecError::TooLarge("x")));
     }
 
+    ///
     #[test]
     fn extensions_are_skipped_and_leftovers_refused() {
         assert_eq!(Fields(&[9, 2, 1, 1, 0x40, 0x50, 0][..]).skip_extensions(), Ok(()));

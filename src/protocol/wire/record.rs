@@ -117,6 +117,7 @@ mod tests {
         assert_eq!(&out[..], [5, 0, 30, 1, 2, 21, 40]);
     }
 
+    ///
     #[test]
     fn attack_14_runs_that_do_not_add_up() {
         let runs: [&[u8]; 4] =

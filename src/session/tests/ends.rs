@@ -82,6 +82,7 @@ async fn fault_4_a_receiver_that_reads_no_manifest_gets_no_more_of_it() {
 }
 
 /// Both control streams and the manifest are full all the time here, and nobody waits for ever.
+/// [W-23]
 #[tokio::test(start_paused = true)]
 async fn fault_4_two_honest_sides_with_the_smallest_windows_end() {
     let mut session = Session::new(1);
@@ -126,6 +127,7 @@ async fn close_after(said: &[Message], code: u32, acks: bool) -> Result<u64, Fai
 }
 
 /// Fault 8: a receiver that has said `Finished` may close before anybody has read that, or its acks.
+/// [W-24]
 #[tokio::test(start_paused = true)]
 async fn fault_8_what_a_receiver_said_before_it_closed_counts() {
     let done = Message::Status(EntryId(0), Status::Done(None));
@@ -167,6 +169,7 @@ async fn fault_8_a_receiver_waits_for_the_sender_to_close() {
 }
 
 /// Fault 15: the control and manifest streams are what a transfer lives on.
+/// [W-10]
 #[tokio::test(start_paused = true)]
 async fn fault_15_a_peer_that_stops_reading_a_stream_ends_the_transfer() {
     for stops_manifest in [true, false] {
@@ -206,4 +209,23 @@ async fn fault_15_a_peer_that_stops_reading_a_stream_ends_the_transfer() {
     let (_, received) = tokio::join!(hand, received);
     assert_eq!(received.unwrap_err().reason, Reason::Protocol);
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+/// [W-18], [S-4]
+#[tokio::test(start_paused = true)]
+async fn an_ack_of_another_number_of_records_is_a_breach() {
+    let session = Session::new(1);
+    let (sending, mut link) = greet(session.connect().0).await;
+    let hand = async {
+        let mut manifest = MessageReader::new(link.connection.accept_uni().await.unwrap());
+        while !matches!(manifest.expect().await.unwrap(), Message::End(_)) {}
+        write_message(&mut link.control_out, &Message::Status(EntryId(0), Status::Want)).await.unwrap();
+        let (mut out, _parcel) = link.connection.accept_bi().await.unwrap();
+        write_message(&mut out, &Message::Ack(2)).await.unwrap();
+        out.finish().unwrap();
+        link.connection.closed().await
+    };
+    let source = source(&one_file(3));
+    let (sent, _) = tokio::join!(send_on(sending, &source, &session.sender.context), hand);
+    assert_eq!(sent.unwrap_err().reason, Reason::Protocol);
 }

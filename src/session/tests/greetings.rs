@@ -121,6 +121,7 @@ impl Door for Cut {
 }
 
 /// Fault 6 of the trials: the listener waited for ever behind a seat that nobody had.
+/// [W-5]
 #[tokio::test(start_paused = true)]
 async fn fault_6_the_seat_of_a_dialler_that_cannot_be_welcomed_is_free_again() {
     let (dialler, listener, link) = pair(1, MemoryLimits::default());
@@ -151,6 +152,7 @@ async fn attack_10_a_proof_of_another_connection_is_worth_nothing() {
     assert_eq!((told.reason, told.message.as_str()), (Reason::NotAuthenticated, "the wrong secret"));
 }
 
+/// [W-14], [S-1]
 #[tokio::test(start_paused = true)]
 async fn only_counterparts_are_let_in_and_others_keep_the_ticket() {
     const ALL: [Role; 4] = [Role::Send, Role::Receive, Role::BenchSend, Role::BenchReceive];

@@ -219,6 +219,7 @@ async fn refused(
     (admitted.err().map(|failure| failure.reason), told)
 }
 
+/// [W-26], [R-1]
 #[tokio::test(start_paused = true)]
 async fn attack_10_nobody_else_joins_a_session() {
     let (first, _, _) = pair(1, MemoryLimits::default());

@@ -125,6 +125,7 @@ fn assert_verification(failure: &Failure, name: &str) {
     assert!(failure.message.starts_with(&format!("{name}: ")), "{failure}");
 }
 
+/// [W-19], [R-9]
 #[tokio::test(start_paused = true)]
 async fn bytes_that_are_not_what_their_value_says() {
     for size in [3, MIB] {

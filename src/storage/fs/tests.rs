@@ -278,6 +278,7 @@ fn what_is_too_deep_or_unreadable_is_named_and_the_rest_travels() {
     );
 }
 
+/// [S-3]
 #[tokio::test]
 async fn attack_3_a_source_swapped_for_a_link_is_not_followed() {
     let temp = tempfile::tempdir().unwrap();
@@ -314,6 +315,7 @@ async fn attack_3_a_source_swapped_for_a_link_is_not_followed() {
     assert!(is_changed(source.verify(&again).await.map(drop)));
 }
 
+///
 #[tokio::test]
 async fn attack_3_nothing_is_written_outside_of_the_target() {
     let temp = tempfile::tempdir().unwrap();
@@ -336,6 +338,7 @@ async fn attack_3_nothing_is_written_outside_of_the_target() {
     assert_ne!(outside.metadata().unwrap().mode() & 0o777, 0);
 }
 
+///
 #[tokio::test]
 async fn attack_25_a_declared_size_costs_nothing() {
     let temp = tempfile::tempdir().unwrap();
@@ -427,6 +430,7 @@ fn staging_is_a_directory_of_our_own_or_nothing() {
     assert!(FsTarget::new(temp.path(), "../../../../../../../../../../../", true).is_err());
 }
 
+///
 #[test]
 fn attack_18_only_staging_that_nobody_holds_is_cleaned() {
     let temp = tempfile::tempdir().unwrap();

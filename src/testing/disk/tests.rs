@@ -37,6 +37,7 @@ async fn first_file(source: &MemorySource) -> Entry {
     entry
 }
 
+///
 #[tokio::test]
 async fn the_order_is_data_sync_rename_directory() {
     let target = MemoryTarget::new().with("d", Node::Dir);
@@ -141,6 +142,7 @@ async fn faults_come_when_they_are_told_to() {
     assert!(error.to_string().contains("No space left on device"), "{error}");
 }
 
+///
 #[tokio::test]
 async fn short_writes_are_continued() {
     let target = MemoryTarget::new().with_short_writes(7);

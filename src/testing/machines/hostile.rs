@@ -33,6 +33,7 @@ fn is_blame(reason: Reason) -> bool {
     )
 }
 
+///
 #[test]
 fn attack_14_records_that_are_no_chunk() {
     let (_, mut receiver) = wanted(2 * CHUNK + 5);
@@ -58,6 +59,7 @@ fn attack_14_records_that_are_no_chunk() {
     assert_eq!(receiver.begin_record(A, 2 * CHUNK, 5), Ok(Begin::Take(2 * CHUNK + 5)));
 }
 
+///
 #[test]
 fn attack_7_records_of_what_was_not_asked_for() {
     let (mut sender, mut receiver) = small(Exists::Refuse);
@@ -111,6 +113,7 @@ fn a_close_before_all_is_acked_or_with_another_root() {
     assert_eq!(reason(receiver.on_control(close(content.root()))), Reason::Protocol, "it is closed already");
 }
 
+///
 #[test]
 fn attack_14_a_manifest_that_does_not_add_up() {
     let a = || Message::Entry(entry(&path("a"), Kind::Dir));
@@ -163,6 +166,7 @@ fn nobody_takes_the_part_of_the_other() {
     }
 }
 
+/// [S-5]
 #[test]
 fn a_receiver_that_has_finished_too_early() {
     let (mut sender, _) = wanted(3);
@@ -181,6 +185,7 @@ fn announced(size: u64) -> Sender {
     sender
 }
 
+/// [S-2]
 #[test]
 fn a_receiver_cannot_claim_what_it_has_not_seen() {
     let say = |mut sender: Sender, status| reason(sender.on_control(Message::Status(A, status), ZERO));
@@ -206,6 +211,18 @@ fn a_receiver_cannot_claim_what_it_has_not_seen() {
     }
 }
 
+/// [W-25]
+#[test]
+fn what_is_wanted_is_sent_while_other_statuses_are_held_back() {
+    let mut sender = announced(3);
+    for name in ["b", "c"] {
+        sender.announce(entry(&path(name), Kind::File { size: 3 }), ZERO);
+    }
+    sender.on_control(Message::Status(EntryId(1), Status::Want), ZERO).unwrap();
+    assert_eq!(sender.next_parcel(), Some(Parcel::Files(vec![EntryId(1)])));
+}
+
+/// [W-11], [S-6]
 #[test]
 fn attack_4_what_the_peer_says_of_a_failure_is_escaped() {
     let mut sender = announced(3);

@@ -212,6 +212,7 @@ mod tests {
         (dialler, listener, client, server, found)
     }
 
+    /// [W-2]
     #[test]
     fn both_are_known_and_the_best_algorithms_are_chosen() {
         let (dialler, listener, client, server, found) = configs();
@@ -241,6 +242,7 @@ mod tests {
     }
 
     /// Attack: a certificate is public, and worth nothing without its key.
+    /// [W-1]
     #[test]
     fn a_copied_certificate_without_its_key_is_refused() {
         let (dialler, listener, client, server, _) = configs();
@@ -260,6 +262,7 @@ mod tests {
         assert_eq!((side, error), ("server", CertificateError::BadSignature.into()));
     }
 
+    /// [W-1]
     #[test]
     fn a_dialler_without_certificate_is_refused() {
         let (_, listener, _, server, _) = configs();

@@ -179,6 +179,7 @@ fn attack_25_a_size_that_no_file_has_is_refused() {
     assert_eq!(Message::decode(0x20, out.freeze()), Err(CodecError::TooLarge("size")));
 }
 
+///
 #[test]
 fn attack_22_set_id_bits_do_not_travel() {
     let mut out = BytesMut::new();
