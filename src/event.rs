@@ -1,7 +1,9 @@
 //! What the library tells while it works. It prints nothing itself; `ui` does.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::protocol::engine::bottleneck::Bottleneck;
@@ -29,8 +31,8 @@ pub enum Event {
     Started {
         /// Which side this process is.
         side: Side,
-        /// Random name of the transfer, lower-case hexadecimal.
-        transfer: String,
+        /// The transfer.
+        transfer: TransferId,
     },
     /// Where the transfer stands; several times a second while anything moves.
     Progress(Progress),
@@ -223,8 +225,62 @@ pub struct Bench {
 /// a FIFO that nobody opens.
 pub const READER_WAIT: Duration = Duration::from_secs(30);
 
+/// The random name of a transfer, the same on both sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransferId([u8; 16]);
+
+impl From<[u8; 16]> for TransferId {
+    fn from(id: [u8; 16]) -> Self {
+        Self(id)
+    }
+}
+
+impl fmt::Display for TransferId {
+    /// Lower-case hexadecimal.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+/// An event and the transfer that it belongs to.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// `None` before a transfer is known, and for what belongs to none.
+    pub transfer: Option<TransferId>,
+    /// What happened.
+    pub event: Event,
+}
+
 /// Takes events. Called from many tasks; never waits for whoever reads what comes of them.
 pub trait Reporter: Send + Sync + 'static {
-    /// Takes one.
-    fn report(&self, event: Event);
+    /// Takes an event that names its transfer.
+    fn take(&self, report: Report);
+
+    /// Takes an event. [`OfTransfer`] adds the transfer; [`Event::Started`] names it itself.
+    fn report(&self, event: Event) {
+        let transfer = match &event {
+            Event::Started { transfer, .. } => Some(*transfer),
+            _ => None,
+        };
+        self.take(Report { transfer, event });
+    }
+}
+
+/// Names the transfer in every event of one session.
+pub struct OfTransfer {
+    transfer: TransferId,
+    inner: Arc<dyn Reporter>,
+}
+
+impl OfTransfer {
+    /// Passes events on to `inner`.
+    pub fn new(transfer: TransferId, inner: Arc<dyn Reporter>) -> Arc<Self> {
+        Arc::new(Self { transfer, inner })
+    }
+}
+
+impl Reporter for OfTransfer {
+    fn take(&self, report: Report) {
+        self.inner.take(Report { transfer: Some(self.transfer), ..report });
+    }
 }

@@ -11,9 +11,11 @@ use tokio::sync::watch;
 
 use super::meet::{meet, meet_itself};
 use super::settings::{BenchSettings, BenchWith, CommonSettings, Peer, Workload};
-use super::transfer::{Silent, budget, context, of_both, receive_through, receive_with, send_through};
+use super::transfer::{
+    Silent, Transferred, budget, context, of_both, receive_through, receive_with, send_through,
+};
 use crate::connect::Connected;
-use crate::event::{Bench, Event, Outcome, Reporter, Summary};
+use crate::event::{Bench, Event, Outcome, Report, Reporter, TransferId};
 use crate::node::processor::processor_time;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
@@ -25,6 +27,9 @@ use crate::storage::fs::sample::{disk_bytes, free_bytes, write_sample};
 use crate::storage::void::{VoidSource, VoidTarget};
 use crate::transport::Connection;
 use crate::transport::quic::connection::Quic;
+
+/// What a transfer came to.
+type Measured = (TransferId, Bench);
 
 /// Measures, and returns the exit code.
 pub(super) async fn run(
@@ -44,15 +49,16 @@ pub(super) async fn run(
     // Also after a failure or a signal: a bench leaves nothing behind.
     let removed = scratch.map_or(Ok(()), Scratch::remove);
     let result = match (result, removed) {
-        (Ok(result), Ok(())) => result,
+        (Ok(measured), Ok(())) => measured,
         (Ok(_), Err(failure)) | (Err(failure), Ok(())) => return Err(failure),
         (Err(failure), Err(Failure { message, .. })) => {
             reporter.report(Event::Warning { path: None, reason: None, message });
             return Err(failure);
         }
     };
-    let exit_code = result.summary.gravest.map_or(0, Reason::exit_code);
-    reporter.report(Event::Bench(result));
+    let (transfer, bench) = result;
+    let exit_code = bench.summary.gravest.map_or(0, Reason::exit_code);
+    reporter.take(Report { transfer: Some(transfer), event: Event::Bench(bench) });
     Ok(exit_code)
 }
 
@@ -60,10 +66,10 @@ pub(super) async fn run(
 struct WithoutFiles(Arc<dyn Reporter>);
 
 impl Reporter for WithoutFiles {
-    fn report(&self, event: Event) {
-        match &event {
+    fn take(&self, report: Report) {
+        match &report.event {
             Event::File(file) if !matches!(file.outcome, Outcome::Failed(_)) => {}
-            _ => self.0.report(event),
+            _ => self.0.take(report),
         }
     }
 }
@@ -78,7 +84,7 @@ struct Running<'a> {
 
 impl Running<'_> {
     /// Both sides in this process; each has half of the memory.
-    async fn with_itself(&self, workload: Workload) -> Result<Bench, Failure> {
+    async fn with_itself(&self, workload: Workload) -> Result<Measured, Failure> {
         let sample = self.prepare(workload, 2).await?;
         let budget = Budget::of_two(self.common.memory_bytes, self.common.streams);
         let (sender, receiver) = meet_itself(self.common, budget).await?;
@@ -89,23 +95,24 @@ impl Running<'_> {
             self.send(sender, sample.as_deref(), workload, sending),
             self.receive(receiver, receiving)
         );
-        Ok(Bench { with_itself: true, ..self.result(of_both(sent, received)?, &meter, budget) })
+        let (transfer, bench) = self.result(of_both(sent, received)?, &meter, budget);
+        Ok((transfer, Bench { with_itself: true, ..bench }))
     }
 
-    async fn send_to(&self, peer: &Peer, workload: Workload) -> Result<Bench, Failure> {
+    async fn send_to(&self, peer: &Peer, workload: Workload) -> Result<Measured, Failure> {
         let sample = self.prepare(workload, 1).await?;
         let (connected, budget) = self.connect(Role::BenchSend, Some(peer)).await?;
         let meter = Meter::start(&connected);
         let context = self.context(budget, self.reporter);
-        let summary = self.send(connected, sample.as_deref(), workload, context).await?;
-        Ok(self.result(summary, &meter, budget))
+        let transferred = self.send(connected, sample.as_deref(), workload, context).await?;
+        Ok(self.result(transferred, &meter, budget))
     }
 
-    async fn wait(&self) -> Result<Bench, Failure> {
+    async fn wait(&self) -> Result<Measured, Failure> {
         let (connected, budget) = self.connect(Role::BenchReceive, None).await?;
         let meter = Meter::start(&connected);
-        let summary = self.receive(connected, self.context(budget, self.reporter)).await?;
-        Ok(self.result(summary, &meter, budget))
+        let transferred = self.receive(connected, self.context(budget, self.reporter)).await?;
+        Ok(self.result(transferred, &meter, budget))
     }
 
     async fn connect(&self, role: Role, peer: Option<&Peer>) -> Result<(Connected, Budget), Failure> {
@@ -143,7 +150,7 @@ impl Running<'_> {
         sample: Option<&Path>,
         workload: Workload,
         context: Context,
-    ) -> Result<Summary, Failure> {
+    ) -> Result<Transferred, Failure> {
         match sample {
             Some(sample) => {
                 let source = match FsSource::new(&[sample.to_owned()]) {
@@ -156,7 +163,7 @@ impl Running<'_> {
         }
     }
 
-    async fn receive(&self, connected: Connected, context: Context) -> Result<Summary, Failure> {
+    async fn receive(&self, connected: Connected, context: Context) -> Result<Transferred, Failure> {
         match self.scratch {
             Some(scratch) => {
                 let into = scratch.dir.path().join("received");
@@ -169,10 +176,10 @@ impl Running<'_> {
         }
     }
 
-    fn result(&self, summary: Summary, meter: &Meter, budget: Budget) -> Bench {
+    fn result(&self, transferred: Transferred, meter: &Meter, budget: Budget) -> Measured {
         let stats = meter.connection.stats();
-        Bench {
-            summary,
+        let bench = Bench {
+            summary: transferred.summary,
             with_itself: false,
             on_disk: self.scratch.is_some(),
             rtt: stats.rtt,
@@ -181,7 +188,8 @@ impl Running<'_> {
             lost_packets: stats.lost_packets,
             streams: budget.streams(),
             cpu: processor_time().saturating_sub(meter.cpu_before),
-        }
+        };
+        (transferred.transfer, bench)
     }
 }
 

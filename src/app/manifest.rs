@@ -9,7 +9,7 @@ use tempfile::NamedTempFile;
 use tokio::sync::watch;
 
 use super::spool::Spool;
-use crate::event::{Event, FileSettled, Reporter};
+use crate::event::{Event, FileSettled, Report, Reporter, TransferId};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::path::{RelPath, printable};
 
@@ -65,15 +65,16 @@ impl WithManifest {
         }
     }
 
-    fn add(&self, settled: &FileSettled) {
+    fn add(&self, transfer: Option<TransferId>, settled: &FileSettled) {
         let Some(root) = settled.blake3.filter(|_| settled.is_file) else { return };
         let path = settled.renamed.as_ref().unwrap_or(&settled.path);
         let Some(line) = line(path, root) else {
-            self.inner.report(Event::Warning {
+            let event = Event::Warning {
                 path: Some(path.to_string()),
                 reason: None,
                 message: format!("{path} is not in the manifest: b3sum reads only names that are UTF-8"),
-            });
+            };
+            self.inner.take(Report { transfer, event });
             return;
         };
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,11 +91,11 @@ impl WithManifest {
 }
 
 impl Reporter for WithManifest {
-    fn report(&self, event: Event) {
-        if let Event::File(settled) = &event {
-            self.add(settled);
+    fn take(&self, report: Report) {
+        if let Event::File(settled) = &report.event {
+            self.add(report.transfer, settled);
         }
-        self.inner.report(event);
+        self.inner.take(report);
     }
 }
 
@@ -158,7 +159,7 @@ mod tests {
     struct Nobody;
 
     impl Reporter for Nobody {
-        fn report(&self, _: Event) {}
+        fn take(&self, _: Report) {}
     }
 
     fn settled(name: &str) -> Event {

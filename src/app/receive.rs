@@ -32,9 +32,9 @@ pub(super) async fn run(
     let connected =
         meet(Role::Receive, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
     let context = context(&common, budget, Arc::clone(&reporter), stop.clone());
-    let summary = receive_through(connected, &into, exists, common.fsync, context).await?;
+    let done = receive_through(connected, &into, exists, common.fsync, context).await?;
     if let Some(manifest) = manifest {
         manifest.finish(&stop).await?;
     }
-    Ok(conclude(summary, reporter.as_ref()))
+    Ok(conclude(done, reporter.as_ref()))
 }

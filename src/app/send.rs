@@ -8,8 +8,10 @@ use tokio::sync::watch;
 use super::manifest::WithManifest;
 use super::meet::{meet, meet_itself};
 use super::settings::{CommonSettings, Peer, SendSettings};
-use super::transfer::{Silent, budget, conclude, context, of_both, receive_through, send_through, throttle};
-use crate::event::{Reporter, Summary};
+use super::transfer::{
+    Silent, Transferred, budget, conclude, context, of_both, receive_through, send_through, throttle,
+};
+use crate::event::Reporter;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
@@ -31,7 +33,7 @@ pub(super) async fn run(
         Some(manifest) => Arc::clone(manifest) as _,
         None => reporter,
     };
-    let summary = match peer {
+    let done = match peer {
         Some(Peer::Dir(dir)) => {
             refuse_inside(&dir, &sources)?;
             send_to_dir(source, &dir, &common, &reporter, stop.clone()).await?
@@ -48,7 +50,7 @@ pub(super) async fn run(
     if let Some(manifest) = manifest {
         manifest.finish(&stop).await?;
     }
-    Ok(conclude(summary, reporter.as_ref()))
+    Ok(conclude(done, reporter.as_ref()))
 }
 
 /// A walk that came upon its own output would never end.
@@ -81,7 +83,7 @@ async fn send_to_dir(
     common: &CommonSettings,
     reporter: &Arc<dyn Reporter>,
     stop: watch::Receiver<Option<Failure>>,
-) -> Result<Summary, Failure> {
+) -> Result<Transferred, Failure> {
     let budget = Budget::of_two(common.memory_bytes, common.streams);
     let (sender, receiver) = meet_itself(common, budget).await?;
     let sending = context(common, budget, Arc::clone(reporter), stop);

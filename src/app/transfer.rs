@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::settings::CommonSettings;
 use crate::connect::Connected;
-use crate::event::{Event, Reporter, Summary};
+use crate::event::{Event, OfTransfer, Report, Reporter, Summary, TransferId};
 use crate::node::processor::processor_use;
 use crate::protocol::engine::patience::Patience;
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -20,6 +20,12 @@ use crate::session::schedule::Schedule;
 use crate::session::{self, Budget, Context, Throttle, close_with};
 use crate::storage::fs::FsTarget;
 use crate::storage::{Source, Target};
+
+/// A transfer that has ended well, but for the entries that its summary counts as failed.
+pub(super) struct Transferred {
+    pub(super) transfer: TransferId,
+    pub(super) summary: Summary,
+}
 
 pub(super) fn budget(common: &CommonSettings) -> Budget {
     Budget::new(common.memory_bytes, common.streams).with_rate(common.bwlimit.greatest_rate())
@@ -53,17 +59,18 @@ pub(super) async fn send_through(
     source: impl Source,
     common: &CommonSettings,
     context: Context,
-) -> Result<Summary, Failure> {
+) -> Result<Transferred, Failure> {
     let transfer = match transfer_id() {
         Ok(transfer) => transfer,
         Err(failure) => return Err(connected.fail(failure).await),
     };
     let (link, keeper) = connected.split();
+    let reporter: Arc<dyn Reporter> = OfTransfer::new(transfer.into(), Arc::clone(&context.reporter));
+    let context = Context { reporter: Arc::clone(&reporter), ..context };
     let chunk_log2 = u8::try_from(common.chunk_size_bytes.trailing_zeros()).unwrap_or(u8::MAX);
-    let reporter = Arc::clone(&context.reporter);
     let result = session::send::driver::run(link, Arc::new(source), chunk_log2, transfer, context).await;
     keeper.goodbye(result.is_ok(), reporter.as_ref()).await;
-    result
+    Ok(Transferred { transfer: transfer.into(), summary: result? })
 }
 
 /// Receives one transfer into `dir`, which is made if it is not there.
@@ -73,7 +80,7 @@ pub(super) async fn receive_through(
     exists: Exists,
     sync: bool,
     context: Context,
-) -> Result<Summary, Failure> {
+) -> Result<Transferred, Failure> {
     let name = printable(dir.as_os_str().as_encoded_bytes());
     let (limit, shown) = (context.patience.disk_timeout, name.clone());
     let open = async |transfer: String| {
@@ -99,17 +106,23 @@ pub(super) async fn receive_with<T: Target>(
     target_name: String,
     exists: Exists,
     context: Context,
-) -> Result<Summary, Failure> {
+) -> Result<Transferred, Failure> {
     let (mut link, keeper) = connected.split();
     let connection = link.connection.clone();
-    let reporter = Arc::clone(&context.reporter);
+    let mut reporter = Arc::clone(&context.reporter);
     let opened = async {
         let offer = session::receive::offer::offer(&mut link, &context).await?;
         Ok((offer, open(session::name_of(offer.transfer)).await?))
     };
     let result = match opened.await {
         Ok((offer, target)) => {
-            session::receive::driver::run(link, offer, Arc::new(target), target_name, exists, context).await
+            let transfer = offer.transfer.into();
+            reporter = OfTransfer::new(transfer, reporter);
+            let context = Context { reporter: Arc::clone(&reporter), ..context };
+            let target = Arc::new(target);
+            let result =
+                session::receive::driver::run(link, offer, target, target_name, exists, context).await;
+            result.map(|summary| Transferred { transfer, summary })
         }
         Err(failure) => {
             close_with(&connection, &failure);
@@ -123,9 +136,9 @@ pub(super) async fn receive_with<T: Target>(
 /// How a transfer ended whose two sides are this process. The failure of either reaches the sender, which has the last
 /// word; only the receiver's own message names the whole path.
 pub(super) fn of_both(
-    sent: Result<Summary, Failure>,
-    received: Result<Summary, Failure>,
-) -> Result<Summary, Failure> {
+    sent: Result<Transferred, Failure>,
+    received: Result<Transferred, Failure>,
+) -> Result<Transferred, Failure> {
     match (sent, received) {
         (Err(said), Err(own)) if said.from_peer && !own.from_peer => Err(own),
         (sent, _) => sent,
@@ -133,9 +146,10 @@ pub(super) fn of_both(
 }
 
 /// Tells of the end of a transfer; 0, or the code of the gravest entry that failed.
-pub(super) fn conclude(summary: Summary, reporter: &dyn Reporter) -> u8 {
-    let exit_code = summary.gravest.map_or(0, Reason::exit_code);
-    reporter.report(Event::Finished(summary));
+pub(super) fn conclude(done: Transferred, reporter: &dyn Reporter) -> u8 {
+    let exit_code = done.summary.gravest.map_or(0, Reason::exit_code);
+    let event = Event::Finished(done.summary);
+    reporter.take(Report { transfer: Some(done.transfer), event });
     exit_code
 }
 
@@ -151,5 +165,5 @@ fn transfer_id() -> Result<[u8; 16], Failure> {
 pub(super) struct Silent;
 
 impl Reporter for Silent {
-    fn report(&self, _: Event) {}
+    fn take(&self, _: Report) {}
 }

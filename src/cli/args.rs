@@ -9,7 +9,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use super::bwlimit::parse_bwlimit;
-use super::help::{EXAMPLES_BENCH, EXAMPLES_ID, EXAMPLES_RECEIVE, EXAMPLES_SEND, EXIT_STATUS, VARIABLES};
+use super::help;
 use super::size::{Wait, parse_duration, parse_listen, parse_size, parse_wait};
 use crate::app::settings::{Exists, IdAction};
 use crate::session::schedule::Schedule;
@@ -21,13 +21,13 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Hauls files between two machines over QUIC: acked after the write, verified with BLAKE3.
+/// Copy files between two machines over QUIC
 ///
-/// One side waits (without --to or --from) and prints how to reach it, the other dials. When the sending side
-/// exits with 0, every byte is on the receiver's disk, synced, checked with BLAKE3, under its final name.
+/// One side waits for the other and prints the command to run there. When the sending side exits with 0, every byte
+/// is on the receiver's disk, synced, verified with BLAKE3, under its final name.
 #[derive(Debug, Parser)]
 #[command(name = "towline", version, arg_required_else_help = true)]
-#[command(after_long_help = format!("Environment:\n{VARIABLES}\n\nExit status:\n{EXIT_STATUS}"))]
+#[command(after_help = help::EXAMPLE, after_long_help = help::after(&help::EXAMPLES))]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -37,67 +37,68 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
-    /// Sends files and directories
+    /// Send files and directories
     ///
-    /// Without --to it waits for one receiver and prints how to reach it.
-    #[command(after_long_help = format!("Environment:\n{VARIABLES}\n\nExit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_SEND}"))]
+    /// Without --to, wait for one receiver and print the command to run there.
+    #[command(after_help = help::EXAMPLE_SEND, after_long_help = help::after(&[help::EXAMPLES_SEND]))]
     Send(SendArgs),
-    /// Receives files and directories
+    /// Receive files and directories
     ///
-    /// Without --from it waits for one sender and prints how to reach it. A file that is already there with the
-    /// same bytes is done, not a conflict.
-    #[command(after_long_help = format!("Environment:\n{VARIABLES}\n\nExit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_RECEIVE}"))]
+    /// Without --from, wait for one sender and print the command to run there. A file that already exists with the
+    /// same content counts as received.
+    #[command(after_help = help::EXAMPLE_RECEIVE, after_long_help = help::after(&[help::EXAMPLES_RECEIVE]))]
     Receive(ReceiveArgs),
-    /// Measures the real protocol, without disks or with them, and says what limited it
+    /// Measure speed with made-up data, and show what limited it
     ///
-    /// Alone it is both sides, over loopback. With --wait it is the receiving side for one `towline bench --to`
-    /// of another machine. Files are made up; they come from memory and are dropped when they are verified, unless
-    /// --disk is given. The result is a table on standard output, or with --json an event.
-    #[command(after_long_help = format!("Environment:\n{VARIABLES}\n\nExit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_BENCH}"))]
+    /// The data goes through the whole protocol. Without --to and --wait, this process is both sides, over loopback.
+    /// With --wait, it is the receiving side for one `towline bench --to` on another machine. Data comes from memory
+    /// and is dropped once it is verified, unless --disk is given. The result is a table on standard output, or an
+    /// event with --json.
+    #[command(after_help = help::EXAMPLE_BENCH, after_long_help = help::after(&[help::EXAMPLES_BENCH]))]
     Bench(BenchArgs),
-    /// Shows the identity of this machine, or makes a new one
+    /// Show this machine's identity, or make a new one
     ///
-    /// The identity is a key and a certificate, made at first use. Its fingerprint goes to standard output.
-    #[command(after_long_help = format!("Environment:\n{VARIABLES}\n\nExit status:\n{EXIT_STATUS}\n\nExamples:\n{EXAMPLES_ID}"))]
+    /// The identity is a key and a certificate, made when it is first needed. Its fingerprint goes to standard output.
+    #[command(after_help = help::EXAMPLE_ID, after_long_help = help::after(&[help::EXAMPLES_ID]))]
     Id(IdArgs),
 }
 
 /// `towline send`.
 #[derive(Debug, Default, Args)]
 pub struct SendArgs {
-    /// Files and directories to send; a ticket behind them is the peer
+    /// Files and directories to send; a ticket may follow them
     #[arg(required = true, value_name = "SOURCE", value_hint = clap::ValueHint::AnyPath)]
     pub sources: Vec<PathBuf>,
 
-    /// Taken and without effect: directories are always sent with all that is in them.
+    /// Accepted and ignored: directories are always sent with everything in them.
     #[arg(short, hide = true)]
     pub recursive: bool,
 
-    /// Whom to send to; without it, waits for one receiver
+    /// Peer to send to [default: wait for one receiver]
     ///
-    /// A ticket (tl1…) as the waiting side prints it; HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint;
-    /// or dir:PATH for a directory of this machine. `@FILE` reads the peer from a file and `-` from standard
-    /// input: a ticket is a secret, and command lines can be seen by others.
-    #[arg(long, env = "TOWLINE_TO", hide_env_values = true, value_name = "PEER")]
+    /// A ticket (tl1…) that the waiting side printed; HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint; or
+    /// dir:PATH for a directory on this machine. @FILE reads the peer from a file and - from standard input: a ticket
+    /// is a secret, and other users can see command lines.
+    #[arg(long, env = "TOWLINE_TO", hide_env = true, value_name = "PEER")]
     pub to: Option<OsString>,
 
-    /// Give up when nobody has come after this long, such as 5m [default: wait for ever]
+    /// Give up after this long without a peer [default: never]
     ///
-    /// Only while this side waits for the other one to dial. The exit status is then 3.
-    #[arg(long, env = "TOWLINE_WAIT", hide_env_values = true, value_name = "DURATION")]
+    /// Only while this side waits for the other one. The exit code is then 3. A DURATION is such as 30s or 5m.
+    #[arg(long, env = "TOWLINE_WAIT", hide_env = true, value_name = "DURATION")]
     #[arg(value_parser = parse_wait)]
     pub wait: Option<Wait>,
 
-    /// Makes way for other traffic on the link
+    /// Give way to other traffic on the link
     ///
-    /// Whoever sends bytes paces them, so the receiving side has no such flag. Only with --congestion auto.
-    #[arg(long, env = "TOWLINE_BACKGROUND", hide_env_values = true, value_name = "BOOL")]
+    /// The sending side paces the data, so the receiving side has no such flag. Only with --congestion auto.
+    #[arg(long, env = "TOWLINE_BACKGROUND", hide_env = true, hide_short_help = true, value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub background: Option<bool>,
 
-    /// Writes a line for `b3sum --check` for each file that was sent
-    #[arg(long, env = "TOWLINE_MANIFEST", hide_env_values = true, value_name = "FILE")]
+    /// Write a line for `b3sum --check` for each file sent
+    #[arg(long, env = "TOWLINE_MANIFEST", hide_env = true, hide_short_help = true, value_name = "FILE")]
     #[arg(value_hint = clap::ValueHint::FilePath)]
     pub manifest: Option<PathBuf>,
 
@@ -115,42 +116,46 @@ pub struct SendArgs {
 /// `towline receive`.
 #[derive(Debug, Default, Args)]
 pub struct ReceiveArgs {
-    /// The ticket of a sender that waits, in place of --from
+    /// The ticket of a waiting sender, instead of --from
     #[arg(value_name = "TICKET")]
     pub ticket: Vec<OsString>,
 
-    /// Whom to fetch from; without it, waits for one sender
+    /// Peer to receive from [default: wait for one sender]
     ///
-    /// A ticket (tl1…) as the waiting side prints it, or HOST[:PORT] or [ADDRESS]:PORT together with
-    /// --fingerprint. `@FILE` reads the peer from a file and `-` from standard input: a ticket is a secret, and
-    /// command lines can be seen by others.
-    #[arg(long, env = "TOWLINE_FROM", hide_env_values = true, value_name = "PEER")]
+    /// A ticket (tl1…) that the waiting side printed, or HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint.
+    /// @FILE reads the peer from a file and - from standard input: a ticket is a secret, and other users can see
+    /// command lines.
+    #[arg(long, env = "TOWLINE_FROM", hide_env = true, value_name = "PEER")]
     pub from: Option<OsString>,
 
-    /// Give up when nobody has come after this long, such as 5m [default: wait for ever]
+    /// Give up after this long without a peer [default: never]
     ///
-    /// Only while this side waits for the other one to dial. The exit status is then 3.
-    #[arg(long, env = "TOWLINE_WAIT", hide_env_values = true, value_name = "DURATION")]
+    /// Only while this side waits for the other one. The exit code is then 3. A DURATION is such as 30s or 5m.
+    #[arg(long, env = "TOWLINE_WAIT", hide_env = true, value_name = "DURATION")]
     #[arg(value_parser = parse_wait)]
     pub wait: Option<Wait>,
 
-    /// Directory to put files into [default: .]
-    #[arg(long, env = "TOWLINE_INTO", hide_env_values = true, value_name = "DIR")]
+    /// Directory to write to [default: .]
+    #[arg(long, env = "TOWLINE_INTO", hide_env = true, value_name = "DIR")]
     #[arg(value_hint = clap::ValueHint::DirPath)]
     pub into: Option<PathBuf>,
 
-    /// What to do when something else has the name already [default: refuse]
-    #[arg(long, env = "TOWLINE_EXISTS", hide_env_values = true, value_name = "WHAT")]
+    /// Existing files: refuse (default), skip, replace, rename
+    ///
+    /// A file with the same content counts as received, whatever is given here. For any other file, refuse makes the
+    /// new file fail with exit code 5; skip keeps the existing file and is not an error; replace replaces it; rename
+    /// saves the new file under another name.
+    #[arg(long, env = "TOWLINE_EXISTS", hide_env = true, value_name = "WHAT", hide_possible_values = true)]
     pub exists: Option<Exists>,
 
-    /// Takes what is offered without asking
-    #[arg(long, env = "TOWLINE_YES", hide_env_values = true, value_name = "BOOL")]
+    /// Receive without asking
+    #[arg(long, env = "TOWLINE_YES", hide_env = true, hide_short_help = true, value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub yes: Option<bool>,
 
-    /// Writes a line for `b3sum --check` for each file that was received
-    #[arg(long, env = "TOWLINE_MANIFEST", hide_env_values = true, value_name = "FILE")]
+    /// Write a line for `b3sum --check` for each file received
+    #[arg(long, env = "TOWLINE_MANIFEST", hide_env = true, hide_short_help = true, value_name = "FILE")]
     #[arg(value_hint = clap::ValueHint::FilePath)]
     pub manifest: Option<PathBuf>,
 
@@ -168,35 +173,36 @@ pub struct ReceiveArgs {
 /// `towline bench`.
 #[derive(Debug, Default, Args)]
 pub struct BenchArgs {
-    /// Whom to measure with: a machine where `towline bench --wait` waits
+    /// Peer to measure with; it runs `towline bench --wait`
     ///
-    /// A ticket (tl1…) as it prints it, or HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint. `@FILE` reads
-    /// the peer from a file and `-` from standard input.
-    #[arg(long, env = "TOWLINE_TO", hide_env_values = true, value_name = "PEER")]
+    /// A ticket (tl1…) that the peer printed, or HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint. @FILE
+    /// reads the peer from a file and - from standard input.
+    #[arg(long, env = "TOWLINE_TO", hide_env = true, value_name = "PEER")]
     pub to: Option<OsString>,
 
-    /// Waits for one bench of another machine and is its receiving side; --listen says so too
+    /// Receive one bench from another machine
     ///
-    /// With a DURATION such as 5m it gives up when nobody has come after this long. The exit status is then 3.
-    #[arg(long, env = "TOWLINE_WAIT", hide_env_values = true, value_name = "DURATION")]
+    /// Wait for it; with a DURATION such as 5m, give up when nobody connects for this long; the exit code is then 3. --listen
+    /// implies --wait.
+    #[arg(long, env = "TOWLINE_WAIT", hide_env = true, value_name = "DURATION")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
     #[arg(value_parser = parse_wait)]
     pub wait: Option<Wait>,
 
-    /// Bytes of the one file to send [default: 4G, or 512M with --to or --disk]
-    #[arg(long, env = "TOWLINE_SIZE", hide_env_values = true, value_name = "SIZE")]
+    /// Bytes to send [default: 4G; 512M with --to, --disk]
+    #[arg(long, env = "TOWLINE_SIZE", hide_env = true, value_name = "SIZE")]
     #[arg(value_parser = parse_size)]
     pub size: Option<u64>,
 
-    /// Sends so many files of 4 KiB instead of one large one
-    #[arg(long, env = "TOWLINE_FILES", hide_env_values = true, value_name = "N")]
+    /// Send N files of 4 KiB instead of one large file
+    #[arg(long, env = "TOWLINE_FILES", hide_env = true, value_name = "N")]
     pub files: Option<u64>,
 
-    /// Has the files of this side on the disk of DIR, in a directory that is removed at the end
+    /// Use the disk of DIR, and remove the files at the end
     ///
-    /// The sending side writes them there before it begins to measure, the receiving side writes what comes. A bench
-    /// alone does both, so it needs twice the space; it refuses when that is not free.
-    #[arg(long, env = "TOWLINE_DISK", hide_env_values = true, value_name = "DIR")]
+    /// The sending side writes its files there before the measurement starts. The receiving side writes what arrives.
+    /// A bench that is both sides does both and needs twice the space. It refuses to start without that space.
+    #[arg(long, env = "TOWLINE_DISK", hide_env = true, value_name = "DIR")]
     #[arg(value_hint = clap::ValueHint::DirPath)]
     pub disk: Option<PathBuf>,
 
@@ -214,7 +220,7 @@ pub struct BenchArgs {
 /// `towline id`.
 #[derive(Debug, Default, Args)]
 pub struct IdArgs {
-    /// What to do with the identity
+    /// What to do
     #[arg(value_name = "ACTION", default_value = "show")]
     pub action: IdAction,
 
@@ -230,71 +236,80 @@ pub struct IdArgs {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Transfer options")]
 pub struct TransferArgs {
-    /// Address to wait at [default: port 4750 of every address, or a free port]
-    #[arg(long, env = "TOWLINE_LISTEN", hide_env_values = true, value_name = "ADDR:PORT")]
+    /// Address to listen on [default: port 4750]
+    ///
+    /// Without it, towline listens on UDP port 4750 of all addresses, or on a free port when 4750 is in use. A port that
+    /// is given here must be free.
+    #[arg(long, env = "TOWLINE_LISTEN", hide_env = true, value_name = "ADDR:PORT")]
     #[arg(value_parser = parse_listen)]
     pub listen: Option<SocketAddr>,
 
-    /// Fingerprint of the other side
+    /// Fingerprint of the peer; `towline id` prints it
     ///
-    /// When dialling: what the waiting side must have. When waiting: the only machine that is let in without the
-    /// ticket. `towline id` prints it.
-    #[arg(long, env = "TOWLINE_FINGERPRINT", hide_env_values = true, value_name = "FP")]
+    /// The dialling side accepts only a peer with this fingerprint. The waiting side admits this one peer without the
+    /// ticket.
+    #[arg(long, env = "TOWLINE_FINGERPRINT", hide_env = true, value_name = "FP")]
     pub fingerprint: Option<String>,
 
-    /// Parcels on the way at once, at most [default: as memory allows]
-    #[arg(long, env = "TOWLINE_STREAMS", hide_env_values = true, value_name = "N")]
-    pub streams: Option<u32>,
-
-    /// QUIC connections between the two machines [default: what the other side asks for, or 1]
+    /// Maximum bytes a second, such as 2M [default: off]
     ///
-    /// Each has a UDP port and a processor core of its own on both sides. More than one helps where a core is the
-    /// limit; while the network is, all goes over the first. The smaller number counts when both sides ask. A
-    /// firewall of the waiting side must let all of its ports through; what does not get through is done without.
-    #[arg(long, env = "TOWLINE_CONNECTIONS", hide_env_values = true, value_name = "N")]
-    pub connections: Option<u32>,
-
-    /// Bytes of a chunk, a power of two from 1M to 64M [default: 1M]
-    ///
-    /// Sizes are numbers of bytes, or end with k, M, G or T (or KiB, MiB…), all powers of 1024.
-    #[arg(long, env = "TOWLINE_CHUNK_SIZE", hide_env_values = true, value_name = "SIZE")]
-    #[arg(value_parser = parse_size)]
-    pub chunk_size: Option<u64>,
-
-    /// Bytes a second that may travel, perhaps by the time of the day [default: off]
-    ///
-    /// A size as for --chunk-size: 2M is 2 MiB a second; at least 1k; 0 or `off` is no limit. Windows of the local
-    /// time have a rate of their own, 08:00-18:00=2M, and may go over midnight; several are separated by commas. A
-    /// rate without a time holds outside of all windows: 08:00-18:00=2M,10M. Bytes of files count, not what packets
-    /// add to them (about 4 % over Ethernet). Either side can have a limit; the lower one holds.
-    #[arg(long, env = "TOWLINE_BWLIMIT", hide_env_values = true, value_name = "RATE")]
+    /// A size in bytes a second, at least 1k: 2M is 2 MiB a second. `off` or 0 means no limit. A window of local time
+    /// can have its own rate, 08:00-18:00=2M, and may cross midnight; commas separate several. A rate without a window
+    /// applies outside all windows: 08:00-18:00=2M,10M. Only file data counts; packet headers add about 4 % on
+    /// Ethernet. Either side can set a limit; the lower one applies.
+    #[arg(long, env = "TOWLINE_BWLIMIT", hide_env = true, value_name = "RATE")]
     #[arg(value_parser = parse_bwlimit)]
     pub bwlimit: Option<Schedule>,
 
-    /// Memory that the transfer may use, at least 8M and eight chunks [default: 64M]
-    #[arg(long, env = "TOWLINE_MEMORY", hide_env_values = true, value_name = "SIZE")]
+    /// Memory for the transfer, at least 8M and eight chunks [default: 64M]
+    #[arg(long, env = "TOWLINE_MEMORY", hide_env = true, hide_short_help = true, value_name = "SIZE")]
     #[arg(value_parser = parse_size)]
     pub memory: Option<u64>,
 
+    /// Maximum parcels in flight [default: as many as memory allows]
+    #[arg(long, env = "TOWLINE_STREAMS", hide_env = true, hide_short_help = true, value_name = "N")]
+    pub streams: Option<u32>,
+
+    /// QUIC connections to the peer [default: what the peer asks for, or 1]
+    ///
+    /// Each connection uses its own UDP port and its own processor core on both sides. More connections help where a
+    /// core is the bottleneck; while the network is, all data goes over the first one. When both sides give a number,
+    /// the smaller one counts. A firewall of the waiting side must admit all its ports; blocked ports are skipped.
+    #[arg(long, env = "TOWLINE_CONNECTIONS", hide_env = true, hide_short_help = true, value_name = "N")]
+    pub connections: Option<u32>,
+
+    /// Chunk size, a power of two from 1M to 64M [default: 1M]
+    ///
+    /// Sizes are numbers of bytes. They may end with k, M, G or T (or KiB, MiB, …), which are powers of 1024.
+    #[arg(long, env = "TOWLINE_CHUNK_SIZE", hide_env = true, hide_short_help = true, value_name = "SIZE")]
+    #[arg(value_parser = parse_size)]
+    pub chunk_size: Option<u64>,
+
     /// Congestion control [default: auto]
-    #[arg(long, env = "TOWLINE_CONGESTION", hide_env_values = true, value_name = "NAME")]
+    #[arg(long, env = "TOWLINE_CONGESTION", hide_env = true, hide_short_help = true, value_name = "NAME")]
     pub congestion: Option<Congestion>,
 
-    /// Gives up when nothing was acked for so long, such as 30s or 2m [default: 30s]
-    #[arg(long, env = "TOWLINE_TIMEOUT", hide_env_values = true, value_name = "DURATION")]
+    /// Give up after this long without progress, such as 30s or 2m [default: 30s]
+    #[arg(long, env = "TOWLINE_TIMEOUT", hide_env = true, hide_short_help = true, value_name = "DURATION")]
     #[arg(value_parser = parse_duration)]
     pub timeout: Option<Duration>,
 
-    /// Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]
+    /// Give up after a disk made no progress for this long, such as 10m or 1h [default: 10m]
     ///
-    /// Limits a disk of this side that hangs, and a peer that only reports that it is busy. A slow disk is waited for.
-    /// Both sides have this limit: raise it on both.
-    #[arg(long, env = "TOWLINE_DISK_TIMEOUT", hide_env_values = true, value_name = "DURATION")]
+    /// Applies to a local disk that hangs, and to a peer that only reports that it is busy. A slow disk that makes
+    /// progress is waited for. Both sides have this limit: raise it on both.
+    #[arg(
+        long,
+        env = "TOWLINE_DISK_TIMEOUT",
+        hide_env = true,
+        hide_short_help = true,
+        value_name = "DURATION"
+    )]
     #[arg(value_parser = parse_duration)]
     pub disk_timeout: Option<Duration>,
 
-    /// Does not sync to disk: faster, but what was called done can be lost when the machine stops
-    #[arg(long, env = "TOWLINE_NO_FSYNC", hide_env_values = true, value_name = "BOOL")]
+    /// Do not sync to disk: faster, but a crash of the machine can lose files that were reported as done
+    #[arg(long, env = "TOWLINE_NO_FSYNC", hide_env = true, hide_short_help = true, value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub no_fsync: Option<bool>,
@@ -304,30 +319,34 @@ pub struct TransferArgs {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Output options")]
 pub struct OutputArgs {
-    /// Writes one JSON object per event to standard output, and nothing but errors to standard error
-    #[arg(long, env = "TOWLINE_JSON", hide_env_values = true, value_name = "BOOL")]
+    /// Write events to standard output, one JSON object a line
+    ///
+    /// Standard error then has only errors, and what -v adds.
+    #[arg(long, env = "TOWLINE_JSON", hide_env = true, value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub json: Option<bool>,
 
-    /// Shows nothing but errors (and, when waiting, the command for the other machine)
-    #[arg(short, long, env = "TOWLINE_QUIET", hide_env_values = true, value_name = "BOOL")]
+    /// Show only errors (and the command for the peer)
+    #[arg(short, long, env = "TOWLINE_QUIET", hide_env = true, value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub quiet: Option<bool>,
 
-    /// Shows more on standard error: -v, -vv (credits and acks), -vvv (libraries too)
-    #[arg(short, long, env = "TOWLINE_VERBOSE", hide_env_values = true, action = ArgAction::Count)]
+    /// List each file; -vv and -vvv show more
+    ///
+    /// -v lists each file and shows what towline decides, -vv credits and acks, -vvv also what libraries say.
+    #[arg(short, long, env = "TOWLINE_VERBOSE", hide_env = true, action = ArgAction::Count)]
     pub verbose: u8,
 
-    /// Shows plain lines instead of bars
-    #[arg(long, env = "TOWLINE_NO_PROGRESS", hide_env_values = true, value_name = "BOOL")]
+    /// Show plain lines instead of bars
+    #[arg(long, env = "TOWLINE_NO_PROGRESS", hide_env = true, hide_short_help = true, value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub no_progress: Option<bool>,
 
     /// When to use colours [default: auto]
-    #[arg(long, env = "TOWLINE_COLOR", hide_env_values = true, value_name = "WHEN")]
+    #[arg(long, env = "TOWLINE_COLOR", hide_env = true, hide_short_help = true, value_name = "WHEN")]
     pub color: Option<Color>,
 }
 
@@ -335,8 +354,8 @@ pub struct OutputArgs {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "General options")]
 pub struct GeneralArgs {
-    /// Config file [default: towline/config.toml in the user's configuration directory]
-    #[arg(long, env = "TOWLINE_CONFIG", hide_env_values = true, value_name = "FILE")]
+    /// Config file [default: ~/.config/towline/config.toml]
+    #[arg(long, env = "TOWLINE_CONFIG", hide_env = true, hide_short_help = true, value_name = "FILE")]
     #[arg(value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
 }
@@ -346,16 +365,49 @@ mod tests {
     use super::*;
     use crate::protocol::failure::Reason;
 
+    /// Lines of `-h`, for each command.
+    const SHORT_HELP_LINES_MAX: usize = 25;
+    /// Columns of `-h`: no line is folded on a narrow terminal.
+    const SHORT_HELP_COLUMNS_MAX: usize = 80;
+
     #[test]
     fn the_definition_is_sound() {
         command().debug_assert();
     }
 
     #[test]
+    fn short_help_fits_a_terminal_and_has_an_example() {
+        let mut command = command();
+        command.build();
+        let commands = command.get_subcommands().filter(|sub| sub.get_name() != "help").cloned();
+        let commands: Vec<_> = commands.chain([command.clone()]).collect();
+        assert_eq!(commands.len(), 5);
+        for mut command in commands {
+            let (name, help) = (command.get_name().to_owned(), command.render_help().to_string());
+            let lines = help.lines().count();
+            assert!(lines <= SHORT_HELP_LINES_MAX, "{name} -h has {lines} lines:\n{help}");
+            let wide = help.lines().find(|line| line.chars().count() > SHORT_HELP_COLUMNS_MAX);
+            assert_eq!(wide, None, "{name} -h");
+            assert_eq!(help.matches("Example:").count(), 1, "{help}");
+        }
+    }
+
+    #[test]
+    fn long_help_names_variables_in_one_section_only() {
+        let mut command = command();
+        command.build();
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+            let help = sub.clone().render_long_help().to_string();
+            assert_eq!(help.matches("Environment:").count(), 1, "{help}");
+            assert!(!help.contains("[env:"), "{help}");
+        }
+    }
+
+    #[test]
     fn every_exit_code_is_documented() {
         for reason in Reason::ALL {
             let code = format!("{} ", reason.exit_code());
-            assert!(EXIT_STATUS.lines().any(|l| l.starts_with(&code)), "{reason:?}");
+            assert!(help::EXIT_STATUS.lines().any(|l| l.starts_with(&code)), "{reason:?}");
         }
     }
 
@@ -366,13 +418,13 @@ mod tests {
                 let long = arg.get_long().unwrap();
                 let want = format!("TOWLINE_{}", long.to_uppercase().replace('-', "_"));
                 assert_eq!(arg.get_env().unwrap(), want.as_str());
-                assert!(arg.is_hide_env_values_set(), "{long}: a secret would be in --help");
+                assert!(arg.is_hide_env_set(), "{long}: a secret would be in --help");
             }
         }
     }
 
     #[test]
-    fn short_flags_can_stand_together() {
+    fn short_flags_can_be_combined() {
         let cli = Cli::try_parse_from(["towline", "send", "-qvv", "--json", "a", "--yes=no"]);
         assert!(cli.is_err(), "--yes belongs to receive");
         let cli = Cli::try_parse_from(["towline", "send", "-qvv", "--json", "a", "--no-fsync=no"]).unwrap();

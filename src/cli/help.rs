@@ -1,74 +1,112 @@
-//! Texts for the help and the man pages that belong to no flag.
+//! Texts of the help and the man pages that belong to no flag.
 
-/// The exit codes, one a line: code, two spaces, meaning. For the help and the man pages.
+/// The exit codes, one a line: code, two spaces, meaning.
 pub const EXIT_STATUS: &str = "\
 0    done: durable and verified
-1    an error that has no code of its own (a bug counts here)
+1    an error without a code of its own, such as a bug
 2    usage
-3    peer not reached (name, refused, no answer on UDP, --wait over)
+3    peer not reached: name, refused, no answer on UDP, --wait over
 4    authentication failed: wrong fingerprint, ticket or certificate
-5    the receiver refused it: target exists, name not allowed
-6    local storage: disk full, permission, I/O error
+5    refused by the receiver: target exists, name not allowed
+6    storage: disk full, permission, I/O error
 7    the source changed or could not be read
 8    verification failed
-9    interrupted, or the connection was lost: run the same command again
-10   done but for some entries, which are listed
+9    interrupted or connection lost: run the same command again
+10   done, except for the entries that are listed
 130  stopped by SIGINT
 143  stopped by SIGTERM";
 
-/// The variables that stand for no flag, for the help and the man pages: name, two spaces, meaning.
+/// The variables that belong to no flag: name, two spaces, meaning.
 pub const VARIABLES: &str = "\
-TOWLINE_IDENTITY  file that keeps this machine's key
-NO_COLOR          no colours, when it is set and not empty";
+TOWLINE_IDENTITY  file that holds this machine's key
+NO_COLOR          no colours, when set and not empty";
+
+/// How a variable is named after its flag.
+pub const VARIABLES_OF_FLAGS: &str = "\
+Every long flag has a variable: --no-fsync is TOWLINE_NO_FSYNC. Flags override
+variables, which override the config file. The variable of a flag without a
+value is 1 or 0.";
 
 /// The files that the program reads, for the man pages.
 pub const FILES: &str = "\
 ~/.config/towline/identity.pem
-    This machine's key and certificate, made at first use. TOWLINE_IDENTITY
-    names another file. Where neither can be made, a transfer by ticket uses
-    a key for this run.
+    This machine's key and certificate, made when first needed.
+    TOWLINE_IDENTITY names another file. Where no file can be made, a ticket
+    works with a key for this run.
 ~/.config/towline/config.toml
-    Settings, in TOML: each long flag without its dashes is a key, for example
+    Settings in TOML. Each long flag without its dashes is a key:
     memory = \"128M\"
     no-fsync = true
-    A flag goes before its variable, that before this file, that before the
-    default. An unknown key is an error.
+    Flags override variables, which override this file. An unknown key is an
+    error.
 .towline/ in the target directory
-    What is not complete yet. It is removed at the end.";
+    Incomplete files. It is removed at the end.";
+
+/// The example of `towline -h`.
+pub const EXAMPLE: &str = "\
+Example:
+  towline receive --into inbox             # prints the command for the sender
+  towline send photos/ --to tl1…";
+/// The example of `towline send -h`.
+pub const EXAMPLE_SEND: &str = "Example: towline send photos/ --to tl1…";
+/// The example of `towline receive -h`.
+pub const EXAMPLE_RECEIVE: &str = "Example: towline receive --into inbox";
+/// The example of `towline bench -h`.
+pub const EXAMPLE_BENCH: &str = "Example: towline bench --disk /srv --size 2G";
+/// The example of `towline id -h`.
+pub const EXAMPLE_ID: &str = "Example: towline id";
 
 /// Examples of `towline send`.
 pub const EXAMPLES_SEND: &str = "\
 towline send photos/
-    Waits for one receiver and prints the command to run there.
+    Wait for one receiver and print the command to run there.
 towline send disk.img --to tl1…
-    Sends to a machine where `towline receive` waits.
+    Send to a machine where `towline receive` waits.
 towline send disk.img --to @ticket.txt
     The same, with the ticket in a file, so that it is in no process list.
 towline send Cargo.lock --to dir:/tmp/inbox
-    Copies through the whole protocol, to a directory of this machine.";
+    Copy to a directory of this machine, through the whole protocol.";
 
 /// Examples of `towline receive`.
 pub const EXAMPLES_RECEIVE: &str = "\
 towline receive --into inbox
-    Waits for one sender and prints the command to run there.
+    Wait for one sender and print the command to run there.
 TOWLINE_FROM=tl1… towline receive --exists rename
-    Fetches from a machine where `towline send` waits; what would take the name
-    of something else gets another one.
+    Receive from a machine where `towline send` waits. A file whose name is
+    taken gets another name.
 towline receive --from tl1… --manifest sums.txt && b3sum --check sums.txt
-    Checks once more what has been received.";
-
-/// Examples of `towline id`.
-pub const EXAMPLES_ID: &str = "\
-towline id
-    Prints the fingerprint that other machines name with --fingerprint.";
+    Check the received files once more.";
 
 /// Examples of `towline bench`.
 pub const EXAMPLES_BENCH: &str = "\
 towline bench
-    How fast this machine is with both sides: from memory to nothing.
+    Measure this machine as both sides, without disks.
 towline bench --disk /srv --size 2G
     The same from disk to disk, on the file system of /srv.
 towline bench --wait
-    Waits for one bench and prints the command to run on the other machine.
+    Wait for one bench and print the command to run there.
 towline bench --to tl1… --size 1G
-    How fast the path to a machine where `towline bench --wait` waits is.";
+    Measure the path to a machine where `towline bench --wait` waits.";
+
+/// Examples of `towline id`.
+pub const EXAMPLES_ID: &str = "\
+towline id
+    Print the fingerprint that other machines name with --fingerprint.";
+
+/// Examples of all commands.
+pub const EXAMPLES: [&str; 4] = [EXAMPLES_SEND, EXAMPLES_RECEIVE, EXAMPLES_BENCH, EXAMPLES_ID];
+
+/// What stands below the flags in `--help`.
+pub fn after(examples: &[&str]) -> String {
+    let sections = [
+        ("Environment", [VARIABLES_OF_FLAGS, VARIABLES].join("\n")),
+        ("Exit status", EXIT_STATUS.to_owned()),
+        ("Examples", examples.join("\n")),
+    ];
+    let section = |(title, text): (&str, String)| format!("{title}:\n{}", indented(&text));
+    sections.map(section).join("\n\n")
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{Budget, Context, Link, ProcessorUse, Throttle, receive, send, transport_failure};
-use crate::event::{Event, Reporter, Summary};
+use crate::event::{Event, Report, Reporter, Summary};
 use crate::protocol::engine::patience::Patience;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
@@ -114,8 +114,8 @@ fn assert_whole(tree: &Tree, target: &MemoryTarget) {
 struct Told(Mutex<Vec<Event>>);
 
 impl Reporter for Told {
-    fn report(&self, event: Event) {
-        self.0.lock().unwrap().push(event);
+    fn take(&self, report: Report) {
+        self.0.lock().unwrap().push(report.event);
     }
 }
 

@@ -1,12 +1,13 @@
 //! From events to lines, and on which stream each goes. Nothing here waits for a reader.
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use super::complaint;
 use super::json;
 use super::narrator::Narrator;
 use super::outlet::{Keep, Outlet, Pending, ReaderPatience, Sink};
-use crate::event::{Event, Outcome, Reporter};
+use crate::event::{Event, Outcome, Report, Reporter, TransferId};
 use crate::protocol::failure::Failure;
 
 /// What a run looks like.
@@ -23,13 +24,15 @@ pub(super) struct Desk {
     narrator: Narrator,
     out: Outlet,
     err: Outlet,
+    /// The transfer that was heard of last: the one that a failure of the run ends.
+    latest: Mutex<Option<TransferId>>,
 }
 
 impl Desk {
     pub(super) fn new(face: Face, narrator: Narrator, out: impl Sink, err: impl Sink) -> io::Result<Self> {
         let out = Outlet::new("stdout", out, json::left_out)?;
         let err = Outlet::new("stderr", err, complaint::left_out)?;
-        Ok(Self { face, narrator, out, err })
+        Ok(Self { face, narrator, out, err, latest: Mutex::default() })
     }
 
     /// Takes lines of the log.
@@ -52,20 +55,30 @@ impl Desk {
     /// Says why the whole run failed: an event, and `text`.
     pub(super) fn fail(&self, failure: &Failure, exit_code: u8, text: String) {
         if self.face == Face::Json {
-            self.out.line(json::error(failure, exit_code), Keep::Always, false);
+            let transfer = *self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+            self.out.line(json::error(transfer, failure, exit_code), Keep::Always, false);
         }
         self.err.line(text.into_bytes(), Keep::Always, false);
     }
 }
 
 impl Reporter for Desk {
-    fn report(&self, event: Event) {
-        let (keep, may_wait) = weigh(&event);
-        match (self.face, event) {
-            (Face::Json, event @ Event::Progress(_)) => self.out.latest(Pending::Text(json::line(&event))),
-            (Face::Json, event) => self.out.line(json::line(&event), keep, may_wait),
+    fn take(&self, report: Report) {
+        let (keep, may_wait) = weigh(&report.event);
+        if self.face == Face::Json {
+            let line = json::line(&report);
+            if report.transfer.is_some() {
+                *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = report.transfer;
+            }
+            match report.event {
+                Event::Progress(_) => self.out.latest(Pending::Text(line)),
+                _ => self.out.line(line, keep, may_wait),
+            }
+            return;
+        }
+        match (self.face, report.event) {
             (Face::Bars, Event::Progress(progress)) => self.err.latest(Pending::Draw(progress)),
-            (Face::Bars | Face::Lines, event) => {
+            (_, event) => {
                 if self.face == Face::Bars && matches!(event, Event::Finished(_) | Event::Bench(_)) {
                     self.err.clear();
                 }
@@ -115,7 +128,7 @@ mod tests {
     };
 
     fn narrator(options: Options) -> Narrator {
-        Narrator::new(options, Paint::new(false), true)
+        Narrator::new(options, Paint::new(false))
     }
 
     fn events() -> Vec<Event> {
@@ -136,7 +149,7 @@ mod tests {
                 fingerprint: "fp".into(),
                 agent: "towline/0.1.0".into(),
             },
-            Event::Started { side: Side::Sender, transfer: "ab12".into() },
+            Event::Started { side: Side::Sender, transfer: [0xab; 16].into() },
             Event::Progress(Progress::default()),
             file(b"a\nb", true, Outcome::Written, None),
             file(b"link", false, Outcome::Identical, None),
@@ -176,15 +189,29 @@ mod tests {
     }
 
     #[test]
-    fn one_line_for_each_entry_and_no_bar() {
+    fn verbose_lists_each_file() {
+        let (out, err) = said(Face::Lines, Options { verbose: 1, ..OPTIONS });
+        assert_eq!(out, "fp\n");
+        assert_eq!(
+            err,
+            "connected to 127.0.0.1:9 (fp, towline/0.1.0)\n\
+             transfer abababababababababababababababab\n\
+             a\\nb  2.00 KiB  written\n\
+             link  -  identical\n\
+             c  2.00 KiB  skipped\n\
+             towline: failed: d: something else is there\n\
+             towline: failed: e: storage\n\
+             towline: warning: small buffers\n"
+        );
+    }
+
+    #[test]
+    fn without_verbose_only_what_failed_is_listed() {
         let (out, err) = said(Face::Lines, OPTIONS);
         assert_eq!(out, "fp\n");
         assert_eq!(
             err,
             "connected to 127.0.0.1:9 (fp)\n\
-             a\\nb  2.00 KiB  written\n\
-             link  -  identical\n\
-             c  2.00 KiB  skipped\n\
              towline: failed: d: something else is there\n\
              towline: failed: e: storage\n\
              towline: warning: small buffers\n"

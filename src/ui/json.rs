@@ -8,16 +8,24 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 use super::format::bytes_per_second;
-use crate::event::{Bench, Event, FileSettled, Listening, Outcome, Progress, Summary};
+use crate::event::{Bench, Event, FileSettled, Listening, Outcome, Progress, Report, Summary, TransferId};
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::{RelPath, printable};
 
-/// One line. The fields come in this order, `event` first; a new one goes behind the others of its event.
+/// One line.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    fields: Fields<'a>,
+    transfer: Option<String>,
+}
+
+/// What an event says. The fields come in this order, `event` first; a new one goes behind the others of its event.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-enum Line<'a> {
+enum Fields<'a> {
     Listening {
         side: &'static str,
         ticket: &'a str,
@@ -33,7 +41,6 @@ enum Line<'a> {
     },
     Started {
         side: &'static str,
-        transfer: &'a str,
     },
     Progress {
         elapsed_seconds: f64,
@@ -147,30 +154,30 @@ impl Serialize for CountMap<'_> {
 }
 
 /// The line of an event.
-pub(super) fn line(event: &Event) -> Vec<u8> {
-    text(&match event {
+pub(super) fn line(report: &Report) -> Vec<u8> {
+    let fields = match &report.event {
         Event::Listening(listening) => self::listening(listening),
         Event::Connected { address, fingerprint, agent } => {
-            Line::Connected { address: *address, fingerprint, agent }
+            Fields::Connected { address: *address, fingerprint, agent }
         }
-        Event::Started { side, transfer } => Line::Started { side: side.as_str(), transfer },
+        Event::Started { side, .. } => Fields::Started { side: side.as_str() },
         Event::Progress(progress) => self::progress(progress),
         Event::File(file) => self::file(file),
-        Event::Warning { path, reason, message } => Line::Warning {
+        Event::Warning { path, reason, message } => Fields::Warning {
             path: path.as_deref(),
             reason: reason.map(Reason::as_str),
             message: message.into(),
             not_kept: None,
             count: None,
         },
-        Event::Advice(advice) => Line::Warning {
+        Event::Advice(advice) => Fields::Warning {
             path: None,
             reason: None,
             message: super::advice::sentence(*advice).into(),
             not_kept: None,
             count: None,
         },
-        Event::NotKept(one) => Line::Warning {
+        Event::NotKept(one) => Fields::Warning {
             path: Some(&one.path),
             reason: Some(Reason::NotKept.as_str()),
             message: one.to_string().into(),
@@ -178,35 +185,40 @@ pub(super) fn line(event: &Event) -> Vec<u8> {
             count: Some(one.count),
         },
         Event::Finished(summary) => self::finished(summary),
-        Event::Preparing { dir, bytes, space_bytes } => Line::Preparing {
+        Event::Preparing { dir, bytes, space_bytes } => Fields::Preparing {
             dir: printable(dir.as_os_str().as_encoded_bytes()),
             bytes: *bytes,
             space_bytes: *space_bytes,
         },
         Event::Bench(bench) => self::bench(bench),
-        Event::Identity { fingerprint, path, is_new } => {
-            Line::Identity { fingerprint, path: printable(path.as_os_str().as_encoded_bytes()), new: *is_new }
-        }
-    })
+        Event::Identity { fingerprint, path, is_new } => Fields::Identity {
+            fingerprint,
+            path: printable(path.as_os_str().as_encoded_bytes()),
+            new: *is_new,
+        },
+    };
+    text(report.transfer, fields)
 }
 
 /// The last line of a run that failed as a whole.
-pub(super) fn error(failure: &Failure, exit_code: u8) -> Vec<u8> {
-    text(&Line::Error {
+pub(super) fn error(transfer: Option<TransferId>, failure: &Failure, exit_code: u8) -> Vec<u8> {
+    let fields = Fields::Error {
         reason: failure.reason.as_str(),
         side: failure.side.map(|s| s.as_str()),
         message: &failure.message,
         exit_code,
         retryable: failure.reason.is_retryable(),
-    })
+    };
+    text(transfer, fields)
 }
 
 /// Lines that are missing here, because their reader was too slow.
 pub(super) fn left_out(lines: u64) -> Vec<u8> {
-    text(&Line::LeftOut { lines })
+    text(None, Fields::LeftOut { lines })
 }
 
-fn text(line: &Line<'_>) -> Vec<u8> {
+fn text(transfer: Option<TransferId>, fields: Fields<'_>) -> Vec<u8> {
+    let line = Line { fields, transfer: transfer.map(|id| id.to_string()) };
     let mut text = Vec::with_capacity(256);
     match line.serialize(&mut Serializer::with_formatter(&mut text, TerminalSafe)) {
         Ok(()) => text.push(b'\n'),
@@ -216,8 +228,8 @@ fn text(line: &Line<'_>) -> Vec<u8> {
     text
 }
 
-fn listening(listening: &Listening) -> Line<'_> {
-    Line::Listening {
+fn listening(listening: &Listening) -> Fields<'_> {
+    Fields::Listening {
         side: listening.role.side().as_str(),
         ticket: &listening.ticket,
         code: None,
@@ -226,8 +238,8 @@ fn listening(listening: &Listening) -> Line<'_> {
     }
 }
 
-fn progress(progress: &Progress) -> Line<'_> {
-    Line::Progress {
+fn progress(progress: &Progress) -> Fields<'_> {
+    Fields::Progress {
         elapsed_seconds: progress.elapsed.as_secs_f64(),
         walked: progress.walked,
         total_files: progress.total_files,
@@ -239,7 +251,7 @@ fn progress(progress: &Progress) -> Line<'_> {
     }
 }
 
-fn file(file: &FileSettled) -> Line<'_> {
+fn file(file: &FileSettled) -> Fields<'_> {
     let (path, path_bytes) = path(&file.path);
     let (renamed, renamed_bytes) = file.renamed.as_ref().map(self::path).unzip();
     let (outcome, reason) = match file.outcome {
@@ -250,7 +262,7 @@ fn file(file: &FileSettled) -> Line<'_> {
         Outcome::NotKept => ("not-kept", None),
         Outcome::Failed(reason) => ("failed", Some(reason.as_str())),
     };
-    Line::File {
+    Fields::File {
         path,
         path_bytes,
         renamed,
@@ -272,8 +284,8 @@ fn path(path: &RelPath) -> (String, Option<String>) {
     }
 }
 
-fn finished(summary: &Summary) -> Line<'_> {
-    Line::Finished {
+fn finished(summary: &Summary) -> Fields<'_> {
+    Fields::Finished {
         side: summary.side.as_str(),
         files: summary.files,
         dirs: summary.dirs,
@@ -294,9 +306,9 @@ fn finished(summary: &Summary) -> Line<'_> {
     }
 }
 
-fn bench(bench: &Bench) -> Line<'_> {
+fn bench(bench: &Bench) -> Fields<'_> {
     let summary = &bench.summary;
-    Line::Bench {
+    Fields::Bench {
         side: summary.side.as_str(),
         with: if bench.with_itself { "itself" } else { "peer" },
         storage: if bench.on_disk { "disk" } else { "memory" },

@@ -1,35 +1,46 @@
 //! The sentences that people read, without a word on where they go.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::options::Options;
 use super::paint::Paint;
 use super::summary::summary_line;
 use super::{advice, bench, format};
-use crate::event::{Event, FileSettled, Listening, Outcome, Summary};
+use crate::event::{Event, FileSettled, Listening, Outcome, Progress, Summary};
 use crate::protocol::path::{RelPath, printable};
 use crate::protocol::wire::role::Role;
+
+/// Without bars, a line tells of progress this often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+
+/// What the last line about progress said. The clock is that of the transfer.
+#[derive(Debug, Default, Clone, Copy)]
+struct Told {
+    elapsed: Duration,
+    written_bytes: u64,
+}
 
 /// Turns events into lines, each ended by a newline.
 pub(super) struct Narrator {
     quiet: bool,
     verbose: bool,
     known_dialler: bool,
-    /// Say a line for each settled file.
-    files: bool,
     paint: Paint,
+    /// When a line last told of progress, and how far it was.
+    told: Mutex<Told>,
     /// The last file that got a hash: the one of a summary that has one.
     last: Mutex<Option<RelPath>>,
 }
 
 impl Narrator {
-    pub(super) fn new(options: Options, paint: Paint, files: bool) -> Self {
+    pub(super) fn new(options: Options, paint: Paint) -> Self {
         Self {
             quiet: options.quiet,
             verbose: options.verbose > 0,
             known_dialler: options.known_dialler,
-            files,
             paint,
+            told: Mutex::default(),
             last: Mutex::default(),
         }
     }
@@ -46,6 +57,7 @@ impl Narrator {
                 format!("transfer {transfer}\n")
             }
             Event::File(file) => self.file(file),
+            Event::Progress(progress) if !self.quiet => self.progress(progress),
             // A warning with a reason decides the exit code, so it is told in every case.
             Event::Warning { path, reason, message } if !self.quiet || reason.is_some() => {
                 let message = about(path.as_deref().unwrap_or_default(), message);
@@ -129,11 +141,22 @@ impl Narrator {
             Outcome::Skipped => "skipped",
             Outcome::NotKept => "not kept",
         };
-        if self.quiet || !self.files {
+        if self.quiet || !self.verbose {
             return String::new();
         }
         let renamed = file.renamed.as_ref().map(|to| format!(" as {to}")).unwrap_or_default();
         format!("{}  {size}  {outcome}{renamed}\n", file.path)
+    }
+
+    fn progress(&self, progress: &Progress) -> String {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = progress.elapsed.saturating_sub(told.elapsed);
+        if since < PROGRESS_EVERY {
+            return String::new();
+        }
+        let bytes = progress.written_bytes.saturating_sub(told.written_bytes);
+        *told = Told { elapsed: progress.elapsed, written_bytes: progress.written_bytes };
+        progress_line(progress, format::bytes_per_second(bytes, since))
     }
 
     fn summary(&self, summary: &Summary) -> String {
@@ -155,6 +178,24 @@ impl Narrator {
     }
 }
 
+fn progress_line(progress: &Progress, rate: u64) -> String {
+    let [written, total, rate] = [progress.written_bytes, progress.total_bytes, rate].map(format::bytes);
+    let (done, files) = (progress.done_files, progress.total_files);
+    let mut line = if progress.walked {
+        let percent = (u128::from(progress.written_bytes) * 100)
+            .checked_div(u128::from(progress.total_bytes))
+            .unwrap_or(100);
+        format!("{written} on disk, of {total} ({percent} %); {done} of {files} files")
+    } else {
+        format!("{written} on disk, of {total} found so far; {done} of {files} files")
+    };
+    line += &format!("; {rate}/s");
+    if let Some(what) = progress.waiting_for {
+        line += &format!("; waiting for {what}");
+    }
+    line + "\n"
+}
+
 /// `path: message`, without the path when the message names it, alone or at the end of a longer one.
 fn about(path: &str, message: &str) -> String {
     let names_it = message.match_indices(path).any(|(at, _)| {
@@ -169,8 +210,6 @@ fn about(path: &str, message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::options::Color;
     use super::super::summary::tests::summary;
     use super::*;
@@ -188,7 +227,7 @@ mod tests {
     }
 
     fn narrator(options: Options) -> Narrator {
-        Narrator::new(options, Paint::new(false), true)
+        Narrator::new(options, Paint::new(false))
     }
 
     fn listening(role: Role) -> Event {
@@ -238,6 +277,32 @@ mod tests {
     }
 
     #[test]
+    fn progress_takes_one_line_in_ten_seconds() {
+        let narrator = narrator(options());
+        let mut said = String::new();
+        // Five minutes, told of ten times a second.
+        for tenth in 0..=3000_u64 {
+            said += &narrator.tell(&Event::Progress(Progress {
+                elapsed: Duration::from_millis(tenth * 100),
+                walked: tenth > 150,
+                total_files: 4,
+                total_bytes: 3000 << 20,
+                written_bytes: tenth << 20,
+                done_files: tenth / 1000,
+                waiting_for: (tenth == 3000).then_some("receiver's disk"),
+                ..Progress::default()
+            }));
+        }
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines.len(), 30, "{said}");
+        assert_eq!(lines[0], "100.00 MiB on disk, of 2.93 GiB found so far; 0 of 4 files; 10.00 MiB/s");
+        assert_eq!(lines[1], "200.00 MiB on disk, of 2.93 GiB (6 %); 0 of 4 files; 10.00 MiB/s");
+        let last =
+            "2.93 GiB on disk, of 2.93 GiB (100 %); 3 of 4 files; 10.00 MiB/s; waiting for receiver's disk";
+        assert_eq!(lines[29], last);
+    }
+
+    #[test]
     fn summaries() {
         let say = |s: Summary| narrator(options()).tell(&Event::Finished(s));
         assert_eq!(
@@ -272,7 +337,7 @@ mod tests {
 
     #[test]
     fn one_file_shows_its_hash_and_name() {
-        let narrator = narrator(options());
+        let narrator = narrator(Options { verbose: 1, ..options() });
         let root = blake3::hash(b"x");
         let file = FileSettled {
             path: RelPath::new(b"a/b\x1b").unwrap(),

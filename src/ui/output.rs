@@ -34,7 +34,7 @@ impl Ui {
         } else {
             Face::Lines
         };
-        let narrator = Narrator::new(options, paint, face != Face::Bars || options.verbose > 0);
+        let narrator = Narrator::new(options, paint);
         let (out, err) = (stream(io::stdout())?, stream(io::stderr())?);
         let desk = match face {
             Face::Bars => Desk::new(face, narrator, out, Bars::new(err)),

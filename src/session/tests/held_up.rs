@@ -14,8 +14,8 @@ use super::*;
 struct HoldsUp(AtomicBool);
 
 impl Reporter for HoldsUp {
-    fn report(&self, event: Event) {
-        if matches!(event, Event::File(_)) && !self.0.swap(true, Relaxed) {
+    fn take(&self, report: Report) {
+        if matches!(report.event, Event::File(_)) && !self.0.swap(true, Relaxed) {
             // The first poll moves the clock; the second would only let others run.
             let moved = pin!(advance(2 * TIMEOUT)).poll(&mut Context::from_waker(Waker::noop()));
             assert!(matches!(moved, Poll::Pending));

@@ -7,8 +7,10 @@ use crate::protocol::failure::Side;
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::wire::role::Role;
 
+/// The line of an event without a transfer, whose last field says so.
 fn line(event: Event) -> String {
-    String::from_utf8(super::line(&event)).unwrap()
+    let line = String::from_utf8(super::line(&Report { transfer: None, event })).unwrap();
+    line.strip_suffix(",\"transfer\":null}\n").expect("the transfer comes last").to_owned() + "}\n"
 }
 
 fn settled(path: &[u8], outcome: Outcome) -> FileSettled {
@@ -46,8 +48,8 @@ fn the_small_events() {
          \"agent\":\"towline/0.1.0\"}\n"
     );
     assert_eq!(
-        line(Event::Started { side: Side::Receiver, transfer: "ab".into() }),
-        "{\"event\":\"started\",\"side\":\"receiver\",\"transfer\":\"ab\"}\n"
+        line(Event::Started { side: Side::Receiver, transfer: [0xab; 16].into() }),
+        "{\"event\":\"started\",\"side\":\"receiver\"}\n"
     );
     let warning = Event::Warning {
         path: Some("p".into()),
@@ -151,11 +153,11 @@ fn the_end_good_or_bad() {
          \"blake3\":null,\"limited_by\":\"network\",\"synced\":true,\
          \"limited_by_shares\":{\"network\":82,\"receiver's disk\":18},\"not_kept\":{\"mode\":3}}\n"
     );
-    let error = error(&Failure::on(Side::Receiver, Reason::ConnectionLost, "gone"), 9);
+    let error = error(None, &Failure::on(Side::Receiver, Reason::ConnectionLost, "gone"), 9);
     assert_eq!(
         String::from_utf8(error).unwrap(),
         "{\"event\":\"error\",\"reason\":\"connection-lost\",\"side\":\"receiver\",\"message\":\"gone\",\
-         \"exit_code\":9,\"retryable\":true}\n"
+         \"exit_code\":9,\"retryable\":true,\"transfer\":null}\n"
     );
 }
 
@@ -188,5 +190,19 @@ fn every_reason_is_in_the_description() {
 
 #[test]
 fn a_gap_has_its_size() {
-    assert_eq!(left_out(7), b"{\"event\":\"left_out\",\"lines\":7}\n");
+    assert_eq!(left_out(7), b"{\"event\":\"left_out\",\"lines\":7,\"transfer\":null}\n");
+}
+
+#[test]
+fn an_event_of_a_transfer_names_it() {
+    let transfer = Some(TransferId::from([0xab; 16]));
+    let file = Event::File(settled(b"a", Outcome::Written));
+    let lines = [
+        super::line(&Report { transfer, event: file }),
+        error(transfer, &Failure::new(Reason::ConnectionLost, "gone"), 9),
+    ];
+    for line in lines {
+        let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(value["transfer"], "ab".repeat(16));
+    }
 }
