@@ -92,9 +92,9 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             break
         }
         'towline;bench' {
-            [CompletionResult]::new('--to', '--to', [CompletionResultType]::ParameterName, 'Peer to measure with, where `towline bench --wait` runs')
+            [CompletionResult]::new('--to', '--to', [CompletionResultType]::ParameterName, 'Peer to measure with; it runs `towline bench --wait`')
             [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Receive one bench from another machine')
-            [CompletionResult]::new('--size', '--size', [CompletionResultType]::ParameterName, 'Bytes to send [default: 4G, or 512M with --to or --disk]')
+            [CompletionResult]::new('--size', '--size', [CompletionResultType]::ParameterName, 'Bytes to send [default: 4G; 512M with --to, --disk]')
             [CompletionResult]::new('--files', '--files', [CompletionResultType]::ParameterName, 'Send N files of 4 KiB instead of one large file')
             [CompletionResult]::new('--disk', '--disk', [CompletionResultType]::ParameterName, 'Use the disk of DIR, and remove the files at the end')
             [CompletionResult]::new('--listen', '--listen', [CompletionResultType]::ParameterName, 'Address to listen on [default: port 4750]')

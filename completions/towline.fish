@@ -99,9 +99,9 @@ never\t'No colours'"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l config -d 'Config file [default: ~/.config/towline/config.toml]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand receive" -s v -l verbose -d 'List each file; -vv and -vvv show more'
 complete -c towline -n "__fish_towline_using_subcommand receive" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c towline -n "__fish_towline_using_subcommand bench" -l to -d 'Peer to measure with, where `towline bench --wait` runs' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l to -d 'Peer to measure with; it runs `towline bench --wait`' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l wait -d 'Receive one bench from another machine' -r
-complete -c towline -n "__fish_towline_using_subcommand bench" -l size -d 'Bytes to send [default: 4G, or 512M with --to or --disk]' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l size -d 'Bytes to send [default: 4G; 512M with --to, --disk]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l files -d 'Send N files of 4 KiB instead of one large file' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l disk -d 'Use the disk of DIR, and remove the files at the end' -r -f -a "(__fish_complete_directories)"
 complete -c towline -n "__fish_towline_using_subcommand bench" -l listen -d 'Address to listen on [default: port 4750]' -r

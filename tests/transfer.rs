@@ -161,6 +161,28 @@ fn the_printed_digest_is_the_one_of_the_bytes() {
     }
 }
 
+#[test]
+fn every_event_of_a_transfer_names_it() {
+    let setting = Setting::new();
+    let source = setting.path("file");
+    tree::random_file(&source, 3 << 20, 5);
+    let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &[]);
+    let sent = setting.sender.send(["--to", &listening.ticket, source.to_str().expect("plain")]).expect(0);
+    let received = receiver.end().expect(0);
+    let transfer = &sent.event("started")["transfer"];
+    assert_eq!(transfer.as_str().map(str::len), Some(32));
+    for side in [&sent, &received] {
+        let began = side.events.iter().position(|event| event["event"] == "started").expect("it started");
+        for event in &side.events[began..] {
+            assert_eq!(&event["transfer"], transfer, "{event}");
+        }
+    }
+    // Before that there is no transfer.
+    for name in ["listening", "connected"] {
+        assert!(received.event(name)["transfer"].is_null(), "{}", received.event(name));
+    }
+}
+
 /// Lines of `b3sum`: a hash, two spaces, a name; a leading backslash says that the name is escaped.
 fn check_manifest(manifest: &Path, dir: &Path) -> usize {
     let text = fs::read_to_string(manifest).expect("a manifest is text");

@@ -49,5 +49,5 @@ pub fn name_of(transfer: [u8; 16]) -> String {
 
 /// The event that tells that entries begin to flow.
 pub(super) fn started(side: Side, transfer: [u8; 16]) -> Event {
-    Event::Started { side, transfer: name_of(transfer) }
+    Event::Started { side, transfer: transfer.into() }
 }
