@@ -37,7 +37,7 @@ fn help_and_version_go_to_standard_output() {
     for (args, has) in [
         (&["--help"][..], "Exit status:"),
         (&["--version"], concat!("towline ", env!("CARGO_PKG_VERSION"))),
-        (&["send", "--help"], "TOWLINE_CHUNK_SIZE"),
+        (&["send", "--help"], "TOWLINE_NO_FSYNC"),
         (&["receive", "-h"], "--exists"),
         (&["bench", "--help"], "--wait"),
         (&["id", "--help"], "fingerprint"),
