@@ -13,5 +13,5 @@ pub mod void;
 
 pub use self::error::{Result, StorageError};
 pub use self::roots::{read_again, source_roots};
-pub use self::source::{Found, Run, SmallBatch, Source, Verdict};
+pub use self::source::{Run, SmallBatch, Source, Verdict, Walk, Walked};
 pub use self::target::{Admission, Commit, Committed, Final, OnConflict, Target, Write};

@@ -9,7 +9,7 @@ use crate::protocol::wire::entry::Entry;
 
 /// What a walk comes upon.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum Walked {
     /// Something that travels.
     Entry(Entry),
     /// Something that does not: a socket, FIFO, device, an unreadable directory, a name that is not allowed.
@@ -49,20 +49,29 @@ pub enum Verdict {
     Longer,
 }
 
-/// What a sender reads from.
-///
-/// Every path is one that [`Source::walk`] gave. Entries come parents first; a [`Kind::DirEnd`] with the same
-/// path closes each [`Kind::Dir`]. Links are not followed anywhere. Failures have the reasons
-/// `SourceUnreadable`, `SourceChanged` or `SpecialFile` and side `Sender`.
+/// A way through a source, and where on it somebody is. Entries come parents first; a [`Kind::DirEnd`] with the same
+/// path closes each [`Kind::Dir`].
 ///
 /// [`Kind::Dir`]: crate::protocol::wire::entry::Kind::Dir
 /// [`Kind::DirEnd`]: crate::protocol::wire::entry::Kind::DirEnd
+pub trait Walk: Send + 'static {
+    /// The next few entries, at most `max`; none at the end.
+    fn next(&mut self, max: usize) -> impl Future<Output = Vec<Walked>> + Send;
+}
+
+/// What a sender reads from.
+///
+/// Several sessions may use one source at once, each with a walk of its own. Every path is one that a walk gave. Links
+/// are not followed anywhere. Failures have the reasons `SourceUnreadable`, `SourceChanged` or `SpecialFile` and side
+/// `Sender`.
 pub trait Source: Send + Sync + 'static {
     /// An open file.
     type File: Send + Sync + 'static;
+    /// A walk over all of it.
+    type Walk: Walk;
 
-    /// The next few entries of the walk; empty when it has ended. `max` bounds how many.
-    fn walk(&self, max: usize) -> impl Future<Output = Vec<Found>> + Send;
+    /// A new walk from the start.
+    fn walk(&self) -> Self::Walk;
 
     /// Reads whole files into one block. The sum of the sizes in their entries is at most its length. A file
     /// whose size or mtime is not the entry's, before or after the reading, fails with `SourceChanged`, unless it is

@@ -2,12 +2,12 @@
 //! protocol itself, which a bench measures.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::block::Block;
 use super::error::{Result, StorageError};
-use super::source::{Found, Run, SmallBatch, Source, Verdict};
+use super::source::{Run, SmallBatch, Source, Verdict, Walk, Walked};
 use super::target::{Admission, Commit, Committed, OnConflict, Target, Write};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::not_kept::NotKept;
@@ -67,16 +67,31 @@ impl Noise {
 pub struct VoidSource {
     workload: Workload,
     noise: Noise,
-    /// Entries that have been walked over: the directory, the files, the end of the directory.
-    walked: Mutex<u64>,
+}
+
+/// A walk over a [`VoidSource`].
+pub struct VoidWalk {
+    workload: Workload,
+    /// Entries that it has been over: the directory, the files, the end of the directory.
+    walked: u64,
 }
 
 impl VoidSource {
     /// The tree of `workload`.
     pub fn new(workload: Workload) -> Self {
-        Self { workload, noise: Noise::new(), walked: Mutex::new(0) }
+        Self { workload, noise: Noise::new() }
     }
 
+    /// Whether `entry` is one of the files.
+    fn check(&self, entry: &Entry) -> std::result::Result<(), Failure> {
+        if entry.size() == self.workload.file_bytes && entry.meta.mtime == Time::default() {
+            return Ok(());
+        }
+        Err(changed(&entry.path))
+    }
+}
+
+impl VoidWalk {
     /// The entry that the walk comes upon after so many others.
     fn entry(&self, walked: u64) -> Option<Entry> {
         let files = self.workload.files;
@@ -92,13 +107,14 @@ impl VoidSource {
         let path = RelPath::new(path.as_bytes()).ok()?;
         Some(Entry { path, meta: Meta { mode, mtime: Time::default() }, kind })
     }
+}
 
-    /// Whether `entry` is one of the files.
-    fn check(&self, entry: &Entry) -> std::result::Result<(), Failure> {
-        if entry.size() == self.workload.file_bytes && entry.meta.mtime == Time::default() {
-            return Ok(());
-        }
-        Err(changed(&entry.path))
+impl Walk for VoidWalk {
+    async fn next(&mut self, max: usize) -> Vec<Walked> {
+        let walked: Vec<_> =
+            (self.walked..).map_while(|n| self.entry(n)).take(max).map(Walked::Entry).collect();
+        self.walked += walked.len() as u64;
+        walked
     }
 }
 
@@ -109,12 +125,10 @@ fn changed(path: &RelPath) -> Failure {
 
 impl Source for VoidSource {
     type File = Entry;
+    type Walk = VoidWalk;
 
-    async fn walk(&self, max: usize) -> Vec<Found> {
-        let mut walked = self.walked.lock().unwrap_or_else(PoisonError::into_inner);
-        let found: Vec<_> = (*walked..).map_while(|n| self.entry(n)).take(max).map(Found::Entry).collect();
-        *walked += found.len() as u64;
-        found
+    fn walk(&self) -> VoidWalk {
+        VoidWalk { workload: self.workload, walked: 0 }
     }
 
     async fn read_small(&self, files: Vec<Entry>, mut block: Block) -> SmallBatch {
@@ -229,16 +243,16 @@ mod tests {
     }
 
     async fn entries(source: &VoidSource, max: usize) -> Vec<Entry> {
-        let mut entries = Vec::new();
+        let (mut walk, mut entries) = (source.walk(), Vec::new());
         loop {
-            let found = source.walk(max).await;
+            let found = walk.next(max).await;
             assert!(found.len() <= max);
             if found.is_empty() {
                 return entries;
             }
             entries.extend(found.into_iter().map(|found| match found {
-                Found::Entry(entry) => entry,
-                Found::Skipped { path, .. } => panic!("{path}"),
+                Walked::Entry(entry) => entry,
+                Walked::Skipped { path, .. } => panic!("{path}"),
             }));
         }
     }

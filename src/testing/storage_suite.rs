@@ -14,7 +14,8 @@ use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::storage::block::BlockPool;
 use crate::storage::{
-    Admission, Commit, Committed, Final, Found, OnConflict, Source, StorageError, Target, Verdict, Write,
+    Admission, Commit, Committed, Final, OnConflict, Source, StorageError, Target, Verdict, Walk, Walked,
+    Write,
 };
 
 /// Runs each function on each pair of disks.
@@ -44,6 +45,7 @@ macro_rules! suite {
 suite!(
     everything_arrives_as_it_was,
     the_walk_does_not_depend_on_how_many_are_asked_for,
+    walks_of_one_source_do_not_disturb_each_other,
     what_is_not_written_is_a_hole,
     admission_tells_what_is_there,
     conflicts_are_settled_as_asked,
@@ -122,15 +124,15 @@ async fn stage(target: &impl Target, id: u64, bytes: &[u8]) -> Result<(), Storag
 /// Sends everything from one to the other, as a session would.
 async fn carry(source: &impl Source, target: &impl Target, max: usize) {
     let pool = BlockPool::new(1);
-    let mut id = 0;
+    let (mut walk, mut id) = (source.walk(), 0);
     loop {
-        let found = source.walk(max).await;
+        let found = walk.next(max).await;
         assert!(found.len() <= max);
         if found.is_empty() {
             break;
         }
         for found in found {
-            let Found::Entry(entry) = found else { panic!("{found:?}") };
+            let Walked::Entry(entry) = found else { panic!("{found:?}") };
             let (path, meta) = (entry.path.clone(), entry.meta);
             if entry.kind == Kind::DirEnd {
                 for finished in target.finish_dirs(vec![(path, Some(meta))]).await {
@@ -199,6 +201,23 @@ async fn the_walk_does_not_depend_on_how_many_are_asked_for(rig: &impl Rig) {
     let tree = whole_tree();
     carry(&rig.source(&tree), &rig.target(), 1).await;
     assert_eq!(rig.tree(), tree);
+}
+
+async fn walks_of_one_source_do_not_disturb_each_other(rig: &impl Rig) {
+    let source = rig.source(&whole_tree());
+    let whole = source.walk().next(1000).await;
+    assert_eq!(whole.len(), whole_tree().len() + 4, "with the ends of the directories");
+    let (mut one, mut other) = (source.walk(), source.walk());
+    let (mut by_one, mut by_other) = (Vec::new(), Vec::new());
+    loop {
+        let steps = (one.next(3).await, other.next(2).await);
+        if steps.0.is_empty() && steps.1.is_empty() {
+            break;
+        }
+        by_one.extend(steps.0);
+        by_other.extend(steps.1);
+    }
+    assert_eq!((by_one, by_other), (whole.clone(), whole));
 }
 
 async fn what_is_not_written_is_a_hole(rig: &impl Rig) {
@@ -601,7 +620,7 @@ async fn t13_a_source_that_grew_is_read_as_it_was(rig: &impl Rig) {
     let tree =
         tree(&[(b"large", Node::File(big_file()), 0o644, 1, 1), (b"small", file(b"all of it"), 0o644, 2, 2)]);
     let source = rig.source(&tree);
-    let mut entries: Vec<Entry> = source.walk(9).await.into_iter().map(expect_entry).collect();
+    let mut entries: Vec<Entry> = source.walk().next(9).await.into_iter().map(expect_entry).collect();
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     // As they were before.
     let large = big_file().len() as u64 - 7;
@@ -622,7 +641,7 @@ async fn attack_23_a_source_that_is_not_what_was_announced(rig: &impl Rig) {
         (b"b", file(b"bb"), 0o644, 2, 2),
         (b"c", file(b"ccc"), 0o644, 3, 3),
     ]));
-    let mut entries: Vec<Entry> = source.walk(9).await.into_iter().map(expect_entry).collect();
+    let mut entries: Vec<Entry> = source.walk().next(9).await.into_iter().map(expect_entry).collect();
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     let honest = entries.clone();
     entries[0].kind = Kind::File { size: 5 };
@@ -646,9 +665,9 @@ async fn attack_23_a_source_that_is_not_what_was_announced(rig: &impl Rig) {
     assert!(is_changed(past_the_end.map(drop)));
 }
 
-fn expect_entry(found: Found) -> Entry {
+fn expect_entry(found: Walked) -> Entry {
     match found {
-        Found::Entry(entry) => entry,
-        Found::Skipped { path, failure } => panic!("{path}: {failure}"),
+        Walked::Entry(entry) => entry,
+        Walked::Skipped { path, failure } => panic!("{path}: {failure}"),
     }
 }

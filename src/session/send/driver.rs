@@ -33,7 +33,7 @@ use crate::session::outbox::Outbox;
 use crate::session::queues::RootsQueue;
 use crate::session::send::parcel::{ParcelEnd, send_parcel};
 use crate::session::send::shared::{FileHandle, Sending};
-use crate::storage::{Found, Source, source_roots};
+use crate::storage::{Source, Walk, Walked, source_roots};
 use crate::transport::{Connection, SendStream};
 
 /// Entries that one step of the walk brings.
@@ -44,8 +44,8 @@ const MANIFEST_PRIORITY: i32 = 1;
 const CONTROL_BATCHES: usize = 2;
 
 /// Work beside the streams.
-enum SendJob {
-    Walked(Vec<Found>),
+enum SendJob<W> {
+    Walked(W, Vec<Walked>),
     Roots(Vec<(EntryId, Result<blake3::Hash, Failure>)>),
     /// Whether it has only grown.
     Verified(EntryId, Result<bool, Failure>),
@@ -98,8 +98,9 @@ struct SendDriver<C: Connection, S: Source> {
     manifest_out: Outbox,
     writers: JoinSet<Result<(), Failure>>,
     parcels: JoinSet<ParcelEnd>,
-    jobs: JoinSet<SendJob>,
-    walking: bool,
+    jobs: JoinSet<SendJob<S::Walk>>,
+    /// Where the walk over the source stands; nothing while a job takes the next step.
+    walk: Option<S::Walk>,
     /// Files to hash for a comparison.
     roots: RootsQueue<EntryId>,
     files: HashMap<EntryId, Arc<FileHandle<S::File>>>,
@@ -147,6 +148,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
                 }
             }
         });
+        let walk = source.walk();
         let clock = Clock::start();
         let meter = BottleneckMeter::new(Side::Sender, context.processor_use);
         Ok(Self {
@@ -170,7 +172,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             closed: None,
             parcels: JoinSet::new(),
             jobs: JoinSet::new(),
-            walking: false,
+            walk: Some(walk),
             roots: RootsQueue::new(),
             files: HashMap::new(),
             tally: Tally::default(),
@@ -261,10 +263,14 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         }
         // A receiver that reads nothing must not make this side keep what it does not take.
         let has_room = self.manifest_out.has_room() && self.control_out.has_room();
-        if !self.walking && has_room && self.machine.can_announce() {
-            self.walking = true;
-            let source = Arc::clone(&self.sending.source);
-            self.jobs.spawn(async move { SendJob::Walked(source.walk(WALK_BATCH).await) });
+        if has_room
+            && self.machine.can_announce()
+            && let Some(mut walk) = self.walk.take()
+        {
+            self.jobs.spawn(async move {
+                let walked = walk.next(WALK_BATCH).await;
+                SendJob::Walked(walk, walked)
+            });
         }
         while let Some(ids) = self.roots.next_job() {
             let (ids, entries): (Vec<_>, Vec<_>) =
@@ -390,10 +396,13 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         }
     }
 
-    fn on_job(&mut self, job: SendJob) {
+    fn on_job(&mut self, job: SendJob<S::Walk>) {
         let now = self.now();
         match job {
-            SendJob::Walked(found) => self.walked(found, now),
+            SendJob::Walked(walk, walked) => {
+                self.walk = Some(walk);
+                self.walked(walked, now);
+            }
             SendJob::Roots(roots) => {
                 self.roots.job_done();
                 for (id, root) in roots {
@@ -408,23 +417,22 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         }
     }
 
-    fn walked(&mut self, found: Vec<Found>, now: Duration) {
-        self.walking = false;
+    fn walked(&mut self, found: Vec<Walked>, now: Duration) {
         self.machine.note_progress(now);
         let ended = found.is_empty();
         for found in found {
             match found {
-                Found::Entry(entry) if entry.size() > FILE_BYTES_MAX => {
+                Walked::Entry(entry) if entry.size() > FILE_BYTES_MAX => {
                     let sentence = |path: &str| format!("{path} is larger than {FILE_BYTES_MAX} bytes");
                     let place = Place::from(&entry.path);
                     let failure = Failure::about(Side::Sender, Reason::SourceUnreadable, &place, sentence);
                     self.skip(entry.path.to_string(), failure);
                 }
-                Found::Entry(entry) => {
+                Walked::Entry(entry) => {
                     let message = self.machine.announce(entry, now);
                     self.announce(&message);
                 }
-                Found::Skipped { path, failure } => self.skip(path, failure),
+                Walked::Skipped { path, failure } => self.skip(path, failure),
             }
         }
         if ended {

@@ -145,7 +145,7 @@ async fn what_cannot_be_sent_is_counted_on_both_sides() {
 /// What is written of a file, then synced, then named, then its directory synced; of every file.
 #[tokio::test(start_paused = true)]
 async fn the_order_on_disk_is_data_sync_rename_directory() {
-    use crate::storage::{Found, Source};
+    use crate::storage::{Source, Walk, Walked};
     let tree = tree();
     for seed in seeds() {
         let target = MemoryTarget::new();
@@ -153,9 +153,9 @@ async fn the_order_on_disk_is_data_sync_rename_directory() {
         let ops = target.ops();
         let at =
             |wanted: &dyn Fn(&Op) -> bool| ops.iter().position(wanted).unwrap_or_else(|| panic!("{ops:#?}"));
-        let walk = source(&tree).walk(1000).await;
+        let walk = source(&tree).walk().next(1000).await;
         for (number, found) in walk.into_iter().enumerate() {
-            let Found::Entry(entry) = found else { panic!("{found:?}") };
+            let Walked::Entry(entry) = found else { panic!("{found:?}") };
             if !matches!(entry.kind, crate::protocol::wire::entry::Kind::File { .. }) {
                 continue;
             }

@@ -41,6 +41,24 @@ async fn everything_arrives_whatever_the_delays() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_sessions_send_one_source_at_once() {
+    let tree = tree();
+    for seed in seeds() {
+        let source = source(&tree);
+        let (mut slow, fast) = (Session::new(seed), Session::new(seed + 1));
+        slow.limits.delay_max = Duration::from_millis(50);
+        let targets = [MemoryTarget::new(), MemoryTarget::new()];
+        let (one, other) = tokio::join!(slow.run(&source, &targets[0]), fast.run(&source, &targets[1]));
+        for ended in [one, other] {
+            assert_eq!((ended.sent.unwrap().files, ended.received.unwrap().files), (7, 7), "seed {seed}");
+        }
+        for target in targets {
+            assert!(target.tree() == arrived(&tree), "seed {seed}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn ten_thousand_small_files_take_few_round_trips() {
     let names: Vec<&'static str> =
         (0..10_000).map(|n| &*Box::leak(format!("n{n}").into_boxed_str())).collect();

@@ -34,5 +34,5 @@ mod walk;
 mod watch;
 
 pub use self::check::check_target;
-pub use self::source::{FsFile, FsSource};
+pub use self::source::{FsFile, FsSource, FsWalk};
 pub use self::target::FsTarget;

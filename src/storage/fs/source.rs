@@ -18,7 +18,7 @@ use super::dirs::Dirs;
 use super::open::open_file;
 use super::origin::{Bases, Origin, all_missing, shown};
 use super::sys::holes::{data, find_runs};
-use super::walk::Walk;
+use super::walk::TreeWalk;
 use super::watch::{DiskWatch, Subject, hangs};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::RelPath;
@@ -27,7 +27,7 @@ use crate::protocol::wire::entry::Entry;
 use crate::protocol::wire::limits::RUNS_MAX;
 use crate::storage::block::Block;
 use crate::storage::error::failed;
-use crate::storage::source::{Found, Run, SmallBatch, Source, Verdict};
+use crate::storage::source::{Run, SmallBatch, Source, Verdict, Walk, Walked};
 
 /// Files that are kept open.
 const OPEN_MAX: usize = 64;
@@ -44,10 +44,17 @@ struct SourceDisk {
     origins: Vec<Origin>,
     /// Index of the origin that has a name.
     by_name: HashMap<Vec<u8>, usize>,
-    walk: Mutex<Walk>,
+    /// Sources that cannot be sent, by what the person called them.
+    missing: Vec<(String, Failure)>,
     /// By device and inode.
     files: Mutex<OpenFiles<(u64, u64), File>>,
     watch: DiskWatch,
+}
+
+/// A walk over the trees of an [`FsSource`].
+pub struct FsWalk {
+    disk: Arc<SourceDisk>,
+    walk: Arc<Mutex<TreeWalk>>,
 }
 
 /// A file of an [`FsSource`] that has been opened. Cheap to keep: its descriptor is closed when others need one, and
@@ -107,7 +114,7 @@ impl FsSource {
         let disk = SourceDisk {
             origins,
             by_name,
-            walk: Mutex::new(Walk::behind(missing)),
+            missing,
             files: Mutex::new(OpenFiles::new(share(OPEN_MAX))),
             watch: DiskWatch::default(),
         };
@@ -135,13 +142,11 @@ impl FsSource {
 
 impl Source for FsSource {
     type File = FsFile;
+    type Walk = FsWalk;
 
-    async fn walk(&self, max: usize) -> Vec<Found> {
-        self.run(move |disk| {
-            let call = disk.watch.begin("list", Subject::Top);
-            disk.walk.lock().unwrap_or_else(PoisonError::into_inner).next(&disk.origins, max, &call)
-        })
-        .await
+    fn walk(&self) -> FsWalk {
+        let walk = Mutex::new(TreeWalk::behind(&self.disk.missing));
+        FsWalk { disk: Arc::clone(&self.disk), walk: Arc::new(walk) }
     }
 
     async fn read_small(&self, files: Vec<Entry>, mut block: Block) -> SmallBatch {
@@ -228,6 +233,17 @@ impl Source for FsSource {
             _ => self.disk.origins.first().map(|origin| origin.entry(&origin.path))?,
         };
         Some(failed(op, place, hangs(limit)).failure(Side::Sender, Reason::Storage))
+    }
+}
+
+impl Walk for FsWalk {
+    async fn next(&mut self, max: usize) -> Vec<Walked> {
+        let (disk, walk) = (Arc::clone(&self.disk), Arc::clone(&self.walk));
+        blocking(move || {
+            let call = disk.watch.begin("list", Subject::Top);
+            walk.lock().unwrap_or_else(PoisonError::into_inner).next(&disk.origins, max, &call)
+        })
+        .await
     }
 }
 

@@ -23,7 +23,7 @@ use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::FILE_BYTES_MAX;
 use crate::storage::block::BlockPool;
 use crate::storage::{
-    Admission, Commit, Committed, Final, Found, OnConflict, Result, Source, Target, Verdict, Write,
+    Admission, Commit, Committed, Final, OnConflict, Result, Source, Target, Verdict, Walk, Walked, Write,
 };
 use crate::testing::disk::{source_root, target_root};
 use crate::testing::host::{bound_by_permissions, skip};
@@ -42,10 +42,10 @@ fn source(paths: &[&Path]) -> std::result::Result<FsSource, Failure> {
     FsSource::new(&paths.iter().map(|path| path.to_path_buf()).collect::<Vec<_>>())
 }
 
-async fn walk(source: &FsSource) -> Vec<Found> {
-    let mut all = Vec::new();
+async fn walk(source: &FsSource) -> Vec<Walked> {
+    let (mut walk, mut all) = (source.walk(), Vec::new());
     loop {
-        let found = source.walk(7).await;
+        let found = walk.next(7).await;
         if found.is_empty() {
             return all;
         }
@@ -54,11 +54,11 @@ async fn walk(source: &FsSource) -> Vec<Found> {
 }
 
 /// Paths of what travels, and of what does not with the reason.
-fn shown(found: &[Found]) -> Vec<String> {
-    let show = |found: &Found| match found {
-        Found::Entry(Entry { path, kind: Kind::DirEnd, .. }) => format!("end of {path}"),
-        Found::Entry(entry) => entry.path.to_string(),
-        Found::Skipped { failure, .. } => format!("{}: {failure}", failure.reason.as_str()),
+fn shown(found: &[Walked]) -> Vec<String> {
+    let show = |found: &Walked| match found {
+        Walked::Entry(Entry { path, kind: Kind::DirEnd, .. }) => format!("end of {path}"),
+        Walked::Entry(entry) => entry.path.to_string(),
+        Walked::Skipped { failure, .. } => format!("{}: {failure}", failure.reason.as_str()),
     };
     let mut all: Vec<String> = found.iter().map(show).collect();
     all.sort();
@@ -66,9 +66,9 @@ fn shown(found: &[Found]) -> Vec<String> {
 }
 
 async fn the_file(source: &FsSource) -> Entry {
-    let is_file = |found: &Found| matches!(found, Found::Entry(Entry { kind: Kind::File { .. }, .. }));
+    let is_file = |found: &Walked| matches!(found, Walked::Entry(Entry { kind: Kind::File { .. }, .. }));
     match walk(source).await.into_iter().find(is_file) {
-        Some(Found::Entry(entry)) => entry,
+        Some(Walked::Entry(entry)) => entry,
         other => panic!("{other:?}"),
     }
 }

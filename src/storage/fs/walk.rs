@@ -19,18 +19,18 @@ use crate::protocol::path::{PathError, RelPath, printable};
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::{Entry, Kind, Meta};
 use crate::protocol::wire::limits::{LINK_TARGET_BYTES_MAX, SMALL_FILE_BYTES_MAX};
-use crate::storage::source::Found;
+use crate::storage::source::Walked;
 
 /// Bytes read at once to learn how many there are.
 const PROBE_BYTES: usize = 4096;
 
-/// Where the walk stands. What it holds is bounded by the depth of a path and by what the person named.
+/// Where a walk stands. What it holds is bounded by the depth of a path and by what the person named.
 #[derive(Default)]
-pub(super) struct Walk {
+pub(super) struct TreeWalk {
     next_origin: usize,
     stack: Vec<Level>,
-    /// Found and not handed out yet: sources that are missing; later one entry at most.
-    ready: VecDeque<Found>,
+    /// Walked and not handed out yet: sources that are missing; later one entry at most.
+    ready: VecDeque<Walked>,
 }
 
 /// A directory that is being read.
@@ -43,26 +43,26 @@ struct Level {
 
 /// What one look at a name gives.
 struct Looked {
-    found: Found,
+    found: Walked,
     /// The directory that was found.
     level: Option<Level>,
 }
 
-impl From<Found> for Looked {
-    fn from(found: Found) -> Self {
+impl From<Walked> for Looked {
+    fn from(found: Walked) -> Self {
         Self { found, level: None }
     }
 }
 
-impl Walk {
+impl TreeWalk {
     /// A walk that first names the sources that cannot be sent.
-    pub(super) fn behind(missing: Vec<(String, Failure)>) -> Self {
-        let ready = missing.into_iter().map(|(path, failure)| Found::Skipped { path, failure });
+    pub(super) fn behind(missing: &[(String, Failure)]) -> Self {
+        let ready = missing.iter().cloned().map(|(path, failure)| Walked::Skipped { path, failure });
         Self { ready: ready.collect(), ..Self::default() }
     }
 
     /// The next few entries, at most `max`; empty at the end.
-    pub(super) fn next(&mut self, origins: &[Origin], max: usize, call: &Call<'_>) -> Vec<Found> {
+    pub(super) fn next(&mut self, origins: &[Origin], max: usize, call: &Call<'_>) -> Vec<Walked> {
         let mut batch = Vec::new();
         while batch.len() < max {
             if let Some(found) = self.ready.pop_front() {
@@ -114,8 +114,8 @@ impl Level {
         }
     }
 
-    fn end(self) -> Found {
-        Found::Entry(Entry { path: self.path, meta: self.meta, kind: Kind::DirEnd })
+    fn end(self) -> Walked {
+        Walked::Entry(Entry { path: self.path, meta: self.meta, kind: Kind::DirEnd })
     }
 }
 
@@ -134,7 +134,7 @@ fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path
     let meta = meta_of(&stat);
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => match content_bytes(origin, holder, name, &path, &stat) {
-            Ok(size) => Found::Entry(Entry { path, meta, kind: Kind::File { size } }).into(),
+            Ok(size) => Walked::Entry(Entry { path, meta, kind: Kind::File { size } }).into(),
             Err(failure) => skipped(&origin.entry(&path), failure).into(),
         },
         FileType::Directory => look_into(index, origin, holder, name, path, meta),
@@ -197,7 +197,7 @@ fn look_into(
 ) -> Looked {
     match open_dir(holder, name, OFlags::RDONLY).and_then(Dir::new) {
         Ok(names) => {
-            let found = Found::Entry(Entry { path: path.clone(), meta, kind: Kind::Dir });
+            let found = Walked::Entry(Entry { path: path.clone(), meta, kind: Kind::Dir });
             Looked { found, level: Some(Level { origin: index, path, meta, names }) }
         }
         // Sent as an empty directory it would look complete.
@@ -205,11 +205,11 @@ fn look_into(
     }
 }
 
-fn look_at_link(origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path: RelPath, meta: Meta) -> Found {
+fn look_at_link(origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path: RelPath, meta: Meta) -> Walked {
     match readlinkat(holder, name, Vec::new()) {
         Ok(target) if (1..=LINK_TARGET_BYTES_MAX).contains(&target.as_bytes().len()) => {
             let target = Bytes::from(target.into_bytes());
-            Found::Entry(Entry { path, meta, kind: Kind::Symlink { target } })
+            Walked::Entry(Entry { path, meta, kind: Kind::Symlink { target } })
         }
         Ok(target) => {
             let place = origin.entry(&path);
@@ -220,16 +220,16 @@ fn look_at_link(origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path: RelP
     }
 }
 
-fn unreadable(origin: &Origin, path: &RelPath, op: &'static str, errno: Errno) -> Found {
+fn unreadable(origin: &Origin, path: &RelPath, op: &'static str, errno: Errno) -> Walked {
     skipped(&origin.entry(path), origin.failure(op, path, errno))
 }
 
-fn not_allowed(origin: &Origin, dir: &RelPath, name: &[u8], error: PathError) -> Found {
+fn not_allowed(origin: &Origin, dir: &RelPath, name: &[u8], error: PathError) -> Walked {
     let (dir, name) = (origin.entry(dir), printable(name));
     let place = Place::new(format!("{}/{name}", dir.own()), format!("{}/{name}", dir.told()));
     skipped(&place, unusable(&place, error))
 }
 
-fn skipped(place: &Place, failure: Failure) -> Found {
-    Found::Skipped { path: place.own().to_owned(), failure }
+fn skipped(place: &Place, failure: Failure) -> Walked {
+    Walked::Skipped { path: place.own().to_owned(), failure }
 }

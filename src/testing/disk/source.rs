@@ -1,6 +1,6 @@
 //! The sender's disk in memory.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::{Entry, Kind, Meta};
 use crate::storage::block::Block;
-use crate::storage::{Found, Run, SmallBatch, Source, Verdict};
+use crate::storage::{Run, SmallBatch, Source, Verdict, Walk, Walked};
 
 /// A tree to send. Clones are the same disk.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub(crate) struct MemorySource {
 
 #[derive(Default)]
 struct SourceTree {
-    found: VecDeque<Found>,
+    walked: Vec<Walked>,
     files: HashMap<RelPath, Stored>,
     bytes_read: u64,
     small_batches: usize,
@@ -45,6 +45,20 @@ pub(crate) struct MemoryFile {
     entry: Entry,
 }
 
+/// A walk over a [`MemorySource`].
+pub(crate) struct MemoryWalk {
+    source: MemorySource,
+    at: usize,
+}
+
+impl Walk for MemoryWalk {
+    async fn next(&mut self, max: usize) -> Vec<Walked> {
+        let walked: Vec<_> = self.source.state().walked.iter().skip(self.at).take(max).cloned().collect();
+        self.at += walked.len();
+        walked
+    }
+}
+
 impl MemorySource {
     /// A tree in the order of a walk: directories before what they hold. The size of a file is that of its
     /// contents, and directories are closed by themselves, so `Kind::File { size: 0 }` does for every file.
@@ -54,7 +68,7 @@ impl MemorySource {
         for (path, kind, contents) in entries {
             let path = rel_path(path);
             while open.last().is_some_and(|dir| path.parent().as_ref() != Some(&dir.path)) {
-                state.found.extend(open.pop().map(Found::Entry));
+                state.walked.extend(open.pop().map(Walked::Entry));
             }
             assert_eq!(path.parent().as_ref(), open.last().map(|dir| &dir.path), "no directory for {path}");
             let (kind, node) = match kind {
@@ -80,9 +94,9 @@ impl MemorySource {
                 };
                 state.files.insert(path.clone(), stored);
             }
-            state.found.push_back(Found::Entry(Entry { path, meta, kind }));
+            state.walked.push(Walked::Entry(Entry { path, meta, kind }));
         }
-        state.found.extend(open.into_iter().rev().map(Found::Entry));
+        state.walked.extend(open.into_iter().rev().map(Walked::Entry));
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -96,8 +110,8 @@ impl MemorySource {
         let path = rel_path(path);
         {
             let mut state = self.state();
-            for found in &mut state.found {
-                if let Found::Entry(entry) = found
+            for walked in &mut state.walked {
+                if let Walked::Entry(entry) = walked
                     && entry.path == path
                 {
                     entry.meta = meta;
@@ -127,7 +141,7 @@ impl MemorySource {
             Failure::about(Side::Sender, reason, &Place::new(format!("/source/{path}"), path), |path| {
                 format!("{path} does not travel")
             });
-        self.state().found.push_back(Found::Skipped { path: path.to_owned(), failure });
+        self.state().walked.push(Walked::Skipped { path: path.to_owned(), failure });
         self
     }
 
@@ -224,11 +238,10 @@ fn place(path: &RelPath) -> Place {
 
 impl Source for MemorySource {
     type File = MemoryFile;
+    type Walk = MemoryWalk;
 
-    async fn walk(&self, max: usize) -> Vec<Found> {
-        let mut state = self.state();
-        let count = max.min(state.found.len());
-        state.found.drain(..count).collect()
+    fn walk(&self) -> MemoryWalk {
+        MemoryWalk { source: self.clone(), at: 0 }
     }
 
     async fn read_small(&self, files: Vec<Entry>, mut block: Block) -> SmallBatch {

@@ -9,7 +9,7 @@ use super::{MemorySource, MemoryTarget, Node, On, Op, rel_path};
 use crate::protocol::failure::Reason;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::storage::block::{Block, BlockPool};
-use crate::storage::{Commit, Committed, Final, Found, OnConflict, Source, Target, Write};
+use crate::storage::{Commit, Committed, Final, OnConflict, Source, Target, Walk, Walked, Write};
 
 async fn block(bytes: &[u8]) -> Block {
     let mut block = BlockPool::new(1).acquire().await;
@@ -32,8 +32,8 @@ fn commit(id: u64, path: &str, size: u64) -> Commit {
 }
 
 async fn first_file(source: &MemorySource) -> Entry {
-    let found = source.walk(1).await.remove(0);
-    let Found::Entry(entry) = found else { panic!("{found:?}") };
+    let found = source.walk().next(1).await.remove(0);
+    let Walked::Entry(entry) = found else { panic!("{found:?}") };
     entry
 }
 
@@ -176,12 +176,12 @@ async fn a_file_that_changes_while_it_is_read_is_noticed() {
         ("b", Kind::File { size: 0 }, vec![2; 10]),
     ])
     .with_skipped("pipe", Reason::SpecialFile);
-    let found = source.walk(10).await;
+    let found = source.walk().next(10).await;
     let shown: Vec<String> = found
         .iter()
         .map(|found| match found {
-            Found::Entry(entry) => format!("{} {:?}", entry.path, entry.kind),
-            Found::Skipped { path, failure } => format!("{path} {}", failure.reason.as_str()),
+            Walked::Entry(entry) => format!("{} {:?}", entry.path, entry.kind),
+            Walked::Skipped { path, failure } => format!("{path} {}", failure.reason.as_str()),
         })
         .collect();
     assert_eq!(
@@ -190,8 +190,8 @@ async fn a_file_that_changes_while_it_is_read_is_noticed() {
     );
 
     let entry = |at: usize| match &found[at] {
-        Found::Entry(entry) => entry.clone(),
-        Found::Skipped { path, .. } => panic!("{path}"),
+        Walked::Entry(entry) => entry.clone(),
+        Walked::Skipped { path, .. } => panic!("{path}"),
     };
     source.change_when_read("d/a");
     let file = source.open(entry(1)).await.unwrap();
