@@ -18,6 +18,16 @@ pub struct RecordHasher {
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 impl RecordHasher {
+    /// For a chunk at `offset` of a file whose size is not known yet; `finish` is told whether it is the whole file.
+    pub fn open_ended(offset: u64) -> Self {
+        Self::new(u64::MAX, offset, 0)
+    }
+
+    /// What has come is the whole file.
+    pub fn is_whole_file(&mut self) {
+        self.is_root = true;
+    }
+
     /// For the bytes of a file of `file_size` bytes from `offset`, which is a multiple of the chunk size, for `len`
     /// bytes: a whole chunk, or to the end of the file.
     pub fn new(file_size: u64, offset: u64, len: u64) -> Self {
@@ -80,6 +90,22 @@ impl RootBuilder {
         Self { chunks: chunks.max(1), merged: 0, stack: Vec::new(), ahead: BTreeMap::new() }
     }
 
+    /// For a file whose number of chunks is not known yet.
+    pub fn open_ended() -> Self {
+        Self::new(u64::MAX)
+    }
+
+    /// The file has `chunks` chunks, at least one. Fails when one behind them has been taken.
+    pub fn end_at(&mut self, chunks: u64) -> Result<(), TreeError> {
+        let chunks = chunks.max(1);
+        let taken = self.ahead.last_key_value().map_or(self.merged, |(last, _)| last + 1);
+        if taken > chunks || chunks > self.chunks {
+            return Err(TreeError::OutOfRange);
+        }
+        self.chunks = chunks;
+        Ok(())
+    }
+
     /// Whether chunk `index` could be taken now.
     pub fn admits(&self, index: u64) -> Result<(), TreeError> {
         if index >= self.chunks {
@@ -113,11 +139,6 @@ impl RootBuilder {
         }
         self.stack.push(value);
         self.merged += 1;
-    }
-
-    /// Chunks that have been taken.
-    pub fn taken(&self) -> u64 {
-        self.merged + self.ahead.len() as u64
     }
 
     /// All chunks are there.
@@ -193,6 +214,29 @@ mod tests {
         assert_eq!(builder.insert(u64::MAX, [0; 32]), Err(TreeError::OutOfRange));
         assert_eq!(builder.insert(CHUNKS_AHEAD_MAX as u64 + 2, [0; 32]), Err(TreeError::TooFarAhead));
         assert_eq!(builder.root(), None);
+    }
+
+    #[test]
+    fn an_open_end_makes_the_same_root() {
+        for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 3 * CHUNK + 1] {
+            let data = bytes(size);
+            let chunks = size.div_ceil(CHUNK).max(1);
+            let mut builder = RootBuilder::open_ended();
+            for index in 0..chunks {
+                assert_eq!(builder.root(), None);
+                let (start, end) = (index * CHUNK, ((index + 1) * CHUNK).min(size));
+                let mut hasher = RecordHasher::open_ended(start);
+                hasher.update(&data[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()]);
+                if chunks == 1 {
+                    hasher.is_whole_file();
+                }
+                builder.insert(index, hasher.finish()).unwrap();
+            }
+            assert_eq!(builder.end_at(chunks - 1).is_err(), chunks > 1, "a chunk lies behind that end");
+            builder.end_at(chunks).unwrap();
+            assert_eq!(builder.root(), Some(blake3::hash(&data)), "{size} bytes");
+            assert_eq!(builder.admits(chunks), Err(TreeError::OutOfRange));
+        }
     }
 
     proptest! {

@@ -3,5 +3,6 @@
 pub mod bottleneck;
 mod open_dirs;
 pub mod patience;
+pub mod plan;
 pub mod receiver;
 pub mod sender;

@@ -1,5 +1,7 @@
 //! Bytes to messages, checked against their limits.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::protocol::failure::Reason;
@@ -10,7 +12,8 @@ use crate::protocol::wire::codec::{CodecError, Deframer, Fields};
 use crate::protocol::wire::encode::{EXTENSION_CONNECTIONS, EXTENSION_PORTS};
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::{
-    CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, FILE_BYTES_MAX, LINK_TARGET_BYTES_MAX, PATH_BYTES_MAX,
+    CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, DURABLE_RANGES_MAX, FILE_BYTES_MAX,
+    LINK_TARGET_BYTES_MAX, PATH_BYTES_MAX,
 };
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::role::Role;
@@ -43,6 +46,7 @@ impl Message {
             0x0a => Self::Join { lane: lane(&mut f)?, proof: f.array()? },
             0x0b => Self::Left(lane(&mut f)?),
             0x0c => Self::Came(f.varint()?),
+            0x0d => Self::Durable(EntryId(f.varint()?), ranges(&mut f)?),
             0x20 => Self::Entry(entry(&mut f)?),
             0x21 => Self::End(f.varint()?),
             0x22 => Self::Omitted(reason(&mut f)?, f.text()?),
@@ -140,6 +144,21 @@ fn ports(content: Bytes) -> Result<Vec<u16>, CodecError> {
         return Err(CodecError::BadValue("ports"));
     }
     Ok(ports)
+}
+
+/// Ranges of chunks: not empty, in order, and with a gap between two.
+fn ranges(fields: &mut Fields<Bytes>) -> Result<Vec<Range<u64>>, CodecError> {
+    let count = fields.varint_up_to(DURABLE_RANGES_MAX as u64, "ranges")?;
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for _ in 0..count {
+        let start = fields.varint_up_to(FILE_BYTES_MAX, "first chunk")?;
+        let len = fields.varint_up_to(FILE_BYTES_MAX, "chunks")?;
+        if len == 0 || ranges.last().is_some_and(|last| start <= last.end) {
+            return Err(CodecError::BadValue("ranges"));
+        }
+        ranges.push(start..start + len);
+    }
+    Ok(ranges)
 }
 
 fn entry(fields: &mut Fields<Bytes>) -> Result<Entry, CodecError> {

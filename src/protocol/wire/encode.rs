@@ -1,10 +1,13 @@
 //! Messages to bytes. Numbers are part of the protocol; golden bytes in the tests pin them.
 
+use std::ops::Range;
+
 use bytes::{BufMut, BytesMut};
 
 use crate::protocol::not_kept;
 use crate::protocol::wire::codec::{put_bytes, put_extension, put_frame, put_text, put_varint};
-use crate::protocol::wire::entry::{Entry, Kind};
+use crate::protocol::wire::entry::{Entry, EntryId, Kind};
+use crate::protocol::wire::limits::DURABLE_RANGES_MAX;
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::status::Status;
 
@@ -28,6 +31,7 @@ impl Message {
             Self::Join { .. } => 0x0a,
             Self::Left(_) => 0x0b,
             Self::Came(_) => 0x0c,
+            Self::Durable(..) => 0x0d,
             Self::Entry(_) => 0x20,
             Self::End(_) => 0x21,
             Self::Omitted(..) => 0x22,
@@ -92,6 +96,7 @@ impl Message {
                 p.put_u8(u8::from(*synced));
                 not_kept::put(p, not_kept);
             }
+            Self::Durable(id, ranges) => put_ranges(p, *id, ranges),
             Self::Entry(entry) => put_entry(p, entry),
             Self::End(count) | Self::Ack(count) | Self::Came(count) => put_varint(p, *count),
             Self::Omitted(reason, message) => {
@@ -125,6 +130,16 @@ fn put_status(out: &mut BytesMut, status: &Status) {
             put_text(out, message);
         }
         Status::NotKept => out.put_u8(7),
+    }
+}
+
+fn put_ranges(out: &mut BytesMut, id: EntryId, ranges: &[Range<u64>]) {
+    let ranges = &ranges[..ranges.len().min(DURABLE_RANGES_MAX)];
+    put_varint(out, id.0);
+    put_varint(out, ranges.len() as u64);
+    for range in ranges {
+        put_varint(out, range.start);
+        put_varint(out, range.end - range.start);
     }
 }
 

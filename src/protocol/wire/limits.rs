@@ -53,6 +53,8 @@ pub const RUNS_MAX: usize = 256;
 pub const PROGRESS_BYTES_PER_S_MIN: u64 = 256;
 /// Bytes a second at which a peer hashes a file that is compared, at least.
 pub const COMPARE_BYTES_PER_S_MIN: u64 = 1024 * 1024;
+/// Ranges of chunks in one `Durable`.
+pub const DURABLE_RANGES_MAX: usize = 256;
 /// Aspects of entries that a receiver may say it does not keep.
 pub const NOT_KEPT_MAX: usize = 8;
 /// Names tried when `--exists rename` looks for a free one.

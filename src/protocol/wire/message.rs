@@ -1,5 +1,7 @@
 //! The messages of the control stream, the manifest stream and the answers to parcels.
 
+use std::ops::Range;
+
 use crate::protocol::failure::Reason;
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::wire::activity::Activity;
@@ -65,6 +67,9 @@ pub enum Message {
         /// What its file system does not keep; at most [`crate::protocol::wire::limits::NOT_KEPT_MAX`].
         not_kept: Vec<NotKept>,
     },
+    /// Receiver to sender: all chunks of a file that are durable so far, as ranges in order that do not touch; at most
+    /// [`DURABLE_RANGES_MAX`](crate::protocol::wire::limits::DURABLE_RANGES_MAX).
+    Durable(EntryId, Vec<Range<u64>>),
     /// Manifest: the next entry. Its number is its place.
     Entry(Entry),
     /// Manifest: there are no more; the count of entries, for a check.
@@ -93,6 +98,7 @@ impl Message {
             Self::Join { .. } => "Join",
             Self::Left(_) => "Left",
             Self::Came(_) => "Came",
+            Self::Durable(..) => "Durable",
             Self::Entry(_) => "Entry",
             Self::End(_) => "End",
             Self::Omitted(..) => "Omitted",

@@ -19,6 +19,7 @@ use crate::storage::{self, Admission, Commit, Final, OnConflict, StorageError, T
 pub(super) enum DiskJob {
     Admitted(Vec<(EntryId, Admission)>),
     Roots(Vec<(EntryId, storage::Result<blake3::Hash>)>),
+    Checkpointed(Vec<(EntryId, storage::Result<bool>)>),
     Committed(Vec<(EntryId, storage::Committed)>),
     Updated(Vec<(EntryId, storage::Result<bool>)>),
     DirsFinished(Vec<(EntryId, storage::Result<()>)>),
@@ -33,6 +34,7 @@ pub(super) struct DiskJobs<T> {
     running: JoinSet<DiskJob>,
     admits: BatchQueue<(EntryId, Entry)>,
     discards: BatchQueue<EntryId>,
+    checkpoints: BatchQueue<EntryId>,
     commits: BatchQueue<Commit>,
     updates: BatchQueue<(EntryId, Entry)>,
     dirs: BatchQueue<(EntryId, (RelPath, Option<Meta>))>,
@@ -47,6 +49,7 @@ impl<T: Target> DiskJobs<T> {
             running: JoinSet::new(),
             admits: BatchQueue::new(),
             discards: BatchQueue::new(),
+            checkpoints: BatchQueue::new(),
             commits: BatchQueue::new(),
             updates: BatchQueue::new(),
             dirs: BatchQueue::new(),
@@ -77,6 +80,7 @@ impl<T: Target> DiskJobs<T> {
                 let machine = self.shared.machine();
                 self.roots.push((id, path), size, |(id, _)| machine.entry(*id).is_some());
             }
+            ReceiverAction::Checkpoint(id) => self.checkpoints.push(id),
             ReceiverAction::Commit(id, entry) => {
                 let on_conflict = match on_conflict(self.exists) {
                     // Something that has appeared may be the same.
@@ -119,6 +123,13 @@ impl<T: Target> DiskJobs<T> {
                 DiskJob::Admitted(
                     ids.into_iter().zip(shared.target.admit(batch, on_conflict).await).collect(),
                 )
+            });
+        }
+        if let Some(ids) = self.checkpoints.next_batch() {
+            let shared = Arc::clone(&self.shared);
+            self.running.spawn(async move {
+                let done = shared.target.checkpoint(ids.clone()).await;
+                DiskJob::Checkpointed(ids.into_iter().zip(done).collect())
             });
         }
         if let Some(commits) = self.commits.next_batch() {
@@ -175,6 +186,12 @@ impl<T: Target> DiskJobs<T> {
                         Err(error) => return Err(storage_failure(&error)),
                     };
                     machine.hashed(id, existing);
+                }
+            }
+            DiskJob::Checkpointed(batch) => {
+                self.checkpoints.batch_done();
+                for (id, is_durable) in batch {
+                    machine.checkpointed(id, is_durable.map_err(|error| storage_failure(&error))?);
                 }
             }
             DiskJob::Committed(batch) => {

@@ -53,12 +53,12 @@ impl HandSender {
         sender
     }
 
-    /// The next status, heart-beats passed over.
+    /// The next status; heart-beats and what is durable are passed over.
     pub(super) async fn status(&mut self) -> Status {
         loop {
             match self.link.control_in.expect().await.unwrap() {
                 Message::Status(_, status) => return status,
-                Message::Heartbeat(_) | Message::Came(_) => {}
+                Message::Heartbeat(_) | Message::Came(_) | Message::Durable(..) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -160,6 +160,49 @@ async fn a_root_that_the_chunks_do_not_make() {
     })
     .await;
     assert_verification(&failure, "d");
+}
+
+/// Written and durable are two acks: one on the stream of a chunk, one behind the sync of the file.
+/// [W-27]
+#[tokio::test(start_paused = true)]
+async fn a_file_of_several_chunks_is_durable_before_it_is_done() {
+    for syncs in [true, false] {
+        let session = Session::new(1);
+        let (sending, receiving) = greet(session.connect().0).await;
+        let target = MemoryTarget::new();
+        let target = if syncs { target } else { target.without_sync() };
+        let size = MIB + 1;
+        let data = bytes(1, size);
+        let hand = async {
+            let mut sender = HandSender::begin(sending, &[entry("d", size), Message::End(1)]).await;
+            assert_eq!(sender.status().await, Status::Want);
+            let at = usize::try_from(MIB).unwrap();
+            for (offset, part) in [(0, &data[..at]), (MIB, &data[at..])] {
+                let head = header(0, offset, part.len() as u64, vec![]);
+                let answer = sender.parcel(&[&head, part, &value(size, offset, part)]).await;
+                assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(1)));
+            }
+            sender.say(Message::Close(EntryId(0), *blake3::hash(&data).as_bytes(), false)).await;
+            let mut said = Vec::new();
+            loop {
+                match sender.link.control_in.expect().await.unwrap() {
+                    Message::Heartbeat(_) | Message::Came(_) => {}
+                    Message::Finished { .. } => break,
+                    message => said.push(message),
+                }
+            }
+            sender.link.connection.close(0, b"");
+            said
+        };
+        let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
+        let (said, received) = tokio::join!(hand, received);
+        received.unwrap();
+        let mut expected = vec![Message::Status(EntryId(0), Status::Done(None))];
+        if syncs {
+            expected.insert(0, Message::Durable(EntryId(0), std::iter::once(0..2).collect()));
+        }
+        assert_eq!(said, expected, "syncs: {syncs}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -178,6 +178,33 @@ fn a_receiver_that_has_finished_too_early() {
     assert!(sender.finished().is_some());
 }
 
+/// [W-28]
+#[test]
+fn a_receiver_that_has_synced_all_but_never_said_that_a_file_is_durable() {
+    for (said, synced, is_breach) in [(0, true, true), (1, true, true), (2, true, false), (0, false, false)] {
+        let (mut sender, _) = wanted(2 * CHUNK);
+        sender.walk_ended(ZERO);
+        // It does not count before the ack.
+        sender.on_control(Message::Durable(A, std::iter::once(0..2).collect()), ZERO).unwrap();
+        while let Some(parcel) = sender.next_parcel() {
+            sender.parcel_acked(&parcel, &[(A, [0; 32])], ZERO).unwrap();
+        }
+        sender.verified(A, false);
+        for first in 0..said {
+            let range = std::iter::once(first..first + 1).collect();
+            sender.on_control(Message::Durable(A, range), ZERO).unwrap();
+        }
+        sender.on_control(Message::Status(A, Status::Done(None)), ZERO).unwrap();
+        let ended = sender.on_control(Message::Finished { synced, not_kept: vec![] }, ZERO);
+        assert_eq!(ended.is_err(), is_breach, "synced: {synced}");
+    }
+    let (mut sender, _) = wanted(2 * CHUNK);
+    let none = Message::Durable(A, std::iter::once(0..3).collect());
+    assert_eq!(reason(sender.on_control(none, ZERO)), Reason::Protocol, "there is no such chunk");
+    let early = Message::Durable(A, std::iter::once(0..1).collect());
+    assert_eq!(reason(announced(3).on_control(early, ZERO)), Reason::Protocol, "nothing was sent");
+}
+
 /// A sender that has announced a file of `size` bytes.
 fn announced(size: u64) -> Sender {
     let (mut sender, _) = small(Exists::Refuse);
@@ -410,6 +437,7 @@ impl ReceiverRig {
             Some(ReceiverAction::Root(id, ..)) => {
                 self.machine.hashed(id, Existing::Root(blake3::Hash::from_bytes(root)))
             }
+            Some(ReceiverAction::Checkpoint(id)) => self.machine.checkpointed(id, is_ok),
             Some(ReceiverAction::Commit(id, _) | ReceiverAction::CommitBeside(id, _)) => {
                 if committed == Committed::Exists {
                     self.commits.remove(&id);

@@ -53,6 +53,7 @@ enum Event {
     Admit(EntryId, Entry),
     TargetHashed(EntryId, Entry),
     /// Under another name if need be.
+    Checkpoint(EntryId),
     Commit(EntryId, Entry, bool),
     Update(EntryId),
     FinishDir(EntryId, RelPath),
@@ -246,6 +247,7 @@ impl World {
             Event::Tick => self.on_tick()?,
             Event::Admit(..)
             | Event::TargetHashed(..)
+            | Event::Checkpoint(_)
             | Event::Commit(..)
             | Event::Update(_)
             | Event::FinishDir(..)
@@ -265,6 +267,7 @@ impl World {
                 Some(Node::File(content)) => self.receiver.hashed(id, Existing::Root(content.root())),
                 other => panic!("{other:?} was to be hashed"),
             },
+            Event::Checkpoint(id) => self.receiver.checkpointed(id, true),
             Event::Commit(id, entry, is_beside) => {
                 let node = self.assemble(id, &entry);
                 let exists = self.conditions.exists;
@@ -548,6 +551,10 @@ impl World {
                 let delay = self.disk_latency();
                 let entry = tree::entry(&path, Kind::Dir);
                 self.at(delay, Event::TargetHashed(id, entry));
+            }
+            ReceiverAction::Checkpoint(id) => {
+                let delay = self.disk_latency();
+                self.at(delay, Event::Checkpoint(id));
             }
             ReceiverAction::Commit(id, entry) => {
                 let delay = self.disk_latency();

@@ -14,6 +14,10 @@ pub enum ReceiverAction {
     Admit(EntryId, Entry),
     /// Compute the root of the file that is there, of so many bytes, then call [`Receiver::hashed`].
     Root(EntryId, RelPath, u64),
+    /// Make durable what is written of it, then call [`Receiver::checkpointed`].
+    ///
+    /// [`Receiver::checkpointed`]: super::Receiver::checkpointed
+    Checkpoint(EntryId),
     /// Sync, rename, sync, then call [`Receiver::committed`].
     Commit(EntryId, Entry),
     /// The same under the first of the names that is free.

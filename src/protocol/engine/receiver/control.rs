@@ -118,11 +118,10 @@ impl Receiver {
         Failure::new(reason, format!("entry {} has {how} already", id.0))
     }
 
-    pub(super) fn on_close(&mut self, id: EntryId, theirs: blake3::Hash) -> Result<(), Failure> {
+    fn on_close(&mut self, id: EntryId, theirs: blake3::Hash) -> Result<(), Failure> {
         self.check_id(id)?;
-        let Some(IncomingEntry { state: IncomingState::Receiving { root, .. }, entry, .. }) =
-            self.open.get(&id)
-        else {
+        let Some(IncomingEntry { state, entry, .. }) = self.open.get_mut(&id) else { return Ok(()) };
+        let IncomingState::Receiving { root, plan, .. } = state else {
             return Err(Failure::protocol(format!("entry {} is not being received", id.0)));
         };
         match root.root() {
@@ -132,6 +131,13 @@ impl Receiver {
                 Reason::Verification,
                 format!("{}: the BLAKE3 root is {mine} here and {theirs} at the sender", entry.path),
             )),
+            Some(mine) if plan.chunks() > 1 => {
+                *state = IncomingState::Syncing { root: mine, plan: plan.clone() };
+                self.step();
+                self.actions.push_back(ReceiverAction::Checkpoint(id));
+                Ok(())
+            }
+            // Done says it of a file of one chunk.
             Some(mine) => {
                 self.step();
                 self.commit(id, Some(mine), false);

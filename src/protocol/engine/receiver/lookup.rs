@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use crate::protocol::engine::plan::Plan;
 use crate::protocol::engine::receiver::action::{Existing, ReceiverAction};
 use crate::protocol::engine::receiver::machine::Receiver;
 use crate::protocol::engine::receiver::state::{Comparison, IncomingEntry, IncomingState, Staged};
@@ -178,7 +179,7 @@ impl Receiver {
         let chunks = size.div_ceil(1 << self.chunk_log2);
         open.state = IncomingState::Receiving {
             root: RootBuilder::new(chunks),
-            begun: BTreeSet::new(),
+            plan: Plan::new(chunks),
             cut: BTreeSet::new(),
         };
         self.actions.push_back(ReceiverAction::Control(Message::Status(id, Status::Want)));
@@ -193,6 +194,21 @@ impl Receiver {
             true => ReceiverAction::CommitBeside(id, entry),
             false => ReceiverAction::Commit(id, entry),
         });
+    }
+
+    /// What is written of `id` is durable, or the disk cannot make it so.
+    pub fn checkpointed(&mut self, id: EntryId, is_durable: bool) {
+        let Some(IncomingEntry { state: IncomingState::Syncing { root, plan }, .. }) = self.open.get_mut(&id)
+        else {
+            return;
+        };
+        let root = *root;
+        if is_durable {
+            plan.sync();
+            let ranges = plan.durable().ranges().collect();
+            self.actions.push_back(ReceiverAction::Control(Message::Durable(id, ranges)));
+        }
+        self.commit(id, Some(root), false);
     }
 
     /// How the commit of `id` went.

@@ -91,8 +91,8 @@ impl Receiver {
     /// The first `max` files of several chunks that are on their way: number, entry and bytes written of each.
     pub fn active(&self, max: usize) -> Vec<(EntryId, &Entry, u64)> {
         let active = self.open.iter().filter_map(|(id, IncomingEntry { entry, state, .. })| match state {
-            IncomingState::Receiving { root, .. } if entry.size() > SMALL_FILE_BYTES_MAX => {
-                let written = (root.taken() << self.chunk_log2).min(entry.size());
+            IncomingState::Receiving { plan, .. } if entry.size() > SMALL_FILE_BYTES_MAX => {
+                let written = plan.written_bytes(entry.size(), self.chunk_log2);
                 Some((*id, entry, written))
             }
             _ => None,

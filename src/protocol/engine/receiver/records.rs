@@ -1,5 +1,6 @@
 //! Records of parcels.
 
+use crate::protocol::engine::plan::ChunkState;
 use crate::protocol::engine::receiver::action::Begin;
 use crate::protocol::engine::receiver::machine::Receiver;
 use crate::protocol::engine::receiver::state::{IncomingEntry, IncomingState};
@@ -26,7 +27,7 @@ impl Receiver {
             return if may_be_written { Ok(Begin::Pass) } else { Err(self.ended_failure(id)) };
         };
         let size = open.entry.size();
-        let IncomingState::Receiving { root, begun, cut } = &mut open.state else {
+        let IncomingState::Receiving { root, plan, cut } = &mut open.state else {
             if open.state.is_complete() {
                 return Ok(Begin::Pass);
             }
@@ -46,7 +47,7 @@ impl Receiver {
             other => other.map_err(|e| tree_failure(&open.entry, e))?,
         }
         // Two streams must not write one chunk: what is verified on one could be changed by the other.
-        Ok(match begun.insert(index) {
+        Ok(match plan.begin(index) {
             true if cut.contains(&index) => Begin::TakeAgain(size),
             true => Begin::Take(size),
             false => Begin::Wait,
@@ -69,14 +70,15 @@ impl Receiver {
         value: [u8; 32],
     ) -> Result<(), Failure> {
         let index = offset >> self.chunk_log2;
-        let Some(IncomingEntry { entry, state: IncomingState::Receiving { root, begun, cut }, .. }) =
+        let Some(IncomingEntry { entry, state: IncomingState::Receiving { root, plan, cut }, .. }) =
             self.open.get_mut(&id)
         else {
             return Ok(());
         };
-        if !begun.remove(&index) {
+        if plan.state(index) != Some(ChunkState::InFlight) {
             return Err(tree_failure(entry, TreeError::Twice));
         }
+        plan.write(index);
         cut.remove(&index);
         root.insert(index, value).map_err(|e| tree_failure(entry, e))?;
         self.totals.settled_bytes += len;
@@ -90,10 +92,11 @@ impl Receiver {
     /// A parcel's stream ended before its record was whole; the chunk may come again.
     pub fn record_cut(&mut self, id: EntryId, offset: u64) {
         let index = offset >> self.chunk_log2;
-        if let Some(IncomingEntry { state: IncomingState::Receiving { begun, cut, .. }, .. }) =
+        if let Some(IncomingEntry { state: IncomingState::Receiving { plan, cut, .. }, .. }) =
             self.open.get_mut(&id)
-            && begun.remove(&index)
+            && plan.state(index) == Some(ChunkState::InFlight)
         {
+            plan.lose(index);
             cut.insert(index);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use crate::protocol::engine::plan::Plan;
 use crate::protocol::engine::receiver::action::Existing;
 use crate::protocol::hash::RootBuilder;
 use crate::protocol::wire::entry::{Entry, EntryId};
@@ -13,12 +14,17 @@ pub(super) enum IncomingState {
         staged: Option<Staged>,
     },
     Comparing(Comparison),
-    /// `begun` chunks are coming.
+    /// Chunks are coming.
     Receiving {
         root: RootBuilder,
-        begun: BTreeSet<u64>,
+        plan: Plan,
         /// Chunks of which a stream that was cut off may have left bytes.
         cut: BTreeSet<u64>,
+    },
+    /// All of it is written and verified; it is made durable before its commit.
+    Syncing {
+        root: blake3::Hash,
+        plan: Plan,
     },
     /// `is_again` when the name was taken before.
     Committing {
@@ -45,7 +51,7 @@ impl IncomingState {
 
     /// All of the entry has come.
     pub(super) fn is_complete(&self) -> bool {
-        matches!(self, Self::Committing { .. }) || self.staged().is_some()
+        matches!(self, Self::Syncing { .. } | Self::Committing { .. }) || self.staged().is_some()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Messages of the control stream.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::protocol::engine::sender::action::{ReceiverEnd, SenderAction};
@@ -37,6 +38,10 @@ impl Sender {
                 self.said_came = bytes;
                 Ok(())
             }
+            Message::Durable(id, ranges) => self.on_durable(id, ranges, now),
+            Message::Finished { synced: true, .. } if self.is_durability_missing => Err(Failure::protocol(
+                "the receiver never said that all of a file is durable, but has synced all",
+            )),
             Message::Finished { synced, not_kept } => {
                 // Acks travel on streams of their own, so that this may overtake the last of them.
                 let is_done = |open: &OutgoingEntry| matches!(&open.state, OutgoingState::Wanted(t) if t.done.is_some());
@@ -59,15 +64,43 @@ impl Sender {
         }
     }
 
-    fn on_status(&mut self, id: EntryId, status: Status) -> Result<(), Failure> {
+    /// Chunks of a file are durable. A chunk whose ack has not come yet does not count: it is said again.
+    fn on_durable(&mut self, id: EntryId, ranges: Vec<Range<u64>>, now: Duration) -> Result<(), Failure> {
+        self.check_id(id)?;
+        let file = match self.open.get_mut(&id).map(|open| &mut open.state) {
+            Some(OutgoingState::Wanted(file)) => file,
+            // It was said before the receiver knew.
+            Some(OutgoingState::Abandoned(_)) => return self.progress.idle_message(now),
+            _ => return Err(Failure::protocol(format!("nothing of entry {} has been sent", id.0))),
+        };
+        let before = file.plan.durable().len();
+        if ranges.last().is_some_and(|last| last.end > file.plan.chunks()) {
+            return Err(Failure::protocol(format!("entry {} has no such chunks", id.0)));
+        }
+        ranges.into_iter().for_each(|range| file.plan.sync_range(range));
+        if file.plan.durable().len() == before {
+            return self.progress.idle_message(now);
+        }
+        self.progress.step(now);
+        Ok(())
+    }
+
+    /// An entry that was announced and has not ended.
+    fn check_id(&self, id: EntryId) -> Result<(), Failure> {
         if id.0 >= self.next_id {
             return Err(Failure::new(Reason::UnknownTransfer, format!("there is no entry {}", id.0)));
         }
-        let Some(OutgoingEntry { state, .. }) = self.open.get(&id) else {
+        if !self.open.contains_key(&id) {
             return Err(Failure::new(Reason::TransferEnded, format!("entry {} has ended already", id.0)));
-        };
-        let (state, name) = (state.name(), status.name());
-        let follows = match (&self.open[&id].state, status) {
+        }
+        Ok(())
+    }
+
+    fn on_status(&mut self, id: EntryId, status: Status) -> Result<(), Failure> {
+        self.check_id(id)?;
+        let Some(OutgoingEntry { state, .. }) = self.open.get(&id) else { return Ok(()) };
+        let (was, name) = (state.name(), status.name());
+        let follows = match (state, status) {
             (OutgoingState::Abandoned(_), status) => self.status_of_abandoned(id, &status),
             (_, Status::Failed(reason, message)) => {
                 let message = printable(message.as_bytes());
@@ -85,7 +118,7 @@ impl Sender {
             return Ok(());
         }
         Err(Failure::protocol(format!(
-            "the status {name} of entry {} does not follow: the entry is {state}",
+            "the status {name} of entry {} does not follow: the entry is {was}",
             id.0
         )))
     }
@@ -162,6 +195,8 @@ impl Sender {
         if entry.size() > SMALL_FILE_BYTES_MAX && !file.closed {
             return Ok(false);
         }
+        self.is_durability_missing |=
+            outcome == Outcome::Written && file.plan.chunks() > 1 && !file.plan.is_durable();
         match file.root.root() {
             Some(root) => self.settle(id, renamed, Some(root), outcome, None),
             None => {

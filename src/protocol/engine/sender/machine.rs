@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::engine::patience::{Patience, Progress};
-use crate::protocol::engine::sender::action::{Parcel, ReceiverEnd, SenderAction};
+use crate::protocol::engine::sender::action::{ReceiverEnd, SenderAction};
 use crate::protocol::engine::sender::state::{OutgoingEntry, OutgoingState};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::RelPath;
@@ -25,13 +25,14 @@ pub struct Sender {
     pub(super) next_id: u64,
     pub(super) walked: bool,
     pub(super) small: VecDeque<EntryId>,
-    pub(super) large: VecDeque<(EntryId, u64)>,
-    /// Chunks that were lost with a connection.
-    pub(super) lost: VecDeque<Parcel>,
+    /// Files that have wanted chunks; one of which a chunk was lost with a connection goes first.
+    pub(super) large: VecDeque<EntryId>,
     pub(super) parcels: u64,
     pub(super) totals: Totals,
     pub(super) actions: VecDeque<SenderAction>,
     pub(super) finished: Option<ReceiverEnd>,
+    /// A file of several chunks was done before all of them were said to be durable.
+    pub(super) is_durability_missing: bool,
     /// Bytes that the receiver says have come, and those that were sent as well.
     pub(super) said_came: u64,
     pub(super) came: u64,
@@ -51,7 +52,7 @@ impl Sender {
             walked: false,
             small: VecDeque::new(),
             large: VecDeque::new(),
-            lost: VecDeque::new(),
+            is_durability_missing: false,
             parcels: 0,
             totals: Totals::default(),
             actions: VecDeque::new(),
@@ -150,10 +151,10 @@ impl Sender {
         if is_grown {
             self.grew(id);
         }
-        if let Some(OutgoingEntry { state: OutgoingState::Wanted(transfer), .. }) = self.open.get_mut(&id)
-            && let Some(root) = transfer.root.root()
+        if let Some(OutgoingEntry { state: OutgoingState::Wanted(file), .. }) = self.open.get_mut(&id)
+            && let Some(root) = file.root.root()
         {
-            transfer.closed = true;
+            file.closed = true;
             self.actions.push_back(SenderAction::Control(Message::Close(id, *root.as_bytes(), is_grown)));
         }
     }
@@ -195,8 +196,10 @@ impl Sender {
             self.totals.settled_files += 1;
             // Of a failure counts what was acked; of everything else, all.
             if !matches!(outcome, Outcome::Failed(_)) {
-                let acked =
-                    if let OutgoingState::Wanted(transfer) = &state { transfer.acked_bytes } else { 0 };
+                let acked = match &state {
+                    OutgoingState::Wanted(file) => file.plan.written_bytes(entry.size(), self.chunk_log2),
+                    _ => 0,
+                };
                 self.totals.settled_bytes += entry.size() - acked;
             }
         }
@@ -245,7 +248,7 @@ impl Sender {
         let is_hashed = |open: &&OutgoingEntry| match &open.state {
             OutgoingState::Checking { .. } => true,
             // Something may have taken the name, and is compared with what came.
-            OutgoingState::Wanted(transfer) => transfer.closed,
+            OutgoingState::Wanted(file) => file.closed,
             _ => false,
         };
         let checked = self.open.values().filter(is_hashed);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::protocol::engine::plan::Plan;
 use crate::protocol::engine::sender::action::{Parcel, SenderAction};
 use crate::protocol::engine::sender::machine::Sender;
 use crate::protocol::engine::sender::state::{OutgoingEntry, OutgoingFile, OutgoingState};
@@ -13,22 +14,12 @@ use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, PARCEL_FILES_MAX, SMALL_FI
 impl Sender {
     /// Cuts the next parcel. Small files go first: a large one fills whatever they leave.
     pub fn next_parcel(&mut self) -> Option<Parcel> {
-        let parcel = self.next_lost().or_else(|| self.next_files()).or_else(|| self.next_chunk())?;
+        let parcel = self.next_files().or_else(|| self.next_chunk())?;
         self.parcels += 1;
         Some(parcel)
     }
 
-    pub(super) fn next_lost(&mut self) -> Option<Parcel> {
-        while let Some(parcel) = self.lost.pop_front() {
-            if matches!(parcel, Parcel::Chunk { id, .. } if matches!(self.state(id), Some(OutgoingState::Wanted(_))))
-            {
-                return Some(parcel);
-            }
-        }
-        None
-    }
-
-    pub(super) fn next_files(&mut self) -> Option<Parcel> {
+    fn next_files(&mut self) -> Option<Parcel> {
         let mut ids = Vec::new();
         let mut bytes = 0;
         while let Some(&id) = self.small.front() {
@@ -47,27 +38,30 @@ impl Sender {
         (!ids.is_empty()).then_some(Parcel::Files(ids))
     }
 
-    pub(super) fn next_chunk(&mut self) -> Option<Parcel> {
+    /// The first chunk that is wanted, of the first file that has one.
+    fn next_chunk(&mut self) -> Option<Parcel> {
         let mut at = 0;
-        while let Some(&(id, offset)) = self.large.get(at) {
-            let Some(OutgoingEntry { entry, state: OutgoingState::Wanted(transfer), .. }) =
-                self.open.get(&id)
-            else {
+        while let Some(&id) = self.large.get(at) {
+            let wanted = self.open.get_mut(&id).and_then(|open| match &mut open.state {
+                OutgoingState::Wanted(file) => Some((open.entry.size(), file)),
+                _ => None,
+            });
+            let Some((size, file)) = wanted else {
+                self.large.remove(at);
+                continue;
+            };
+            let Some(index) = file.plan.next_wanted() else {
                 self.large.remove(at);
                 continue;
             };
             // The receiver takes chunks only so far ahead of the first that is missing.
-            if transfer.root.admits(offset >> self.chunk_log2).is_err() {
+            if file.root.admits(index).is_err() {
                 at += 1;
                 continue;
             }
-            let len = (entry.size() - offset).min(1 << self.chunk_log2);
-            if offset + len == entry.size() {
-                self.large.remove(at);
-            } else {
-                self.large[at].1 = offset + len;
-            }
-            return Some(Parcel::Chunk { id, offset, len });
+            file.plan.begin(index);
+            let offset = index << self.chunk_log2;
+            return Some(Parcel::Chunk { id, offset, len: (size - offset).min(1 << self.chunk_log2) });
         }
         None
     }
@@ -98,25 +92,23 @@ impl Sender {
         len: u64,
         value: [u8; 32],
     ) -> Result<(), Failure> {
-        let Some(OutgoingEntry { state: OutgoingState::Wanted(transfer), entry, .. }) =
-            self.open.get_mut(&id)
+        let Some(OutgoingEntry { state: OutgoingState::Wanted(file), entry, .. }) = self.open.get_mut(&id)
         else {
             return Ok(());
         };
-        transfer
-            .root
+        file.root
             .insert(index, value)
             .map_err(|e| Failure::new(Reason::Internal, format!("{}: {e}", entry.path)))?;
         self.totals.settled_bytes += len;
-        transfer.acked_bytes += len;
-        if !transfer.root.is_complete() {
+        file.plan.write(index);
+        if !file.plan.is_written() {
             return Ok(());
         }
-        if let Some((outcome, renamed)) = transfer.done.take() {
-            let root = transfer.root.root();
+        if let Some((outcome, renamed)) = file.done.take() {
+            let root = file.root.root();
             self.settle(id, renamed, root, outcome, None);
         } else if entry.size() > SMALL_FILE_BYTES_MAX {
-            let root = transfer.root.root();
+            let root = file.root.root();
             self.actions.extend(root.map(|root| SenderAction::Verify(id, root)));
         }
         Ok(())
@@ -143,16 +135,24 @@ impl Sender {
     pub fn parcel_lost(&mut self, parcel: Parcel, values: &[(EntryId, [u8; 32])]) -> Result<(), Failure> {
         self.parcels -= 1;
         for (id, value) in values {
-            if let Some(OutgoingEntry { state: OutgoingState::Wanted(transfer), entry, .. }) =
+            if let Some(OutgoingEntry { state: OutgoingState::Wanted(file), entry, .. }) =
                 self.open.get_mut(id)
                 && entry.size() <= SMALL_FILE_BYTES_MAX
             {
-                transfer.unacked = Some(*value);
+                file.unacked = Some(*value);
                 self.take_final_word(*id)?;
             }
         }
         match parcel {
-            Parcel::Chunk { .. } => self.lost.push_back(parcel),
+            Parcel::Chunk { id, offset, .. } => {
+                if let Some(OutgoingEntry { state: OutgoingState::Wanted(file), .. }) = self.open.get_mut(&id)
+                {
+                    file.plan.lose(offset >> self.chunk_log2);
+                    if !self.large.contains(&id) {
+                        self.large.push_front(id);
+                    }
+                }
+            }
             Parcel::Files(ids) => ids.into_iter().rev().for_each(|id| self.small.push_front(id)),
         }
         Ok(())
@@ -160,12 +160,11 @@ impl Sender {
 
     /// A small file that is under its final name needs no ack.
     pub(super) fn take_final_word(&mut self, id: EntryId) -> Result<(), Failure> {
-        let Some(OutgoingEntry { state: OutgoingState::Wanted(transfer), entry, .. }) =
-            self.open.get_mut(&id)
+        let Some(OutgoingEntry { state: OutgoingState::Wanted(file), entry, .. }) = self.open.get_mut(&id)
         else {
             return Ok(());
         };
-        let (Some(value), Some(_)) = (transfer.unacked, &transfer.done) else { return Ok(()) };
+        let (Some(value), Some(_)) = (file.unacked, &file.done) else { return Ok(()) };
         let len = entry.size();
         self.record_acked(id, 0, len, value)
     }
@@ -180,7 +179,7 @@ impl Sender {
         let chunks = size.div_ceil(1 << self.chunk_log2);
         open.state = OutgoingState::Wanted(OutgoingFile {
             root: RootBuilder::new(chunks),
-            acked_bytes: 0,
+            plan: Plan::new(chunks),
             closed: false,
             done: None,
             unacked: None,
@@ -188,12 +187,12 @@ impl Sender {
         // The receiver may give entries up again that it wanted, while it lets no parcel through.
         if self.small.len() + self.large.len() >= 2 * OPEN_ENTRIES_MAX {
             self.small.retain(|id| self.open.contains_key(id));
-            self.large.retain(|(id, _)| self.open.contains_key(id));
+            self.large.retain(|id| self.open.contains_key(id));
         }
         if size <= SMALL_FILE_BYTES_MAX {
             self.small.push_back(id);
         } else {
-            self.large.push_back((id, 0));
+            self.large.push_back(id);
         }
     }
 }

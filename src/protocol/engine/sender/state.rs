@@ -1,5 +1,6 @@
 //! The states of an entry on its way out.
 
+use crate::protocol::engine::plan::Plan;
 use crate::protocol::failure::Failure;
 use crate::protocol::hash::RootBuilder;
 use crate::protocol::path::RelPath;
@@ -31,7 +32,7 @@ impl OutgoingState {
 #[derive(Debug)]
 pub(super) struct OutgoingFile {
     pub(super) root: RootBuilder,
-    pub(super) acked_bytes: u64,
+    pub(super) plan: Plan,
     /// [`Message::Close`] was sent.
     pub(super) closed: bool,
     /// The final word came before the last ack was seen: how it ended, and under which other name.

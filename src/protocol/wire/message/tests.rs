@@ -72,6 +72,7 @@ fn golden_bytes_of_control() {
     let zeros = "00".repeat(32);
     check_golden([
         (Message::Left(2), "0b0102".into()),
+        (Message::Durable(EntryId(5), vec![0..3, 300..301]), "0d070502 0003 412c01".into()),
         (Message::Came(16384), "0c0480004000".into()),
         (Message::Offer { transfer: [7; 16], chunk_log2: 20 }, format!("0311{}14", "07".repeat(16))),
         (Message::Status(EntryId(300), Status::Want), "0403412c00".into()),
@@ -167,6 +168,15 @@ fn attack_14_connections_beyond_the_limit_are_refused() {
     assert_eq!(welcome(&[1; 32]), Err(CodecError::TooLarge("ports")));
     assert_eq!(welcome(&[1; 3]), Err(CodecError::BadValue("ports")));
     assert_eq!(welcome(&[0, 0]), Err(CodecError::BadValue("ports")));
+}
+
+#[test]
+fn attack_14_ranges_that_are_none() {
+    for ranges in [&[1, 3, 0][..], &[2, 0, 1, 1, 1], &[2, 5, 1, 3, 1], &[2, 0, 4, 2, 1]] {
+        let payload = [&[5], ranges].concat().into();
+        assert_eq!(Message::decode(0x0d, payload), Err(CodecError::BadValue("ranges")), "{ranges:?}");
+    }
+    assert_eq!(Message::decode(0x0d, vec![5, 0x41, 1].into()), Err(CodecError::TooLarge("ranges")));
 }
 
 #[test]

@@ -1,0 +1,400 @@
+//! What has become of each chunk of a file: wanted, in flight, written or durable.
+//!
+//! Both sides work from a [`Plan`]. The sender takes chunks out of *wanted* and moves them on as acks come; the
+//! receiver moves them on as its disk does. What is lost with a connection or a stream is wanted again.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::protocol::wire::limits::{CHUNK_LOG2_MIN, FILE_BYTES_MAX};
+
+/// Chunks of the largest file.
+const CHUNKS_MAX: u64 = FILE_BYTES_MAX >> CHUNK_LOG2_MIN;
+
+/// Chunk indexes, as ranges that neither touch nor overlap.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ChunkSet {
+    /// First index to the one behind the last.
+    ranges: BTreeMap<u64, u64>,
+    len: u64,
+}
+
+impl ChunkSet {
+    /// The chunks of `range`.
+    pub fn of(range: Range<u64>) -> Self {
+        let mut set = Self::default();
+        set.insert(range);
+        set
+    }
+
+    /// Number of chunks.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// No chunk is in it.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The ranges, in order.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
+        self.ranges.iter().map(|(start, end)| *start..*end)
+    }
+
+    /// The lowest chunk.
+    pub fn first(&self) -> Option<u64> {
+        self.ranges.first_key_value().map(|(start, _)| *start)
+    }
+
+    /// Whether chunk `index` is in it.
+    pub fn contains(&self, index: u64) -> bool {
+        self.ranges.range(..=index).next_back().is_some_and(|(_, end)| index < *end)
+    }
+
+    /// Adds the chunks of `range`; those that are in it stay.
+    pub fn insert(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        let (mut start, mut end) = (range.start, range.end);
+        // Ranges that overlap or touch the new one become part of it.
+        while let Some((before, to)) = self.ranges.range(..=end).next_back().map(|(a, b)| (*a, *b))
+            && to >= start
+        {
+            self.ranges.remove(&before);
+            self.len -= to - before;
+            (start, end) = (start.min(before), end.max(to));
+        }
+        self.ranges.insert(start, end);
+        self.len += end - start;
+    }
+
+    /// Takes the chunks of `range` out, as far as they are in it.
+    pub fn remove(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        while let Some((start, end)) = self.ranges.range(..range.end).next_back().map(|(a, b)| (*a, *b))
+            && end > range.start
+        {
+            self.ranges.remove(&start);
+            self.len -= end - start;
+            for left in [start..range.start.max(start), range.end.min(end)..end] {
+                if !left.is_empty() {
+                    self.ranges.insert(left.start, left.end);
+                    self.len += left.end - left.start;
+                }
+            }
+        }
+    }
+}
+
+/// The state of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkState {
+    /// It has to travel.
+    Wanted,
+    /// On a stream, not acked.
+    InFlight,
+    /// The receiver has written it. A crash of the receiver can undo that.
+    Written,
+    /// The receiver has synced it.
+    Durable,
+}
+
+/// The chunks of one file. Each is in exactly one [`ChunkState`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    chunks: u64,
+    wanted: ChunkSet,
+    in_flight: ChunkSet,
+    durable: ChunkSet,
+}
+
+impl Plan {
+    /// A file of `chunks` chunks of which the receiver has none.
+    pub fn new(chunks: u64) -> Self {
+        Self {
+            chunks,
+            wanted: ChunkSet::of(0..chunks),
+            in_flight: ChunkSet::default(),
+            durable: ChunkSet::default(),
+        }
+    }
+
+    /// A file whose number of chunks is not known yet.
+    pub fn open_ended() -> Self {
+        Self::new(CHUNKS_MAX)
+    }
+
+    /// The file has this many chunks. False, and nothing changes, when one behind them is not just wanted.
+    pub fn end_at(&mut self, chunks: u64) -> bool {
+        let behind = self.chunks.saturating_sub(chunks);
+        let mut wanted = self.wanted.clone();
+        wanted.remove(0..chunks);
+        let fits = chunks <= self.chunks && wanted.len() == behind;
+        if fits {
+            self.wanted.remove(chunks..self.chunks);
+            self.chunks = chunks;
+        }
+        fits
+    }
+
+    /// Chunks of the file.
+    pub fn chunks(&self) -> u64 {
+        self.chunks
+    }
+
+    /// The state of chunk `index`; `None` behind the end of the file.
+    pub fn state(&self, index: u64) -> Option<ChunkState> {
+        (index < self.chunks).then(|| match index {
+            _ if self.wanted.contains(index) => ChunkState::Wanted,
+            _ if self.in_flight.contains(index) => ChunkState::InFlight,
+            _ if self.durable.contains(index) => ChunkState::Durable,
+            _ => ChunkState::Written,
+        })
+    }
+
+    /// The lowest chunk that has to travel.
+    pub fn next_wanted(&self) -> Option<u64> {
+        self.wanted.first()
+    }
+
+    /// Chunks that are written, durable or not.
+    pub fn written(&self) -> u64 {
+        self.chunks - self.wanted.len() - self.in_flight.len()
+    }
+
+    /// Bytes that are written of a file of `size` bytes in chunks of 2^`chunk_log2`.
+    pub fn written_bytes(&self, size: u64, chunk_log2: u8) -> u64 {
+        let last = self.chunks.saturating_sub(1);
+        let is_last_written = matches!(self.state(last), Some(ChunkState::Written | ChunkState::Durable));
+        let missing = ((last + 1) << chunk_log2).saturating_sub(size);
+        (self.written() << chunk_log2).saturating_sub(if is_last_written { missing } else { 0 })
+    }
+
+    /// Chunks that are durable.
+    pub fn durable(&self) -> &ChunkSet {
+        &self.durable
+    }
+
+    /// A wanted chunk begins to travel. False, and nothing changes, when it was not wanted.
+    pub fn begin(&mut self, index: u64) -> bool {
+        let is_wanted = self.wanted.contains(index);
+        if is_wanted {
+            self.wanted.remove(index..index + 1);
+            self.in_flight.insert(index..index + 1);
+        }
+        is_wanted
+    }
+
+    /// A chunk in flight was lost: it is wanted again.
+    pub fn lose(&mut self, index: u64) {
+        if self.in_flight.contains(index) {
+            self.in_flight.remove(index..index + 1);
+            self.wanted.insert(index..index + 1);
+        }
+    }
+
+    /// A chunk was written. False when it was neither in flight nor wanted: it was written before.
+    pub fn write(&mut self, index: u64) -> bool {
+        let is_new = matches!(self.state(index), Some(ChunkState::InFlight | ChunkState::Wanted));
+        self.in_flight.remove(index..index.saturating_add(1));
+        self.wanted.remove(index..index.saturating_add(1));
+        is_new
+    }
+
+    /// What is written is durable now.
+    pub fn sync(&mut self) {
+        let mut durable = ChunkSet::of(0..self.chunks);
+        for open in [&self.wanted, &self.in_flight] {
+            open.ranges().for_each(|range| durable.remove(range));
+        }
+        self.durable = durable;
+    }
+
+    /// The chunks of `range` are durable now, as far as they are written.
+    pub fn sync_range(&mut self, range: Range<u64>) {
+        let mut durable = ChunkSet::of(range.start.min(self.chunks)..range.end.min(self.chunks));
+        for open in [&self.wanted, &self.in_flight] {
+            open.ranges().for_each(|range| durable.remove(range));
+        }
+        durable.ranges().for_each(|range| self.durable.insert(range));
+    }
+
+    /// Nothing has to travel any more and everything is written.
+    pub fn is_written(&self) -> bool {
+        self.wanted.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// Everything is durable.
+    pub fn is_durable(&self) -> bool {
+        self.durable.len() == self.chunks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CHUNKS: u64 = 40;
+
+    #[derive(Debug, Clone)]
+    enum Change {
+        Insert(Range<u64>),
+        Remove(Range<u64>),
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let range = (0..CHUNKS, 0..8u64).prop_map(|(start, len)| start..start + len);
+        (any::<bool>(), range).prop_map(|(insert, range)| match insert {
+            true => Change::Insert(range),
+            false => Change::Remove(range),
+        })
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Begin(u64),
+        Lose(u64),
+        Write(u64),
+        Sync,
+        SyncRange(Range<u64>),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        // Also behind the end.
+        let index = 0..CHUNKS + 2;
+        prop_oneof![
+            4 => index.clone().prop_map(Step::Begin),
+            1 => index.clone().prop_map(Step::Lose),
+            4 => index.clone().prop_map(Step::Write),
+            1 => Just(Step::Sync),
+            2 => (index, 0..9u64).prop_map(|(start, len)| Step::SyncRange(start..start + len)),
+        ]
+    }
+
+    /// The same in the plainest way: a state for each chunk.
+    fn apply(states: &mut [ChunkState], step: &Step) {
+        use ChunkState::{Durable, InFlight, Wanted, Written};
+        let at = |index: u64| usize::try_from(index).unwrap();
+        let replace = |states: &mut [ChunkState], from: ChunkState, to: ChunkState| {
+            states.iter_mut().filter(|state| **state == from).for_each(|state| *state = to);
+        };
+        match step {
+            Step::Begin(index) => {
+                if let Some(state @ Wanted) = states.get_mut(at(*index)) {
+                    *state = InFlight;
+                }
+            }
+            Step::Lose(index) => {
+                if let Some(state @ InFlight) = states.get_mut(at(*index)) {
+                    *state = Wanted;
+                }
+            }
+            Step::Write(index) => {
+                if let Some(state @ (Wanted | InFlight)) = states.get_mut(at(*index)) {
+                    *state = Written;
+                }
+            }
+            Step::Sync => replace(states, Written, Durable),
+            Step::SyncRange(range) => {
+                let end = at(range.end).min(states.len());
+                replace(&mut states[at(range.start).min(end)..end], Written, Durable);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_holds_what_was_put_in(changes in prop::collection::vec(change(), 0..40)) {
+            let (mut set, mut plain) = (ChunkSet::default(), BTreeSet::new());
+            for change in changes {
+                match change {
+                    Change::Insert(range) => {
+                        set.insert(range.clone());
+                        plain.extend(range);
+                    }
+                    Change::Remove(range) => {
+                        set.remove(range.clone());
+                        plain.retain(|index| !range.contains(index));
+                    }
+                }
+                prop_assert_eq!(set.ranges().flatten().collect::<BTreeSet<_>>(), plain.clone());
+                prop_assert_eq!(set.len(), plain.len() as u64);
+                prop_assert_eq!(set.first(), plain.first().copied());
+                prop_assert_eq!(set.is_empty(), plain.is_empty());
+                for index in 0..CHUNKS + 9 {
+                    prop_assert_eq!(set.contains(index), plain.contains(&index));
+                }
+                let ranges: Vec<_> = set.ranges().collect();
+                prop_assert!(ranges.windows(2).all(|pair| pair[0].end < pair[1].start), "{:?}", ranges);
+            }
+        }
+
+        #[test]
+        fn each_chunk_has_one_state(steps in prop::collection::vec(step(), 0..60)) {
+            let mut plan = Plan::new(CHUNKS);
+            let mut states = vec![ChunkState::Wanted; usize::try_from(CHUNKS).unwrap()];
+            for step in steps {
+                let before = states.clone();
+                apply(&mut states, &step);
+                match &step {
+                    Step::Begin(index) => prop_assert_eq!(plan.begin(*index), states != before),
+                    Step::Lose(index) => plan.lose(*index),
+                    Step::Write(index) => prop_assert_eq!(plan.write(*index), states != before),
+                    Step::Sync => plan.sync(),
+                    Step::SyncRange(range) => plan.sync_range(range.clone()),
+                }
+                let shown: Vec<_> = (0..CHUNKS).filter_map(|index| plan.state(index)).collect();
+                prop_assert_eq!(&shown, &states, "{:?}", step);
+                let count = |wanted: ChunkState| states.iter().filter(|state| **state == wanted).count() as u64;
+                let durable = count(ChunkState::Durable);
+                prop_assert_eq!(plan.written(), durable + count(ChunkState::Written));
+                prop_assert_eq!(plan.is_durable(), durable == CHUNKS);
+                prop_assert_eq!(plan.is_written(), plan.written() == CHUNKS);
+                let first = states.iter().position(|state| *state == ChunkState::Wanted);
+                prop_assert_eq!(plan.next_wanted(), first.map(|first| first as u64));
+            }
+            prop_assert_eq!(plan.state(CHUNKS), None);
+        }
+    }
+
+    #[test]
+    fn the_last_chunk_has_fewer_bytes() {
+        let mut plan = Plan::new(3);
+        assert_eq!(plan.written_bytes(21, 3), 0);
+        plan.write(2);
+        assert_eq!(plan.written_bytes(21, 3), 5);
+        plan.write(0);
+        assert_eq!(plan.written_bytes(21, 3), 13);
+        assert_eq!(Plan::new(0).written_bytes(0, 3), 0);
+    }
+
+    #[test]
+    fn an_open_end_is_closed_once_and_behind_everything_that_came() {
+        let mut plan = Plan::open_ended();
+        assert!(plan.begin(0) && plan.write(0) && plan.begin(2));
+        assert!(!plan.end_at(2), "chunk 2 is on its way");
+        assert!(plan.end_at(3));
+        assert!(!plan.end_at(4), "the end is known");
+        assert_eq!((plan.chunks(), plan.next_wanted(), plan.is_written()), (3, Some(1), false));
+        assert!(plan.write(1) && plan.write(2) && plan.is_written());
+    }
+
+    #[test]
+    fn a_file_of_a_tebibyte_costs_ranges_and_not_chunks() {
+        let mut plan = Plan::new(1 << 20);
+        for index in 0..1 << 20 {
+            assert!(plan.begin(index) && plan.write(index));
+        }
+        plan.sync();
+        assert!(plan.is_durable());
+        assert_eq!(plan.durable.ranges.len(), 1);
+    }
+}
