@@ -4,11 +4,15 @@
 //! waiting side and prove, with its [`Secret`], that the ticket was handed over. Names and dates in certificates
 //! mean nothing here.
 
+mod expected;
 mod fingerprint;
+pub mod handshake;
 mod identity;
+pub mod methods;
 mod secret;
 mod ticket;
 
+pub use expected::Expected;
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use identity::{Identity, IdentityError, default_path};
 pub use secret::{JoinKey, Secret};

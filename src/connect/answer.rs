@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
-use super::slot::OneSeat;
+use super::slot::OneSlot;
 use super::waiting::unless_silent;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::role::Role;
@@ -28,15 +28,15 @@ pub(super) async fn first_link(
 pub(super) async fn answer_all(
     endpoint: Endpoint,
     role: Role,
-    door: Arc<OneSeat>,
+    slot: Arc<OneSlot>,
     links: mpsc::Sender<Link<Quic>>,
 ) {
     while let Some(incoming) = endpoint.accept().await {
-        tokio::spawn(answer_one(incoming, role, Arc::clone(&door), links.clone()));
+        tokio::spawn(answer_one(incoming, role, Arc::clone(&slot), links.clone()));
     }
 }
 
-async fn answer_one(incoming: Incoming, role: Role, door: Arc<OneSeat>, links: mpsc::Sender<Link<Quic>>) {
+async fn answer_one(incoming: Incoming, role: Role, slot: Arc<OneSlot>, links: mpsc::Sender<Link<Quic>>) {
     let from = incoming.remote_address();
     let connection = match incoming.handshake().await {
         Ok(connection) => connection,
@@ -45,7 +45,7 @@ async fn answer_one(incoming: Incoming, role: Role, door: Arc<OneSeat>, links: m
             return;
         }
     };
-    match unless_silent(&connection, handshake::answer(connection.clone(), role, &*door)).await {
+    match unless_silent(&connection, handshake::answer(connection.clone(), role, &*slot)).await {
         Ok(link) => {
             debug!(%from, "let in");
             let _ = links.send(link).await;

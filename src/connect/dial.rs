@@ -8,7 +8,9 @@ use super::connected::{Connected, part};
 use super::extra::dial_all;
 use super::terms::Terms;
 use super::waiting::{Stop, unless_stopped};
-use crate::auth::{Fingerprint, Secret, Ticket};
+use crate::auth::handshake::DiallerMethod;
+use crate::auth::methods::{ByKey, ByTicket};
+use crate::auth::{Fingerprint, Ticket};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::session::{handshake, transport_failure};
 use crate::transport::TransportError;
@@ -31,36 +33,35 @@ pub enum Destination {
 pub async fn dial(destination: &Destination, terms: &Terms, stop: &mut Stop) -> Result<Connected, Failure> {
     match destination {
         Destination::Ticket(Ticket { addresses, fingerprint, secret }) => {
-            dial_known(addresses, *fingerprint, Some(secret), terms, stop).await
+            let method = ByTicket { listener: *fingerprint, secret: *secret };
+            dial_known(addresses, &method, ticket_failure, terms, stop).await
         }
         Destination::Host(host, fingerprint) => {
             let resolving =
                 async { resolve(host).await.map_err(|e| Failure::new(Reason::Unreachable, e.to_string())) };
             let addresses = unless_stopped(stop, resolving).await?;
-            dial_known(&addresses, *fingerprint, None, terms, stop).await
+            dial_known(&addresses, &ByKey { listener: *fingerprint }, transport_failure, terms, stop).await
         }
     }
 }
 
-/// Dials the peer that has the key `expected` at one of `addresses`.
+/// Dials the peer at one of `addresses`, to be authenticated by `method`. `failure` says why it was not reached.
 pub(super) async fn dial_known(
     addresses: &[SocketAddr],
-    expected: Fingerprint,
-    secret: Option<&Secret>,
+    method: &dyn DiallerMethod,
+    failure: impl Fn(TransportError) -> Failure,
     terms: &Terms,
     stop: &mut Stop,
 ) -> Result<Connected, Failure> {
     let Terms { role, connections, identity, limits, .. } = terms;
     let dialling = async {
-        crate::transport::dial(addresses, expected, identity, limits)
-            .await
-            .map_err(|e| dial_failure(e, secret.is_some()))
+        crate::transport::dial(addresses, method.listener(), identity, limits).await.map_err(failure)
     };
     // Until then the peer knows nothing that it would have to be told about.
     let (connection, endpoint) = unless_stopped(stop, dialling).await?;
     let greeting = timeout(limits.idle_timeout, async {
-        let mut link = handshake::dial(connection.clone(), *role, secret, *connections).await?;
-        let joining = dial_all(&mut link, expected, terms)?;
+        let mut link = handshake::dial(connection.clone(), *role, method, *connections).await?;
+        let joining = dial_all(&mut link, terms)?;
         if role.side() == Side::Receiver {
             link.welcome().await?;
         }
@@ -77,17 +78,13 @@ pub(super) async fn dial_known(
     }
 }
 
-/// What came of dialling, by a ticket or not.
-fn dial_failure(error: TransportError, by_ticket: bool) -> Failure {
-    let nobody = matches!(error, TransportError::NobodyThere(_));
+/// Why the side that made a ticket was not reached.
+fn ticket_failure(error: TransportError) -> Failure {
+    let is_nobody_there = matches!(error, TransportError::NobodyThere(_));
     let mut failure = transport_failure(error);
-    if !(nobody && by_ticket) {
-        return failure;
+    if is_nobody_there {
+        failure.message += ": the side that printed this ticket has ended; a ticket serves one transfer, so start \
+                            that side again and use the new ticket";
     }
-    failure.message = format!(
-        "{}: the side that printed this ticket has ended; a ticket serves one transfer, so start that side again \
-         and use the new ticket",
-        failure.message
-    );
     failure
 }

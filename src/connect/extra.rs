@@ -9,7 +9,7 @@ use tracing::debug;
 
 use super::terms::Terms;
 use super::waiting::unless_silent;
-use crate::auth::{Fingerprint, JoinKey};
+use crate::auth::{Expected, Fingerprint, JoinKey};
 use crate::protocol::failure::Failure;
 use crate::session::handshake::{admit, join, join_key};
 use crate::session::{Joiner, Joining, Link, close_with, transport_failure};
@@ -115,12 +115,8 @@ async fn serve_one(
     }
 }
 
-/// Dials the extra connections that the listener of `link`, whose fingerprint is `expected`, will offer.
-pub(super) fn dial_all(
-    link: &mut Link<Quic>,
-    expected: Fingerprint,
-    terms: &Terms,
-) -> Result<JoinSet<()>, Failure> {
+/// Dials the extra connections that the listener of `link` will offer.
+pub(super) fn dial_all(link: &mut Link<Quic>, terms: &Terms) -> Result<JoinSet<()>, Failure> {
     let mut tasks = JoinSet::new();
     let max = terms.connections.unwrap_or(u32::MAX).min(terms.budget.connections_max());
     if max <= 1 {
@@ -129,6 +125,7 @@ pub(super) fn dial_all(
     let mut joiner = prepare(link, max - 1, terms.connections.is_none());
     let key = join_key(&link.connection)?;
     let peer = link.connection.remote_address();
+    let expected = Expected::Key(link.connection.peer_fingerprint());
     let terms = terms.clone();
     tasks.spawn(async move {
         let ports = joiner.ports().await;
@@ -184,19 +181,22 @@ mod tests {
         let serving = tokio::spawn(serve_one(endpoint, 1, key, here.fingerprint(), joiner));
 
         for (identity, key) in [(&stranger, key), (&here, JoinKey::new(&[2; 32]))] {
-            let (connection, _socket) = dial(&address, there.fingerprint(), identity, &limits).await.unwrap();
+            let (connection, _socket) =
+                dial(&address, Expected::Key(there.fingerprint()), identity, &limits).await.unwrap();
             join(&connection, &key, 1).await.unwrap();
             let TransportError::Closed { code, .. } = connection.closed().await else { panic!("not told") };
             assert_eq!(code, u64::from(Reason::NotAuthenticated.code()));
         }
-        let (connection, _socket) = dial(&address, there.fingerprint(), &here, &limits).await.unwrap();
+        let (connection, _socket) =
+            dial(&address, Expected::Key(there.fingerprint()), &here, &limits).await.unwrap();
         join(&connection, &key, 2).await.unwrap();
         let TransportError::Closed { code, .. } = connection.closed().await else { panic!("not told") };
         assert_eq!(code, u64::from(Reason::Protocol.code()), "fault 15: the number of another port");
-        let (joined, _socket) = dial(&address, there.fingerprint(), &here, &limits).await.unwrap();
+        let (joined, _socket) =
+            dial(&address, Expected::Key(there.fingerprint()), &here, &limits).await.unwrap();
         join(&joined, &key, 1).await.unwrap();
         // Whoever comes behind it is refused.
-        let refused = dial(&address, there.fingerprint(), &here, &limits).await.unwrap_err();
+        let refused = dial(&address, Expected::Key(there.fingerprint()), &here, &limits).await.unwrap_err();
         assert_eq!(refused, TransportError::Busy);
         assert!(!joined.is_closed());
         serving.abort();

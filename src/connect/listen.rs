@@ -10,10 +10,11 @@ use tokio::sync::mpsc;
 use super::answer::{answer_all, first_link};
 use super::connected::{Connected, GOODBYE, part};
 use super::extra::Sockets;
-use super::slot::OneSeat;
+use super::slot::OneSlot;
 use super::terms::Terms;
 use super::waiting::{Stop, unless_stopped, within};
-use crate::auth::{Fingerprint, Secret, Ticket};
+use crate::auth::methods::AnyOf;
+use crate::auth::{Expected, Fingerprint, Secret, Ticket};
 use crate::event::{Event, Listening, Reporter};
 use crate::protocol::failure::{Failure, Reason};
 use crate::session::{close_reason, transport_failure};
@@ -52,10 +53,12 @@ pub async fn listen(
     let ticket = Ticket { addresses, fingerprint: identity.fingerprint(), secret };
     let ip = endpoint.local_address().map_err(transport_failure)?.ip();
     let sockets = Sockets::new(terms.clone(), ip);
-    let door = Arc::new(OneSeat { secret, allowed, taken: AtomicBool::new(false), sockets });
+    let expected = [Some(Expected::Secret(secret)), allowed.map(Expected::Key)];
+    let authorizer = AnyOf(expected.into_iter().flatten().collect());
+    let slot = Arc::new(OneSlot { authorizer, taken: AtomicBool::new(false), sockets });
     let (links, link) = mpsc::channel(1);
     let answering =
-        tokio::spawn(answer_all(endpoint.clone(), *role, Arc::clone(&door), links)).abort_handle();
+        tokio::spawn(answer_all(endpoint.clone(), *role, Arc::clone(&slot), links)).abort_handle();
     reporter.report(Event::Listening(Listening {
         role: *role,
         what,
@@ -75,7 +78,7 @@ pub async fn listen(
         }
     };
     endpoint.close_door();
-    match door.sockets.serve(&mut link) {
+    match slot.sockets.serve(&mut link) {
         Ok(joining) => Ok(Connected { link, endpoint, answering: Some(answering), joining }),
         Err(failure) => Err(part(&link.connection, &endpoint, failure).await),
     }

@@ -3,16 +3,17 @@
 use super::closing::{close_with, transport_failure};
 use super::joining::Joining;
 use super::link::Link;
-use crate::auth::{Fingerprint, JoinKey, Secret};
+use crate::auth::handshake::{Authorizer, Channel, Dialler, DiallerMethod, Greeting, Listener, ListenerStep};
+use crate::auth::{Fingerprint, JoinKey};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::printable;
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::role::Role;
 use crate::session::messages::{MessageReader, write_message};
-use crate::transport::{Connection, SendStream};
+use crate::transport::{Connection, RecvStream, SendStream};
 
-/// Label of the TLS exporter that a ticket's proof is bound to.
-const EXPORTER_LABEL: &[u8] = b"EXPORTER-towline-ticket";
+/// Label of the TLS exporter that authentication is bound to.
+const AUTH_LABEL: &[u8] = b"EXPORTER-towline-auth";
 /// Label of the TLS exporters, of the first connection and of a further one, that joining is bound to.
 const JOIN_LABEL: &[u8] = b"EXPORTER-towline-join";
 /// Control messages overtake parcels.
@@ -23,29 +24,51 @@ pub fn agent() -> String {
     concat!("towline/", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
-/// The dialler's part: says what its `role` is, proves that it holds the ticket when it has one, and asks for so many
-/// `connections`. The link is not [welcomed](Link::welcome) yet: a sender need not wait for that to offer what it has,
-/// which saves a round trip.
+/// The dialler's part: says what its `role` is, asks for so many `connections`, and proves itself by `method`, until
+/// the listener has proved itself too. The link is not [welcomed](Link::welcome) yet: a sender need not wait for that to
+/// offer what it has, which saves a round trip.
+///
+/// # Errors
+///
+/// The listener is not the right one; it has been told so. Or it refuses this side.
 pub async fn dial<C: Connection>(
     connection: C,
     role: Role,
-    secret: Option<&Secret>,
+    method: &dyn DiallerMethod,
     connections: Option<u32>,
 ) -> Result<Link<C>, Failure> {
-    let proof = match secret {
-        None => None,
-        Some(secret) => {
-            let exporter = connection.export_keying_material(EXPORTER_LABEL).map_err(transport_failure)?;
-            Some(secret.proof(&exporter))
-        }
-    };
+    let channel = channel(&connection)?;
     let streams = connection.open_bi().await.map_err(transport_failure)?;
-    converse(connection, streams, async |control_out, _| {
-        write_message(control_out, &Message::Hello { role, agent: agent(), proof, connections }).await?;
+    converse(connection, streams, async |control_out, control_in| {
+        let (mut machine, first) = Dialler::new(method, &channel);
+        let (method, auth) = (method.number(), first.into());
+        write_message(control_out, &Message::Hello { role, agent: agent(), method, auth, connections })
+            .await?;
+        // Nothing about files is said before.
+        while !machine.may_offer() {
+            let message = match control_in.expect().await? {
+                Message::Auth(message) => message,
+                other => {
+                    let name = other.name();
+                    return Err(Failure::protocol(format!(
+                        "the listener said {name} before it proved itself"
+                    )));
+                }
+            };
+            if let Some(answer) = machine.read(&message)? {
+                write_message(control_out, &Message::Auth(answer.into())).await?;
+            }
+        }
         Ok(None)
     })
     .await
     .map_err(|failure| failure.heard_by(role.side(), true))
+}
+
+/// What the ends of `connection` prove themselves over.
+fn channel<C: Connection>(connection: &C) -> Result<Channel, Failure> {
+    let exporter = connection.export_keying_material(AUTH_LABEL).map_err(transport_failure)?;
+    Ok(Channel { exporter, peer: connection.peer_fingerprint() })
 }
 
 impl<C: Connection> Link<C> {
@@ -101,45 +124,29 @@ async fn converse<C: Connection>(
     }
 }
 
-/// What a dialler has shown of itself.
-pub struct Claim {
-    /// The key that it holds.
-    pub fingerprint: Fingerprint,
-    proof: Option<[u8; 32]>,
-    exporter: [u8; 32],
-}
-
-impl Claim {
-    /// It holds the ticket with this secret.
-    pub fn proves(&self, secret: &Secret) -> bool {
-        self.proof.is_some_and(|proof| secret.verify(&self.exporter, &proof))
-    }
-
-    /// It claims to hold a ticket.
-    pub fn has_proof(&self) -> bool {
-        self.proof.is_some()
-    }
-}
-
-/// Who decides whom a listener lets in.
-pub trait Door: Send + Sync {
-    /// Whether the dialler may come in at all.
-    fn check(&self, claim: &Claim) -> Result<(), Failure>;
-    /// Takes the one seat that there is; fails when another dialler has it.
-    fn take_seat(&self) -> Result<(), Failure>;
-    /// Gives the seat back: the dialler that took it was not welcomed.
-    fn leave_seat(&self);
-    /// UDP ports for extra connections of the dialler that took the seat and asks for so many `connections`.
+/// Place for one session at a listener.
+pub trait Slot: Send + Sync {
+    /// Whom it is for.
+    fn authorizer(&self) -> &dyn Authorizer;
+    /// Takes it.
+    ///
+    /// # Errors
+    ///
+    /// Another dialler has it.
+    fn take(&self) -> Result<(), Failure>;
+    /// Gives it back: the dialler that took it was not welcomed.
+    fn give_back(&self);
+    /// UDP ports for extra connections of the dialler that took it and asks for so many `connections`.
     fn ports(&self, connections: Option<u32>) -> Vec<u16>;
 }
 
-/// A seat that goes back to the door unless it is kept: the dialler may be gone before it is welcomed.
-struct Seat<'a>(Option<&'a dyn Door>);
+/// A slot that is given back unless it is kept: the dialler may be gone before it is welcomed.
+struct Taken<'a>(Option<&'a dyn Slot>);
 
-impl<'a> Seat<'a> {
-    fn take(door: &'a dyn Door) -> Result<Self, Failure> {
-        door.take_seat()?;
-        Ok(Self(Some(door)))
+impl<'a> Taken<'a> {
+    fn take(slot: &'a dyn Slot) -> Result<Self, Failure> {
+        slot.take()?;
+        Ok(Self(Some(slot)))
     }
 
     fn keep(mut self) {
@@ -147,38 +154,71 @@ impl<'a> Seat<'a> {
     }
 }
 
-impl Drop for Seat<'_> {
+impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        if let Some(door) = self.0 {
-            door.leave_seat();
+        if let Some(slot) = self.0 {
+            slot.give_back();
         }
     }
 }
 
-/// The listener's part. A dialler that `door` does not let in is told why, and nothing else.
-pub async fn answer<C: Connection>(connection: C, own: Role, door: &dyn Door) -> Result<Link<C>, Failure> {
+/// The listener's part. A dialler that is not let in is told why, and nothing else.
+///
+/// # Errors
+///
+/// Why it is not let in.
+pub async fn answer<C: Connection>(connection: C, own: Role, slot: &dyn Slot) -> Result<Link<C>, Failure> {
     let streams = connection.accept_bi().await.map_err(transport_failure)?;
-    let (fingerprint, exporter) =
-        (connection.peer_fingerprint(), connection.export_keying_material(EXPORTER_LABEL));
+    let channel = channel(&connection)?;
     let guest = connection.clone();
     converse(connection, streams, async |control_out, control_in| {
-        let Message::Hello { role, agent: peer_agent, proof, connections } = control_in.expect().await?
+        let Message::Hello { role, agent: peer_agent, method, auth, connections } =
+            control_in.expect().await?
         else {
             return Err(Failure::protocol("the dialler did not begin with Hello"));
         };
-        let exporter = exporter.map_err(transport_failure)?;
-        door.check(&Claim { fingerprint, proof, exporter })?;
+        let step = slot.authorizer().authorize(&Greeting { method, message: &auth, channel: &channel })?;
+        prove(step, control_out, control_in).await?;
         if role != own.counterpart() {
             return Err(mismatch(own, role));
         }
-        let seat = Seat::take(door)?;
+        let taken = Taken::take(slot)?;
         guest.let_in();
-        let ports = door.ports(connections);
+        let ports = slot.ports(connections);
         write_message(control_out, &Message::Welcome { agent: agent(), ports }).await?;
-        seat.keep();
+        taken.keep();
         Ok(Some(peer_agent))
     })
     .await
+}
+
+/// The listener's end of a method, from its first `step` until the dialler may be let in. Whatever else the dialler
+/// says before it has heard the last message is refused: the listener has not proved itself.
+async fn prove<S: SendStream, R: RecvStream>(
+    step: ListenerStep,
+    control_out: &mut S,
+    control_in: &mut MessageReader<R>,
+) -> Result<(), Failure> {
+    let (mut machine, mut next) = Listener::new(step);
+    loop {
+        if let Some(message) = next {
+            if let Some(early) = control_in.buffered()? {
+                return Err(said_early(&early));
+            }
+            write_message(control_out, &Message::Auth(message.into())).await?;
+        }
+        if machine.is_done() {
+            return Ok(());
+        }
+        next = match control_in.expect().await? {
+            Message::Auth(message) => machine.read(&message)?,
+            other => return Err(said_early(&other)),
+        };
+    }
+}
+
+fn said_early(message: &Message) -> Failure {
+    Failure::protocol(format!("the dialler said {} before the listener proved itself", message.name()))
 }
 
 /// The dialler is not there for what the listener is.

@@ -37,6 +37,11 @@ impl<R: RecvStream> MessageReader<R> {
         }
     }
 
+    /// The next message, if it has been read off the stream already.
+    pub(super) fn buffered(&mut self) -> Result<Option<Message>, Failure> {
+        Message::next(&mut self.deframer).map_err(codec_failure)
+    }
+
     /// All messages that have come, at least one; none at the end of the stream.
     pub(super) async fn next_batch(&mut self) -> Result<Vec<Message>, Failure> {
         let mut batch: Vec<_> = self.next().await?.into_iter().collect();

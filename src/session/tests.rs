@@ -18,13 +18,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{Budget, Context, Link, ProcessorUse, Throttle, receive, send, transport_failure};
+use crate::auth::Fingerprint;
+use crate::auth::handshake::{Authorizer, Greeting, ListenerStep};
+use crate::auth::methods::ByKey;
 use crate::event::{Event, Report, Reporter, Summary};
 use crate::protocol::engine::patience::Patience;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
 use crate::protocol::wire::entry::{Kind, Meta};
 use crate::protocol::wire::role::Role;
-use crate::session::handshake::{Claim, Door, answer, dial};
+use crate::session::handshake::{Slot, answer, dial};
 use crate::session::schedule::Schedule;
 use crate::testing::connection::{self, MemoryConnection, MemoryLimits, pair};
 use crate::testing::disk::{MemorySource, MemoryTarget, Node};
@@ -162,27 +165,36 @@ fn told(error: TransportError) -> Failure {
 /// Lets everyone in.
 struct Open;
 
-impl Door for Open {
-    fn check(&self, _: &Claim) -> Result<(), Failure> {
+impl Authorizer for Open {
+    fn authorize(&self, _: &Greeting<'_>) -> Result<ListenerStep, Failure> {
+        Ok(ListenerStep::LetIn(None))
+    }
+}
+
+impl Slot for Open {
+    fn authorizer(&self) -> &dyn Authorizer {
+        self
+    }
+
+    fn take(&self) -> Result<(), Failure> {
         Ok(())
     }
 
-    fn take_seat(&self) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    fn leave_seat(&self) {}
+    fn give_back(&self) {}
 
     fn ports(&self, _: Option<u32>) -> Vec<u16> {
         Vec::new()
     }
 }
 
+/// A dialler that is known by its key, and knows the listener by its.
+const BY_KEY: ByKey = ByKey { listener: Fingerprint::from_bytes([2; 32]) };
+
 async fn greet(
     ends: (MemoryConnection, MemoryConnection),
 ) -> (Link<MemoryConnection>, Link<MemoryConnection>) {
     let (dialled, answered) =
-        tokio::join!(dial(ends.0, Role::Send, None, None), answer(ends.1, Role::Receive, &Open));
+        tokio::join!(dial(ends.0, Role::Send, &BY_KEY, None), answer(ends.1, Role::Receive, &Open));
     (dialled.unwrap(), answered.unwrap())
 }
 

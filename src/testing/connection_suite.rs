@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::connection::{self, Link, MemoryConnection, MemoryLimits};
-use crate::auth::{Fingerprint, Identity};
+use crate::auth::{Expected, Fingerprint, Identity};
 use crate::protocol::wire::limits::REASON_BYTES_MAX;
 use crate::transport::quic::connection::Quic;
 use crate::transport::{
@@ -51,9 +51,10 @@ pub(crate) async fn quic_pair(limits: &Limits) -> Ends<Quic> {
     let address = ListenAddress::At(([127, 0, 0, 1], 0).into());
     let listening = Endpoint::listen(&address, &there, limits).unwrap();
     let addresses = listening.local_addresses().unwrap();
-    let (dialled, accepted) = tokio::join!(dial(&addresses, there.fingerprint(), &here, limits), async {
-        listening.accept().await.unwrap().handshake().await
-    });
+    let (dialled, accepted) =
+        tokio::join!(dial(&addresses, Expected::Key(there.fingerprint()), &here, limits), async {
+            listening.accept().await.unwrap().handshake().await
+        });
     let (dialler, dialling) = dialled.unwrap();
     let listener = accepted.unwrap();
     listener.let_in();

@@ -1,6 +1,7 @@
 //! Doubles of the seams, the suites that every implementation of a seam passes, and simulators. Only tests compile
 //! this room.
 
+pub(crate) mod auth;
 mod congestion;
 pub(crate) mod connection;
 pub(crate) mod connection_suite;

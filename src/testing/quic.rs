@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::connection_suite::{limits, quic_pair};
-use crate::auth::{Fingerprint, Identity};
+use crate::auth::{Expected, Fingerprint, Identity};
 use crate::testing::host::skip;
 use crate::transport::quic::connection::Quic;
 use crate::transport::quic::tls::{self, ShownFingerprint};
@@ -51,9 +51,10 @@ async fn connect(
     limits: &Limits,
 ) -> (Quic, Quic) {
     let addresses = [address];
-    let (dialled, accepted) = tokio::join!(dial(&addresses, there.fingerprint(), here, limits), async {
-        endpoint.accept().await.unwrap().handshake().await
-    });
+    let (dialled, accepted) =
+        tokio::join!(dial(&addresses, Expected::Key(there.fingerprint()), here, limits), async {
+            endpoint.accept().await.unwrap().handshake().await
+        });
     let accepted = accepted.unwrap();
     accepted.let_in();
     (dialled.unwrap().0, accepted)
@@ -69,7 +70,7 @@ async fn another_fingerprint_is_named_on_the_dialling_side_and_noticed_on_the_ot
     let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let (address, mut results, _task) = serve(&there);
     let expected = Fingerprint::from_bytes([3; 32]);
-    let error = dial(&[address], expected, &here, &limits()).await.unwrap_err();
+    let error = dial(&[address], Expected::Key(expected), &here, &limits()).await.unwrap_err();
     let TransportError::NotAuthenticated(text) = &error else { panic!("{error:?}") };
     for part in [expected.to_string(), there.fingerprint().to_string(), address.to_string()] {
         assert!(text.contains(&part), "{text}");
@@ -86,7 +87,8 @@ async fn a_wrong_peer_outweighs_a_silent_one_and_does_not_wait_for_it() {
     let addresses = [silent.local_addr().unwrap(), address];
     let began = Instant::now();
     let limits = short(Duration::from_secs(60));
-    let error = dial(&addresses, Fingerprint::from_bytes([3; 32]), &here, &limits).await.unwrap_err();
+    let error =
+        dial(&addresses, Expected::Key(Fingerprint::from_bytes([3; 32])), &here, &limits).await.unwrap_err();
     assert!(matches!(error, TransportError::NotAuthenticated(_)), "{error:?}");
     assert!(began.elapsed() < Duration::from_secs(30));
 }
@@ -99,7 +101,8 @@ async fn a_silent_or_a_wrong_address_does_not_keep_the_right_one_from_winning() 
     let (wrong, _wrong_results, _wrong_task) = serve(&other);
     let silent = silent().await;
     let addresses = [silent.local_addr().unwrap(), wrong, address];
-    let (quic, endpoint) = dial(&addresses, there.fingerprint(), &here, &limits()).await.unwrap();
+    let (quic, endpoint) =
+        dial(&addresses, Expected::Key(there.fingerprint()), &here, &limits()).await.unwrap();
     assert_eq!(quic.remote_address(), address);
     let accepted = results.recv().await.unwrap().unwrap();
     assert_eq!(accepted.peer_fingerprint(), here.fingerprint());
@@ -115,11 +118,11 @@ async fn nobody_there_is_said_within_the_time_given() {
     let address = silent.local_addr().unwrap();
     let began = Instant::now();
     let limits = short(Duration::from_millis(300));
-    let error = dial(&[address], here.fingerprint(), &here, &limits).await.unwrap_err();
+    let error = dial(&[address], Expected::Key(here.fingerprint()), &here, &limits).await.unwrap_err();
     assert_eq!(error, TransportError::NoAnswer(address.to_string()));
     assert!(began.elapsed() >= Duration::from_millis(300));
     assert!(began.elapsed() < Duration::from_secs(5));
-    let error = dial(&[], here.fingerprint(), &here, &limits).await.unwrap_err();
+    let error = dial(&[], Expected::Key(here.fingerprint()), &here, &limits).await.unwrap_err();
     assert!(matches!(error, TransportError::NoAnswer(_)), "{error:?}");
 }
 
@@ -130,7 +133,8 @@ async fn foreign_dial(
     listener: &Identity,
 ) -> Result<quinn::Connection, quinn::ConnectionError> {
     let own = Identity::generate().unwrap();
-    let mut config = tls::client_config(&own, listener.fingerprint(), ShownFingerprint::default()).unwrap();
+    let mut config =
+        tls::client_config(&own, Expected::Key(listener.fingerprint()), ShownFingerprint::default()).unwrap();
     change(&mut config);
     let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
     let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
@@ -192,7 +196,7 @@ async fn stalled_diallers_hold_nobody_up() {
     let mut diallers = Vec::new();
     for _ in 0..12 {
         let own = Identity::generate().unwrap();
-        let expected = there.fingerprint();
+        let expected = Expected::Key(there.fingerprint());
         diallers
             .push(tokio::spawn(async move { dial(&[address], expected, &own, &limits()).await.map(drop) }));
         stalled.push(endpoint.accept().await.unwrap());
@@ -215,7 +219,7 @@ async fn a_handshake_that_stops_is_given_up() {
     let endpoint = Endpoint::listen(&LOOPBACK, &there, &short(Duration::from_millis(300))).unwrap();
     let (relay, link) = relay_to(endpoint.local_address().unwrap()).await;
     let own = Identity::generate().unwrap();
-    let expected = there.fingerprint();
+    let expected = Expected::Key(there.fingerprint());
     let dialler = tokio::spawn(async move { dial(&[relay], expected, &own, &limits()).await.map(drop) });
     let incoming = endpoint.accept().await.unwrap();
     link.abort();
@@ -379,9 +383,10 @@ async fn fault_5_a_stranger_has_little_credit_until_it_is_let_in() {
     let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let endpoint = Endpoint::listen(&LOOPBACK, &there, &limits).unwrap();
     let addresses = [endpoint.local_address().unwrap()];
-    let (dialled, accepted) = tokio::join!(dial(&addresses, there.fingerprint(), &here, &limits), async {
-        endpoint.accept().await.unwrap().handshake().await
-    });
+    let (dialled, accepted) =
+        tokio::join!(dial(&addresses, Expected::Key(there.fingerprint()), &here, &limits), async {
+            endpoint.accept().await.unwrap().handshake().await
+        });
     let ((dialler, _socket), listener) = (dialled.unwrap(), accepted.unwrap());
     let (mut send, _recv) = dialler.open_bi().await.unwrap();
     let second = dialler.open_bi();

@@ -12,7 +12,7 @@ use crate::protocol::wire::codec::{CodecError, Deframer, Fields};
 use crate::protocol::wire::encode::{EXTENSION_CONNECTIONS, EXTENSION_PORTS};
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::{
-    CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, DURABLE_RANGES_MAX, FILE_BYTES_MAX,
+    AUTH_BYTES_MAX, CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, DURABLE_RANGES_MAX, FILE_BYTES_MAX,
     LINK_TARGET_BYTES_MAX, PATH_BYTES_MAX,
 };
 use crate::protocol::wire::message::Message;
@@ -47,6 +47,7 @@ impl Message {
             0x0b => Self::Left(lane(&mut f)?),
             0x0c => Self::Came(f.varint()?),
             0x0d => Self::Durable(EntryId(f.varint()?), ranges(&mut f)?),
+            0x0e => Self::Auth(f.bytes(AUTH_BYTES_MAX, "message of the handshake")?),
             0x20 => Self::Entry(entry(&mut f)?),
             0x21 => Self::End(f.varint()?),
             0x22 => Self::Omitted(reason(&mut f)?, f.text()?),
@@ -65,14 +66,10 @@ impl Message {
     fn decode_hello(mut f: Fields<Bytes>) -> Result<Self, CodecError> {
         let role = Role::from_code(f.u8()?).ok_or(CodecError::BadValue("role"))?;
         let agent = f.text()?;
-        let proof = f.bytes(32, "proof")?;
-        let proof = match proof.len() {
-            0 => None,
-            32 => Some(proof[..].try_into().map_err(|_| CodecError::BadValue("proof"))?),
-            _ => return Err(CodecError::BadValue("proof")),
-        };
+        let method = f.u8()?;
+        let auth = f.bytes(AUTH_BYTES_MAX, "message of the handshake")?;
         let connections = f.extension(EXTENSION_CONNECTIONS)?.map(connections).transpose()?;
-        Ok(Self::Hello { role, agent, proof, connections })
+        Ok(Self::Hello { role, agent, method, auth, connections })
     }
 
     fn decode_welcome(mut f: Fields<Bytes>) -> Result<Self, CodecError> {

@@ -32,6 +32,7 @@ impl Message {
             Self::Left(_) => 0x0b,
             Self::Came(_) => 0x0c,
             Self::Durable(..) => 0x0d,
+            Self::Auth(_) => 0x0e,
             Self::Entry(_) => 0x20,
             Self::End(_) => 0x21,
             Self::Omitted(..) => 0x22,
@@ -47,16 +48,18 @@ impl Message {
 
     fn encode_fields(&self, p: &mut BytesMut) {
         match self {
-            Self::Hello { role, agent, proof, connections } => {
+            Self::Hello { role, agent, method, auth, connections } => {
                 p.put_u8(role.code());
                 put_text(p, agent);
-                put_bytes(p, proof.as_ref().map_or(&[], |proof| &proof[..]));
+                p.put_u8(*method);
+                put_bytes(p, auth);
                 if let Some(connections) = connections {
                     let mut content = BytesMut::new();
                     put_varint(&mut content, u64::from(*connections));
                     put_extension(p, EXTENSION_CONNECTIONS, &content);
                 }
             }
+            Self::Auth(message) => put_bytes(p, message),
             Self::Welcome { agent, ports } => {
                 put_text(p, agent);
                 if !ports.is_empty() {

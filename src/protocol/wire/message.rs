@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use crate::protocol::failure::Reason;
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::wire::activity::Activity;
@@ -12,17 +14,21 @@ use crate::protocol::wire::status::Status;
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// Dialler to listener, first of all: what it wants, and the proof that it holds the ticket.
+    /// Dialler to listener, first of all: what it wants, and how it proves itself.
     Hello {
         /// What the dialler wants to do.
         role: Role,
         /// Name and version of the program.
         agent: String,
-        /// Proof of the ticket's secret bound to this connection; none when it is known by its fingerprint.
-        proof: Option<[u8; 32]>,
+        /// Number of the method of authentication.
+        method: u8,
+        /// The method's first message, at most [`AUTH_BYTES_MAX`](crate::protocol::wire::limits::AUTH_BYTES_MAX).
+        auth: Bytes,
         /// Connections that it asks for, 1 to [`CONNECTIONS_MAX`](crate::protocol::wire::limits::CONNECTIONS_MAX); none leaves it to the listener.
         connections: Option<u32>,
     },
+    /// Both ways in turn, before `Welcome`: the next message of the method.
+    Auth(Bytes),
     /// Listener to dialler: let in.
     Welcome {
         /// Name and version of the program.
@@ -87,6 +93,7 @@ impl Message {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Hello { .. } => "Hello",
+            Self::Auth(_) => "Auth",
             Self::Welcome { .. } => "Welcome",
             Self::Offer { .. } => "Offer",
             Self::Status(_, status) => status.name(),

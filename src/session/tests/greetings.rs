@@ -3,47 +3,63 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 
 use super::told;
-use super::{Open, Session, one_file, send_on, source};
-use crate::auth::Secret;
+use super::{BY_KEY, Open, Session, one_file, send_on, source};
+use crate::auth::handshake::{Authorizer, Channel, DiallerMethod};
+use crate::auth::methods::{AnyOf, ByTicket};
+use crate::auth::{Expected, Secret};
 use crate::event::Event;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::entry::EntryId;
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::role::Role;
 use crate::protocol::wire::status::Status;
-use crate::session::handshake::{Claim, Door, answer, dial};
+use crate::session::handshake::{Slot, answer, dial};
 use crate::session::messages::{MessageReader, write_message};
 use crate::session::{Joining, Link, close_with};
+use crate::testing::auth::{FOUR_MESSAGES, FourMessages};
 use crate::testing::connection::{Link as MemoryLink, MemoryConnection, MemoryLimits, pair};
 use crate::transport::{Connection, SendStream};
 
 const SECRET: Secret = Secret::from_bytes([1; 16]);
 
-/// One seat for whoever holds the ticket.
-#[derive(Default)]
-struct OneSeat(AtomicBool);
+/// A dialler that holds the ticket, and one that does not.
+const BY_TICKET: ByTicket = ByTicket { listener: BY_KEY.listener, secret: SECRET };
 
-impl Door for OneSeat {
-    fn check(&self, claim: &Claim) -> Result<(), Failure> {
-        if claim.proves(&SECRET) {
-            return Ok(());
-        }
-        let what = if claim.has_proof() { "the wrong secret" } else { "no secret" };
-        Err(Failure::new(Reason::NotAuthenticated, what))
+/// One slot for whoever is let in.
+struct OneSlot<A> {
+    authorizer: A,
+    taken: AtomicBool,
+}
+
+impl<A> OneSlot<A> {
+    fn new(authorizer: A) -> Self {
+        Self { authorizer, taken: AtomicBool::new(false) }
+    }
+}
+
+/// For whoever holds the ticket.
+fn ticket_slot() -> OneSlot<AnyOf> {
+    OneSlot::new(AnyOf(vec![Expected::Secret(SECRET)]))
+}
+
+impl<A: Authorizer> Slot for OneSlot<A> {
+    fn authorizer(&self) -> &dyn Authorizer {
+        &self.authorizer
     }
 
-    fn take_seat(&self) -> Result<(), Failure> {
-        match self.0.swap(true, Relaxed) {
+    fn take(&self) -> Result<(), Failure> {
+        match self.taken.swap(true, Relaxed) {
             false => Ok(()),
             true => Err(Failure::new(Reason::TicketUsed, "the ticket has been used")),
         }
     }
 
-    fn leave_seat(&self) {
-        self.0.store(false, Relaxed);
+    fn give_back(&self) {
+        self.taken.store(false, Relaxed);
     }
 
     fn ports(&self, _: Option<u32>) -> Vec<u16> {
@@ -59,97 +75,101 @@ fn ends(seed: u64) -> (MemoryConnection, MemoryConnection) {
 async fn dialled(
     connection: MemoryConnection,
     role: Role,
-    secret: Option<&Secret>,
+    method: &dyn DiallerMethod,
 ) -> Result<Link<MemoryConnection>, Failure> {
-    let mut link = dial(connection, role, secret, None).await?;
+    let mut link = dial(connection, role, method, None).await?;
     link.welcome().await?;
     Ok(link)
 }
 
 async fn meet(
     ends: (MemoryConnection, MemoryConnection),
-    secret: Option<Secret>,
+    method: &dyn DiallerMethod,
     roles: (Role, Role),
-    door: &dyn Door,
+    slot: &dyn Slot,
 ) -> (Option<Reason>, Option<Reason>) {
     // The caller may take its time to close the connection: why must have been said before.
     let _kept = ends.1.clone();
-    let (dialled, answered) =
-        tokio::join!(dialled(ends.0, roles.0, secret.as_ref()), answer(ends.1, roles.1, door));
+    let (dialled, answered) = tokio::join!(dialled(ends.0, roles.0, method), answer(ends.1, roles.1, slot));
     (dialled.err().map(|failure| failure.reason), answered.err().map(|failure| failure.reason))
+}
+
+/// A dialler's greeting.
+fn hello(agent: &str, method: u8, auth: &[u8]) -> Message {
+    let (agent, auth) = (agent.to_owned(), Bytes::copy_from_slice(auth));
+    Message::Hello { role: Role::Send, agent, method, auth, connections: None }
 }
 
 const SEND: (Role, Role) = (Role::Send, Role::Receive);
 
 #[tokio::test(start_paused = true)]
 async fn the_ticket_lets_in_once() {
-    let door = OneSeat::default();
-    let wrong = Secret::from_bytes([2; 16]);
+    let slot = ticket_slot();
+    let wrong = ByTicket { secret: Secret::from_bytes([2; 16]), ..BY_TICKET };
     let refused = (Some(Reason::NotAuthenticated), Some(Reason::NotAuthenticated));
-    assert_eq!(meet(ends(1), Some(wrong), SEND, &door).await, refused, "the wrong secret");
-    assert_eq!(meet(ends(2), None, SEND, &door).await, refused, "no secret");
-    assert!(!door.0.load(Relaxed), "whoever is not let in takes no seat");
-    assert_eq!(meet(ends(3), Some(SECRET), SEND, &door).await, (None, None));
+    assert_eq!(meet(ends(1), &wrong, SEND, &slot).await, refused, "the wrong secret");
+    assert_eq!(meet(ends(2), &BY_KEY, SEND, &slot).await, refused, "no secret");
+    assert!(!slot.taken.load(Relaxed), "whoever is not let in takes no slot");
+    assert_eq!(meet(ends(3), &BY_TICKET, SEND, &slot).await, (None, None));
     let used = (Some(Reason::TicketUsed), Some(Reason::TicketUsed));
-    assert_eq!(meet(ends(4), Some(SECRET), SEND, &door).await, used);
+    assert_eq!(meet(ends(4), &BY_TICKET, SEND, &slot).await, used);
 }
 
 /// Loses the dialler just before it would be welcomed.
 struct Cut {
-    seat: OneSeat,
+    slot: OneSlot<AnyOf>,
     link: MemoryLink,
 }
 
-impl Door for Cut {
-    fn check(&self, claim: &Claim) -> Result<(), Failure> {
-        self.seat.check(claim)
+impl Slot for Cut {
+    fn authorizer(&self) -> &dyn Authorizer {
+        self.slot.authorizer()
     }
 
-    fn take_seat(&self) -> Result<(), Failure> {
-        self.seat.take_seat()?;
+    fn take(&self) -> Result<(), Failure> {
+        self.slot.take()?;
         self.link.cut();
         Ok(())
     }
 
-    fn leave_seat(&self) {
-        self.seat.leave_seat();
+    fn give_back(&self) {
+        self.slot.give_back();
     }
 
     fn ports(&self, connections: Option<u32>) -> Vec<u16> {
-        self.seat.ports(connections)
+        self.slot.ports(connections)
     }
 }
 
-/// Fault 6 of the trials: the listener waited for ever behind a seat that nobody had.
+/// Fault 6 of the trials: the listener waited for ever behind a slot that nobody had.
 /// [W-5]
 #[tokio::test(start_paused = true)]
-async fn fault_6_the_seat_of_a_dialler_that_cannot_be_welcomed_is_free_again() {
+async fn fault_6_the_slot_of_a_dialler_that_cannot_be_welcomed_is_free_again() {
     let (dialler, listener, link) = pair(1, MemoryLimits::default());
-    let door = Cut { seat: OneSeat::default(), link };
-    let (told, answered) = meet((dialler, listener), Some(SECRET), SEND, &door).await;
+    let slot = Cut { slot: ticket_slot(), link };
+    let (told, answered) = meet((dialler, listener), &BY_TICKET, SEND, &slot).await;
     assert_eq!((told, answered), (Some(Reason::ConnectionLost), Some(Reason::ConnectionLost)));
-    assert_eq!(meet(ends(2), Some(SECRET), SEND, &door.seat).await, (None, None));
+    assert_eq!(meet(ends(2), &BY_TICKET, SEND, &slot.slot).await, (None, None));
     let used = (Some(Reason::TicketUsed), Some(Reason::TicketUsed));
-    assert_eq!(meet(ends(3), Some(SECRET), SEND, &door.seat).await, used);
+    assert_eq!(meet(ends(3), &BY_TICKET, SEND, &slot.slot).await, used);
 }
 
 #[tokio::test(start_paused = true)]
 async fn attack_10_a_proof_of_another_connection_is_worth_nothing() {
-    let label = b"EXPORTER-towline-ticket";
+    let label = b"EXPORTER-towline-auth";
     let (old, _old_peer) = ends(1);
     let proof = SECRET.proof(&old.export_keying_material(label).unwrap());
     let (dialler, listener) = ends(2);
-    let door = OneSeat::default();
+    let slot = ticket_slot();
     let replay = async {
         let (mut control, _answer) = dialler.open_bi().await.unwrap();
-        let hello =
-            Message::Hello { role: Role::Send, agent: String::new(), proof: Some(proof), connections: None };
-        write_message(&mut control, &hello).await.unwrap();
+        write_message(&mut control, &hello("", 1, &proof)).await.unwrap();
         told(dialler.closed().await)
     };
-    let (told, answered) = tokio::join!(replay, answer(listener, Role::Receive, &door));
+    let (told, answered) = tokio::join!(replay, answer(listener, Role::Receive, &slot));
     assert_eq!(answered.err().map(|failure| failure.reason), Some(Reason::NotAuthenticated));
-    assert_eq!((told.reason, told.message.as_str()), (Reason::NotAuthenticated, "the wrong secret"));
+    assert_eq!(told.reason, Reason::NotAuthenticated);
+    assert!(told.message.starts_with("the ticket's secret is wrong"), "{}", told.message);
 }
 
 /// [W-14], [S-1]
@@ -157,14 +177,14 @@ async fn attack_10_a_proof_of_another_connection_is_worth_nothing() {
 async fn only_counterparts_are_let_in_and_others_keep_the_ticket() {
     const ALL: [Role; 4] = [Role::Send, Role::Receive, Role::BenchSend, Role::BenchReceive];
     for listener in ALL {
-        let door = OneSeat::default();
+        let slot = ticket_slot();
         let incompatible = (Some(Reason::Incompatible), Some(Reason::Incompatible));
         for dialler in ALL.into_iter().filter(|role| *role != listener.counterpart()) {
             let roles = (dialler, listener);
-            assert_eq!(meet(ends(1), Some(SECRET), roles, &door).await, incompatible, "{roles:?}");
+            assert_eq!(meet(ends(1), &BY_TICKET, roles, &slot).await, incompatible, "{roles:?}");
         }
         let roles = (listener.counterpart(), listener);
-        assert_eq!(meet(ends(2), Some(SECRET), roles, &door).await, (None, None), "{roles:?}");
+        assert_eq!(meet(ends(2), &BY_TICKET, roles, &slot).await, (None, None), "{roles:?}");
     }
 }
 
@@ -193,7 +213,7 @@ async fn what_is_no_greeting_is_refused() {
             .await
             .unwrap();
     };
-    let (dialled, ()) = tokio::join!(dialled(dialler, Role::Send, None), speak);
+    let (dialled, ()) = tokio::join!(dialled(dialler, Role::Send, &BY_KEY), speak);
     assert_eq!(dialled.err().map(|failure| failure.reason), Some(Reason::Protocol));
 }
 
@@ -202,7 +222,7 @@ async fn what_is_no_greeting_is_refused() {
 async fn a_sender_offers_before_it_is_welcomed() {
     let session = Session::new(1);
     let ((dialler, listener), _) = session.connect();
-    let link = dial(dialler, Role::Send, None, None).await.unwrap();
+    let link = dial(dialler, Role::Send, &BY_KEY, None).await.unwrap();
     let speak = async {
         let (mut control, heard) = listener.accept_bi().await.unwrap();
         let mut heard = MessageReader::new(heard);
@@ -225,7 +245,7 @@ async fn a_sender_offers_before_it_is_welcomed() {
 async fn a_sender_wants_to_be_welcomed_first() {
     let session = Session::new(1);
     let ((dialler, listener), _) = session.connect();
-    let link = dial(dialler, Role::Send, None, None).await.unwrap();
+    let link = dial(dialler, Role::Send, &BY_KEY, None).await.unwrap();
     let speak = async {
         let (mut control, _heard) = listener.accept_bi().await.unwrap();
         let want = Message::Status(EntryId(0), Status::Want);
@@ -251,7 +271,7 @@ async fn ports_are_told_to_a_dialler_and_may_be_missing() {
             (hello, control)
         };
         let listen = async {
-            let mut link = dial(dialler, Role::Send, None, Some(3)).await.unwrap();
+            let mut link = dial(dialler, Role::Send, &BY_KEY, Some(3)).await.unwrap();
             let (joining, mut joiner) = Joining::new(2, false);
             link.joining = joining;
             link.welcome().await.unwrap();
@@ -278,11 +298,103 @@ async fn attack_4_the_name_of_the_peers_program_is_escaped() {
     let (dialler, listener) = ends(1);
     let speak = async {
         let (mut control, answer) = dialler.open_bi().await.unwrap();
-        let hello =
-            Message::Hello { role: Role::Send, agent: "\x1b]0;x\x07".into(), proof: None, connections: None };
+        let hello = hello("\x1b]0;x\x07", 0, b"");
         write_message(&mut control, &hello).await.unwrap();
         (control, answer)
     };
     let (_control, answered) = tokio::join!(speak, answer(listener, Role::Receive, &Open));
     assert_eq!(answered.unwrap().agent.as_deref(), Some("\\u{1b}]0;x\\u{7}"));
+}
+
+/// The secret of [`FourMessages`], which both sides of these tests have.
+const CODE: FourMessages = FourMessages(SECRET);
+
+#[tokio::test(start_paused = true)]
+async fn a_method_of_four_messages_lets_both_sides_in() {
+    let slot = OneSlot::new(CODE);
+    assert_eq!(meet(ends(1), &CODE, SEND, &slot).await, (None, None));
+    let wrong = FourMessages(Secret::from_bytes([2; 16]));
+    let refused = (Some(Reason::NotAuthenticated), Some(Reason::NotAuthenticated));
+    assert_eq!(meet(ends(2), &wrong, SEND, &OneSlot::new(CODE)).await, refused);
+}
+
+/// The listener here takes its time with the message that proves it.
+#[tokio::test(start_paused = true)]
+async fn a_sender_holds_its_offer_back_until_the_listener_has_proved_itself() {
+    let session = Session::new(1);
+    let ((dialler, listener), _) = session.connect();
+    let channel = Channel {
+        exporter: listener.export_keying_material(b"EXPORTER-towline-auth").unwrap(),
+        peer: listener.peer_fingerprint(),
+    };
+    let speak = async {
+        let (mut control, heard) = listener.accept_bi().await.unwrap();
+        let mut heard = MessageReader::new(heard);
+        assert!(matches!(heard.expect().await.unwrap(), Message::Hello { .. }));
+        write_message(&mut control, &Message::Auth(Bytes::from_static(b"second"))).await.unwrap();
+        let third = Bytes::copy_from_slice(&CODE.dialler_proof(&channel));
+        assert_eq!(heard.expect().await.unwrap(), Message::Auth(third));
+        let more = timeout(Duration::from_secs(5), heard.expect()).await;
+        assert!(more.is_err(), "{more:?}");
+        assert!(timeout(Duration::from_secs(5), listener.accept_uni()).await.is_err(), "a manifest");
+        let fourth = Bytes::copy_from_slice(&CODE.listener_proof(&channel));
+        write_message(&mut control, &Message::Auth(fourth)).await.unwrap();
+        assert!(matches!(heard.expect().await.unwrap(), Message::Offer { .. }));
+        close_with(&listener, &Failure::new(Reason::Storage, "enough"));
+    };
+    let send = async {
+        let link = dial(dialler, Role::Send, &CODE, None).await?;
+        send_on(link, &source(&one_file(1)), &session.sender.context).await
+    };
+    let (sent, ()) = tokio::join!(send, speak);
+    assert_eq!(sent.err().map(|failure| failure.reason), Some(Reason::Storage));
+}
+
+/// Says `Hello` and then these; how it is answered.
+async fn offers_early(said: impl Fn(&Channel) -> Vec<Message>) -> (Failure, Option<Reason>) {
+    let (dialler, listener) = ends(1);
+    let channel = Channel {
+        exporter: dialler.export_keying_material(b"EXPORTER-towline-auth").unwrap(),
+        peer: dialler.peer_fingerprint(),
+    };
+    let speak = async {
+        let (mut control, _heard) = dialler.open_bi().await.unwrap();
+        let mut bytes = BytesMut::new();
+        hello("", FOUR_MESSAGES, b"first").encode(&mut bytes);
+        said(&channel).iter().for_each(|message| message.encode(&mut bytes));
+        control.write_all(&mut [bytes.freeze()]).await.unwrap();
+        told(dialler.closed().await)
+    };
+    let slot = OneSlot::new(CODE);
+    let (told, answered) = tokio::join!(speak, answer(listener, Role::Receive, &slot));
+    assert!(!slot.taken.load(Relaxed));
+    (told, answered.err().map(|failure| failure.reason))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dialler_that_offers_before_the_listener_has_proved_itself_is_refused() {
+    let offer = Message::Offer { transfer: [1; 16], chunk_log2: 20 };
+    let third = |channel: &Channel| Message::Auth(Bytes::copy_from_slice(&CODE.dialler_proof(channel)));
+    let (told, answered) = offers_early(|_| vec![offer.clone()]).await;
+    assert_eq!((told.reason, answered), (Reason::Protocol, Some(Reason::Protocol)));
+    assert_eq!(told.message, "the dialler said Offer before the listener proved itself");
+    let (told, answered) = offers_early(|channel| vec![third(channel), offer.clone()]).await;
+    assert_eq!((told.reason, answered), (Reason::Protocol, Some(Reason::Protocol)));
+}
+
+/// A man in the middle has no proof, so he leaves it out.
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_welcomes_without_a_proof_is_refused() {
+    let (dialler, listener) = ends(1);
+    let speak = async {
+        let (mut control, heard) = listener.accept_bi().await.unwrap();
+        MessageReader::new(heard).expect().await.unwrap();
+        write_message(&mut control, &Message::Welcome { agent: "x".into(), ports: vec![] }).await.unwrap();
+        told(listener.closed().await).reason
+    };
+    let (dialled, told) = tokio::join!(dial(dialler, Role::Send, &CODE, None), speak);
+    assert_eq!(
+        (dialled.err().map(|failure| failure.reason), told),
+        (Some(Reason::Protocol), Reason::Protocol)
+    );
 }

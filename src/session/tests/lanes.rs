@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 
 use super::told;
@@ -245,7 +246,13 @@ async fn attack_10_nobody_else_joins_a_session() {
     let of_another_connection = async |c: &MemoryConnection| says(c, &replayed).await;
     assert_eq!(refused(dialler, key, of_another_connection).await, not_authenticated);
 
-    let hello = Message::Hello { role: Role::Send, agent: "x".into(), proof: None, connections: None };
+    let hello = Message::Hello {
+        role: Role::Send,
+        agent: "x".into(),
+        method: 0,
+        auth: Bytes::new(),
+        connections: None,
+    };
     let a_greeting = async |c: &MemoryConnection| says(c, &hello).await;
     assert_eq!(refused(dialler, key, a_greeting).await, (Some(Reason::Protocol), Reason::Protocol));
 }

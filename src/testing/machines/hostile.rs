@@ -1,5 +1,6 @@
 //! Each machine against a peer that says anything at any time (attacks 7, 14, 16, 24).
 
+use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -134,7 +135,14 @@ fn attack_14_a_manifest_that_does_not_add_up() {
 /// Messages that only the sender sends, with one that only the receiver sends.
 fn by_role() -> (Vec<Message>, Vec<Message>) {
     let anyone = [
-        Message::Hello { role: Role::Send, agent: String::new(), proof: None, connections: None },
+        Message::Hello {
+            role: Role::Send,
+            agent: String::new(),
+            method: 0,
+            auth: Bytes::new(),
+            connections: None,
+        },
+        Message::Auth(Bytes::new()),
         Message::Welcome { agent: String::new(), ports: vec![] },
         Message::Offer { transfer: [0; 16], chunk_log2: 20 },
         Message::Entry(entry(&path("a"), Kind::Dir)),

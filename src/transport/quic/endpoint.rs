@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::auth::{Fingerprint, Identity};
+use crate::auth::{Expected, Identity};
 use crate::transport::address::{self, DEFAULT_PORT, ListenAddress, canonical};
 use crate::transport::congestion::{self, PathWatch};
 use crate::transport::error::TransportError;
@@ -243,7 +243,7 @@ impl Incoming {
 /// `limits.connect_timeout`, or [`TransportError::NobodyThere`] sooner when all systems there say so.
 pub async fn dial(
     addresses: &[SocketAddr],
-    expected: Fingerprint,
+    expected: Expected,
     identity: &Identity,
     limits: &Limits,
 ) -> Result<(Quic, Endpoint), TransportError> {
@@ -307,7 +307,7 @@ fn rank(error: &TransportError) -> u8 {
 /// a connection that never got an answer takes seconds.
 async fn dial_one(
     address: SocketAddr,
-    expected: Fingerprint,
+    expected: Expected,
     identity: Identity,
     limits: Limits,
     mtu: Mtu,
@@ -335,9 +335,9 @@ async fn dial_one(
             Ok((quic, Endpoint { inner, buffers, fault, listener: None }))
         }
         Err(quinn::ConnectionError::TimedOut) => Err(TransportError::NoAnswer(address.to_string())),
-        Err(error) => Err(match found.get() {
-            Some(found) if *found != expected => TransportError::NotAuthenticated(format!(
-                "the peer at {address} has the fingerprint {found}, expected was {expected}"
+        Err(error) => Err(match (found.get(), expected) {
+            (Some(found), Expected::Key(key)) if *found != key => TransportError::NotAuthenticated(format!(
+                "the peer at {address} has the fingerprint {found}, expected was {key}"
             )),
             _ => error_over(&fault, error, limits.idle_timeout),
         }),

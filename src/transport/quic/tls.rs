@@ -15,7 +15,7 @@ use rustls::{
     ServerConfig, SignatureScheme,
 };
 
-use crate::auth::{Fingerprint, Identity};
+use crate::auth::{Expected, Fingerprint, Identity};
 
 /// The protocol and its version, as TLS negotiates it.
 pub const ALPN: &[u8] = b"towline/1";
@@ -39,14 +39,15 @@ fn provider() -> Arc<CryptoProvider> {
     })
 }
 
-/// For a dialler that wants to find `expected`; what it found is put into `found` either way.
+/// For a dialler that wants to find `expected`; the key that it found is put into `found` either way.
 pub(crate) fn client_config(
     identity: &Identity,
-    expected: Fingerprint,
+    expected: Expected,
     found: ShownFingerprint,
 ) -> Result<ClientConfig, Error> {
     let provider = provider();
-    let verifier = ExpectedKey { expected, found, algorithms: provider.signature_verification_algorithms };
+    let verifier =
+        ExpectedListener { expected, found, algorithms: provider.signature_verification_algorithms };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -73,15 +74,15 @@ pub(crate) fn server_config(identity: &Identity) -> Result<ServerConfig, Error> 
     Ok(config)
 }
 
-/// Takes the one key whose fingerprint is known.
+/// Takes the listener that is expected, as far as its key shows.
 #[derive(Debug)]
-struct ExpectedKey {
-    expected: Fingerprint,
+struct ExpectedListener {
+    expected: Expected,
     found: ShownFingerprint,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for ExpectedKey {
+impl ServerCertVerifier for ExpectedListener {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -92,7 +93,7 @@ impl ServerCertVerifier for ExpectedKey {
     ) -> Result<ServerCertVerified, Error> {
         let found = Fingerprint::of_certificate(end_entity).map_err(|_| CertificateError::BadEncoding)?;
         let _ = self.found.set(found);
-        if found != self.expected {
+        if !self.expected.takes_key(found) {
             // The peer learns `access_denied` from this one.
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }
@@ -172,6 +173,7 @@ mod tests {
     use rustls::{CipherSuite, NamedGroup};
 
     use super::*;
+    use crate::auth::Secret;
 
     /// Passes handshake bytes to and fro until both are done or one refuses; the error names the side.
     fn handshake(
@@ -207,7 +209,7 @@ mod tests {
     fn configs() -> (Identity, Identity, ClientConfig, ServerConfig, ShownFingerprint) {
         let (dialler, listener) = (Identity::generate().unwrap(), Identity::generate().unwrap());
         let found = ShownFingerprint::default();
-        let client = client_config(&dialler, listener.fingerprint(), found.clone()).unwrap();
+        let client = client_config(&dialler, Expected::Key(listener.fingerprint()), found.clone()).unwrap();
         let server = server_config(&listener).unwrap();
         (dialler, listener, client, server, found)
     }
@@ -234,10 +236,19 @@ mod tests {
     #[test]
     fn another_key_is_refused_and_named() {
         let (dialler, listener, _, server, found) = configs();
-        let client = client_config(&dialler, dialler.fingerprint(), found.clone()).unwrap();
+        let client = client_config(&dialler, Expected::Key(dialler.fingerprint()), found.clone()).unwrap();
         let (side, error) = handshake(client, server).err().unwrap();
         assert_eq!(side, "client");
         assert_eq!(error, CertificateError::ApplicationVerificationFailure.into());
+        assert_eq!(found.get(), Some(&listener.fingerprint()));
+    }
+
+    #[test]
+    fn any_key_is_taken_where_the_handshake_proves_the_rest() {
+        let (dialler, listener, _, server, found) = configs();
+        let expected = Expected::Secret(Secret::from_bytes([1; 16]));
+        let client = client_config(&dialler, expected, found.clone()).unwrap();
+        handshake(client, server).unwrap();
         assert_eq!(found.get(), Some(&listener.fingerprint()));
     }
 
@@ -255,7 +266,9 @@ mod tests {
         let (side, error) = handshake(client, forged).err().unwrap();
         assert_eq!((side, error), ("client", CertificateError::BadSignature.into()));
 
-        let mut forged = client_config(&thief, listener.fingerprint(), ShownFingerprint::default()).unwrap();
+        let mut forged =
+            client_config(&thief, Expected::Key(listener.fingerprint()), ShownFingerprint::default())
+                .unwrap();
         let stolen = rustls::sign::CertifiedKey::new(vec![dialler.cert().clone()], signer);
         forged.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(stolen));
         let (side, error) = handshake(forged, server).err().unwrap();
@@ -268,8 +281,11 @@ mod tests {
         let (_, listener, _, server, _) = configs();
         let provider = provider();
         let algorithms = provider.signature_verification_algorithms;
-        let verifier =
-            ExpectedKey { expected: listener.fingerprint(), found: ShownFingerprint::default(), algorithms };
+        let verifier = ExpectedListener {
+            expected: Expected::Key(listener.fingerprint()),
+            found: ShownFingerprint::default(),
+            algorithms,
+        };
         let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()

@@ -7,7 +7,7 @@ use crate::protocol::path::RelPath;
 use crate::protocol::wire::codec::{CodecError, Deframer, put_extension, put_varint};
 use crate::protocol::wire::encode::{EXTENSION_CONNECTIONS, EXTENSION_PORTS};
 use crate::protocol::wire::entry::{Kind, Meta, Time};
-use crate::protocol::wire::limits::FILE_BYTES_MAX;
+use crate::protocol::wire::limits::{AUTH_BYTES_MAX, FILE_BYTES_MAX};
 
 fn hex(message: &Message) -> String {
     let mut out = BytesMut::new();
@@ -33,30 +33,56 @@ fn golden_bytes_of_greetings() {
     let zeros = "00".repeat(32);
     check_golden([
         (
-            Message::Hello { role: Role::Send, agent: "t/1".into(), proof: None, connections: None },
-            "010600 03742f31 00".into(),
+            Message::Hello {
+                role: Role::Send,
+                agent: "t/1".into(),
+                method: 0,
+                auth: Bytes::new(),
+                connections: None,
+            },
+            "010700 03742f31 00 00".into(),
         ),
         (
-            Message::Hello { role: Role::Send, agent: "t/1".into(), proof: None, connections: Some(3) },
-            "010900 03742f31 00 010103".into(),
+            Message::Hello {
+                role: Role::Send,
+                agent: "t/1".into(),
+                method: 0,
+                auth: Bytes::new(),
+                connections: Some(3),
+            },
+            "010a00 03742f31 00 00 010103".into(),
         ),
         (
             Message::Hello {
                 role: Role::Receive,
                 agent: String::new(),
-                proof: Some([0; 32]),
+                method: 1,
+                auth: Bytes::from_static(&[0; 32]),
                 connections: None,
             },
-            format!("01230100 20{zeros}"),
+            format!("01240100 01 20{zeros}"),
         ),
         (
-            Message::Hello { role: Role::BenchSend, agent: "t/1".into(), proof: None, connections: None },
-            "010602 03742f31 00".into(),
+            Message::Hello {
+                role: Role::BenchSend,
+                agent: "t/1".into(),
+                method: 0,
+                auth: Bytes::new(),
+                connections: None,
+            },
+            "010702 03742f31 00 00".into(),
         ),
         (
-            Message::Hello { role: Role::BenchReceive, agent: "t/1".into(), proof: None, connections: None },
-            "010603 03742f31 00".into(),
+            Message::Hello {
+                role: Role::BenchReceive,
+                agent: "t/1".into(),
+                method: 0,
+                auth: Bytes::new(),
+                connections: None,
+            },
+            "010703 03742f31 00 00".into(),
         ),
+        (Message::Auth(Bytes::from_static(b"pake")), "0e0504 70616b65".into()),
         (Message::Welcome { agent: "t/1".into(), ports: vec![] }, "020403742f31".into()),
         (
             Message::Welcome { agent: "t/1".into(), ports: vec![4750, 65535] },
@@ -151,7 +177,7 @@ fn a_newer_peer_is_understood_as_far_as_it_says_that_it_may_be() {
 #[test]
 fn attack_14_connections_beyond_the_limit_are_refused() {
     let hello = |content: &[u8]| {
-        let mut payload = BytesMut::from(&[0, 0, 0][..]);
+        let mut payload = BytesMut::from(&[0, 0, 0, 0][..]);
         put_extension(&mut payload, EXTENSION_CONNECTIONS, content);
         Message::decode(0x01, payload.freeze())
     };
@@ -177,6 +203,24 @@ fn attack_14_ranges_that_are_none() {
         assert_eq!(Message::decode(0x0d, payload), Err(CodecError::BadValue("ranges")), "{ranges:?}");
     }
     assert_eq!(Message::decode(0x0d, vec![5, 0x41, 1].into()), Err(CodecError::TooLarge("ranges")));
+}
+
+#[test]
+fn attack_14_a_message_of_the_handshake_is_bounded() {
+    let encoded = |bytes: usize| {
+        let mut payload = BytesMut::new();
+        put_varint(&mut payload, bytes as u64);
+        payload.extend(std::iter::repeat_n(0, bytes));
+        payload
+    };
+    let auth = |bytes| Message::decode(0x0e, encoded(bytes).freeze());
+    let hello = |bytes| {
+        let payload = [&[0, 0, 0][..], &encoded(bytes)].concat();
+        Message::decode(0x01, payload.into())
+    };
+    assert!(auth(AUTH_BYTES_MAX).is_ok() && hello(AUTH_BYTES_MAX).is_ok());
+    let too_large = Err(CodecError::TooLarge("message of the handshake"));
+    assert_eq!((auth(AUTH_BYTES_MAX + 1), hello(AUTH_BYTES_MAX + 1)), (too_large.clone(), too_large));
 }
 
 #[test]

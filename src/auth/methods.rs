@@ -1,0 +1,92 @@
+//! The methods that take one message: the dialler's key, and the secret of a ticket.
+
+use super::handshake::{Authorizer, Channel, DiallerMethod, DiallerState, Greeting, ListenerStep};
+use super::{Expected, Fingerprint, Secret};
+use crate::protocol::failure::{Failure, Reason};
+
+/// Numbers of the methods on the wire.
+const KEY: u8 = 0;
+const TICKET: u8 = 1;
+
+/// The dialler's key, which TLS has shown, is all that it has.
+#[derive(Debug, Clone, Copy)]
+pub struct ByKey {
+    /// The key of the listener.
+    pub listener: Fingerprint,
+}
+
+impl DiallerMethod for ByKey {
+    fn number(&self) -> u8 {
+        KEY
+    }
+
+    fn listener(&self) -> Expected {
+        Expected::Key(self.listener)
+    }
+
+    fn begin(&self, _: &Channel) -> (Vec<u8>, Option<Box<dyn DiallerState>>) {
+        (Vec::new(), None)
+    }
+}
+
+/// The dialler holds a ticket: it knows the listener's key, and proves the secret.
+#[derive(Debug, Clone, Copy)]
+pub struct ByTicket {
+    /// The key of the listener.
+    pub listener: Fingerprint,
+    /// What the ticket carries.
+    pub secret: Secret,
+}
+
+impl DiallerMethod for ByTicket {
+    fn number(&self) -> u8 {
+        TICKET
+    }
+
+    fn listener(&self) -> Expected {
+        Expected::Key(self.listener)
+    }
+
+    fn begin(&self, channel: &Channel) -> (Vec<u8>, Option<Box<dyn DiallerState>>) {
+        (self.secret.proof(&channel.exporter).to_vec(), None)
+    }
+}
+
+/// The listener's end of both methods: lets in whoever is one of these.
+#[derive(Debug, Clone)]
+pub struct AnyOf(pub Vec<Expected>);
+
+impl Authorizer for AnyOf {
+    fn authorize(&self, greeting: &Greeting<'_>) -> Result<ListenerStep, Failure> {
+        let Greeting { method, message, channel } = *greeting;
+        let proof: Option<&[u8; 32]> = match (method, message) {
+            (KEY, []) => None,
+            (KEY, _) => return Err(Failure::protocol("a dialler that shows its key alone says more")),
+            (TICKET, proof) => {
+                Some(proof.try_into().map_err(|_| Failure::protocol("the proof of a ticket has 32 bytes"))?)
+            }
+            _ => {
+                let message = format!("the dialler proves itself by method {method}, which is unknown here");
+                return Err(Failure::new(Reason::Incompatible, message));
+            }
+        };
+        let is_it = |expected: &Expected| match expected {
+            Expected::Key(key) => *key == channel.peer,
+            Expected::Secret(secret) => proof.is_some_and(|proof| secret.verify(&channel.exporter, proof)),
+        };
+        if self.0.iter().any(is_it) {
+            return Ok(ListenerStep::LetIn(None));
+        }
+        let message = match proof {
+            Some(_) => "the ticket's secret is wrong; copy the ticket again from the waiting side".to_owned(),
+            None => {
+                let peer = channel.peer;
+                format!(
+                    "the waiting side does not know the fingerprint of the dialling one ({peer}): dial with the \
+                     ticket, or let the waiting side start with --fingerprint {peer}"
+                )
+            }
+        };
+        Err(Failure::new(Reason::NotAuthenticated, message))
+    }
+}
