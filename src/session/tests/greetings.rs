@@ -346,7 +346,8 @@ async fn a_sender_holds_its_offer_back_until_the_listener_has_proved_itself() {
         let link = dial(dialler, Role::Send, &CODE, None).await?;
         send_on(link, &source(&one_file(1)), &session.sender.context).await
     };
-    let (sent, ()) = tokio::join!(send, speak);
+    let both = async { tokio::join!(send, speak) };
+    let (sent, ()) = timeout(Duration::from_secs(60), both).await.expect("it hangs");
     assert_eq!(sent.err().map(|failure| failure.reason), Some(Reason::Storage));
 }
 
@@ -366,7 +367,8 @@ async fn offers_early(said: impl Fn(&Channel) -> Vec<Message>) -> (Failure, Opti
         told(dialler.closed().await)
     };
     let slot = OneSlot::new(CODE);
-    let (told, answered) = tokio::join!(speak, answer(listener, Role::Receive, &slot));
+    let both = async { tokio::join!(speak, answer(listener, Role::Receive, &slot)) };
+    let (told, answered) = timeout(Duration::from_secs(60), both).await.expect("it is not refused");
     assert!(!slot.taken.load(Relaxed));
     (told, answered.err().map(|failure| failure.reason))
 }
@@ -392,7 +394,8 @@ async fn a_listener_that_welcomes_without_a_proof_is_refused() {
         write_message(&mut control, &Message::Welcome { agent: "x".into(), ports: vec![] }).await.unwrap();
         told(listener.closed().await).reason
     };
-    let (dialled, told) = tokio::join!(dial(dialler, Role::Send, &CODE, None), speak);
+    let both = async { tokio::join!(dial(dialler, Role::Send, &CODE, None), speak) };
+    let (dialled, told) = timeout(Duration::from_secs(60), both).await.expect("it is not refused");
     assert_eq!(
         (dialled.err().map(|failure| failure.reason), told),
         (Some(Reason::Protocol), Reason::Protocol)
