@@ -96,7 +96,7 @@ impl Dialler {
     pub fn new(method: &dyn DiallerMethod, channel: &Channel) -> (Self, Vec<u8>) {
         let (first, waiting) = method.begin(channel);
         let is_listener_proved = method.listener().is_proved_by_tls();
-        (Self { waiting, is_listener_proved, count: Count(1) }, first)
+        (Self { waiting, is_listener_proved, count: Count(0) }, first)
     }
 
     /// The listener has proved itself, and the dialler has nothing more to prove: it may name files.

@@ -318,7 +318,7 @@ async fn a_method_of_four_messages_lets_both_sides_in() {
     assert_eq!(meet(ends(2), &wrong, SEND, &OneSlot::new(CODE)).await, refused);
 }
 
-/// The listener here takes its time with the message that proves it.
+/// The listener here takes its time with the message that proves it. [W-41]
 #[tokio::test(start_paused = true)]
 async fn a_sender_holds_its_offer_back_until_the_listener_has_proved_itself() {
     let session = Session::new(1);
@@ -373,6 +373,7 @@ async fn offers_early(said: impl Fn(&Channel) -> Vec<Message>) -> (Failure, Opti
     (told, answered.err().map(|failure| failure.reason))
 }
 
+/// [W-42]
 #[tokio::test(start_paused = true)]
 async fn a_dialler_that_offers_before_the_listener_has_proved_itself_is_refused() {
     let offer = Message::Offer { transfer: [1; 16], chunk_log2: 20 };
@@ -384,7 +385,7 @@ async fn a_dialler_that_offers_before_the_listener_has_proved_itself_is_refused(
     assert_eq!((told.reason, answered), (Reason::Protocol, Some(Reason::Protocol)));
 }
 
-/// A man in the middle has no proof, so he leaves it out.
+/// A man in the middle has no proof, so he leaves it out. [W-43]
 #[tokio::test(start_paused = true)]
 async fn a_listener_that_welcomes_without_a_proof_is_refused() {
     let (dialler, listener) = ends(1);
