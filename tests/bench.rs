@@ -3,36 +3,13 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::Scratch;
 use support::cgroup::Group;
 use support::host::skip;
-use support::process::Machine;
-
-/// Two machines and a directory for what is measured on a disk.
-struct Setting {
-    scratch: Scratch,
-    here: Machine,
-    there: Machine,
-    disk: PathBuf,
-}
-
-impl Setting {
-    fn new() -> Self {
-        let scratch = Scratch::new();
-        let here = Machine::new(scratch.path().join("here"));
-        let there = Machine::new(scratch.path().join("there"));
-        let disk = scratch.dir("disk");
-        Self { scratch, here, there, disk }
-    }
-
-    fn disk(&self) -> &str {
-        self.disk.to_str().expect("a plain path")
-    }
-}
+use support::setting::Setting;
 
 #[track_caller]
 fn assert_empty(dir: &Path) {
@@ -59,7 +36,7 @@ fn assert_measured(bench: &Value, bytes: u64) {
 #[test]
 fn alone_from_memory_to_nothing() {
     let setting = Setting::new();
-    let ended = setting.here.bench(["--size", "20M", "--streams", "3", "--memory", "16M"]).expect(0);
+    let ended = setting.sender.bench(["--size", "20M", "--streams", "3", "--memory", "16M"]).expect(0);
     let bench = ended.event("bench");
     assert_measured(bench, 20 << 20);
     assert_eq!((&bench["side"], &bench["with"]), (&"sender".into(), &"itself".into()));
@@ -74,7 +51,7 @@ fn alone_from_memory_to_nothing() {
 #[test]
 fn many_small_files() {
     let setting = Setting::new();
-    let ended = setting.here.bench(["--files", "3000"]).expect(0);
+    let ended = setting.sender.bench(["--files", "3000"]).expect(0);
     assert_measured(ended.event("bench"), 3000 * 4096);
     assert_eq!(ended.event("bench")["files"], 3000);
     assert_eq!(ended.events("file").count(), 0);
@@ -83,7 +60,7 @@ fn many_small_files() {
 #[test]
 fn the_table_is_data_and_the_rest_is_not() {
     let setting = Setting::new();
-    let output = setting.here.command(["bench", "--size", "2M"]).output().expect("the program runs");
+    let output = setting.sender.command(["bench", "--size", "2M"]).output().expect("the program runs");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let table = String::from_utf8(output.stdout).expect("text");
     let names: Vec<_> = table.lines().map(|line| line[..12].trim_end()).collect();
@@ -98,8 +75,8 @@ fn the_table_is_data_and_the_rest_is_not() {
 #[test]
 fn with_a_peer_both_sides_tell() {
     let setting = Setting::new();
-    let (waiting, listening) = setting.there.listen_bench(&[]);
-    let sent = setting.here.bench(["--to", &listening.ticket, "--size", "10M"]).expect(0);
+    let (waiting, listening) = setting.receiver.listen_bench(&[]);
+    let sent = setting.sender.bench(["--to", &listening.ticket, "--size", "10M"]).expect(0);
     let received = waiting.end().expect(0);
     for (ended, side) in [(&sent, "sender"), (&received, "receiver")] {
         let bench = ended.event("bench");
@@ -116,9 +93,9 @@ fn a_quota_on_the_processor_is_the_processor() {
         return skip("a group of processes with a quota cannot be made (it needs root and cgroups)");
     };
     let setting = Setting::new();
-    let (waiting, listening) = setting.there.listen_bench(&[]);
+    let (waiting, listening) = setting.receiver.listen_bench(&[]);
     group.take(waiting.pid());
-    let here = setting.here.bench(["--to", &listening.ticket, "--size", "96M"]).expect(0);
+    let here = setting.sender.bench(["--to", &listening.ticket, "--size", "96M"]).expect(0);
     let there = waiting.end().expect(0);
     for bench in [here.event("bench"), there.event("bench")] {
         assert_eq!(bench["limited_by"], "processor", "{bench}");
@@ -131,17 +108,17 @@ fn what_is_no_bench_is_refused_by_one_that_waits() {
     let file = setting.scratch.path().join("file");
     fs::write(&file, b"for a receiver that keeps it").expect("a file");
     let inbox = setting.scratch.dir("inbox");
-    let (waiting, listening) = setting.there.listen_bench(&[]);
+    let (waiting, listening) = setting.receiver.listen_bench(&[]);
     let (file, inbox) = (file.to_str().expect("a plain path"), inbox.to_str().expect("a plain path"));
-    let sent = setting.here.send([file, "--to", &listening.ticket]).expect(3);
-    let fetched = setting.here.receive(["--from", &listening.ticket, "--into", inbox]).expect(3);
+    let sent = setting.sender.send([file, "--to", &listening.ticket]).expect(3);
+    let fetched = setting.sender.receive(["--from", &listening.ticket, "--into", inbox]).expect(3);
     for (ended, command) in [(sent, "towline send"), (fetched, "towline receive")] {
         assert_eq!(ended.event("error")["reason"], "incompatible");
         let message = ended.event("error")["message"].as_str().expect("a sentence");
         assert!(message.contains("towline bench") && message.contains(command), "{message}");
     }
     // The ticket has not been used.
-    setting.here.bench(["--to", &listening.ticket, "--size", "1"]).expect(0);
+    setting.sender.bench(["--to", &listening.ticket, "--size", "1"]).expect(0);
     waiting.end().expect(0);
     assert_empty(Path::new(inbox));
 }
@@ -152,19 +129,19 @@ fn a_bench_is_refused_by_those_that_wait_for_a_transfer() {
     let file = setting.scratch.path().join("file");
     fs::write(&file, b"x").expect("a file");
     let inbox = setting.scratch.dir("inbox");
-    let (receiver, to_receiver) = setting.there.listen_receive(&inbox, &[]);
-    let (sender, to_sender) = setting.there.listen_send(&file, &[]);
+    let (receiver, to_receiver) = setting.receiver.listen_receive(&inbox, &[]);
+    let (sender, to_sender) = setting.receiver.listen_send(&file, &[]);
     for ticket in [&to_receiver.ticket, &to_sender.ticket] {
-        let refused = setting.here.bench(["--to", ticket, "--size", "1M"]).expect(3);
+        let refused = setting.sender.bench(["--to", ticket, "--size", "1M"]).expect(3);
         assert_eq!(refused.event("error")["reason"], "incompatible");
         assert_eq!(refused.events("bench").count(), 0);
     }
     assert_empty(&inbox);
     // They wait on, for each other's like.
-    setting.here.send([file.to_str().expect("a plain path"), "--to", &to_receiver.ticket]).expect(0);
+    setting.sender.send([file.to_str().expect("a plain path"), "--to", &to_receiver.ticket]).expect(0);
     let other = setting.scratch.dir("other");
     let other = other.to_str().expect("a plain path");
-    setting.here.receive(["--from", &to_sender.ticket, "--into", other]).expect(0);
+    setting.sender.receive(["--from", &to_sender.ticket, "--into", other]).expect(0);
     receiver.end().expect(0);
     sender.end().expect(0);
 }
@@ -172,30 +149,30 @@ fn a_bench_is_refused_by_those_that_wait_for_a_transfer() {
 #[test]
 fn disk_to_disk_leaves_nothing_behind() {
     let setting = Setting::new();
-    let ended = setting.here.bench(["--disk", setting.disk(), "--size", "3M"]).expect(0);
+    let ended = setting.sender.bench(["--disk", setting.inbox(), "--size", "3M"]).expect(0);
     let preparing = ended.event("preparing");
     assert_eq!((&preparing["bytes"], &preparing["space_bytes"]), (&(3 << 20).into(), &(6 << 20).into()));
     assert_measured(ended.event("bench"), 3 << 20);
     assert_eq!(ended.event("bench")["storage"], "disk");
-    assert_empty(&setting.disk);
+    assert_empty(&setting.inbox);
 }
 
 #[test]
 fn each_side_of_two_has_a_disk_or_none() {
     let setting = Setting::new();
     for (here, there) in [(true, false), (false, true), (true, true)] {
-        let args = ["--disk", setting.disk()];
-        let (waiting, listening) = setting.there.listen_bench(if there { &args } else { &[] });
+        let args = ["--disk", setting.inbox()];
+        let (waiting, listening) = setting.receiver.listen_bench(if there { &args } else { &[] });
         let mut sending = vec!["--to", &listening.ticket, "--files", "20"];
         sending.extend_from_slice(if here { &args } else { &[] });
-        let sent = setting.here.bench(sending).expect(0);
+        let sent = setting.sender.bench(sending).expect(0);
         let received = waiting.end().expect(0);
         for (ended, has_disk) in [(sent, here), (received, there)] {
             assert_measured(ended.event("bench"), 20 * 4096);
             let storage = if has_disk { "disk" } else { "memory" };
             assert_eq!(ended.event("bench")["storage"], storage);
         }
-        assert_empty(&setting.disk);
+        assert_empty(&setting.inbox);
     }
 }
 
@@ -203,27 +180,28 @@ fn each_side_of_two_has_a_disk_or_none() {
 fn a_signal_leaves_nothing_behind() {
     for at in ["preparing", "started"] {
         let setting = Setting::new();
-        let mut bench = setting.here.start(["bench", "--json", "--disk", setting.disk(), "--size", "128M"]);
+        let mut bench =
+            setting.sender.start(["bench", "--json", "--disk", setting.inbox(), "--size", "128M"]);
         bench.wait_for(at);
         bench.signal(Signal::INT);
         let ended = bench.end().expect(130);
         assert_eq!(ended.event("error")["reason"], "interrupted");
         assert_eq!(ended.events("bench").count(), 0);
-        assert_empty(&setting.disk);
+        assert_empty(&setting.inbox);
     }
 }
 
 #[test]
 fn a_disk_that_is_too_small_or_not_there_is_refused_before_anything_is_written() {
     let setting = Setting::new();
-    let refused = setting.here.bench(["--disk", setting.disk(), "--size", "1048576T"]).expect(6);
+    let refused = setting.sender.bench(["--disk", setting.inbox(), "--size", "1048576T"]).expect(6);
     assert_eq!(refused.event("error")["reason"], "storage");
     let message = refused.event("error")["message"].as_str().expect("a sentence");
     let needed = (2u64 << 60).to_string();
     assert!(message.contains(&needed) && message.contains("are free"), "{message}");
     assert_eq!(refused.events("preparing").count(), 0);
-    assert_empty(&setting.disk);
-    let absent = setting.disk.join("absent");
-    let refused = setting.here.bench(["--disk", absent.to_str().expect("a plain path")]).expect(6);
+    assert_empty(&setting.inbox);
+    let absent = setting.inbox.join("absent");
+    let refused = setting.sender.bench(["--disk", absent.to_str().expect("a plain path")]).expect(6);
     assert!(refused.said().contains("absent"), "{}", refused.said());
 }

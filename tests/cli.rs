@@ -62,7 +62,7 @@ fn attack_8_help_does_not_show_the_ticket_in_a_variable() {
 }
 
 #[test]
-fn t19_usage_errors_say_what_and_how_to_mend_it() {
+fn t19_usage_errors_say_what_and_how_to_fix_it() {
     for (args, why) in [
         (&[][..], "Usage: towline"),
         (&["sned"], "a similar subcommand exists: 'send'"),
@@ -77,7 +77,7 @@ fn t19_usage_errors_say_what_and_how_to_mend_it() {
         (&["send", "a", "--congestion", "bbr"], "auto, cubic, newreno"),
         (&["send", "a", "--to", "example.org"], "add --fingerprint FP"),
         (&["send", "a", "--to", "example.org:x", "--fingerprint", FINGERPRINT], "a number from 1 to 65535"),
-        (&["send", "a", "--to", "3-brave-otter"], "does not know one-time codes"),
+        (&["send", "a", "--to", "3-brave-otter"], "does not support one-time codes"),
         (&["send", "a", "--to", "ssh:host"], "through ssh"),
         // T19: mistakes that were found too late.
         (&["send", "a", "--fingerprint", "abc"], "--fingerprint: a fingerprint has 52 characters"),
@@ -110,7 +110,7 @@ fn attack_8_the_peer_can_come_from_a_file_or_standard_input() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("peer"), "9-brave-otter\n").unwrap();
     let output = towline(home.path()).args(["send", "a", "--to", "@peer"]).output().unwrap();
-    assert_usage(&output, "--to: cannot take the peer from peer: this version");
+    assert_usage(&output, "--to: cannot read the peer from peer: this version");
 
     let mut command = towline(home.path());
     command.args(["receive", "--from", "-"]).stdin(Stdio::piped());
@@ -118,7 +118,7 @@ fn attack_8_the_peer_can_come_from_a_file_or_standard_input() {
     child.stdin.take().unwrap().write_all(b"9-brave-otter\n").unwrap();
     assert_usage(
         &child.wait_with_output().unwrap(),
-        "--from: cannot take the peer from standard input: this",
+        "--from: cannot read the peer from standard input: this",
     );
 }
 

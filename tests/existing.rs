@@ -4,33 +4,14 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use support::Scratch;
-use support::process::{Ended, Machine, Towline};
+use support::process::{Ended, Towline};
 use support::random::Random;
+use support::setting::Setting;
 use support::tree;
 
-struct Setting {
-    scratch: Scratch,
-    sender: Machine,
-    receiver: Machine,
-    inbox: PathBuf,
-}
-
 impl Setting {
-    fn new() -> Self {
-        let scratch = Scratch::new();
-        let sender = Machine::new(scratch.path().join("sender"));
-        let receiver = Machine::new(scratch.path().join("receiver"));
-        let inbox = scratch.dir("inbox");
-        Self { scratch, sender, receiver, inbox }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.scratch.path().join(name)
-    }
-
     fn start(&self, source: &Path, policy: &[&str]) -> [Towline; 2] {
         let (receiver, listening) = self.receiver.listen_receive(&self.inbox, policy);
         let source = source.to_str().expect("a plain path");

@@ -9,38 +9,19 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::Scratch;
 use support::host::{bound_by_permissions, skip};
 use support::link::{LinkOptions, UdpLink};
 use support::mount::Mount;
 use support::process::{Ended, Listening, Machine, Towline};
 use support::random::Random;
+use support::setting::Setting;
 use support::ticket::redirect;
 
 /// So slow a link that a transfer of [`LARGE_BYTES`] is still on the way when a test does something to it.
 const SLOW_BYTES_PER_S: u64 = 4 << 20;
 const LARGE_BYTES: usize = 24 << 20;
 
-struct Setting {
-    scratch: Scratch,
-    sender: Machine,
-    receiver: Machine,
-    inbox: PathBuf,
-}
-
 impl Setting {
-    fn new() -> Self {
-        let scratch = Scratch::new();
-        let sender = Machine::new(scratch.path().join("sender"));
-        let receiver = Machine::new(scratch.path().join("receiver"));
-        let inbox = scratch.dir("inbox");
-        Self { scratch, sender, receiver, inbox }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.scratch.path().join(name)
-    }
-
     /// A file called `file` with `bytes`, in a directory of its own called `dir`.
     fn file(&self, dir: &str, bytes: &[u8]) -> String {
         let path = self.scratch.dir(dir).join("file");

@@ -7,18 +7,18 @@ mod support;
 
 use std::fs;
 use std::net::UdpSocket;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::libc;
 use quinn::ConnectionError;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
-use support::Scratch;
 use support::host::has;
 use support::link::{Direction, LinkOptions, UdpLink};
 use support::process::{Ended, Machine};
 use support::random::Random;
+use support::setting::Setting;
 use support::stranger::{Strangers, silent_listener};
 use support::ticket::redirect;
 use tokio::runtime::Runtime;
@@ -30,23 +30,14 @@ const AT_ONCE: Duration = Duration::from_secs(4);
 /// Longer than anything here takes, shorter than the time-outs of the program.
 const SOON: Duration = Duration::from_secs(20);
 
-struct Setting {
-    scratch: Scratch,
-    sender: Machine,
-    receiver: Machine,
-    inbox: PathBuf,
-}
-
 impl Setting {
-    fn new() -> Self {
-        let scratch = Scratch::new();
-        let [sender, receiver] = ["sender", "receiver"].map(|name| Machine::new(scratch.path().join(name)));
-        // The identities are there before anything is measured or fails.
-        for machine in [&sender, &receiver] {
+    /// With identities, so that making them is neither measured nor fails.
+    fn with_identities() -> Self {
+        let setting = Self::new();
+        for machine in [&setting.sender, &setting.receiver] {
             machine.start(["id", "--json"]).end().expect(0);
         }
-        let inbox = scratch.dir("inbox");
-        Self { scratch, sender, receiver, inbox }
+        setting
     }
 
     fn file(&self, bytes: usize) -> String {
@@ -74,7 +65,7 @@ fn assert_error(ended: &Ended, reason: &str, says: &[&str]) {
 
 #[test]
 fn t22_a_used_up_ticket_ends_at_once_and_says_what_a_ticket_is() {
-    let setting = Setting::new();
+    let setting = Setting::with_identities();
     let source = setting.file(1000);
     let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &[]);
     setting.sender.send(["--to", &listening.ticket, &source]).expect(0);
@@ -87,7 +78,7 @@ fn t22_a_used_up_ticket_ends_at_once_and_says_what_a_ticket_is() {
 
 #[test]
 fn t22_a_port_of_this_host_where_nothing_listens_ends_at_once() {
-    let setting = Setting::new();
+    let setting = Setting::with_identities();
     let source = setting.file(1000);
     for ip in ["127.0.0.1", "::1"] {
         // Taken and given back: nothing listens there now.
@@ -105,7 +96,7 @@ fn t22_a_port_of_this_host_where_nothing_listens_ends_at_once() {
 
 #[test]
 fn t23_a_side_that_nobody_comes_to_ends_with_3() {
-    let setting = Setting::new();
+    let setting = Setting::with_identities();
     let source = setting.file(1);
     let into = setting.inbox.to_str().expect("a plain path");
     let listen = ["--listen", "127.0.0.1:0"];
@@ -125,7 +116,7 @@ fn t23_a_side_that_nobody_comes_to_ends_with_3() {
 
 #[test]
 fn t24_a_socket_that_never_receives_ends_a_waiting_side() {
-    let setting = Setting::new();
+    let setting = Setting::with_identities();
     let receiver =
         Machine::new(setting.scratch.path().join("receiver")).denying(libc::SYS_recvmmsg, Errno::NOSYS);
     let (receiver, listening) = receiver.listen_receive(&setting.inbox, &[]);
@@ -143,7 +134,7 @@ fn t24_a_socket_that_fails_in_the_middle_ends_its_side() {
     if !has("strace") {
         return;
     }
-    let setting = Setting::new();
+    let setting = Setting::with_identities();
     let source = setting.file(64 << 20);
     for (side, injected) in [
         ("receiver", "inject=recvmmsg:error=EBADF:when=100+"),
@@ -174,7 +165,7 @@ fn t24_a_socket_that_fails_in_the_middle_ends_its_side() {
 fn fault_7_a_relay_on_loopback_that_carries_little_is_got_through() {
     for mtu_bytes in [1472, 1200] {
         for sender_waits in [false, true] {
-            let setting = Setting::new();
+            let setting = Setting::with_identities();
             let source = setting.file(8 << 20);
             let into = setting.inbox.to_str().expect("a plain path");
             let (waiting, listening) = match sender_waits {
@@ -246,7 +237,7 @@ async fn two_hundred(strangers: &std::sync::Arc<Strangers>, fill: bool, stay: Du
 #[test]
 fn fault_5_two_hundred_strangers_cost_a_waiting_side_little() {
     for fill in [false, true] {
-        let setting = Setting::new();
+        let setting = Setting::with_identities();
         let source = setting.file(1 << 20);
         let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &[]);
         let pid = receiver.pid();
@@ -273,7 +264,7 @@ fn fault_5_two_hundred_strangers_cost_a_waiting_side_little() {
 /// Fault 5: while a transfer runs they are told that they come too late, and cost it nearly nothing.
 #[test]
 fn fault_5_strangers_cost_a_running_transfer_no_memory() {
-    let setting = Setting::new();
+    let setting = Setting::with_identities();
     let source = setting.file(24 << 20);
     let (mut receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &[]);
     let options = LinkOptions { rate_bytes_per_s: Some(6 << 20), ..Default::default() };
@@ -313,7 +304,7 @@ fn fault_9_a_dialler_that_ends_in_the_greeting_says_so() {
     for (signal, args, code, exit_code) in
         [(Some(Signal::INT), &[][..], 18, 130), (None, &["--timeout", "1s"][..], 16, 9)]
     {
-        let setting = Setting::new();
+        let setting = Setting::with_identities();
         let into = setting.inbox.to_str().expect("a plain path");
         runtime().block_on(async {
             let (listener, address, fingerprint) = silent_listener();
@@ -338,7 +329,7 @@ fn fault_9_a_dialler_that_ends_in_the_greeting_says_so() {
 #[test]
 fn fault_9_a_waiting_side_that_stops_tells_those_that_dial() {
     for (signal, code, exit_code) in [(Some(Signal::TERM), 18, 143), (None, 4, 3)] {
-        let setting = Setting::new();
+        let setting = Setting::with_identities();
         let wait = if signal.is_some() { "1h" } else { "2s" };
         let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &["--wait", wait]);
         runtime().block_on(async {

@@ -6,7 +6,7 @@ mod support;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Action, Winsize, tcflow, tcsetwinsize};
 use serde_json::Value;
-use support::Scratch;
-use support::process::{DEADLINE, Machine};
+use support::process::DEADLINE;
+use support::setting::Setting;
 
 /// `--timeout` of the transfers here: a side that is held up longer would be taken for dead.
 const TIMEOUT: &str = "3s";
@@ -26,37 +26,23 @@ const UNREAD: Duration = Duration::from_secs(5);
 /// A signal ends a process within this time, whoever reads.
 const STOP_MAX: Duration = Duration::from_secs(2);
 
-/// A tree of small files and a large one, an inbox, two machines.
-struct Setting {
-    scratch: Scratch,
-    here: Machine,
-    there: Machine,
-    source: PathBuf,
-    inbox: PathBuf,
-}
-
 /// Small files in the source: their lines are more than a pipe holds.
 const FILES: usize = 400;
 
 impl Setting {
-    fn new() -> Self {
-        let scratch = Scratch::new();
-        let (here, there) =
-            (Machine::new(scratch.path().join("here")), Machine::new(scratch.path().join("there")));
-        let (source, inbox) = (scratch.dir("source"), scratch.dir("inbox"));
+    /// With files to send.
+    fn with_source() -> Self {
+        let setting = Self::new();
+        let source = setting.scratch.dir("source");
         for n in 0..FILES {
             fs::write(source.join(format!("file {n}")), n.to_string()).expect("a file");
         }
         fs::write(source.join("large"), vec![7; 2 << 20]).expect("a file");
-        Self { scratch, here, there, source, inbox }
+        setting
     }
 
-    fn source(&self) -> &str {
-        self.source.to_str().expect("a plain path")
-    }
-
-    fn inbox(&self) -> &str {
-        self.inbox.to_str().expect("a plain path")
+    fn source(&self) -> String {
+        self.path("source").to_str().expect("a plain path").to_owned()
     }
 
     #[track_caller]
@@ -176,13 +162,13 @@ fn receive_ticket(lines: impl Read) -> String {
 /// The receiver's standard output is read up to the ticket and then no more.
 #[test]
 fn fault_2_a_receiver_whose_events_nobody_reads_receives_and_ends() {
-    let setting = Setting::new();
-    let mut command = setting.there.command(["receive", "--json", "--timeout", TIMEOUT, "--into"]);
+    let setting = Setting::with_source();
+    let mut command = setting.receiver.command(["receive", "--json", "--timeout", TIMEOUT, "--into"]);
     command.arg(&setting.inbox).args(["--listen", "127.0.0.1:0"]);
     let mut receiver = Running::spawn(&mut command);
     let mut stdout = receiver.0.stdout.take().expect("piped");
     let ticket = receive_ticket(&mut stdout);
-    setting.here.send(["--timeout", TIMEOUT, "--to", &ticket, setting.source()]).expect(0);
+    setting.sender.send(["--timeout", TIMEOUT, "--to", &ticket, &setting.source()]).expect(0);
     setting.assert_arrived();
     sleep(UNREAD);
     // What a late reader still gets is all there is.
@@ -196,11 +182,11 @@ fn fault_2_a_receiver_whose_events_nobody_reads_receives_and_ends() {
 
 #[test]
 fn fault_2_a_sender_whose_events_nobody_reads_sends_and_a_signal_ends_it() {
-    let setting = Setting::new();
-    let (receiver, listening) = setting.there.listen_receive(&setting.inbox, &["--timeout", TIMEOUT]);
+    let setting = Setting::with_source();
+    let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &["--timeout", TIMEOUT]);
     let (reader, writer) = full_pipe();
-    let mut command = setting.here.command(["send", "--json", "--timeout", TIMEOUT, "--to"]);
-    command.args([&listening.ticket, setting.source()]).stdout(writer);
+    let mut command = setting.sender.command(["send", "--json", "--timeout", TIMEOUT, "--to"]);
+    command.args([&listening.ticket, &setting.source()]).stdout(writer);
     let mut sender = Running::spawn(&mut command);
     drop(command);
     receiver.end().expect(0);
@@ -212,11 +198,11 @@ fn fault_2_a_sender_whose_events_nobody_reads_sends_and_a_signal_ends_it() {
 
 #[test]
 fn fault_2_events_are_kept_for_a_slow_reader() {
-    let setting = Setting::new();
+    let setting = Setting::with_source();
     let to = format!("dir:{}", setting.inbox());
     let (reader, writer) = full_pipe();
-    let mut command = setting.here.command(["send", "--json", "--timeout", TIMEOUT, "--to"]);
-    command.args([&to, setting.source()]).stdout(writer);
+    let mut command = setting.sender.command(["send", "--json", "--timeout", TIMEOUT, "--to"]);
+    command.args([&to, &setting.source()]).stdout(writer);
     let mut sender = Running::spawn(&mut command);
     drop(command);
     sleep(UNREAD);
@@ -231,11 +217,11 @@ fn fault_2_events_are_kept_for_a_slow_reader() {
 
 #[test]
 fn fault_2_a_failure_is_kept_for_a_slow_reader() {
-    let setting = Setting::new();
+    let setting = Setting::with_source();
     let into = setting.scratch.path().join("a file");
     fs::write(&into, b"in the way").expect("a file");
     let (reader, writer) = full_pipe();
-    let mut command = setting.there.command(["receive", "--json", "--into"]);
+    let mut command = setting.receiver.command(["receive", "--json", "--into"]);
     command.arg(&into).stdout(writer);
     let mut receiver = Running::spawn(&mut command);
     drop(command);
@@ -248,12 +234,12 @@ fn fault_2_a_failure_is_kept_for_a_slow_reader() {
 
 #[test]
 fn fault_2_plain_lines_that_nobody_reads_hold_nothing_up() {
-    let setting = Setting::new();
+    let setting = Setting::with_source();
     let to = format!("dir:{}", setting.inbox());
     for verbose in ["-q", "-v", "-vvv"] {
         let (_reader, writer) = full_pipe();
-        let mut command = setting.here.command(["send", verbose, "--timeout", TIMEOUT, "--to"]);
-        command.args([&to, setting.source()]).stderr(writer);
+        let mut command = setting.sender.command(["send", verbose, "--timeout", TIMEOUT, "--to"]);
+        command.args([&to, &setting.source()]).stderr(writer);
         let mut sender = Running::spawn(&mut command);
         drop(command);
         if verbose == "-q" {
@@ -270,11 +256,11 @@ fn fault_2_plain_lines_that_nobody_reads_hold_nothing_up() {
 #[test]
 fn fault_2_a_stopped_terminal_holds_nothing_up() {
     for progress in [&[][..], &["--no-progress"]] {
-        let setting = Setting::new();
-        let (receiver, listening) = setting.there.listen_receive(&setting.inbox, &["--timeout", TIMEOUT]);
+        let setting = Setting::with_source();
+        let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &["--timeout", TIMEOUT]);
         let terminal = StoppedTerminal::new();
-        let mut command = setting.here.command(["send", "--timeout", TIMEOUT, "--to"]);
-        command.args([&listening.ticket, setting.source()]).args(progress).env("TERM", "xterm");
+        let mut command = setting.sender.command(["send", "--timeout", TIMEOUT, "--to"]);
+        command.args([&listening.ticket, &setting.source()]).args(progress).env("TERM", "xterm");
         command.stdout(terminal.stdio()).stderr(terminal.stdio());
         let mut sender = Running::spawn(&mut command);
         drop(command);
@@ -290,9 +276,9 @@ fn fault_2_a_stopped_terminal_holds_nothing_up() {
 
 #[test]
 fn fault_2_a_signal_ends_a_transfer_on_a_stopped_terminal() {
-    let setting = Setting::new();
+    let setting = Setting::with_source();
     let terminal = StoppedTerminal::new();
-    let mut command = setting.here.command(["send", "--listen", "127.0.0.1:0", setting.source()]);
+    let mut command = setting.sender.command(["send", "--listen", "127.0.0.1:0", &setting.source()]);
     command.env("TERM", "xterm").stdout(terminal.stdio()).stderr(terminal.stdio());
     let mut sender = Running::spawn(&mut command);
     // Time to wait for somebody who dials; sooner, the signal would meet a process that does not watch for it yet.
@@ -302,7 +288,7 @@ fn fault_2_a_signal_ends_a_transfer_on_a_stopped_terminal() {
 
 #[test]
 fn fault_2_results_that_nobody_reads_are_no_success() {
-    let setting = Setting::new();
+    let setting = Setting::with_source();
     for args in [
         &["id"][..],
         &["id", "--json"],
@@ -311,7 +297,7 @@ fn fault_2_results_that_nobody_reads_are_no_success() {
         &["bench", "--size", "1M", "--no-progress"],
     ] {
         let (_reader, writer) = full_pipe();
-        let mut command = setting.here.command(args);
+        let mut command = setting.sender.command(args);
         command.stdout(writer);
         let mut child = Running::spawn(&mut command);
         drop(command);
@@ -330,12 +316,12 @@ fn fifo(at: &Path) {
 
 #[test]
 fn fault_2_a_manifest_that_nobody_reads_holds_nothing_up() {
-    let setting = Setting::new();
+    let setting = Setting::with_source();
     let manifest = setting.scratch.path().join("manifest");
     fifo(&manifest);
-    let (receiver, listening) = setting.there.listen_receive(&setting.inbox, &["--timeout", TIMEOUT]);
-    let mut command = setting.here.command(["send", "--json", "--timeout", TIMEOUT, "--manifest"]);
-    command.arg(&manifest).args(["--to", &listening.ticket, setting.source()]);
+    let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &["--timeout", TIMEOUT]);
+    let mut command = setting.sender.command(["send", "--json", "--timeout", TIMEOUT, "--manifest"]);
+    command.arg(&manifest).args(["--to", &listening.ticket, &setting.source()]);
     let mut sender = Running::spawn(&mut command);
     receiver.end().expect(0);
     setting.assert_arrived();
@@ -347,12 +333,12 @@ fn fault_2_a_manifest_that_nobody_reads_holds_nothing_up() {
 
 #[test]
 fn fault_2_a_manifest_that_is_read_late_is_whole() {
-    let setting = Setting::new();
+    let setting = Setting::with_source();
     let manifest = setting.scratch.path().join("manifest");
     fifo(&manifest);
     let to = format!("dir:{}", setting.inbox());
-    let mut command = setting.here.command(["send", "--quiet", "--timeout", TIMEOUT, "--manifest"]);
-    command.arg(&manifest).args(["--to", &to, setting.source()]);
+    let mut command = setting.sender.command(["send", "--quiet", "--timeout", TIMEOUT, "--manifest"]);
+    command.arg(&manifest).args(["--to", &to, &setting.source()]);
     let mut sender = Running::spawn(&mut command);
     sleep(UNREAD);
     setting.assert_arrived();

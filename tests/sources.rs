@@ -8,30 +8,13 @@ use std::io::Write;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 
-use support::Scratch;
 use support::host::{has, skip};
 use support::process::{Ended, Machine};
 use support::random::Random;
+use support::setting::Setting;
 use support::tree;
 
-struct Setting {
-    scratch: Scratch,
-    sender: Machine,
-    inbox: PathBuf,
-}
-
 impl Setting {
-    fn new() -> Self {
-        let scratch = Scratch::new();
-        let sender = Machine::new(scratch.path().join("sender"));
-        let inbox = scratch.dir("inbox");
-        Self { scratch, sender, inbox }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.scratch.path().join(name)
-    }
-
     /// Sends `sources` to the inbox through a receiver in the same process.
     fn send(&self, sources: &[&Path]) -> Ended {
         let to = format!("dir:{}", self.inbox.display());

@@ -6,40 +6,33 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use support::Scratch;
 use support::host::bound_by_permissions;
-use support::process::{Listening, Machine, Towline};
-
-struct Setting {
-    scratch: Scratch,
-    here: Machine,
-    there: Machine,
-    source: String,
-    inbox: PathBuf,
-}
+use support::process::{Listening, Towline};
+use support::setting::Setting;
 
 impl Setting {
-    fn new() -> Self {
-        let scratch = Scratch::new();
-        let (here, there) =
-            (Machine::new(scratch.path().join("here")), Machine::new(scratch.path().join("there")));
-        let inbox = scratch.dir("inbox");
-        let source = scratch.dir("source").join("file");
-        fs::write(&source, b"bytes").expect("a file");
-        Self { scratch, here, there, source: source.to_str().expect("a plain path").to_owned(), inbox }
+    /// With a file to send.
+    fn with_source() -> Self {
+        let setting = Self::new();
+        fs::write(setting.scratch.dir("source").join("file"), b"bytes").expect("a file");
+        setting
     }
 
-    fn receiver(&self) -> (Towline, Listening) {
-        self.there.listen_receive(&self.inbox, &[])
+    fn source(&self) -> String {
+        self.path("source/file").to_str().expect("a plain path").to_owned()
     }
 
-    fn sender(&self) -> (Towline, Listening) {
-        self.there.listen_send(self.source.as_ref(), &[])
+    fn waiting_receiver(&self) -> (Towline, Listening) {
+        self.receiver.listen_receive(&self.inbox, &[])
+    }
+
+    fn waiting_sender(&self) -> (Towline, Listening) {
+        self.receiver.listen_send(self.source().as_ref(), &[])
     }
 
     /// `towline ARGS`, with plain lines.
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.here.command(args);
+        let mut command = self.sender.command(args);
         command.current_dir(self.scratch.path());
         command
     }
@@ -70,20 +63,20 @@ const NO_HOMES: [&str; 2] = ["/dev/null", "/proc/no-such-home"];
 
 #[test]
 fn t17_without_a_home_a_ticket_does_with_a_key_for_this_run() {
-    let setting = Setting::new();
+    let setting = Setting::with_source();
     for home in NO_HOMES {
         let homeless = |args: &[&str]| {
             let mut command = setting.command(args);
             command.env_remove("TOWLINE_IDENTITY").env_remove("XDG_CONFIG_HOME").env("HOME", home);
             command
         };
-        let (receiver, listening) = setting.receiver();
-        let said = expect(&mut homeless(&["send", &setting.source, "--to", &listening.ticket, "-v"]), 0);
+        let (receiver, listening) = setting.waiting_receiver();
+        let said = expect(&mut homeless(&["send", &setting.source(), "--to", &listening.ticket, "-v"]), 0);
         assert!(said.contains("using a key for this run"), "{said}");
         receiver.end().expect(0);
         setting.assert_arrived();
 
-        let (sender, listening) = setting.sender();
+        let (sender, listening) = setting.waiting_sender();
         let said = expect(&mut homeless(&["receive", "--from", &listening.ticket, "--into", "inbox"]), 0);
         assert!(!said.contains("key for this run"), "only with -v: {said}");
         sender.end().expect(0);
@@ -91,7 +84,7 @@ fn t17_without_a_home_a_ticket_does_with_a_key_for_this_run() {
 
         // Who is known by a key has to have one that stays; so has `towline id`.
         let fingerprint = "a".repeat(52);
-        let to_a_host = ["send", &setting.source, "--to", "127.0.0.1:1", "--fingerprint", &fingerprint];
+        let to_a_host = ["send", &setting.source(), "--to", "127.0.0.1:1", "--fingerprint", &fingerprint];
         for args in [&to_a_host[..], &["id"]] {
             let said = expect(&mut homeless(args), 1);
             assert!(said.contains("identity"), "{said}");
@@ -101,13 +94,13 @@ fn t17_without_a_home_a_ticket_does_with_a_key_for_this_run() {
 
 #[test]
 fn t17_a_waiting_side_without_a_home_gives_out_a_ticket() {
-    let setting = Setting::new();
-    let mut command = setting.there.command(["receive", "--json", "--listen", "127.0.0.1:0", "--into"]);
+    let setting = Setting::with_source();
+    let mut command = setting.receiver.command(["receive", "--json", "--listen", "127.0.0.1:0", "--into"]);
     command.arg(&setting.inbox).env_remove("TOWLINE_IDENTITY").env_remove("XDG_CONFIG_HOME");
     command.env("HOME", NO_HOMES[0]);
     let mut receiver = Towline::of(command);
     let ticket = receiver.wait_for("listening")["ticket"].as_str().expect("a ticket").to_owned();
-    expect(&mut setting.command(&["send", &setting.source, "--to", &ticket]), 0);
+    expect(&mut setting.command(&["send", &setting.source(), "--to", &ticket]), 0);
     receiver.end().expect(0);
     setting.assert_arrived();
 }
@@ -115,12 +108,12 @@ fn t17_a_waiting_side_without_a_home_gives_out_a_ticket() {
 #[test]
 fn t17_a_home_that_is_read_only_or_of_another_user() {
     use std::os::unix::fs::PermissionsExt;
-    let setting = Setting::new();
+    let setting = Setting::with_source();
     for mode in [0o555, 0o000] {
         let home = setting.scratch.dir(&format!("home {mode:o}"));
         fs::set_permissions(&home, fs::Permissions::from_mode(mode)).expect("a mode");
-        let (receiver, listening) = setting.receiver();
-        let mut command = setting.command(&["send", &setting.source, "--to", &listening.ticket]);
+        let (receiver, listening) = setting.waiting_receiver();
+        let mut command = setting.command(&["send", &setting.source(), "--to", &listening.ticket]);
         command.env_remove("TOWLINE_IDENTITY").env_remove("XDG_CONFIG_HOME").env("HOME", &home);
         bound_by_permissions(|| expect(&mut command, 0));
         receiver.end().expect(0);
@@ -131,9 +124,9 @@ fn t17_a_home_that_is_read_only_or_of_another_user() {
 /// Whoever names a place for the key wants it there.
 #[test]
 fn t17_an_identity_that_was_named_must_be_there() {
-    let setting = Setting::new();
-    let (_receiver, listening) = setting.receiver();
-    let mut command = setting.command(&["send", &setting.source, "--to", &listening.ticket]);
+    let setting = Setting::with_source();
+    let (_receiver, listening) = setting.waiting_receiver();
+    let mut command = setting.command(&["send", &setting.source(), "--to", &listening.ticket]);
     let said = expect(command.env("TOWLINE_IDENTITY", "/dev/null/identity.pem"), 1);
     assert!(said.contains("/dev/null/identity.pem"), "{said}");
     for page in [&["--help"][..], &["send", "--help"], &["receive", "--help"]] {
@@ -147,22 +140,22 @@ fn t17_an_identity_that_was_named_must_be_there() {
 
 #[test]
 fn t18_white_space_in_a_ticket_does_not_matter() {
-    let setting = Setting::new();
+    let setting = Setting::with_source();
     for fold in [
         |ticket: &str| format!("{}\n{}\n", &ticket[..70], &ticket[70..]),
         |ticket: &str| format!(" {}\r\n  {}\r\n", &ticket[..40], &ticket[40..]),
         |ticket: &str| ticket.as_bytes().chunks(5).map(|c| String::from_utf8_lossy(c) + " ").collect(),
         |ticket: &str| format!("{ticket}\r"),
     ] {
-        let (sender, listening) = setting.sender();
+        let (sender, listening) = setting.waiting_sender();
         let folded = fold(&listening.ticket);
         expect(setting.command(&["receive", "--into", "inbox"]).env("TOWLINE_FROM", &folded), 0);
         sender.end().expect(0);
         setting.assert_arrived();
 
-        let (receiver, listening) = setting.receiver();
+        let (receiver, listening) = setting.waiting_receiver();
         let folded = fold(&listening.ticket);
-        expect(&mut setting.command(&["send", &setting.source, "--to", &folded]), 0);
+        expect(&mut setting.command(&["send", &setting.source(), "--to", &folded]), 0);
         receiver.end().expect(0);
         setting.assert_arrived();
     }
@@ -170,8 +163,8 @@ fn t18_white_space_in_a_ticket_does_not_matter() {
 
 #[test]
 fn t18_no_message_holds_a_ticket() {
-    let setting = Setting::new();
-    let (_receiver, listening) = setting.receiver();
+    let setting = Setting::with_source();
+    let (_receiver, listening) = setting.waiting_receiver();
     let ticket = listening.ticket.as_str();
     let other_version = ticket.replacen("tl1", "tl2", 1);
     let (cut, dashed) = (&ticket[..60], format!("{}-{}", &ticket[..50], &ticket[50..]));
@@ -181,8 +174,8 @@ fn t18_no_message_holds_a_ticket() {
     fs::write(setting.scratch.path().join("c.toml"), format!("from = \"{ticket}\nmemory = 1\n"))
         .expect("a file");
     fs::write(setting.scratch.path().join("@file"), &mistyped).expect("a file");
-    let (source, peers) =
-        (setting.source.as_str(), [&*other_version, cut, &dashed, headless, &dotted, &mistyped]);
+    let source = setting.source();
+    let (source, peers) = (source.as_str(), [&*other_version, cut, &dashed, headless, &dotted, &mistyped]);
     let mut lines: Vec<Vec<&str>> = vec![
         vec![ticket],
         vec!["send", ticket],
@@ -217,13 +210,13 @@ fn t18_no_message_holds_a_ticket() {
 
 #[test]
 fn t21_a_ticket_stands_where_other_programs_have_it() {
-    let setting = Setting::new();
-    let (receiver, listening) = setting.receiver();
-    expect(&mut setting.command(&["send", "-r", &setting.source, &listening.ticket]), 0);
+    let setting = Setting::with_source();
+    let (receiver, listening) = setting.waiting_receiver();
+    expect(&mut setting.command(&["send", "-r", &setting.source(), &listening.ticket]), 0);
     receiver.end().expect(0);
     setting.assert_arrived();
 
-    let (sender, listening) = setting.sender();
+    let (sender, listening) = setting.waiting_sender();
     expect(&mut setting.command(&["receive", "--into", "inbox", &listening.ticket]), 0);
     sender.end().expect(0);
     setting.assert_arrived();

@@ -4,34 +4,15 @@ mod support;
 
 use std::fs;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use support::host::{has, skip};
 use support::process::{Ended, Machine};
-use support::{Scratch, Seed, tree};
-
-/// Two machines, a source directory and a directory to receive into.
-struct Setting {
-    scratch: Scratch,
-    sender: Machine,
-    receiver: Machine,
-    inbox: PathBuf,
-}
+use support::setting::Setting;
+use support::{Seed, tree};
 
 impl Setting {
-    fn new() -> Self {
-        let scratch = Scratch::new();
-        let sender = Machine::new(scratch.path().join("sender"));
-        let receiver = Machine::new(scratch.path().join("receiver"));
-        let inbox = scratch.dir("inbox");
-        Self { scratch, sender, receiver, inbox }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.scratch.path().join(name)
-    }
-
     /// `send SOURCE --to dir:INBOX`.
     fn send_to_dir(&self, source: &Path, args: &[&str]) -> Ended {
         let to = format!("dir:{}", self.inbox.display());

@@ -228,8 +228,7 @@ impl Scratch {
         }
         let dir = printable(self.given.as_os_str().as_encoded_bytes());
         let message = format!(
-            "this bench needs {needed} bytes in {dir}, where {free} are free: give a smaller --size, fewer --files, \
-             or another --disk"
+            "the bench needs {needed} bytes in {dir}, and {free} are free: use a smaller --size, fewer --files or another --disk"
         );
         Err(Failure::new(Reason::Storage, message))
     }

@@ -28,7 +28,7 @@ pub(super) fn own(is_known_by_it: bool) -> Result<Identity, Failure> {
     let identity = default_path().and_then(|path| Identity::load_or_create(&path));
     let identity = match identity {
         Err(error) if !is_known_by_it && error.is_for_want_of_a_place() => {
-            info!(%error, "the identity of this machine is not kept: using a key for this run");
+            info!(%error, "no identity file can be made: using a key for this run");
             Identity::generate()
         }
         other => other,

@@ -56,7 +56,7 @@ fn destination(peer: &Peer, common: &CommonSettings) -> Result<Destination, Fail
         Peer::Ticket(ticket) => {
             if let Some(named) = common.fingerprint.filter(|named| *named != ticket.fingerprint) {
                 let message =
-                    format!("the ticket is of {}, but --fingerprint names {named}", ticket.fingerprint);
+                    format!("the ticket belongs to {}, but --fingerprint names {named}", ticket.fingerprint);
                 return Err(Failure::new(Reason::NotAuthenticated, message));
             }
             Ok(Destination::Ticket(ticket.clone()))
@@ -65,13 +65,13 @@ fn destination(peer: &Peer, common: &CommonSettings) -> Result<Destination, Fail
             let fingerprint = common.fingerprint.ok_or_else(|| {
                 Failure::new(
                     Reason::NotAuthenticated,
-                    format!("{host} is not known here: add its --fingerprint"),
+                    format!("{host} is not a known peer: add --fingerprint"),
                 )
             })?;
             Ok(Destination::Host(host.clone(), fingerprint))
         }
         // The sender takes care of its own before it dials.
-        Peer::Dir(_) => Err(Failure::new(Reason::Internal, "dir: is only for sending to")),
+        Peer::Dir(_) => Err(Failure::new(Reason::Internal, "dir: works only with `send --to`")),
     }
 }
 

@@ -12,12 +12,13 @@ use crate::event::Reporter;
 use crate::node::signals::{self, Signals};
 use crate::protocol::failure::{Failure, Reason};
 
-/// Threads that wait for disks. More would only add memory: the parcels on the way are fewer.
-const DISK_THREADS_MAX: usize = 16;
-/// Threads that serve the network, hash, and move blocks while the disks do not wait: on a single core, too, one more
-/// than a disk that hangs can take.
+/// Threads that serve the network, hash, and move blocks while the disks do not wait: one for each core. A single core
+/// has two, so that a disk that hangs leaves one.
 const WORKERS_MIN: usize = 2;
-const WORKERS_MAX: usize = 4;
+/// Threads that wait for disks, for each core: more would add memory, because fewer parcels are in flight.
+const DISK_THREADS_PER_CORE: usize = 4;
+/// The same on a host with few cores.
+const DISK_THREADS_MIN: usize = 16;
 
 /// Runs a command to its end, and returns the exit code that `tell` gives. `tell` says how the run ended and may wait for
 /// readers: signals are still watched then, and its second argument gives the exit code of one that has come.
@@ -57,14 +58,18 @@ fn cannot(what: &str, error: &io::Error) -> Ending {
 }
 
 fn runtime() -> io::Result<Runtime> {
-    let workers = workers(std::thread::available_parallelism().map_or(1, usize::from));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(workers).max_blocking_threads(DISK_THREADS_MAX).enable_all();
+    builder.worker_threads(workers(cores)).max_blocking_threads(disk_threads(cores)).enable_all();
     builder.build()
 }
 
 fn workers(cores: usize) -> usize {
-    cores.clamp(WORKERS_MIN, WORKERS_MAX)
+    cores.max(WORKERS_MIN)
+}
+
+fn disk_threads(cores: usize) -> usize {
+    (cores * DISK_THREADS_PER_CORE).max(DISK_THREADS_MIN)
 }
 
 async fn run_to_end(
@@ -79,7 +84,7 @@ async fn run_to_end(
         Ok(Ok(exit_code)) => Ending { exit_code, failure: None },
         Ok(Err(failure)) => Ending::failed(failure),
         Err(_) => {
-            let message = "a bug in towline ended it; the lines above say where";
+            let message = "towline stopped because of a bug; the lines above show where";
             Ending::failed(Failure::new(Reason::Internal, message))
         }
     };
@@ -108,7 +113,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_that_hangs_leaves_a_worker_to_the_network() {
-        assert_eq!([1, 2, 3, 64].map(workers), [2, 2, 3, WORKERS_MAX]);
+    fn threads_follow_the_cores_and_a_disk_that_hangs_leaves_a_worker() {
+        assert_eq!([1, 2, 3, 64].map(workers), [2, 2, 3, 64]);
+        assert_eq!([1, 2, 4, 64].map(disk_threads), [16, 16, 16, 256]);
     }
 }

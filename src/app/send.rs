@@ -66,7 +66,7 @@ fn refuse_inside(dir: &Path, sources: &[PathBuf]) -> Result<(), Failure> {
         if source.canonicalize().is_ok_and(|source| real.starts_with(source)) {
             let (dir, source) = (dir.as_os_str().as_encoded_bytes(), source.as_os_str().as_encoded_bytes());
             let message = format!(
-                "{} lies inside {}, which is to be sent; send to another directory",
+                "{} is inside {}, which is being sent; choose another directory",
                 printable(dir),
                 printable(source)
             );

@@ -156,8 +156,9 @@ pub(super) fn conclude(done: Transferred, reporter: &dyn Reporter) -> u8 {
 /// A transfer's random name.
 fn transfer_id() -> Result<[u8; 16], Failure> {
     let mut id = [0; 16];
-    getrandom::fill(&mut id)
-        .map_err(|e| Failure::new(Reason::Internal, format!("the system gives no random numbers: {e}")))?;
+    getrandom::fill(&mut id).map_err(|e| {
+        Failure::new(Reason::Internal, format!("cannot get random numbers from the system: {e}"))
+    })?;
     Ok(id)
 }
 

@@ -20,10 +20,10 @@ pub struct Fingerprint([u8; 32]);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FingerprintError {
     /// Another number of characters, grouping aside.
-    #[error("a fingerprint has {TEXT_CHARS} characters, this has {0}")]
+    #[error("a fingerprint has {TEXT_CHARS} characters, not {0}")]
     Length(usize),
     /// A character outside base32, or bits behind the last byte.
-    #[error("this is no fingerprint: it consists of the letters a-z and the digits 2-7")]
+    #[error("this is not a fingerprint: only the letters a-z and the digits 2-7 are allowed")]
     Encoding,
     /// The bytes are no X.509 certificate.
     #[error("the certificate cannot be read: {0}")]

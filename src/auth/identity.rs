@@ -28,7 +28,7 @@ pub struct Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// Neither `$TOWLINE_IDENTITY` nor `$XDG_CONFIG_HOME` nor a home directory.
-    #[error("no home directory was found to keep the identity in; set {PATH_VARIABLE} to a path")]
+    #[error("there is no home directory for the identity; set {PATH_VARIABLE} to a path")]
     NoHome,
     /// A system call failed.
     #[error("cannot {op} the identity {}: {source}{}", path.display(), hint(source))]
@@ -41,7 +41,7 @@ pub enum IdentityError {
         source: io::Error,
     },
     /// Group or others have rights on the key.
-    #[error("others may read the key in {p} (mode {mode:04o}); mend it with: chmod 600 {p}", p = path.display())]
+    #[error("other users can read the key in {p} (mode {mode:04o}); fix it with: chmod 600 {p}", p = path.display())]
     OthersCanRead {
         /// The file.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum IdentityError {
         mode: u32,
     },
     /// The file holds no usable key and certificate.
-    #[error("{}: {what}; restore it from a copy, or make another identity with: towline id new", path.display())]
+    #[error("{}: {what}; restore it from a copy, or make a new identity", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -74,7 +74,6 @@ impl IdentityError {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::NotFound => " (towline id new makes one)",
         io::ErrorKind::PermissionDenied => " (TOWLINE_IDENTITY names another place)",
         _ => "",
     }
@@ -139,10 +138,12 @@ impl Identity {
         let mut pem = Vec::new();
         file.take(FILE_BYTES_MAX + 1).read_to_end(&mut pem).map_err(io)?;
         if pem.len() as u64 > FILE_BYTES_MAX {
-            return Err(malformed("it is too large for an identity"));
+            return Err(malformed("the file is too large for an identity"));
         }
-        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| malformed("it holds no private key"))?;
-        let cert = CertificateDer::from_pem_slice(&pem).map_err(|_| malformed("it holds no certificate"))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(&pem).map_err(|_| malformed("the file has no private key"))?;
+        let cert =
+            CertificateDer::from_pem_slice(&pem).map_err(|_| malformed("the file has no certificate"))?;
         Self::new(cert, key).map_err(|what| malformed(&what))
     }
 
@@ -177,7 +178,7 @@ impl Identity {
             .map_err(|e| format!("the private key cannot be used: {e}"))?;
         CertifiedKey::new(vec![cert.clone()], signer)
             .keys_match()
-            .map_err(|_| "private key and certificate do not belong together".to_owned())?;
+            .map_err(|_| "the private key and the certificate do not match".to_owned())?;
         Ok(Self { cert, key, fingerprint })
     }
 }
@@ -367,7 +368,7 @@ mod tests {
     fn a_missing_file_says_how_to_make_one() {
         let dir = tempfile::tempdir().unwrap();
         let error = Identity::load(&dir.path().join("none.pem")).unwrap_err();
-        assert!(error.to_string().contains("towline id new"), "{error}");
+        assert!(error.to_string().contains("make a new identity"), "{error}");
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub enum TicketError {
     #[error("this ticket was made by another version of towline; use the same version on both sides")]
     Version,
     /// Characters outside base32, or too many of them.
-    #[error("the ticket is mistyped: after `{PREFIX}` it has only the letters a-z and the digits 2-7")]
+    #[error("the ticket is mistyped: only the letters a-z and the digits 2-7 may follow `{PREFIX}`")]
     Encoding,
     /// The checksum is wrong.
     #[error("the ticket is incomplete or mistyped")]

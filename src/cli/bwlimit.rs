@@ -18,16 +18,14 @@ pub(super) fn parse_bwlimit(text: &str) -> Result<Schedule, String> {
     for part in text.split(',').map(str::trim) {
         let Some((times, rate)) = part.split_once('=') else {
             if otherwise.replace(parse_rate(part)?).is_some() {
-                return Err(
-                    "there are two rates without a time; one can hold outside of all windows".to_owned()
-                );
+                return Err("there are two rates without a window; give only one".to_owned());
             }
             continue;
         };
         let window = parse_window(times, parse_rate(rate)?)?;
         let taken = (0..DAY_MINUTES).find(|m| window.is_open(*m) && windows.iter().any(|w| w.is_open(*m)));
         if let Some(minute) = taken {
-            return Err(format!("two windows hold at {:02}:{:02}", minute / 60, minute % 60));
+            return Err(format!("two windows overlap at {:02}:{:02}", minute / 60, minute % 60));
         }
         windows.push(window);
     }
@@ -40,24 +38,24 @@ fn parse_rate(text: &str) -> Result<Rate, String> {
     }
     let size = text.strip_suffix("/s").unwrap_or(text);
     let rate = parse_size(size).map_err(|e| match e.starts_with("expected") {
-        true => format!("`{text}` is no rate; expected bytes a second such as 512k or 2M, or `off`"),
+        true => format!("`{text}` is not a rate; expected bytes a second such as 512k or 2M, or `off`"),
         false => e,
     })?;
     match NonZeroU64::new(rate) {
         Some(rate) if rate.get() < RATE_MIN => {
-            Err(format!("{rate} bytes a second are too few; expected at least {}", exact(RATE_MIN)))
+            Err(format!("{rate} bytes a second is too low; the minimum is {}", exact(RATE_MIN)))
         }
         rate => Ok(rate),
     }
 }
 
 fn parse_window(times: &str, rate: Rate) -> Result<Window, String> {
-    let wrong = || format!("`{times}` is no window; expected HH:MM-HH:MM, such as 08:00-18:00");
+    let wrong = || format!("`{times}` is not a window; expected HH:MM-HH:MM, such as 08:00-18:00");
     let (from, to) = times.split_once('-').ok_or_else(wrong)?;
     let (from, to) = parse_minute(from).zip(parse_minute(to)).ok_or_else(wrong)?;
     if from == to || from == DAY_MINUTES {
         return Err(format!(
-            "`{times}` is no window; the whole day is 00:00-24:00, or a rate without a time"
+            "`{times}` is not a window; the whole day is 00:00-24:00, or a rate without a time"
         ));
     }
     Ok(Window { from, to, rate })
@@ -112,21 +110,21 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_says_why() {
         for (text, why) in [
-            ("", "`` is no rate"),
-            ("fast", "`fast` is no rate; expected bytes a second such as 512k or 2M, or `off`"),
+            ("", "`` is not a rate"),
+            ("fast", "`fast` is not a rate; expected bytes a second such as 512k or 2M, or `off`"),
             ("2MB", "write 2M or 2MiB"),
-            ("100", "100 bytes a second are too few; expected at least 1k"),
-            ("1M,2M", "two rates without a time"),
-            ("1M,", "`` is no rate"),
-            ("08:00=1M", "`08:00` is no window; expected HH:MM-HH:MM"),
+            ("100", "100 bytes a second is too low; the minimum is 1k"),
+            ("1M,2M", "two rates without a window"),
+            ("1M,", "`` is not a rate"),
+            ("08:00=1M", "`08:00` is not a window; expected HH:MM-HH:MM"),
             ("8-18=1M", "`8-18` is no window"),
             ("08:60-09:00=1M", "is no window"),
             ("08:00-24:01=1M", "is no window"),
             ("+8:00-09:00=1M", "is no window"),
             ("08:00-08:00=1M", "the whole day is 00:00-24:00"),
-            ("08:00-18:00=", "`` is no rate"),
-            ("08:00-18:00=1M,17:59-20:00=2M", "two windows hold at 17:59"),
-            ("22:00-06:00=1M,00:00-01:00=2M", "two windows hold at 00:00"),
+            ("08:00-18:00=", "`` is not a rate"),
+            ("08:00-18:00=1M,17:59-20:00=2M", "two windows overlap at 17:59"),
+            ("22:00-06:00=1M,00:00-01:00=2M", "two windows overlap at 00:00"),
         ] {
             let error = parse_bwlimit(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");

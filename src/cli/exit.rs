@@ -34,9 +34,6 @@ pub(super) fn no_threads(error: &std::io::Error) -> ExitCode {
 pub(super) fn usage(error: &anyhow::Error) -> ExitCode {
     // Such as a line of the config file.
     let text = format!("{error:#}");
-    ui::complain(
-        &without_parts_of_tickets(&text),
-        Some("`towline --help` and the man pages say what can be given"),
-    );
+    ui::complain(&without_parts_of_tickets(&text), Some("see `towline --help`"));
     ExitCode::from(USAGE)
 }

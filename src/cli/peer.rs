@@ -20,17 +20,17 @@ const FORMS: &str = "expected a ticket (tl1…), HOST, HOST:PORT, [ADDRESS]:PORT
 /// command line that others can see.
 ///
 /// # Errors
-/// One sentence that says what is wrong with `text` and how to mend it.
+/// One sentence that says what is wrong with `text` and how to fix it.
 pub fn read(text: &OsStr, stdin: &mut dyn Read) -> Result<Peer> {
     let Some(text) = text.to_str() else { return parse(text) };
     if text == "-" {
-        return parse_secret(stdin).context("cannot take the peer from standard input");
+        return parse_secret(stdin).context("cannot read the peer from standard input");
     }
     if let Some(path) = text.strip_prefix('@') {
         let mut file = std::fs::File::open(path)
             .with_context(|| format!("cannot read the peer from {}", printable(path.as_bytes())))?;
         return parse_secret(&mut file)
-            .with_context(|| format!("cannot take the peer from {}", printable(path.as_bytes())));
+            .with_context(|| format!("cannot read the peer from {}", printable(path.as_bytes())));
     }
     parse(OsStr::new(text))
 }
@@ -47,16 +47,16 @@ fn parse_secret(from: &mut dyn Read) -> Result<Peer> {
     ensure!(!text.contains(['\n', '\r']), "it has more than one line");
     refuse_later_forms(text)?;
     // What it holds may be a secret with a typo.
-    parse(OsStr::new(text)).map_err(|_| anyhow!("it holds no peer: {FORMS}"))
+    parse(OsStr::new(text)).map_err(|_| anyhow!("it does not contain a peer: {FORMS}"))
 }
 
 /// Parses `text` as it stands.
 ///
 /// # Errors
-/// One sentence that says what is wrong with `text` and how to mend it.
+/// One sentence that says what is wrong with `text` and how to fix it.
 pub fn parse(text: &OsStr) -> Result<Peer> {
     if let Some(path) = strip_dir(text) {
-        ensure!(!path.as_os_str().is_empty(), "`dir:` needs a path behind it");
+        ensure!(!path.as_os_str().is_empty(), "`dir:` needs a path");
         return Ok(Peer::Dir(path));
     }
     let Some(text) = text.to_str() else {
@@ -80,7 +80,7 @@ pub fn may_be_ticket(text: &str) -> bool {
 
 fn refuse_later_forms(text: &str) -> Result<()> {
     if text.starts_with("ssh:") {
-        bail!("this version of towline does not start its other side through ssh: use a ticket (tl1…)");
+        bail!("this version of towline cannot start the other side through ssh: use a ticket (tl1…)");
     }
     let code = text.rsplit('/').next().unwrap_or(text);
     let mut words = code.split('-');
@@ -88,7 +88,7 @@ fn refuse_later_forms(text: &str) -> Result<()> {
         && words.clone().count() == 2
         && words.all(|w| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphabetic()));
     if is_code {
-        bail!("this version of towline does not know one-time codes (N-word-word): use a ticket (tl1…)");
+        bail!("this version of towline does not support one-time codes (N-word-word): use a ticket (tl1…)");
     }
     Ok(())
 }
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(read(OsStr::new(&at), &mut std::io::empty()).unwrap(), ticket());
         assert_eq!(read_from(format!("  {TICKET}\n\n").as_bytes()).unwrap(), ticket());
         let empty = read_from(b"").unwrap_err();
-        assert_eq!(format!("{empty:#}"), "cannot take the peer from standard input: it is empty");
+        assert_eq!(format!("{empty:#}"), "cannot read the peer from standard input: it is empty");
         let pasted = format!("$ towline receive --from {TICKET}\n");
         assert_eq!(read_from(pasted.as_bytes()).unwrap(), ticket());
         for secret in [&b"tl1a\ntl1b"[..], b"tl0secret!", b"x\ntl-secret"] {

@@ -41,7 +41,7 @@ impl Cli {
     /// Resolves everything. `stdin` is read only for `--to -` and `--from -`.
     ///
     /// # Errors
-    /// What was given cannot be meant; the error says why and how to mend it. All of them are usage errors.
+    /// What was given cannot be meant; the error says why and how to fix it. All of them are usage errors.
     pub fn resolve(self, config: Config, stdin: &mut dyn Read) -> Result<Settings> {
         let (mut output, command) = match self.command {
             args::CliCommand::Send(mut a) => {

@@ -25,7 +25,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let number: u64 = number
         .parse()
         .map_err(|_| "expected a number of bytes such as 65536, 512k, 64M or 1GiB".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "that is more bytes than there are".to_owned())
+    number.checked_mul(1 << shift).ok_or_else(|| "the number is too large".to_owned())
 }
 
 /// Parses `30s`, `2m`, `1m 30s`.

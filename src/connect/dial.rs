@@ -69,7 +69,7 @@ pub(super) async fn dial_known(
     });
     let greeting = async {
         greeting.await.unwrap_or_else(|_| {
-            Err(Failure::new(Reason::AckTimeout, "the peer took the connection and then said nothing"))
+            Err(Failure::new(Reason::AckTimeout, "the peer accepted the connection and then sent nothing"))
         })
     };
     match unless_stopped(stop, greeting).await {

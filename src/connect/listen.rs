@@ -47,7 +47,7 @@ pub async fn listen(
     let Invitation { address, allowed, wait, what } = invitation;
     let Terms { role, identity, limits, .. } = terms;
     let endpoint = Endpoint::listen(&address, identity, limits)
-        .map_err(|e| Failure::new(Reason::Setup, format!("{e}; --listen ADDR:PORT names another address")))?;
+        .map_err(|e| Failure::new(Reason::Setup, e.to_string()))?;
     let addresses = endpoint.local_addresses().map_err(transport_failure)?;
     let secret = Secret::generate();
     let ticket = Ticket { addresses, fingerprint: identity.fingerprint(), secret };

@@ -10,7 +10,7 @@ use crate::session::handshake::Slot;
 
 /// What the second dialler with a ticket is told.
 pub(super) fn ticket_used() -> Failure {
-    let message = "this ticket has been used: it is good for one transfer; ask for a new one";
+    let message = "this ticket has been used; a ticket is good for one transfer, so ask for a new one";
     Failure::new(Reason::TicketUsed, message)
 }
 

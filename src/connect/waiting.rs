@@ -36,7 +36,7 @@ pub(super) async fn within<T>(
     let Some(limit) = limit else { return waiting.await };
     timeout(limit, waiting).await.unwrap_or_else(|_| {
         let limit = humantime::format_duration(limit);
-        Err(Failure::new(Reason::Unreachable, format!("nobody came within {limit} (--wait)")))
+        Err(Failure::new(Reason::Unreachable, format!("nobody connected within {limit}")))
     })
 }
 

@@ -172,16 +172,16 @@ impl Reason {
     /// this machine have none: their messages travel as they are.
     fn gist(self) -> Option<&'static str> {
         match self {
-            Self::Internal => Some("something unforeseen happened"),
-            Self::TargetExists => Some("something else has the name"),
-            Self::Refused => Some("a rule forbids it"),
+            Self::Internal => Some("an internal error"),
+            Self::TargetExists => Some("the name is taken"),
+            Self::Refused => Some("it is not allowed"),
             Self::Storage => Some("the disk failed"),
             Self::SourceUnreadable => Some("a source cannot be read"),
-            Self::SourceChanged => Some("a source has changed"),
-            Self::SpecialFile => Some("a special file does not travel"),
-            Self::Setup => Some("the machine is not set up for it"),
-            Self::NotKept => Some("the file system does not keep everything"),
-            Self::SourceGrew => Some("a source has grown"),
+            Self::SourceChanged => Some("a source changed"),
+            Self::SpecialFile => Some("a special file was skipped"),
+            Self::Setup => Some("the machine is not set up"),
+            Self::NotKept => Some("the file system cannot keep everything"),
+            Self::SourceGrew => Some("a source grew"),
             Self::Protocol
             | Self::Incompatible
             | Self::Unreachable

@@ -75,7 +75,7 @@ impl fmt::Display for NotKept {
             Aspect::Link => write!(f, "the receiver could not make {count} symbolic links"),
             Aspect::Sync => write!(
                 f,
-                "the receiver could not sync {count} {entries}, which a power failure there can lose"
+                "the receiver could not sync {count} {entries}; a power failure there can lose them"
             ),
         }?;
         match self.count {

@@ -44,7 +44,7 @@ pub enum PathError {
     #[error("the path has a NUL byte")]
     Nul,
     /// A component is [`STAGING_DIR`], in any case of its letters.
-    #[error("`{STAGING_DIR}` is where towline keeps what is not complete; nothing else may be called so")]
+    #[error("`{STAGING_DIR}` is reserved for incomplete files")]
     Staging,
 }
 

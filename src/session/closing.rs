@@ -53,7 +53,10 @@ fn closed_failure(code: u64, reason: &Bytes) -> Failure {
 
 /// Nothing happened for `waited`, before there was a machine to say so.
 pub(super) fn stalled(what: &str, waited: Duration, bottleneck: Bottleneck) -> Failure {
-    Failure::new(Reason::AckTimeout, format!("{what} for {waited:?}; what held it: {}", bottleneck.as_str()))
+    Failure::new(
+        Reason::AckTimeout,
+        format!("{what} for {waited:?}; last waiting for: {}", bottleneck.as_str()),
+    )
 }
 
 /// A peer that did not keep to the codec.

@@ -49,7 +49,7 @@ pub async fn read_again<S: Source>(
     if again == root {
         return Ok(());
     }
-    let sentence = |path: &str| format!("{path} has changed while it was sent, and not only grown");
+    let sentence = |path: &str| format!("{path} changed while being sent, and not only by growing");
     Err(Failure::about(Side::Sender, Reason::SourceChanged, &Place::from(&entry.path), sentence))
 }
 

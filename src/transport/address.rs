@@ -38,7 +38,7 @@ pub struct HostPort {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// It cannot be read.
-    #[error("`{text}` is no HOST[:PORT]: {why}")]
+    #[error("`{text}` is not a valid HOST[:PORT]: {why}")]
     Syntax {
         /// The text, escaped.
         text: String,
@@ -80,10 +80,10 @@ fn split(text: &str) -> Result<HostPort, &'static str> {
         check_v6(host)?;
         match rest {
             "" => (host, None),
-            _ => (host, Some(rest.strip_prefix(':').ok_or("behind the bracket comes `:PORT` or nothing")?)),
+            _ => (host, Some(rest.strip_prefix(':').ok_or("only `:PORT` may follow the bracket")?)),
         }
     } else if text.matches(':').count() > 1 {
-        check_v6(text).map_err(|_| "an IPv6 address with a port stands in brackets: [ADDRESS]:PORT")?;
+        check_v6(text).map_err(|_| "put an IPv6 address with a port in brackets: [ADDRESS]:PORT")?;
         (text, None)
     } else {
         match text.split_once(':') {
@@ -95,13 +95,13 @@ fn split(text: &str) -> Result<HostPort, &'static str> {
         return Err("the host is missing");
     }
     if host.starts_with('-') {
-        return Err("a host does not begin with a dash");
+        return Err("a host must not begin with a dash");
     }
     if host.len() > HOST_CHARS_MAX {
         return Err("the host is too long");
     }
     if !host.chars().all(|c| c.is_alphanumeric() || ".-_:%".contains(c)) {
-        return Err("a host has only letters, digits, dots, dashes and underscores");
+        return Err("a host may contain only letters, digits, dots, dashes and underscores");
     }
     let port = match port {
         None => DEFAULT_PORT,
@@ -117,7 +117,7 @@ fn split(text: &str) -> Result<HostPort, &'static str> {
 /// The scope, if there is one, is the resolver's to understand.
 fn check_v6(text: &str) -> Result<(), &'static str> {
     let address = text.split_once('%').map_or(text, |(address, _)| address);
-    address.parse::<Ipv6Addr>().map(drop).map_err(|_| "in brackets stands an IPv6 address")
+    address.parse::<Ipv6Addr>().map(drop).map_err(|_| "only an IPv6 address may be in brackets")
 }
 
 /// The addresses of `target`, in the order of the system's preference, none twice.

@@ -9,13 +9,11 @@ pub(super) fn sentence(advice: Advice) -> String {
             let mib = memory_bytes.div_ceil(1 << 20);
             let or_streams = if or_streams { ", or more --streams," } else { "" };
             format!(
-                "the memory budget of this side held the transfer back for {percent} % of its time; \
-                 --memory {mib}M{or_streams} on this side allows twice as much"
+                "the memory budget of this side limited the transfer for {percent} % of the time; --memory {mib}M{or_streams} on this side doubles it"
             )
         }
         Advice::ReceiverDoesNotSync => {
-            "the receiver does not sync what it writes (--no-fsync); a power failure there can lose it"
-                .to_owned()
+            "the receiver does not sync to disk (--no-fsync); a power failure there can lose files".to_owned()
         }
     }
 }

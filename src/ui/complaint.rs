@@ -27,34 +27,43 @@ pub(super) fn complaint(message: &str, hint: Option<&str>, paint: Paint) -> Stri
 /// Says that lines are missing here.
 pub(super) fn left_out(lines: u64) -> Vec<u8> {
     let what = format::count(lines, "line was", "lines were");
-    format!("towline: {what} left out here: what reads them was too slow\n").into_bytes()
+    format!("towline: {what} left out here because the reader was too slow\n").into_bytes()
+}
+
+/// The hint for `reason` on a line of its own, if there is one.
+pub(super) fn hint_line(reason: Reason) -> String {
+    hint(reason).map(|hint| format!("  {hint}\n")).unwrap_or_default()
 }
 
 fn hint(reason: Reason) -> Option<&'static str> {
     Some(match reason {
         Reason::Unreachable => {
-            "check that both sides run and use the same address, and that UDP to the port of the waiting side (4750 \
-             unless it prints another) passes every firewall between"
+            "check that the waiting side is running, that the address is right, and that firewalls pass UDP to \
+             its port (4750 unless it printed another one)"
         }
         Reason::NotAuthenticated => {
-            "take ticket or fingerprint once more from what the waiting side prints now; it prints a new ticket \
-             at every start"
+            "copy the ticket again from the waiting side; each start prints a new one. Without a ticket, the waiting side needs \
+             --fingerprint with what `towline id` prints here"
         }
         Reason::TicketUsed => {
-            "a ticket serves one transfer: start the waiting side again and take its new one"
+            "a ticket is good for one transfer: start the waiting side again and use its new ticket"
         }
         Reason::TargetExists => {
-            "`--exists skip`, `replace` or `rename` on the receiving side decides otherwise"
+            "to keep, replace or rename, use --exists skip, replace or rename on the receiving side"
         }
-        Reason::SourceChanged => "run the same command again when nothing writes to the source",
-        Reason::AckTimeout | Reason::ConnectionLost | Reason::Interrupted => {
-            "start both sides again to go on; files that are complete do not travel again"
+        Reason::SourceChanged => "run the command again when nothing writes to the source",
+        Reason::AckTimeout => {
+            "start both sides again to continue; complete files are not sent again. --timeout and --disk-timeout \
+             set how long to wait"
+        }
+        Reason::ConnectionLost | Reason::Interrupted => {
+            "start both sides again to continue; complete files are not sent again"
         }
         Reason::Internal
         | Reason::Protocol
         | Reason::UnknownTransfer
         | Reason::TransferFailed
-        | Reason::TransferEnded => "this should not happen: please report it with what -vv shows",
+        | Reason::TransferEnded => "this is a bug: please report it with the output of -vv",
         Reason::Incompatible
         | Reason::Setup
         | Reason::Refused

@@ -3,11 +3,13 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::complaint::hint_line;
 use super::options::Options;
 use super::paint::Paint;
 use super::summary::summary_line;
 use super::{advice, bench, format};
 use crate::event::{Event, FileSettled, Listening, Outcome, Progress, Summary};
+use crate::protocol::failure::Reason;
 use crate::protocol::path::{RelPath, printable};
 use crate::protocol::wire::role::Role;
 
@@ -73,11 +75,11 @@ impl Narrator {
             Event::Preparing { dir, bytes, space_bytes } if !self.quiet => {
                 let dir = printable(dir.as_os_str().as_encoded_bytes());
                 let (bytes, space) = (format::bytes(*bytes), format::bytes(*space_bytes));
-                format!("writing {bytes} of made-up files to {dir}; the bench needs {space} there\n")
+                format!("writing {bytes} of test files to {dir}; the bench needs {space} there\n")
             }
             Event::Identity { path, is_new: true, .. } if !self.quiet => {
                 let path = printable(path.as_os_str().as_encoded_bytes());
-                format!("a new identity has been made in {path}\n")
+                format!("made a new identity in {path}\n")
             }
             Event::Connected { .. }
             | Event::Started { .. }
@@ -113,10 +115,10 @@ impl Narrator {
         let what: Vec<_> =
             listening.what.iter().map(|p| printable(p.as_os_str().as_encoded_bytes())).collect();
         let mut out = format!("{wait}{}\n", what.join(", "));
-        out += &format!("on the other machine run\n\n  {command}\n\n");
+        out += &format!("on the other machine, run\n\n  {command}\n\n");
         if let Some(address) = listening.addresses.first().filter(|_| self.known_dialler) {
             let fingerprint = &listening.fingerprint;
-            out += "or, on the machine that --fingerprint names here,\n\n";
+            out += "or, on the machine that --fingerprint names,\n\n";
             out += &format!("  {dial} {address} --fingerprint {fingerprint}\n\n");
         }
         let addresses: Vec<_> = listening.addresses.iter().map(ToString::to_string).collect();
@@ -172,7 +174,10 @@ impl Narrator {
         if summary.failed > 0 {
             let entries = format::count(summary.failed, "entry", "entries");
             let failed = self.paint.error(&format!("{entries} failed"));
-            out += &format!("towline: {failed}; the lines above say which and why\n");
+            out += &format!("towline: {failed}; see the lines above\n");
+            if summary.gravest == Some(Reason::TargetExists) {
+                out += &hint_line(Reason::TargetExists);
+            }
         }
         out
     }
@@ -202,8 +207,8 @@ fn about(path: &str, message: &str) -> String {
         let (before, behind) = (&message[..at], &message[at + path.len()..]);
         (before.is_empty() || before.ends_with('/'))
             && (behind.is_empty() || behind.starts_with([' ', ':', ',']))
-            // What a peer says: `cannot write sub/file: …`.
-            || before.ends_with(' ') && behind.starts_with(':')
+            // Such as `cannot write sub/file: …` and `skipping FIFO sub/pipe`.
+            || before.ends_with(' ') && (behind.is_empty() || behind.starts_with(':'))
     });
     if path.is_empty() || names_it { message.to_owned() } else { format!("{path}: {message}") }
 }
@@ -213,7 +218,7 @@ mod tests {
     use super::super::options::Color;
     use super::super::summary::tests::summary;
     use super::*;
-    use crate::protocol::failure::{Reason, Side};
+    use crate::protocol::failure::Side;
 
     fn options() -> Options {
         Options {
@@ -245,7 +250,7 @@ mod tests {
         assert_eq!(
             narrator(options()).tell(&listening(Role::Send)),
             "waiting for a receiver, to send a.bin, dir\\u{1b}\n\
-             on the other machine run\n\n  \
+             on the other machine, run\n\n  \
              towline receive --from tl1abc\n\n\
              address      192.0.2.7:4750 [2001:db8::7]:4750\n\
              fingerprint  fp\n"
@@ -260,14 +265,14 @@ mod tests {
         let text = narrator(options()).tell(&bench);
         assert!(
             text.starts_with(
-                "waiting for a bench\non the other machine run\n\n  towline bench --to tl1abc\n"
+                "waiting for a bench\non the other machine, run\n\n  towline bench --to tl1abc\n"
             )
         );
     }
 
     #[test]
     fn a_path_is_named_once() {
-        assert_eq!(about("a/b", "a/b is a FIFO"), "a/b is a FIFO");
+        assert_eq!(about("a/b", "skipping FIFO a/b"), "skipping FIFO a/b");
         assert_eq!(about("b", "/in/b exists"), "/in/b exists");
         assert_eq!(about("a/b", "cannot write a/b: no"), "cannot write a/b: no");
         assert_eq!(about("a", "it is a rule"), "a: it is a rule");
@@ -326,11 +331,11 @@ mod tests {
         assert_eq!(
             say(all),
             "received 1 file, 2 links, 1 directory, 2.00 GiB in 6.1s (335.74 MiB/s), written and verified, not \
-             synced (--no-fsync); 4 there before; 3 updated in mode or time; 5 left alone\n\
-             towline: 2 entries failed; the lines above say which and why\n"
+             synced (--no-fsync); 4 already there; 3 updated in mode or time; 5 skipped\n\
+             towline: 2 entries failed; see the lines above\n"
         );
         let failed = Summary { files: 0, bytes: 0, failed: 1, elapsed: Duration::ZERO, ..summary() };
-        assert_eq!(say(failed), "sent nothing\ntowline: 1 entry failed; the lines above say which and why\n");
+        assert_eq!(say(failed), "sent nothing\ntowline: 1 entry failed; see the lines above\n");
         let none = Summary { files: 0, bytes: 0, elapsed: Duration::ZERO, ..summary() };
         assert_eq!(say(none), "sent nothing new, on disk and verified\n");
     }
@@ -362,7 +367,7 @@ mod tests {
         assert_eq!(quiet.tell(&Event::Finished(summary())), "");
         let failed = Summary { failed: 1, ..summary() };
         let text = quiet.tell(&Event::Finished(failed));
-        assert_eq!(text, "towline: 1 entry failed; the lines above say which and why\n");
+        assert_eq!(text, "towline: 1 entry failed; see the lines above\n");
     }
 
     #[test]
@@ -373,7 +378,7 @@ mod tests {
         let preparing = Event::Preparing { dir: "/d".into(), bytes: 1 << 20, space_bytes: 2 << 20 };
         assert_eq!(
             narrator(options()).tell(&preparing),
-            "writing 1.00 MiB of made-up files to /d; the bench needs 2.00 MiB there\n"
+            "writing 1.00 MiB of test files to /d; the bench needs 2.00 MiB there\n"
         );
         assert_eq!(narrator(options()).data(&preparing), "");
         assert_eq!(narrator(Options { quiet: true, ..options() }).tell(&preparing), "");
@@ -383,6 +388,6 @@ mod tests {
     fn an_identity_is_data() {
         let identity = Event::Identity { fingerprint: "fp".into(), path: "/k".into(), is_new: true };
         assert_eq!(narrator(options()).data(&identity), "fp\n");
-        assert_eq!(narrator(options()).tell(&identity), "a new identity has been made in /k\n");
+        assert_eq!(narrator(options()).tell(&identity), "made a new identity in /k\n");
     }
 }

@@ -50,13 +50,13 @@ pub(super) fn summary_line(summary: &Summary) -> String {
         ", written and verified, not synced (--no-fsync)"
     };
     if summary.identical > 0 {
-        out += &format!("; {} there before", summary.identical);
+        out += &format!("; {} already there", summary.identical);
     }
     if summary.updated > 0 {
         out += &format!("; {} updated in mode or time", summary.updated);
     }
     if summary.skipped > 0 {
-        out += &format!("; {} left alone", summary.skipped);
+        out += &format!("; {} skipped", summary.skipped);
     }
     // What took no time was limited by nothing that a person could change.
     if summary.elapsed >= LIMITED_MIN {

@@ -15,6 +15,7 @@ pub(crate) mod link;
 pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod random;
+pub(crate) mod setting;
 pub(crate) mod stranger;
 pub(crate) mod ticket;
 pub(crate) mod tree;

@@ -37,10 +37,10 @@ pub(super) fn resolve(given: BenchArgs, config: Config, stdin: &mut dyn Read) ->
         None => given.to.is_none() && (is_given_a_place || config.wait == Some(Wait::Yes)),
     };
     if is_waiting {
-        ensure!(given.to.is_none(), "--wait waits for a machine that dials, --to dials: give one of them");
+        ensure!(given.to.is_none(), "--wait waits for a peer and --to dials one: give one of them");
         ensure!(
             given.size.is_none() && given.files.is_none(),
-            "--size and --files are for the side that dials; the one that waits takes what it sends"
+            "--size and --files are for the sending side, `towline bench --to`"
         );
         return Ok(BenchSettings { with: BenchWith::Anyone, disk, common });
     }
@@ -48,11 +48,11 @@ pub(super) fn resolve(given: BenchArgs, config: Config, stdin: &mut dyn Read) ->
     let peer = resolve_peer(to.as_deref(), "--to", &common, stdin)?;
     if let Some(Peer::Dir(path)) = &peer {
         let path = printable(path.as_os_str().as_encoded_bytes());
-        bail!("--to takes no `dir:` here; to measure with the disk of a directory use `--disk {path}`");
+        bail!("--to does not accept `dir:` here; to measure a disk, use `--disk {path}`");
     }
     ensure!(
         given.size.is_none() || given.files.is_none(),
-        "--files sends files of 4 KiB, --size one of that size: give one of them"
+        "--files sends many small files and --size one large file: give one of them"
     );
     // A flag or variable goes before either key of the config file.
     let (size, files) = match (given.size, given.files) {
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_says_how_to_mend_it() {
+    fn what_cannot_be_meant_says_how_to_fix_it() {
         for (line, why) in [
             ("--wait --to TICKET", "give one of them"),
             ("--wait --size 1G", "are for the side that dials"),

@@ -51,8 +51,7 @@ pub(super) fn resolve_peer(
     if let Peer::Host(HostPort { host, .. }) = &peer {
         ensure!(
             common.fingerprint.is_some(),
-            "{flag}: who `{host}` must be is not known; add --fingerprint FP with the fingerprint that it \
-             prints when it waits, or give the ticket (tl1…) that it prints instead of its name"
+            "{flag}: `{host}` needs --fingerprint FP, with the fingerprint that it prints when it waits; or give its ticket (tl1…) instead"
         );
     }
     Ok(Some(peer))
@@ -60,7 +59,7 @@ pub(super) fn resolve_peer(
 
 fn parse_fingerprint(text: &str) -> Result<Fingerprint> {
     let text = text.trim();
-    ensure!(!text.is_empty(), "--fingerprint is empty: `towline id` prints a fingerprint");
+    ensure!(!text.is_empty(), "--fingerprint is empty; `towline id` on the other machine prints it");
     text.parse()
         .map_err(|error| anyhow!("--fingerprint: {error}; `towline id` on the other machine prints it"))
 }

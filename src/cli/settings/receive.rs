@@ -17,7 +17,7 @@ pub(super) fn resolve(given: ReceiveArgs, config: Config, stdin: &mut dyn Read) 
     let ticket = joined_ticket(&given.ticket)?;
     ensure!(
         ticket.is_none() || given.from.is_none(),
-        "a ticket is given, and --from (or TOWLINE_FROM) names a peer too: give one of them"
+        "there is a ticket, and --from (or TOWLINE_FROM) names a peer too: give one of them"
     );
     let from = ticket.or(given.from).or_else(|| config.from.as_deref().map(OsString::from));
     let manifest = given.manifest.or_else(|| config.manifest.clone());
@@ -25,13 +25,15 @@ pub(super) fn resolve(given: ReceiveArgs, config: Config, stdin: &mut dyn Read) 
     let peer = resolve_peer(from.as_deref(), "--from", &common, stdin)?;
     if let Some(Peer::Dir(path)) = &peer {
         let path = printable(path.as_os_str().as_encoded_bytes());
-        bail!("--from takes no `dir:`; to copy from a directory use `towline send {path} --to dir:…`");
+        bail!(
+            "--from does not accept `dir:`; to copy from a directory, use `towline send {path} --to dir:…`"
+        );
     }
     let into = given.into.or(config.into).unwrap_or_else(|| PathBuf::from("."));
     ensure!(!into.as_os_str().is_empty(), "--into is empty: expected the path of a directory");
     ensure!(
         into.as_os_str() != "-",
-        "this version of towline does not write to standard output; a directory that is called `-` is `./-`"
+        "this version of towline cannot write to standard output; for a directory named `-` write `./-`"
     );
     let exists = given.exists.or(config.exists).unwrap_or_default();
     let yes = given.yes.or(config.yes).unwrap_or(false);
@@ -43,6 +45,9 @@ fn joined_ticket(words: &[OsString]) -> Result<Option<OsString>> {
     let Some(first) = words.first() else { return Ok(None) };
     let shown = printable(first.as_encoded_bytes());
     let is_ticket = first.to_str().is_some_and(peer::may_be_ticket);
-    ensure!(is_ticket, "`{shown}` is not a ticket (tl1…). --from PEER says where from, --into DIR where to");
+    ensure!(
+        is_ticket,
+        "`{shown}` is not a ticket (tl1…); use --from PEER for the peer and --into DIR for the directory"
+    );
     Ok(Some(words.join(OsStr::new(" "))))
 }

@@ -19,7 +19,7 @@ pub(super) fn resolve(mut given: SendArgs, config: Config, stdin: &mut dyn Read)
     let ticket = take_ticket(&mut given.sources)?;
     ensure!(
         ticket.is_none() || given.to.is_none(),
-        "a ticket stands behind the sources, and --to (or TOWLINE_TO) names a peer too: give one of them"
+        "a ticket follows the sources, and --to (or TOWLINE_TO) names a peer too: give one of them"
     );
     for source in &given.sources {
         ensure!(
@@ -28,7 +28,7 @@ pub(super) fn resolve(mut given: SendArgs, config: Config, stdin: &mut dyn Read)
         );
         ensure!(
             source.as_os_str() != "-",
-            "this version of towline does not send standard input; a file that is called `-` is `./-`"
+            "this version of towline cannot send standard input; for a file named `-` write `./-`"
         );
     }
     refuse_same_names(&given.sources)?;
@@ -38,7 +38,7 @@ pub(super) fn resolve(mut given: SendArgs, config: Config, stdin: &mut dyn Read)
     if given.background.or(config.background).unwrap_or(false) {
         ensure!(
             common.congestion == Congestion::Auto,
-            "--background goes with --congestion auto only: cubic and newreno make way for nobody"
+            "--background works only with --congestion auto: cubic and newreno do not give way"
         );
         common.congestion = Congestion::Background;
     }
@@ -52,10 +52,7 @@ fn take_ticket(sources: &mut Vec<PathBuf>) -> Result<Option<OsString>> {
         source.to_str().is_some_and(peer::may_be_ticket) && source.symlink_metadata().is_err()
     };
     let ticket = sources.pop_if(|source| is_ticket(source)).map(PathBuf::into_os_string);
-    ensure!(
-        !sources.iter().any(is_ticket),
-        "a ticket stands among the sources: give it at the end, or with --to"
-    );
+    ensure!(!sources.iter().any(is_ticket), "there is a ticket among the sources: put it last, or use --to");
     ensure!(
         ticket.is_none() || !sources.is_empty(),
         "there is a ticket, but nothing to send: name a SOURCE before it"
@@ -73,7 +70,7 @@ fn refuse_same_names(sources: &[PathBuf]) -> Result<()> {
         let Some(name) = real.as_deref().unwrap_or(source).file_name() else { continue };
         if let Some(other) = named.insert(name.to_owned(), source) {
             bail!(
-                "{} and {} would both be sent as {}: send them one after the other, or from directories of other names",
+                "{} and {} would both be sent as {}: send them separately",
                 shown(other),
                 shown(source),
                 printable(name.as_encoded_bytes())

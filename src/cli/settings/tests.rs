@@ -131,7 +131,7 @@ fn t21_a_ticket_may_stand_where_people_of_other_programs_put_it() {
 }
 
 #[test]
-fn t19_what_cannot_be_meant_says_how_to_mend_it() {
+fn t19_what_cannot_be_meant_says_how_to_fix_it() {
     for (line, why) in [
         ("send a --chunk-size 3M", "--chunk-size 3M: expected a power of two from 1M to 64M"),
         ("send a --chunk-size 512k", "--chunk-size 512k: expected a power of two from 1M to 64M"),
@@ -160,9 +160,9 @@ fn t19_what_cannot_be_meant_says_how_to_mend_it() {
         ("receive --fingerprint abc", "--fingerprint: a fingerprint has 52 characters"),
         ("send a -", "a file that is called `-` is `./-`"),
         ("send a --to host", "add --fingerprint FP"),
-        ("send a --to -", "--to: cannot take the peer from standard input: it is empty"),
+        ("send a --to -", "--to: cannot read the peer from standard input: it is empty"),
         ("receive --from dir:/x", "use `towline send /x --to dir:…`"),
-        ("receive --from 1-a-b", "--from: this version of towline does not know one-time codes"),
+        ("receive --from 1-a-b", "--from: this version of towline does not support one-time codes"),
         ("receive --into -", "does not write to standard output"),
     ] {
         let error = format!("{:#}", resolve(line, "").unwrap_err());

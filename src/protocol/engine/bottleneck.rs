@@ -44,7 +44,7 @@ impl Bottleneck {
             Self::Processor => "processor",
             Self::Memory => "memory budget",
             Self::Credits => "peer's credits",
-            Self::Bwlimit => "--bwlimit",
+            Self::Bwlimit => "bandwidth limit",
         }
     }
 

@@ -79,7 +79,7 @@ impl Tally {
     pub(in crate::session) fn grew(&mut self, entry: &Entry) -> Event {
         self.note(Reason::SourceGrew);
         let (path, bytes) = (entry.path.to_string(), entry.size());
-        let message = format!("{path} grew while it was sent; what arrives is its first {bytes} bytes");
+        let message = format!("{path} grew while being sent; its first {bytes} bytes arrive");
         Event::Warning { path: Some(path), reason: Some(Reason::SourceGrew), message }
     }
 

@@ -31,7 +31,7 @@ pub async fn offer<C: Connection>(link: &mut Link<C>, context: &Context) -> Resu
         failure = stopping.stopped() => return Err(failure.or_side(Side::Receiver)),
     };
     let message = message.unwrap_or_else(|_| {
-        Err(stalled("the sender offered nothing", context.patience.timeout, Bottleneck::Network))
+        Err(stalled("no offer from the sender", context.patience.timeout, Bottleneck::Network))
     });
     match message.map_err(|failure| failure.heard_by(Side::Receiver, false))? {
         Message::Offer { transfer, chunk_log2 } => {

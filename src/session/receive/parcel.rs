@@ -408,7 +408,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
             Side::Receiver,
             Reason::Verification,
             format!(
-                "{name}: the {} bytes at {} have another BLAKE3 value than the sender says",
+                "{name}: the {} bytes at {} do not match the sender's BLAKE3 hash",
                 record.len, record.offset
             ),
         )

@@ -134,7 +134,7 @@ async fn a_silent_receiver_is_given_up_after_the_timeout() {
     let start = Instant::now();
     let failure = send_on(sending, &source(&tree()), &session.sender.context).await.unwrap_err();
     assert_eq!(failure.reason, Reason::AckTimeout);
-    assert!(failure.message.ends_with("what held it: network"), "{failure}");
+    assert!(failure.message.ends_with("last waiting for: network"), "{failure}");
     let took = start.elapsed();
     assert!(took >= TIMEOUT && took < TIMEOUT + Duration::from_secs(1), "{took:?}");
 }
@@ -150,7 +150,7 @@ async fn a_receiver_that_gives_no_manifest_stream_is_given_up_too() {
     let start = Instant::now();
     let failure = send_on(sending, &source(&tree()), &session.sender.context).await.unwrap_err();
     assert_eq!(failure.reason, Reason::AckTimeout);
-    assert!(failure.message.ends_with("what held it: peer's credits"), "{failure}");
+    assert!(failure.message.ends_with("last waiting for: peer's credits"), "{failure}");
     assert!(start.elapsed() < TIMEOUT + Duration::from_secs(1));
 }
 

@@ -76,7 +76,7 @@ pub(super) fn update(holder: &OwnedFd, name: &[u8], entry: &Entry, lacks: &mut L
     let file = patiently(|| open_file(holder, name), || ())?;
     let before = fstat(&file)?;
     if FileType::from_raw_mode(before.st_mode) != FileType::RegularFile {
-        return Err(io::Error::other("something else has taken its place"));
+        return Err(io::Error::other("it was replaced"));
     }
     let Meta { mode, .. } = entry.meta;
     if before.st_mode & MODE_BITS != mode & MODE_BITS {

@@ -134,15 +134,20 @@ impl Origin {
         let errno = error.raw_os_error().map(Errno::from_raw_os_error);
         match errno {
             // It was there when the walk came by.
-            Some(Errno::NOENT) => self.changed(path, "it is gone"),
-            Some(Errno::LOOP | Errno::NOTDIR) => self.changed(path, "something else has taken its place"),
-            None if error.kind() == io::ErrorKind::UnexpectedEof => self.changed(path, "it has shrunk"),
+            Some(Errno::NOENT) => self.disappeared(path),
+            Some(Errno::LOOP | Errno::NOTDIR) => self.changed(path, "it was replaced"),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => self.changed(path, "it shrank"),
             _ => failed(op, self.entry(path), error).failure(Side::Sender, Reason::SourceUnreadable),
         }
     }
 
+    fn disappeared(&self, path: &RelPath) -> Failure {
+        let sentence = |path: &str| format!("{path} disappeared while being sent");
+        Failure::about(Side::Sender, Reason::SourceChanged, &self.entry(path), sentence)
+    }
+
     pub(super) fn changed(&self, path: &RelPath, how: &str) -> Failure {
-        let sentence = |path: &str| format!("{path} has changed while it was sent: {how}");
+        let sentence = |path: &str| format!("{path} changed while being sent: {how}");
         Failure::about(Side::Sender, Reason::SourceChanged, &self.entry(path), sentence)
     }
 
@@ -156,7 +161,7 @@ impl Origin {
         if identity_of(stat) == identity {
             return Ok(());
         }
-        Err(self.changed(path, "another file has taken its place"))
+        Err(self.changed(path, "it was replaced by another file"))
     }
 
     /// Whether `stat`, of a file of `size` bytes, is what `entry` says, or longer.
@@ -170,11 +175,11 @@ impl Origin {
 
     fn check(&self, stat: &Stat, size: u64, entry: &Entry) -> Result<(), Failure> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            Err(self.changed(&entry.path, "something else has taken its place"))
+            Err(self.changed(&entry.path, "it was replaced"))
         } else if size != entry.size() {
-            Err(self.changed(&entry.path, &format!("it had {} bytes and has {size}", entry.size())))
+            Err(self.changed(&entry.path, &format!("its size changed from {} to {size} bytes", entry.size())))
         } else if meta_of(stat).mtime != entry.meta.mtime {
-            Err(self.changed(&entry.path, "its modification time is another"))
+            Err(self.changed(&entry.path, "its modification time changed"))
         } else {
             Ok(())
         }
@@ -190,8 +195,8 @@ fn follow(named: PathBuf, place: &Place) -> Result<PathBuf, Failure> {
     // Not every link is a path: those of /dev/fd lead to pipes and deleted files.
     let there = fs::metadata(&named).map_err(unreadable)?.file_type();
     if there.is_fifo() || there.is_socket() || there.is_char_device() || there.is_block_device() {
-        let what = if there.is_fifo() { "a pipe" } else { "a socket or device" };
-        let sentence = |path: &str| format!("skipping {path}: it is {what}");
+        let what = if there.is_fifo() { "pipe" } else { "socket or device" };
+        let sentence = |path: &str| format!("skipping {what} {path}");
         return Err(Failure::about(Side::Sender, Reason::SpecialFile, place, sentence));
     }
     named.canonicalize().map_err(unreadable)

@@ -316,7 +316,7 @@ impl SourceDisk {
         read.map_err(|error| origin.failure("read", path, error))?;
         if verdict == Verdict::Longer {
             let again = reads_same(&file, bytes).map_err(|error| origin.failure("read", path, error))?;
-            again.then_some(()).ok_or_else(|| origin.changed(path, "it has not only grown"))?;
+            again.then_some(()).ok_or_else(|| origin.changed(path, "it changed other than by growing"))?;
         }
         Ok(verdict)
     }

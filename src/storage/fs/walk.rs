@@ -141,13 +141,13 @@ fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path
         FileType::Symlink => look_at_link(origin, holder, name, path, meta).into(),
         other => {
             let what = match other {
-                FileType::Fifo => "a FIFO",
-                FileType::Socket => "a socket",
-                FileType::CharacterDevice | FileType::BlockDevice => "a device",
-                _ => "of an unknown kind",
+                FileType::Fifo => "FIFO",
+                FileType::Socket => "socket",
+                FileType::CharacterDevice | FileType::BlockDevice => "device",
+                _ => "special file",
             };
             let place = origin.entry(&path);
-            let sentence = |path: &str| format!("{path} is {what}, which does not travel");
+            let sentence = |path: &str| format!("skipping {what} {path}");
             skipped(&place, Failure::about(Side::Sender, Reason::SpecialFile, &place, sentence)).into()
         }
     }

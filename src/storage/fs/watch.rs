@@ -83,10 +83,7 @@ impl Drop for Call<'_> {
 
 /// What a call that hangs comes to.
 pub(super) fn hangs(limit: Duration) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::TimedOut,
-        format!("the disk has not answered for {limit:?} (--disk-timeout)"),
-    )
+    io::Error::new(io::ErrorKind::TimedOut, format!("the disk has not answered for {limit:?}"))
 }
 
 #[cfg(test)]

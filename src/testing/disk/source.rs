@@ -139,7 +139,7 @@ impl MemorySource {
     pub(crate) fn with_skipped(self, path: &str, reason: Reason) -> Self {
         let failure =
             Failure::about(Side::Sender, reason, &Place::new(format!("/source/{path}"), path), |path| {
-                format!("{path} does not travel")
+                format!("skipping {path}")
             });
         self.state().walked.push(Walked::Skipped { path: path.to_owned(), failure });
         self
@@ -222,7 +222,7 @@ impl MemorySource {
 }
 
 fn changed(path: &RelPath) -> Failure {
-    let sentence = |path: &str| format!("{path} has changed while it was sent");
+    let sentence = |path: &str| format!("{path} changed while being sent");
     Failure::about(Side::Sender, Reason::SourceChanged, &place(path), sentence)
 }
 

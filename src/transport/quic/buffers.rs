@@ -39,8 +39,7 @@ impl SocketBuffers {
         let dropped = self.inode.and_then(dropped)?;
         (self.receive_bytes < BUFFER_BYTES && dropped >= DROPPED_MIN).then(|| {
             format!(
-                "the kernel of this machine threw away {dropped} datagrams, because it allows only {} KiB for a \
-                 socket to receive into; as root: sysctl -w net.core.rmem_max={BUFFER_BYTES} \
+                "the kernel dropped {dropped} datagrams because it limits socket buffers to {} KiB; fix it as root with: sysctl -w net.core.rmem_max={BUFFER_BYTES} \
                  net.core.wmem_max={BUFFER_BYTES}",
                 self.receive_bytes / 1024
             )

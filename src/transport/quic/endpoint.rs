@@ -337,7 +337,7 @@ async fn dial_one(
         Err(quinn::ConnectionError::TimedOut) => Err(TransportError::NoAnswer(address.to_string())),
         Err(error) => Err(match (found.get(), expected) {
             (Some(found), Expected::Key(key)) if *found != key => TransportError::NotAuthenticated(format!(
-                "the peer at {address} has the fingerprint {found}, expected was {key}"
+                "the peer at {address} has fingerprint {found}, not the expected {key}"
             )),
             _ => error_over(&fault, error, limits.idle_timeout),
         }),

@@ -33,7 +33,7 @@ pub(crate) fn connection_error(error: ConnectionError, idle_timeout: Duration) -
     match error {
         error if is_busy(&error) => TransportError::Busy,
         ConnectionError::VersionMismatch => {
-            TransportError::Incompatible("the peer speaks no version of QUIC that is known here".to_owned())
+            TransportError::Incompatible("the peer uses an unknown version of QUIC".to_owned())
         }
         ConnectionError::TransportError(e) => match tls_alert(e.code.into()) {
             Some(alert) => alert_error(alert, false),
@@ -51,9 +51,9 @@ pub(crate) fn connection_error(error: ConnectionError, idle_timeout: Duration) -
             reason.truncate(REASON_BYTES_MAX);
             TransportError::Closed { code: close.error_code.into_inner(), reason }
         }
-        ConnectionError::Reset => TransportError::Lost(
-            "the peer does not know this connection any more; was it restarted?".to_owned(),
-        ),
+        ConnectionError::Reset => {
+            TransportError::Lost("the peer no longer knows this connection; was it restarted?".to_owned())
+        }
         ConnectionError::TimedOut => TransportError::TimedOut(idle_timeout),
         ConnectionError::LocallyClosed => TransportError::ClosedHere,
         ConnectionError::CidsExhausted => TransportError::Lost("out of connection ids".to_owned()),
@@ -73,8 +73,8 @@ fn alert_error(alert: u8, by_peer: bool) -> TransportError {
     match alert {
         // access_denied, which only a dialler with an expectation sends.
         49 => TransportError::NotAuthenticated(text(
-            "the peer has another fingerprint than expected",
-            "the peer expected another fingerprint than the one of this machine",
+            "the peer's fingerprint is not the expected one",
+            "the peer expected a different fingerprint of this machine",
         )),
         // bad_certificate to unknown_ca, decrypt_error (a signature), unknown_psk_identity, certificate_required.
         42..=46 | 48 | 51 | 115 | 116 => TransportError::NotAuthenticated(text(
@@ -87,8 +87,8 @@ fn alert_error(alert: u8, by_peer: bool) -> TransportError {
         )),
         // handshake_failure, protocol_version, insufficient_security, missing_extension.
         40 | 70 | 71 | 109 => TransportError::Incompatible(text(
-            "no common version or algorithm of TLS",
-            "the peer found no common version or algorithm of TLS",
+            "no TLS version or algorithm in common",
+            "the peer found no TLS version or algorithm in common",
         )),
         _ => TransportError::Lost(text("the TLS handshake failed", "the peer ended the TLS handshake")),
     }

@@ -54,12 +54,12 @@ fn the_small_events() {
     let warning = Event::Warning {
         path: Some("p".into()),
         reason: Some(Reason::SpecialFile),
-        message: "a FIFO does not travel".into(),
+        message: "skipping FIFO p".into(),
     };
     assert_eq!(
         line(warning),
         "{\"event\":\"warning\",\"path\":\"p\",\"reason\":\"special-file\",\
-         \"message\":\"a FIFO does not travel\"}\n"
+         \"message\":\"skipping FIFO p\"}\n"
     );
     let not_kept = NotKept { aspect: Aspect::Link, count: 2, path: "p".into(), cause: "c".into() };
     assert_eq!(

@@ -128,7 +128,7 @@ impl Receiver {
         match self.dirs.blocks(&path) {
             Some((_, Outcome::Skipped)) => self.settle(id, Status::Skipped, None, Outcome::Skipped),
             Some((dir, _)) => {
-                let sentence = |dir: &str| format!("it belongs into {dir}, which is not a directory");
+                let sentence = |dir: &str| format!("its directory {dir} is not a directory");
                 let dir = Place::below(&self.target, dir);
                 self.fail(id, Failure::about(Side::Receiver, Reason::Refused, &dir, sentence));
             }
@@ -243,14 +243,12 @@ impl Receiver {
     pub(super) fn fail_existing(&mut self, id: EntryId) {
         let Some(entry) = self.entry(id) else { return };
         let why = match (&entry.kind, self.exists) {
-            (Kind::Dir, _) => "is there and is no directory",
-            (_, Exists::Replace) => "is a directory there, which does not give way",
-            _ => {
-                "exists already and is not the same (receive --exists skip, replace or rename takes another way)"
-            }
+            (Kind::Dir, _) => "exists and is not a directory",
+            (_, Exists::Replace) => "is an existing directory, which is never replaced",
+            _ => "already exists with different content",
         };
         let place = Place::below(&self.target, &entry.path);
-        let sentence = |path: &str| format!("{path} {why}; it was left as it is");
+        let sentence = |path: &str| format!("{path} {why}; nothing was changed");
         self.fail(id, Failure::about(Side::Receiver, Reason::TargetExists, &place, sentence));
     }
 }

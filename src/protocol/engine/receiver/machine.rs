@@ -25,7 +25,7 @@ pub struct Receiver {
     pub(super) open: BTreeMap<EntryId, IncomingEntry>,
     pub(super) leaving: BTreeMap<EntryId, Entry>,
     pub(super) dirs: OpenDirs,
-    /// Those of late, as many as may be open; an earlier one counts as ended.
+    /// Recently opened entries, up to the limit; anything older is treated as finished.
     pub(super) failed: BTreeSet<EntryId>,
     pub(super) open_entries_max: usize,
     pub(super) open_path_bytes: usize,
@@ -136,12 +136,9 @@ impl Receiver {
         let message = if self.finishing {
             return Ok(());
         } else if self.progress.is_silent(now) {
-            format!("nothing came for {timeout:?}; what held it: {}", Bottleneck::Network.as_str())
+            format!("nothing arrived for {timeout:?}; last waiting for: {}", Bottleneck::Network.as_str())
         } else if self.progress.is_standing(|| self.largest_compared(), now) {
-            format!(
-                "the sender got nothing done for {disk_timeout:?}, though it kept in touch; a higher --disk-timeout \
-                 waits longer"
-            )
+            format!("the sender made no progress for {disk_timeout:?} although it is alive")
         } else {
             return Ok(());
         };

@@ -230,12 +230,9 @@ impl Sender {
         let message = if self.finished().is_some() {
             return Ok(());
         } else if self.progress.is_silent(now) {
-            format!("nothing was acked for {timeout:?}; what held it: {}", bottleneck.as_str())
+            format!("no progress for {timeout:?}; last waiting for: {}", bottleneck.as_str())
         } else if self.progress.is_standing(|| self.largest_compared(), now) {
-            format!(
-                "the receiver got nothing done for {disk_timeout:?}, though it kept saying that it is busy; a higher \
-                 --disk-timeout waits longer"
-            )
+            format!("the receiver made no progress for {disk_timeout:?} although it is alive")
         } else {
             return Ok(());
         };

@@ -1,0 +1,38 @@
+//! Two machines, and a directory for what arrives.
+
+use std::path::PathBuf;
+
+use super::Scratch;
+use super::process::Machine;
+
+/// A sender and a receiver. Files of tests add what they need in an `impl` of their own.
+pub(crate) struct Setting {
+    /// Holds everything, and goes with the test.
+    pub(crate) scratch: Scratch,
+    /// The machine that sends.
+    pub(crate) sender: Machine,
+    /// The machine that receives.
+    pub(crate) receiver: Machine,
+    /// The directory that it receives into.
+    pub(crate) inbox: PathBuf,
+}
+
+impl Setting {
+    /// Machines without an identity, and an empty inbox.
+    pub(crate) fn new() -> Self {
+        let scratch = Scratch::new();
+        let [sender, receiver] = ["sender", "receiver"].map(|name| Machine::new(scratch.path().join(name)));
+        let inbox = scratch.dir("inbox");
+        Self { scratch, sender, receiver, inbox }
+    }
+
+    /// A path beside the inbox.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// The inbox, as an argument.
+    pub(crate) fn inbox(&self) -> &str {
+        self.inbox.to_str().expect("a plain path")
+    }
+}
