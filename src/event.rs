@@ -1,4 +1,4 @@
-//! What the library tells while it works. It prints nothing itself; `ui` does.
+//! Events that the library reports. Only `ui` prints them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::protocol::path::RelPath;
 pub use crate::protocol::wire::entry::Outcome;
 use crate::protocol::wire::role::Role;
 
-/// Something that a person or a script may want to know.
+/// An event for people and scripts.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// This side waits for the other.
@@ -27,18 +27,18 @@ pub enum Event {
         /// Its name and version, escaped.
         agent: String,
     },
-    /// Entries begin to flow.
+    /// The transfer starts.
     Started {
         /// Which side this process is.
         side: Side,
         /// The transfer.
         transfer: TransferId,
     },
-    /// Where the transfer stands; several times a second while anything moves.
+    /// Progress, several times a second while data moves.
     Progress(Progress),
     /// One entry has been settled.
     File(FileSettled),
-    /// Something that does not end the transfer.
+    /// A problem that does not end the transfer.
     Warning {
         /// The entry it is about.
         path: Option<String>,
@@ -47,11 +47,11 @@ pub enum Event {
         /// One sentence.
         message: String,
     },
-    /// What would make the next transfer better; shortly before the end.
+    /// Advice for the next transfer, shortly before the end.
     Advice(Advice),
-    /// Something that the receiver's file system does not keep, for all entries together; shortly before the end.
+    /// What the receiver's file system did not keep, for all entries together; shortly before the end.
     NotKept(NotKept),
-    /// The transfer has ended well, but for the entries in `failed`.
+    /// The transfer is complete, except for the entries in `failed`.
     Finished(Summary),
     /// A bench writes its files before it sends them.
     Preparing {
@@ -75,16 +75,16 @@ pub enum Event {
     },
 }
 
-/// What would make the next transfer better.
+/// Advice for the next transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Advice {
-    /// The memory budget of this side held the transfer back.
+    /// The memory budget of this side limited the transfer.
     MoreMemory {
         /// For this share of the time, percent.
         percent: u8,
-        /// With this budget twice as much can be on the way.
+        /// This budget doubles the data in flight.
         memory_bytes: u64,
-        /// More parcels at once would help as well.
+        /// More streams would help as well.
         or_streams: bool,
     },
     /// The receiver does not sync: a power failure there can lose what it wrote.
@@ -94,9 +94,9 @@ pub enum Advice {
 /// How to reach a waiting side.
 #[derive(Debug, Clone)]
 pub struct Listening {
-    /// What the side that waits is there to do.
+    /// What the waiting side will do.
     pub role: Role,
-    /// Where from or where to, as given; empty for a bench.
+    /// Sources or target directory, as given; empty for a bench.
     pub what: Vec<PathBuf>,
     /// The ticket, with its secret.
     pub ticket: String,
@@ -117,19 +117,19 @@ pub struct Progress {
     pub total_files: u64,
     /// Bytes announced.
     pub total_bytes: u64,
-    /// Bytes that QUIC took (on the receiver: bytes that came).
+    /// Bytes that QUIC accepted; on the receiver, bytes that arrived.
     pub sent_bytes: u64,
-    /// Bytes that are written at the receiver and acked, or were there before.
+    /// Bytes that the receiver has written and acked, or had before.
     pub written_bytes: u64,
     /// Files under their final name.
     pub done_files: u64,
-    /// Files of several chunks that are on the way, at most a few.
+    /// Large files in flight, at most a few.
     pub active: Vec<ActiveFile>,
-    /// Why nothing moves just now, when nothing does.
+    /// What the transfer waits for, when nothing moves.
     pub waiting_for: Option<&'static str>,
 }
 
-/// A large file on its way.
+/// A large file in flight.
 #[derive(Debug, Clone)]
 pub struct ActiveFile {
     /// Number of its entry.
@@ -149,13 +149,13 @@ pub struct ActiveFile {
 pub struct FileSettled {
     /// Path in the manifest.
     pub path: RelPath,
-    /// Another name that it got on the receiver (`--exists rename`).
+    /// The other name that it got on the receiver.
     pub renamed: Option<RelPath>,
     /// A regular file (not a link or directory).
     pub is_file: bool,
     /// Size in bytes.
     pub size: u64,
-    /// The BLAKE3 root, as b3sum prints it; absent for what is no file, was skipped or failed.
+    /// The BLAKE3 root, as b3sum prints it. Only for regular files that were not skipped and did not fail.
     pub blake3: Option<blake3::Hash>,
     /// How it ended.
     pub outcome: Outcome,
@@ -168,31 +168,31 @@ pub struct FileSettled {
 pub struct Summary {
     /// Which side this process is.
     pub side: Side,
-    /// Regular files under their final names that travelled.
+    /// Regular files that were transferred.
     pub files: u64,
     /// Directories.
     pub dirs: u64,
     /// Symbolic links.
     pub links: u64,
-    /// Files and links that were there before.
+    /// Files and links that already existed.
     pub identical: u64,
-    /// Those of them that got another mode or time (`--exists replace`); not counted in `identical`.
+    /// Existing files and links that got a new mode or time; not counted in `identical`.
     pub updated: u64,
-    /// Files and links that were left alone.
+    /// Files and links that were skipped.
     pub skipped: u64,
     /// Entries that failed.
     pub failed: u64,
     /// The gravest reason among them, and for `not_kept`.
     pub gravest: Option<Reason>,
-    /// Bytes that travelled.
+    /// Bytes transferred.
     pub bytes: u64,
     /// From the start to the end.
     pub elapsed: Duration,
     /// The BLAKE3 root when there was exactly one file.
     pub blake3: Option<blake3::Hash>,
-    /// What held the transfer, each with its percentage of the time, the greatest first; 100 together.
+    /// The bottlenecks with their shares of the time in percent, the largest first; 100 in total.
     pub limited_by: Vec<(Bottleneck, u8)>,
-    /// Everything is durable. Not so with `--no-fsync`, and where a sync was not possible.
+    /// Everything is durable. False without syncs, and where a sync was not possible.
     pub synced: bool,
     /// What the receiver's file system does not keep.
     pub not_kept: Vec<NotKept>,
@@ -213,16 +213,15 @@ pub struct Bench {
     pub mtu_bytes: u16,
     /// Packets that this side sent.
     pub sent_packets: u64,
-    /// Those of them that were called lost.
+    /// How many of these were declared lost.
     pub lost_packets: u64,
-    /// Parcels on the way at once, as far as this side allows.
+    /// Maximum parcels in flight on this side.
     pub streams: usize,
-    /// Processor time of this process, user and system, while the transfer went on.
+    /// Processor time of this process during the transfer, user and system.
     pub cpu: Duration,
 }
 
-/// At the end of a run, how long a reader that takes nothing is waited for: that of a stopped terminal, an unread pipe,
-/// a FIFO that nobody opens.
+/// How long the end of a run waits for a reader that takes nothing, such as a stopped terminal or an unread pipe.
 pub const READER_WAIT: Duration = Duration::from_secs(30);
 
 /// The random name of a transfer, the same on both sides.
@@ -251,7 +250,7 @@ pub struct Report {
     pub event: Event,
 }
 
-/// Takes events. Called from many tasks; never waits for whoever reads what comes of them.
+/// Takes events from many tasks. It never waits for a reader.
 pub trait Reporter: Send + Sync + 'static {
     /// Takes an event that names its transfer.
     fn take(&self, report: Report);

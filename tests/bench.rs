@@ -1,4 +1,4 @@
-//! `towline bench` from outside: alone, with a peer, on a disk, and with those that are there for something else.
+//! `towline bench` end to end: alone, with a peer, on a disk, and against other commands.
 
 mod support;
 
@@ -58,7 +58,7 @@ fn many_small_files() {
 }
 
 #[test]
-fn the_table_is_data_and_the_rest_is_not() {
+fn only_the_table_is_data() {
     let setting = Setting::new();
     let output = setting.sender.command(["bench", "--size", "2M"]).output().expect("the program runs");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -73,7 +73,7 @@ fn the_table_is_data_and_the_rest_is_not() {
 }
 
 #[test]
-fn with_a_peer_both_sides_tell() {
+fn both_sides_of_a_bench_report() {
     let setting = Setting::new();
     let (waiting, listening) = setting.receiver.listen_bench(&[]);
     let sent = setting.sender.bench(["--to", &listening.ticket, "--size", "10M"]).expect(0);
@@ -103,7 +103,7 @@ fn a_quota_on_the_processor_is_the_processor() {
 }
 
 #[test]
-fn what_is_no_bench_is_refused_by_one_that_waits() {
+fn a_waiting_bench_refuses_other_commands() {
     let setting = Setting::new();
     let file = setting.scratch.path().join("file");
     fs::write(&file, b"for a receiver that keeps it").expect("a file");
@@ -124,7 +124,7 @@ fn what_is_no_bench_is_refused_by_one_that_waits() {
 }
 
 #[test]
-fn a_bench_is_refused_by_those_that_wait_for_a_transfer() {
+fn a_waiting_transfer_refuses_a_bench() {
     let setting = Setting::new();
     let file = setting.scratch.path().join("file");
     fs::write(&file, b"x").expect("a file");
@@ -137,7 +137,7 @@ fn a_bench_is_refused_by_those_that_wait_for_a_transfer() {
         assert_eq!(refused.events("bench").count(), 0);
     }
     assert_empty(&inbox);
-    // They wait on, for each other's like.
+    // Both go on waiting for their counterparts.
     setting.sender.send([file.to_str().expect("a plain path"), "--to", &to_receiver.ticket]).expect(0);
     let other = setting.scratch.dir("other");
     let other = other.to_str().expect("a plain path");
@@ -192,7 +192,7 @@ fn a_signal_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_disk_that_is_too_small_or_not_there_is_refused_before_anything_is_written() {
+fn a_missing_or_small_disk_is_refused_before_writing() {
     let setting = Setting::new();
     let refused = setting.sender.bench(["--disk", setting.inbox(), "--size", "1048576T"]).expect(6);
     assert_eq!(refused.event("error")["reason"], "storage");

@@ -1,4 +1,4 @@
-//! The program from outside: help, usage errors, and which setting goes before which.
+//! The program end to end: help, usage errors, and which setting overrides which.
 
 use std::io::Write;
 use std::path::Path;
@@ -29,7 +29,7 @@ fn assert_usage(output: &Output, why: &str) {
     assert!(output.stdout.is_empty());
 }
 
-/// Of nobody.
+/// Nobody's fingerprint.
 const FINGERPRINT: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
 #[test]
@@ -41,7 +41,7 @@ fn help_and_version_go_to_standard_output() {
         (&["receive", "-h"], "--exists"),
         (&["bench", "--help"], "--wait"),
         (&["id", "--help"], "fingerprint"),
-        // T21: where people look first.
+        // T21: the places where people look first.
         (&["help"], "receive"),
         (&["help", "send"], "--chunk-size"),
     ] {
@@ -134,7 +134,7 @@ fn a_config_file_with_an_unknown_key_is_an_error() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_result_that_cannot_be_written_is_no_success() {
+fn an_unwritable_result_is_a_failure() {
     let home = tempfile::tempdir().unwrap();
     for args in
         [&["id"][..], &["id", "--json"], &["bench", "--size", "1M"], &["bench", "--size", "1M", "--json"]]
@@ -153,7 +153,7 @@ fn a_result_that_cannot_be_written_is_no_success() {
     assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
 }
 
-/// Each place names a memory that is too small, so the complaint tells which one counted.
+/// Each place gives a memory that is too small, so the error shows which one counted.
 #[test]
 fn flag_over_variable_over_file() {
     let home = tempfile::tempdir().unwrap();

@@ -44,7 +44,7 @@ fn three_connections_whoever_waits() {
 }
 
 #[test]
-fn one_connection_is_what_a_side_that_wants_one_gets() {
+fn a_side_that_asks_for_one_connection_gets_one() {
     let scratch = Scratch::new();
     let [sender, receiver] = ["sender", "receiver"].map(|name| Machine::new(scratch.path().join(name)));
     let (source, inbox) = (scratch.path().join("file"), scratch.dir("inbox"));
@@ -58,12 +58,12 @@ fn one_connection_is_what_a_side_that_wants_one_gets() {
     assert_eq!(parcels_on(&sent.stderr, 1), 0, "{}", sent.stderr);
 }
 
-/// How many blocks the sender says that it has once it is welcomed, with `args`.
+/// How many blocks the sender reports once it is welcomed, with `args`.
 fn blocks_of_sender(args: &[&str]) -> String {
     let scratch = Scratch::new();
     let [sender, receiver] = ["sender", "receiver"].map(|name| Machine::new(scratch.path().join(name)));
     let (source, inbox) = (scratch.path().join("file"), scratch.dir("inbox"));
-    // Nothing is read before it is known what is wanted.
+    // Nothing is read before the receiver has said what it wants.
     tree::random_file(&source, 1000, 1);
     let (child, listening) = receiver.listen_receive(&inbox, &[]);
     let to = ["--to", &listening.ticket, source.to_str().expect("a plain path"), "-vv"];

@@ -74,7 +74,7 @@ fn many_files_are_synced_before_the_first_name_and_all_of_it_at_the_end() {
 }
 
 #[test]
-fn nothing_is_synced_when_it_is_not_asked_for() {
+fn no_fsync_means_no_syncs() {
     let scratch = Scratch::new();
     let source = scratch.dir("source").join("file");
     fs::write(&source, b"bytes").expect("a file");

@@ -1,4 +1,4 @@
-//! What exists already at the target: the same content is no conflict, whoever brought it and under which name.
+//! Existing files: the same content is never a conflict, whoever wrote it and under whatever name.
 
 mod support;
 

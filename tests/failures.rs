@@ -1,4 +1,4 @@
-//! What goes wrong is said on both sides by the right exit code, and leaves nothing half done under a final name.
+//! Failures give the right exit code on both sides and leave nothing incomplete under a final name.
 
 mod support;
 
@@ -17,7 +17,7 @@ use support::random::Random;
 use support::setting::Setting;
 use support::ticket::redirect;
 
-/// So slow a link that a transfer of [`LARGE_BYTES`] is still on the way when a test does something to it.
+/// A link so slow that a transfer of [`LARGE_BYTES`] is still running when a test interferes.
 const SLOW_BYTES_PER_S: u64 = 4 << 20;
 const LARGE_BYTES: usize = 24 << 20;
 
@@ -29,7 +29,7 @@ impl Setting {
         path.to_str().expect("a plain path").to_owned()
     }
 
-    /// A large file on its way over a slow link: both sides are at it and some of it has come.
+    /// A large file in flight over a slow link: both sides are running and some of it has arrived.
     fn under_way(&self, args: &[&str]) -> UnderWay {
         let source = self.file("source", &Random::new(41).bytes(LARGE_BYTES));
         let (mut receiver, listening) = self.receiver.listen_receive(&self.inbox, args);
@@ -76,7 +76,7 @@ fn assert_empty(dir: &Path) {
     assert_eq!(names(dir), Vec::<String>::new(), "left behind in {}", dir.display());
 }
 
-/// Nothing but staging: what a killed process cannot clear up.
+/// Only staging, which a killed process cannot remove.
 #[track_caller]
 fn assert_no_final_name(dir: &Path) {
     let names: Vec<_> = names(dir).into_iter().filter(|n| n != ".towline").collect();
@@ -91,7 +91,7 @@ fn assert_error(ended: &Ended, reason: &str, exit_code: i32) {
 }
 
 #[test]
-fn a_full_disk_at_the_receiver_is_said_on_both_sides() {
+fn both_sides_report_a_full_disk() {
     let setting = Setting::new();
     let Some(_tmpfs) = Mount::tmpfs(&setting.inbox, 64) else {
         return skip("a small file system cannot be mounted (it needs root)");
@@ -190,7 +190,7 @@ fn a_sender_that_nobody_answers_ends_within_ten_seconds() {
     let setting = Setting::new();
     let source = setting.file("source", b"bytes");
     let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &[]);
-    // One port where nobody is any more, and one that takes everything and says nothing.
+    // A port without a listener, and a port that accepts everything and never answers.
     drop(receiver);
     let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let silent = silent.local_addr().expect("bound").to_string();
@@ -269,7 +269,7 @@ fn a_target_that_exists_can_be_replaced() {
 }
 
 #[test]
-fn a_target_that_exists_can_be_left_beside_the_new_one() {
+fn a_target_that_exists_can_be_kept_beside_the_new_one() {
     for [there, bytes] in conflicts() {
         let (setting, ended) = send_onto(&there, &bytes, &["--exists", "rename"]);
         for side in ended {
@@ -397,7 +397,7 @@ fn attack_23_a_source_that_changes_while_it_is_read_is_not_delivered() {
 }
 
 #[test]
-fn a_source_that_is_not_there_or_cannot_be_read() {
+fn a_missing_or_unreadable_source() {
     let setting = Setting::new();
     let to = format!("dir:{}", setting.inbox.display());
     let missing = setting.path("missing");
@@ -471,7 +471,7 @@ fn a_directory_is_not_sent_into_itself() {
 }
 
 #[test]
-fn a_target_that_cannot_be_one_is_named_before_anybody_dials() {
+fn an_unusable_target_is_named_before_listening() {
     let setting = Setting::new();
     let file = setting.file("file", b"untouched");
     let ended = setting.receiver.receive(["--into", &file]).expect(6);
@@ -486,7 +486,7 @@ fn last_words(setting: &Setting, args: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn t20_a_summary_does_not_call_safe_what_did_not_arrive() {
+fn t20_a_summary_of_nothing_does_not_say_on_disk() {
     use std::os::unix::fs::PermissionsExt;
     let setting = Setting::new();
     let to = format!("dir:{}", setting.inbox.display());
@@ -500,7 +500,7 @@ fn t20_a_summary_does_not_call_safe_what_did_not_arrive() {
         assert!(!said.contains("verified") && !said.contains("sent 1"), "{said}");
         assert_empty(&setting.inbox);
     }
-    // What is beside it arrives, and counts.
+    // Its siblings arrive and are counted.
     let open = setting.scratch.dir("open");
     fs::write(open.join("file"), b"bytes").expect("a file");
     fs::create_dir(open.join("closed")).expect("a directory");

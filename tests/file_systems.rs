@@ -1,5 +1,5 @@
-//! File systems that cannot do something: content arrives and is verified wherever bytes and a rename work; what is
-//! not kept is said.
+//! File systems that lack something: content arrives and is verified wherever writing and renaming work, and what is
+//! not kept is reported.
 
 mod support;
 
@@ -192,14 +192,14 @@ fn assert_no_staging(dir: &Path) {
 }
 
 #[test]
-fn t1_permissions_that_cannot_be_set_are_told_once() {
+fn t1_permissions_that_cannot_be_set_are_reported_once() {
     let (_setting, ended) = send_tree_with(|receiver| receiver.denying(libc::SYS_fchmod, Errno::PERM), 10);
     // The large file, which is made with fewer bits, and the directory; the others have theirs from the start.
     assert_not_kept(&ended, "mode", 2);
 }
 
 #[test]
-fn t2_times_that_cannot_be_set_are_told_once() {
+fn t2_times_that_cannot_be_set_are_reported_once() {
     for errno in [Errno::PERM, Errno::NOSYS] {
         let (setting, ended) = send_tree_with(|receiver| receiver.denying(libc::SYS_utimensat, errno), 10);
         assert_not_kept(&ended, "time", 6);
@@ -209,7 +209,7 @@ fn t2_times_that_cannot_be_set_are_told_once() {
 
 /// The same where only the attributes of what is there change.
 #[test]
-fn t2_attributes_of_identical_files_that_cannot_be_set_are_told_once() {
+fn t2_attributes_of_identical_files_that_cannot_be_set_are_reported_once() {
     let setting = Setting::new();
     let source = whole_tree(&setting);
     setting.transfer(&setting.receiver(), &source, &[], 0);
@@ -226,7 +226,7 @@ fn t2_attributes_of_identical_files_that_cannot_be_set_are_told_once() {
 
 /// [W-15]
 #[test]
-fn t3_links_that_the_file_system_cannot_hold_are_told_once() {
+fn t3_links_that_the_file_system_cannot_hold_are_reported_once() {
     for errno in [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL] {
         let (setting, ended) = send_tree_with(|receiver| receiver.denying(libc::SYS_symlinkat, errno), 10);
         assert_not_kept(&ended, "link", 1);
@@ -251,7 +251,7 @@ fn t3_a_link_that_is_not_permitted_fails_alone() {
     }
 }
 
-/// A disk that fails is another matter than one that cannot hold something.
+/// A failing disk is not the same as a disk that cannot store something.
 #[test]
 fn t3_a_link_on_a_disk_that_fails_ends_the_transfer() {
     let setting = Setting::new();
@@ -270,7 +270,7 @@ fn t4_renameat2_may_be_forbidden() {
     }
 }
 
-/// Neither does that call work nor a link; nothing that is there is replaced all the same.
+/// Neither that call nor a link works, and still nothing that exists is replaced.
 #[test]
 fn t4_what_is_there_stays_without_renameat2_and_links() {
     let setting = Setting::new();
@@ -285,7 +285,7 @@ fn t4_what_is_there_stays_without_renameat2_and_links() {
 }
 
 #[test]
-fn t5_syncs_that_the_file_system_does_not_have_are_told() {
+fn t5_unsupported_syncs_are_reported() {
     let (_setting, ended) = send_tree_with(
         |receiver| receiver.denying(libc::SYS_fsync, Errno::INVAL).denying(libc::SYS_syncfs, Errno::NOSYS),
         10,
@@ -302,7 +302,7 @@ fn t5_syncs_that_the_file_system_does_not_have_are_told() {
 }
 
 #[test]
-fn t5_one_kind_of_sync_does_for_the_other() {
+fn t5_one_kind_of_sync_replaces_the_other() {
     for call in [libc::SYS_fsync, libc::SYS_syncfs] {
         let (_setting, ended) = send_tree_with(|receiver| receiver.denying(call, Errno::NOSYS), 0);
         for side in ended {
@@ -448,7 +448,7 @@ fn t7_nothing_is_left_behind_on_fuse() {
     }
 }
 
-/// The kernel answers `syncfs` for FUSE without a word to the daemon, so that it syncs nothing.
+/// The kernel answers `syncfs` for FUSE without asking the daemon, so nothing is synced.
 #[test]
 fn t7_on_fuse_each_file_and_directory_is_synced() {
     if !has("bindfs") || !has("strace") {
@@ -501,8 +501,8 @@ fn t9_a_target_that_may_not_be_listed_gets_the_files() {
     assert_no_staging(&setting.inbox);
 }
 
-/// A call that does not return for long, as on a dead NFS server. strace waits for its end even when the process has
-/// ended, and the test for strace.
+/// A call that hangs, as on a dead NFS server. strace waits for its end even after the process has ended, and the
+/// test waits for strace.
 const HANGS: &str = "delay_enter=10000000";
 
 #[test]

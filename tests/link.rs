@@ -232,7 +232,7 @@ fn a_planned_cut_comes_after_its_bytes_and_heals_by_itself() {
         dialler.send_to(&[0; 10], link.addr).expect("sent");
         link.wait_until(Direction::Up, DEADLINE, |s| s.offered == offered && s.on_the_way == 0);
     }
-    // It lasts no time at all: everything is through, and only the plan is used up.
+    // The cut lasts no time: everything passes, and the plan is used up.
     assert_eq!(link.statistics(Direction::Up).delivered, 4);
 
     let (listener, dialler) = pair();

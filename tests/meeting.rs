@@ -1,5 +1,5 @@
-//! How two sides meet, or do not: nobody there, nobody coming, strangers, sockets that fail, paths that carry less than
-//! they seem to.
+//! How two sides meet or fail to meet: no listener, no dialler, strangers, failing sockets, paths that carry less
+//! than they seem to.
 
 #![allow(clippy::print_stderr, reason = "figures of a run, for whoever wants to know")]
 
@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// What is to happen within a second, on a machine that may be busy.
+/// Limit for what should take a second, on a machine that may be busy.
 const AT_ONCE: Duration = Duration::from_secs(4);
 /// Longer than anything here takes, shorter than the time-outs of the program.
 const SOON: Duration = Duration::from_secs(20);
@@ -64,7 +64,7 @@ fn assert_error(ended: &Ended, reason: &str, says: &[&str]) {
 }
 
 #[test]
-fn t22_a_used_up_ticket_ends_at_once_and_says_what_a_ticket_is() {
+fn t22_dialling_a_used_ticket_fails_at_once() {
     let setting = Setting::with_identities();
     let source = setting.file(1000);
     let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &[]);
@@ -95,7 +95,7 @@ fn t22_a_port_of_this_host_where_nothing_listens_ends_at_once() {
 }
 
 #[test]
-fn t23_a_side_that_nobody_comes_to_ends_with_3() {
+fn t23_waiting_in_vain_ends_with_3() {
     let setting = Setting::with_identities();
     let source = setting.file(1);
     let into = setting.inbox.to_str().expect("a plain path");
@@ -162,7 +162,7 @@ fn t24_a_socket_that_fails_in_the_middle_ends_its_side() {
 
 /// Fault 7: 127.0.0.1 may be a relay to a path that carries less.
 #[test]
-fn fault_7_a_relay_on_loopback_that_carries_little_is_got_through() {
+fn fault_7_a_relay_on_loopback_may_carry_less() {
     for mtu_bytes in [1472, 1200] {
         for sender_waits in [false, true] {
             let setting = Setting::with_identities();

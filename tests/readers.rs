@@ -1,5 +1,5 @@
-//! Fault 2 of the trials: whoever reads what the program says, or does not read it, changes nothing about a transfer and
-//! does not keep the process from its end.
+//! Fault 2 of the trials: a reader that is slow or reads nothing changes nothing about a transfer and does not keep
+//! the process from ending.
 
 mod support;
 
@@ -281,13 +281,13 @@ fn fault_2_a_signal_ends_a_transfer_on_a_stopped_terminal() {
     let mut command = setting.sender.command(["send", "--listen", "127.0.0.1:0", &setting.source()]);
     command.env("TERM", "xterm").stdout(terminal.stdio()).stderr(terminal.stdio());
     let mut sender = Running::spawn(&mut command);
-    // Time to wait for somebody who dials; sooner, the signal would meet a process that does not watch for it yet.
+    // Enough time to start listening: the process must watch for signals before the signal comes.
     sleep(Duration::from_secs(1));
     assert_eq!(sender.stop(), Some(143));
 }
 
 #[test]
-fn fault_2_results_that_nobody_reads_are_no_success() {
+fn fault_2_an_unread_result_is_a_failure() {
     let setting = Setting::with_source();
     for args in [
         &["id"][..],
@@ -301,7 +301,7 @@ fn fault_2_results_that_nobody_reads_are_no_success() {
         command.stdout(writer);
         let mut child = Running::spawn(&mut command);
         drop(command);
-        // Time to come to the result; sooner, the signal would meet a process that does not watch for it yet.
+        // Enough time to reach the result: the process must watch for signals before the signal comes.
         sleep(Duration::from_secs(1));
         assert_eq!(child.stop(), Some(143), "{args:?}");
         let mut said = String::new();

@@ -1,5 +1,5 @@
-//! What is sent: files whose size says nothing, links and missing files on the command line, files that grow, and more
-//! files than may be open.
+//! Sources: files with a wrong size, links and missing files on the command line, growing files, and more files than
+//! may be open.
 
 mod support;
 
@@ -84,7 +84,7 @@ fn t11_links_on_the_command_line_are_followed() {
     assert_eq!(setting.received("other/file"), b"other content");
 }
 
-/// T11: a pipe does not travel, and a link to one does not either.
+/// T11: pipes and links to pipes are skipped.
 #[test]
 fn t11_a_link_to_a_pipe_is_not_sent_as_a_link() {
     let setting = Setting::new();
@@ -100,7 +100,7 @@ fn t11_a_link_to_a_pipe_is_not_sent_as_a_link() {
 
 /// T12: what is missing is named, and the rest arrives.
 #[test]
-fn t12_a_missing_source_does_not_keep_the_others() {
+fn t12_a_missing_source_does_not_stop_the_others() {
     let setting = Setting::new();
     fs::write(setting.path("real"), b"content").expect("a file");
     symlink("nowhere", setting.path("dangling")).expect("a link");
@@ -122,9 +122,9 @@ fn t12_a_missing_source_does_not_keep_the_others() {
     assert_eq!(setting.received("real"), b"content");
 }
 
-/// T12: when nothing is left to send, that is said before anybody is reached.
+/// T12: a sender with nothing to send says so before it dials.
 #[test]
-fn t12_nothing_but_missing_sources_is_an_error() {
+fn t12_only_missing_sources_is_an_error() {
     let setting = Setting::new();
     let ended = setting.send(&[&setting.path("one"), &setting.path("two")]).expect(7);
     let message = ended.event("error")["message"].as_str().expect("a text").to_owned();
@@ -149,7 +149,7 @@ fn send_while(change: impl FnOnce(&Path), code: i32) -> (Setting, Vec<u8>, [Ende
     (setting, bytes, ended)
 }
 
-/// T13: of a log that grows while it is sent, what was there at the start arrives.
+/// T13: of a log that grows while being sent, the part that existed at the start arrives.
 #[test]
 fn t13_a_log_that_grows_is_delivered_as_it_was() {
     let append = |log: &Path| {

@@ -62,7 +62,7 @@ fn expect(command: &mut Command, code: i32) -> String {
 const NO_HOMES: [&str; 2] = ["/dev/null", "/proc/no-such-home"];
 
 #[test]
-fn t17_without_a_home_a_ticket_does_with_a_key_for_this_run() {
+fn t17_without_a_home_a_ticket_works_with_a_key_for_this_run() {
     let setting = Setting::with_source();
     for home in NO_HOMES {
         let homeless = |args: &[&str]| {

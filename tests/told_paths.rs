@@ -105,7 +105,7 @@ fn fault_15_no_absolute_path_of_one_side_reaches_the_other() {
 }
 
 #[test]
-fn fault_15_what_the_sender_leaves_out_is_told_by_the_entry() {
+fn fault_15_skipped_entries_are_named_by_their_path_in_the_transfer() {
     let two = Two::new();
     // Deeper than any path may be.
     fs::create_dir_all(two.tree.join("deep/".repeat(128))).expect("directories");

@@ -274,7 +274,7 @@ fn no_fsync_skips_the_syncs_and_nothing_else() {
 }
 
 #[test]
-fn attack_22_what_is_no_file_is_skipped_and_said_so() {
+fn attack_22_special_files_are_skipped_with_a_warning() {
     let setting = Setting::new();
     let source = setting.scratch.dir("tree");
     fs::write(source.join("honest"), b"bytes").expect("a file");

@@ -28,7 +28,7 @@ use crate::storage::void::{VoidSource, VoidTarget};
 use crate::transport::Connection;
 use crate::transport::quic::connection::Quic;
 
-/// What a transfer came to.
+/// The result of a bench and its transfer.
 type Measured = (TransferId, Bench);
 
 /// Measures, and returns the exit code.
@@ -62,7 +62,7 @@ pub(super) async fn run(
     Ok(exit_code)
 }
 
-/// Passes on everything but the word on each made-up file, unless that failed.
+/// Passes on every event except those of successful test files.
 struct WithoutFiles(Arc<dyn Reporter>);
 
 impl Reporter for WithoutFiles {
@@ -74,7 +74,7 @@ impl Reporter for WithoutFiles {
     }
 }
 
-/// What the three ways to measure have in common.
+/// What the three kinds of bench share.
 struct Running<'a> {
     scratch: Option<&'a Scratch>,
     common: &'a CommonSettings,
@@ -126,7 +126,7 @@ impl Running<'_> {
         context(self.common, budget, Arc::clone(reporter), self.stop.clone())
     }
 
-    /// Writes the files to send when they are to come from a disk, which needs room for `copies` of them.
+    /// Writes the files to send, if they come from a disk. The disk needs space for `copies` of them.
     async fn prepare(&self, workload: Workload, copies: u64) -> Result<Option<PathBuf>, Failure> {
         let Some(scratch) = self.scratch else { return Ok(None) };
         let space_bytes = scratch.check_space(&workload, copies)?;
@@ -193,7 +193,7 @@ impl Running<'_> {
     }
 }
 
-/// What is read off when the transfer has ended.
+/// What is read at the end of the transfer.
 struct Meter {
     connection: Quic,
     cpu_before: Duration,
@@ -205,7 +205,7 @@ impl Meter {
     }
 }
 
-/// A directory for the files of a bench, on the disk that is to be measured.
+/// A directory for test files on the disk under test.
 struct Scratch {
     given: PathBuf,
     dir: TempDir,

@@ -22,8 +22,8 @@ pub(super) fn run(settings: &IdSettings, reporter: &dyn Reporter) -> Result<u8, 
     Ok(0)
 }
 
-/// This machine's identity, made at first use. Where there is no place to keep it, and the peer does not know this machine
-/// by it, a key for this run does.
+/// This machine's identity, made when first needed. If it cannot be stored and the peer does not depend on it, a key
+/// for this run is used.
 pub(super) fn own(is_known_by_it: bool) -> Result<Identity, Failure> {
     let identity = default_path().and_then(|path| Identity::load_or_create(&path));
     let identity = match identity {

@@ -1,4 +1,4 @@
-//! `--manifest FILE`: a line a file that `b3sum --check FILE` accepts in the target directory.
+//! `--manifest FILE`: one line per file, for `b3sum --check FILE` in the target directory.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Seek, Write};
@@ -13,20 +13,20 @@ use crate::event::{Event, FileSettled, Report, Reporter, TransferId};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::path::{RelPath, printable};
 
-/// Writes a line for each file that is there, and passes every event on.
+/// Writes a line for each file that arrived, and passes every event on.
 pub(super) struct WithManifest {
     path: PathBuf,
-    place: Destination,
+    place: ManifestPlace,
     inner: Arc<dyn Reporter>,
     lines: Mutex<ManifestLines>,
 }
 
 /// Where the lines end up.
-enum Destination {
-    /// In a regular file, or where there is nothing yet: it gets its name when the transfer has ended well, and
-    /// what was there stays until then.
+enum ManifestPlace {
+    /// In a regular file, new or existing. It gets its name, and replaces what was there, when the transfer has
+    /// succeeded.
     File { directory: PathBuf, name: PathBuf },
-    /// In a pipe, terminal or device, as they come and as its reader takes them.
+    /// In a pipe, terminal or device, written as its reader takes the lines.
     Stream(Spool),
 }
 
@@ -36,23 +36,23 @@ struct ManifestLines {
 }
 
 impl WithManifest {
-    /// Begins to gather lines for `path`. A link is followed.
+    /// Starts a manifest for `path`. A link is followed.
     pub(super) fn create(path: PathBuf, inner: Arc<dyn Reporter>) -> Result<Arc<Self>, Failure> {
         let (place, file) = open(&path).map_err(|e| failure("create", &path, &e))?;
         let lines = Mutex::new(ManifestLines { file: BufWriter::new(file), error: None });
         Ok(Arc::new(Self { path, place, inner, lines }))
     }
 
-    /// Ends it. `stop` ends the wait for a reader.
+    /// Completes the manifest. `stop` ends the wait for a reader.
     pub(super) async fn finish(&self, stop: &watch::Receiver<Option<Failure>>) -> Result<(), Failure> {
         let written = match (self.flush(), &self.place) {
-            (Ok(()), Destination::Stream(spool)) => spool.finish(stop).await,
+            (Ok(()), ManifestPlace::Stream(spool)) => spool.finish(stop).await,
             (result, _) => result,
         };
         written.map_err(|e| failure("write", &self.path, &e))
     }
 
-    /// Writes what is gathered, and gives it its name where it has one.
+    /// Writes the remaining lines, and gives a regular file its name.
     fn flush(&self) -> io::Result<()> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = lines.error.take() {
@@ -60,8 +60,8 @@ impl WithManifest {
         }
         lines.file.flush()?;
         match &self.place {
-            Destination::Stream(_) => Ok(()),
-            Destination::File { directory, name } => give_name(lines.file.get_mut(), directory, name),
+            ManifestPlace::Stream(_) => Ok(()),
+            ManifestPlace::File { directory, name } => give_name(lines.file.get_mut(), directory, name),
         }
     }
 
@@ -83,7 +83,7 @@ impl WithManifest {
         }
         // The buffer has just been emptied into the file.
         if lines.file.buffer().len() <= line.len()
-            && let Destination::Stream(spool) = &self.place
+            && let ManifestPlace::Stream(spool) = &self.place
         {
             spool.grown();
         }
@@ -99,13 +99,13 @@ impl Reporter for WithManifest {
     }
 }
 
-fn open(path: &Path) -> io::Result<(Destination, File)> {
+fn open(path: &Path) -> io::Result<(ManifestPlace, File)> {
     let name = match fs::metadata(path) {
         Ok(there) if there.is_file() => path.canonicalize()?,
         Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
         Ok(_) => {
             let (spool, file) = Spool::create(path.to_owned())?;
-            return Ok((Destination::Stream(spool), file));
+            return Ok((ManifestPlace::Stream(spool), file));
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
         Err(error) => return Err(error),
@@ -113,7 +113,7 @@ fn open(path: &Path) -> io::Result<(Destination, File)> {
     let directory = name.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new(".")).to_owned();
     let file = tempfile::tempfile_in(&directory)?;
-    Ok((Destination::File { directory, name }, file))
+    Ok((ManifestPlace::File { directory, name }, file))
 }
 
 fn give_name(lines: &mut File, directory: &Path, name: &Path) -> io::Result<()> {
@@ -126,7 +126,7 @@ fn give_name(lines: &mut File, directory: &Path, name: &Path) -> io::Result<()> 
     Ok(())
 }
 
-/// A manifest is no secret, unlike what temporary files are made for.
+/// Temporary files are private; a manifest is not a secret.
 #[cfg(unix)]
 fn set_ordinary_mode(file: &File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -138,7 +138,7 @@ fn set_ordinary_mode(_: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// As b3sum writes and reads it: a backslash in front marks a name with escapes. `None` for a name that it cannot
+/// A line as b3sum writes it: a leading backslash marks a name with escapes. `None` for a name that b3sum cannot
 /// read.
 fn line(path: &RelPath, root: blake3::Hash) -> Option<String> {
     let name = std::str::from_utf8(path.as_bytes()).ok().filter(|name| !name.contains('\u{fffd}'))?;
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_has_no_name_before_the_end_and_follows_a_link_then() {
+    async fn a_manifest_gets_its_name_at_the_end_and_follows_a_link() {
         let temp = tempfile::tempdir().unwrap();
         let (real, link) = (temp.path().join("real"), temp.path().join("link"));
         fs::write(&real, "before").unwrap();
@@ -191,9 +191,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_regular_file_is_written_to_and_stays_what_it_is() {
+    async fn a_device_is_written_to_and_stays_a_device() {
         let manifest = WithManifest::create("/dev/null".into(), Arc::new(Nobody)).unwrap();
-        assert!(matches!(manifest.place, Destination::Stream(_)));
+        assert!(matches!(manifest.place, ManifestPlace::Stream(_)));
         manifest.report(settled("a"));
         manifest.finish(&watch::channel(None).1).await.unwrap();
         let failure = WithManifest::create(std::env::temp_dir(), Arc::new(Nobody)).err().unwrap();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_those_of_b3sum() {
+    fn lines_have_the_form_of_b3sum() {
         let root = blake3::hash(b"");
         let line = |name: &[u8]| line(&RelPath::new(name).unwrap(), root);
         assert_eq!(line(b"a b").unwrap(), format!("{root}  a b\n"));

@@ -14,7 +14,7 @@ use crate::protocol::wire::role::Role;
 use crate::session::{self, Budget};
 use crate::transport::ListenAddress;
 
-/// No answer for so long means that nobody is there.
+/// After this long without an answer, the peer counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Reaches the other side: dials `peer`, or waits for one peer to dial. A sender that dials is not welcomed yet.
@@ -50,7 +50,7 @@ fn terms(role: Role, identity: Identity, common: &CommonSettings, budget: Budget
     Terms { role, identity, connections: Some(1), limits, budget }
 }
 
-/// Whom `peer` means, and what must be found there.
+/// The address of `peer`, and what the peer must prove.
 fn destination(peer: &Peer, common: &CommonSettings) -> Result<Destination, Failure> {
     match peer {
         Peer::Ticket(ticket) => {
@@ -70,7 +70,7 @@ fn destination(peer: &Peer, common: &CommonSettings) -> Result<Destination, Fail
             })?;
             Ok(Destination::Host(host.clone(), fingerprint))
         }
-        // The sender takes care of its own before it dials.
+        // The sender handles `dir:` itself before it dials.
         Peer::Dir(_) => Err(Failure::new(Reason::Internal, "dir: works only with `send --to`")),
     }
 }

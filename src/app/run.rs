@@ -12,16 +12,16 @@ use crate::event::Reporter;
 use crate::node::signals::{self, Signals};
 use crate::protocol::failure::{Failure, Reason};
 
-/// Threads that serve the network, hash, and move blocks while the disks do not wait: one for each core. A single core
-/// has two, so that a disk that hangs leaves one.
+/// Threads for the network, hashing and quick disk calls: one per core. A single core gets two, so that one is left
+/// when a disk hangs.
 const WORKERS_MIN: usize = 2;
-/// Threads that wait for disks, for each core: more would add memory, because fewer parcels are in flight.
+/// Threads that wait for disks, per core. More threads than parcels in flight would only cost memory.
 const DISK_THREADS_PER_CORE: usize = 4;
 /// The same on a host with few cores.
 const DISK_THREADS_MIN: usize = 16;
 
-/// Runs a command to its end, and returns the exit code that `tell` gives. `tell` says how the run ended and may wait for
-/// readers: signals are still watched then, and its second argument gives the exit code of one that has come.
+/// Runs a command and returns the exit code from `tell`. `tell` reports how the run ended and may wait for readers.
+/// Signals are still watched meanwhile: its second argument returns the exit code of a signal that has arrived.
 pub fn run(
     command: Command,
     reporter: Arc<dyn Reporter>,
@@ -30,7 +30,7 @@ pub fn run(
     match runtime() {
         Ok(runtime) => {
             let exit_code = run_on(&runtime, command, reporter, tell);
-            // A disk that hangs must not keep a process that has said its last word.
+            // A disk that hangs must not keep the process alive after its last message.
             runtime.shutdown_background();
             exit_code
         }
@@ -78,8 +78,8 @@ async fn run_to_end(
     signals: &Signals,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Ending {
-    // As a task: what the main thread waits for itself is woken by another thread each time. And a bug ends the task, not
-    // the process, which still has bars to take away.
+    // As a task, because the main thread would be woken by another thread each time. A panic then ends the task only,
+    // and the process can still clear its bars.
     let ending = match tokio::spawn(dispatch(command, reporter, stop)).await {
         Ok(Ok(exit_code)) => Ending { exit_code, failure: None },
         Ok(Err(failure)) => Ending::failed(failure),

@@ -53,9 +53,9 @@ pub(super) async fn run(
     Ok(conclude(done, reporter.as_ref()))
 }
 
-/// A walk that came upon its own output would never end.
+/// A walk that reached its own output would never end.
 fn refuse_inside(dir: &Path, sources: &[PathBuf]) -> Result<(), Failure> {
-    // What does not exist yet is made below the nearest directory that does.
+    // A missing directory will be made below its nearest existing ancestor.
     let Some(real) = dir.ancestors().find_map(|part| {
         let part = if part.as_os_str().is_empty() { Path::new(".") } else { part };
         part.canonicalize().ok()
@@ -87,7 +87,7 @@ async fn send_to_dir(
     let budget = Budget::of_two(common.memory_bytes, common.streams);
     let (sender, receiver) = meet_itself(common, budget).await?;
     let sending = context(common, budget, Arc::clone(reporter), stop);
-    // One of the two holds back what passes both.
+    // Limiting one of the two sides is enough.
     let unlimited = throttle(Schedule::default());
     let receiving = Context { throttle: unlimited, reporter: Arc::new(Silent), ..sending.clone() };
     let receiving = receive_through(receiver, dir, Exists::default(), common.fsync, receiving);

@@ -1,4 +1,4 @@
-//! What the program is asked to do, resolved: plain values, each checked, without a trace of where it came from.
+//! The resolved settings: plain, checked values that no longer say where they came from.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -29,14 +29,14 @@ pub enum Command {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
-    /// What the process ends with.
+    /// The exit code of the process.
     pub exit_code: u8,
-    /// Why it failed as a whole; entries that failed have been told of one by one.
+    /// Why the run failed. Failed entries have been reported one by one.
     pub failure: Option<Failure>,
 }
 
 impl Ending {
-    /// It failed as a whole.
+    /// The run failed.
     pub fn failed(failure: Failure) -> Self {
         Self { exit_code: failure.reason.exit_code(), failure: Some(failure) }
     }
@@ -47,7 +47,7 @@ impl Ending {
 pub struct SendSettings {
     /// Files and directories, at least one, as given.
     pub sources: Vec<PathBuf>,
-    /// Whom to dial; `None` waits for one receiver.
+    /// The peer to dial; `None` waits for one receiver.
     pub peer: Option<Peer>,
     /// Where the lines for `b3sum --check` go.
     pub manifest: Option<PathBuf>,
@@ -58,13 +58,13 @@ pub struct SendSettings {
 /// What `towline receive` needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiveSettings {
-    /// Whom to dial, never [`Peer::Dir`]; `None` waits for one sender.
+    /// The peer to dial, never [`Peer::Dir`]; `None` waits for one sender.
     pub peer: Option<Peer>,
     /// The target directory.
     pub into: PathBuf,
-    /// What to do about names that are taken.
+    /// What to do with existing files.
     pub exists: Exists,
-    /// Take what is offered without asking.
+    /// Receive without asking.
     pub yes: bool,
     /// Where the lines for `b3sum --check` go.
     pub manifest: Option<PathBuf>,
@@ -75,9 +75,9 @@ pub struct ReceiveSettings {
 /// What `towline bench` needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BenchSettings {
-    /// With whom.
+    /// The other side.
     pub with: BenchWith,
-    /// Where this side has its files; without it they come from memory and go nowhere.
+    /// The directory of this side's files. Without it, data comes from memory and is dropped.
     pub disk: Option<PathBuf>,
     /// Settings of both sides.
     pub common: CommonSettings,
@@ -88,9 +88,9 @@ pub struct BenchSettings {
 pub enum BenchWith {
     /// This process is both sides.
     Itself(Workload),
-    /// Dials a side that waits, never [`Peer::Dir`], and sends.
+    /// Dials a waiting peer, never [`Peer::Dir`], and sends.
     Peer(Peer, Workload),
-    /// Waits for one that dials, and receives.
+    /// Waits for a peer to dial, and receives.
     Anyone,
 }
 
@@ -114,33 +114,34 @@ pub enum IdAction {
 /// Settings that both sides of a transfer have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommonSettings {
-    /// Where to wait; `None` is port 4750 on every address, or a free port when that is taken.
+    /// Address to listen on; `None` is port 4750 on every address, or a free port when 4750 is in use.
     pub listen: Option<SocketAddr>,
-    /// How long to wait for a peer that dials; `None` is for ever.
+    /// How long to wait for a peer to dial; `None` is for ever.
     pub wait: Option<Duration>,
-    /// When dialling: what the listener must have. When listening: the only dialler let in without the ticket.
+    /// When dialling: the fingerprint that the listener must have. When listening: the only peer admitted without the
+    /// ticket.
     pub fingerprint: Option<Fingerprint>,
-    /// Parcels on the way at once, 1 to `STREAMS_MAX`; `None` leaves it to the session.
+    /// Maximum parcels in flight, 1 to `STREAMS_MAX`; `None` lets the session decide.
     pub streams: Option<u32>,
-    /// Connections of a session, 1 to `CONNECTIONS_MAX`; `None` leaves it to the other side.
+    /// Connections of a session, 1 to `CONNECTIONS_MAX`; `None` lets the other side decide.
     pub connections: Option<u32>,
     /// A power of two, 1 MiB to 64 MiB.
     pub chunk_size_bytes: u64,
-    /// What may travel, and when.
+    /// The rate limit, by time of day.
     pub bwlimit: Schedule,
     /// The budget, at least 8 MiB and at least eight chunks.
     pub memory_bytes: u64,
     /// Congestion control.
     pub congestion: Congestion,
-    /// Without an ack for so long the transfer ends; 1 s to 1 day.
+    /// The transfer ends after this long without progress; 1 s to 1 day.
     pub timeout: Duration,
-    /// A disk, of this side or the peer's, that gets nothing done for this long ends the transfer; 1 s to 1 day.
+    /// The transfer ends when a disk of either side makes no progress for this long; 1 s to 1 day.
     pub disk_timeout: Duration,
-    /// Sync to disk before a file is called done.
+    /// Sync to disk before a file is reported as done.
     pub fsync: bool,
 }
 
-/// Whom to dial.
+/// The peer to dial.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Peer {
     /// `tl1…`. It holds a secret.
@@ -152,7 +153,7 @@ pub enum Peer {
 }
 
 impl fmt::Debug for Peer {
-    /// A ticket is a secret, and logs are read by others.
+    /// A ticket is a secret, and others read logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ticket(_) => f.write_str("Ticket(…)"),

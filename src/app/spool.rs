@@ -16,11 +16,11 @@ use tokio::time::sleep;
 use crate::event::READER_WAIT;
 use crate::protocol::failure::Failure;
 
-/// A place that cannot be written to says so at once; a FIFO waits for its reader, who may come later.
+/// Opening an unwritable path fails at once. Opening a FIFO waits for a reader, which may come later.
 const OPEN_WAIT: Duration = Duration::from_millis(200);
-/// How often the end looks whether the reader has taken something.
+/// How often `finish` checks whether the reader has read something.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How often the file is looked at when nobody says that it has grown.
+/// How often the copying thread checks the file without a notification.
 const GROWN_EVERY: Duration = Duration::from_secs(1);
 /// Bytes copied at once.
 const COPY_BYTES: usize = 4096;
@@ -28,14 +28,14 @@ const COPY_BYTES: usize = 4096;
 /// Copies a file to a place while it grows, on a thread of its own.
 pub(super) struct Spool {
     shared: Arc<SpoolState>,
-    /// What opening the place came to, and then what copying did.
+    /// The result of opening the path, then the result of copying.
     results: Mutex<Receiver<io::Result<()>>>,
     is_open: bool,
 }
 
 #[derive(Default)]
 struct SpoolState {
-    /// No more comes.
+    /// Nothing more will be written.
     has_ended: Mutex<bool>,
     changed: Condvar,
     taken_bytes: AtomicU64,
@@ -50,7 +50,7 @@ impl Spool {
         let (tell, results) = channel();
         let copying = Arc::clone(&shared);
         thread::Builder::new().name("manifest".to_owned()).spawn(move || {
-            // Nobody hears it when the transfer has failed.
+            // The receiver is gone when the transfer has failed.
             let _ = tell.send(copy(&place, from, &copying, &tell));
         })?;
         let is_open = match results.recv_timeout(OPEN_WAIT) {
@@ -65,8 +65,8 @@ impl Spool {
         self.shared.changed.notify_one();
     }
 
-    /// Waits until the reader has taken all of the file, which no longer grows; as long as it takes something now and
-    /// then, or until this process is asked to stop.
+    /// Waits until the reader has read the whole file. Gives up when the reader takes nothing for a while, or when
+    /// this process is asked to stop.
     pub(super) async fn finish(&self, stop: &watch::Receiver<Option<Failure>>) -> io::Result<()> {
         *self.shared.has_ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.shared.changed.notify_one();
@@ -104,7 +104,7 @@ fn copy(place: &Path, mut from: File, shared: &SpoolState, tell: &Sender<io::Res
     let _ = tell.send(Ok(()));
     let mut bytes = [0; COPY_BYTES];
     loop {
-        // Looked at before the read: what is written before the end is read after it.
+        // Checked before the read, so that everything written before the end is read.
         let has_ended = *shared.has_ended.lock().unwrap_or_else(PoisonError::into_inner);
         let n = from.read(&mut bytes)?;
         if n > 0 {
@@ -115,7 +115,7 @@ fn copy(place: &Path, mut from: File, shared: &SpoolState, tell: &Sender<io::Res
         } else {
             let has_ended = shared.has_ended.lock().unwrap_or_else(PoisonError::into_inner);
             if !*has_ended {
-                // Not for ever: the file may have grown between the read and here.
+                // With a limit: the file may have grown since the read.
                 let _ = shared.changed.wait_timeout(has_ended, GROWN_EVERY);
             }
         }

@@ -1,4 +1,4 @@
-//! A transfer over a connection that stands, in the ways that the commands have in common.
+//! One transfer over an established connection, as the commands use it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::session::{self, Budget, Context, Throttle, close_with};
 use crate::storage::fs::FsTarget;
 use crate::storage::{Source, Target};
 
-/// A transfer that has ended well, but for the entries that its summary counts as failed.
+/// A completed transfer. Its summary counts the entries that failed.
 pub(super) struct Transferred {
     pub(super) transfer: TransferId,
     pub(super) summary: Summary,
@@ -46,7 +46,7 @@ pub(super) fn throttle(schedule: Schedule) -> Arc<Throttle> {
     Arc::new(Throttle::new(schedule, time_of_day))
 }
 
-/// The time since midnight, here and now.
+/// Local time since midnight.
 fn time_of_day() -> Duration {
     let time = Zoned::now().time();
     let seconds = [(time.hour(), 3600), (time.minute(), 60), (time.second(), 1)];
@@ -73,7 +73,7 @@ pub(super) async fn send_through(
     Ok(Transferred { transfer: transfer.into(), summary: result? })
 }
 
-/// Receives one transfer into `dir`, which is made if it is not there.
+/// Receives one transfer into `dir`, which is created if needed.
 pub(super) async fn receive_through(
     connected: Connected,
     dir: &Path,
@@ -133,8 +133,8 @@ pub(super) async fn receive_with<T: Target>(
     result
 }
 
-/// How a transfer ended whose two sides are this process. The failure of either reaches the sender, which has the last
-/// word; only the receiver's own message names the whole path.
+/// The result of a transfer within this process. The sender learns of a failure on either side, but only the
+/// receiver's own message has the full path.
 pub(super) fn of_both(
     sent: Result<Transferred, Failure>,
     received: Result<Transferred, Failure>,
@@ -145,7 +145,7 @@ pub(super) fn of_both(
     }
 }
 
-/// Tells of the end of a transfer; 0, or the code of the gravest entry that failed.
+/// Reports the end of a transfer. Returns 0 or the exit code of the gravest failed entry.
 pub(super) fn conclude(done: Transferred, reporter: &dyn Reporter) -> u8 {
     let exit_code = done.summary.gravest.map_or(0, Reason::exit_code);
     let event = Event::Finished(done.summary);
@@ -162,7 +162,7 @@ fn transfer_id() -> Result<[u8; 16], Failure> {
     Ok(id)
 }
 
-/// Hears nothing: the sender beside it tells everything.
+/// Drops all events: the sender in the same process reports everything.
 pub(super) struct Silent;
 
 impl Reporter for Silent {

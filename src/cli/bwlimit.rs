@@ -5,13 +5,13 @@ use std::num::NonZeroU64;
 use super::size::{exact, parse_size};
 use crate::session::schedule::{DAY_MINUTES, Rate, Schedule, Window};
 
-/// The least that `--bwlimit` takes, bytes a second: under it not even what a parcel needs beside its bytes travels.
+/// The smallest `--bwlimit`, bytes a second: below it, even the overhead of a parcel would not get through.
 const RATE_MIN: u64 = 1024;
 
 /// Parses rates and windows, separated by commas.
 ///
 /// # Errors
-/// One sentence for people.
+/// A sentence for people.
 pub(super) fn parse_bwlimit(text: &str) -> Result<Schedule, String> {
     let mut windows: Vec<Window> = Vec::new();
     let mut otherwise = None;
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_holds_always() {
+    fn a_rate_without_a_window_always_applies() {
         for (text, rate) in
             [("2M", 2 << 20), ("2MiB/s", 2 << 20), ("512k", 512 << 10), ("0", 0), ("off", 0), ("1024", 1024)]
         {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_hold_in_their_time_and_the_rest_outside() {
+    fn windows_apply_in_their_time_and_the_rate_outside() {
         let day = window((8, 0), (18, 0), 2 << 20);
         assert_eq!(parse_bwlimit("08:00-18:00=2M"), Ok(Schedule { windows: vec![day], otherwise: None }));
         assert_eq!(
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_says_why() {
+    fn invalid_rates_say_why() {
         for (text, why) in [
             ("", "`` is not a rate"),
             ("fast", "`fast` is not a rate; expected bytes a second such as 512k or 2M, or `off`"),

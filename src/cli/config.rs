@@ -22,10 +22,10 @@ use crate::ui::Color;
 
 /// Bytes of a config file.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
-/// Characters shown of what is wrong with it: names of keys can be long.
+/// Maximum characters of an error message: keys can be long.
 const MESSAGE_CHARS_MAX: usize = 500;
 
-/// What a config file says. All fields may be absent; keys that are not here are an error.
+/// The content of a config file. All fields are optional; unknown keys are an error.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Config {
@@ -97,10 +97,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `path`, or when there is none the file at the default place, which may be absent.
+    /// Reads `path`, or else the default file, which need not exist.
     ///
     /// # Errors
-    /// `path` is absent, or the file cannot be read, or is no TOML, or has an unknown key or a bad value.
+    /// The file is missing or unreadable, is not TOML, or has an unknown key or a bad value.
     pub fn load(path: Option<&Path>) -> Result<Self> {
         let (path, may_be_absent) = match (path, default_path()) {
             (Some(path), _) => (path.to_owned(), false),
@@ -110,7 +110,7 @@ impl Config {
         let shown = printable(path.as_os_str().as_encoded_bytes());
         let text = match read(&path) {
             Ok(text) => text,
-            // Also below a home that does not exist, or that is another user's.
+            // The home directory may not exist, or may belong to another user.
             Err(_) if may_be_absent && std::fs::metadata(&path).is_err() => return Ok(Self::default()),
             Err(e) => return Err(e).with_context(|| format!("cannot read the config file {shown}")),
         };
@@ -130,13 +130,13 @@ impl Config {
     /// Parses the text of a config file.
     ///
     /// # Errors
-    /// It is no TOML, or has an unknown key or a bad value.
+    /// It is not TOML, or has an unknown key or a bad value.
     pub fn parse(text: &str) -> std::result::Result<Self, toml::de::Error> {
         toml::from_str(text)
     }
 }
 
-/// Reads a regular file: a FIFO would make it wait, and a device never ends.
+/// Reads a regular file only: a FIFO would block, and a device might not end.
 fn read(path: &Path) -> io::Result<String> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
@@ -258,7 +258,7 @@ mod tests {
         }
     }
 
-    /// Fault 15 of the trials: `--config` read without limit, and showed what it read as it was.
+    /// Fault 15 of the trials: `--config` read without a limit and printed raw bytes.
     #[test]
     fn fault_15_a_config_file_is_bounded_and_shown_harmlessly() {
         let dir = tempfile::tempdir().unwrap();

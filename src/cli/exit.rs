@@ -1,4 +1,4 @@
-//! Ends that come before there is any work: help, version, and usage errors.
+//! Runs that end before any work: help, version and usage errors.
 
 use std::borrow::Cow;
 use std::process::ExitCode;
@@ -9,9 +9,9 @@ use crate::ui;
 /// The exit code of a usage error.
 const USAGE: u8 = 2;
 
-/// Help and version go to standard output with 0, what clap does not understand to standard error with 2.
+/// Help and version go to standard output with 0, parse errors to standard error with 2.
 pub(super) fn parse_error(error: &clap::Error) -> ExitCode {
-    // It quotes what it does not understand, which may be a ticket in the wrong place.
+    // The message quotes the argument, which may be a ticket in the wrong place.
     let text = error.render().to_string();
     if let Cow::Owned(text) = without_parts_of_tickets(&text)
         && error.use_stderr()
@@ -30,7 +30,7 @@ pub(super) fn no_threads(error: &std::io::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Something that parses and cannot be meant, with its causes.
+/// A usage error that the parser does not find, with its causes.
 pub(super) fn usage(error: &anyhow::Error) -> ExitCode {
     // Such as a line of the config file.
     let text = format!("{error:#}");

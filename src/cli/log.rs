@@ -12,7 +12,7 @@ use crate::ui::{LogWriter, Ui};
 pub(super) fn start(ui: &Ui) {
     let options = ui.options();
     let filter = filter(options.verbose, options.quiet || options.json);
-    // Only a test can have set another subscriber before; it stays.
+    // Only a test can have set a subscriber before; keep it.
     let _ = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
         .with_ansi(ui.colors())

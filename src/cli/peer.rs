@@ -16,11 +16,11 @@ const PEER_FILE_BYTES_MAX: u64 = 64 * 1024;
 
 const FORMS: &str = "expected a ticket (tl1…), HOST, HOST:PORT, [ADDRESS]:PORT or dir:PATH";
 
-/// Parses `text`; `@FILE` and `-` are read from the file, or from `stdin`, so that a secret need not stand in a
-/// command line that others can see.
+/// Parses `text`. `@FILE` and `-` read the peer from a file or from `stdin`, so that other users do not see a secret
+/// on the command line.
 ///
 /// # Errors
-/// One sentence that says what is wrong with `text` and how to fix it.
+/// A sentence that says what is wrong and how to fix it.
 pub fn read(text: &OsStr, stdin: &mut dyn Read) -> Result<Peer> {
     let Some(text) = text.to_str() else { return parse(text) };
     if text == "-" {
@@ -40,20 +40,20 @@ fn parse_secret(from: &mut dyn Read) -> Result<Peer> {
     from.take(PEER_FILE_BYTES_MAX).read_to_string(&mut text)?;
     let text = text.trim();
     ensure!(!text.is_empty(), "it is empty");
-    // A ticket may stand in the command that the other side printed.
+    // The ticket may be part of the command that the other side printed.
     if let Some(ticket) = Ticket::find(text) {
         return Ok(Peer::Ticket(ticket?));
     }
     ensure!(!text.contains(['\n', '\r']), "it has more than one line");
     refuse_later_forms(text)?;
-    // What it holds may be a secret with a typo.
+    // The content may be a mistyped secret.
     parse(OsStr::new(text)).map_err(|_| anyhow!("it does not contain a peer: {FORMS}"))
 }
 
 /// Parses `text` as it stands.
 ///
 /// # Errors
-/// One sentence that says what is wrong with `text` and how to fix it.
+/// A sentence that says what is wrong and how to fix it.
 pub fn parse(text: &OsStr) -> Result<Peer> {
     if let Some(path) = strip_dir(text) {
         ensure!(!path.as_os_str().is_empty(), "`dir:` needs a path");
@@ -64,7 +64,7 @@ pub fn parse(text: &OsStr) -> Result<Peer> {
     };
     let text = text.trim();
     ensure!(!text.is_empty(), "the peer is empty: {FORMS}");
-    // A host whose name begins like a ticket can be written with a port.
+    // A host name that starts like a ticket can be given with a port.
     if let Some(ticket) = Ticket::find(text) {
         return Ok(Peer::Ticket(ticket?));
     }
@@ -73,7 +73,7 @@ pub fn parse(text: &OsStr) -> Result<Peer> {
     text.parse().map(Peer::Host).map_err(|e: AddressError| anyhow!("{e} ({FORMS})"))
 }
 
-/// Whether `text` is a ticket, or what is left of one. It is no name of a host then.
+/// Whether `text` is a ticket or part of one, and so not a host name.
 pub fn may_be_ticket(text: &str) -> bool {
     text.split_whitespace().next().is_some_and(resembles_ticket) || without_parts_of_tickets(text) != text
 }
@@ -93,14 +93,14 @@ fn refuse_later_forms(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// The path behind `dir:`, which is any bytes.
+/// The path after `dir:`, of any bytes.
 #[cfg(unix)]
 fn strip_dir(text: &OsStr) -> Option<PathBuf> {
     use std::os::unix::ffi::OsStrExt;
     text.as_bytes().strip_prefix(b"dir:").map(|path| PathBuf::from(OsStr::from_bytes(path)))
 }
 
-/// The path behind `dir:`.
+/// The path after `dir:`.
 #[cfg(not(unix))]
 fn strip_dir(text: &OsStr) -> Option<PathBuf> {
     text.to_str()?.strip_prefix("dir:").map(PathBuf::from)
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_peer_says_why() {
+    fn invalid_peers_say_why() {
         for (text, why) in [
             ("", "empty"),
             ("host:0", "1 to 65535"),

@@ -37,12 +37,12 @@ fn run(cli: Cli) -> ExitCode {
     ExitCode::from(app::run(settings.command, ui.reporter(), tell))
 }
 
-/// Has everything written that waits, and says why the run failed. `signal` tells the exit code of a signal that has
-/// come.
+/// Writes all waiting output and says why the run failed. `signal` returns the exit code of a signal that has
+/// arrived.
 fn last_words(ui: &Ui, mut ending: Ending, only_shows: bool, signal: &dyn Fn() -> Option<u8>) -> u8 {
     let is_stopped = || signal().is_some();
     let patience = ReaderPatience::new(&is_stopped);
-    // A transfer is what it is without a word; a bench and an identity have done nothing but what they show.
+    // The output is the whole result of a bench or of `id`, but not of a transfer.
     if let Err(error) = ui.finish(&patience)
         && only_shows
         && ending.exit_code == 0
@@ -52,7 +52,7 @@ fn last_words(ui: &Ui, mut ending: Ending, only_shows: bool, signal: &dyn Fn() -
         ending.exit_code = signal().unwrap_or(ending.exit_code);
     }
     if let Some(failure) = &mut ending.failure {
-        // It may quote a ticket in the wrong place, as the path of a file.
+        // The message may quote a ticket that was given as a path.
         failure.message = without_tickets(&failure.message).into_owned();
         ui.fail(failure, ending.exit_code, &patience);
     }

@@ -1,5 +1,5 @@
-//! From what was given to what is meant: flag over variable (clap does that) over config file over default,
-//! checked, and turned into the plain settings of `app` and `ui`.
+//! Resolves settings: a flag overrides its variable (clap does that), which overrides the config file, which
+//! overrides the default. The result is checked and turned into the plain settings of `app` and `ui`.
 
 mod bench;
 mod common;
@@ -27,7 +27,7 @@ pub struct Settings {
 }
 
 impl Cli {
-    /// Where the config file is to be read from, when that was said.
+    /// The path of the config file, if one was given.
     pub fn config_path(&self) -> Option<&std::path::Path> {
         let GeneralArgs { config } = match &self.command {
             args::CliCommand::Send(a) => &a.general,
@@ -41,7 +41,7 @@ impl Cli {
     /// Resolves everything. `stdin` is read only for `--to -` and `--from -`.
     ///
     /// # Errors
-    /// What was given cannot be meant; the error says why and how to fix it. All of them are usage errors.
+    /// A usage error that says why and how to fix it.
     pub fn resolve(self, config: Config, stdin: &mut dyn Read) -> Result<Settings> {
         let (mut output, command) = match self.command {
             args::CliCommand::Send(mut a) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Parses a number of bytes: `65536`, `512k`, `64M`, `1MiB`. Units are powers of 1024.
 ///
 /// # Errors
-/// One sentence for people.
+/// A sentence for people.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
@@ -31,7 +31,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
 /// Parses `30s`, `2m`, `1m 30s`.
 ///
 /// # Errors
-/// One sentence for people.
+/// A sentence for people.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|e| format!("{e}; expected a duration such as 30s or 2m"))
 }
@@ -57,10 +57,10 @@ impl Wait {
     }
 }
 
-/// Parses a duration, or whether there is any waiting at all: `yes`, `no` and their like.
+/// Parses a duration, or `yes`, `no` and the like.
 ///
 /// # Errors
-/// One sentence for people.
+/// A sentence for people.
 pub(super) fn parse_wait(text: &str) -> Result<Wait, String> {
     match text.to_ascii_lowercase().as_str() {
         "y" | "yes" | "t" | "true" | "on" | "1" => Ok(Wait::Yes),
@@ -72,7 +72,7 @@ pub(super) fn parse_wait(text: &str) -> Result<Wait, String> {
 /// Parses `ADDR:PORT`.
 ///
 /// # Errors
-/// One sentence for people.
+/// A sentence for people.
 pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "expected ADDR:PORT, for example 0.0.0.0:4750, [::]:4750 or 192.0.2.7:0 for a free port".to_owned()
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_are_none() {
+    fn invalid_sizes() {
         for text in ["", "M", "-1", "1.5G", "64X", "99999999999T", "18446744073709551616", "１M"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn exact_sizes_parse_back() {
         for bytes in [0, 7, 1 << 20, 64 << 20, 3 << 30, 1000, 1_500_000] {
             assert_eq!(parse_size(&exact(bytes)), Ok(bytes));
         }

@@ -1,4 +1,4 @@
-//! Bars on a terminal: a line for each large file on the way, one with the two numbers, and one bar for the whole.
+//! Bars on a terminal: a line for each large file in flight, a line of totals, and one bar for the transfer.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,15 +12,14 @@ use crate::event::{ActiveFile, Progress};
 
 /// Lines for large files, at most.
 const FILE_LINES_MAX: usize = 8;
-/// Redrawn so often even when nothing is reported, so that the rate falls when nothing moves.
+/// Redrawn this often without events, so that the rate falls when nothing moves.
 const TICK: Duration = Duration::from_millis(500);
 
 const TEXT: &str = "{wide_msg}";
 const WALKING: &str = "[{wide_bar}] {bytes_per_sec}";
 const WALKED: &str = "[{wide_bar}] {percent}% {bytes_per_sec} {eta} left";
 
-/// Draws on standard error, where `S` writes lines. Every line of a bar is as wide as the terminal at most, so that it
-/// stays one line.
+/// Draws on standard error, where `S` writes lines. No line is wider than the terminal.
 pub(super) struct Bars<S> {
     multi: MultiProgress,
     lines: S,
@@ -131,7 +130,7 @@ fn draw_files(
     }
 }
 
-/// Clears the line before it leaves, or what it showed would stay.
+/// Clears the line first; removing it alone would leave its text.
 fn remove(multi: &MultiProgress, bar: &ProgressBar) {
     bar.finish_and_clear();
     multi.remove(bar);
@@ -142,7 +141,7 @@ fn text_line() -> ProgressBar {
 }
 
 fn file_line(file: &ActiveFile) -> ProgressBar {
-    // The numbers keep their width, so that the lines stand below each other; the name takes what is left.
+    // The numbers have a fixed width so that the lines align; the name takes the rest.
     ProgressBar::new(file.size).with_style(style("{wide_msg} {bytes:>10} {percent:>3}%"))
 }
 
@@ -152,7 +151,7 @@ fn style(template: &str) -> ProgressStyle {
         .progress_chars("=> ")
 }
 
-/// The two numbers first: on a narrow terminal the end is cut.
+/// The important numbers first: a narrow terminal cuts the end.
 fn numbers(progress: &Progress) -> String {
     let more = if progress.walked { "" } else { "+" };
     format!(
@@ -276,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_a_line_while_it_is_on_the_way_and_there_are_at_most_eight() {
+    fn at_most_eight_files_in_flight_have_a_line() {
         let (mut bars, _) = bars();
         bars.draw(&progress(20));
         assert_eq!(bars.files.len(), FILE_LINES_MAX);

@@ -136,7 +136,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn nothing_is_divided_by_nothing() {
+    fn an_empty_bench_divides_by_nothing() {
         let mut none = Bench { sent_packets: 0, lost_packets: 0, ..bench(Side::Sender) };
         none.summary.bytes = 0;
         none.summary.elapsed = Duration::ZERO;

@@ -1,4 +1,4 @@
-//! From events to lines, and on which stream each goes. Nothing here waits for a reader.
+//! Turns events into lines and chooses their stream. Nothing here waits for a reader.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -18,13 +18,13 @@ pub(super) enum Face {
     Bars,
 }
 
-/// Gives standard output data and JSON, standard error everything else.
+/// Writes data and JSON to standard output, everything else to standard error.
 pub(super) struct Desk {
     face: Face,
     narrator: Narrator,
     out: Outlet,
     err: Outlet,
-    /// The transfer that was heard of last: the one that a failure of the run ends.
+    /// The latest transfer: a failure of the run ends this one.
     latest: Mutex<Option<TransferId>>,
 }
 
@@ -40,14 +40,14 @@ impl Desk {
         self.err.line(lines, Keep::Ordinary, false);
     }
 
-    /// Takes the bars away, and waits until all is written. Fails when standard output did not take all that was for
-    /// it, unless its reader had gone.
+    /// Removes the bars and waits until everything is written. Fails if standard output did not take everything,
+    /// unless its reader is gone.
     pub(super) fn finish(&self, patience: &ReaderPatience<'_>) -> io::Result<()> {
         if self.face == Face::Bars {
             self.err.clear();
         }
-        // There is nowhere to say that standard error takes nothing. Data comes behind it: on a terminal, where the
-        // bars were.
+        // A failing standard error cannot be reported anywhere. Data comes after it: on a terminal, where the bars
+        // were.
         let _ = self.err.finish(patience);
         self.out.finish(patience)
     }
@@ -94,13 +94,13 @@ impl Reporter for Desk {
     }
 }
 
-/// How much the line of an event matters, and whether it may wait for the next one: progress, or the end, comes soon
-/// behind the files.
+/// How important the line of an event is, and whether it may wait for the next line. Progress or the end soon follows
+/// files.
 fn weigh(event: &Event) -> (Keep, bool) {
     match event {
         Event::File(file) if !matches!(file.outcome, Outcome::Failed(_)) => (Keep::Ordinary, true),
         Event::File(_) => (Keep::Grave, false),
-        // There can be as many of these as entries.
+        // There can be one for each entry.
         Event::Warning { path, reason, .. } if path.is_some() || reason.is_some() => (Keep::Grave, false),
         _ => (Keep::Always, false),
     }

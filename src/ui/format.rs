@@ -9,7 +9,7 @@ pub fn bytes(bytes: u64) -> String {
     HumanBytes(bytes).to_string()
 }
 
-/// Bytes a second over `elapsed`; 0 when that is too short to tell.
+/// Bytes a second over `elapsed`; 0 if `elapsed` is 0.
 pub fn bytes_per_second(bytes: u64, elapsed: Duration) -> u64 {
     let nanos = elapsed.as_nanos();
     let rate = (u128::from(bytes) * 1_000_000_000).checked_div(nanos).unwrap_or(0);

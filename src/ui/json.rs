@@ -18,18 +18,18 @@ use crate::protocol::path::{RelPath, printable};
 #[derive(Serialize)]
 struct Line<'a> {
     #[serde(flatten)]
-    fields: Fields<'a>,
+    fields: EventFields<'a>,
     transfer: Option<String>,
 }
 
-/// What an event says. The fields come in this order, `event` first; a new one goes behind the others of its event.
+/// The fields of an event, in this order, `event` first. New fields are added at the end of their event.
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
-enum Fields<'a> {
+enum EventFields<'a> {
     Listening {
         side: &'static str,
         ticket: &'a str,
-        /// One-time codes come later; scripts can look for the field already.
+        /// Reserved for one-time codes.
         code: Option<&'a str>,
         addresses: &'a [SocketAddr],
         fingerprint: &'a str,
@@ -135,7 +135,7 @@ enum Fields<'a> {
     },
 }
 
-/// What held the transfer, as an object of percentages.
+/// Bottlenecks as an object of percentages.
 struct ShareMap<'a>(&'a [(Bottleneck, u8)]);
 
 impl Serialize for ShareMap<'_> {
@@ -158,26 +158,26 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
     let fields = match &report.event {
         Event::Listening(listening) => self::listening(listening),
         Event::Connected { address, fingerprint, agent } => {
-            Fields::Connected { address: *address, fingerprint, agent }
+            EventFields::Connected { address: *address, fingerprint, agent }
         }
-        Event::Started { side, .. } => Fields::Started { side: side.as_str() },
+        Event::Started { side, .. } => EventFields::Started { side: side.as_str() },
         Event::Progress(progress) => self::progress(progress),
         Event::File(file) => self::file(file),
-        Event::Warning { path, reason, message } => Fields::Warning {
+        Event::Warning { path, reason, message } => EventFields::Warning {
             path: path.as_deref(),
             reason: reason.map(Reason::as_str),
             message: message.into(),
             not_kept: None,
             count: None,
         },
-        Event::Advice(advice) => Fields::Warning {
+        Event::Advice(advice) => EventFields::Warning {
             path: None,
             reason: None,
             message: super::advice::sentence(*advice).into(),
             not_kept: None,
             count: None,
         },
-        Event::NotKept(one) => Fields::Warning {
+        Event::NotKept(one) => EventFields::Warning {
             path: Some(&one.path),
             reason: Some(Reason::NotKept.as_str()),
             message: one.to_string().into(),
@@ -185,13 +185,13 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
             count: Some(one.count),
         },
         Event::Finished(summary) => self::finished(summary),
-        Event::Preparing { dir, bytes, space_bytes } => Fields::Preparing {
+        Event::Preparing { dir, bytes, space_bytes } => EventFields::Preparing {
             dir: printable(dir.as_os_str().as_encoded_bytes()),
             bytes: *bytes,
             space_bytes: *space_bytes,
         },
         Event::Bench(bench) => self::bench(bench),
-        Event::Identity { fingerprint, path, is_new } => Fields::Identity {
+        Event::Identity { fingerprint, path, is_new } => EventFields::Identity {
             fingerprint,
             path: printable(path.as_os_str().as_encoded_bytes()),
             new: *is_new,
@@ -200,9 +200,9 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
     text(report.transfer, fields)
 }
 
-/// The last line of a run that failed as a whole.
+/// The last line of a failed run.
 pub(super) fn error(transfer: Option<TransferId>, failure: &Failure, exit_code: u8) -> Vec<u8> {
-    let fields = Fields::Error {
+    let fields = EventFields::Error {
         reason: failure.reason.as_str(),
         side: failure.side.map(|s| s.as_str()),
         message: &failure.message,
@@ -214,22 +214,22 @@ pub(super) fn error(transfer: Option<TransferId>, failure: &Failure, exit_code: 
 
 /// Lines that are missing here, because their reader was too slow.
 pub(super) fn left_out(lines: u64) -> Vec<u8> {
-    text(None, Fields::LeftOut { lines })
+    text(None, EventFields::LeftOut { lines })
 }
 
-fn text(transfer: Option<TransferId>, fields: Fields<'_>) -> Vec<u8> {
+fn text(transfer: Option<TransferId>, fields: EventFields<'_>) -> Vec<u8> {
     let line = Line { fields, transfer: transfer.map(|id| id.to_string()) };
     let mut text = Vec::with_capacity(256);
     match line.serialize(&mut Serializer::with_formatter(&mut text, TerminalSafe)) {
         Ok(()) => text.push(b'\n'),
-        // Text and numbers always can be written to memory; half a line would be worse than none.
+        // Writing text and numbers to memory cannot fail. Half a line would be worse than none.
         Err(_) => text.clear(),
     }
     text
 }
 
-fn listening(listening: &Listening) -> Fields<'_> {
-    Fields::Listening {
+fn listening(listening: &Listening) -> EventFields<'_> {
+    EventFields::Listening {
         side: listening.role.side().as_str(),
         ticket: &listening.ticket,
         code: None,
@@ -238,8 +238,8 @@ fn listening(listening: &Listening) -> Fields<'_> {
     }
 }
 
-fn progress(progress: &Progress) -> Fields<'_> {
-    Fields::Progress {
+fn progress(progress: &Progress) -> EventFields<'_> {
+    EventFields::Progress {
         elapsed_seconds: progress.elapsed.as_secs_f64(),
         walked: progress.walked,
         total_files: progress.total_files,
@@ -251,7 +251,7 @@ fn progress(progress: &Progress) -> Fields<'_> {
     }
 }
 
-fn file(file: &FileSettled) -> Fields<'_> {
+fn file(file: &FileSettled) -> EventFields<'_> {
     let (path, path_bytes) = path(&file.path);
     let (renamed, renamed_bytes) = file.renamed.as_ref().map(self::path).unzip();
     let (outcome, reason) = match file.outcome {
@@ -262,7 +262,7 @@ fn file(file: &FileSettled) -> Fields<'_> {
         Outcome::NotKept => ("not-kept", None),
         Outcome::Failed(reason) => ("failed", Some(reason.as_str())),
     };
-    Fields::File {
+    EventFields::File {
         path,
         path_bytes,
         renamed,
@@ -276,7 +276,7 @@ fn file(file: &FileSettled) -> Fields<'_> {
     }
 }
 
-/// The path itself when it is text; otherwise something to look at, and the bytes in hexadecimal.
+/// The path, if it is UTF-8; otherwise a readable form, and the bytes in hexadecimal.
 fn path(path: &RelPath) -> (String, Option<String>) {
     match std::str::from_utf8(path.as_bytes()) {
         Ok(text) => (text.to_owned(), None),
@@ -284,8 +284,8 @@ fn path(path: &RelPath) -> (String, Option<String>) {
     }
 }
 
-fn finished(summary: &Summary) -> Fields<'_> {
-    Fields::Finished {
+fn finished(summary: &Summary) -> EventFields<'_> {
+    EventFields::Finished {
         side: summary.side.as_str(),
         files: summary.files,
         dirs: summary.dirs,
@@ -306,9 +306,9 @@ fn finished(summary: &Summary) -> Fields<'_> {
     }
 }
 
-fn bench(bench: &Bench) -> Fields<'_> {
+fn bench(bench: &Bench) -> EventFields<'_> {
     let summary = &bench.summary;
-    Fields::Bench {
+    EventFields::Bench {
         side: summary.side.as_str(),
         with: if bench.with_itself { "itself" } else { "peer" },
         storage: if bench.on_disk { "disk" } else { "memory" },
@@ -329,7 +329,7 @@ fn bench(bench: &Bench) -> Fields<'_> {
     }
 }
 
-/// What held the transfer most of the time.
+/// The bottleneck with the largest share.
 fn greatest(summary: &Summary) -> &'static str {
     summary.limited_by.first().map_or(Bottleneck::Network, |(bottleneck, _)| *bottleneck).as_str()
 }

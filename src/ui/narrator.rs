@@ -1,4 +1,4 @@
-//! The sentences that people read, without a word on where they go.
+//! The sentences that people read.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 /// What the last line about progress said. The clock is that of the transfer.
 #[derive(Debug, Default, Clone, Copy)]
-struct Told {
+struct LastLine {
     elapsed: Duration,
     written_bytes: u64,
 }
@@ -30,8 +30,8 @@ pub(super) struct Narrator {
     known_dialler: bool,
     paint: Paint,
     /// When a line last told of progress, and how far it was.
-    told: Mutex<Told>,
-    /// The last file that got a hash: the one of a summary that has one.
+    told: Mutex<LastLine>,
+    /// The last file with a hash. A summary with a hash is about this file.
     last: Mutex<Option<RelPath>>,
 }
 
@@ -47,7 +47,7 @@ impl Narrator {
         }
     }
 
-    /// What standard error says about `event`, perhaps nothing.
+    /// The lines about `event` for standard error, possibly none.
     pub(super) fn tell(&self, event: &Event) -> String {
         match event {
             Event::Listening(listening) => self.listening(listening),
@@ -60,7 +60,7 @@ impl Narrator {
             }
             Event::File(file) => self.file(file),
             Event::Progress(progress) if !self.quiet => self.progress(progress),
-            // A warning with a reason decides the exit code, so it is told in every case.
+            // A warning with a reason decides the exit code, so it is always shown.
             Event::Warning { path, reason, message } if !self.quiet || reason.is_some() => {
                 let message = about(path.as_deref().unwrap_or_default(), message);
                 format!("towline: {} {message}\n", self.paint.warning("warning:"))
@@ -92,7 +92,7 @@ impl Narrator {
         }
     }
 
-    /// What standard output says about `event`: data, nothing else.
+    /// The data in `event` for standard output.
     pub(super) fn data(&self, event: &Event) -> String {
         match event {
             Event::Identity { fingerprint, .. } => format!("{fingerprint}\n"),
@@ -157,7 +157,7 @@ impl Narrator {
             return String::new();
         }
         let bytes = progress.written_bytes.saturating_sub(told.written_bytes);
-        *told = Told { elapsed: progress.elapsed, written_bytes: progress.written_bytes };
+        *told = LastLine { elapsed: progress.elapsed, written_bytes: progress.written_bytes };
         progress_line(progress, format::bytes_per_second(bytes, since))
     }
 
@@ -201,7 +201,7 @@ fn progress_line(progress: &Progress, rate: u64) -> String {
     line + "\n"
 }
 
-/// `path: message`, without the path when the message names it, alone or at the end of a longer one.
+/// `path: message`, or only the message if it already names the path.
 fn about(path: &str, message: &str) -> String {
     let names_it = message.match_indices(path).any(|(at, _)| {
         let (before, behind) = (&message[..at], &message[at + path.len()..]);
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_leaves_what_makes_the_exit_code_another_than_0() {
+    fn quiet_shows_what_changes_the_exit_code() {
         let quiet = narrator(Options { quiet: true, ..options() });
         let warning = |reason| Event::Warning { path: Some("p".into()), reason, message: "m".into() };
         assert_eq!(quiet.tell(&warning(None)), "");
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bench_is_data_and_what_it_needs_is_not() {
+    fn only_the_result_of_a_bench_is_data() {
         let bench = Event::Bench(super::super::bench::tests::bench(Side::Sender));
         assert!(narrator(options()).data(&bench).starts_with("transfer    3.00 GiB in 1 file"));
         assert_eq!(narrator(options()).tell(&bench), "");

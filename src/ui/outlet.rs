@@ -1,8 +1,8 @@
-//! One stream that somebody reads: a bounded queue, and a thread that writes.
+//! One output stream: a bounded queue and a thread that writes.
 //!
-//! A terminal can be stopped and a pipe left unread. Whoever reports puts a line into the queue and goes on; only
-//! the thread waits for the reader. When too much waits, lines are left out and counted, and a later line tells the
-//! count. Of progress only the latest waits.
+//! A terminal can be stopped and a pipe left unread. Reporting puts a line into the queue and returns; only the
+//! thread waits for the reader. When the queue is full, lines are left out, and a later line says how many. Of
+//! progress only the latest waits.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -13,33 +13,33 @@ use std::time::{Duration, Instant};
 
 use crate::event::{Progress, READER_WAIT};
 
-/// Bytes that wait at most before ordinary lines are left out.
+/// Bytes in the queue above which ordinary lines are left out.
 const ORDINARY_BYTES_MAX: usize = 1 << 20;
-/// Once lines are left out, ordinary ones are taken again when no more than this waits: one gap instead of many.
+/// After a gap, ordinary lines are accepted again below this: one gap instead of many.
 const ORDINARY_BYTES_AGAIN: usize = ORDINARY_BYTES_MAX / 2;
-/// Bytes that wait at most before lines about failures are left out too.
+/// Bytes in the queue above which lines about failures are left out too.
 const GRAVE_BYTES_MAX: usize = 2 << 20;
-/// What a waiting line takes besides its text.
+/// Memory of a waiting line besides its text.
 const LINE_OVERHEAD_BYTES: usize = 64;
-/// Lines that may wait are written when this much waits.
+/// Lines that may wait are written once this much is in the queue.
 const BATCH_BYTES: usize = 8 * 1024;
-/// Bytes of one write. A pipe takes as much at once or not at all, and a living reader is seen by it.
+/// Bytes of one write. A pipe takes this much at once or nothing, so each write shows that the reader is alive.
 const WRITE_BYTES: usize = 4096;
-/// How long the end waits for a reader once a signal has asked the process to stop.
+/// How long the end waits for a reader after a signal.
 const STOPPED_WAIT: Duration = Duration::from_millis(500);
-/// How often the end looks for signals.
+/// How often the end checks for signals.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How often a stream that does not block is tried again.
+/// How often a non-blocking stream is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(20);
 
 /// How much a line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Keep {
-    /// Never left out. A run has a few of them.
+    /// Never left out. A run has only a few of these.
     Always,
-    /// Left out last: what failed, or did not travel.
+    /// Left out last: failed or skipped entries.
     Grave,
-    /// Left out first: files that are well, and the log.
+    /// Left out first: successful files, and the log.
     Ordinary,
 }
 
@@ -71,7 +71,7 @@ impl<W: Write + Send + 'static> Sink for W {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(n) => text = &text[n..],
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Another process has set the stream to non-blocking; its reader is only slow.
+                // Another process has made the stream non-blocking; the reader is only slow.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(RETRY_EVERY),
                 Err(error) => return Err(error),
             }
@@ -93,7 +93,7 @@ impl<'a> ReaderPatience<'a> {
         Self { since: Instant::now(), is_stopped, stopped_at: Cell::new(None) }
     }
 
-    /// Whether a reader that took something last at `taken_at` is given up.
+    /// Whether to give up a reader that last took something at `taken_at`.
     fn is_over(&self, taken_at: Instant) -> bool {
         if (self.is_stopped)() {
             let at = self.stopped_at.get().unwrap_or_else(Instant::now);
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_2_nobody_waits_for_a_reader_and_the_gap_is_told() {
+    fn fault_2_reporting_never_waits_and_gaps_are_counted() {
         let (outlet, asks, go) = outlet();
         line(&outlet, "first\n", Keep::Ordinary);
         assert_eq!(asks.recv().unwrap(), b"first\n");
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_wait_goes_out_with_the_next_and_in_time() {
+    fn lines_that_may_wait_are_written_with_the_next() {
         let (outlet, asks, go) = outlet();
         outlet.line(b"a\n".to_vec(), Keep::Ordinary, true);
         outlet.line(b"b\n".to_vec(), Keep::Ordinary, true);
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_takes_something_now_and_then_is_waited_for() {
+    fn a_slow_reader_is_waited_for() {
         let now = Instant::now();
         let patience = ReaderPatience::new(&|| false);
         let began =
@@ -505,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_failure_is_told_once_and_a_closed_pipe_is_none() {
+    fn the_first_failure_is_reported_once_and_a_closed_pipe_is_not_one() {
         let (outlet, asks, go) = outlet();
         for result in [ErrorKind::StorageFull, ErrorKind::TimedOut] {
             line(&outlet, "x\n", Keep::Always);
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_does_not_block_is_tried_again() {
+    fn a_non_blocking_stream_is_tried_again() {
         struct Hesitant(u32, Sender<u8>);
         impl Write for Hesitant {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

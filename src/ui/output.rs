@@ -58,14 +58,13 @@ impl Ui {
         self.desk.clone()
     }
 
-    /// Standard error for log lines; they stand above the bars.
+    /// Standard error for log lines, above the bars.
     pub fn log_writer(&self) -> LogWriter {
         LogWriter { desk: self.desk.clone(), line: Vec::new() }
     }
 
-    /// Takes the bars away, whatever stands; later events draw none. Writes the lines that wait, as far as their
-    /// readers take them within `patience`. Fails when standard output did not take all that was for it, unless its
-    /// reader had gone.
+    /// Removes the bars for good and writes all waiting lines, as far as the readers take them within `patience`.
+    /// Fails if standard output did not take everything, unless its reader is gone.
     pub fn finish(&self, patience: &ReaderPatience<'_>) -> io::Result<()> {
         self.desk.finish(patience)
     }
@@ -77,8 +76,8 @@ impl Ui {
     }
 }
 
-/// The stream itself, without the buffer and the lock of the standard library: a thread that waits for its reader must
-/// not hold up another that prints, such as a panic.
+/// The stream without the standard library's buffer and lock: a thread that waits for a reader must not block another
+/// that prints, such as a panic.
 #[cfg(unix)]
 fn stream(of: impl std::os::fd::AsFd) -> io::Result<std::fs::File> {
     Ok(of.as_fd().try_clone_to_owned()?.into())
@@ -89,12 +88,12 @@ fn stream<S: Write>(of: S) -> io::Result<S> {
     Ok(of)
 }
 
-/// Says why there is nothing to run, before any [`Ui`] is made: one sentence and perhaps a hint.
+/// Prints a usage error, before there is a [`Ui`]: a sentence and perhaps a hint.
 pub fn complain(message: &str, hint: Option<&str>) {
     write_stderr(complaint::complaint(message, hint, Paint::new(Color::Auto.decide())).as_bytes());
 }
 
-/// Says the same in the words of the parser.
+/// Prints a message of the parser unchanged.
 pub fn complain_as_it_stands(text: &str) {
     write_stderr(text.as_bytes());
 }
@@ -103,14 +102,14 @@ fn write_stderr(bytes: &[u8]) {
     let _ = io::stderr().lock().write_all(bytes);
 }
 
-/// Standard error for a log: lines go out whole, whatever pieces they come in.
+/// Standard error for a log. Lines are written whole.
 pub struct LogWriter {
     desk: Arc<Desk>,
     line: Vec<u8>,
 }
 
 impl Clone for LogWriter {
-    /// The new one begins a line of its own.
+    /// The clone starts a line of its own.
     fn clone(&self) -> Self {
         Self { desk: self.desk.clone(), line: Vec::new() }
     }

@@ -7,12 +7,12 @@ use crate::event::Summary;
 use crate::protocol::failure::Side;
 use crate::protocol::not_kept::Aspect;
 
-/// From this duration on a summary says what limited the transfer.
+/// Shortest transfer whose summary says what limited it.
 const LIMITED_MIN: Duration = Duration::from_secs(1);
-/// And only what held it for so many percent of the time.
+/// Smallest share in percent that is shown.
 const SHARE_MIN: u8 = 5;
 
-/// What was done, how fast, how safe it is, and what limited it.
+/// What was transferred, how fast, how safe it is, and what limited it.
 pub(super) fn summary_line(summary: &Summary) -> String {
     let verb = match summary.side {
         Side::Sender => "sent",
@@ -28,7 +28,7 @@ pub(super) fn summary_line(summary: &Summary) -> String {
     .map(|(number, one, many)| format::count(number, one, many))
     .collect();
     let is_nothing = what.is_empty();
-    // Without a word on what is safe when nothing is.
+    // Nothing arrived, so nothing is safe.
     let has_nothing = is_nothing && summary.identical + summary.updated + summary.skipped == 0;
     if is_nothing {
         let nothing = if has_nothing && summary.failed > 0 { "nothing" } else { "nothing new" };
@@ -58,7 +58,7 @@ pub(super) fn summary_line(summary: &Summary) -> String {
     if summary.skipped > 0 {
         out += &format!("; {} skipped", summary.skipped);
     }
-    // What took no time was limited by nothing that a person could change.
+    // A short transfer was limited by nothing that a person could change.
     if summary.elapsed >= LIMITED_MIN {
         match limits(summary) {
             limits if limits.is_empty() => {}

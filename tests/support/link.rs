@@ -447,7 +447,7 @@ fn socket_beside(listener: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind(SocketAddr::new(listener.ip(), 0)).expect("a UDP port on loopback");
     socket.set_read_timeout(Some(STOP_CHECK)).expect("a time-out above zero");
     let options = socket2::SockRef::from(&socket);
-    // Less than asked for is no error; it shows in the statistics of the peers.
+    // A smaller buffer is not an error; the statistics of the peers show it.
     let _ = options.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
     let _ = options.set_send_buffer_size(SOCKET_BUFFER_BYTES);
     socket

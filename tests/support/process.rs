@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::faults::Faults;
 
-/// Longest wait for anything; generous, because a loaded machine is no failure.
+/// Longest wait for anything; generous, because a busy machine is not a failure.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// One machine: an identity and a configuration of its own.
@@ -159,7 +159,7 @@ impl Listening {
     }
 }
 
-/// A running `towline`. Dropped, it is killed; in a failing test it says what it said.
+/// A running `towline`. Dropping it kills it and, in a failing test, prints its output.
 pub(crate) struct Towline {
     args: Vec<OsString>,
     child: Child,
@@ -294,7 +294,7 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// Panics with all that the process said when it did not end with `code`.
+    /// Panics with the output of the process if the exit code is not `code`.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
         let said = shown(&self.events);

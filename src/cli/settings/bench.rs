@@ -19,7 +19,7 @@ const SIZE_BYTES_ALONE: u64 = 4 << 30;
 const SIZE_BYTES_DEFAULT: u64 = 512 << 20;
 /// Bytes of each of `--files`.
 const SMALL_FILE_BYTES: u64 = 4 << 10;
-/// `--files` at most: their names have so many numbers.
+/// Maximum for `--files`: the file names have this many numbers.
 const FILES_MAX: u64 = 100_000_000;
 
 pub(super) fn resolve(given: BenchArgs, config: Config, stdin: &mut dyn Read) -> Result<BenchSettings> {
@@ -30,10 +30,10 @@ pub(super) fn resolve(given: BenchArgs, config: Config, stdin: &mut dyn Read) ->
         disk.as_ref().is_none_or(|disk| !disk.as_os_str().is_empty()),
         "--disk is empty: expected the path of a directory"
     );
-    // Whom to dial, said with the command, goes before where to wait and before the config file.
+    // --to on the command line overrides --listen and the config file.
     let is_waiting = match given.wait {
         Some(wait) => wait != Wait::No,
-        // A duration in the config file is for all commands, and only a limit.
+        // A duration in the config file applies to all commands and is only a limit.
         None => given.to.is_none() && (is_given_a_place || config.wait == Some(Wait::Yes)),
     };
     if is_waiting {
@@ -54,7 +54,7 @@ pub(super) fn resolve(given: BenchArgs, config: Config, stdin: &mut dyn Read) ->
         given.size.is_none() || given.files.is_none(),
         "--files sends many small files and --size one large file: give one of them"
     );
-    // A flag or variable goes before either key of the config file.
+    // A flag or variable overrides both keys of the config file.
     let (size, files) = match (given.size, given.files) {
         (None, None) => (config.size, config.files),
         given => given,
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn whom_with_and_how_much() {
+    fn peer_and_size() {
         let peer = || Peer::Ticket(TICKET.parse().unwrap());
         for (line, config, with) in [
             ("", "", BenchWith::Itself(one(4 << 30))),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_says_how_to_fix_it() {
+    fn invalid_settings_say_how_to_fix_them() {
         for (line, why) in [
             ("--wait --to TICKET", "give one of them"),
             ("--wait --size 1G", "are for the side that dials"),

@@ -16,28 +16,28 @@ use crate::cli::size::{Wait, exact};
 use crate::protocol::wire::limits::{CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, STREAMS_MAX};
 use crate::transport::address::HostPort;
 
-/// `--chunk-size` by default.
+/// Default for `--chunk-size`.
 const CHUNK_BYTES_DEFAULT: u64 = 1 << 20;
-/// `--memory` by default.
+/// Default for `--memory`.
 const MEMORY_BYTES_DEFAULT: u64 = 64 << 20;
-/// `--memory` at least.
+/// Minimum for `--memory`.
 const MEMORY_BYTES_MIN: u64 = 8 << 20;
-/// `--memory` at most.
+/// Maximum for `--memory`.
 const MEMORY_BYTES_MAX: u64 = 1 << 40;
 /// Chunks that the memory must hold.
 const MEMORY_CHUNKS_MIN: u64 = 8;
-/// `--timeout` by default.
+/// Default for `--timeout`.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
-/// `--disk-timeout` by default.
+/// Default for `--disk-timeout`.
 const DISK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10 * 60);
-/// `--timeout` and `--disk-timeout` at least.
+/// Minimum for `--timeout` and `--disk-timeout`.
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
-/// `--timeout` and `--disk-timeout` at most.
+/// Maximum for `--timeout` and `--disk-timeout`.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// `--wait` at least.
+/// Minimum for `--wait`.
 const WAIT_MIN: Duration = Duration::from_secs(1);
-/// `--wait` at most.
+/// Maximum for `--wait`.
 const WAIT_MAX: Duration = Duration::from_secs(31_557_600);
 
 pub(super) fn resolve_peer(

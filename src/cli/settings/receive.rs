@@ -40,7 +40,7 @@ pub(super) fn resolve(given: ReceiveArgs, config: Config, stdin: &mut dyn Read) 
     Ok(ReceiveSettings { peer, into, exists, yes, manifest, common })
 }
 
-/// The ticket of `towline receive TICKET`; a shell takes one that is folded for several words.
+/// The ticket of `towline receive TICKET`. A shell splits a folded ticket into several words.
 fn joined_ticket(words: &[OsString]) -> Result<Option<OsString>> {
     let Some(first) = words.first() else { return Ok(None) };
     let shown = printable(first.as_encoded_bytes());

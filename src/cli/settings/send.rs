@@ -46,7 +46,7 @@ pub(super) fn resolve(mut given: SendArgs, config: Config, stdin: &mut dyn Read)
     Ok(SendSettings { sources: given.sources, peer, manifest, common })
 }
 
-/// Takes a ticket from behind the sources, where people of other programs put it. A file of that name goes before.
+/// Takes a ticket after the sources, where other programs have it. An existing file of that name is a source.
 fn take_ticket(sources: &mut Vec<PathBuf>) -> Result<Option<OsString>> {
     let is_ticket = |source: &PathBuf| {
         source.to_str().is_some_and(peer::may_be_ticket) && source.symlink_metadata().is_err()
@@ -60,7 +60,7 @@ fn take_ticket(sources: &mut Vec<PathBuf>) -> Result<Option<OsString>> {
     Ok(ticket)
 }
 
-/// Two sources of one name would be one at the receiver.
+/// Two sources with the same name would collide at the receiver.
 fn refuse_same_names(sources: &[PathBuf]) -> Result<()> {
     let shown = |path: &PathBuf| printable(path.as_os_str().as_encoded_bytes());
     let mut named: HashMap<OsString, &PathBuf> = HashMap::new();
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_called_like_a_ticket_is_a_file() {
+    fn a_file_named_like_a_ticket_is_a_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tl1abc");
         std::fs::write(&path, "").unwrap();

@@ -59,7 +59,7 @@ fn defaults() {
 }
 
 #[test]
-fn in_the_background_there_is_one_congestion_control() {
+fn background_needs_congestion_auto() {
     assert_eq!(send("send a --background", "").common.congestion, Congestion::Background);
     assert_eq!(send("send a", "background = true").common.congestion, Congestion::Background);
     let off = send("send a --background=no", "background = true\ncongestion = \"cubic\"");
@@ -72,7 +72,7 @@ fn in_the_background_there_is_one_congestion_control() {
 }
 
 #[test]
-fn a_flag_goes_before_the_file_and_that_before_the_default() {
+fn flags_override_the_file_which_overrides_defaults() {
     let file = "memory = \"32M\"\ntimeout = \"5s\"\ndisk-timeout = \"7s\"\nno-fsync = true\nexists = \"skip\"\ninto = \"inbox\"\n\
                 yes = true\nmanifest = \"m\"\nstreams = 3\nconnections = 2\nbwlimit = \"3M\"\n\
                 congestion = \"newreno\"\nlisten = \"[::]:7\"";
@@ -120,7 +120,7 @@ fn peers_of_both_commands() {
 }
 
 #[test]
-fn t21_a_ticket_may_stand_where_people_of_other_programs_put_it() {
+fn t21_a_ticket_may_follow_the_sources() {
     let ticket = || Some(Peer::Ticket(TICKET.parse().unwrap()));
     let sent = send("send a b TICKET", "to = \"dir:/x\"");
     assert_eq!((sent.peer, sent.sources.len()), (ticket(), 2));
@@ -131,7 +131,7 @@ fn t21_a_ticket_may_stand_where_people_of_other_programs_put_it() {
 }
 
 #[test]
-fn t19_what_cannot_be_meant_says_how_to_fix_it() {
+fn t19_invalid_settings_say_how_to_fix_them() {
     for (line, why) in [
         ("send a --chunk-size 3M", "--chunk-size 3M: expected a power of two from 1M to 64M"),
         ("send a --chunk-size 512k", "--chunk-size 512k: expected a power of two from 1M to 64M"),
@@ -171,7 +171,7 @@ fn t19_what_cannot_be_meant_says_how_to_fix_it() {
 }
 
 #[test]
-fn what_is_shown() {
+fn output_settings() {
     let output = resolve("id -vv --color never", "json = true\nno-progress = true").unwrap().output;
     assert!(output.json && !output.quiet && !output.progress);
     assert_eq!((output.verbose, output.color), (2, ui::Color::Never));

@@ -35,7 +35,7 @@ fn sync_entry(disk: &TargetDisk, id: EntryId) -> std::result::Result<Synced, Err
             None => staging.reopen(id).and_then(|file| volume.sync_data(file)),
         };
         match synced {
-            Ok(Synced::Yes) => unsynced.is_durable_now(),
+            Ok(Synced::Yes) => unsynced.note_durable(),
             Ok(Synced::Lacking(errno)) => return Ok(Synced::Lacking(errno)),
             Err(errno) => {
                 staging.lost(id, errno);
@@ -49,7 +49,7 @@ fn sync_entry(disk: &TargetDisk, id: EntryId) -> std::result::Result<Synced, Err
                 return Ok(Synced::Lacking(errno));
             }
         }
-        unsynced.is_durable_now();
+        unsynced.note_durable();
     }
     Ok(Synced::Yes)
 }

@@ -129,7 +129,7 @@ impl Unsynced {
     }
 
     /// A sync has begun since this was made, and ended well.
-    pub(super) fn is_durable_now(self) {
+    pub(super) fn note_durable(self) {
         self.durability.synced.fetch_max(self.writes, Relaxed);
     }
 }
@@ -225,15 +225,15 @@ mod tests {
         let durability = Arc::new(Durability::default());
         let sync = durability.unsynced(None).unwrap();
         assert!(sync.is_first() && !durability.is_synced());
-        sync.is_durable_now();
+        sync.note_durable();
         assert!(durability.is_synced() && durability.unsynced(None).is_none());
 
         durability.written();
         let sync = durability.unsynced(None).unwrap();
         durability.written();
-        sync.is_durable_now();
+        sync.note_durable();
         assert!(!durability.is_synced());
-        durability.unsynced(None).unwrap().is_durable_now();
+        durability.unsynced(None).unwrap().note_durable();
         assert!(durability.is_synced());
     }
 

@@ -128,7 +128,7 @@ fn attack_4_json_on_a_terminal_is_plain_ascii_and_exact() {
 }
 
 #[test]
-fn the_end_good_or_bad() {
+fn success_and_failure() {
     let summary = Summary {
         side: Side::Sender,
         files: 1,
@@ -180,7 +180,7 @@ fn a_bench_has_its_figures_as_numbers() {
 }
 
 #[test]
-fn every_reason_is_in_the_description() {
+fn every_reason_is_documented() {
     let text = include_str!("../../../docs/json.md");
     for reason in Reason::ALL {
         let row = format!("| `{}` | {} |", reason.as_str(), reason.exit_code());
@@ -189,7 +189,7 @@ fn every_reason_is_in_the_description() {
 }
 
 #[test]
-fn a_gap_has_its_size() {
+fn a_gap_says_how_many_lines() {
     assert_eq!(left_out(7), b"{\"event\":\"left_out\",\"lines\":7,\"transfer\":null}\n");
 }
 
