@@ -27,7 +27,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--version', '--version', [CompletionResultType]::ParameterName, 'Print version')
             [CompletionResult]::new('send', 'send', [CompletionResultType]::ParameterValue, 'Send files and directories')
             [CompletionResult]::new('receive', 'receive', [CompletionResultType]::ParameterValue, 'Receive files and directories')
-            [CompletionResult]::new('bench', 'bench', [CompletionResultType]::ParameterValue, 'Measure speed with made-up data, and show what limited it')
+            [CompletionResult]::new('bench', 'bench', [CompletionResultType]::ParameterValue, 'Measure speed with test data, and show what limited it')
             [CompletionResult]::new('id', 'id', [CompletionResultType]::ParameterValue, 'Show this machine''s identity, or make a new one')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
@@ -136,7 +136,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
         'towline;help' {
             [CompletionResult]::new('send', 'send', [CompletionResultType]::ParameterValue, 'Send files and directories')
             [CompletionResult]::new('receive', 'receive', [CompletionResultType]::ParameterValue, 'Receive files and directories')
-            [CompletionResult]::new('bench', 'bench', [CompletionResultType]::ParameterValue, 'Measure speed with made-up data, and show what limited it')
+            [CompletionResult]::new('bench', 'bench', [CompletionResultType]::ParameterValue, 'Measure speed with test data, and show what limited it')
             [CompletionResult]::new('id', 'id', [CompletionResultType]::ParameterValue, 'Show this machine''s identity, or make a new one')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break

@@ -107,7 +107,7 @@ fn a_waiting_bench_refuses_other_commands() {
     let setting = Setting::new();
     let file = setting.scratch.path().join("file");
     fs::write(&file, b"for a receiver that keeps it").expect("a file");
-    let inbox = setting.scratch.dir("inbox");
+    let inbox = setting.scratch.dir("into");
     let (waiting, listening) = setting.receiver.listen_bench(&[]);
     let (file, inbox) = (file.to_str().expect("a plain path"), inbox.to_str().expect("a plain path"));
     let sent = setting.sender.send([file, "--to", &listening.ticket]).expect(3);
@@ -128,7 +128,7 @@ fn a_waiting_transfer_refuses_a_bench() {
     let setting = Setting::new();
     let file = setting.scratch.path().join("file");
     fs::write(&file, b"x").expect("a file");
-    let inbox = setting.scratch.dir("inbox");
+    let inbox = setting.scratch.dir("into");
     let (receiver, to_receiver) = setting.receiver.listen_receive(&inbox, &[]);
     let (sender, to_sender) = setting.receiver.listen_send(&file, &[]);
     for ticket in [&to_receiver.ticket, &to_sender.ticket] {

@@ -466,7 +466,7 @@ fn a_directory_is_not_sent_into_itself() {
     fs::create_dir_all(&source).expect("a directory");
     let to = format!("dir:{}", source.join("not/yet/there").display());
     let sent = setting.sender.send([source.to_str().expect("a plain path"), "--to", &to]).expect(5);
-    assert!(sent.said().contains("lies inside"), "{}", sent.said());
+    assert!(sent.said().contains("is inside"), "{}", sent.said());
     assert_empty(&source);
 }
 

@@ -107,7 +107,7 @@ fn t23_waiting_in_vain_ends_with_3() {
     ];
     for side in waiting {
         let ended = side.end().expect(3);
-        assert_error(&ended, "unreachable", &["nobody came within 1s"]);
+        assert_error(&ended, "unreachable", &["nobody connected within 1s"]);
     }
     let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &["--wait", "1h"]);
     setting.sender.send(["--to", &listening.ticket, &source]).expect(0);

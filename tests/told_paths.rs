@@ -85,12 +85,12 @@ fn fault_15_no_absolute_path_of_one_side_reaches_the_other() {
     fs::create_dir_all(two.inbox.join("tree/sub")).expect("a directory");
     fs::write(two.inbox.join("tree/sub/file"), b"other bytes").expect("a file");
     let ended = two.transfer(&[], 5);
-    two.assert_told(&ended, 1, &["\"tree/sub/file exists already"]);
+    two.assert_told(&ended, 1, &["\"tree/sub/file already exists"]);
     let two = Two::new();
     fs::create_dir(two.inbox.join("tree")).expect("a directory");
     symlink("/nowhere", two.inbox.join("tree/sub")).expect("a link");
     let ended = two.transfer(&[], 5);
-    two.assert_told(&ended, 1, &["\"tree/sub is there", "it belongs into tree/sub, which"]);
+    two.assert_told(&ended, 1, &["\"tree/sub exists and", "its directory tree/sub is not"]);
 
     // The receiver's disk: full, and not to be written to. Both end the transfer.
     let mut two = Two::new();

@@ -48,7 +48,7 @@ pub enum CliCommand {
     /// same content counts as received.
     #[command(after_help = help::EXAMPLE_RECEIVE, after_long_help = help::after(&[help::EXAMPLES_RECEIVE]))]
     Receive(ReceiveArgs),
-    /// Measure speed with made-up data, and show what limited it
+    /// Measure speed with test data, and show what limited it
     ///
     /// The data goes through the whole protocol. Without --to and --wait, this process is both sides, over loopback.
     /// With --wait, it is the receiving side for one `towline bench --to` on another machine. Data comes from memory
@@ -84,7 +84,8 @@ pub struct SendArgs {
 
     /// Give up after this long without a peer [default: never]
     ///
-    /// Only while this side waits for the other one. The exit code is then 3. A DURATION is such as 30s or 5m.
+    /// Applies only while this side waits for the other one. The exit code is then 3. Durations are written like 30s or
+    /// 5m.
     #[arg(long, env = "TOWLINE_WAIT", hide_env = true, value_name = "DURATION")]
     #[arg(value_parser = parse_wait)]
     pub wait: Option<Wait>,
@@ -130,7 +131,8 @@ pub struct ReceiveArgs {
 
     /// Give up after this long without a peer [default: never]
     ///
-    /// Only while this side waits for the other one. The exit code is then 3. A DURATION is such as 30s or 5m.
+    /// Applies only while this side waits for the other one. The exit code is then 3. Durations are written like 30s or
+    /// 5m.
     #[arg(long, env = "TOWLINE_WAIT", hide_env = true, value_name = "DURATION")]
     #[arg(value_parser = parse_wait)]
     pub wait: Option<Wait>,
@@ -254,8 +256,8 @@ pub struct TransferArgs {
     /// Maximum bytes a second, such as 2M [default: off]
     ///
     /// A size in bytes a second, at least 1k: 2M is 2 MiB a second. `off` or 0 means no limit. A window of local time
-    /// can have its own rate, 08:00-18:00=2M, and may cross midnight; commas separate several. A rate without a window
-    /// applies outside all windows: 08:00-18:00=2M,10M. Only file data counts; packet headers add about 4 % on
+    /// can have its own rate: 08:00-18:00=2M. A window may cross midnight. Commas separate windows. A rate without a
+    /// window applies outside all windows: 08:00-18:00=2M,10M. Only file data counts; packet headers add about 4 % on
     /// Ethernet. Either side can set a limit; the lower one applies.
     #[arg(long, env = "TOWLINE_BWLIMIT", hide_env = true, value_name = "RATE")]
     #[arg(value_parser = parse_bwlimit)]
@@ -267,13 +269,15 @@ pub struct TransferArgs {
     pub memory: Option<u64>,
 
     /// Maximum parcels in flight [default: as many as memory allows]
+    ///
+    /// A parcel is one chunk of a large file, or several small files.
     #[arg(long, env = "TOWLINE_STREAMS", hide_env = true, hide_short_help = true, value_name = "N")]
     pub streams: Option<u32>,
 
     /// QUIC connections to the peer [default: what the peer asks for, or 1]
     ///
     /// Each connection uses its own UDP port and its own processor core on both sides. More connections help where a
-    /// core is the bottleneck; while the network is, all data goes over the first one. When both sides give a number,
+    /// core is the bottleneck. While the network is the bottleneck, all data goes over the first connection. When both sides give a number,
     /// the smaller one counts. A firewall of the waiting side must admit all its ports; blocked ports are skipped.
     #[arg(long, env = "TOWLINE_CONNECTIONS", hide_env = true, hide_short_help = true, value_name = "N")]
     pub connections: Option<u32>,
@@ -296,8 +300,8 @@ pub struct TransferArgs {
 
     /// Give up after a disk made no progress for this long, such as 10m or 1h [default: 10m]
     ///
-    /// Applies to a local disk that hangs, and to a peer that only reports that it is busy. A slow disk that makes
-    /// progress is waited for. Both sides have this limit: raise it on both.
+    /// Applies to a local disk that hangs, and to a peer that only reports that it is busy. towline waits for a slow disk
+    /// as long as it makes progress. Both sides have this limit, so raise it on both.
     #[arg(
         long,
         env = "TOWLINE_DISK_TIMEOUT",
@@ -335,7 +339,7 @@ pub struct OutputArgs {
 
     /// List each file; -vv and -vvv show more
     ///
-    /// -v lists each file and shows what towline decides, -vv credits and acks, -vvv also what libraries say.
+    /// -v also shows decisions, -vv the steps of the protocol, -vvv the messages of libraries.
     #[arg(short, long, env = "TOWLINE_VERBOSE", hide_env = true, action = ArgAction::Count)]
     pub verbose: u8,
 

@@ -248,7 +248,7 @@ mod tests {
             ("timeout = 30", "expected a string"),
             ("wait = 5", "a duration such as"),
             ("wait = \"soon\"", "expected a duration"),
-            ("bwlimit = \"8-9=1M\"", "is no window"),
+            ("bwlimit = \"8-9=1M\"", "is not a window"),
             ("exists = \"ask\"", "`ask` is not one of refuse, skip, replace, rename"),
             ("memory", "expected"),
         ] {

@@ -235,10 +235,10 @@ mod tests {
             ("host:65536", "1 to 65535"),
             ("host:+5", "1 to 65535"),
             ("[::1", "not closed"),
-            ("[::1]x", "behind the bracket"),
+            ("[::1]x", "may follow the bracket"),
             ("[host]:1", "an IPv6 address"),
-            ("a:b:c", "stands in brackets"),
-            ("2001:db8::7:70000", "stands in brackets"),
+            ("a:b:c", "in brackets"),
+            ("2001:db8::7:70000", "in brackets"),
             ("user@host", "only letters"),
             ("ho st", "only letters"),
         ] {

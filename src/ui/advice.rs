@@ -27,9 +27,7 @@ mod tests {
         let more = |or_streams| {
             sentence(Advice::MoreMemory { percent: 80, memory_bytes: (95 << 20) + 1, or_streams })
         };
-        assert!(
-            more(false).ends_with("for 80 % of its time; --memory 96M on this side allows twice as much")
-        );
+        assert!(more(false).ends_with("for 80 % of the time; --memory 96M on this side doubles it"));
         assert!(more(true).contains("--memory 96M, or more --streams, on this side"));
         assert!(sentence(Advice::ReceiverDoesNotSync).contains("--no-fsync"));
     }

@@ -65,11 +65,11 @@ impl<S: Sink> Sink for Bars<S> {
     fn clear(&mut self) {
         self.finished = true;
         for bar in self.files.drain().map(|(_, bar)| bar) {
-            bar.finish_and_clear();
+            remove(&self.multi, &bar);
         }
         if let Some(whole) = self.whole.take() {
             for bar in [Some(whole.numbers), whole.waiting, Some(whole.bar)].into_iter().flatten() {
-                bar.finish_and_clear();
+                remove(&self.multi, &bar);
             }
         }
         let _ = self.multi.clear();

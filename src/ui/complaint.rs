@@ -38,8 +38,8 @@ pub(super) fn hint_line(reason: Reason) -> String {
 fn hint(reason: Reason) -> Option<&'static str> {
     Some(match reason {
         Reason::Unreachable => {
-            "check that the waiting side is running, that the address is right, and that firewalls pass UDP to \
-             its port (4750 unless it printed another one)"
+            "check that both sides are running, that the address is right, and that firewalls pass UDP to the \
+             port of the waiting side (4750 unless it printed another one)"
         }
         Reason::NotAuthenticated => {
             "copy the ticket again from the waiting side; each start prints a new one. Without a ticket, the waiting side needs \
@@ -87,7 +87,7 @@ mod tests {
         let text = failure(&full, Paint::new(false));
         assert_eq!(text, "towline: at the receiver: cannot write /x: no space left on device\n");
         let text = failure(&Failure::new(Reason::TicketUsed, "m"), Paint::new(true));
-        assert!(text.starts_with("\u{1b}[1;31mtowline:\u{1b}[0m m\n  a ticket serves one transfer"));
+        assert!(text.starts_with("\u{1b}[1;31mtowline:\u{1b}[0m m\n  a ticket is good for one transfer"));
         for reason in Reason::ALL {
             assert!(!reason.is_retryable() || hint(reason).is_some(), "{reason:?}");
         }

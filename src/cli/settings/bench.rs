@@ -131,12 +131,12 @@ mod tests {
     fn invalid_settings_say_how_to_fix_them() {
         for (line, why) in [
             ("--wait --to TICKET", "give one of them"),
-            ("--wait --size 1G", "are for the side that dials"),
+            ("--wait --size 1G", "are for the sending side"),
             ("--files 1 --size 1G", "give one of them"),
             ("--files 0", "--files: expected 1 to 100000000"),
             ("--size 0", "--size: expected 1 to"),
             ("--to dir:/x", "use `--disk /x`"),
-            ("--to host", "add --fingerprint FP"),
+            ("--to host", "needs --fingerprint FP"),
         ] {
             let error = format!("{:#}", resolve(line, "").unwrap_err());
             assert!(error.contains(why), "{line}: {error}");

@@ -149,7 +149,7 @@ fn t19_invalid_settings_say_how_to_fix_them() {
         ("receive --wait 10ms", "--wait 10ms: expected 1s to 1year"),
         ("send a --wait 3years", "--wait 3years: expected 1s to 1year"),
         ("send TICKET", "nothing to send"),
-        ("send TICKET a", "give it at the end, or with --to"),
+        ("send TICKET a", "put it last, or use --to"),
         ("send a TICKET --to dir:x", "give one of them"),
         ("send a tl1abc", "the ticket is incomplete or mistyped"),
         ("receive TICKET --from TICKET", "give one of them"),
@@ -158,12 +158,12 @@ fn t19_invalid_settings_say_how_to_fix_them() {
         ("send d d", "d and d would both be sent as d"),
         ("send a/n b/n/", "a/n and b/n/ would both be sent as n"),
         ("receive --fingerprint abc", "--fingerprint: a fingerprint has 52 characters"),
-        ("send a -", "a file that is called `-` is `./-`"),
-        ("send a --to host", "add --fingerprint FP"),
+        ("send a -", "for a file named `-` write `./-`"),
+        ("send a --to host", "needs --fingerprint FP"),
         ("send a --to -", "--to: cannot read the peer from standard input: it is empty"),
         ("receive --from dir:/x", "use `towline send /x --to dir:…`"),
         ("receive --from 1-a-b", "--from: this version of towline does not support one-time codes"),
-        ("receive --into -", "does not write to standard output"),
+        ("receive --into -", "cannot write to standard output"),
     ] {
         let error = format!("{:#}", resolve(line, "").unwrap_err());
         assert!(error.contains(why), "{line}: {error}");
