@@ -80,7 +80,7 @@ fn agreed(ours: Option<u32>, theirs: Option<u32>) -> u32 {
 }
 
 fn prepare(link: &mut Link<Quic>, extra: u32, automatic: bool) -> Joiner<Quic> {
-    let (joining, joiner) = Joining::new(extra, automatic);
+    let (joining, joiner) = Joining::new(extra, automatic, None);
     link.joining = joining;
     joiner
 }
@@ -177,7 +177,7 @@ mod tests {
         let endpoint = Endpoint::listen(&loopback, &there, &limits).unwrap();
         let address = [endpoint.local_address().unwrap()];
         let key = JoinKey::new(&[1; 32]);
-        let (_joining, joiner) = Joining::new(1, false);
+        let (_joining, joiner) = Joining::new(1, false, None);
         let serving = tokio::spawn(serve_one(endpoint, 1, key, here.fingerprint(), joiner));
 
         for (identity, key) in [(&stranger, key), (&here, JoinKey::new(&[2; 32]))] {

@@ -2,9 +2,10 @@
 
 use super::closing::{close_with, transport_failure};
 use super::joining::Joining;
-use super::link::Link;
+use super::link::{CONTROL_PRIORITY, Link};
 use crate::auth::handshake::{Authorizer, Channel, Dialler, DiallerMethod, Greeting, Listener, ListenerStep};
 use crate::auth::{Fingerprint, JoinKey};
+use crate::protocol::engine::log::IncomingLog;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::printable;
 use crate::protocol::wire::message::Message;
@@ -16,8 +17,6 @@ use crate::transport::{Connection, RecvStream, SendStream};
 const AUTH_LABEL: &[u8] = b"EXPORTER-towline-auth";
 /// Label of the TLS exporters, of the first connection and of a further one, that joining is bound to.
 const JOIN_LABEL: &[u8] = b"EXPORTER-towline-join";
-/// Control messages overtake parcels.
-const CONTROL_PRIORITY: i32 = 2;
 
 /// What this program calls itself.
 pub fn agent() -> String {
@@ -115,7 +114,8 @@ async fn converse<C: Connection>(
     match talk(&mut control_out, &mut control_in).await {
         Ok(agent) => {
             let agent = agent.map(|agent| printable(agent.as_bytes()));
-            Ok(Link { connection, agent, joining: Joining::none(), control_out, control_in })
+            let control_log = IncomingLog::default();
+            Ok(Link { connection, agent, joining: Joining::none(), control_out, control_in, control_log })
         }
         Err(failure) => {
             close_with(&connection, &failure);

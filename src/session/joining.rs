@@ -1,12 +1,14 @@
-//! How extra connections come to a session.
+//! How connections come to a session that has begun: extra ones, and one that replaces a lost one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 
-/// What a session knows of its extra connections: how many there may be, and those that have joined it.
+/// What a session knows of connections beside the first: how many extra ones there may be, and those that have joined it.
 pub struct Joining<C> {
     max: u32,
+    replaced_within: Option<Duration>,
     automatic: bool,
     joined: mpsc::Receiver<(u32, C)>,
     wanted: Arc<Notify>,
@@ -23,8 +25,8 @@ pub struct Joiner<C> {
 
 impl<C> Joining<C> {
     /// At most `max` extra connections; when `automatic` they are asked for, and used, only as long as they may
-    /// be of use.
-    pub fn new(max: u32, automatic: bool) -> (Self, Joiner<C>) {
+    /// be of use. A lost connection is waited for as long as `replaced_within` says, if somebody will replace it.
+    pub fn new(max: u32, automatic: bool, replaced_within: Option<Duration>) -> (Self, Joiner<C>) {
         let (sender, joined) = mpsc::channel(1);
         let wanted = Arc::new(Notify::new());
         if !automatic {
@@ -32,12 +34,12 @@ impl<C> Joining<C> {
         }
         let (offer, ports) = watch::channel(None);
         let joiner = Joiner { joined: sender, wanted: Arc::clone(&wanted), ports };
-        (Self { max, automatic, joined, wanted, ports: offer }, joiner)
+        (Self { max, replaced_within, automatic, joined, wanted, ports: offer }, joiner)
     }
 
     /// None at all.
     pub(super) fn none() -> Self {
-        Self::new(0, true).0
+        Self::new(0, true, None).0
     }
 
     /// They are asked for, and used, only as long as they may be of use.
@@ -48,6 +50,11 @@ impl<C> Joining<C> {
     /// How many there may be.
     pub(super) fn max(&self) -> u32 {
         self.max
+    }
+
+    /// How long to wait for somebody to replace the connection that carries the control stream; `None` when nobody will.
+    pub(super) fn replaced_within(&self) -> Option<Duration> {
+        self.replaced_within.filter(|_| !self.joined.is_closed())
     }
 
     /// The next one that joins, with its number; `None` when no more will.
@@ -80,7 +87,8 @@ impl<C> Joiner<C> {
         self.wanted.notified().await;
     }
 
-    /// Hands over one that has proved to belong to the session, and the number that it has there.
+    /// Hands over one that has proved to belong to the session, and the number that it has there. Number 0 takes over from
+    /// the connection that carries the control stream.
     pub async fn join(&self, lane: u32, connection: C) {
         // The session may be over.
         let _ = self.joined.send((lane, connection)).await;

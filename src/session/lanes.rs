@@ -1,4 +1,4 @@
-//! The connections of a session: the first, which is its life, and further ones that may come and go.
+//! The connections that parcels go over. Each may be lost, and what was on it is sent again over the others.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use super::closing::transport_failure;
 use super::joining::Joining;
-use crate::protocol::failure::Failure;
 use crate::transport::Connection;
 
 /// How often it is decided over how many connections parcels go.
@@ -30,7 +28,7 @@ pub(super) fn is_fast(bytes: u64, time: Duration) -> bool {
 /// One connection of a session.
 #[derive(Clone)]
 pub(super) struct Lane<C> {
-    /// 0 is the first.
+    /// 0 carries the control stream, too.
     pub(super) number: u32,
     pub(super) connection: C,
     /// Parcels of this side on the way.
@@ -44,9 +42,9 @@ impl<C> Lane<C> {
 }
 
 impl<C: Connection> Lane<C> {
-    /// It is gone, and the session goes on without it.
+    /// The connection is gone.
     pub(super) fn is_lost(&self) -> bool {
-        self.number > 0 && self.connection.is_closed()
+        self.connection.is_closed()
     }
 
     /// Counts a parcel until the guard is dropped.
@@ -65,11 +63,11 @@ impl Drop for Counted {
     }
 }
 
-/// Opens a stream on whichever of `lanes` has room; of several, on the one with the fewest parcels. Those that are
-/// lost do not count, as long as the first is not.
+/// Opens a stream on whichever of `lanes` has room; of several, on the one with the fewest parcels. `None` when all of
+/// them are lost.
 pub(super) async fn open_any<C: Connection>(
     mut lanes: Vec<Lane<C>>,
-) -> Result<(Lane<C>, Counted, C::Send, C::Recv), Failure> {
+) -> Option<(Lane<C>, Counted, C::Send, C::Recv)> {
     lanes.sort_by_key(|lane| lane.parcels.load(Relaxed));
     let mut opening: Vec<_> = lanes.iter().map(|lane| Some(Box::pin(lane.connection.open_bi()))).collect();
     poll_fn(|context| {
@@ -77,14 +75,14 @@ pub(super) async fn open_any<C: Connection>(
             let Some(future) = open else { continue };
             match Pin::new(future).poll(context) {
                 Poll::Ready(Ok((send, recv))) => {
-                    return Poll::Ready(Ok((lane.clone(), lane.count(), send, recv)));
+                    return Poll::Ready(Some((lane.clone(), lane.count(), send, recv)));
                 }
-                Poll::Ready(Err(_)) if lane.is_lost() => *open = None,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(transport_failure(error))),
+                // Nothing but the end of the connection fails.
+                Poll::Ready(Err(_)) => *open = None,
                 Poll::Pending => {}
             }
         }
-        Poll::Pending
+        if opening.iter().all(Option::is_none) { Poll::Ready(None) } else { Poll::Pending }
     })
     .await
 }
@@ -112,25 +110,42 @@ impl<C: Connection> Lanes<C> {
         self.joining.max()
     }
 
-    /// Takes in an extra connection when one joins.
-    pub(super) async fn next(&mut self) -> Option<()> {
-        let (number, connection) = self.joining.next().await?;
-        let lane = Lane::new(number, connection);
-        debug!(lane = lane.number, peer = %lane.connection.remote_address(), "an extra connection");
-        self.lanes.push(lane);
-        Some(())
+    /// The next connection that joins, and its number.
+    pub(super) async fn next(&mut self) -> Option<(u32, C)> {
+        self.joining.next().await
     }
 
-    /// Lets go of a connection that is lost; false when that has been done.
-    pub(super) fn forget(&mut self, number: u32) -> bool {
-        let before = self.lanes.len();
-        self.lanes.retain(|lane| lane.number != number);
-        self.lanes.len() < before
+    /// How long a lost connection may be waited for.
+    pub(super) fn replaced_within(&self) -> Option<Duration> {
+        self.joining.replaced_within()
+    }
+
+    /// Parcels may go over an extra connection.
+    pub(super) fn add(&mut self, number: u32, connection: C) {
+        debug!(lane = number, peer = %connection.remote_address(), "an extra connection");
+        self.lanes.push(Lane::new(number, connection));
+    }
+
+    /// Parcels may go over the connection that carries the control stream now.
+    pub(super) fn set_first(&mut self, connection: C) {
+        self.lanes.retain(|lane| lane.number != 0);
+        self.lanes.insert(0, Lane::new(0, connection));
+    }
+
+    /// Lets go of the connections that are lost; gives the numbers of those that were extra ones.
+    pub(super) fn forget_lost(&mut self) -> Vec<u32> {
+        let lost: Vec<_> = self.lanes.extract_if(.., |lane| lane.is_lost()).map(|lane| lane.number).collect();
+        lost.into_iter().filter(|number| *number > 0).collect()
+    }
+
+    /// Parcels may go over at least one.
+    pub(super) fn has_any(&self) -> bool {
+        !self.in_use().is_empty()
     }
 
     /// Those that parcels may go over now.
     pub(super) fn in_use(&self) -> Vec<Lane<C>> {
-        self.lanes.iter().take(self.spread.in_use).filter(|lane| !lane.is_lost()).cloned().collect()
+        self.lanes.iter().filter(|lane| !lane.is_lost()).take(self.spread.in_use).cloned().collect()
     }
 
     /// How long the window of the one that was held back most has been full.

@@ -3,7 +3,11 @@
 use super::joining::Joining;
 use super::messages::MessageReader;
 use crate::event::Event;
+use crate::protocol::engine::log::IncomingLog;
 use crate::transport::Connection;
+
+/// Control messages overtake parcels.
+pub(super) const CONTROL_PRIORITY: i32 = 2;
 
 /// A connection with its control stream. The listener has let the dialler in; the dialler knows it once it has
 /// been welcomed.
@@ -16,6 +20,8 @@ pub struct Link<C: Connection> {
     pub joining: Joining<C>,
     pub(super) control_out: C::Send,
     pub(super) control_in: MessageReader<C::Recv>,
+    /// Numbers what comes behind the greeting.
+    pub(super) control_log: IncomingLog,
 }
 
 /// The event that tells of the authenticated peer of `connection`, whose program is called `agent`.

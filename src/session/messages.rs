@@ -11,6 +11,9 @@ use crate::transport::{RecvStream, SendStream};
 /// Bytes read from a stream of messages at once.
 const READ_BYTES: usize = 8 * 1024;
 
+/// A message with its number; none of an optional type that is not known.
+pub(super) type Numbered = (u64, Option<Message>);
+
 /// Reads messages off a stream.
 pub(super) struct MessageReader<R> {
     stream: R,
@@ -29,10 +32,8 @@ impl<R: RecvStream> MessageReader<R> {
             if let Some(message) = Message::next(&mut self.deframer).map_err(codec_failure)? {
                 return Ok(Some(message));
             }
-            match self.stream.read(&mut self.read).await.map_err(transport_failure)? {
-                Some(n) => self.deframer.push(&self.read[..n]),
-                None if self.deframer.is_empty() => return Ok(None),
-                None => return Err(Failure::protocol("a stream ends inside a message")),
+            if !self.read_more().await? {
+                return Ok(None);
             }
         }
     }
@@ -42,20 +43,46 @@ impl<R: RecvStream> MessageReader<R> {
         Message::next(&mut self.deframer).map_err(codec_failure)
     }
 
-    /// All messages that have come, at least one; none at the end of the stream.
-    pub(super) async fn next_batch(&mut self) -> Result<Vec<Message>, Failure> {
-        let mut batch: Vec<_> = self.next().await?.into_iter().collect();
-        while !batch.is_empty()
-            && let Some(message) = Message::next(&mut self.deframer).map_err(codec_failure)?
-        {
-            batch.push(message);
+    /// False at the end of the stream.
+    async fn read_more(&mut self) -> Result<bool, Failure> {
+        match self.stream.read(&mut self.read).await.map_err(transport_failure)? {
+            Some(n) => {
+                self.deframer.push(&self.read[..n]);
+                Ok(true)
+            }
+            None if self.deframer.is_empty() => Ok(false),
+            None => Err(Failure::protocol("a stream ends inside a message")),
         }
-        Ok(batch)
+    }
+
+    /// All numbered messages that have come, at least one; none at the end of the stream.
+    pub(super) async fn next_numbered(&mut self) -> Result<Vec<Numbered>, Failure> {
+        loop {
+            let mut batch = Vec::new();
+            while let Some(message) = Message::next_numbered(&mut self.deframer).map_err(codec_failure)? {
+                batch.push(message);
+            }
+            if !batch.is_empty() || !self.read_more().await? {
+                return Ok(batch);
+            }
+        }
     }
 
     /// The next message, which must come.
     pub(super) async fn expect(&mut self) -> Result<Message, Failure> {
         self.next().await?.ok_or_else(|| Failure::protocol("a stream ends before its message"))
+    }
+
+    /// The next numbered message, which must come.
+    pub(super) async fn expect_numbered(&mut self) -> Result<Numbered, Failure> {
+        loop {
+            if let Some(message) = Message::next_numbered(&mut self.deframer).map_err(codec_failure)? {
+                return Ok(message);
+            }
+            if !self.read_more().await? {
+                return Err(Failure::protocol("a stream ends before its message"));
+            }
+        }
     }
 
     /// The one message of a stream, which must end behind it.

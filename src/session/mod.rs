@@ -5,6 +5,7 @@
 //! whose streams are blocked.
 
 mod budget;
+mod carrier;
 mod clock;
 mod closing;
 mod context;

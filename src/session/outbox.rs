@@ -1,4 +1,4 @@
-//! Messages that wait for a stream.
+//! Messages that wait for a stream, and those that the peer has not confirmed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,124 +6,207 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 
 use super::closing::transport_failure;
+use crate::protocol::engine::log::OutgoingLog;
 use crate::protocol::failure::Failure;
-use crate::protocol::wire::message::Message;
+use crate::protocol::wire::codec::put_varint;
+use crate::protocol::wire::limits::LOG_BYTES_MAX;
+use crate::protocol::wire::message::{Message, Received};
 use crate::transport::{SendStream, TransportError};
 
 /// Bytes of messages gathered into one write.
 const WRITE_BYTES: usize = 32 * 1024;
-/// Bytes that wait in an outbox until its filler holds back. Above that come only messages about entries that are open
-/// already, whose number is bounded.
-const OUTBOX_BYTES: usize = 64 * 1024;
+/// Bytes that wait in an outbox until its filler holds back.
+const WAITING_BYTES: usize = 64 * 1024;
 
-/// Messages on their way to a stream. Sending never waits, so a driver goes on reading whatever its peer reads; who
-/// fills an outbox looks first whether it [has room](Self::has_room).
-#[derive(Clone)]
+/// Messages on their way to a stream of whichever connection there is. Sending never waits, so a driver goes on reading
+/// whatever its peer reads; who fills an outbox looks first whether it [has room](Self::has_room).
+#[derive(Clone, Default)]
 pub(super) struct Outbox(Arc<OutboxShared>);
 
+#[derive(Default)]
 struct OutboxShared {
-    queue: Mutex<Unsent>,
+    state: Mutex<OutboxState>,
     /// There is something to write, or nothing more will come.
     filled: Notify,
-    /// Something was written.
+    /// Something was written or confirmed.
     drained: Notify,
 }
 
 #[derive(Default)]
-struct Unsent {
-    bytes: BytesMut,
+struct OutboxState {
+    log: OutgoingLog,
     /// The last heart-beat that has not left; a newer one takes its place.
     beat: BytesMut,
+    /// The same for what this side confirms.
+    confirm: BytesMut,
     writing: usize,
+    /// Counts the streams that this outbox was written to; only the last one gets anything more.
+    stream: u64,
     is_ended: bool,
 }
 
+/// What a writer does next.
+enum Step {
+    Write(Bytes),
+    Finish,
+    /// Another stream has taken over.
+    Stop,
+}
+
 impl Outbox {
-    /// An outbox, and the work that writes to `stream` what is put into it, gathered. It finishes the stream at the
-    /// [end](Self::end). It fails when the peer does not let the stream be.
-    pub(super) fn new<S: SendStream>(
+    /// The work that writes to `stream` what is put in here, gathered, and finishes it at the [end](Self::end). An earlier
+    /// stream gets nothing more. It fails when the peer does not let the stream be.
+    pub(super) fn write_to<S: SendStream>(
+        &self,
         stream: S,
-    ) -> (Self, impl Future<Output = Result<(), Failure>> + Send + use<S>) {
-        let (filled, drained) = (Notify::new(), Notify::new());
-        let shared = Arc::new(OutboxShared { queue: Mutex::default(), filled, drained });
-        (Self(Arc::clone(&shared)), write_out(shared, stream))
+    ) -> impl Future<Output = Result<(), Failure>> + Send + use<S> {
+        let number = self.0.state().next_stream();
+        write_out(Arc::clone(&self.0), number, stream)
     }
 
     /// Puts `message` behind the others.
     pub(super) fn send(&self, message: &Message) {
-        message.encode(&mut self.0.queue().bytes);
+        self.0.state().log.push(message);
         self.0.filled.notify_one();
     }
 
     /// Sends these when nothing else waits, in the place of earlier ones that have not left.
     pub(super) fn beat(&self, messages: &[Message]) {
-        let mut queue = self.0.queue();
-        queue.beat.clear();
-        messages.iter().for_each(|message| message.encode(&mut queue.beat));
-        drop(queue);
+        let mut state = self.0.state();
+        state.beat.clear();
+        messages.iter().for_each(|message| put_unnumbered(&mut state.beat, message));
+        drop(state);
         self.0.filled.notify_one();
+    }
+
+    /// Tells the peer what has come from it, in the same way.
+    pub(super) fn confirm(&self, received: Received) {
+        let mut state = self.0.state();
+        state.confirm.clear();
+        put_unnumbered(&mut state.confirm, &Message::Confirm(received));
+        drop(state);
+        self.0.filled.notify_one();
+    }
+
+    /// The peer has all messages up to `number`; whether that is news.
+    pub(super) fn confirmed(&self, number: u64) -> Result<bool, Failure> {
+        let mut state = self.0.state();
+        let before = state.log.kept_bytes();
+        state.log.confirm(number)?;
+        let is_news = state.log.kept_bytes() < before;
+        drop(state);
+        self.0.drained.notify_one();
+        Ok(is_news)
+    }
+
+    /// The stream is gone. The next one begins behind the message `received`, which the peer has.
+    pub(super) fn replay_after(&self, received: u64) -> Result<(), Failure> {
+        let mut state = self.0.state();
+        state.next_stream();
+        state.beat.clear();
+        state.confirm.clear();
+        state.log.replay_after(received)
     }
 
     /// Whether more may be made that has to be sent.
     pub(super) fn has_room(&self) -> bool {
-        let queue = self.0.queue();
-        queue.bytes.len() + queue.writing < OUTBOX_BYTES
+        let state = self.0.state();
+        state.log.waiting_bytes() + state.writing < WAITING_BYTES && state.log.kept_bytes() < LOG_BYTES_MAX
     }
 
-    /// Waits until something has been written.
+    /// Waits until something has been written or confirmed.
     pub(super) async fn drained(&self) {
         self.0.drained.notified().await;
     }
 
     /// Nothing more will be sent.
     pub(super) fn end(&self) {
-        let mut queue = self.0.queue();
-        queue.beat.clear();
-        queue.is_ended = true;
-        drop(queue);
+        let mut state = self.0.state();
+        state.beat.clear();
+        state.confirm.clear();
+        state.is_ended = true;
+        drop(state);
         self.0.filled.notify_one();
     }
 }
 
-impl OutboxShared {
-    fn queue(&self) -> MutexGuard<'_, Unsent> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+impl OutboxState {
+    fn next_stream(&mut self) -> u64 {
+        self.stream += 1;
+        self.writing = 0;
+        self.stream
     }
 
-    /// What is to be written next; nothing at the end.
-    async fn next(&self) -> Option<Bytes> {
-        loop {
-            {
-                let mut queue = self.queue();
-                let n = queue.bytes.len().min(WRITE_BYTES);
-                let mut next = queue.bytes.split_to(n);
-                if queue.bytes.is_empty() {
-                    next.unsplit(queue.beat.split());
-                }
-                if !next.is_empty() {
-                    queue.writing = next.len();
-                    return Some(next.freeze());
-                }
-                if queue.is_ended {
-                    return None;
-                }
+    fn step(&mut self, stream: u64) -> Option<Step> {
+        if stream != self.stream {
+            return Some(Step::Stop);
+        }
+        let mut next = self.log.give(WRITE_BYTES);
+        if self.log.waiting_bytes() == 0 && self.beat.len() + self.confirm.len() > 0 {
+            let mut bytes = BytesMut::from(next.unwrap_or_default());
+            bytes.unsplit(self.beat.split());
+            bytes.unsplit(self.confirm.split());
+            next = Some(bytes.freeze());
+        }
+        match next {
+            Some(bytes) => {
+                self.writing = bytes.len();
+                Some(Step::Write(bytes))
             }
-            self.filled.notified().await;
+            None => self.is_ended.then_some(Step::Finish),
         }
     }
 }
 
-async fn write_out<S: SendStream>(shared: Arc<OutboxShared>, mut stream: S) -> Result<(), Failure> {
+impl OutboxShared {
+    fn state(&self) -> MutexGuard<'_, OutboxState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn next(&self, stream: u64) -> Step {
+        loop {
+            let step = self.state().step(stream);
+            match step {
+                Some(step) => return step,
+                None => self.filled.notified().await,
+            }
+        }
+    }
+}
+
+fn put_unnumbered(out: &mut BytesMut, message: &Message) {
+    put_varint(out, 0);
+    message.encode(out);
+}
+
+async fn write_out<S: SendStream>(
+    shared: Arc<OutboxShared>,
+    number: u64,
+    mut stream: S,
+) -> Result<(), Failure> {
     let failure = |error| match error {
         TransportError::StreamEnded(_) => {
             Failure::protocol("the peer refuses to read a stream that a transfer cannot do without")
         }
         other => transport_failure(other),
     };
-    while let Some(bytes) = shared.next().await {
-        stream.write_all(&mut [bytes]).await.map_err(failure)?;
-        shared.queue().writing = 0;
-        shared.drained.notify_one();
+    loop {
+        match shared.next(number).await {
+            Step::Write(bytes) => {
+                stream.write_all(&mut [bytes]).await.map_err(failure)?;
+                let mut state = shared.state();
+                if state.stream == number {
+                    state.writing = 0;
+                }
+                drop(state);
+                shared.drained.notify_one();
+            }
+            Step::Finish => return stream.finish().map_err(failure),
+            Step::Stop => {
+                // What woke this one is for the next.
+                shared.filled.notify_one();
+                return Ok(());
+            }
+        }
     }
-    stream.finish().map_err(failure)
 }

@@ -4,11 +4,13 @@ mod cuts;
 mod disks;
 mod ends;
 mod greetings;
+mod hand;
 mod held_up;
 mod lanes;
 mod liars;
 mod limits;
 mod peers;
+mod replaced;
 mod trees;
 
 use std::collections::BTreeMap;
@@ -29,7 +31,7 @@ use crate::protocol::wire::entry::{Kind, Meta};
 use crate::protocol::wire::role::Role;
 use crate::session::handshake::{Slot, answer, dial};
 use crate::session::schedule::Schedule;
-use crate::testing::connection::{self, MemoryConnection, MemoryLimits, pair};
+use crate::testing::connection::{MemoryConnection, MemoryLimits, MemoryLink, pair};
 use crate::testing::disk::{MemorySource, MemoryTarget, Node};
 use crate::transport::TransportError;
 
@@ -224,7 +226,7 @@ impl Session {
         Self { sender: setup(), receiver: setup(), exists: Exists::Refuse, limits, seed }
     }
 
-    fn connect(&self) -> ((MemoryConnection, MemoryConnection), connection::Link) {
+    fn connect(&self) -> ((MemoryConnection, MemoryConnection), MemoryLink) {
         let (sender, receiver, link) = pair(self.seed, self.limits);
         ((sender, receiver), link)
     }

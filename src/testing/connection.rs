@@ -43,7 +43,7 @@ impl Default for MemoryLimits {
 }
 
 /// The two ends of a connection, and a handle on what is between them. The same seed gives the same delays.
-pub(crate) fn pair(seed: u64, limits: MemoryLimits) -> (MemoryConnection, MemoryConnection, Link) {
+pub(crate) fn pair(seed: u64, limits: MemoryLimits) -> (MemoryConnection, MemoryConnection, MemoryLink) {
     let state = State {
         limits,
         random: seed,
@@ -59,16 +59,16 @@ pub(crate) fn pair(seed: u64, limits: MemoryLimits) -> (MemoryConnection, Memory
     };
     let shared = Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() });
     let end = |side| MemoryConnection { handle: Arc::new(Handle { shared: shared.clone(), side }) };
-    (end(0), end(1), Link { shared: shared.clone() })
+    (end(0), end(1), MemoryLink { shared: shared.clone() })
 }
 
 /// What a test does to a connection from outside, and sees of it.
 #[derive(Debug, Clone)]
-pub(crate) struct Link {
+pub(crate) struct MemoryLink {
     shared: Arc<Shared>,
 }
 
-impl Link {
+impl MemoryLink {
     /// Both ends lose the connection.
     pub(crate) fn cut(&self) {
         self.cut_at(0);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use super::connection::{self, Link, MemoryConnection, MemoryLimits};
+use super::connection::{self, MemoryConnection, MemoryLimits, MemoryLink};
 use crate::auth::{Expected, Fingerprint, Identity};
 use crate::protocol::wire::limits::REASON_BYTES_MAX;
 use crate::transport::quic::connection::Quic;
@@ -66,7 +66,7 @@ pub(crate) async fn quic_pair(limits: &Limits) -> Ends<Quic> {
     }
 }
 
-async fn memory_pair() -> (Ends<MemoryConnection>, Link) {
+async fn memory_pair() -> (Ends<MemoryConnection>, MemoryLink) {
     let limits = MemoryLimits {
         connection_window_bytes: WINDOW_BYTES as usize,
         stream_window_bytes: STREAM_WINDOW_BYTES as usize,

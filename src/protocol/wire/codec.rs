@@ -146,11 +146,24 @@ impl Deframer {
 
     /// The next whole frame, `None` when more bytes are needed.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, CodecError> {
+        Ok(self.next(false)?.map(|(_, frame)| frame))
+    }
+
+    /// The next whole frame that has a number before it, and that number; `None` when more bytes are needed.
+    pub fn next_numbered(&mut self) -> Result<Option<(u64, Frame)>, CodecError> {
+        self.next(true)
+    }
+
+    fn next(&mut self, is_numbered: bool) -> Result<Option<(u64, Frame)>, CodecError> {
         let mut fields = Fields(&self.buffer[..]);
-        let (kind, len) = match (fields.varint(), fields.varint()) {
-            (Ok(kind), Ok(len)) => (kind, len),
-            (Err(CodecError::Truncated), _) | (_, Err(CodecError::Truncated)) => return Ok(None),
-            (Err(e), _) | (_, Err(e)) => return Err(e),
+        let mut header = || {
+            let number = if is_numbered { fields.varint()? } else { 0 };
+            Ok((number, fields.varint()?, fields.varint()?))
+        };
+        let (number, kind, len) = match header() {
+            Ok(header) => header,
+            Err(CodecError::Truncated) => return Ok(None),
+            Err(error) => return Err(error),
         };
         let header = self.buffer.len() - fields.0.remaining();
         let len = usize::try_from(len).map_err(|_| CodecError::TooLarge("message"))?;
@@ -161,7 +174,7 @@ impl Deframer {
             return Ok(None);
         }
         self.buffer.advance(header);
-        Ok(Some((kind, self.buffer.split_to(len).freeze())))
+        Ok(Some((number, (kind, self.buffer.split_to(len).freeze()))))
     }
 
     /// Nothing is left over.

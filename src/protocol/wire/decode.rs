@@ -15,7 +15,7 @@ use crate::protocol::wire::limits::{
     AUTH_BYTES_MAX, CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, DURABLE_RANGES_MAX, FILE_BYTES_MAX,
     LINK_TARGET_BYTES_MAX, PATH_BYTES_MAX,
 };
-use crate::protocol::wire::message::Message;
+use crate::protocol::wire::message::{Message, Received};
 use crate::protocol::wire::role::Role;
 use crate::protocol::wire::status::Status;
 
@@ -44,10 +44,15 @@ impl Message {
             0x08 => Self::Heartbeat(Activity::from_code(f.u8()?).ok_or(CodecError::BadValue("activity"))?),
             0x09 => Self::Finished { synced: flag(&mut f, "synced")?, not_kept: not_kept::get(&mut f)? },
             0x0a => Self::Join { lane: lane(&mut f)?, proof: f.array()? },
-            0x0b => Self::Left(lane(&mut f)?),
+            0x0b => match lane(&mut f)? {
+                0 => return Err(CodecError::BadValue("connection")),
+                lane => Self::Left(lane),
+            },
             0x0c => Self::Came(f.varint()?),
             0x0d => Self::Durable(EntryId(f.varint()?), ranges(&mut f)?),
             0x0e => Self::Auth(f.bytes(AUTH_BYTES_MAX, "message of the handshake")?),
+            0x10 => Self::Attach(received(&mut f)?),
+            0x11 => Self::Confirm(received(&mut f)?),
             0x20 => Self::Entry(entry(&mut f)?),
             0x21 => Self::End(f.varint()?),
             0x22 => Self::Omitted(reason(&mut f)?, f.text()?),
@@ -103,6 +108,13 @@ impl Message {
         }
         Ok(None)
     }
+
+    /// The next message out of `deframer` with its number; none of an optional type that is not known, which has its
+    /// number all the same.
+    pub fn next_numbered(deframer: &mut Deframer) -> Result<Option<(u64, Option<Self>)>, CodecError> {
+        let Some((number, (kind, payload))) = deframer.next_numbered()? else { return Ok(None) };
+        Ok(Some((number, Self::decode(kind, payload)?)))
+    }
 }
 
 fn reason<B: bytes::Buf>(fields: &mut Fields<B>) -> Result<Reason, CodecError> {
@@ -129,7 +141,11 @@ fn connections(content: Bytes) -> Result<u32, CodecError> {
 
 fn lane(fields: &mut Fields<Bytes>) -> Result<u32, CodecError> {
     let number = fields.varint_up_to(u64::from(CONNECTIONS_MAX) - 1, "connection")?;
-    u32::try_from(number).ok().filter(|number| *number > 0).ok_or(CodecError::BadValue("connection"))
+    u32::try_from(number).map_err(|_| CodecError::BadValue("connection"))
+}
+
+fn received(fields: &mut Fields<Bytes>) -> Result<Received, CodecError> {
+    Ok(Received { control: fields.varint()?, manifest: fields.varint()? })
 }
 
 fn ports(content: Bytes) -> Result<Vec<u16>, CodecError> {

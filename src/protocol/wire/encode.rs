@@ -8,7 +8,7 @@ use crate::protocol::not_kept;
 use crate::protocol::wire::codec::{put_bytes, put_extension, put_frame, put_text, put_varint};
 use crate::protocol::wire::entry::{Entry, EntryId, Kind};
 use crate::protocol::wire::limits::DURABLE_RANGES_MAX;
-use crate::protocol::wire::message::Message;
+use crate::protocol::wire::message::{Message, Received};
 use crate::protocol::wire::status::Status;
 
 /// Extension of [`Message::Hello`]: the number of connections that the dialler asks for.
@@ -33,6 +33,8 @@ impl Message {
             Self::Came(_) => 0x0c,
             Self::Durable(..) => 0x0d,
             Self::Auth(_) => 0x0e,
+            Self::Attach(_) => 0x10,
+            Self::Confirm(_) => 0x11,
             Self::Entry(_) => 0x20,
             Self::End(_) => 0x21,
             Self::Omitted(..) => 0x22,
@@ -72,6 +74,10 @@ impl Message {
                 p.put_slice(proof);
             }
             Self::Left(lane) => put_varint(p, u64::from(*lane)),
+            Self::Attach(Received { control, manifest }) | Self::Confirm(Received { control, manifest }) => {
+                put_varint(p, *control);
+                put_varint(p, *manifest);
+            }
             Self::Offer { transfer, chunk_log2 } => {
                 p.put_slice(transfer);
                 p.put_u8(*chunk_log2);

@@ -38,6 +38,9 @@ pub const AUTH_MESSAGES_MAX: usize = 8;
 /// Bytes of the reason in an application close: it must fit the smallest packet.
 pub const REASON_BYTES_MAX: usize = 1000;
 
+/// Messages of one stream that are kept until the peer has confirmed them, in bytes. Above that come only messages about
+/// entries that are open already, whose number is bounded.
+pub const LOG_BYTES_MAX: usize = 1024 * 1024;
 /// Control messages a second that bring a transfer nowhere (`Heartbeat`, `Came`, `Left`): ten heart-beats, each with a
 /// `Came`.
 pub const IDLE_MESSAGES_PER_S_MAX: u32 = 20;

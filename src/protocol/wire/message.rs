@@ -39,13 +39,19 @@ pub enum Message {
     },
     /// Dialler to listener, first and only on an extra connection: it belongs to the session.
     Join {
-        /// Its number, 1 to [`CONNECTIONS_MAX`](crate::protocol::wire::limits::CONNECTIONS_MAX) - 1; the first one has 0.
+        /// Its number, below [`CONNECTIONS_MAX`](crate::protocol::wire::limits::CONNECTIONS_MAX). 0 replaces the
+        /// connection that carries the control stream.
         lane: u32,
         /// Proof of the session's secret bound to this connection.
         proof: [u8; 32],
     },
     /// Sender to receiver: it has lost the extra connection of that number, and sends again what was on it.
     Left(u32),
+    /// Both ways, first on the control stream of a connection that replaces another: numbers of the last messages that
+    /// came over the earlier ones.
+    Attach(Received),
+    /// Both ways: numbers of the last messages that have come, so that their sender need not keep them.
+    Confirm(Received),
     /// Sender to receiver: a transfer begins.
     Offer {
         /// Its random name.
@@ -88,7 +94,21 @@ pub enum Message {
     Nack(Reason),
 }
 
+/// Numbers of the last messages that a side has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Received {
+    /// Of the control stream.
+    pub control: u64,
+    /// Of the manifest stream; always 0 at the sender.
+    pub manifest: u64,
+}
+
 impl Message {
+    /// It has a number and is kept until the peer has confirmed it. Of the others only the latest counts.
+    pub fn is_kept(&self) -> bool {
+        !matches!(self, Self::Heartbeat(_) | Self::Came(_) | Self::Confirm(_))
+    }
+
     /// What it is called, for the words of a breach: its fields are the peer's.
     pub fn name(&self) -> &'static str {
         match self {
@@ -106,6 +126,8 @@ impl Message {
             Self::Left(_) => "Left",
             Self::Came(_) => "Came",
             Self::Durable(..) => "Durable",
+            Self::Attach(_) => "Attach",
+            Self::Confirm(_) => "Confirm",
             Self::Entry(_) => "Entry",
             Self::End(_) => "End",
             Self::Omitted(..) => "Omitted",

@@ -3,11 +3,10 @@
 use std::any::Any;
 use std::iter;
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::debug;
@@ -18,26 +17,24 @@ use crate::protocol::engine::receiver::{Receiver, ReceiverAction};
 use crate::protocol::failure::{Failure, Side};
 use crate::protocol::final_name::Exists;
 use crate::protocol::not_kept::{Aspect, NotKept};
-use crate::protocol::wire::activity::Activity;
-use crate::protocol::wire::message::Message;
-use crate::session::clock::{Clock, TICK_EVERY};
-use crate::session::closing::{CLOSE_DONE, close_with, joined, transport_failure};
+use crate::protocol::wire::message::{Message, Received};
+use crate::session::carrier::{Attached, Carrier, CarrierEvent};
+use crate::session::clock::TICK_EVERY;
+use crate::session::closing::{CLOSE_DONE, close_with, joined};
 use crate::session::context::Context;
 use crate::session::joining::Joining;
 use crate::session::lanes::{Lane, is_fast};
 use crate::session::link::Link;
+use crate::session::messages::MessageReader;
 use crate::session::observe::bottleneck::BottleneckMeter;
-use crate::session::observe::gauge::Gauge;
 use crate::session::observe::progress::{ACTIVE_FILES_MAX, Teller};
 use crate::session::observe::tally::Tally;
-use crate::session::outbox::Outbox;
 use crate::session::receive::jobs::{DiskJob, DiskJobs};
 use crate::session::receive::offer::Offer;
 use crate::session::receive::parcel::{ParcelFailure, receive_parcel};
 use crate::session::receive::shared::{Receiving, storage_failure};
 use crate::session::receive::streams::{read_control, read_manifest};
 use crate::storage::Target;
-use crate::storage::block::BlockPool;
 use crate::transport::{Connection, TransportError};
 
 /// How long removing what is staged may take after a failure.
@@ -57,12 +54,11 @@ pub async fn run<C: Connection, T: Target>(
     exists: Exists,
     context: Context,
 ) -> Result<Summary, Failure> {
-    let connection = link.connection.clone();
     let mut driver = ReceiveDriver::start(link, offer, Arc::clone(&target), target_name, exists, context);
     let result = driver.run().await.map_err(|failure| failure.heard_by(Side::Receiver, false));
     match &result {
-        Ok(_) => connection.close(CLOSE_DONE, b""),
-        Err(failure) => close_with(&connection, failure),
+        Ok(_) => driver.carrier.connection().close(CLOSE_DONE, b""),
+        Err(failure) => close_with(driver.carrier.connection(), failure),
     }
     let disk_hangs = driver.disk_hangs;
     // Not before: streams that are dropped would tell the peer less than the close does.
@@ -81,14 +77,14 @@ pub async fn run<C: Connection, T: Target>(
 type Accepted<C> = (Lane<C>, Result<(<C as Connection>::Send, <C as Connection>::Recv), TransportError>);
 
 struct ReceiveDriver<C: Connection, T: Target> {
-    connection: C,
+    carrier: Carrier<C>,
+    /// What the sender has been told of its messages.
+    told: Received,
     joining: Joining<C>,
     lanes: Vec<Lane<C>>,
     accepting: JoinSet<Accepted<C>>,
     shared: Arc<Receiving<T>>,
     context: Context,
-    /// Read the control and manifest streams, and write the former.
-    streams_at_work: JoinSet<Result<(), Failure>>,
     parcels: JoinSet<Result<(), ParcelFailure>>,
     /// Of the parcel that failed, kept until the connection is closed.
     streams: Option<Box<dyn Any + Send>>,
@@ -113,52 +109,69 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         exists: Exists,
         context: Context,
     ) -> Self {
-        let Link { connection, control_out, control_in, joining, .. } = link;
-        let clock = Clock::start();
-        let started = clock.started();
+        let Link { connection, control_out, control_in, control_log, joining, .. } = link;
         let machine = Receiver::new(offer.chunk_log2, exists, target_name, context.patience, Duration::ZERO)
             .with_open_entries(context.budget.open_entries());
-        let (control_out, writing) = Outbox::new(control_out);
-        let shared = Arc::new(Receiving {
-            machine: Mutex::new(machine),
-            changed: Notify::new(),
-            room: Notify::new(),
-            released: Notify::new(),
-            control_out,
-            target,
-            pool: BlockPool::new(context.budget.receiver_blocks(joining.max())),
-            throttle: Arc::clone(&context.throttle),
-            clock,
-            peer_activity: Mutex::new(Activity::Waiting),
-            came_bytes: AtomicU64::new(0),
-            writing: Gauge::default(),
-            starving: Gauge::default(),
-        });
-        let meter = BottleneckMeter::new(Side::Receiver, context.processor_use);
-        let mut streams_at_work = JoinSet::new();
-        streams_at_work.spawn(writing);
-        streams_at_work.spawn(read_control(Arc::clone(&shared), control_in));
-        streams_at_work.spawn(read_manifest(Arc::clone(&shared), connection.clone()));
+        let blocks = context.budget.receiver_blocks(joining.max());
+        let throttle = Arc::clone(&context.throttle);
+        let shared = Arc::new(Receiving::new(machine, control_log, target, blocks, throttle));
         let mut driver = Self {
+            carrier: Carrier::new(Side::Receiver, connection),
+            told: Received::default(),
             joining,
             lanes: Vec::new(),
             accepting: JoinSet::new(),
-            connection: connection.clone(),
+            meter: BottleneckMeter::new(Side::Receiver, context.processor_use),
             context,
-            streams_at_work,
             parcels: JoinSet::new(),
             streams: None,
             jobs: DiskJobs::new(Arc::clone(&shared), exists),
-            shared,
             tally: Tally::default(),
             not_kept: Vec::new(),
             disk_hangs: false,
-            meter,
             last_came: 0,
-            teller: Teller::new(started),
+            teller: Teller::new(shared.clock.started()),
+            shared,
         };
-        driver.accept_from(Lane::new(0, connection));
+        driver.carry(control_out, control_in);
         driver
+    }
+
+    /// The streams of the session travel over the connection that the carrier has, and parcels as well.
+    fn carry(&mut self, control_out: C::Send, control_in: MessageReader<C::Recv>) {
+        let connection = self.carrier.connection().clone();
+        self.carrier.spawn(self.shared.control_out.write_to(control_out));
+        self.carrier.spawn(read_control(Arc::clone(&self.shared), control_in));
+        self.carrier.spawn(read_manifest(Arc::clone(&self.shared), connection.clone()));
+        self.lanes.retain(|lane| lane.number != 0);
+        self.accept_from(Lane::new(0, connection));
+    }
+
+    /// A connection has joined the session.
+    fn on_joined(&mut self, number: u32, connection: C) {
+        match (number, self.joining.replaced_within()) {
+            (0, Some(within)) => {
+                self.told = self.shared.received();
+                self.carrier.replace(connection, self.told, within);
+            }
+            (0, None) => connection.close(CLOSE_DONE, b""),
+            _ => self.accept_from(Lane::new(number, connection)),
+        }
+    }
+
+    fn on_carrier(&mut self, event: CarrierEvent<C>) -> Result<(), Failure> {
+        match event {
+            CarrierEvent::Attached(Attached { control_out, control_in, theirs }) => {
+                if theirs.manifest > 0 {
+                    return Err(Failure::protocol("the sender says that it has a manifest"));
+                }
+                self.shared.control_out.replay_after(theirs.control)?;
+                self.carry(control_out, control_in);
+                Ok(())
+            }
+            CarrierEvent::Closed(error) => self.carrier.lose(error, self.joining.replaced_within()),
+            CarrierEvent::Failed(failure) | CarrierEvent::GivenUp(failure) => Err(failure),
+        }
     }
 
     /// Parcels come over `lane`.
@@ -175,32 +188,30 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         });
     }
 
-    fn on_accepted(&mut self, (lane, streams): Accepted<C>) -> Result<(), Failure> {
+    fn on_accepted(&mut self, (lane, streams): Accepted<C>) {
         let (answer, parcel) = match streams {
             Ok(streams) => streams,
-            Err(error) if lane.is_lost() => {
-                debug!(lane = lane.number, %error, "an extra connection is gone");
-                return Ok(());
+            // Nothing but the end of the connection fails.
+            Err(error) => {
+                debug!(lane = lane.number, %error, "a connection is gone");
+                return;
             }
-            Err(error) => return Err(transport_failure(error)),
         };
         debug!(lane = lane.number, on_the_way = self.parcels.len() + 1, "a parcel begins");
         self.accept(lane.clone());
         let shared = Arc::clone(&self.shared);
         self.parcels.spawn(async move {
-            let end = receive_parcel::<C, T>(shared, answer, parcel).await;
-            // What was on it comes again over another connection.
-            if lane.is_lost() { Ok(()) } else { end }
+            match receive_parcel::<C, T>(shared, answer, parcel).await {
+                // What was on a lost connection comes again over another.
+                Err(end) if end.is_of_the_connection() && lane.is_lost() => Ok(()),
+                end => end,
+            }
         });
-        Ok(())
     }
 
     async fn run(&mut self) -> Result<Summary, Failure> {
         let mut tick = interval(TICK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let connection = self.connection.clone();
-        let closed = connection.closed();
-        tokio::pin!(closed);
         let shared = Arc::clone(&self.shared);
         loop {
             self.act();
@@ -213,13 +224,12 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
                 _ = tick.tick() => self.on_tick()?,
                 failure = self.context.stopped() => return Err(failure.or_side(Side::Receiver)),
                 () = shared.changed.notified() => {}
-                Some(end) = self.streams_at_work.join_next() => joined(end)??,
                 () = shared.control_out.drained() => {}
                 Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?)?,
                 Some(job) = self.jobs.next() => self.on_job(joined(job)?)?,
-                Some(accepted) = self.accepting.join_next() => self.on_accepted(joined(accepted)?)?,
-                Some(lane) = self.joining.next() => self.accept_from(Lane::new(lane.0, lane.1)),
-                error = &mut closed => return Err(transport_failure(error)),
+                Some(accepted) = self.accepting.join_next() => self.on_accepted(joined(accepted)?),
+                Some((number, connection)) = self.joining.next() => self.on_joined(number, connection),
+                event = self.carrier.next() => self.on_carrier(event)?,
             }
         }
         Ok(self.farewell().await)
@@ -238,7 +248,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         self.tell_progress();
         self.shared.control_out.end();
         // The sender may be slow to hear it; one that is gone is told by the transport.
-        let _ = timeout(self.context.patience.timeout, self.connection.closed()).await;
+        let _ = timeout(self.context.patience.timeout, self.heard_out()).await;
         if let Some(advice) = self.meter.advice(&self.context.budget) {
             self.report(Event::Advice(advice));
         }
@@ -246,6 +256,26 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         let (synced, not_kept) = (self.is_synced(), std::mem::take(&mut self.not_kept));
         not_kept.iter().for_each(|one| self.report(Event::NotKept(one.clone())));
         self.tally.summary(Side::Receiver, elapsed, self.meter.shares(), synced, not_kept)
+    }
+
+    /// Until the sender has closed the connection, which it does when it has heard everything. If the connection is lost,
+    /// the last words are said again over another.
+    async fn heard_out(&mut self) {
+        loop {
+            let result = tokio::select! {
+                Some((number, connection)) = self.joining.next() => {
+                    self.on_joined(number, connection);
+                    Ok(())
+                }
+                event = self.carrier.next() => match event {
+                    CarrierEvent::Closed(TransportError::Closed { .. }) => return,
+                    event => self.on_carrier(event),
+                },
+            };
+            if result.is_err() {
+                return;
+            }
+        }
     }
 
     fn report(&self, event: Event) {
@@ -322,16 +352,26 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         let limited = self.shared.throttle.waiting.now() > 0;
         let now = self.shared.clock.now();
         let came = self.observe();
+        self.confirm();
         {
             let mut machine = self.shared.machine();
             machine.came(came, now);
-            if busy || limited {
+            if busy || limited || self.carrier.is_lost() {
                 machine.note_progress(now);
             }
             machine.check_stall(now)?;
         }
         self.tell_progress();
         Ok(())
+    }
+
+    /// Tells the sender which of its messages it need not keep.
+    fn confirm(&mut self) {
+        let received = self.shared.received();
+        if received != self.told && !self.carrier.is_lost() {
+            self.told = received;
+            self.shared.control_out.confirm(received);
+        }
     }
 
     /// Looks at what holds the transfer; the bytes of files that have come since the last look.

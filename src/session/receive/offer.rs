@@ -27,7 +27,7 @@ pub struct Offer {
 pub async fn offer<C: Connection>(link: &mut Link<C>, context: &Context) -> Result<Offer, Failure> {
     let mut stopping = context.clone();
     let message = tokio::select! {
-        message = timeout(context.patience.timeout, link.control_in.expect()) => message,
+        message = timeout(context.patience.timeout, first(link)) => message,
         failure = stopping.stopped() => return Err(failure.or_side(Side::Receiver)),
     };
     let message = message.unwrap_or_else(|_| {
@@ -39,5 +39,14 @@ pub async fn offer<C: Connection>(link: &mut Link<C>, context: &Context) -> Resu
             Ok(Offer { transfer, chunk_log2 })
         }
         other => Err(Failure::protocol(format!("the sender began with {}", other.name()))),
+    }
+}
+
+/// The first message behind the greeting.
+async fn first<C: Connection>(link: &mut Link<C>) -> Result<Message, Failure> {
+    let (number, message) = link.control_in.expect_numbered().await?;
+    match message {
+        Some(message) if link.control_log.take(number, message.is_kept())? => Ok(message),
+        _ => Err(Failure::protocol("the sender did not begin with Offer")),
     }
 }

@@ -67,6 +67,13 @@ pub(super) struct ParcelFailure {
     pub(super) streams: Box<dyn Any + Send>,
 }
 
+impl ParcelFailure {
+    /// It is only that the connection is gone.
+    pub(super) fn is_of_the_connection(&self) -> bool {
+        self.failure.reason == Reason::ConnectionLost || self.failure.from_peer
+    }
+}
+
 enum NotAcked {
     /// The sender reset the stream.
     Cut,

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::protocol::engine::log::IncomingLog;
 use crate::protocol::engine::receiver::Receiver;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::wire::activity::Activity;
+use crate::protocol::wire::message::Received;
 use crate::session::clock::Clock;
 use crate::session::observe::gauge::Gauge;
 use crate::session::outbox::Outbox;
@@ -17,7 +19,11 @@ use crate::storage::block::BlockPool;
 
 /// What all streams and disk jobs of a receiver share.
 pub(super) struct Receiving<T> {
-    pub(super) machine: Mutex<Receiver>,
+    machine: Mutex<Receiver>,
+    /// What has come on the control and manifest streams. Locked before the machine, and for as long as a message is
+    /// taken: an earlier connection may still be read.
+    control_in: Mutex<IncomingLog>,
+    manifest_in: Mutex<IncomingLog>,
     /// The machine may have something to do, or room for more entries.
     pub(super) changed: Notify,
     pub(super) room: Notify,
@@ -29,7 +35,7 @@ pub(super) struct Receiving<T> {
     pub(super) throttle: Arc<Throttle>,
     pub(super) clock: Clock,
     /// What the sender said of itself last.
-    pub(super) peer_activity: Mutex<Activity>,
+    peer_activity: Mutex<Activity>,
     /// Bytes of files that have come.
     pub(super) came_bytes: AtomicU64,
     /// Parcels that wait for the disk.
@@ -39,6 +45,46 @@ pub(super) struct Receiving<T> {
 }
 
 impl<T> Receiving<T> {
+    /// `control_in` is what has come with the offer; parcels and jobs share `blocks` blocks of memory.
+    pub(super) fn new(
+        machine: Receiver,
+        control_in: IncomingLog,
+        target: Arc<T>,
+        blocks: usize,
+        throttle: Arc<Throttle>,
+    ) -> Self {
+        Self {
+            machine: Mutex::new(machine),
+            control_in: Mutex::new(control_in),
+            manifest_in: Mutex::default(),
+            changed: Notify::new(),
+            room: Notify::new(),
+            released: Notify::new(),
+            control_out: Outbox::default(),
+            target,
+            pool: BlockPool::new(blocks),
+            throttle,
+            clock: Clock::start(),
+            peer_activity: Mutex::new(Activity::Waiting),
+            came_bytes: AtomicU64::new(0),
+            writing: Gauge::default(),
+            starving: Gauge::default(),
+        }
+    }
+
+    pub(super) fn control_in(&self) -> MutexGuard<'_, IncomingLog> {
+        self.control_in.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn manifest_in(&self) -> MutexGuard<'_, IncomingLog> {
+        self.manifest_in.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Numbers of the last messages that were taken.
+    pub(super) fn received(&self) -> Received {
+        Received { control: self.control_in().received(), manifest: self.manifest_in().received() }
+    }
+
     pub(super) fn machine(&self) -> MutexGuard<'_, Receiver> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::protocol::failure::Failure;
-use crate::protocol::wire::message::Message;
+use crate::protocol::wire::message::{Message, Received};
 use crate::session::closing::transport_failure;
 use crate::session::messages::MessageReader;
 use crate::session::receive::shared::Receiving;
@@ -15,19 +15,40 @@ pub(super) async fn read_control<T, R: RecvStream>(
     mut control: MessageReader<R>,
 ) -> Result<(), Failure> {
     loop {
-        let batch = control.next_batch().await?;
+        let batch = control.next_numbered().await?;
         if batch.is_empty() {
             return Ok(());
         }
         shared.heard();
-        for message in &batch {
-            if let Message::Heartbeat(activity) = message {
-                *shared.peer_activity() = *activity;
+        let mut log = shared.control_in();
+        shared.with_machine(|machine| {
+            for (number, message) in batch {
+                let is_kept = message.as_ref().map_or(number > 0, Message::is_kept);
+                if !log.take(number, is_kept)? {
+                    continue;
+                }
+                match message {
+                    Some(Message::Confirm(received)) => confirmed(&shared, received)?,
+                    Some(message) => {
+                        if let Message::Heartbeat(activity) = &message {
+                            *shared.peer_activity() = *activity;
+                        }
+                        machine.on_control(message)?;
+                    }
+                    None => {}
+                }
             }
-        }
-        shared
-            .with_machine(|machine| batch.into_iter().try_for_each(|message| machine.on_control(message)))?;
+            Ok(())
+        })?;
     }
+}
+
+/// The sender need not be told these messages again.
+fn confirmed<T>(shared: &Receiving<T>, received: Received) -> Result<(), Failure> {
+    if received.manifest > 0 || !shared.control_out.confirmed(received.control)? {
+        return Err(Failure::protocol("the sender confirms nothing new"));
+    }
+    Ok(())
 }
 
 /// Until the end of the manifest; as far as entries may be open.
@@ -38,7 +59,7 @@ pub(super) async fn read_manifest<T, C: Connection>(
     let stream = connection.accept_uni().await.map_err(transport_failure)?;
     let mut manifest = MessageReader::new(stream);
     loop {
-        let batch = manifest.next_batch().await?;
+        let batch = manifest.next_numbered().await?;
         if batch.is_empty() {
             break;
         }
@@ -48,11 +69,16 @@ pub(super) async fn read_manifest<T, C: Connection>(
             while !shared.takes_entries() {
                 shared.room.notified().await;
             }
+            let mut log = shared.manifest_in();
             shared.with_machine(|machine| {
                 while machine.takes_entries()
-                    && let Some(message) = batch.next()
+                    && let Some((number, message)) = batch.next()
                 {
-                    machine.on_manifest(message)?;
+                    if log.take(number, true)?
+                        && let Some(message) = message
+                    {
+                        machine.on_manifest(message)?;
+                    }
                 }
                 Ok(())
             })?;

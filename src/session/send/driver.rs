@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
 use crate::event::{ActiveFile, Advice, Event, Summary};
 use crate::protocol::engine::bottleneck::{Bottleneck, SenderSnapshot};
+use crate::protocol::engine::log::IncomingLog;
 use crate::protocol::engine::sender::{Parcel, ReceiverEnd, Sender, SenderAction};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::not_kept::Aspect;
@@ -19,13 +20,15 @@ use crate::protocol::place::Place;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId};
 use crate::protocol::wire::limits::FILE_BYTES_MAX;
-use crate::protocol::wire::message::Message;
+use crate::protocol::wire::message::{Message, Received};
+use crate::session::carrier::{Attached, Carrier, CarrierEvent};
 use crate::session::clock::{Clock, TICK_EVERY};
-use crate::session::closing::{CLOSE_DONE, close_with, joined, stalled, transport_failure};
+use crate::session::closing::{CLOSE_DONE, close_with, joined, transport_failure};
 use crate::session::context::{Context, started};
 use crate::session::handshake::welcomed;
 use crate::session::lanes::Lanes;
 use crate::session::link::{Link, connected};
+use crate::session::messages::MessageReader;
 use crate::session::observe::bottleneck::BottleneckMeter;
 use crate::session::observe::progress::{ACTIVE_FILES_MAX, Teller};
 use crate::session::observe::tally::Tally;
@@ -33,13 +36,12 @@ use crate::session::outbox::Outbox;
 use crate::session::queues::RootsQueue;
 use crate::session::send::parcel::{ParcelEnd, send_parcel};
 use crate::session::send::shared::{FileHandle, Sending};
+use crate::session::send::streams::{Heard, read_control, write_manifest};
 use crate::storage::{Source, Walk, Walked, source_roots};
-use crate::transport::{Connection, SendStream};
+use crate::transport::{Connection, TransportError};
 
 /// Entries that one step of the walk brings.
 const WALK_BATCH: usize = 256;
-/// The manifest goes before parcels, behind the control stream.
-const MANIFEST_PRIORITY: i32 = 1;
 /// Batches of control messages that wait for the driver.
 const CONTROL_BATCHES: usize = 2;
 
@@ -64,29 +66,19 @@ pub async fn run<C: Connection, S: Source>(
     transfer: [u8; 16],
     context: Context,
 ) -> Result<Summary, Failure> {
-    let connection = link.connection.clone();
-    let mut stopping = context.clone();
-    let result = tokio::select! {
-        result = SendDriver::start(link, source, chunk_log2, transfer, context) => result,
-        failure = stopping.stopped() => Err(failure.or_side(Side::Sender)),
-    };
-    let (result, _driver) = match result {
-        Ok(mut driver) => {
-            let result = driver.run().await;
-            (result.map_err(|failure| failure.heard_by(Side::Sender, driver.awaits_welcome)), Some(driver))
-        }
-        Err(failure) => (Err(failure.heard_by(Side::Sender, true)), None),
-    };
+    let mut driver = SendDriver::start(link, source, chunk_log2, transfer, context);
+    let result = driver.run().await;
+    let result = result.map_err(|failure| failure.heard_by(Side::Sender, driver.awaits_welcome));
     // Before the streams are dropped, which would tell the receiver less.
     match &result {
-        Ok(_) => connection.close(CLOSE_DONE, b""),
-        Err(failure) => close_with(&connection, failure),
+        Ok(_) => driver.carrier.connection().close(CLOSE_DONE, b""),
+        Err(failure) => close_with(driver.carrier.connection(), failure),
     }
     result
 }
 
 struct SendDriver<C: Connection, S: Source> {
-    connection: C,
+    carrier: Carrier<C>,
     transfer: [u8; 16],
     lanes: Lanes<C>,
     sending: Arc<Sending<S>>,
@@ -94,9 +86,11 @@ struct SendDriver<C: Connection, S: Source> {
     context: Context,
     clock: Clock,
     control_out: Outbox,
-    control_in: mpsc::Receiver<Result<Vec<Message>, Failure>>,
+    control_in: mpsc::Receiver<Heard>,
+    /// What has come on the control stream, and what the receiver has been told of that.
+    control_log: IncomingLog,
+    told: u64,
     manifest_out: Outbox,
-    writers: JoinSet<Result<(), Failure>>,
     parcels: JoinSet<ParcelEnd>,
     jobs: JoinSet<SendJob<S::Walk>>,
     /// Where the walk over the source stands; nothing while a job takes the next step.
@@ -110,65 +104,32 @@ struct SendDriver<C: Connection, S: Source> {
     peer_activity: Activity,
     meter: BottleneckMeter,
     teller: Teller,
-    /// Why the connection is gone, once it is.
+    /// Why the connection is gone, when the receiver has said its last word.
     closed: Option<Failure>,
 }
 
 impl<C: Connection, S: Source> SendDriver<C, S> {
-    async fn start(
-        link: Link<C>,
-        source: Arc<S>,
-        chunk_log2: u8,
-        transfer: [u8; 16],
-        context: Context,
-    ) -> Result<Self, Failure> {
-        let Link { connection, agent, control_out, mut control_in, joining } = link;
-        let mut writers = JoinSet::new();
-        let (control_out, writing) = Outbox::new(control_out);
-        writers.spawn(writing);
-        control_out.send(&Message::Offer { transfer, chunk_log2 });
-        let wait = context.patience.timeout;
-        let manifest = timeout(wait, connection.open_uni()).await;
-        let manifest =
-            manifest.map_err(|_| stalled("no manifest stream was given", wait, Bottleneck::Credits))?;
-        let manifest = manifest.map_err(transport_failure)?;
-        manifest.set_priority(MANIFEST_PRIORITY);
-        let (manifest_out, writing) = Outbox::new(manifest);
-        writers.spawn(writing);
-        let (tx, rx) = mpsc::channel(CONTROL_BATCHES);
-        tokio::spawn(async move {
-            loop {
-                let batch = match control_in.next_batch().await {
-                    Ok(batch) if batch.is_empty() => return,
-                    other => other,
-                };
-                let failed = batch.is_err();
-                if tx.send(batch).await.is_err() || failed {
-                    return;
-                }
-            }
-        });
+    fn start(link: Link<C>, source: Arc<S>, chunk_log2: u8, transfer: [u8; 16], context: Context) -> Self {
+        let Link { connection, agent, control_out, control_in, control_log, joining } = link;
         let walk = source.walk();
         let clock = Clock::start();
-        let meter = BottleneckMeter::new(Side::Sender, context.processor_use);
-        Ok(Self {
-            sending: Arc::new(Sending::new(
-                source,
-                context.budget.sender_blocks(joining.max()),
-                Arc::clone(&context.throttle),
-            )),
-            lanes: Lanes::new(connection.clone(), joining),
+        let blocks = context.budget.sender_blocks(joining.max());
+        let mut driver = Self {
+            carrier: Carrier::new(Side::Sender, connection.clone()),
+            sending: Arc::new(Sending::new(source, blocks, Arc::clone(&context.throttle))),
+            lanes: Lanes::new(connection, joining),
             machine: Sender::new(chunk_log2, context.patience, Duration::ZERO)
                 .with_open_entries(context.budget.open_entries()),
-            connection,
+            meter: BottleneckMeter::new(Side::Sender, context.processor_use),
             context,
             transfer,
             teller: Teller::new(clock.started()),
             clock,
-            control_out,
-            control_in: rx,
-            manifest_out,
-            writers,
+            control_out: Outbox::default(),
+            control_in: mpsc::channel(CONTROL_BATCHES).1,
+            control_log,
+            told: 0,
+            manifest_out: Outbox::default(),
             closed: None,
             parcels: JoinSet::new(),
             jobs: JoinSet::new(),
@@ -178,8 +139,20 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             tally: Tally::default(),
             awaits_welcome: agent.is_none(),
             peer_activity: Activity::Waiting,
-            meter,
-        })
+        };
+        driver.control_out.send(&Message::Offer { transfer, chunk_log2 });
+        driver.carry(control_out, control_in);
+        driver
+    }
+
+    /// The streams of the session travel over the connection that the carrier has.
+    fn carry(&mut self, control_out: C::Send, control_in: MessageReader<C::Recv>) {
+        let connection = self.carrier.connection().clone();
+        let (heard, batches) = mpsc::channel(CONTROL_BATCHES);
+        self.control_in = batches;
+        self.carrier.spawn(self.control_out.write_to(control_out));
+        self.carrier.spawn(read_control(control_in, self.awaits_welcome, heard));
+        self.carrier.spawn(write_manifest(connection, self.manifest_out.clone(), Arc::clone(&self.sending)));
     }
 
     async fn run(&mut self) -> Result<Summary, Failure> {
@@ -188,9 +161,6 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         }
         let mut tick = interval(TICK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let connection = self.connection.clone();
-        let closed = connection.closed();
-        tokio::pin!(closed);
         loop {
             self.act();
             self.begin_work();
@@ -205,16 +175,20 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
                 biased;
                 _ = tick.tick() => self.on_tick()?,
                 failure = self.context.stopped() => return Err(failure.or_side(Side::Sender)),
-                batch = self.control_in.recv(), if !self.machine.has_heard_the_end() => self.on_control(batch)?,
-                Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?).await?,
+                Some(heard) = self.control_in.recv(), if self.reads_control() => self.on_control(heard)?,
+                Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?)?,
                 Some(job) = self.jobs.join_next() => self.on_job(joined(job)?),
-                Some(()) = self.lanes.next() => {}
-                Some(end) = self.writers.join_next() => joined(end)??,
+                Some((number, connection)) = self.lanes.next() => self.on_joined(number, connection),
                 () = self.manifest_out.drained() => {}
                 () = self.control_out.drained() => {}
-                error = &mut closed, if self.closed.is_none() => self.on_closed(transport_failure(error)).await?,
+                event = self.carrier.next() => self.on_carrier(event).await?,
             }
         }
+    }
+
+    /// What is left of a lost connection is not heard: it comes again.
+    fn reads_control(&self) -> bool {
+        !self.machine.has_heard_the_end() && !self.carrier.is_lost()
     }
 
     fn now(&self) -> Duration {
@@ -284,6 +258,9 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
                 SendJob::Roots(ids.into_iter().zip(roots).collect())
             });
         }
+        if !self.lanes.has_any() {
+            return;
+        }
         let parcels =
             self.context.throttle.parcels_at_once(self.context.budget.streams(), self.machine.chunk_bytes());
         while self.parcels.len() < parcels
@@ -312,27 +289,50 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         self.parcels.spawn(send_parcel(lanes, sending, parcel, entries, handle));
     }
 
-    fn on_control(&mut self, batch: Option<Result<Vec<Message>, Failure>>) -> Result<(), Failure> {
-        let Some(batch) = batch else {
-            return Err(Failure::protocol("the receiver ended the control stream before the transfer"));
-        };
+    fn on_control(&mut self, heard: Heard) -> Result<(), Failure> {
         let now = self.now();
-        for message in batch? {
-            if std::mem::take(&mut self.awaits_welcome) {
-                let (agent, ports) = welcomed(message)?;
-                let kept_for = self.lanes.extra_max();
-                self.lanes.offered(ports);
-                self.take_back_blocks(kept_for);
-                self.report(connected(&self.connection, agent));
-                self.report(started(Side::Sender, self.transfer));
+        let batch = match heard {
+            Heard::Greeting(message) => return self.on_welcome(message),
+            Heard::Messages(batch) => batch,
+        };
+        for (number, message) in batch {
+            let is_kept = message.as_ref().map_or(number > 0, Message::is_kept);
+            if !self.control_log.take(number, is_kept)? {
                 continue;
             }
-            if let Message::Heartbeat(activity) = message {
-                self.peer_activity = activity;
+            match message {
+                Some(Message::Confirm(received)) => self.on_confirm(received)?,
+                Some(message) => {
+                    if let Message::Heartbeat(activity) = message {
+                        self.peer_activity = activity;
+                    }
+                    self.machine.on_control(message, now)?;
+                }
+                None => {}
             }
-            self.machine.on_control(message, now)?;
         }
         Ok(())
+    }
+
+    fn on_welcome(&mut self, message: Message) -> Result<(), Failure> {
+        self.awaits_welcome = false;
+        let (agent, ports) = welcomed(message)?;
+        let kept_for = self.lanes.extra_max();
+        self.lanes.offered(ports);
+        self.take_back_blocks(kept_for);
+        self.report(connected(self.carrier.connection(), agent));
+        self.report(started(Side::Sender, self.transfer));
+        Ok(())
+    }
+
+    /// The receiver need not be told these messages again.
+    fn on_confirm(&mut self, received: Received) -> Result<(), Failure> {
+        let news =
+            [self.control_out.confirmed(received.control)?, self.manifest_out.confirmed(received.manifest)?];
+        match news.contains(&true) {
+            true => Ok(()),
+            false => Err(Failure::protocol("the receiver confirms nothing new")),
+        }
     }
 
     /// Memory was kept for `kept_for` extra connections, and the listener has offered fewer.
@@ -343,40 +343,59 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         debug!(blocks = self.sending.pool.available(), extra = self.lanes.extra_max(), "welcomed");
     }
 
+    /// A connection has joined the session.
+    fn on_joined(&mut self, number: u32, connection: C) {
+        match (number, self.lanes.replaced_within()) {
+            (0, Some(within)) if self.closed.is_none() && !self.awaits_welcome => {
+                let received = Received { control: self.control_log.received(), manifest: 0 };
+                self.told = received.control;
+                self.carrier.replace(connection, received, within);
+            }
+            (0, _) => connection.close(CLOSE_DONE, b""),
+            _ => self.lanes.add(number, connection),
+        }
+    }
+
+    async fn on_carrier(&mut self, event: CarrierEvent<C>) -> Result<(), Failure> {
+        match event {
+            CarrierEvent::Attached(Attached { control_out, control_in, theirs }) => {
+                self.control_out.replay_after(theirs.control)?;
+                self.manifest_out.replay_after(theirs.manifest)?;
+                self.lanes.set_first(self.carrier.connection().clone());
+                self.carry(control_out, control_in);
+                Ok(())
+            }
+            CarrierEvent::Closed(error) => self.on_closed(error).await,
+            CarrierEvent::Failed(_) if self.machine.has_heard_the_end() => Ok(()),
+            CarrierEvent::Failed(failure) | CarrierEvent::GivenUp(failure) => Err(failure),
+        }
+    }
+
     /// The connection is gone. A receiver closes it when everything is durable, and what it said before may be unread.
-    async fn on_closed(&mut self, failure: Failure) -> Result<(), Failure> {
-        self.hear_out().await?;
-        if !self.machine.has_heard_the_end() {
-            return Err(failure);
-        }
-        self.closed = Some(failure);
-        Ok(())
-    }
-
-    /// Takes what came on the control stream before the connection was gone.
-    async fn hear_out(&mut self) -> Result<(), Failure> {
+    async fn on_closed(&mut self, error: TransportError) -> Result<(), Failure> {
         while !self.machine.has_heard_the_end()
-            && let Some(Ok(batch)) = self.control_in.recv().await
+            && let Some(heard) = self.control_in.recv().await
         {
-            self.on_control(Some(Ok(batch)))?;
+            self.on_control(heard)?;
         }
-        Ok(())
+        if self.machine.has_heard_the_end() {
+            self.closed = Some(transport_failure(error));
+            return Ok(());
+        }
+        let replaced_within = self.lanes.replaced_within().filter(|_| !self.awaits_welcome);
+        self.carrier.lose(error, replaced_within)
     }
 
-    async fn on_parcel(&mut self, end: ParcelEnd) -> Result<(), Failure> {
-        if end.result.is_err() && self.connection.is_closed() {
-            self.hear_out().await?;
-        }
+    fn on_parcel(&mut self, end: ParcelEnd) -> Result<(), Failure> {
         let now = self.now();
         for (id, failure) in end.abandoned {
             self.machine.abandon(id, failure);
         }
         end.grown.into_iter().for_each(|id| self.machine.grew(id));
-        if let Some(lane) = end.lost {
-            debug!(lane, "a parcel is sent again over another connection");
-            if self.lanes.forget(lane) {
-                self.control_out.send(&Message::Left(lane));
-            }
+        if end.is_lost {
+            debug!(parcel = ?end.parcel, "a parcel is sent again over another connection");
+            let lost = self.lanes.forget_lost();
+            lost.into_iter().for_each(|number| self.control_out.send(&Message::Left(number)));
             return self.machine.parcel_lost(end.parcel, &end.values);
         }
         match end.result {
@@ -387,10 +406,6 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
                     handle.acked_bytes.fetch_add(*len, Relaxed);
                 }
                 self.machine.parcel_acked(&end.parcel, &end.values, now)
-            }
-            // Its files are durable: only the ack is lost, and no ack says more than the last word.
-            Err(failure) if self.machine.has_heard_the_end() && failure.reason == Reason::ConnectionLost => {
-                self.machine.parcel_lost(end.parcel, &end.values)
             }
             Err(failure) => self.machine.parcel_failed(&end.parcel, failure),
         }
@@ -464,15 +479,25 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         }
         // What waits for its own limit, or for its own disk, does not wait for the peer.
         let at_disk = !self.jobs.is_empty() || self.sending.reading.now() > 0;
-        if at_disk || self.context.throttle.waiting.now() > 0 {
+        if at_disk || self.context.throttle.waiting.now() > 0 || self.carrier.is_lost() {
             self.machine.note_progress(now);
         }
         self.machine.note_sent(self.sending.offered_bytes.load(Relaxed), now);
+        self.confirm();
         let by_network = self.observe();
         self.machine.check_stall(self.meter.bottleneck(), now)?;
         self.lanes.judge(now, self.sending.sent_bytes.load(Relaxed), by_network);
         self.tell_progress();
         Ok(())
+    }
+
+    /// Tells the receiver which of its messages it need not keep.
+    fn confirm(&mut self) {
+        let control = self.control_log.received();
+        if control > self.told && !self.carrier.is_lost() {
+            self.told = control;
+            self.control_out.confirm(Received { control, manifest: 0 });
+        }
     }
 
     /// Looks at what holds the transfer; true when it is a full congestion window, and not for want of a processor at
@@ -534,7 +559,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         if let Some(advice) = self.meter.advice(&self.context.budget) {
             self.report(Event::Advice(advice));
         }
-        debug!(?shares, stats = ?self.connection.stats(), "finished");
+        debug!(?shares, stats = ?self.carrier.connection().stats(), "finished");
         self.tally.summary(Side::Sender, self.clock.started().elapsed(), shares, end.synced, end.not_kept)
     }
 }

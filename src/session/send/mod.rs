@@ -3,3 +3,4 @@
 pub mod driver;
 mod parcel;
 mod shared;
+mod streams;

@@ -19,13 +19,13 @@ use crate::session::lanes::{Lane, open_any};
 use crate::session::messages::MessageReader;
 use crate::session::send::shared::{FileHandle, Sending};
 use crate::storage::{Run, Source};
-use crate::transport::{Connection, SendStream};
+use crate::transport::{Connection, SendStream, TransportError};
 
 /// How a parcel ended.
 pub(super) struct ParcelEnd {
     pub(super) parcel: Parcel,
-    /// The connection that it was on, if that is gone and the session goes on over others.
-    pub(super) lost: Option<u32>,
+    /// The connection that it was on is gone.
+    pub(super) is_lost: bool,
     /// Chaining values of the records that travelled; of a chunk, once it is acked.
     pub(super) values: Vec<(EntryId, [u8; 32])>,
     /// Entries whose source has grown.
@@ -45,11 +45,9 @@ pub(super) async fn send_parcel<C: Connection, S: Source>(
     handle: Option<Arc<FileHandle<S::File>>>,
 ) -> ParcelEnd {
     let (mut values, mut abandoned, mut grown) = (Vec::new(), Vec::new(), Vec::new());
-    let (lane, _counted, send, recv) = match sending.opening.during(open_any(lanes)).await {
-        Ok(opened) => opened,
-        Err(failure) => {
-            return ParcelEnd { parcel, lost: None, values, grown, abandoned, result: Err(failure) };
-        }
+    let Some((lane, _counted, send, recv)) = sending.opening.during(open_any(lanes)).await else {
+        let result = Err(transport_failure(TransportError::ClosedHere));
+        return ParcelEnd { parcel, is_lost: true, values, grown, abandoned, result };
     };
     debug!(lane = lane.number, "stream credit taken");
     // The oldest parcel goes first: what was lost of it would else wait behind all that QUIC already took of the
@@ -65,8 +63,8 @@ pub(super) async fn send_parcel<C: Connection, S: Source>(
         }
         _ => send_files::<C, S>(streams, &sending, entries, &mut values, &mut grown, &mut abandoned).await,
     };
-    let lost = (result.is_err() && lane.is_lost()).then_some(lane.number);
-    ParcelEnd { parcel, lost, values, grown, abandoned, result }
+    let is_lost = result.is_err() && lane.is_lost();
+    ParcelEnd { parcel, is_lost, values, grown, abandoned, result }
 }
 
 async fn send_chunk<C: Connection, S: Source>(

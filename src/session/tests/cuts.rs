@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::hand::HandOut;
 use super::{
     MIB, Session, TIMEOUT, arrived, assert_whole, greet, one_file, random, receive_on, seeds, send_on,
     source, tree,
@@ -157,11 +158,11 @@ async fn a_receiver_that_gives_no_manifest_stream_is_given_up_too() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_sender_is_given_up_after_the_timeout() {
     use crate::protocol::wire::message::Message;
-    use crate::session::messages::write_message;
     let session = Session::new(1);
-    let (mut silent, receiving) = greet(session.connect().0).await;
+    let (silent, receiving) = greet(session.connect().0).await;
     let offer = Message::Offer { transfer: [1; 16], chunk_log2: 20 };
-    write_message(&mut silent.control_out, &offer).await.unwrap();
+    let mut control = HandOut::new(silent.control_out);
+    control.say(&offer).await.unwrap();
     let (start, target) = (Instant::now(), MemoryTarget::new());
     let failure =
         receive_on(receiving, &target, Exists::Refuse, &session.receiver.context).await.unwrap_err();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 
+use super::hand::hear;
 use super::told;
 use super::{BY_KEY, Open, Session, one_file, send_on, source};
 use crate::auth::handshake::{Authorizer, Channel, DiallerMethod};
@@ -21,7 +22,7 @@ use crate::session::handshake::{Slot, answer, dial};
 use crate::session::messages::{MessageReader, write_message};
 use crate::session::{Joining, Link, close_with};
 use crate::testing::auth::{FOUR_MESSAGES, FourMessages};
-use crate::testing::connection::{Link as MemoryLink, MemoryConnection, MemoryLimits, pair};
+use crate::testing::connection::{MemoryConnection, MemoryLimits, MemoryLink, pair};
 use crate::transport::{Connection, SendStream};
 
 const SECRET: Secret = Secret::from_bytes([1; 16]);
@@ -227,9 +228,9 @@ async fn a_sender_offers_before_it_is_welcomed() {
         let (mut control, heard) = listener.accept_bi().await.unwrap();
         let mut heard = MessageReader::new(heard);
         assert!(matches!(heard.expect().await.unwrap(), Message::Hello { .. }));
-        assert!(matches!(heard.expect().await.unwrap(), Message::Offer { .. }));
+        assert!(matches!(hear(&mut heard).await.unwrap(), Message::Offer { .. }));
         let mut manifest = MessageReader::new(listener.accept_uni().await.unwrap());
-        assert!(matches!(manifest.expect().await.unwrap(), Message::Entry(_)));
+        assert!(matches!(hear(&mut manifest).await.unwrap(), Message::Entry(_)));
         let is_begun = |event: &Event| matches!(event, Event::Connected { .. } | Event::Started { .. });
         assert!(!session.sender.told.0.lock().unwrap().iter().any(is_begun));
         write_message(&mut control, &Message::Welcome { agent: "peer".into(), ports: vec![] }).await.unwrap();
@@ -272,7 +273,7 @@ async fn ports_are_told_to_a_dialler_and_may_be_missing() {
         };
         let listen = async {
             let mut link = dial(dialler, Role::Send, &BY_KEY, Some(3)).await.unwrap();
-            let (joining, mut joiner) = Joining::new(2, false);
+            let (joining, mut joiner) = Joining::new(2, false, None);
             link.joining = joining;
             link.welcome().await.unwrap();
             assert_eq!(joiner.ports().await, ports[..used]);
@@ -339,7 +340,7 @@ async fn a_sender_holds_its_offer_back_until_the_listener_has_proved_itself() {
         assert!(timeout(Duration::from_secs(5), listener.accept_uni()).await.is_err(), "a manifest");
         let fourth = Bytes::copy_from_slice(&CODE.listener_proof(&channel));
         write_message(&mut control, &Message::Auth(fourth)).await.unwrap();
-        assert!(matches!(heard.expect().await.unwrap(), Message::Offer { .. }));
+        assert!(matches!(hear(&mut heard).await.unwrap(), Message::Offer { .. }));
         close_with(&listener, &Failure::new(Reason::Storage, "enough"));
     };
     let send = async {

@@ -19,7 +19,7 @@ use crate::protocol::wire::role::Role;
 use crate::session::handshake::{admit, join, join_key};
 use crate::session::messages::write_message;
 use crate::session::{Budget, Joining, Link};
-use crate::testing::connection::{self, MemoryConnection, MemoryLimits, pair};
+use crate::testing::connection::{MemoryConnection, MemoryLimits, MemoryLink, pair};
 use crate::testing::disk::{MemoryTarget, Node};
 use crate::transport::{Connection, SendStream};
 
@@ -31,8 +31,8 @@ struct Rig {
     session: Session,
     sending: Link<MemoryConnection>,
     receiving: Link<MemoryConnection>,
-    first: connection::Link,
-    extra: Vec<connection::Link>,
+    first: MemoryLink,
+    extra: Vec<MemoryLink>,
 }
 
 impl Rig {
@@ -45,8 +45,8 @@ impl Rig {
         let session = Session::with_budget(seed, Budget::new(64 * MIB, Some(8)), TIMEOUT);
         let (ends, first) = session.connect();
         let (mut sending, mut receiving) = greet(ends).await;
-        let (sender_joining, sender) = Joining::new(EXTRA, false);
-        let (receiver_joining, receiver) = Joining::new(EXTRA, false);
+        let (sender_joining, sender) = Joining::new(EXTRA, false, None);
+        let (receiver_joining, receiver) = Joining::new(EXTRA, false, None);
         (sending.joining, receiving.joining) = (sender_joining, receiver_joining);
         let key = join_key(&sending.connection).unwrap();
         let fingerprint = receiving.connection.peer_fingerprint();
@@ -70,7 +70,7 @@ impl Rig {
         self,
         tree: &Tree,
         target: &MemoryTarget,
-        meddle: impl AsyncFnOnce(&connection::Link, &[connection::Link]),
+        meddle: impl AsyncFnOnce(&MemoryLink, &[MemoryLink]),
     ) -> (Result<u64, Failure>, Result<u64, Failure>) {
         let source = source(tree);
         let sent = send_on(self.sending, &source, &self.session.sender.context);
@@ -97,7 +97,7 @@ fn large_tree() -> Tree {
 }
 
 /// Waits until that many parcels, and the control stream of the first connection, have begun on `link`.
-async fn carries(link: &connection::Link, streams: u64) {
+async fn carries(link: &MemoryLink, streams: u64) {
     while link.opened_streams(0) < streams {
         sleep(Duration::from_millis(5)).await;
     }
@@ -155,7 +155,7 @@ async fn files_that_are_done_need_no_ack_of_a_connection_that_died() {
     for seed in seeds() {
         let target = MemoryTarget::new();
         let rig = Rig::with_delays(seed, Duration::from_secs(2)).await;
-        let cut = async |_: &_, extra: &[connection::Link]| {
+        let cut = async |_: &_, extra: &[MemoryLink]| {
             while target.files().len() < tree.len() {
                 sleep(Duration::from_millis(10)).await;
             }
@@ -172,11 +172,11 @@ async fn files_that_are_done_need_no_ack_of_a_connection_that_died() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_connection_is_the_life_of_the_session() {
+async fn a_session_that_nobody_can_attach_another_connection_to_ends_with_its_control_stream() {
     let tree = one_file(20 * MIB);
     for seed in seeds() {
         let target = MemoryTarget::new().with_write_pace(Duration::from_millis(100));
-        let cut = async |first: &connection::Link, _: &[connection::Link]| {
+        let cut = async |first: &MemoryLink, _: &[MemoryLink]| {
             carries(first, 4).await;
             first.cut();
         };
@@ -193,7 +193,8 @@ async fn the_first_connection_is_the_life_of_the_session() {
 async fn one_that_nobody_dials_is_not_waited_for() {
     let session = Session::with_budget(1, Budget::new(64 * MIB, None), TIMEOUT);
     let (mut sending, mut receiving) = greet(session.connect().0).await;
-    let ((sender, _sender), (receiver, _receiver)) = (Joining::new(2, false), Joining::new(2, true));
+    let ((sender, _sender), (receiver, _receiver)) =
+        (Joining::new(2, false, None), Joining::new(2, true, None));
     (sending.joining, receiving.joining) = (sender, receiver);
     let (tree, target) = (tree(), MemoryTarget::new());
     let source = source(&tree);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::hand::HandOut;
 use super::peers::{HandSender, entry, header};
 use super::{CHUNK_LOG2, DISK_TIMEOUT, Session, TIMEOUT, greet, one_file, receive_on, send_on, source};
 use crate::protocol::failure::{Failure, Reason};
@@ -15,9 +16,7 @@ use crate::protocol::wire::entry::EntryId;
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::status::Status;
 use crate::session::Throttle;
-use crate::session::messages::write_message;
 use crate::session::schedule::Schedule;
-use crate::testing::connection::MemorySend;
 use crate::testing::disk::MemoryTarget;
 use crate::transport::{Connection, SendStream};
 
@@ -35,9 +34,9 @@ fn assert_ended(failure: &Failure, start: Instant, what: &str) {
 }
 
 /// Says the same once a second until nobody hears it any more.
-async fn beat(control: &mut MemorySend, activity: Activity) {
+async fn beat(control: &mut HandOut, activity: Activity) {
     let end = Instant::now() + LIE;
-    while Instant::now() < end && write_message(control, &Message::Heartbeat(activity)).await.is_ok() {
+    while Instant::now() < end && control.say(&Message::Heartbeat(activity)).await.is_ok() {
         sleep(Duration::from_secs(1)).await;
     }
 }
@@ -47,15 +46,14 @@ async fn fault_14_a_receiver_that_only_says_it_is_busy() {
     for activity in [Activity::Disk, Activity::Processor, Activity::Limited, Activity::Receiving] {
         for wants in [false, true] {
             let session = Session::new(1);
-            let (sending, mut link) = greet(session.connect().0).await;
+            let (sending, link) = greet(session.connect().0).await;
             let start = Instant::now();
             let hand = async {
+                let mut control = HandOut::new(link.control_out);
                 if wants {
-                    write_message(&mut link.control_out, &Message::Status(EntryId(0), Status::Want))
-                        .await
-                        .unwrap();
+                    control.say(&Message::Status(EntryId(0), Status::Want)).await.unwrap();
                 }
-                beat(&mut link.control_out, activity).await;
+                beat(&mut control, activity).await;
             };
             let source = source(&one_file(3));
             let (sent, ()) = tokio::join!(send_on(sending, &source, &session.sender.context), hand);
@@ -72,7 +70,7 @@ async fn fault_14_a_sender_that_only_says_it_is_busy() {
             let (sending, receiving) = greet(session.connect().0).await;
             let hand = async {
                 let mut sender = HandSender::begin(sending, &manifest).await;
-                beat(&mut sender.link.control_out, activity).await;
+                beat(&mut sender.control_out, activity).await;
             };
             let (start, target) = (Instant::now(), MemoryTarget::new());
             let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
@@ -89,7 +87,7 @@ async fn fault_14_a_byte_a_second_in_a_record() {
     let hand = async {
         let mut sender = HandSender::begin(sending, &[entry("f", 200_000), Message::End(1)]).await;
         assert_eq!(sender.status().await, Status::Want);
-        let (mut out, _answer) = sender.link.connection.open_bi().await.unwrap();
+        let (mut out, _answer) = sender.connection.open_bi().await.unwrap();
         out.write_all(&mut [header(0, 0, 200_000, vec![]).into()]).await.unwrap();
         while out.write_all(&mut [b"x".as_slice().into()]).await.is_ok() {
             sleep(Duration::from_secs(1)).await;

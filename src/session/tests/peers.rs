@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use rustix::io::Errno;
 use tokio::time::{sleep, timeout};
 
+use super::hand::{HandOut, hear};
 use super::told;
 use super::{MIB, Session, bytes, greet, one_file, receive_on, seeds, send_on, source};
 use crate::protocol::engine::patience::Patience;
@@ -21,7 +22,7 @@ use crate::protocol::wire::record::{RecordHeader, RunLength};
 use crate::protocol::wire::status::Status;
 use crate::session::Link;
 use crate::session::messages::{MessageReader, write_message};
-use crate::testing::connection::{MemoryConnection, MemoryRecv, MemorySend};
+use crate::testing::connection::{MemoryConnection, MemoryRecv};
 use crate::testing::disk::{MemoryTarget, On, Op};
 use crate::transport::{Connection, RecvStream, SendStream};
 
@@ -29,8 +30,10 @@ const PATIENCE: Patience = Patience { timeout: super::TIMEOUT, disk_timeout: sup
 
 /// A sender that does what a test tells it to.
 pub(super) struct HandSender {
-    pub(super) link: Link<MemoryConnection>,
-    pub(super) manifest: MemorySend,
+    pub(super) connection: MemoryConnection,
+    pub(super) control_out: HandOut,
+    pub(super) control_in: MessageReader<MemoryRecv>,
+    pub(super) manifest: HandOut,
 }
 
 impl HandSender {
@@ -38,25 +41,27 @@ impl HandSender {
     pub(super) async fn open(mut link: Link<MemoryConnection>) -> Self {
         link.welcome().await.unwrap();
         let offer = Message::Offer { transfer: [1; 16], chunk_log2: 20 };
-        write_message(&mut link.control_out, &offer).await.unwrap();
-        let manifest = link.connection.open_uni().await.unwrap();
-        Self { link, manifest }
+        let Link { connection, control_out, control_in, .. } = link;
+        let mut control_out = HandOut::new(control_out);
+        control_out.say(&offer).await.unwrap();
+        let manifest = HandOut::new(connection.open_uni().await.unwrap());
+        Self { connection, control_out, control_in, manifest }
     }
 
     /// Offers a transfer and says `manifest`.
     pub(super) async fn begin(link: Link<MemoryConnection>, manifest: &[Message]) -> Self {
         let mut sender = Self::open(link).await;
         for message in manifest {
-            write_message(&mut sender.manifest, message).await.unwrap();
+            sender.manifest.say(message).await.unwrap();
         }
-        sender.manifest.finish().unwrap();
+        sender.manifest.finish();
         sender
     }
 
     /// The next status; heart-beats and what is durable are passed over.
     pub(super) async fn status(&mut self) -> Status {
         loop {
-            match self.link.control_in.expect().await.unwrap() {
+            match hear(&mut self.control_in).await.unwrap() {
                 Message::Status(_, status) => return status,
                 Message::Heartbeat(_) | Message::Came(_) | Message::Durable(..) => {}
                 other => panic!("{other:?}"),
@@ -66,7 +71,7 @@ impl HandSender {
 
     /// Sends a parcel of these pieces; returns the stream for the answer.
     async fn parcel(&self, pieces: &[&[u8]]) -> MemoryRecv {
-        let (mut out, answer) = self.link.connection.open_bi().await.unwrap();
+        let (mut out, answer) = self.connection.open_bi().await.unwrap();
         let mut pieces: Vec<_> = pieces.iter().map(|piece| Bytes::copy_from_slice(piece)).collect();
         // A receiver that refuses what it reads closes everything in the middle of this.
         let _ = out.write_all(&mut pieces).await;
@@ -75,12 +80,12 @@ impl HandSender {
     }
 
     async fn say(&mut self, message: Message) {
-        write_message(&mut self.link.control_out, &message).await.unwrap();
+        self.control_out.say(&message).await.unwrap();
     }
 
     /// How the receiver closed the connection.
     async fn closed(&self) -> Failure {
-        told(self.link.connection.closed().await)
+        told(self.connection.closed().await)
     }
 }
 
@@ -185,13 +190,13 @@ async fn a_file_of_several_chunks_is_durable_before_it_is_done() {
             sender.say(Message::Close(EntryId(0), *blake3::hash(&data).as_bytes(), false)).await;
             let mut said = Vec::new();
             loop {
-                match sender.link.control_in.expect().await.unwrap() {
+                match hear(&mut sender.control_in).await.unwrap() {
                     Message::Heartbeat(_) | Message::Came(_) => {}
                     Message::Finished { .. } => break,
                     message => said.push(message),
                 }
             }
-            sender.link.connection.close(0, b"");
+            sender.connection.close(0, b"");
             said
         };
         let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
@@ -240,7 +245,7 @@ async fn fault_12_a_parcel_is_reset_and_sent_again_at_once() {
                 let at = usize::try_from(index * MIB).unwrap();
                 let chunk = &large[at..at + (1 << 20)];
                 let head = header(0, index * MIB, MIB, vec![]);
-                let (mut out, _answer) = sender.link.connection.open_bi().await.unwrap();
+                let (mut out, _answer) = sender.connection.open_bi().await.unwrap();
                 out.write_all(&mut [head.clone().into(), chunk[..100_000].to_vec().into()]).await.unwrap();
                 drop(out);
                 let answer = sender.parcel(&[&head, chunk, &value(CHUNKS * MIB, index * MIB, chunk)]).await;
@@ -249,7 +254,7 @@ async fn fault_12_a_parcel_is_reset_and_sent_again_at_once() {
             // A whole record may be written before the reset comes.
             let record = [&header(1, 0, 1000, vec![])[..], &small, &value(1000, 0, &small)].concat();
             for _ in 0..5 {
-                let (mut out, _answer) = sender.link.connection.open_bi().await.unwrap();
+                let (mut out, _answer) = sender.connection.open_bi().await.unwrap();
                 out.write_all(&mut [record.clone().into()]).await.unwrap();
             }
             let answer = sender.parcel(&[&record, &record]).await;
@@ -259,7 +264,7 @@ async fn fault_12_a_parcel_is_reset_and_sent_again_at_once() {
                 (sender.status().await, sender.status().await),
                 (Status::Done(None), Status::Done(None))
             );
-            sender.link.connection.close(0, b"");
+            sender.connection.close(0, b"");
         };
         let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
         let ((), received) = tokio::join!(hand, received);
@@ -280,7 +285,7 @@ async fn fault_12_a_hole_covers_what_an_earlier_stream_wrote() {
     let hand = async {
         let mut sender = HandSender::begin(sending, &[entry("f", MIB), Message::End(1)]).await;
         assert_eq!(sender.status().await, Status::Want);
-        let (mut out, _answer) = sender.link.connection.open_bi().await.unwrap();
+        let (mut out, _answer) = sender.connection.open_bi().await.unwrap();
         let begun = first[..600_000].to_vec();
         out.write_all(&mut [header(0, 0, MIB, vec![]).into(), begun.into()]).await.unwrap();
         // Until two blocks of it are written.
@@ -291,7 +296,7 @@ async fn fault_12_a_hole_covers_what_an_earlier_stream_wrote() {
         assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(1)));
         sender.say(Message::Close(EntryId(0), *blake3::hash(&content).as_bytes(), false)).await;
         assert_eq!(sender.status().await, Status::Done(None));
-        sender.link.connection.close(0, b"");
+        sender.connection.close(0, b"");
     };
     let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
     let ((), received) = tokio::join!(hand, received);
@@ -351,7 +356,7 @@ async fn attack_15_many_holes_in_one_parcel_are_hashed_as_they_come() {
         }
         let answer = sender.parcel(&[&records]).await;
         assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(400)));
-        sender.link.connection.close(18, b"");
+        sender.connection.close(18, b"");
     };
     let target = MemoryTarget::new();
     let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
@@ -370,7 +375,7 @@ async fn a_record_that_was_cut_off_may_come_again() {
         let mut sender = HandSender::begin(sending, &[entry("d", MIB), Message::End(1)]).await;
         assert_eq!(sender.status().await, Status::Want);
         let head = header(0, 0, MIB, vec![]);
-        let (mut out, answer) = sender.link.connection.open_bi().await.unwrap();
+        let (mut out, answer) = sender.connection.open_bi().await.unwrap();
         out.write_all(&mut [head.clone().into(), data[..300_000].to_vec().into()]).await.unwrap();
         drop(out);
         // The receiver lets go of it, which it says by ending its half.
@@ -380,7 +385,7 @@ async fn a_record_that_was_cut_off_may_come_again() {
         assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(1)));
         sender.say(Message::Close(EntryId(0), value(MIB, 0, &data), false)).await;
         assert_eq!(sender.status().await, Status::Done(None));
-        sender.link.connection.close(0, b"");
+        sender.connection.close(0, b"");
     };
     let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
     let ((), received) = tokio::join!(hand, received);
@@ -399,7 +404,7 @@ async fn a_write_that_fails_after_its_file_was_given_up_ends_nothing() {
         let manifest = [entry("d", 2 * MIB), entry("e", 3), Message::End(2)];
         let mut sender = HandSender::begin(sending, &manifest).await;
         assert_eq!((sender.status().await, sender.status().await), (Status::Want, Status::Want));
-        let (mut out, answer) = sender.link.connection.open_bi().await.unwrap();
+        let (mut out, answer) = sender.connection.open_bi().await.unwrap();
         let (first, rest) = given_up[..1 << 20].split_at(300_000);
         let head = header(0, 0, MIB, vec![]);
         out.write_all(&mut [head.into(), first.to_vec().into()]).await.unwrap();
@@ -412,7 +417,7 @@ async fn a_write_that_fails_after_its_file_was_given_up_ends_nothing() {
         let answer = sender.parcel(&[&header(1, 0, 3, vec![]), &other, &value(3, 0, &other)]).await;
         assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(1)));
         assert_eq!(sender.status().await, Status::Done(None));
-        sender.link.connection.close(0, b"");
+        sender.connection.close(0, b"");
     };
     let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
     let ((), received) = tokio::join!(hand, received);
@@ -434,7 +439,7 @@ async fn attack_14_a_manifest_that_goes_ahead_is_not_read() {
         while timeout(Duration::from_secs(2), sender.status()).await.is_ok() {
             wanted += 1;
         }
-        sender.link.connection.close(0, b"");
+        sender.connection.close(0, b"");
         wanted
     };
     let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
@@ -446,9 +451,10 @@ async fn attack_14_a_manifest_that_goes_ahead_is_not_read() {
 /// Runs a sender of one small file against a receiver that answers its parcel with `answer`.
 async fn answer_parcel(answer: &[Message]) -> Failure {
     let session = Session::new(1);
-    let (sending, mut link) = greet(session.connect().0).await;
+    let (sending, link) = greet(session.connect().0).await;
     let hand = async {
-        write_message(&mut link.control_out, &Message::Status(EntryId(0), Status::Want)).await.unwrap();
+        let mut control = HandOut::new(link.control_out);
+        control.say(&Message::Status(EntryId(0), Status::Want)).await.unwrap();
         let (mut out, _parcel) = link.connection.accept_bi().await.unwrap();
         for message in answer {
             write_message(&mut out, message).await.unwrap();
@@ -527,13 +533,14 @@ fn fault_9_a_link_target_does_not_keep_the_buffer_it_came_in() {
 /// What a sender of one small file makes of a receiver that says this behind its manifest.
 async fn receiver_says(said: &[Message]) -> Failure {
     let session = Session::new(1);
-    let (sending, mut link) = greet(session.connect().0).await;
+    let (sending, link) = greet(session.connect().0).await;
     let hand = async {
         // Behind the manifest, so that the entry is known.
         let mut manifest = MessageReader::new(link.connection.accept_uni().await.unwrap());
-        while !matches!(manifest.expect().await.unwrap(), Message::End(_)) {}
+        while !matches!(hear(&mut manifest).await.unwrap(), Message::End(_)) {}
+        let mut control = HandOut::new(link.control_out);
         for message in said {
-            write_message(&mut link.control_out, message).await.unwrap();
+            control.say(message).await.unwrap();
         }
         told(link.connection.closed().await).reason
     };

@@ -1,0 +1,198 @@
+//! Sessions whose control stream loses its connection, and goes on over another.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    MIB, Session, Setup, TIMEOUT, Tree, arrived, assert_whole, bytes, greet, one_file, random, receive_on,
+    seeds, send_on, source,
+};
+use crate::auth::{Fingerprint, JoinKey};
+use crate::event::Event;
+use crate::protocol::failure::Reason;
+use crate::protocol::final_name::Exists;
+use crate::session::handshake::{admit, join, join_key};
+use crate::session::{Budget, Joiner, Joining, Link};
+use crate::testing::connection::{MemoryConnection, MemoryLimits, MemoryLink, pair};
+use crate::testing::disk::{MemoryTarget, Node, Op};
+use crate::transport::Connection;
+
+/// How long a lost connection is waited for here.
+const REPLACED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Two sides that have greeted each other, and what attaches connections to both.
+struct Rig {
+    session: Session,
+    sending: Link<MemoryConnection>,
+    receiving: Link<MemoryConnection>,
+    attacher: Attacher,
+    first: MemoryLink,
+}
+
+struct Attacher {
+    sender: Joiner<MemoryConnection>,
+    receiver: Joiner<MemoryConnection>,
+    key: JoinKey,
+    fingerprint: Fingerprint,
+    limits: MemoryLimits,
+}
+
+impl Attacher {
+    /// Attaches a connection with this number to both sides, to the one a little later than to the other.
+    async fn attach(&self, seed: u64, lane: u32) -> MemoryLink {
+        let (dialler, listener, link) = pair(seed, self.limits);
+        let (joined, admitted) = tokio::join!(
+            join(&dialler, &self.key, lane),
+            admit(&listener, &self.key, self.fingerprint, lane)
+        );
+        assert_eq!((joined, admitted), (Ok(()), Ok(())));
+        let late = Duration::from_millis(random(seed) % 300);
+        let (sender_late, receiver_late) =
+            if seed.is_multiple_of(2) { (late, Duration::ZERO) } else { (Duration::ZERO, late) };
+        tokio::join!(
+            async {
+                sleep(sender_late).await;
+                self.sender.join(lane, dialler).await;
+            },
+            async {
+                sleep(receiver_late).await;
+                self.receiver.join(lane, listener).await;
+            }
+        );
+        link
+    }
+}
+
+impl Rig {
+    async fn new(seed: u64) -> Self {
+        let session = Session::with_budget(seed, Budget::new(64 * MIB, Some(8)), TIMEOUT);
+        let (ends, first) = session.connect();
+        let (mut sending, mut receiving) = greet(ends).await;
+        // Before that there is no session on either side.
+        sending.welcome().await.unwrap();
+        let (sender_joining, sender) = Joining::new(1, false, Some(REPLACED_WITHIN));
+        let (receiver_joining, receiver) = Joining::new(1, false, Some(REPLACED_WITHIN));
+        (sending.joining, receiving.joining) = (sender_joining, receiver_joining);
+        let key = join_key(&sending.connection).unwrap();
+        let fingerprint = receiving.connection.peer_fingerprint();
+        let limits = MemoryLimits { streams: 9, ..session.limits };
+        let attacher = Attacher { sender, receiver, key, fingerprint, limits };
+        Self { session, sending, receiving, attacher, first }
+    }
+}
+
+/// Enough of everything to be cut anywhere.
+fn large_tree() -> Tree {
+    let names = (0..300).map(|n| &*Box::leak(format!("s{n:03}").into_boxed_str()));
+    let mut tree: Tree =
+        vec![("a", Node::Dir), ("a/big", Node::File(bytes(1, 9 * MIB + 7))), ("a/e", Node::File(vec![]))];
+    tree.extend(names.zip(0..).map(|(name, n)| (name, Node::File(bytes(n, 3_000)))));
+    tree.push(("x", Node::File(bytes(100, 4 * MIB))));
+    tree.push(("z", Node::Link(b"x".to_vec())));
+    tree
+}
+
+/// How often each entry was told of as settled.
+fn settled(side: &Setup) -> BTreeMap<String, u32> {
+    let mut settled = BTreeMap::new();
+    for event in side.told.0.lock().unwrap().iter() {
+        if let Event::File(file) = event {
+            *settled.entry(file.path.to_string()).or_default() += 1;
+        }
+    }
+    settled
+}
+
+/// Waits for the moment of a cut: early in the manifest, anywhere, or while the last words are said.
+async fn moment(seed: u64, target: &MemoryTarget, files: usize) {
+    match seed % 3 {
+        0 => sleep(Duration::from_millis(random(seed) % 60)).await,
+        1 => sleep(Duration::from_millis(random(seed) % 1500)).await,
+        _ => {
+            while target.files().len() < files {
+                sleep(Duration::from_millis(2)).await;
+            }
+            sleep(Duration::from_millis(random(seed) % 60)).await;
+        }
+    }
+}
+
+/// [W-32]
+#[tokio::test(start_paused = true)]
+async fn a_session_goes_on_when_its_connection_is_cut_and_replaced() {
+    let tree = large_tree();
+    let files = tree.iter().filter(|(_, node)| matches!(node, Node::File(_))).count();
+    let mut replaced = 0u64;
+    for seed in seeds().start * 4..seeds().end * 4 {
+        let target = MemoryTarget::new().with_write_pace(Duration::from_millis(100));
+        let Rig { session, sending, receiving, attacher, first } = Rig::new(seed).await;
+        let source = source(&tree);
+        let sent = send_on(sending, &source, &session.sender.context);
+        let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
+        let meddling = async {
+            while session.receiver.told.0.lock().unwrap().is_empty() {
+                sleep(Duration::from_millis(1)).await;
+            }
+            if seed.is_multiple_of(2) {
+                attacher.attach(seed + 500, 1).await;
+            }
+            let mut link = first;
+            for cut in 0..1 + random(seed) % 3 {
+                let seed = seed * 10 + cut;
+                moment(seed / 10 + cut, &target, files).await;
+                // Both sides know it at once, or one of them first.
+                link.cut_at(usize::try_from(seed % 2).unwrap());
+                sleep(Duration::from_millis(random(seed + 1) % 2000 * (seed % 2))).await;
+                if !seed.is_multiple_of(5) {
+                    link.cut();
+                }
+                sleep(Duration::from_millis(random(seed + 2) % 2000)).await;
+                link = attacher.attach(seed + 1000, 0).await;
+                sleep(Duration::from_millis(100)).await;
+                replaced += u64::from(link.opened_streams(0) > 0);
+            }
+        };
+        let all = timeout(Duration::from_secs(600), async { tokio::join!(sent, received, meddling) });
+        let (sent, received, ()) = all.await.unwrap_or_else(|_| panic!("seed {seed} hangs"));
+        let sent = sent.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
+        let received = received.unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
+        assert!(target.tree() == arrived(&tree), "seed {seed}");
+        assert_eq!((sent.bytes, sent.failed), (received.bytes, received.failed), "seed {seed}");
+        for side in [&session.sender, &session.receiver] {
+            let settled = settled(side);
+            assert!(
+                settled.len() > files && settled.values().all(|times| *times == 1),
+                "seed {seed}: {settled:?}"
+            );
+        }
+        let ops = target.ops();
+        let renames = ops.iter().filter(|op| matches!(op, Op::Rename(_))).count();
+        assert_eq!((target.staged().len(), renames), (0, tree.len() - 1), "seed {seed}");
+    }
+    assert!(replaced >= seeds().end - seeds().start, "only {replaced} connections took over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_connection_that_nobody_replaces_is_given_up_in_time() {
+    let tree = one_file(20 * MIB);
+    let target = MemoryTarget::new().with_write_pace(Duration::from_millis(100));
+    let Rig { session, sending, receiving, attacher, first } = Rig::new(1).await;
+    let source = source(&tree);
+    let sent = send_on(sending, &source, &session.sender.context);
+    let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
+    let cut = async {
+        sleep(Duration::from_millis(500)).await;
+        first.cut();
+        Instant::now()
+    };
+    let (sent, received, cut) = tokio::join!(sent, received, cut);
+    assert!((REPLACED_WITHIN..REPLACED_WITHIN + Duration::from_secs(1)).contains(&cut.elapsed()));
+    for result in [sent, received] {
+        assert_eq!(result.unwrap_err().reason, Reason::ConnectionLost);
+    }
+    assert_whole(&tree, &target);
+    assert!(target.staged().is_empty());
+    drop(attacher);
+}
