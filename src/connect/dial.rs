@@ -16,7 +16,7 @@ use crate::session::{handshake, transport_failure};
 use crate::transport::TransportError;
 use crate::transport::address::{HostPort, resolve};
 
-/// Whom to dial.
+/// The peer to dial.
 #[derive(Debug, Clone)]
 pub enum Destination {
     /// Whoever made this ticket.

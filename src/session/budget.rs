@@ -6,7 +6,7 @@ use crate::protocol::wire::limits::{BLOCK_BYTES, CONNECTIONS_MAX, OPEN_ENTRIES_M
 use crate::session::schedule::Rate;
 use crate::transport::{Congestion, Limits};
 
-/// Parcels on the way at once, unless asked for otherwise.
+/// Maximum parcels in flight by default.
 const STREAMS_DEFAULT: u32 = 32;
 
 /// What the program takes before it transfers anything: its code, its threads, TLS, what the allocator keeps at hand.
@@ -125,7 +125,7 @@ impl Budget {
         }
     }
 
-    /// Parcels on the way at once.
+    /// Maximum parcels in flight.
     pub fn streams(&self) -> usize {
         self.streams as usize
     }

@@ -13,7 +13,7 @@ pub struct Limits {
     pub send_window_bytes: u64,
     /// Stream credits: parcels that the peer may have on the way.
     pub streams: u32,
-    /// Without a word from the peer for so long the connection is lost.
+    /// The connection is lost after this long without a packet from the peer.
     pub idle_timeout: Duration,
     /// How long a dialler waits for a first answer.
     pub connect_timeout: Duration,

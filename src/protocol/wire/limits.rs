@@ -21,7 +21,7 @@ pub const BLOCK_BYTES: usize = 256 * 1024;
 pub const SMALL_FILE_BYTES_MAX: u64 = BLOCK_BYTES as u64;
 /// Files in one parcel.
 pub const PARCEL_FILES_MAX: usize = 1024;
-/// Parcels on the way at once: what a peer may ask for with its stream credits.
+/// Maximum parcels in flight: what a peer may ask for with its stream credits.
 pub const STREAMS_MAX: u32 = 1024;
 
 /// Connections of one session.

@@ -8,7 +8,7 @@ use crate::event::{ActiveFile, Event, Progress};
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::wire::entry::Totals;
 
-/// Nothing has been settled for so long: people are told what is waited for.
+/// After this long without a settled entry, people are told what the transfer waits for.
 const QUIET: Duration = Duration::from_secs(1);
 /// Large files that progress tells of.
 pub(in crate::session) const ACTIVE_FILES_MAX: usize = 8;

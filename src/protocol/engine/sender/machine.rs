@@ -218,8 +218,8 @@ impl Sender {
         self.came = self.came.max(came);
     }
 
-    /// Ends the transfer when nothing was acked for the time-out, or when a receiver that is alive gets nothing done;
-    /// `bottleneck` says what held it.
+    /// Ends the transfer after the time-out without an ack, or when a receiver is alive without progress. `bottleneck`
+    /// is what the transfer waited for.
     pub fn check_stall(&self, bottleneck: Bottleneck, now: Duration) -> Result<(), Failure> {
         let side = match bottleneck {
             Bottleneck::ReceiverDisk | Bottleneck::Credits => Some(Side::Receiver),
