@@ -521,7 +521,10 @@ fn t20_a_target_that_is_removed_meanwhile_is_exit_6() {
     let link = slow_link(&listening);
     let ticket = redirect(&listening.ticket, listening.address, link.addr);
     let sender = setting.sender.start_send(["--to", &ticket, source]);
-    receiver.wait_until("bytes on the way", is_moving);
+    // Its file is made by then: one that cannot be made fails the transfer.
+    receiver.wait_until("bytes on the disk", |event| {
+        event["event"] == "progress" && event["written_bytes"].as_u64().is_some_and(|bytes| bytes > 0)
+    });
     fs::remove_dir_all(&setting.inbox).expect("it can be removed");
     link.set_rate(None);
     for side in [sender.end(), receiver.end()] {

@@ -9,19 +9,12 @@ use tokio::sync::watch;
 use super::settings::{Command, Ending};
 use super::{bench, id, receive, send};
 use crate::event::Reporter;
+use crate::node::host::{Threads, threads};
 use crate::node::signals::{self, Signals};
 use crate::protocol::failure::{Failure, Reason};
 
-/// Threads for the network, hashing and quick disk calls: one per core. A single core gets two, so that one is left
-/// when a disk hangs.
-const WORKERS_MIN: usize = 2;
-/// Threads that wait for disks, per core. More threads than parcels in flight would only cost memory.
-const DISK_THREADS_PER_CORE: usize = 4;
-/// The same on a host with few cores.
-const DISK_THREADS_MIN: usize = 16;
-
-/// Runs a command and returns the exit code from `tell`. `tell` reports how the run ended and may wait for readers.
-/// Signals are still watched meanwhile: its second argument returns the exit code of a signal that has arrived.
+/// Runs a command to its end, and returns the exit code that `tell` gives. `tell` says how the run ended and may wait for
+/// readers: signals are still watched then, and its second argument gives the exit code of one that has come.
 pub fn run(
     command: Command,
     reporter: Arc<dyn Reporter>,
@@ -58,18 +51,10 @@ fn cannot(what: &str, error: &io::Error) -> Ending {
 }
 
 fn runtime() -> io::Result<Runtime> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let Threads { workers, disk_max } = threads();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(workers(cores)).max_blocking_threads(disk_threads(cores)).enable_all();
+    builder.worker_threads(workers).max_blocking_threads(disk_max).enable_all();
     builder.build()
-}
-
-fn workers(cores: usize) -> usize {
-    cores.max(WORKERS_MIN)
-}
-
-fn disk_threads(cores: usize) -> usize {
-    (cores * DISK_THREADS_PER_CORE).max(DISK_THREADS_MIN)
 }
 
 async fn run_to_end(
@@ -105,16 +90,5 @@ async fn dispatch(
         Command::Receive(settings) => receive::run(settings, reporter, stop).await,
         Command::Bench(settings) => bench::run(settings, reporter, stop).await,
         Command::Id(settings) => id::run(&settings, reporter.as_ref()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn threads_follow_the_cores_and_a_disk_that_hangs_leaves_a_worker() {
-        assert_eq!([1, 2, 3, 64].map(workers), [2, 2, 3, 64]);
-        assert_eq!([1, 2, 4, 64].map(disk_threads), [16, 16, 16, 256]);
     }
 }

@@ -11,6 +11,7 @@ use super::settings::CommonSettings;
 use crate::connect::Connected;
 use crate::event::{Event, OfTransfer, Report, Reporter, Summary, TransferId};
 use crate::node::processor::processor_use;
+use crate::node::quota::CpuQuota;
 use crate::protocol::engine::patience::Patience;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::Exists;
@@ -39,6 +40,8 @@ pub(super) fn context(
 ) -> Context {
     let throttle = throttle(common.bwlimit.clone());
     let patience = Patience { timeout: common.timeout, disk_timeout: common.disk_timeout };
+    let quota = CpuQuota::find();
+    let processor_use = Arc::new(move || processor_use(&quota));
     Context { budget, patience, throttle, processor_use, synced: common.fsync, reporter, stop }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::thread::{CpuSet, sched_getaffinity};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::quota::withheld;
+use super::quota::CpuQuota;
 use crate::session::{ProcessorUse, Ticks};
 
 /// By this process, on all cores together.
@@ -15,12 +15,12 @@ pub fn processor_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// By this process, what a quota kept from it, and by everybody on the cores that it may run on.
-pub fn processor_use() -> ProcessorUse {
+/// By this process, what `quota` kept from it, and by everybody on the cores that it may run on.
+pub fn processor_use(quota: &CpuQuota) -> ProcessorUse {
     let mine = sched_getaffinity(None).ok();
     let is_mine = |core| mine.as_ref().is_none_or(|mine| core < CpuSet::MAX_CPU && mine.is_set(core));
     let machine = fs::read_to_string("/proc/stat").ok().and_then(|stat| cores(&stat, is_mine));
-    ProcessorUse { own: processor_time(), withheld: withheld(), machine }
+    ProcessorUse { own: processor_time(), withheld: quota.withheld(), machine }
 }
 
 /// The sum of the lines `cpuN` of `/proc/stat` (proc(5)) of some cores.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 use std::time::Duration;
 
 /// What version 1 and 2 have in a group's directory: its quota, and what the quota took.
@@ -10,11 +9,21 @@ const QUOTA_V1: &str = "cpu.cfs_quota_us";
 const QUOTA_V2: &str = "cpu.max";
 const STAT: &str = "cpu.stat";
 
-/// For so long the group of this process, or one above it, had used up its quota. Quotas that are set while the process
-/// runs are not seen.
-pub fn withheld() -> Duration {
-    static STATS: LazyLock<Vec<PathBuf>> = LazyLock::new(|| stats(Path::new("/")));
-    STATS.iter().filter_map(|stat| throttled(&fs::read_to_string(stat).ok()?)).sum()
+/// The quotas on this process. Those that are set while it runs are not seen.
+pub struct CpuQuota {
+    stats: Vec<PathBuf>,
+}
+
+impl CpuQuota {
+    /// Those that there are now.
+    pub fn find() -> Self {
+        Self { stats: stats(Path::new("/")) }
+    }
+
+    /// How long the group of this process, or one above it, has been out of quota.
+    pub fn withheld(&self) -> Duration {
+        self.stats.iter().filter_map(|stat| throttled(&fs::read_to_string(stat).ok()?)).sum()
+    }
 }
 
 /// The statistics of all groups with a quota that this process is in, by what lies under `root`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::budget::Budget;
-use super::observe::processor::ProcessorUse;
+use super::observe::processor::ProcessorGauge;
 use super::throttle::Throttle;
 use crate::event::{Event, Reporter};
 use crate::protocol::engine::patience::Patience;
@@ -21,7 +21,7 @@ pub struct Context {
     /// What may travel, and when.
     pub throttle: Arc<Throttle>,
     /// What has been used of the processor so far.
-    pub processor_use: fn() -> ProcessorUse,
+    pub processor_use: ProcessorGauge,
     /// Whether the receiver syncs; the summary says so.
     pub synced: bool,
     /// Takes events.

@@ -29,5 +29,5 @@ pub use self::closing::{close_reason, close_with, transport_failure};
 pub use self::context::{Context, name_of};
 pub use self::joining::{Joiner, Joining};
 pub use self::link::{Link, connected};
-pub use self::observe::processor::{ProcessorUse, Ticks};
+pub use self::observe::processor::{ProcessorGauge, ProcessorUse, Ticks};
 pub use self::throttle::Throttle;

@@ -143,7 +143,7 @@ impl Setup {
                 patience: Patience { timeout, disk_timeout: DISK_TIMEOUT },
                 throttle,
                 // The time of the tests is not that of the processor.
-                processor_use: ProcessorUse::default,
+                processor_use: Arc::new(ProcessorUse::default),
                 synced: true,
                 reporter,
                 stop: stopped,

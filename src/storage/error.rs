@@ -29,6 +29,16 @@ impl StorageError {
         Failure::about(side, reason, &self.place, |path| self.sentence(path))
     }
 
+    /// The receiver's disk failed.
+    pub fn of_target(&self) -> Failure {
+        self.failure(Side::Receiver, Reason::Storage)
+    }
+
+    /// The receiver's disk does not take a name.
+    pub fn refusal(&self) -> Failure {
+        self.failure(Side::Receiver, Reason::Refused)
+    }
+
     /// Whether it says that the name cannot be used here, rather than that the disk has failed: it leads through a
     /// link, a file or another file system, or the file system does not take it.
     pub fn is_refusal(&self) -> bool {

@@ -6,12 +6,14 @@
 pub mod block;
 mod error;
 pub mod fs;
+mod lookup;
 mod roots;
 mod source;
 mod target;
 pub mod void;
 
 pub use self::error::{Result, StorageError};
+pub use self::lookup::look_and_prepare;
 pub use self::roots::{read_again, source_roots};
 pub use self::source::{Run, SmallBatch, Source, Verdict, Walk, Walked};
-pub use self::target::{Admission, Commit, Committed, Final, OnConflict, Target, Write};
+pub use self::target::{Commit, Final, Target, Write};

@@ -1,6 +1,5 @@
 //! The disk that a receiver writes to.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -8,39 +7,11 @@ use bytes::Bytes;
 
 use super::block::Block;
 use super::error::{Result, StorageError};
+use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::{Entry, EntryId, Meta};
-
-/// What is under the final name of an announced entry.
-#[derive(Debug)]
-pub enum Admission {
-    /// Nothing. (A directory has been made.)
-    Free,
-    /// The very same: a directory, or a link with the same target.
-    Same {
-        /// The number of its name (`RelPath::numbered`), 0 for the name itself.
-        number: u32,
-        /// It has the mode and time of the entry, too.
-        is_current: bool,
-    },
-    /// Regular files of the same size: the bytes decide.
-    SameSize {
-        /// The numbers of their names, 0 first, then the latest. At least one.
-        numbers: VecDeque<u32>,
-        /// The one under the name itself has the mode and time of the entry, too.
-        is_current: bool,
-    },
-    /// Something else.
-    Conflict,
-    /// The name cannot be used here: it leads through a link or a file, or the file system does not take it.
-    Refused(StorageError),
-    /// This process may not do it there; that concerns no other entry.
-    Denied(StorageError),
-    /// The disk failed.
-    Failed(StorageError),
-}
 
 /// Bytes for a staged file: `block[range]` goes to `offset` of `id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,18 +24,6 @@ pub struct Write {
     pub range: Range<usize>,
     /// The bytes are a whole file, and this is what its commit will say: then it can be made complete at once.
     pub whole: Option<Meta>,
-}
-
-/// What to do about something that appeared under a final name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnConflict {
-    /// Leave it and report [`Committed::Exists`].
-    Keep,
-    /// Put the new one in its place (files and links only; a directory in the way is [`Committed::Exists`]).
-    Replace,
-    /// Take another name: `name~1`, or `stem~1.ext`, the number being the first that is free. Where many are taken it
-    /// is found by bisection, which may pass over a gap.
-    Rename,
 }
 
 /// What a staged entry becomes.
@@ -93,25 +52,10 @@ pub struct Commit {
     pub kind: Final,
     /// Permission bits and time, set before the name is.
     pub meta: Meta,
-    /// What may happen to something that is there.
-    pub on_conflict: OnConflict,
-}
-
-/// How a commit went.
-#[derive(Debug)]
-pub enum Committed {
-    /// Under its final name; `Some` when that is another one than asked for.
-    Done(Option<RelPath>),
-    /// Something else is there; the entry stays staged.
-    Exists,
-    /// The name cannot be used here; the staged entry is gone.
-    Refused(StorageError),
-    /// This process may not do it there; the staged entry is gone.
-    Denied(StorageError),
-    /// It is a link, and the file system holds none. [`Target::finish`] counts it.
-    NotKept,
-    /// The disk failed.
-    Failed(StorageError),
+    /// What becomes of it if its name is taken. Only files and links are replaced. Another name is `name~1`, or
+    /// `stem~1.ext`, with the first number that is free. Where many are taken it is found by bisection, which may pass
+    /// over a gap.
+    pub exists: Exists,
 }
 
 /// What a receiver writes to: one transfer into one directory.
@@ -120,14 +64,17 @@ pub enum Committed {
 /// renames, then syncs the directories (unless syncing is off), so that a final name never holds a part of a
 /// file, whenever the machine stops. No access leaves the directory or goes through a link in it.
 pub trait Target: Send + Sync + 'static {
-    /// Looks at the final names of `entries` and makes directories (with at least `u+rwx` until
-    /// [`Target::finish_dirs`]). One answer for each, in order. What is written to these numbers is for these names.
-    /// With [`OnConflict::Rename`] the names that a commit would give are looked at as well.
-    fn admit(
+    /// Looks at the final names of `entries` and changes nothing. One answer for each, in order. A name in a directory
+    /// that is missing is free. With [`Exists::Rename`] the names that a commit would give are looked at as well.
+    fn look(&self, entries: Vec<Entry>, exists: Exists) -> impl Future<Output = Vec<Result<Lookup>>> + Send;
+
+    /// Makes ready for `entries`, parents first: makes directories, and opens up those that are there (they have at
+    /// least `u+rwx` until [`Target::finish_dirs`]). What is written to these numbers is for these names. One answer
+    /// for each, in order: nothing, or what keeps it from being received.
+    fn prepare(
         &self,
         entries: Vec<(EntryId, Entry)>,
-        on_conflict: OnConflict,
-    ) -> impl Future<Output = Vec<Admission>> + Send;
+    ) -> impl Future<Output = Vec<Result<Option<Lookup>>>> + Send;
 
     /// Gives files and links that are there permission bits and time of their entries. One answer for each, in order:
     /// whether that has changed anything.
@@ -142,8 +89,9 @@ pub trait Target: Send + Sync + 'static {
     /// fails with it too.
     fn checkpoint(&self, ids: Vec<EntryId>) -> impl Future<Output = Vec<Result<bool>>> + Send;
 
-    /// Gives entries their final names. One answer for each, in order.
-    fn commit(&self, commits: Vec<Commit>) -> impl Future<Output = Vec<Committed>> + Send;
+    /// Gives entries their final names. One answer for each, in order. Of an entry that is refused, denied or fails
+    /// nothing is left.
+    fn commit(&self, commits: Vec<Commit>) -> impl Future<Output = Vec<Result<Committed>>> + Send;
 
     /// Nothing more comes into these directories. Sets permission bits and times where there are some here; the
     /// others get back what they had when they were opened up. One answer for each, in order.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use super::block::Block;
 use super::error::{Result, StorageError};
 use super::source::{Run, SmallBatch, Source, Verdict, Walk, Walked};
-use super::target::{Admission, Commit, Committed, OnConflict, Target, Write};
+use super::target::{Commit, Target, Write};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
@@ -181,8 +182,12 @@ impl Source for VoidSource {
 pub struct VoidTarget;
 
 impl Target for VoidTarget {
-    async fn admit(&self, entries: Vec<(EntryId, Entry)>, _: OnConflict) -> Vec<Admission> {
-        entries.iter().map(|_| Admission::Free).collect()
+    async fn look(&self, entries: Vec<Entry>, _: Exists) -> Vec<Result<Lookup>> {
+        entries.iter().map(|_| Ok(Lookup::Free)).collect()
+    }
+
+    async fn prepare(&self, entries: Vec<(EntryId, Entry)>) -> Vec<Result<Option<Lookup>>> {
+        entries.iter().map(|_| Ok(None)).collect()
     }
 
     async fn write(&self, _: Vec<Write>, block: Block) -> Result<Block> {
@@ -193,8 +198,8 @@ impl Target for VoidTarget {
         ids.iter().map(|_| Ok(true)).collect()
     }
 
-    async fn commit(&self, commits: Vec<Commit>) -> Vec<Committed> {
-        commits.iter().map(|_| Committed::Done(None)).collect()
+    async fn commit(&self, commits: Vec<Commit>) -> Vec<Result<Committed>> {
+        commits.iter().map(|_| Ok(Committed::Done(None))).collect()
     }
 
     async fn finish_dirs(&self, dirs: Vec<(RelPath, Option<Meta>)>) -> Vec<Result<()>> {

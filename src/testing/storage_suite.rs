@@ -9,13 +9,13 @@ use bytes::Bytes;
 use self::rig::{FsRig, MemoryRig, Rig, Tree, nodes};
 use super::disk::{Node, rel_path, source_root, target_root};
 use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::storage::block::BlockPool;
 use crate::storage::{
-    Admission, Commit, Committed, Final, OnConflict, Source, StorageError, Target, Verdict, Walk, Walked,
-    Write,
+    Commit, Final, Source, StorageError, Target, Verdict, Walk, Walked, Write, look_and_prepare,
 };
 
 /// Runs each function on each pair of disks.
@@ -47,7 +47,8 @@ suite!(
     the_walk_does_not_depend_on_how_many_are_asked_for,
     walks_of_one_source_do_not_disturb_each_other,
     what_is_not_written_is_a_hole,
-    admission_tells_what_is_there,
+    a_look_tells_what_is_there,
+    a_look_changes_nothing,
     conflicts_are_settled_as_asked,
     a_name_taken_meanwhile_is_not_replaced,
     t14_what_found_its_name_taken_can_be_committed_again,
@@ -77,9 +78,9 @@ fn entry(path: &str, kind: Kind) -> Entry {
     Entry { path: rel_path(path), meta: Node::Dir.default_meta(), kind }
 }
 
-fn commit(id: u64, path: &str, size: u64, on_conflict: OnConflict) -> Commit {
+fn commit(id: u64, path: &str, size: u64, exists: Exists) -> Commit {
     let meta = file(b"").default_meta();
-    Commit { id: EntryId(id), path: rel_path(path), kind: Final::File { size }, meta, on_conflict }
+    Commit { id: EntryId(id), path: rel_path(path), kind: Final::File { size }, meta, exists }
 }
 
 fn tree(entries: &[(&[u8], Node, u32, i64, u32)]) -> Tree {
@@ -141,7 +142,7 @@ async fn carry(source: &impl Source, target: &impl Target, max: usize) {
                 continue;
             }
             let admitted = admit(target, id, vec![entry.clone()]).await;
-            assert!(matches!(admitted[..], [Admission::Free]), "{path}: {admitted:?}");
+            assert!(matches!(admitted[..], [Ok(Lookup::Free)]), "{path}: {admitted:?}");
             let kind = match entry.kind.clone() {
                 Kind::File { size } => {
                     send_file(source, target, &pool, &entry, EntryId(id)).await;
@@ -150,10 +151,10 @@ async fn carry(source: &impl Source, target: &impl Target, max: usize) {
                 Kind::Symlink { target } => Final::Symlink { target },
                 Kind::Dir | Kind::DirEnd => continue,
             };
-            let on_conflict = OnConflict::Keep;
-            let commit = Commit { id: EntryId(id), path: path.clone(), kind, meta, on_conflict };
+            let exists = Exists::Refuse;
+            let commit = Commit { id: EntryId(id), path: path.clone(), kind, meta, exists };
             let committed = target.commit(vec![commit]).await;
-            assert!(matches!(committed[..], [Committed::Done(None)]), "{path}: {committed:?}");
+            assert!(matches!(committed[..], [Ok(Committed::Done(None))]), "{path}: {committed:?}");
             if entry.size() > 0 {
                 let root = source_root(source, entry).await.unwrap();
                 assert_eq!(root, target_root(target, path.as_bytes()).await.unwrap());
@@ -165,8 +166,8 @@ async fn carry(source: &impl Source, target: &impl Target, max: usize) {
 }
 
 /// Announces entries that have the numbers from `first` on.
-async fn admit(target: &impl Target, first: u64, entries: Vec<Entry>) -> Vec<Admission> {
-    target.admit((first..).map(EntryId).zip(entries).collect(), OnConflict::Keep).await
+async fn admit(target: &impl Target, first: u64, entries: Vec<Entry>) -> Vec<Result<Lookup, StorageError>> {
+    look_and_prepare(target, (first..).map(EntryId).zip(entries).collect(), Exists::Refuse).await
 }
 
 async fn send_file(source: &impl Source, target: &impl Target, pool: &BlockPool, entry: &Entry, id: EntryId) {
@@ -225,13 +226,13 @@ async fn what_is_not_written_is_a_hole(rig: &impl Rig) {
     stage(&target, 0, b"abc").await.unwrap();
     stage(&target, 1, b"longer than declared").await.unwrap();
     let commits = vec![
-        commit(0, "tail", 5, OnConflict::Keep),
-        commit(1, "cut", 6, OnConflict::Keep),
-        commit(2, "all", 4, OnConflict::Keep),
-        commit(3, "nothing", 0, OnConflict::Keep),
+        commit(0, "tail", 5, Exists::Refuse),
+        commit(1, "cut", 6, Exists::Refuse),
+        commit(2, "all", 4, Exists::Refuse),
+        commit(3, "nothing", 0, Exists::Refuse),
     ];
     for committed in target.commit(commits).await {
-        assert!(matches!(committed, Committed::Done(None)), "{committed:?}");
+        assert!(matches!(committed, Ok(Committed::Done(None))), "{committed:?}");
     }
     let want = [
         ("all", file(b"\0\0\0\0")),
@@ -242,7 +243,7 @@ async fn what_is_not_written_is_a_hole(rig: &impl Rig) {
     assert_eq!(nodes(&rig.tree()), want.map(|(path, node)| (path.to_owned(), node)).into());
 }
 
-async fn admission_tells_what_is_there(rig: &impl Rig) {
+async fn a_look_tells_what_is_there(rig: &impl Rig) {
     rig.put("dir", Node::Dir);
     rig.put("file", file(b"12345"));
     rig.put("link", link("file"));
@@ -266,8 +267,11 @@ async fn admission_tells_what_is_there(rig: &impl Rig) {
         entry("none/below", Kind::Dir),
         entry("file/below", Kind::File { size: 1 }),
     ];
-    let shown: Vec<String> =
-        admit(&target, 0, entries).await.iter().map(|admission| format!("{admission:?}")).collect();
+    let shown: Vec<String> = admit(&target, 0, entries)
+        .await
+        .iter()
+        .map(|lookup| format!("{:?}", lookup.as_ref().unwrap()))
+        .collect();
     let words: Vec<&str> = shown.iter().map(|word| word.split(['(', ' ']).next().unwrap()).collect();
     let want = [
         "Free", "SameSize", "Conflict", "Conflict", "Conflict", "Same", "Free", "Free", "Conflict",
@@ -275,6 +279,38 @@ async fn admission_tells_what_is_there(rig: &impl Rig) {
     ];
     assert_eq!(words, want);
     assert_eq!(rig.tree()[&b"new/below"[..]].0, Node::Dir);
+}
+
+async fn a_look_changes_nothing(rig: &impl Rig) {
+    for dir in ["dir", "closed"] {
+        rig.put(dir, Node::Dir);
+    }
+    for name in ["dir/in", "file", "file~1", "closed/in"] {
+        rig.put(name, file(b"12345"));
+    }
+    rig.put("link", link("dir"));
+    let closed = Meta { mode: 0o555, mtime: Time { seconds: 1, nanos: 2 } };
+    let before = rig.target();
+    before.finish_dirs(vec![(rel_path("closed"), Some(closed))]).await.remove(0).unwrap();
+    before.finish().await.unwrap();
+    let target = rig.target();
+    let mut entries = Vec::new();
+    for path in
+        ["dir", "closed", "closed/in", "closed/new", "file", "link", "link/in", "file/in", "new", "new/in"]
+    {
+        let to = Kind::Symlink { target: Bytes::from_static(b"dir") };
+        entries.extend(
+            [Kind::Dir, Kind::File { size: 5 }, Kind::File { size: 6 }, to].map(|kind| entry(path, kind)),
+        );
+    }
+    let there = rig.snapshot();
+    for exists in [Exists::Refuse, Exists::Skip, Exists::Replace, Exists::Rename] {
+        assert_eq!(target.look(entries.clone(), exists).await.len(), entries.len());
+        assert_eq!(rig.snapshot(), there, "{exists:?}");
+    }
+    // The snapshot would show it.
+    admit(&target, 0, vec![entry("new", Kind::Dir)]).await.remove(0).unwrap();
+    assert_ne!(rig.snapshot(), there);
 }
 
 async fn conflicts_are_settled_as_asked(rig: &impl Rig) {
@@ -287,22 +323,22 @@ async fn conflicts_are_settled_as_asked(rig: &impl Rig) {
         stage(&target, id, b"new").await.unwrap();
     }
     let commits = vec![
-        commit(0, "a.txt", 3, OnConflict::Keep),
-        commit(1, "a.txt", 3, OnConflict::Rename),
-        commit(2, "a.txt", 3, OnConflict::Replace),
-        commit(3, "link", 3, OnConflict::Replace),
-        commit(4, "dir", 3, OnConflict::Replace),
-        commit(5, "dir", 3, OnConflict::Rename),
+        commit(0, "a.txt", 3, Exists::Refuse),
+        commit(1, "a.txt", 3, Exists::Rename),
+        commit(2, "a.txt", 3, Exists::Replace),
+        commit(3, "link", 3, Exists::Replace),
+        commit(4, "dir", 3, Exists::Replace),
+        commit(5, "dir", 3, Exists::Rename),
     ];
     let committed = target.commit(commits).await;
     match &committed[..] {
         [
-            Committed::Exists,
-            Committed::Done(Some(a)),
-            Committed::Done(None),
-            Committed::Done(None),
-            Committed::Exists,
-            Committed::Done(Some(dir)),
+            Ok(Committed::Exists),
+            Ok(Committed::Done(Some(a))),
+            Ok(Committed::Done(None)),
+            Ok(Committed::Done(None)),
+            Ok(Committed::Exists),
+            Ok(Committed::Done(Some(dir))),
         ] => assert_eq!((a.as_bytes(), dir.as_bytes()), (&b"a~2.txt"[..], &b"dir~1"[..])),
         other => panic!("{other:?}"),
     }
@@ -332,17 +368,17 @@ async fn t14_what_found_its_name_taken_can_be_committed_again(rig: &impl Rig) {
             stage(&target, id, bytes).await.unwrap();
         }
         let size = bytes.len() as u64;
-        let committed = target.commit(vec![commit(id, name, size, OnConflict::Keep)]).await;
-        assert!(matches!(committed[..], [Committed::Exists]), "{committed:?}");
-        let committed = target.commit(vec![commit(id, name, size, OnConflict::Rename)]).await;
-        assert!(matches!(committed[..], [Committed::Done(Some(_))]), "{committed:?}");
+        let committed = target.commit(vec![commit(id, name, size, Exists::Refuse)]).await;
+        assert!(matches!(committed[..], [Ok(Committed::Exists)]), "{committed:?}");
+        let committed = target.commit(vec![commit(id, name, size, Exists::Rename)]).await;
+        assert!(matches!(committed[..], [Ok(Committed::Done(Some(_)))]), "{committed:?}");
     }
     rig.put("link", file(b"another"));
     let to = Final::Symlink { target: Bytes::from_static(b"file") };
-    for (on_conflict, is_done) in [(OnConflict::Keep, false), (OnConflict::Rename, true)] {
-        let again = Commit { kind: to.clone(), ..commit(2, "link", 0, on_conflict) };
+    for (exists, is_done) in [(Exists::Refuse, false), (Exists::Rename, true)] {
+        let again = Commit { kind: to.clone(), ..commit(2, "link", 0, exists) };
         let committed = target.commit(vec![again]).await;
-        assert_eq!(matches!(committed[..], [Committed::Done(Some(_))]), is_done, "{committed:?}");
+        assert_eq!(matches!(committed[..], [Ok(Committed::Done(Some(_)))]), is_done, "{committed:?}");
     }
     let tree = nodes(&rig.tree());
     assert_eq!(tree["file~1"], file(b"bytes"));
@@ -367,23 +403,26 @@ async fn t15_names_that_a_rename_made_are_looked_at(rig: &impl Rig) {
         (EntryId(2), entry("file", Kind::File { size: 9 })),
         (EntryId(3), entry("link", to)),
     ];
-    let admitted = target.admit(entries.clone(), OnConflict::Rename).await;
+    let admitted = look_and_prepare(&target, entries.clone(), Exists::Rename).await;
     match &admitted[..] {
         [
-            Admission::SameSize { numbers: five, .. },
-            Admission::SameSize { numbers: eight, .. },
-            Admission::Conflict,
-            Admission::Same { number: 1, .. },
-        ] => assert_eq!((five, eight), (&[0, 3, 2].into(), &[1].into())),
+            Ok(Lookup::SameSize { numbers: five, .. }),
+            Ok(Lookup::SameSize { numbers: eight, .. }),
+            Ok(Lookup::Conflict),
+            Ok(Lookup::Same { number: 1, .. }),
+        ] => {
+            assert_eq!(five, &[0, 3, 2]);
+            assert_eq!(eight, &[1]);
+        }
         other => panic!("{other:?}"),
     }
-    let admitted = target.admit(entries, OnConflict::Keep).await;
+    let admitted = look_and_prepare(&target, entries, Exists::Refuse).await;
     match &admitted[..] {
         [
-            Admission::SameSize { numbers, .. },
-            Admission::Conflict,
-            Admission::Conflict,
-            Admission::Conflict,
+            Ok(Lookup::SameSize { numbers, .. }),
+            Ok(Lookup::Conflict),
+            Ok(Lookup::Conflict),
+            Ok(Lookup::Conflict),
         ] => {
             assert_eq!(numbers, &[0]);
         }
@@ -405,7 +444,8 @@ async fn t16_what_is_there_gets_mode_and_time(rig: &impl Rig) {
     for is_current in [false, true] {
         for admission in admit(&target, 0, entries.clone()).await {
             match admission {
-                Admission::Same { is_current: there, .. } | Admission::SameSize { is_current: there, .. } => {
+                Ok(Lookup::Same { is_current: there, .. })
+                | Ok(Lookup::SameSize { is_current: there, .. }) => {
                     assert_eq!(there, is_current);
                 }
                 other => panic!("{other:?}"),
@@ -423,11 +463,11 @@ async fn t16_what_is_there_gets_mode_and_time(rig: &impl Rig) {
 async fn a_name_taken_meanwhile_is_not_replaced(rig: &impl Rig) {
     let target = rig.target();
     let admitted = admit(&target, 0, vec![entry("name", Kind::File { size: 3 })]).await;
-    assert!(matches!(admitted[..], [Admission::Free]));
+    assert!(matches!(admitted[..], [Ok(Lookup::Free)]));
     stage(&target, 0, b"new").await.unwrap();
     rig.put("name", file(b"somebody else's"));
-    let committed = target.commit(vec![commit(0, "name", 3, OnConflict::Keep)]).await;
-    assert!(matches!(committed[..], [Committed::Exists]), "{committed:?}");
+    let committed = target.commit(vec![commit(0, "name", 3, Exists::Refuse)]).await;
+    assert!(matches!(committed[..], [Ok(Committed::Exists)]), "{committed:?}");
     let want: BTreeMap<_, _> = [("name".to_owned(), file(b"somebody else's"))].into();
     assert_eq!(nodes(&rig.tree()), want);
 }
@@ -441,21 +481,21 @@ async fn one_failed_entry_does_not_keep_the_others(rig: &impl Rig) {
     // Few enough for a sync each, and more than that, in one directory and in several.
     for (first, count) in [(0, 2), (10, 4), (20, 40)] {
         let mut commits = vec![
-            commit(first, "taken", 1, OnConflict::Keep),
-            commit(first + 1, "missing/x", 1, OnConflict::Keep),
+            commit(first, "taken", 1, Exists::Refuse),
+            commit(first + 1, "missing/x", 1, Exists::Refuse),
         ];
         commits.extend((2..count).map(|n| {
             let path = format!("d{}/{}", n % 6, first + n);
-            commit(first + n, &path, 1, OnConflict::Keep)
+            commit(first + n, &path, 1, Exists::Refuse)
         }));
         for id in first..first + count {
             stage(&target, id, b"x").await.unwrap();
         }
         let committed = target.commit(commits).await;
-        assert!(matches!(committed[0], Committed::Exists), "{:?}", committed[0]);
-        assert!(matches!(committed[1], Committed::Denied(_)), "{:?}", committed[1]);
+        assert!(matches!(committed[0], Ok(Committed::Exists)), "{:?}", committed[0]);
+        assert!(matches!(committed[1], Ok(Committed::Denied(_))), "{:?}", committed[1]);
         for committed in &committed[2..] {
-            assert!(matches!(committed, Committed::Done(None)), "{committed:?}");
+            assert!(matches!(committed, Ok(Committed::Done(None))), "{committed:?}");
         }
         target.discard(EntryId(first)).await;
     }
@@ -475,19 +515,19 @@ async fn attack_2_a_parent_that_is_a_link_is_refused(rig: &impl Rig) {
         entry("link/link", Kind::Symlink { target: Bytes::from_static(b"x") }),
     ];
     for admission in admit(&target, 0, entries).await {
-        assert!(matches!(admission, Admission::Refused(_)), "{admission:?}");
+        assert!(matches!(admission, Ok(Lookup::Refused(_))), "{admission:?}");
     }
     stage(&target, 0, b"x").await.unwrap();
-    let committed = target.commit(vec![commit(0, "link/file", 1, OnConflict::Replace)]).await;
-    assert!(matches!(committed[..], [Committed::Refused(_)]), "{committed:?}");
+    let committed = target.commit(vec![commit(0, "link/file", 1, Exists::Replace)]).await;
+    assert!(matches!(committed[..], [Ok(Committed::Refused(_))]), "{committed:?}");
     assert!(target.finish_dirs(vec![(rel_path("link"), Some(Meta::default()))]).await[0].is_err());
     assert!(target_root(&target, "link").await.is_err());
     assert_eq!(nodes(&rig.tree()), before);
 
     // The honest case: the same below the directory itself.
     stage(&target, 1, b"x").await.unwrap();
-    let committed = target.commit(vec![commit(1, "honest/file", 1, OnConflict::Keep)]).await;
-    assert!(matches!(committed[..], [Committed::Done(None)]), "{committed:?}");
+    let committed = target.commit(vec![commit(1, "honest/file", 1, Exists::Refuse)]).await;
+    assert!(matches!(committed[..], [Ok(Committed::Done(None))]), "{committed:?}");
 }
 
 async fn attack_3_a_directory_swapped_for_a_link_is_refused(rig: &impl Rig) {
@@ -496,11 +536,11 @@ async fn attack_3_a_directory_swapped_for_a_link_is_refused(rig: &impl Rig) {
     let target = rig.target();
     let admitted =
         admit(&target, 0, vec![entry("dir", Kind::Dir), entry("dir/file", Kind::File { size: 1 })]).await;
-    assert!(matches!(admitted[..], [Admission::Free, Admission::Free]), "{admitted:?}");
+    assert!(matches!(admitted[..], [Ok(Lookup::Free), Ok(Lookup::Free)]), "{admitted:?}");
     stage(&target, 0, b"x").await.unwrap();
     rig.put("dir", link("victim"));
-    let committed = target.commit(vec![commit(0, "dir/file", 1, OnConflict::Keep)]).await;
-    assert!(matches!(committed[..], [Committed::Refused(_)]), "{committed:?}");
+    let committed = target.commit(vec![commit(0, "dir/file", 1, Exists::Refuse)]).await;
+    assert!(matches!(committed[..], [Ok(Committed::Refused(_))]), "{committed:?}");
     let odd = Meta { mode: 0o777, mtime: Time { seconds: 1, nanos: 2 } };
     assert!(target.finish_dirs(vec![(rel_path("dir"), Some(odd))]).await[0].is_err());
     let want = [("dir".to_owned(), link("victim")), ("victim".to_owned(), Node::Dir)];
@@ -514,15 +554,15 @@ async fn attack_6_a_file_where_a_directory_is(rig: &impl Rig) {
     rig.put("file", file(b"kept"));
     let before = nodes(&rig.tree());
     let target = rig.target();
-    for (id, on_conflict) in [(0, OnConflict::Keep), (1, OnConflict::Replace)] {
+    for (id, exists) in [(0, Exists::Refuse), (1, Exists::Replace)] {
         stage(&target, id, b"x").await.unwrap();
-        let committed = target.commit(vec![commit(id, "dir", 1, on_conflict)]).await;
-        assert!(matches!(committed[..], [Committed::Exists]), "{committed:?}");
+        let committed = target.commit(vec![commit(id, "dir", 1, exists)]).await;
+        assert!(matches!(committed[..], [Ok(Committed::Exists)]), "{committed:?}");
         target.discard(EntryId(id)).await;
     }
     stage(&target, 2, b"x").await.unwrap();
-    let committed = target.commit(vec![commit(2, "file/below", 1, OnConflict::Replace)]).await;
-    assert!(matches!(committed[..], [Committed::Refused(_)]), "{committed:?}");
+    let committed = target.commit(vec![commit(2, "file/below", 1, Exists::Replace)]).await;
+    assert!(matches!(committed[..], [Ok(Committed::Refused(_))]), "{committed:?}");
     assert_eq!(nodes(&rig.tree()), before);
     assert_eq!(rig.staged(&target), 0);
 }
@@ -530,34 +570,38 @@ async fn attack_6_a_file_where_a_directory_is(rig: &impl Rig) {
 async fn transfers_into_one_directory_do_not_mix(rig: &impl Rig) {
     let (ours, theirs) = (rig.target(), rig.target());
     let (kept, renamed) = tokio::join!(
-        commit_twenty(&ours, b'a', OnConflict::Keep),
-        commit_twenty(&theirs, b'b', OnConflict::Rename)
+        commit_twenty(&ours, b'a', Exists::Refuse),
+        commit_twenty(&theirs, b'b', Exists::Rename)
     );
     let tree = rig.tree();
     for id in 0..20 {
         let at = |path: &RelPath| &tree[path.as_bytes()].0;
         let path = rel_path(id.to_string());
         match (&kept[id], &renamed[id]) {
-            (Committed::Done(None), Committed::Done(Some(other))) => {
+            (Ok(Committed::Done(None)), Ok(Committed::Done(Some(other)))) => {
                 assert_eq!(at(&path), &file(&[b'a'; 1000]));
                 assert_eq!(at(other), &file(&[b'b'; 1000]));
             }
-            (Committed::Exists, Committed::Done(None)) => assert_eq!(at(&path), &file(&[b'b'; 1000])),
+            (Ok(Committed::Exists), Ok(Committed::Done(None))) => assert_eq!(at(&path), &file(&[b'b'; 1000])),
             other => panic!("{other:?}"),
         }
     }
     ours.finish().await.unwrap();
     stage(&theirs, 99, b"still works").await.unwrap();
-    let committed = theirs.commit(vec![commit(99, "last", 11, OnConflict::Keep)]).await;
-    assert!(matches!(committed[..], [Committed::Done(None)]), "{committed:?}");
+    let committed = theirs.commit(vec![commit(99, "last", 11, Exists::Refuse)]).await;
+    assert!(matches!(committed[..], [Ok(Committed::Done(None))]), "{committed:?}");
     theirs.finish().await.unwrap();
 }
 
-async fn commit_twenty(target: &impl Target, byte: u8, on_conflict: OnConflict) -> Vec<Committed> {
+async fn commit_twenty(
+    target: &impl Target,
+    byte: u8,
+    exists: Exists,
+) -> Vec<Result<Committed, StorageError>> {
     let mut outcomes = Vec::new();
     for id in 0..20 {
         stage(target, id, &[byte; 1000]).await.unwrap();
-        outcomes.extend(target.commit(vec![commit(id, &id.to_string(), 1000, on_conflict)]).await);
+        outcomes.extend(target.commit(vec![commit(id, &id.to_string(), 1000, exists)]).await);
     }
     outcomes
 }
@@ -572,8 +616,8 @@ async fn staging_is_gone_after_finish_and_abort(rig: &impl Rig) {
             target.abort().await;
         }
         assert!(stage(&target, 1, b"too late").await.is_err());
-        let late = target.commit(vec![commit(2, "late", 0, OnConflict::Keep)]).await;
-        assert!(matches!(late[..], [Committed::Failed(_)]), "{late:?}");
+        let late = target.commit(vec![commit(2, "late", 0, Exists::Refuse)]).await;
+        assert!(matches!(late[..], [Err(_)]), "{late:?}");
         assert_eq!(rig.staged(&target), 0);
         // The other transfer is not disturbed.
         stage(&other, 0, b"x").await.unwrap();
@@ -589,8 +633,8 @@ async fn a_discarded_entry_is_gone(rig: &impl Rig) {
     target.discard(EntryId(0)).await;
     target.discard(EntryId(7)).await;
     assert_eq!(rig.staged(&target), 1);
-    let committed = target.commit(vec![commit(1, "stays", 5, OnConflict::Keep)]).await;
-    assert!(matches!(committed[..], [Committed::Done(None)]), "{committed:?}");
+    let committed = target.commit(vec![commit(1, "stays", 5, Exists::Refuse)]).await;
+    assert!(matches!(committed[..], [Ok(Committed::Done(None))]), "{committed:?}");
 }
 
 async fn a_checkpoint_takes_what_was_written_and_more_can_come(rig: &impl Rig) {
@@ -608,9 +652,9 @@ async fn a_checkpoint_takes_what_was_written_and_more_can_come(rig: &impl Rig) {
     }
     stage(&target, 0, b"newer").await.unwrap();
     assert_eq!(nodes(&rig.tree()), BTreeMap::new());
-    let commits = vec![commit(0, "file", 14, OnConflict::Keep), commit(1, "other", 5, OnConflict::Keep)];
+    let commits = vec![commit(0, "file", 14, Exists::Refuse), commit(1, "other", 5, Exists::Refuse)];
     let committed = target.commit(commits).await;
-    assert!(matches!(committed[..], [Committed::Done(None), Committed::Done(None)]), "{committed:?}");
+    assert!(matches!(committed[..], [Ok(Committed::Done(None)), Ok(Committed::Done(None))]), "{committed:?}");
     let want = [("file".to_owned(), file(b"newernd longer")), ("other".to_owned(), file(b"other"))];
     assert_eq!(nodes(&rig.tree()), want.into());
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::processor::ProcessorUse;
+use super::processor::{ProcessorGauge, ProcessorUse};
 use crate::event::Advice;
 use crate::protocol::engine::bottleneck::{Bottleneck, Processor, Shares};
 use crate::protocol::failure::Side;
@@ -28,7 +28,7 @@ const ADVICE_MIN: Duration = Duration::from_secs(1);
 /// What holds the transfer, as one side sees it.
 pub(in crate::session) struct BottleneckMeter {
     side: Side,
-    processor_use: fn() -> ProcessorUse,
+    processor_use: ProcessorGauge,
     cores: u32,
     began: Instant,
     looked: Instant,
@@ -83,14 +83,15 @@ impl Look {
 }
 
 impl BottleneckMeter {
-    pub(in crate::session) fn new(side: Side, processor_use: fn() -> ProcessorUse) -> Self {
+    pub(in crate::session) fn new(side: Side, processor_use: ProcessorGauge) -> Self {
+        let used = processor_use();
         Self {
             side,
             processor_use,
             cores: available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
             began: Instant::now(),
             looked: Instant::now(),
-            used: processor_use(),
+            used,
             quota: Quota::default(),
             full: Duration::ZERO,
             full_unspent: Duration::ZERO,
@@ -184,6 +185,8 @@ impl BottleneckMeter {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::time::advance;
 
     use super::super::processor::Ticks;
@@ -193,7 +196,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bursts_of_acks_count_for_the_time_that_they_are_about() {
-        let mut meter = BottleneckMeter::new(Side::Sender, ProcessorUse::default);
+        let mut meter = BottleneckMeter::new(Side::Sender, Arc::new(ProcessorUse::default));
         let mut seen = 0;
         let mut full = Duration::ZERO;
         for tick in 0..30 {
@@ -210,7 +213,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_peer_hears_of_news_at_once_and_else_once_a_second() {
-        let mut meter = BottleneckMeter::new(Side::Receiver, ProcessorUse::default);
+        let mut meter = BottleneckMeter::new(Side::Receiver, Arc::new(ProcessorUse::default));
         let mut told = Vec::new();
         for tick in 0..30 {
             advance(TICK).await;
@@ -236,7 +239,7 @@ mod tests {
             (Side::Sender, Activity::Network, Activity::Receiving, None),
         ] {
             let budget = Budget::new(48 << 20, None);
-            let mut meter = BottleneckMeter::new(side, ProcessorUse::default);
+            let mut meter = BottleneckMeter::new(side, Arc::new(ProcessorUse::default));
             let mut spend = async |ticks| {
                 for _ in 0..ticks {
                     advance(TICK).await;
@@ -272,7 +275,7 @@ mod tests {
             (share::<80, 60>, Processor::Idle),
             (share::<80, 95>, Processor::OneCore),
         ] {
-            let mut meter = BottleneckMeter::new(Side::Sender, processor_use);
+            let mut meter = BottleneckMeter::new(Side::Sender, Arc::new(processor_use));
             meter.cores = 2;
             advance(TICK).await;
             assert_eq!(meter.look().processor, processor);
@@ -298,7 +301,7 @@ mod tests {
             (share::<80, 8>, Processor::Idle),
             (share::<60, 0>, Processor::Idle),
         ] {
-            let mut meter = BottleneckMeter::new(Side::Sender, processor_use);
+            let mut meter = BottleneckMeter::new(Side::Sender, Arc::new(processor_use));
             meter.cores = 2;
             let mut looks = Vec::new();
             for _ in 0..16 {
@@ -316,14 +319,14 @@ mod tests {
             ProcessorUse { own: elapsed(), ..ProcessorUse::default() }
         }
         elapsed();
-        let mut meter = BottleneckMeter::new(Side::Sender, busy);
+        let mut meter = BottleneckMeter::new(Side::Sender, Arc::new(busy));
         for (cores, processor) in [(1, Processor::AllCores), (2, Processor::OneCore), (8, Processor::OneCore)]
         {
             meter.cores = cores;
             advance(TICK).await;
             assert_eq!(meter.look().processor, processor, "{cores} cores");
         }
-        meter.processor_use = ProcessorUse::default;
+        meter.processor_use = Arc::new(ProcessorUse::default);
         advance(TICK).await;
         assert_eq!(meter.look().processor, Processor::Idle);
     }

@@ -1,5 +1,6 @@
 //! What the processor was used for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Above this share of all cores that this process may run on, in percent, they have next to nothing left.
@@ -15,6 +16,9 @@ pub struct ProcessorUse {
     /// What all processes used of the cores that this one may run on, where the system tells.
     pub machine: Option<Ticks>,
 }
+
+/// Asks the host for it.
+pub type ProcessorGauge = Arc<dyn Fn() -> ProcessorUse + Send + Sync>;
 
 /// Time of several cores together, in a unit of the system's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -121,7 +121,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
             joining,
             lanes: Vec::new(),
             accepting: JoinSet::new(),
-            meter: BottleneckMeter::new(Side::Receiver, context.processor_use),
+            meter: BottleneckMeter::new(Side::Receiver, Arc::clone(&context.processor_use)),
             context,
             parcels: JoinSet::new(),
             streams: None,

@@ -6,21 +6,21 @@ use std::sync::Arc;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::protocol::engine::receiver::{Existing, ReceiverAction};
-use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::failure::Failure;
 use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::session::queues::{BatchQueue, RootsQueue};
 use crate::session::receive::shared::{Receiving, storage_failure};
-use crate::storage::{self, Admission, Commit, Final, OnConflict, StorageError, Target};
+use crate::storage::{self, Commit, Final, StorageError, Target, look_and_prepare};
 
 /// A job that is done.
 pub(super) enum DiskJob {
-    Admitted(Vec<(EntryId, Admission)>),
+    Admitted(Vec<(EntryId, storage::Result<Lookup>)>),
     Roots(Vec<(EntryId, storage::Result<blake3::Hash>)>),
     Checkpointed(Vec<(EntryId, storage::Result<bool>)>),
-    Committed(Vec<(EntryId, storage::Committed)>),
+    Committed(Vec<(EntryId, storage::Result<Committed>)>),
     Updated(Vec<(EntryId, storage::Result<bool>)>),
     DirsFinished(Vec<(EntryId, storage::Result<()>)>),
     Discarded,
@@ -82,16 +82,14 @@ impl<T: Target> DiskJobs<T> {
             }
             ReceiverAction::Checkpoint(id) => self.checkpoints.push(id),
             ReceiverAction::Commit(id, entry) => {
-                let on_conflict = match on_conflict(self.exists) {
+                let exists = match self.exists {
                     // Something that has appeared may be the same.
-                    OnConflict::Rename => OnConflict::Keep,
+                    Exists::Rename => Exists::Refuse,
                     other => other,
                 };
-                self.commits.push(commit(id, entry, on_conflict));
+                self.commits.push(commit(id, entry, exists));
             }
-            ReceiverAction::CommitBeside(id, entry) => {
-                self.commits.push(commit(id, entry, OnConflict::Rename))
-            }
+            ReceiverAction::CommitBeside(id, entry) => self.commits.push(commit(id, entry, Exists::Rename)),
             ReceiverAction::Update(id, entry) => self.updates.push((id, entry)),
             ReceiverAction::FinishDir(id, path, meta) => self.dirs.push((id, (path, meta))),
             ReceiverAction::Discard(id) => self.discards.push(id),
@@ -117,12 +115,11 @@ impl<T: Target> DiskJobs<T> {
         }
         if let Some(batch) = self.admits.next_batch() {
             let shared = Arc::clone(&self.shared);
-            let on_conflict = on_conflict(self.exists);
+            let exists = self.exists;
             self.running.spawn(async move {
                 let ids: Vec<_> = batch.iter().map(|(id, _)| *id).collect();
-                DiskJob::Admitted(
-                    ids.into_iter().zip(shared.target.admit(batch, on_conflict).await).collect(),
-                )
+                let found = look_and_prepare(&*shared.target, batch, exists).await;
+                DiskJob::Admitted(ids.into_iter().zip(found).collect())
             });
         }
         if let Some(ids) = self.checkpoints.next_batch() {
@@ -171,8 +168,8 @@ impl<T: Target> DiskJobs<T> {
         match job {
             DiskJob::Admitted(batch) => {
                 self.admits.batch_done();
-                for (id, admission) in batch {
-                    machine.admitted(id, found(admission)?);
+                for (id, found) in batch {
+                    machine.admitted(id, found.map_err(|error| storage_failure(&error))?);
                 }
             }
             DiskJob::Roots(roots) => {
@@ -197,7 +194,7 @@ impl<T: Target> DiskJobs<T> {
             DiskJob::Committed(batch) => {
                 self.commits.batch_done();
                 for (id, committed) in batch {
-                    machine.committed(id, committed_as(committed)?);
+                    machine.committed(id, committed.map_err(|error| storage_failure(&error))?);
                 }
             }
             DiskJob::Updated(batch) => {
@@ -219,53 +216,17 @@ impl<T: Target> DiskJobs<T> {
     }
 }
 
-fn found(admission: Admission) -> Result<Lookup, Failure> {
-    Ok(match admission {
-        Admission::Free => Lookup::Free,
-        Admission::Same { number, is_current } => Lookup::Same { number, is_current },
-        Admission::SameSize { numbers, is_current } => Lookup::SameSize { numbers, is_current },
-        Admission::Conflict => Lookup::Conflict,
-        Admission::Refused(error) => Lookup::Refused(refusal(&error)),
-        Admission::Denied(error) => Lookup::Denied(storage_failure(&error)),
-        Admission::Failed(error) => return Err(storage_failure(&error)),
-    })
-}
-
-fn committed_as(committed: storage::Committed) -> Result<Committed, Failure> {
-    Ok(match committed {
-        storage::Committed::Done(renamed) => Committed::Done(renamed),
-        storage::Committed::Exists => Committed::Exists,
-        storage::Committed::Refused(error) => Committed::Refused(refusal(&error)),
-        storage::Committed::Denied(error) => Committed::Denied(storage_failure(&error)),
-        storage::Committed::NotKept => Committed::NotKept,
-        storage::Committed::Failed(error) => return Err(storage_failure(&error)),
-    })
-}
-
-fn on_conflict(exists: Exists) -> OnConflict {
-    match exists {
-        Exists::Refuse | Exists::Skip => OnConflict::Keep,
-        Exists::Replace => OnConflict::Replace,
-        Exists::Rename => OnConflict::Rename,
-    }
-}
-
-fn commit(id: EntryId, entry: Entry, on_conflict: OnConflict) -> Commit {
+fn commit(id: EntryId, entry: Entry, exists: Exists) -> Commit {
     let kind = match entry.kind {
         Kind::Symlink { target } => Final::Symlink { target },
         Kind::File { size } => Final::File { size },
         // The machine commits files and links only.
         Kind::Dir | Kind::DirEnd => Final::File { size: 0 },
     };
-    Commit { id, path: entry.path, kind, meta: entry.meta, on_conflict }
+    Commit { id, path: entry.path, kind, meta: entry.meta, exists }
 }
 
 /// The receiver's disk failed for one entry.
 fn entry_failure(error: &StorageError) -> Failure {
-    if error.is_refusal() { refusal(error) } else { storage_failure(error) }
-}
-
-/// The receiver's disk does not take a name.
-fn refusal(error: &StorageError) -> Failure {
-    error.failure(Side::Receiver, Reason::Refused)
+    if error.is_refusal() { error.refusal() } else { storage_failure(error) }
 }

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::protocol::engine::log::IncomingLog;
 use crate::protocol::engine::receiver::Receiver;
-use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::failure::Failure;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::message::Received;
 use crate::session::clock::Clock;
@@ -115,5 +115,5 @@ impl<T> Receiving<T> {
 
 /// The receiver's disk failed.
 pub(super) fn storage_failure(error: &StorageError) -> Failure {
-    error.failure(Side::Receiver, Reason::Storage)
+    error.of_target()
 }

@@ -120,7 +120,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             lanes: Lanes::new(connection, joining),
             machine: Sender::new(chunk_log2, context.patience, Duration::ZERO)
                 .with_open_entries(context.budget.open_entries()),
-            meter: BottleneckMeter::new(Side::Sender, context.processor_use),
+            meter: BottleneckMeter::new(Side::Sender, Arc::clone(&context.processor_use)),
             context,
             transfer,
             teller: Teller::new(clock.started()),

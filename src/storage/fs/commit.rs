@@ -21,12 +21,13 @@ use super::sys::volume::is_fuse;
 use super::target_disk::TargetDisk;
 use super::volumes::{Synced, Volume};
 use super::watch::{Call, Subject};
+use crate::protocol::final_name::{Committed, Exists};
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::EntryId;
 use crate::protocol::wire::limits::RENAME_TRIES_MAX;
-use crate::storage::error::{StorageError, failed};
-use crate::storage::target::{Commit, Committed, Final, OnConflict};
+use crate::storage::error::{Result, StorageError, failed};
+use crate::storage::target::{Commit, Final};
 
 /// Up to so many files or directories are synced one by one, more of them by one sync of the file system.
 const FSYNC_MAX: usize = 4;
@@ -38,7 +39,7 @@ enum CommitStep {
     /// Under its final name in this directory of the batch; `Some` when that is another name than asked for.
     Named { directory: usize, other_name: Option<RelPath> },
     /// Done with, one way or the other.
-    Settled(Committed),
+    Settled(Result<Committed>),
 }
 
 struct CommitItem {
@@ -59,7 +60,7 @@ struct Changed {
 }
 
 /// Commits a batch; the failure of one entry does not keep the others.
-pub(super) fn commit_batch(disk: &TargetDisk, commits: Vec<Commit>) -> Vec<Committed> {
+pub(super) fn commit_batch(disk: &TargetDisk, commits: Vec<Commit>) -> Vec<Result<Committed>> {
     let is_few = disk.sync && commits.len() <= FSYNC_MAX;
     let call = disk.watch.begin("complete", Subject::Top);
     let staging = |commit: Commit| {
@@ -102,17 +103,19 @@ fn stage(disk: &TargetDisk, commit: Commit, keep_open: bool) -> CommitItem {
 }
 
 /// What becomes of an entry that cannot be made.
-fn not_staged(disk: &TargetDisk, commit: &Commit, error: io::Error) -> Committed {
+fn not_staged(disk: &TargetDisk, commit: &Commit, error: io::Error) -> Result<Committed> {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     let failed = |error| failed("complete", disk.place(&commit.path), error);
     match (&commit.kind, errno) {
-        (Final::File { .. }, Some(Errno::FBIG | Errno::INVAL)) => Committed::Refused(failed(error)),
+        (Final::File { .. }, Some(Errno::FBIG | Errno::INVAL)) => {
+            Ok(Committed::Refused(failed(error).refusal()))
+        }
         (Final::Symlink { .. }, Some(errno)) if holds_no_link(disk, commit.id, errno) => {
             disk.note(Aspect::Link, &commit.path.to_string(), errno);
-            Committed::NotKept
+            Ok(Committed::NotKept)
         }
-        (_, Some(Errno::ACCESS)) => Committed::Denied(failed(error)),
-        _ => Committed::Failed(failed(error)),
+        (_, Some(Errno::ACCESS)) => Ok(Committed::Denied(failed(error).of_target())),
+        _ => Err(failed(error)),
     }
 }
 
@@ -131,7 +134,7 @@ fn holds_no_link(disk: &TargetDisk, id: EntryId, errno: Errno) -> bool {
 
 fn sync_data(disk: &TargetDisk, call: &Call<'_>, items: &mut [CommitItem], one_by_one: bool) {
     // All of a volume with one call, where there is such a call.
-    let mut volumes: Vec<(Arc<Volume>, Result<Synced, Errno>)> = Vec::new();
+    let mut volumes: Vec<(Arc<Volume>, std::result::Result<Synced, Errno>)> = Vec::new();
     for item in items {
         let CommitStep::Staged(open) = &item.step else { continue };
         if item.is_synced {
@@ -157,7 +160,7 @@ fn sync_data(disk: &TargetDisk, call: &Call<'_>, items: &mut [CommitItem], one_b
 }
 
 /// Syncs one entry where its volume cannot be synced as a whole, `errno` says why.
-fn sync_again(disk: &TargetDisk, item: &CommitItem, errno: Errno) -> Result<Synced, Errno> {
+fn sync_again(disk: &TargetDisk, item: &CommitItem, errno: Errno) -> std::result::Result<Synced, Errno> {
     match (&item.step, &item.commit.kind) {
         // What a link says is synced with its directory.
         (_, Final::Symlink { .. }) => Ok(Synced::Yes),
@@ -202,7 +205,7 @@ fn name_all(disk: &TargetDisk, call: &Call<'_>, dirs: &mut Dirs, items: &mut [Co
                 });
                 CommitStep::Named { directory, other_name }
             }
-            Err(NotNamed::Exists) => CommitStep::Settled(Committed::Exists),
+            Err(NotNamed::Exists) => CommitStep::Settled(Ok(Committed::Exists)),
             Err(NotNamed::Error(errno)) => {
                 let error = failed("rename to", disk.place(&item.commit.path), errno);
                 CommitStep::Settled(not_named(error))
@@ -233,7 +236,7 @@ fn sync_directories(
             }
         }
     };
-    let mut whole: Vec<(&Arc<Volume>, Result<Synced, Errno>)> = Vec::new();
+    let mut whole: Vec<(&Arc<Volume>, std::result::Result<Synced, Errno>)> = Vec::new();
     let mut synced = Vec::with_capacity(changed.len());
     for directory in changed {
         call.step("sync", directory.path.clone().map_or(Subject::Top, Subject::Path));
@@ -256,15 +259,15 @@ fn sync_directories(
     }
 }
 
-fn settle(disk: &TargetDisk, item: CommitItem) -> Committed {
+fn settle(disk: &TargetDisk, item: CommitItem) -> Result<Committed> {
     match item.step {
         CommitStep::Named { other_name, .. } => {
             let path = other_name.as_ref().unwrap_or(&item.commit.path).to_string();
             item.lacks.iter().for_each(|(aspect, errno)| disk.note(*aspect, &path, *errno));
             disk.named(item.commit.id);
-            Committed::Done(other_name)
+            Ok(Committed::Done(other_name))
         }
-        CommitStep::Settled(Committed::Exists) => Committed::Exists,
+        CommitStep::Settled(Ok(Committed::Exists)) => Ok(Committed::Exists),
         CommitStep::Settled(committed) => {
             disk.discard(item.commit.id);
             committed
@@ -276,7 +279,7 @@ fn settle(disk: &TargetDisk, item: CommitItem) -> Committed {
 
 impl CommitItem {
     /// A sync that is not possible is told at the end; one that fails fails the entry.
-    fn note_sync(&mut self, disk: &TargetDisk, synced: Result<Synced, Errno>) {
+    fn note_sync(&mut self, disk: &TargetDisk, synced: std::result::Result<Synced, Errno>) {
         match synced {
             Ok(Synced::Yes) => {}
             Ok(Synced::Lacking(errno)) => {
@@ -290,15 +293,15 @@ impl CommitItem {
 
     fn fail_sync(&mut self, disk: &TargetDisk, errno: Errno) {
         let error = failed("sync", disk.place(&self.commit.path), errno);
-        self.step = CommitStep::Settled(Committed::Failed(error));
+        self.step = CommitStep::Settled(Err(error));
     }
 }
 
-fn not_named(error: StorageError) -> Committed {
+fn not_named(error: StorageError) -> Result<Committed> {
     match &error {
-        _ if error.is_refusal() => Committed::Refused(error),
-        _ if error.is_denial() => Committed::Denied(error),
-        _ => Committed::Failed(error),
+        _ if error.is_refusal() => Ok(Committed::Refused(error.refusal())),
+        _ if error.is_denial() => Ok(Committed::Denied(error.of_target())),
+        _ => Err(error),
     }
 }
 
@@ -320,16 +323,20 @@ impl From<Errno> for NotNamed {
 }
 
 /// Moves one staged entry into `holder`; `Some` when under another name than its own.
-fn name_one(disk: &TargetDisk, commit: &Commit, holder: &OwnedFd) -> Result<Option<RelPath>, NotNamed> {
+fn name_one(
+    disk: &TargetDisk,
+    commit: &Commit,
+    holder: &OwnedFd,
+) -> std::result::Result<Option<RelPath>, NotNamed> {
     let path = &commit.path;
-    match commit.on_conflict {
-        OnConflict::Keep => rename_new(disk, commit.id, holder, path.name())?,
-        OnConflict::Replace => {
+    match commit.exists {
+        Exists::Refuse | Exists::Skip => rename_new(disk, commit.id, holder, path.name())?,
+        Exists::Replace => {
             let staging = own_staging(disk, commit.id)?;
             let (staging, staged) = staging.place(commit.id);
             renameat(staging, &staged, holder, path.name())?;
         }
-        OnConflict::Rename => match rename_new(disk, commit.id, holder, path.name()) {
+        Exists::Rename => match rename_new(disk, commit.id, holder, path.name()) {
             Ok(()) => {}
             Err(Errno::EXIST) => return rename_free(disk, commit, holder).map(Some),
             Err(errno) => return Err(errno.into()),
@@ -339,7 +346,11 @@ fn name_one(disk: &TargetDisk, commit: &Commit, holder: &OwnedFd) -> Result<Opti
 }
 
 /// The first of the other names that is free.
-fn rename_free(disk: &TargetDisk, commit: &Commit, holder: &OwnedFd) -> Result<RelPath, NotNamed> {
+fn rename_free(
+    disk: &TargetDisk,
+    commit: &Commit,
+    holder: &OwnedFd,
+) -> std::result::Result<RelPath, NotNamed> {
     for number in last_taken(holder, &commit.path)? + 1..=RENAME_TRIES_MAX {
         // The number may make a name too long; nothing else can be wrong with it.
         let other = commit.path.numbered(number).map_err(|_| NotNamed::Error(Errno::NAMETOOLONG))?;
@@ -353,12 +364,17 @@ fn rename_free(disk: &TargetDisk, commit: &Commit, holder: &OwnedFd) -> Result<R
 }
 
 /// Where an entry is staged that has been staged.
-fn own_staging(disk: &TargetDisk, id: EntryId) -> Result<Arc<Staging>, Errno> {
+fn own_staging(disk: &TargetDisk, id: EntryId) -> std::result::Result<Arc<Staging>, Errno> {
     disk.volumes.of(id).made_staging().ok_or(Errno::NOENT)
 }
 
 /// Renames a staged entry to a name that must be free.
-fn rename_new(disk: &TargetDisk, id: EntryId, holder: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+fn rename_new(
+    disk: &TargetDisk,
+    id: EntryId,
+    holder: &OwnedFd,
+    name: &[u8],
+) -> std::result::Result<(), Errno> {
     let staging = own_staging(disk, id)?;
     let (staging, staged) = staging.place(id);
     match rename::rename_new(staging, &staged, holder, name) {
@@ -370,7 +386,12 @@ fn rename_new(disk: &TargetDisk, id: EntryId, holder: &OwnedFd, name: &[u8]) -> 
 }
 
 /// The same where the file system cannot rename so: a link is made only where there is nothing.
-fn link_new(staging: &OwnedFd, staged: &str, holder: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+fn link_new(
+    staging: &OwnedFd,
+    staged: &str,
+    holder: &OwnedFd,
+    name: &[u8],
+) -> std::result::Result<(), Errno> {
     match linkat(staging, staged, holder, name, AtFlags::empty()) {
         Ok(()) => return unlinkat(staging, staged, AtFlags::empty()),
         Err(Errno::EXIST) => return Err(Errno::EXIST),

@@ -12,10 +12,10 @@ use super::descriptors::patiently;
 use super::lacks::{Lacks, unless_lacking};
 use super::numbered::{alike, is_file_of};
 use super::open::open_file;
+use crate::protocol::final_name::{Exists, Lookup};
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, Kind, Meta};
-use crate::storage::target::{Admission, OnConflict};
 
 /// What is under the name of a file of `size` bytes, and under those that a rename would give.
 pub(super) fn look_at_file(
@@ -23,20 +23,20 @@ pub(super) fn look_at_file(
     name: &[u8],
     entry: &Entry,
     size: u64,
-    on_conflict: OnConflict,
-) -> Result<Admission, Errno> {
-    let Some(stat) = look(holder, name)? else { return Ok(Admission::Free) };
+    exists: Exists,
+) -> Result<Lookup, Errno> {
+    let Some(stat) = look(holder, name)? else { return Ok(Lookup::Free) };
     let mut numbers = VecDeque::new();
     if is_file_of(&stat, size) {
         numbers.push_back(0);
     }
-    if on_conflict == OnConflict::Rename {
+    if exists == Exists::Rename {
         numbers.extend(alike(holder, &entry.path, |_, stat| is_file_of(stat, size))?);
     }
     if numbers.is_empty() {
-        return Ok(Admission::Conflict);
+        return Ok(Lookup::Conflict);
     }
-    Ok(Admission::SameSize { numbers, is_current: meta_of(&stat) == entry.meta })
+    Ok(Lookup::SameSize { numbers, is_current: meta_of(&stat) == entry.meta })
 }
 
 /// The same for a link to `target`.
@@ -45,21 +45,21 @@ pub(super) fn look_at_link(
     name: &[u8],
     entry: &Entry,
     target: &[u8],
-    on_conflict: OnConflict,
-) -> Result<Admission, Errno> {
-    let Some(stat) = look(holder, name)? else { return Ok(Admission::Free) };
+    exists: Exists,
+) -> Result<Lookup, Errno> {
+    let Some(stat) = look(holder, name)? else { return Ok(Lookup::Free) };
     if leads_to(holder, name, &stat, target) {
         // Links have no mode of their own.
         let is_current = meta_of(&stat).mtime == entry.meta.mtime;
-        return Ok(Admission::Same { number: 0, is_current });
+        return Ok(Lookup::Same { number: 0, is_current });
     }
-    if on_conflict == OnConflict::Rename {
+    if exists == Exists::Rename {
         let is_alike = |path: &RelPath, stat: &Stat| leads_to(holder, path.name(), stat, target);
         if let Some(number) = alike(holder, &entry.path, is_alike)?.first() {
-            return Ok(Admission::Same { number: *number, is_current: true });
+            return Ok(Lookup::Same { number: *number, is_current: true });
         }
     }
-    Ok(Admission::Conflict)
+    Ok(Lookup::Conflict)
 }
 
 /// Gives what is there permission bits and time of `entry`; whether that has changed anything. `lacks` gets what

@@ -2,12 +2,10 @@
 //!
 //! Every access is relative to an open directory and goes down one component at a time without following links,
 //! so that nothing outside the source or the target is reached, whatever is swapped meanwhile. Calls into the
-//! kernel that may block run on tokio's blocking threads, one hop for a batch; those for blocks of large files where
-//! [`calls`] says.
+//! kernel that may block run on tokio's blocking threads, one hop for a batch or a block.
 
-mod admit;
 mod attributes;
-mod calls;
+mod blocking;
 mod check;
 mod checkpoint;
 mod commit;
@@ -17,9 +15,11 @@ mod existing;
 mod final_files;
 mod finish_dirs;
 mod lacks;
+mod look;
 mod numbered;
 mod open;
 mod origin;
+mod prepare;
 pub mod sample;
 mod source;
 mod staged_files;

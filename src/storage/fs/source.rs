@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::fs::{AtFlags, fstat, statat};
 
 use super::attributes::{identity_of, may_be_wrong, size_of};
-use super::calls::{Calls, blocking};
+use super::blocking::blocking;
 use super::descriptors::{OpenFiles, patiently, share};
 use super::dirs::Dirs;
 use super::open::open_file;
@@ -37,7 +37,6 @@ const AGAIN_BYTES: usize = 8 * 1024;
 /// Files, directories and links of the file system, named by a person.
 pub struct FsSource {
     disk: Arc<SourceDisk>,
-    calls: Calls,
 }
 
 struct SourceDisk {
@@ -118,7 +117,7 @@ impl FsSource {
             files: Mutex::new(OpenFiles::new(share(OPEN_MAX))),
             watch: DiskWatch::default(),
         };
-        Ok(Self { disk: Arc::new(disk), calls: Calls::default() })
+        Ok(Self { disk: Arc::new(disk) })
     }
 
     /// The descriptor of a file, opened again if it has been closed.
@@ -202,7 +201,7 @@ impl Source for FsSource {
     ) -> Result<Block, Failure> {
         let open = self.descriptor(file).await?;
         let (disk, path) = (Arc::clone(&self.disk), file.seen.entry.path.clone());
-        let read = self.calls.block(move || {
+        let read = blocking(move || {
             let _call = disk.watch.begin("read", Subject::Path(path));
             open.read_exact_at(&mut block[..len], offset).map(|()| block)
         });

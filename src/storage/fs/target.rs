@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::calls::{Calls, blocking};
+use super::blocking::blocking;
 use super::checkpoint::checkpoint;
 use super::commit::commit_batch;
 use super::descriptors::share;
@@ -19,13 +19,14 @@ use super::dirs::Dirs;
 use super::final_files::FinalFile;
 use super::target_disk::TargetDisk;
 use super::watch::{Subject, hangs};
+use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::storage::block::Block;
 use crate::storage::error::{Result, StorageError, failed};
-use crate::storage::target::{Admission, Commit, Committed, OnConflict, Target, Write};
+use crate::storage::target::{Commit, Target, Write};
 
 /// Pieces of large files that are written at once, each to an open file.
 const PIECES_AT_ONCE: usize = 64;
@@ -33,23 +34,19 @@ const PIECES_AT_ONCE: usize = 64;
 /// A directory of the file system. What is staged is removed when the last use of it ends.
 pub struct FsTarget {
     disk: Arc<TargetDisk>,
-    calls: Calls,
     /// Files that pieces are being written to.
     pieces: Semaphore,
 }
 
 impl FsTarget {
-    /// Opens `dir`, which is made with its parents when it is missing, and makes a place in it for what the
-    /// transfer named `transfer` (32 lower-case hexadecimal digits) has not completed yet. Places that receivers
-    /// before left behind are removed. Without `sync` nothing is synced.
+    /// Opens `dir`, which is made with its parents when it is missing, for the transfer named `transfer` (32 lower-case
+    /// hexadecimal digits). Without `sync` nothing is synced.
     ///
-    /// Fails when `dir` cannot be made or opened, or when its `.towline` is anything but a directory.
+    /// Fails when `dir` cannot be made or opened. Staging is made, and what receivers before have left there removed,
+    /// when something is prepared or written.
     pub fn new(dir: &Path, transfer: &str, sync: bool) -> Result<Self> {
-        let disk = TargetDisk::open(dir, transfer, sync)?;
-        // At once, so that what makes it impossible is said before anything travels.
-        disk.make_staging()?;
-        let pieces = Semaphore::new(share(PIECES_AT_ONCE));
-        Ok(Self { disk: Arc::new(disk), calls: Calls::default(), pieces })
+        let disk = Arc::new(TargetDisk::open(dir, transfer, sync)?);
+        Ok(Self { disk, pieces: Semaphore::new(share(PIECES_AT_ONCE)) })
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&TargetDisk) -> T + Send + 'static) -> T {
@@ -84,7 +81,7 @@ impl FsTarget {
             let _call = disk.watch.begin("write", Subject::Staged(id));
             staged.write_at(&block[range], offset).map(|()| block)
         };
-        self.calls.block(write).await
+        blocking(write).await
     }
 
     /// The BLAKE3 root of the first `size` bytes of a file, and the block that they went through.
@@ -106,7 +103,7 @@ impl FsTarget {
                 let _call = disk.watch.begin("read", subject);
                 (open.read_exact_at(&mut block[..len], at), block)
             };
-            let (read, used) = self.calls.block(call).await;
+            let (read, used) = blocking(call).await;
             block = used;
             if let Err(error) = read {
                 return (Err(error), block);
@@ -119,16 +116,29 @@ impl FsTarget {
 }
 
 impl Target for FsTarget {
-    async fn admit(&self, entries: Vec<(EntryId, Entry)>, on_conflict: OnConflict) -> Vec<Admission> {
+    async fn look(&self, entries: Vec<Entry>, exists: Exists) -> Vec<Result<Lookup>> {
         self.run(move |disk| {
             let mut dirs = Dirs::for_lookup();
             let call = disk.watch.begin("look up", Subject::Top);
-            let admit = |(id, entry): &(EntryId, Entry)| {
-                let op = if entry.kind == Kind::Dir { "create" } else { "look up" };
-                call.step(op, Subject::Path(entry.path.clone()));
-                disk.admit(&mut dirs, *id, entry, on_conflict)
+            let look = |entry: &Entry| {
+                call.step("look up", Subject::Path(entry.path.clone()));
+                disk.look(&mut dirs, entry, exists)
             };
-            entries.iter().map(admit).collect()
+            entries.iter().map(look).collect()
+        })
+        .await
+    }
+
+    async fn prepare(&self, entries: Vec<(EntryId, Entry)>) -> Vec<Result<Option<Lookup>>> {
+        self.run(move |disk| {
+            let mut dirs = Dirs::for_lookup();
+            let call = disk.watch.begin("prepare", Subject::Top);
+            let prepare = |(id, entry): &(EntryId, Entry)| {
+                let op = if entry.kind == Kind::Dir { "create" } else { "prepare" };
+                call.step(op, Subject::Path(entry.path.clone()));
+                disk.prepare(&mut dirs, *id, entry)
+            };
+            entries.iter().map(prepare).collect()
         })
         .await
     }
@@ -170,7 +180,7 @@ impl Target for FsTarget {
         self.run(move |disk| checkpoint(disk, &ids)).await
     }
 
-    async fn commit(&self, commits: Vec<Commit>) -> Vec<Committed> {
+    async fn commit(&self, commits: Vec<Commit>) -> Vec<Result<Committed>> {
         self.run(move |disk| commit_batch(disk, commits)).await
     }
 

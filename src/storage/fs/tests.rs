@@ -18,13 +18,12 @@ use tempfile::TempDir;
 use super::sys::holes::find_runs;
 use super::{FsSource, FsTarget};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::FILE_BYTES_MAX;
 use crate::storage::block::BlockPool;
-use crate::storage::{
-    Admission, Commit, Committed, Final, OnConflict, Result, Source, Target, Verdict, Walk, Walked, Write,
-};
+use crate::storage::{Commit, Final, Result, Source, Target, Verdict, Walk, Walked, Write, look_and_prepare};
 use crate::testing::disk::{source_root, target_root};
 use crate::testing::host::{bound_by_permissions, skip};
 
@@ -82,11 +81,11 @@ async fn stage(target: &FsTarget, id: u64, offset: u64, bytes: &[u8]) -> Result<
         .map(drop)
 }
 
-async fn commit(target: &FsTarget, id: u64, path: &str, size: u64) -> Committed {
+async fn commit(target: &FsTarget, id: u64, path: &str, size: u64) -> Result<Committed> {
     let kind = Final::File { size };
-    let (id, path, on_conflict) = (EntryId(id), rel_path(path), OnConflict::Keep);
+    let (id, path, exists) = (EntryId(id), rel_path(path), Exists::Refuse);
     let meta = Meta { mode: 0o600, ..Meta::default() };
-    target.commit(vec![Commit { id, path, kind, meta, on_conflict }]).await.remove(0)
+    target.commit(vec![Commit { id, path, kind, meta, exists }]).await.remove(0)
 }
 
 #[tokio::test]
@@ -115,10 +114,10 @@ async fn a_whole_file_is_complete_when_it_is_written_and_can_come_again() {
             path: rel_path(name),
             kind: Final::File { size: *size },
             meta,
-            on_conflict: OnConflict::Keep,
+            exists: Exists::Refuse,
         });
         for committed in target.commit(commits.collect()).await {
-            assert!(matches!(committed, Committed::Done(None)), "{committed:?}");
+            assert!(matches!(committed, Ok(Committed::Done(None))), "{committed:?}");
         }
         for (name, _) in cases {
             let path = temp.path().join(name);
@@ -165,7 +164,7 @@ async fn holes_stay_holes() {
     let to = temp.path().join("to");
     let target = target(&to);
     stage(&target, 0, 32 << 20, b"in the middle").await.unwrap();
-    assert!(matches!(commit(&target, 0, "sparse", SIZE).await, Committed::Done(None)));
+    assert!(matches!(commit(&target, 0, "sparse", SIZE).await, Ok(Committed::Done(None))));
     assert_eq!(target_root(&target, "sparse").await.unwrap(), source_root(&source, entry).await.unwrap());
     assert!(to.join("sparse").metadata().unwrap().blocks() * 512 < 1 << 20);
 }
@@ -327,9 +326,9 @@ async fn attack_3_nothing_is_written_outside_of_the_target() {
     symlink(&outside, to.join("link")).unwrap();
     symlink(outside.join("passwd"), to.join("file")).unwrap();
     stage(&target, 0, 0, b"evil").await.unwrap();
-    assert!(matches!(commit(&target, 0, "link/passwd", 4).await, Committed::Refused(_)));
+    assert!(matches!(commit(&target, 0, "link/passwd", 4).await, Ok(Committed::Refused(_))));
     stage(&target, 1, 0, b"evil").await.unwrap();
-    assert!(matches!(commit(&target, 1, "file", 4).await, Committed::Exists));
+    assert!(matches!(commit(&target, 1, "file", 4).await, Ok(Committed::Exists)));
     assert!(target_root(&target, "file").await.is_err());
     let odd = Meta { mode: 0, ..Meta::default() };
     assert!(target.finish_dirs(vec![(rel_path("link"), Some(odd))]).await[0].is_err());
@@ -345,7 +344,10 @@ async fn attack_25_a_declared_size_costs_nothing() {
     let target = target(temp.path());
     let kind = Kind::File { size: FILE_BYTES_MAX };
     let entry = Entry { path: rel_path("huge"), meta: Meta::default(), kind };
-    assert!(matches!(target.admit(vec![(EntryId(0), entry)], OnConflict::Keep).await[..], [Admission::Free]));
+    assert!(matches!(
+        look_and_prepare(&target, vec![(EntryId(0), entry)], Exists::Refuse).await[..],
+        [Ok(Lookup::Free)]
+    ));
     stage(&target, 0, 0, b"ten bytes.").await.unwrap();
     let staged = temp.path().join(".towline").join(TRANSFER).join("0");
     assert_eq!(staged.metadata().unwrap().len(), 10);
@@ -362,8 +364,8 @@ async fn a_directory_that_is_there_is_opened_up_and_gets_its_attributes() {
     let meta = Meta { mode: 0o511, ..Meta::default() };
     let entry = Entry { path: rel_path("d"), meta, kind: Kind::Dir };
     assert!(matches!(
-        target.admit(vec![(EntryId(0), entry)], OnConflict::Keep).await[..],
-        [Admission::Same { .. }]
+        look_and_prepare(&target, vec![(EntryId(0), entry)], Exists::Refuse).await[..],
+        [Ok(Lookup::Same { .. })]
     ));
     assert_eq!(dir.metadata().unwrap().mode() & 0o777, 0o755);
     target.finish_dirs(vec![(rel_path("d"), Some(meta))]).await.remove(0).unwrap();
@@ -385,7 +387,7 @@ async fn more_files_are_staged_than_are_kept_open() {
     });
     assert!(open.count() <= 256 + 4, "staged files, and the directories");
     for id in 0..300 {
-        assert!(matches!(commit(&target, id, &id.to_string(), 9).await, Committed::Done(None)));
+        assert!(matches!(commit(&target, id, &id.to_string(), 9).await, Ok(Committed::Done(None))));
         let byte = id.to_le_bytes();
         let bytes = fs::read(temp.path().join(id.to_string())).unwrap();
         assert_eq!((bytes[0], &bytes[1..]), (byte[0], &byte[..]));
@@ -401,15 +403,22 @@ async fn the_target_is_made_and_may_be_a_link_and_staging_goes_with_it() {
     symlink("new/below", temp.path().join("link")).unwrap();
     let target = target(&temp.path().join("link"));
     stage(&target, 0, 0, b"x").await.unwrap();
-    assert!(matches!(commit(&target, 0, "a", 1).await, Committed::Done(None)));
+    assert!(matches!(commit(&target, 0, "a", 1).await, Ok(Committed::Done(None))));
     assert_eq!(names(&to), [".towline", "a"]);
     stage(&target, 1, 0, b"x").await.unwrap();
     drop(target);
     assert_eq!(names(&to), ["a"]);
 }
 
-#[test]
-fn staging_is_a_directory_of_our_own_or_nothing() {
+/// Why nothing can be prepared below `to`.
+async fn prepare_error(to: &Path, transfer: &str) -> String {
+    let target = FsTarget::new(to, transfer, true).unwrap();
+    let entry = Entry { path: rel_path("f"), meta: Meta::default(), kind: Kind::File { size: 1 } };
+    target.prepare(vec![(EntryId(0), entry)]).await.remove(0).unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn staging_is_a_directory_of_our_own_or_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let elsewhere = temp.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
@@ -421,18 +430,19 @@ fn staging_is_a_directory_of_our_own_or_nothing() {
         } else {
             fs::write(to.join(".towline"), b"").unwrap();
         }
-        let error = FsTarget::new(&to, TRANSFER, true).err().unwrap().to_string();
+        let error = prepare_error(&to, TRANSFER).await;
         assert!(error.contains(&format!("{name}/.towline: Not a directory")), "{error}");
     }
     assert!(names(&elsewhere).is_empty());
     let error = FsTarget::new(&temp.path().join("b/.towline/c"), TRANSFER, true).err().unwrap();
     assert!(error.to_string().starts_with("cannot create "), "{error}");
-    assert!(FsTarget::new(temp.path(), "../../../../../../../../../../../", true).is_err());
+    let error = prepare_error(temp.path(), "../../../../../../../../../../../").await;
+    assert!(error.contains("not the name of a transfer"), "{error}");
 }
 
 ///
-#[test]
-fn attack_18_only_staging_that_nobody_holds_is_cleaned() {
+#[tokio::test]
+async fn attack_18_only_staging_that_nobody_holds_is_cleaned() {
     let temp = tempfile::tempdir().unwrap();
     let hub = temp.path().join(".towline");
     let make = |name: &str, files: &[&str]| {
@@ -455,7 +465,7 @@ fn attack_18_only_staging_that_nobody_holds_is_cleaned() {
     let lock = File::open(hub.join(&held).join("lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
 
-    drop(target(temp.path()));
+    stage(&target(temp.path()), 0, 0, b"x").await.unwrap();
     let want = [&held, &foreign, &"e".repeat(32), &"f".repeat(32), "not a transfer"];
     assert_eq!(names(&hub), want);
     assert_eq!(names(&hub.join(&held)), ["0", "lock"]);
@@ -463,7 +473,7 @@ fn attack_18_only_staging_that_nobody_holds_is_cleaned() {
     assert_eq!(names(&victim), ["0", "lock"]);
 
     drop(lock);
-    drop(target(temp.path()));
+    stage(&target(temp.path()), 0, 0, b"x").await.unwrap();
     assert!(!hub.join(&held).exists());
 }
 
@@ -481,7 +491,7 @@ fn receivers_that_start_and_end_at_once_leave_each_other_alone() {
                     runtime.block_on(async {
                         stage(&target, 0, 0, b"x").await.unwrap();
                         let committed = commit(&target, 0, &transfer, 1).await;
-                        assert!(matches!(committed, Committed::Done(None)), "{committed:?}");
+                        assert!(matches!(committed, Ok(Committed::Done(None))), "{committed:?}");
                     });
                 }
             });
@@ -498,7 +508,7 @@ async fn a_full_disk_is_named_and_cleaned_up() {
     let to = disk.dir.path().join("to");
     let target = target(&to);
     stage(&target, 0, 0, &[1; 1000]).await.unwrap();
-    assert!(matches!(commit(&target, 0, "before", 1000).await, Committed::Done(None)));
+    assert!(matches!(commit(&target, 0, "before", 1000).await, Ok(Committed::Done(None))));
     let mut written = 0;
     let error = loop {
         match stage(&target, 1, written, &[1; 1 << 18]).await {

@@ -11,12 +11,13 @@ use tokio::time::Instant;
 
 use super::contents::Disk;
 use super::{Node, pause, rel_path};
+use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::not_kept::{Aspect, NotKept, note};
 use crate::protocol::path::{RelPath, printable};
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::storage::block::Block;
-use crate::storage::{Admission, Commit, Committed, Final, OnConflict, Result, StorageError, Target, Write};
+use crate::storage::{Commit, Final, Result, StorageError, Target, Write};
 
 /// Bytes of a file that this disk takes; more is EFBIG.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -182,6 +183,15 @@ impl MemoryTarget {
         self.disk().crash();
     }
 
+    /// Everything that can be told apart of the disk.
+    pub(crate) fn snapshot(&self) -> Vec<String> {
+        let disk = self.disk();
+        disk.names
+            .iter()
+            .map(|(name, inode)| format!("{name:?} {inode} {:?}", disk.inodes[*inode].meta))
+            .collect()
+    }
+
     /// Contents of the files under their final names.
     pub(crate) fn files(&self) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let files = self.tree().into_iter().filter_map(|(path, (node, _))| match node {
@@ -251,28 +261,42 @@ impl MemoryTarget {
         Ok(len)
     }
 
-    fn admit_one(&self, entry: &Entry, on_conflict: OnConflict) -> Admission {
+    fn look_at(&self, entry: &Entry, exists: Exists) -> Lookup {
+        let disk = self.disk();
+        let path = &entry.path;
+        match disk.check_parents(path) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Lookup::Free,
+            Err(errno) => return Lookup::Refused(self.error("open", path, errno).refusal()),
+        }
+        match (disk.node(path), &entry.kind) {
+            (_, Kind::DirEnd) | (Some(Node::Dir), Kind::Dir) => Lookup::Same { number: 0, is_current: true },
+            (None, _) => Lookup::Free,
+            (Some(_), _) => look_at_taken(&disk, entry, exists),
+        }
+    }
+
+    fn prepare_one(&self, entry: &Entry) -> Result<Option<Lookup>> {
         let mut disk = self.disk();
         let path = &entry.path;
         if let Err(errno) = disk.check_parents(path) {
             let error = self.error("open", path, errno);
-            return if error.is_denial() { Admission::Denied(error) } else { Admission::Refused(error) };
+            let is_denial = error.is_denial();
+            return Ok(Some(match is_denial {
+                true => Lookup::Denied(error.of_target()),
+                false => Lookup::Refused(error.refusal()),
+            }));
         }
         match (disk.node(path), &entry.kind) {
             (None, Kind::Dir) => {
-                if let Err(error) = self.own().check(On::Mkdir) {
-                    return Admission::Failed(self.error("create", path, error));
-                }
+                self.own().check(On::Mkdir).map_err(|error| self.error("create", path, error))?;
                 let meta = Meta { mode: entry.meta.mode | 0o700, ..Node::Dir.default_meta() };
                 let inode = disk.add(Node::Dir, meta);
                 disk.names.insert(path.as_bytes().to_vec(), inode);
-                Admission::Free
+                Ok(None)
             }
-            (_, Kind::DirEnd) | (Some(Node::Dir), Kind::Dir) => {
-                Admission::Same { number: 0, is_current: true }
-            }
-            (None, _) => Admission::Free,
-            (Some(_), _) => admit_taken(&disk, entry, on_conflict),
+            (Some(Node::File(_) | Node::Link(_)), Kind::Dir) => Ok(Some(Lookup::Conflict)),
+            _ => Ok(None),
         }
     }
 
@@ -286,15 +310,17 @@ impl MemoryTarget {
     }
 
     /// Completes a staged entry; says which inode it is.
-    fn stage(&self, commit: &Commit) -> std::result::Result<usize, Committed> {
+    fn stage(&self, commit: &Commit) -> std::result::Result<usize, Result<Committed>> {
         let (mut own, mut disk) = (self.own(), self.disk());
         if own.has_ended {
             let error = io::Error::other("the transfer has ended");
-            return Err(Committed::Failed(self.error("complete", &commit.path, error)));
+            return Err(Err(self.error("complete", &commit.path, error)));
         }
         let inode = match &commit.kind {
             Final::File { size } if *size > FILE_BYTES_MAX => {
-                return Err(Committed::Refused(self.error("complete", &commit.path, Errno::FBIG)));
+                return Err(Ok(Committed::Refused(
+                    self.error("complete", &commit.path, Errno::FBIG).refusal(),
+                )));
             }
             Final::File { size } => {
                 let inode = own.staged_file(&mut disk, commit.id);
@@ -305,7 +331,7 @@ impl MemoryTarget {
             }
             Final::Symlink { .. } if own.without_links => {
                 note(&mut own.not_kept, Aspect::Link, &commit.path.to_string(), io::Error::from(Errno::PERM));
-                return Err(Committed::NotKept);
+                return Err(Ok(Committed::NotKept));
             }
             Final::Symlink { target } => {
                 let inode = disk.add(Node::Link(target.to_vec()), commit.meta);
@@ -337,22 +363,26 @@ impl MemoryTarget {
     }
 
     /// Gives an entry its name; says which.
-    fn name(&self, commit: &Commit, inode: usize) -> std::result::Result<RelPath, Committed> {
+    fn name(&self, commit: &Commit, inode: usize) -> std::result::Result<RelPath, Result<Committed>> {
         let (mut own, mut disk) = (self.own(), self.disk());
         let path = &commit.path;
         disk.check_parents(path).map_err(|errno| {
             let error = self.error("open", path, errno);
-            if error.is_denial() { Committed::Denied(error) } else { Committed::Refused(error) }
+            if error.is_denial() {
+                Ok(Committed::Denied(error.of_target()))
+            } else {
+                Ok(Committed::Refused(error.refusal()))
+            }
         })?;
-        own.check(On::Rename).map_err(|error| Committed::Failed(self.error("rename to", path, error)))?;
-        let name = match (disk.node(path), commit.on_conflict) {
+        own.check(On::Rename).map_err(|error| Err(self.error("rename to", path, error)))?;
+        let name = match (disk.node(path), commit.exists) {
             (None, _) => path.clone(),
-            (Some(Node::File(_) | Node::Link(_)), OnConflict::Replace) => path.clone(),
-            (Some(_), OnConflict::Keep | OnConflict::Replace) => return Err(Committed::Exists),
-            (Some(_), OnConflict::Rename) => (1..)
+            (Some(Node::File(_) | Node::Link(_)), Exists::Replace) => path.clone(),
+            (Some(_), Exists::Refuse | Exists::Skip | Exists::Replace) => return Err(Ok(Committed::Exists)),
+            (Some(_), Exists::Rename) => (1..)
                 .filter_map(|number| path.numbered(number).ok())
                 .find(|other| disk.node(other).is_none())
-                .ok_or(Committed::Exists)?,
+                .ok_or(Ok(Committed::Exists))?,
         };
         disk.names.insert(name.as_bytes().to_vec(), inode);
         own.staged.remove(&commit.id);
@@ -385,8 +415,12 @@ impl MemoryTarget {
 }
 
 impl Target for MemoryTarget {
-    async fn admit(&self, entries: Vec<(EntryId, Entry)>, on_conflict: OnConflict) -> Vec<Admission> {
-        entries.iter().map(|(_, entry)| self.admit_one(entry, on_conflict)).collect()
+    async fn look(&self, entries: Vec<Entry>, exists: Exists) -> Vec<Result<Lookup>> {
+        entries.iter().map(|entry| Ok(self.look_at(entry, exists))).collect()
+    }
+
+    async fn prepare(&self, entries: Vec<(EntryId, Entry)>) -> Vec<Result<Option<Lookup>>> {
+        entries.iter().map(|(_, entry)| self.prepare_one(entry)).collect()
     }
 
     async fn update(&self, entries: Vec<Entry>) -> Vec<Result<bool>> {
@@ -427,7 +461,7 @@ impl Target for MemoryTarget {
         ids.iter().map(checkpoint).collect()
     }
 
-    async fn commit(&self, commits: Vec<Commit>) -> Vec<Committed> {
+    async fn commit(&self, commits: Vec<Commit>) -> Vec<Result<Committed>> {
         if self.own().hangs {
             self.own().hung.get_or_insert_with(Instant::now);
             std::future::pending::<()>().await;
@@ -439,11 +473,11 @@ impl Target for MemoryTarget {
                 if let Ok(inode) = *step
                     && let Err(error) = self.sync(commit.id, inode)
                 {
-                    *step = Err(Committed::Failed(self.error("sync", &commit.path, error)));
+                    *step = Err(Err(self.error("sync", &commit.path, error)));
                 }
             }
         }
-        let mut named: Vec<std::result::Result<RelPath, Committed>> = Vec::new();
+        let mut named: Vec<std::result::Result<RelPath, Result<Committed>>> = Vec::new();
         for (commit, step) in commits.iter().zip(steps) {
             named.push(step.and_then(|inode| self.name(commit, inode)));
         }
@@ -455,15 +489,15 @@ impl Target for MemoryTarget {
                     for (commit, step) in commits.iter().zip(&mut named) {
                         if step.as_ref().is_ok_and(|path| parent(path) == dir) {
                             let source = io::Error::from_raw_os_error(error.raw_os_error().unwrap_or(5));
-                            *step = Err(Committed::Failed(self.error("sync", &commit.path, source)));
+                            *step = Err(Err(self.error("sync", &commit.path, source)));
                         }
                     }
                 }
             }
         }
         let settled = commits.iter().zip(named).map(|(commit, step)| match step {
-            Ok(path) => Committed::Done((path != commit.path).then_some(path)),
-            Err(Committed::Exists) => Committed::Exists,
+            Ok(path) => Ok(Committed::Done((path != commit.path).then_some(path))),
+            Err(Ok(Committed::Exists)) => Ok(Committed::Exists),
             Err(committed) => {
                 self.own().staged.remove(&commit.id);
                 committed
@@ -525,7 +559,7 @@ impl Target for MemoryTarget {
 }
 
 /// What is to be said of a name that is taken.
-fn admit_taken(disk: &Disk, entry: &Entry, on_conflict: OnConflict) -> Admission {
+fn look_at_taken(disk: &Disk, entry: &Entry, exists: Exists) -> Lookup {
     let is_alike = |path: &RelPath| match (disk.node(path), &entry.kind) {
         (Some(Node::Link(there)), Kind::Symlink { target }) => there == target,
         (Some(Node::File(there)), Kind::File { size }) => there.len() as u64 == *size,
@@ -536,15 +570,15 @@ fn admit_taken(disk: &Disk, entry: &Entry, on_conflict: OnConflict) -> Admission
         disk.node(&path).is_some().then(|| is_alike(&path).then_some(number))
     });
     let mut numbers: VecDeque<u32> = is_alike(&entry.path).then_some(0).into_iter().collect();
-    if on_conflict == OnConflict::Rename {
+    if exists == Exists::Rename {
         let beside: Vec<u32> = beside.flatten().collect();
         numbers.extend(beside.into_iter().rev());
     }
     let is_current = disk.meta(&entry.path) == Some(entry.meta);
     match (numbers.front(), &entry.kind) {
-        (None, _) => Admission::Conflict,
-        (Some(number), Kind::Symlink { .. }) => Admission::Same { number: *number, is_current },
-        _ => Admission::SameSize { numbers, is_current },
+        (None, _) => Lookup::Conflict,
+        (Some(number), Kind::Symlink { .. }) => Lookup::Same { number: *number, is_current },
+        _ => Lookup::SameSize { numbers, is_current },
     }
 }
 

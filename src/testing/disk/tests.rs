@@ -7,9 +7,10 @@ use tokio::time::Instant;
 
 use super::{MemorySource, MemoryTarget, Node, On, Op, rel_path};
 use crate::protocol::failure::Reason;
+use crate::protocol::final_name::{Committed, Exists};
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::storage::block::{Block, BlockPool};
-use crate::storage::{Commit, Committed, Final, OnConflict, Source, Target, Walk, Walked, Write};
+use crate::storage::{Commit, Final, Source, Target, Walk, Walked, Write};
 
 async fn block(bytes: &[u8]) -> Block {
     let mut block = BlockPool::new(1).acquire().await;
@@ -27,7 +28,7 @@ fn commit(id: u64, path: &str, size: u64) -> Commit {
         path: rel_path(path),
         kind: Final::File { size },
         meta: Meta::default(),
-        on_conflict: OnConflict::Keep,
+        exists: Exists::Refuse,
     }
 }
 
@@ -43,7 +44,7 @@ async fn the_order_is_data_sync_rename_directory() {
     let target = MemoryTarget::new().with("d", Node::Dir);
     target.write(write(0, 3), block(b"abc").await).await.unwrap();
     let committed = target.commit(vec![commit(0, "d/a", 3), commit(1, "b", 0)]).await;
-    assert!(matches!(committed[..], [Committed::Done(None), Committed::Done(None)]), "{committed:?}");
+    assert!(matches!(committed[..], [Ok(Committed::Done(None)), Ok(Committed::Done(None))]), "{committed:?}");
     target.finish_dirs(vec![(rel_path("d"), Some(Meta::default()))]).await.remove(0).unwrap();
     target.finish().await.unwrap();
     let ops = [
@@ -86,7 +87,7 @@ async fn an_entry_whose_checkpoint_failed_is_never_committed() {
     target.write(write(0, 3), block(b"abc").await).await.unwrap();
     assert!(target.checkpoint(vec![EntryId(0)]).await[0].is_err());
     let committed = target.commit(vec![commit(0, "a", 3)]).await;
-    assert!(matches!(committed[..], [Committed::Failed(_)]), "{committed:?}");
+    assert!(matches!(committed[..], [Err(_)]), "{committed:?}");
 
     let careless = MemoryTarget::new().without_sync();
     careless.write(write(0, 3), block(b"abc").await).await.unwrap();
@@ -119,7 +120,7 @@ async fn a_name_whose_directory_was_not_synced_is_gone_after_a_crash() {
     let target = MemoryTarget::new().failing(On::SyncDir, 0..1, Errno::IO);
     target.write(write(0, 3), block(b"abc").await).await.unwrap();
     let committed = target.commit(vec![commit(0, "a", 3)]).await;
-    assert!(matches!(&committed[..], [Committed::Failed(e)] if e.to_string().contains("os error 5")));
+    assert!(matches!(&committed[..], [Err(e)] if e.to_string().contains("os error 5")));
     assert_eq!(target.files()[&b"a"[..]], b"abc");
     target.crash();
     assert!(target.files().is_empty(), "its directory was not synced");
@@ -134,7 +135,7 @@ async fn faults_come_when_they_are_told_to() {
     assert_eq!(error.source.raw_os_error(), Some(Errno::NOSPC.raw_os_error()));
     target.write(write(0, 1), block(b"x").await).await.unwrap();
     let committed = target.commit(vec![commit(0, "a", 1), commit(1, "b", 1)]).await;
-    assert!(matches!(committed[..], [Committed::Failed(_), Committed::Done(None)]), "{committed:?}");
+    assert!(matches!(committed[..], [Err(_), Ok(Committed::Done(None))]), "{committed:?}");
 
     let small = MemoryTarget::new().with_capacity(5);
     small.write(write(0, 4), block(b"1234").await).await.unwrap();

@@ -33,6 +33,8 @@ pub(super) trait Rig {
     fn put(&self, path: &str, node: Node);
     /// What is in the target directory, but for staging.
     fn tree(&self) -> Tree;
+    /// Everything that can be told apart of the target directory: staging, identities and times of change too.
+    fn snapshot(&self) -> Vec<String>;
     /// How many entries of `target` are staged.
     fn staged(&self, target: &Self::T) -> usize;
 }
@@ -104,6 +106,20 @@ impl Rig for FsRig {
         tree
     }
 
+    fn snapshot(&self) -> Vec<String> {
+        let (mut shown, mut open) = (Vec::new(), vec![self.to()]);
+        while let Some(path) = open.pop() {
+            let there = path.symlink_metadata().unwrap();
+            let times = [there.mtime(), there.mtime_nsec(), there.ctime(), there.ctime_nsec()];
+            shown.push(format!("{path:?} {} {:o} {times:?}", there.ino(), there.mode()));
+            if there.is_dir() {
+                open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+        }
+        shown.sort();
+        shown
+    }
+
     fn staged(&self, _: &FsTarget) -> usize {
         // `.towline/<transfer>/<number>`, beside the lock file.
         let is_staged =
@@ -153,6 +169,10 @@ impl Rig for MemoryRig {
 
     fn tree(&self) -> Tree {
         self.disk.tree()
+    }
+
+    fn snapshot(&self) -> Vec<String> {
+        self.disk.snapshot()
     }
 
     fn staged(&self, target: &MemoryTarget) -> usize {

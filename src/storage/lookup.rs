@@ -1,0 +1,45 @@
+//! What a receiver does before it asks for an entry: it looks, then it makes ready.
+
+use std::collections::HashMap;
+
+use super::error::Result;
+use super::target::Target;
+use crate::protocol::final_name::{Exists, Lookup};
+use crate::protocol::wire::entry::{Entry, EntryId, Kind};
+
+/// Looks at the final names of `entries` and prepares for those that can be received. One answer for each, in order.
+pub async fn look_and_prepare<T: Target>(
+    target: &T,
+    entries: Vec<(EntryId, Entry)>,
+    exists: Exists,
+) -> Vec<Result<Lookup>> {
+    let mut found = target.look(entries.iter().map(|(_, entry)| entry.clone()).collect(), exists).await;
+    let (mut places, mut wanted, mut denied) = (Vec::new(), Vec::new(), HashMap::new());
+    for (place, (id, entry)) in entries.into_iter().enumerate() {
+        match &found[place] {
+            Err(_) | Ok(Lookup::Refused(_)) => continue,
+            // Something else is where a directory should be.
+            Ok(Lookup::Conflict) if entry.kind == Kind::Dir => continue,
+            Ok(Lookup::Denied(_)) => drop(denied.insert(place, entry.clone())),
+            Ok(_) => {}
+        }
+        places.push(place);
+        wanted.push((id, entry));
+    }
+    let mut again = Vec::new();
+    for (place, prepared) in places.into_iter().zip(target.prepare(wanted).await) {
+        match prepared {
+            Ok(None) => again.extend(denied.remove(&place).map(|entry| (place, entry))),
+            Ok(Some(obstacle)) => found[place] = Ok(obstacle),
+            Err(error) => found[place] = Err(error),
+        }
+    }
+    // The directory may have been one that could not be looked into before it was opened up.
+    if !again.is_empty() {
+        let (places, entries): (Vec<_>, Vec<_>) = again.into_iter().unzip();
+        for (place, lookup) in places.into_iter().zip(target.look(entries, exists).await) {
+            found[place] = lookup;
+        }
+    }
+    found
+}
