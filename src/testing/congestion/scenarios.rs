@@ -1,6 +1,6 @@
 //! What the controller does on links of all kinds; the bounds leave room, and every run is the same.
 
-use super::simulator::{Link, Simulator};
+use super::simulator::{Link, PACKET, Simulator};
 
 const MBIT: u64 = 12;
 
@@ -50,10 +50,90 @@ fn loss_that_is_noise_does_not_slow_it_down() {
     }
 }
 
+/// Seconds that a lone flow takes for `mib`.
+fn seconds(link: Link, mib: u64) -> f64 {
+    alone(link, 20_000).seconds_to(0, mib << 20)
+}
+
+/// With more than 10 ms of it, packets here come further behind the newest than quinn stands.
 #[test]
-fn loss_that_stays_brings_it_down() {
-    let share = share_alone(Link { loss_permille: 200, ..Link::new(MBIT, 100, 100) });
-    assert!(share <= 40.0, "{share:.0} % of the link while a fifth is lost");
+fn jitter_that_reorders_does_not_slow_it_down() {
+    for (jitter_ms, mbit) in [(10, 90.0), (20, 38.0), (40, 20.0)] {
+        let run = alone(Link { jitter_us: jitter_ms * 1000, ..Link::new(100, 40, 50) }, 6000);
+        let got = run.mbit(0, 1000, 6000);
+        assert!(got >= mbit, "{got:.1} of 100 Mbit/s with {jitter_ms} ms of jitter");
+    }
+    let lte = Link { jitter_us: 15_000, loss_permille: 5, ..Link::new(30, 50, 300) };
+    let seconds = seconds(lte, 20);
+    assert!(seconds <= 7.0, "{seconds} s for 20 MiB over a link like LTE");
+}
+
+#[test]
+fn a_standing_queue_is_told_from_jitter() {
+    for jitter_us in [10_000, 20_000] {
+        let run = alone(Link { jitter_us, ..Link::new(MBIT, 40, 200) }, 10_000);
+        let queue = run.mean_queue_ms();
+        assert!(queue <= 25.0, "a queue of {queue:.1} ms of its own, with {jitter_us} us of jitter");
+    }
+}
+
+#[test]
+fn heavy_loss_that_is_noise_does_not_slow_it_down() {
+    for (loss_permille, limit) in [(120, 6.5), (250, 8.0)] {
+        let seconds = seconds(Link { loss_permille, ..Link::new(100, 40, 50) }, 60);
+        assert!(seconds <= limit, "{seconds} s for 60 MiB while {loss_permille} ‰ are lost");
+    }
+    let mut run = Simulator::new(Link { loss_permille: 120, ..Link::new(MBIT, 40, 40) });
+    run.add_ours(0);
+    run.add_ours(3000);
+    run.run(30_000);
+    let (a, b) = (run.mbit(0, 5000, 30_000), run.mbit(1, 5000, 30_000));
+    assert!(a.min(b) >= 0.2 * (a + b), "{a:.1} and {b:.1} Mbit/s while 12 % are lost");
+}
+
+#[test]
+fn half_of_all_lost_is_never_noise() {
+    let share = share_alone(Link { loss_permille: 500, ..Link::new(MBIT, 100, 100) });
+    assert!(share <= 30.0, "{share:.0} % of the link while half is lost");
+}
+
+/// One that drops what is above a rate, and delays nothing.
+#[test]
+fn a_policer_is_found_and_kept_to() {
+    for burst_ms in [10, 30] {
+        let run = alone(Link { polices: true, ..Link::new(50, 40, burst_ms) }, 14_000);
+        let (mbit, lost) = (run.mbit(0, 2000, 14_000), run.dropped_percent(0, 2000, 14_000));
+        assert!(mbit >= 45.0, "{mbit:.1} of 50 Mbit/s, at once {burst_ms} ms");
+        assert!(lost <= 5.0, "{lost:.1} % lost, at once {burst_ms} ms");
+    }
+    let rates = vec![(0, 50), (5000, 20)];
+    let run = alone(Link { polices: true, rates, ..Link::new(0, 40, 10) }, 12_000);
+    let (mbit, lost) = (run.mbit(0, 7000, 12_000), run.dropped_percent(0, 7000, 12_000));
+    assert!(mbit >= 17.0, "{mbit:.1} of 20 Mbit/s");
+    assert!(lost <= 5.0, "{lost:.1} % lost from two seconds after the fall on");
+}
+
+#[test]
+fn a_long_fat_path_is_filled_within_twelve_rounds() {
+    let held = 800_000_000 / 8 / PACKET / 5;
+    for queue_ms in [100, 5] {
+        let run = alone(Link::new(800, 200, queue_ms), 2400);
+        let best = (1..24).map(|at| run.mbit(0, at * 100, (at + 1) * 100)).fold(0.0, f64::max);
+        assert!(best >= 0.9 * 800.0, "{best:.0} of 800 Mbit/s after twelve rounds, queue {queue_ms} ms");
+        let dropped: u64 = run.tenths[0].iter().map(|tenth| tenth.dropped).sum();
+        assert!(dropped <= held * 115 / 100, "{dropped} packets dropped, queue {queue_ms} ms");
+    }
+    let seconds = seconds(Link::new(200, 200, 100), 125);
+    assert!(seconds <= 7.8, "{seconds} s for 125 MiB of 200 Mbit/s");
+    let shallow = alone(Link::new(200, 200, 5), 12_000).seconds_to(0, 125 << 20);
+    assert!(shallow <= 9.0, "{shallow} s with a queue of 5 ms");
+}
+
+#[test]
+fn a_satellite_is_started_up_once() {
+    let link = Link { loss_permille: 10, ..Link::new(20, 600, 200) };
+    let seconds = seconds(link, 20);
+    assert!(seconds <= 12.6, "{seconds} s for 20 MiB of 20 Mbit/s at 600 ms");
 }
 
 #[test]

@@ -1,20 +1,26 @@
 //! A link without sockets or clocks: flows of ours and of CUBIC's share a queue, and every run is the same.
 //!
-//! Senders behave as quinn does: a token bucket of 1.25 windows a round trip, acks for every second packet, loss by
-//! time (9/8 of a round trip). Data never run out.
+//! Senders behave as quinn does: a token bucket of 1.25 windows a round trip, acks of all that has come for every
+//! second packet, round trips measured by the newest packet only, loss by time. Data never run out.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::{Duration, Instant};
 
+use crate::transport::congestion::LOSS_DELAY_PERCENT;
 use crate::transport::congestion::cubic::Cubic;
 use crate::transport::congestion::rate::{Manner, RateController};
 
 /// Bytes of a packet.
 pub(super) const PACKET: u64 = 1200;
 const INITIAL_WINDOW: u64 = crate::transport::congestion::INITIAL_WINDOW_DATAGRAMS * PACKET;
-/// A pacer's bucket, packets, and what it lets out at once.
-const BUCKET: u64 = 10 * PACKET;
+/// A pacer's bucket lasts so long, and has so many packets at least and at most.
+const BUCKET_US: u64 = 2000;
+const BUCKET_PACKETS: (u64, u64) = (10, 256);
+/// Packets that leave with one system call.
+const BATCH: u64 = 10;
+/// What comes so many packets behind the newest is a duplicate to quinn.
+const DUPLICATES_SPAN: u64 = 128;
 /// A peer acks at the latest after so long.
 const ACK_DELAY_US: u64 = 5_000;
 
@@ -37,12 +43,14 @@ pub(super) struct Link {
     pub(super) loss_permille: u64,
     /// Mean length of a run of lost packets.
     pub(super) burst: u64,
-    /// Random extra delay up to this, which reorders.
+    /// Random extra delay up to this on both ways, which reorders.
     pub(super) jitter_us: u64,
     /// Acks wait for the next multiple of this; 1 for none.
     pub(super) ack_grid_us: u64,
     /// A queue longer than this marks packets instead of waiting to overflow.
     pub(super) mark_ms: Option<u64>,
+    /// Drops what is above the rate and delays nothing; `queue_ms` is what it lets through at once.
+    pub(super) polices: bool,
 }
 
 impl Link {
@@ -56,6 +64,7 @@ impl Link {
             jitter_us: 0,
             ack_grid_us: 1,
             mark_ms: None,
+            polices: false,
         }
     }
 
@@ -69,16 +78,21 @@ struct Flow {
     starts_us: u64,
     stops_us: u64,
     window: u64,
-    /// Packets by number: time of sending.
-    sent: BTreeMap<u64, u64>,
+    /// Packets by number: time of sending, and whether the link drops it.
+    sent: BTreeMap<u64, (u64, bool)>,
     next: u64,
     largest_acked: u64,
+    /// What has come to the peer, in its order, and how much of it is acked.
+    received: Vec<u64>,
+    newest: u64,
+    acked: usize,
     tokens: u64,
     tokens_at: u64,
     smoothed_us: u64,
+    latest_us: u64,
     wakes_at: u64,
-    /// Received and not yet acked: numbers, the first's arrival, whether one was marked.
-    waiting: Vec<u64>,
+    /// Packets that have come since the last ack was sent, and whether one was marked.
+    waiting: usize,
     marked: bool,
     ack_timer: u64,
     probes_at: u64,
@@ -94,6 +108,8 @@ pub(super) struct Tenth {
     pub(super) delivered: u64,
     pub(super) sent: u64,
     pub(super) dropped: u64,
+    /// Bytes called lost that were not: they are sent twice.
+    pub(super) spurious: u64,
     /// At its end.
     pub(super) window: u64,
 }
@@ -101,9 +117,18 @@ pub(super) struct Tenth {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Wake(usize),
-    Arrival { flow: usize, packet: u64, marked: bool },
+    Arrival {
+        flow: usize,
+        packet: u64,
+        marked: bool,
+    },
     AckTimer(usize),
-    Ack { flow: usize, packets: Vec<u64>, marked: bool },
+    /// Covers the first so many that have come.
+    Ack {
+        flow: usize,
+        received: usize,
+        marked: bool,
+    },
     LossTimer(usize),
     ProbeTimer(usize),
 }
@@ -179,12 +204,16 @@ impl Simulator {
             sent: BTreeMap::new(),
             next: 0,
             largest_acked: 0,
-            tokens: BUCKET,
+            received: Vec::new(),
+            newest: 0,
+            acked: 0,
+            tokens: BUCKET_PACKETS.0 * PACKET,
             tokens_at: at_ms * 1000,
             // The handshake has told.
             smoothed_us: self.link.rtt_ms * 1000,
+            latest_us: 0,
             wakes_at: u64::MAX,
-            waiting: Vec::new(),
+            waiting: 0,
             marked: false,
             ack_timer: u64::MAX,
             probes_at: u64::MAX,
@@ -209,7 +238,7 @@ impl Simulator {
                 Event::Arrival { flow, packet, marked } => self.arrive(flow, packet, marked),
                 Event::AckTimer(flow) if self.flows[flow].ack_timer == at => self.send_ack(flow),
                 Event::AckTimer(_) => {}
-                Event::Ack { flow, packets, marked } => self.ack(flow, &packets, marked),
+                Event::Ack { flow, received, marked } => self.ack(flow, received, marked),
                 Event::LossTimer(flow) => self.detect_loss(flow),
                 Event::ProbeTimer(flow) => self.probe(flow),
             }
@@ -221,8 +250,20 @@ impl Simulator {
 
     /// Mbit/s that `flow` got between two times in ms.
     pub(super) fn mbit(&self, flow: usize, from_ms: u64, to_ms: u64) -> f64 {
-        let bytes: u64 = self.between(flow, from_ms, to_ms).map(|tenth| tenth.delivered).sum();
+        let sum = |of: fn(Tenth) -> u64| self.between(flow, from_ms, to_ms).map(of).sum::<u64>();
+        let bytes = sum(|tenth| tenth.delivered).saturating_sub(sum(|tenth| tenth.spurious));
         bytes as f64 * 8.0 / ((to_ms - from_ms) as f64 * 1000.0)
+    }
+
+    /// Seconds until `flow` had got `bytes`; infinite when it has not.
+    pub(super) fn seconds_to(&self, flow: usize, bytes: u64) -> f64 {
+        let (mut got, mut sent_twice) = (0, 0);
+        let done = self.tenths[flow].iter().position(|tenth| {
+            got += tenth.delivered;
+            sent_twice += tenth.spurious;
+            got >= bytes + sent_twice
+        });
+        done.map_or(f64::INFINITY, |tenth| (tenth + 1) as f64 / 10.0)
     }
 
     /// Packets of `flow` that the queue dropped, in percent of those sent between two times in ms.
@@ -269,45 +310,40 @@ impl Simulator {
 
     fn transmit(&mut self, flow: usize) {
         let now = self.now_us;
-        let at = self.at(now);
-        let this = &mut self.flows[flow];
-        if now < this.starts_us
-            || now >= this.stops_us
-            || this.wakes_at <= now + 1 && this.wakes_at != u64::MAX
-        {
+        let this = &self.flows[flow];
+        let waits = this.wakes_at <= now + 1 && this.wakes_at != u64::MAX;
+        if now < this.starts_us || now >= this.stops_us || waits {
             return;
         }
-        let in_flight = |this: &Flow| this.sent.len() as u64 * PACKET;
+        while self.transmit_batch(flow) > 0 {}
+    }
+
+    /// Sends what quinn would send with one system call, and tells how many packets that are.
+    fn transmit_batch(&mut self, flow: usize) -> u64 {
+        let now = self.now_us;
+        let at = self.at(now);
+        let this = &mut self.flows[flow];
         let mut count = 0;
-        while in_flight(this) + PACKET <= this.window {
-            if this.tokens < PACKET {
-                let elapsed = now - this.tokens_at;
-                let new = this.window * 5 / 4 * elapsed / this.smoothed_us;
-                if this.tokens + new < PACKET {
-                    let wait = (2 * PACKET * this.smoothed_us) / (this.window * 5 / 4) + 1;
-                    let wakes_at = this.tokens_at.max(now) + wait;
-                    if wakes_at < this.wakes_at {
-                        this.wakes_at = wakes_at;
-                        self.push(wakes_at, Event::Wake(flow));
-                    }
-                    break;
+        while count < BATCH && this.sent.len() as u64 * PACKET + PACKET < this.window {
+            if let Err(wakes_at) = this.take_tokens(now) {
+                if wakes_at < this.wakes_at {
+                    this.wakes_at = wakes_at;
+                    self.push(wakes_at, Event::Wake(flow));
                 }
-                this.tokens = (this.tokens + new).min(BUCKET);
-                this.tokens_at = now;
+                break;
             }
-            this.tokens = this.tokens.saturating_sub(PACKET);
-            this.sent.insert(this.next, now);
+            this.sent.insert(this.next, (now, false));
             this.next += 1;
             count += 1;
         }
         if count == 0 {
-            return;
+            return 0;
         }
         let this = &mut self.flows[flow];
         if let Control::Ours(rate) = &mut this.control {
             quinn::congestion::Controller::on_sent(&mut **rate, at, count * PACKET, this.next - 1);
         }
-        let this = &mut self.flows[flow];
+        this.take_window();
         let probes_at = now + probe_time(this.smoothed_us);
         this.probes_at = probes_at;
         let packets = this.next - count..this.next;
@@ -315,6 +351,7 @@ impl Simulator {
         for packet in packets {
             self.cross(flow, packet);
         }
+        count
     }
 
     /// Nothing was sent or acked for long: what is in flight is lost.
@@ -324,7 +361,7 @@ impl Simulator {
         if this.probes_at > now_us {
             return;
         }
-        let Some((_, sent)) = this.sent.last_key_value() else { return };
+        let Some((_, (sent, _))) = this.sent.last_key_value() else { return };
         let sent = start + Duration::from_micros(*sent);
         let bytes = this.sent.len() as u64 * PACKET;
         this.sent.clear();
@@ -343,7 +380,7 @@ impl Simulator {
                 draw < loss * 1_000_000 / burst / (1000 - loss)
             };
             if self.in_burst {
-                return;
+                return self.drop(flow, packet);
             }
         }
         let now_ns = self.now_us * 1000;
@@ -357,21 +394,36 @@ impl Simulator {
         }
         if queue_ns > self.link.queue_ms * 1_000_000 {
             self.tenth(flow).dropped += 1;
-            return;
+            return self.drop(flow, packet);
         }
         let marked = self.link.mark_ms.is_some_and(|ms| queue_ns > ms * 1_000_000);
         self.line_free_ns = self.line_free_ns.max(now_ns) + PACKET * 8 * 1000 / self.link.rate(self.now_us);
-        let jitter = if self.link.jitter_us > 0 { self.below(self.link.jitter_us) } else { 0 };
-        let due = self.line_free_ns / 1000 + self.link.rtt_ms * 500 + jitter;
+        let leaves = if self.link.polices { self.now_us } else { self.line_free_ns / 1000 };
+        let due = leaves + self.link.rtt_ms * 500 + self.jitter();
         self.push(due, Event::Arrival { flow, packet, marked });
+    }
+
+    fn drop(&mut self, flow: usize, packet: u64) {
+        if let Some((_, dropped)) = self.flows[flow].sent.get_mut(&packet) {
+            *dropped = true;
+        }
+    }
+
+    fn jitter(&mut self) -> u64 {
+        if self.link.jitter_us > 0 { self.below(self.link.jitter_us) } else { 0 }
     }
 
     fn arrive(&mut self, flow: usize, packet: u64, marked: bool) {
         let this = &mut self.flows[flow];
-        this.waiting.push(packet);
+        this.newest = this.newest.max(packet);
+        if packet + DUPLICATES_SPAN < this.newest {
+            return;
+        }
+        this.received.push(packet);
+        this.waiting += 1;
         this.marked |= marked;
         self.tenth(flow).delivered += PACKET;
-        if self.flows[flow].waiting.len() >= 2 {
+        if self.flows[flow].waiting >= 2 {
             return self.send_ack(flow);
         }
         let timer = self.now_us + ACK_DELAY_US;
@@ -382,21 +434,23 @@ impl Simulator {
     fn send_ack(&mut self, flow: usize) {
         let this = &mut self.flows[flow];
         this.ack_timer = u64::MAX;
-        let packets = std::mem::take(&mut this.waiting);
+        this.waiting = 0;
+        let received = this.received.len();
         let marked = std::mem::take(&mut this.marked);
-        let due = (self.now_us + self.link.rtt_ms * 500).next_multiple_of(self.link.ack_grid_us);
-        self.push(due, Event::Ack { flow, packets, marked });
+        let due = self.now_us + self.link.rtt_ms * 500 + self.jitter();
+        self.push(due.next_multiple_of(self.link.ack_grid_us), Event::Ack { flow, received, marked });
     }
 
-    fn ack(&mut self, flow: usize, packets: &[u64], marked: bool) {
+    fn ack(&mut self, flow: usize, received: usize, marked: bool) {
         let (now_us, now) = (self.now_us, self.at(self.now_us));
         let start = self.start;
         let this = &mut self.flows[flow];
         let mut newest = None;
-        for packet in packets {
-            let Some(sent) = this.sent.remove(packet) else { continue };
-            if *packet >= this.largest_acked {
-                this.largest_acked = *packet;
+        for at in this.acked..received {
+            let packet = this.received[at];
+            let Some((sent, _)) = this.sent.remove(&packet) else { continue };
+            if packet >= this.largest_acked {
+                this.largest_acked = packet;
                 newest = Some(sent);
             }
             let rtt = Duration::from_micros(this.smoothed_us);
@@ -405,6 +459,10 @@ impl Simulator {
                 Control::Cubic(cubic) => cubic.on_ack(now, PACKET, rtt),
             }
         }
+        if received <= this.acked {
+            return;
+        }
+        this.acked = received;
         if let Control::Ours(rate) = &mut this.control {
             rate.acks_end(now, this.sent.len() as u64 * PACKET, false);
         }
@@ -416,6 +474,7 @@ impl Simulator {
         let this = &mut self.flows[flow];
         if let Some(sent) = newest {
             let rtt = now_us - sent;
+            this.latest_us = rtt;
             this.smoothed_us = (7 * this.smoothed_us + rtt) / 8;
             if marked {
                 this.congested(now, start + Duration::from_micros(sent), 0);
@@ -429,11 +488,11 @@ impl Simulator {
     fn detect_loss(&mut self, flow: usize) {
         let (now_us, now, start) = (self.now_us, self.at(self.now_us), self.start);
         let this = &mut self.flows[flow];
-        let delay = (this.smoothed_us * 9 / 8).max(1000);
-        let mut lost = 0;
+        let delay = (this.smoothed_us.max(this.latest_us) * LOSS_DELAY_PERCENT / 100).max(1000);
+        let (mut lost, mut spurious) = (0, 0);
         let mut newest = 0;
         let mut next = None;
-        while let Some((&packet, &sent)) = this.sent.first_key_value() {
+        while let Some((&packet, &(sent, dropped))) = this.sent.first_key_value() {
             if packet > this.largest_acked {
                 break;
             }
@@ -443,12 +502,14 @@ impl Simulator {
             }
             this.sent.remove(&packet);
             lost += PACKET;
+            spurious += if dropped { 0 } else { PACKET };
             newest = sent;
         }
         if lost > 0 {
             this.congested(now, start + Duration::from_micros(newest), lost);
             this.take_window();
         }
+        self.tenth(flow).spurious += spurious;
         if let Some(next) = next.filter(|_| lost > 0) {
             self.push(next, Event::LossTimer(flow));
         }
@@ -456,6 +517,23 @@ impl Simulator {
 }
 
 impl Flow {
+    /// Takes a packet's tokens from quinn's pacer, or tells when to try again.
+    fn take_tokens(&mut self, now: u64) -> Result<(), u64> {
+        if self.tokens < PACKET {
+            let (least, most) = BUCKET_PACKETS;
+            let bucket = (self.window * BUCKET_US / self.smoothed_us).clamp(least * PACKET, most * PACKET);
+            let new = self.window * 5 / 4 * (now - self.tokens_at) / self.smoothed_us;
+            if self.tokens + new < PACKET {
+                let wait = (2 * PACKET * self.smoothed_us) / (self.window * 5 / 4) + 1;
+                return Err(self.tokens_at.max(now) + wait);
+            }
+            self.tokens = (self.tokens + new).min(bucket);
+            self.tokens_at = now;
+        }
+        self.tokens -= PACKET;
+        Ok(())
+    }
+
     fn congested(&mut self, now: Instant, sent: Instant, bytes: u64) {
         match &mut self.control {
             Control::Ours(rate) => rate.congested(now, sent, false, bytes),

@@ -1,8 +1,8 @@
-//! The controllers of quinn and of this crate, behind a gate that lets the last packet out.
+//! The controllers of quinn and of this crate, behind a gate that lets the last packet out, and probes of a dead path.
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig, NewRenoConfig};
 
@@ -13,6 +13,10 @@ use crate::transport::limits::Congestion;
 /// Datagrams of the first round trip. RFC 9002, section 7.2, has 10, for senders that let them go at once; these are
 /// paced but for the first ten.
 pub(crate) const INITIAL_WINDOW_DATAGRAMS: u64 = 32;
+
+/// While nothing is acked, a packet leaves each time so much has passed since the last. QUIC's own probes back off to
+/// minutes, and a path that has come back would wait for the next of them.
+pub(in crate::transport) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The controller `congestion` for one connection whose first datagrams have `datagram_bytes`. When `watch` says
 /// that the connection closes, its window has no end.
@@ -56,19 +60,44 @@ struct Gated<F> {
 impl<F: ControllerFactory + Send + Sync + 'static> ControllerFactory for Gated<F> {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
         let inner = self.config.clone().build(now, current_mtu);
-        Box::new(Gate { inner, watch: self.watch.clone(), heard: now })
+        Box::new(Gate {
+            inner,
+            watch: self.watch.clone(),
+            mtu: current_mtu.into(),
+            heard: now,
+            sent: now,
+            in_flight: 0,
+        })
     }
 }
 
 struct Gate {
     inner: Box<dyn Controller>,
     watch: PathWatch,
+    /// Bytes of a packet.
+    mtu: u64,
     /// The last acks.
     heard: Instant,
+    /// The last packet.
+    sent: Instant,
+    /// Bytes sent and neither acked nor lost.
+    in_flight: u64,
+}
+
+impl Gate {
+    /// Room for one packet, on a path that has been silent for long. The connection's keep-alive timer asks for it.
+    fn probe(&self) -> Option<u64> {
+        let silent = self.in_flight > 0
+            && self.heard.elapsed() >= PROBE_INTERVAL
+            && self.sent.elapsed() >= PROBE_INTERVAL;
+        silent.then_some(self.in_flight + 2 * self.mtu)
+    }
 }
 
 impl Controller for Gate {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.sent = now;
+        self.in_flight += bytes;
         self.inner.on_sent(now, bytes, last_packet_number);
     }
 
@@ -92,6 +121,7 @@ impl Controller for Gate {
     ) {
         let since = now.saturating_duration_since(self.heard);
         self.heard = now;
+        self.in_flight = in_flight;
         if !app_limited {
             self.watch.add_full(since);
         }
@@ -105,15 +135,22 @@ impl Controller for Gate {
         is_persistent_congestion: bool,
         lost_bytes: u64,
     ) {
+        self.in_flight = self.in_flight.saturating_sub(lost_bytes);
         self.inner.on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
     }
 
     fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.mtu = new_mtu.into();
         self.inner.on_mtu_update(new_mtu);
     }
 
     fn window(&self) -> u64 {
-        if self.watch.is_closing() { u64::MAX } else { self.inner.window() }
+        if self.watch.is_closing() {
+            return u64::MAX;
+        }
+        let window = self.inner.window();
+        let full = self.in_flight + self.mtu >= window;
+        if full { window.max(self.probe().unwrap_or(0)) } else { window }
     }
 
     fn metrics(&self) -> ControllerMetrics {
@@ -121,7 +158,7 @@ impl Controller for Gate {
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Self { inner: self.inner.clone_box(), watch: self.watch.clone(), heard: self.heard })
+        Box::new(Self { inner: self.inner.clone_box(), watch: self.watch.clone(), ..*self })
     }
 
     fn initial_window(&self) -> u64 {
@@ -135,8 +172,6 @@ impl Controller for Gate {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -168,5 +203,29 @@ mod tests {
         gate.on_end_acks(at(15), 12_000, false, Some(3));
         gate.on_end_acks(at(90), 0, true, Some(4));
         assert_eq!(watch.window_full(), Duration::from_millis(5));
+    }
+
+    #[test]
+    fn a_silent_path_has_room_for_a_packet_each_second() {
+        let now = Instant::now();
+        let ago = |ms| now - Duration::from_millis(ms);
+        let fill = |gate: &mut Box<dyn Controller>, at| gate.on_sent(at, gate.window(), 1);
+        let build = |at| controller(Congestion::Auto, 1200, PathWatch::default()).build(at, 1200);
+
+        let mut silent = build(ago(3000));
+        let window = silent.window();
+        fill(&mut silent, ago(2000));
+        assert_eq!(silent.window(), window + 2 * 1200);
+        silent.on_sent(now, 1200, 2);
+        assert_eq!(silent.window(), window, "one packet a second");
+
+        let mut busy = build(ago(3000));
+        fill(&mut busy, ago(500));
+        assert_eq!(busy.window(), window, "sent a moment ago");
+
+        let mut idle = build(ago(3000));
+        fill(&mut idle, ago(2500));
+        idle.on_end_acks(ago(2000), 0, true, Some(1));
+        assert_eq!(idle.window(), window, "nothing is in flight");
     }
 }

@@ -1,8 +1,11 @@
 //! Congestion controllers for quinn, and a gate that lets the last packet out.
 
 pub(crate) mod cubic;
+mod fill;
 mod filter;
 mod gate;
+mod loss;
+mod path;
 pub(crate) mod rate;
 mod sampler;
 mod tally;
@@ -11,5 +14,8 @@ mod watch;
 
 #[cfg(test)]
 pub(crate) use gate::INITIAL_WINDOW_DATAGRAMS;
-pub(super) use gate::controller;
+pub(super) use gate::{PROBE_INTERVAL, controller};
+#[cfg(test)]
+pub(crate) use tuning::LOSS_DELAY_PERCENT;
+pub(super) use tuning::LOSS_DELAY_ROUND_TRIPS;
 pub(super) use watch::PathWatch;

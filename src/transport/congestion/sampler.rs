@@ -5,11 +5,16 @@ use std::time::{Duration, Instant};
 
 /// Bursts remembered; beyond them the oldest is forgotten, and its acks give no sample.
 const BURSTS_MAX: usize = 16 * 1024;
+/// Bursts of a round trip that are told apart. More, as a fast and long path has, would not be remembered until they
+/// are acked.
+const BURSTS_PER_RTT: u32 = 4096;
 
 /// What was delivered when a burst (packets that quinn sends with one clock reading) left.
 #[derive(Debug, Clone, Copy)]
 struct Burst {
     sent: Instant,
+    /// Bytes sent before it.
+    sent_before: u64,
     delivered: u64,
     delivered_at: Instant,
     /// When the burst left whose ack was the newest then.
@@ -30,12 +35,22 @@ pub(super) struct Sample {
     pub(super) app_limited: bool,
     /// A packet is acked that was sent after the last round began: another begins.
     pub(super) round: bool,
+    /// When the newest of them was sent, and bytes sent before it.
+    pub(super) sent: Instant,
+    pub(super) sent_before: u64,
+    /// Bytes acked so far.
+    pub(super) delivered: u64,
+    /// Bytes in flight that were sent before some that are acked: late, or lost and not yet called so.
+    pub(super) overtaken: u64,
 }
 
 /// Counts what is sent and acked.
 #[derive(Debug, Clone)]
 pub(super) struct Sampler {
     bursts: VecDeque<Burst>,
+    /// Bytes sent so far, and before the newest burst that is acked.
+    sent: u64,
+    sent_before_newest: u64,
     delivered: u64,
     delivered_at: Instant,
     first_sent: Instant,
@@ -53,6 +68,8 @@ impl Sampler {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             bursts: VecDeque::new(),
+            sent: 0,
+            sent_before_newest: 0,
             delivered: 0,
             delivered_at: now,
             first_sent: now,
@@ -69,13 +86,17 @@ impl Sampler {
         self.delivered
     }
 
-    pub(super) fn sent(&mut self, now: Instant) {
+    /// `bytes` leave now. A round trip takes at least `min_rtt`.
+    pub(super) fn sent(&mut self, now: Instant, bytes: u64, min_rtt: Option<Duration>) {
+        let sent_before = self.sent;
+        self.sent += bytes;
         if self.idle {
             self.idle = false;
             self.first_sent = now;
             self.delivered_at = now;
         }
-        if self.bursts.back().is_some_and(|last| last.sent >= now) {
+        let apart = min_rtt.unwrap_or_default() / BURSTS_PER_RTT;
+        if self.bursts.back().is_some_and(|last| last.sent + apart >= now) {
             return;
         }
         if self.bursts.len() == BURSTS_MAX {
@@ -83,6 +104,7 @@ impl Sampler {
         }
         self.bursts.push_back(Burst {
             sent: now,
+            sent_before,
             delivered: self.delivered,
             delivered_at: self.delivered_at,
             first_sent: self.first_sent,
@@ -97,7 +119,8 @@ impl Sampler {
         if self.newest.is_some_and(|newest| newest.sent >= sent) {
             return;
         }
-        let Ok(at) = self.bursts.binary_search_by_key(&sent, |burst| burst.sent) else { return };
+        let after = self.bursts.partition_point(|burst| burst.sent <= sent);
+        let Some(at) = after.checked_sub(1) else { return };
         self.newest = Some(self.bursts[at]);
     }
 
@@ -131,7 +154,19 @@ impl Sampler {
         let interval = sending.max(acking);
         let long_enough = !interval.is_zero() && min_rtt.is_none_or(|min| interval >= min);
         let rate = long_enough.then(|| per_second(self.delivered - newest.delivered, interval));
-        Some(Sample { acked, rtt, rate, app_limited: newest.app_limited, round })
+        self.sent_before_newest = self.sent_before_newest.max(newest.sent_before);
+        let overtaken = in_flight.saturating_sub(self.sent - self.sent_before_newest);
+        Some(Sample {
+            acked,
+            rtt,
+            rate,
+            app_limited: newest.app_limited,
+            round,
+            sent: newest.sent,
+            sent_before: newest.sent_before,
+            delivered: self.delivered,
+            overtaken,
+        })
     }
 }
 
@@ -154,12 +189,12 @@ mod tests {
         let start = Instant::now();
         let mut sampler = Sampler::new(start);
         for i in 0..10 {
-            sampler.sent(start + ms(i));
+            sampler.sent(start + ms(i), 1000, None);
         }
         sampler.acked(start + ms(100), start, 1000);
         let first = sampler.end(start + ms(100), 9000, false, None).expect("known");
         assert_eq!((first.rtt, first.round, first.rate), (ms(100), true, Some(10_000)));
-        sampler.sent(start + ms(100));
+        sampler.sent(start + ms(100), 1000, None);
         for i in 1..10 {
             sampler.acked(start + ms(100 + i), start + ms(i), 1000);
             let sample = sampler.end(start + ms(100 + i), 1000, false, Some(ms(100))).expect("known");
@@ -175,7 +210,7 @@ mod tests {
         let start = Instant::now();
         let mut sampler = Sampler::new(start);
         for i in 0..200 {
-            sampler.sent(start + ms(i));
+            sampler.sent(start + ms(i), 1000, None);
         }
         sampler.acked(start + ms(100), start, 1000);
         sampler.end(start + ms(100), 1000, false, None);
@@ -191,13 +226,13 @@ mod tests {
     fn a_sender_without_data_is_said_to_be_limited_until_its_flight_has_landed() {
         let start = Instant::now();
         let mut sampler = Sampler::new(start);
-        sampler.sent(start);
+        sampler.sent(start, 1000, None);
         sampler.acked(start + ms(10), start, 1000);
         assert!(!sampler.end(start + ms(10), 1000, true, None).expect("known").app_limited);
-        sampler.sent(start + ms(11));
+        sampler.sent(start + ms(11), 1000, None);
         sampler.acked(start + ms(21), start + ms(11), 1000);
         assert!(sampler.end(start + ms(21), 1000, false, None).expect("known").app_limited);
-        sampler.sent(start + ms(22));
+        sampler.sent(start + ms(22), 1000, None);
         sampler.acked(start + ms(32), start + ms(22), 1000);
         assert!(!sampler.end(start + ms(32), 1000, false, None).expect("known").app_limited);
     }
@@ -209,5 +244,36 @@ mod tests {
         sampler.acked(start + ms(5), start, 1000);
         assert_eq!(sampler.end(start + ms(5), 0, false, None), None);
         assert_eq!(sampler.delivered(), 1000);
+    }
+
+    #[test]
+    fn what_was_sent_before_something_that_is_acked_is_overtaken() {
+        let start = Instant::now();
+        let mut sampler = Sampler::new(start);
+        for i in 0..10 {
+            sampler.sent(start + ms(i), 1000, None);
+        }
+        let mut ack = |i, in_flight| {
+            sampler.acked(start + ms(100 + i), start + ms(i), 1000);
+            sampler.end(start + ms(100 + i), in_flight, false, None).expect("known").overtaken
+        };
+        assert_eq!(ack(0, 9000), 0);
+        // Its own burst does not count as a whole: the others in it may be acked next.
+        assert_eq!(ack(4, 8000), 2000);
+        assert_eq!(ack(2, 7000), 1000);
+        assert_eq!(ack(9, 6000), 5000);
+    }
+
+    #[test]
+    fn bursts_of_a_fast_and_long_path_are_remembered_until_they_are_acked() {
+        let start = Instant::now();
+        let mut sampler = Sampler::new(start);
+        let rtt = Duration::from_millis(300);
+        for i in 0..40_000 {
+            sampler.sent(start + i * Duration::from_micros(10), 1000, Some(rtt));
+        }
+        sampler.acked(start + rtt, start, 1000);
+        let first = sampler.end(start + rtt, 1000, false, Some(rtt)).expect("forgotten");
+        assert!(first.rtt >= rtt * 99 / 100, "{first:?}");
     }
 }

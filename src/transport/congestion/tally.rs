@@ -56,12 +56,16 @@ pub(super) struct Stretch {
 
 impl Stretch {
     pub(super) fn is_long_enough(&self, packet_bytes: u64) -> bool {
-        self.acked + self.lost >= LOSS_STRETCH_PACKETS * packet_bytes
+        self.has_packets(LOSS_STRETCH_PACKETS, packet_bytes)
     }
 
-    /// Whether so many percent are lost.
-    pub(super) fn lost_at_least(&self, percentage: u64) -> bool {
-        self.lost >= percent(self.acked + self.lost, percentage)
+    pub(super) fn has_packets(&self, packets: u64, packet_bytes: u64) -> bool {
+        self.acked + self.lost >= packets * packet_bytes
+    }
+
+    /// Lost in a thousand; 0 of nothing.
+    pub(super) fn lost_permille(&self) -> u64 {
+        self.lost * 1000 / (self.acked + self.lost).max(1)
     }
 }
 
@@ -105,6 +109,6 @@ mod tests {
         assert!(!stretch.is_long_enough(1000));
         stretch.acked += 10_000;
         assert!(stretch.is_long_enough(1000));
-        assert!(stretch.lost_at_least(10) && !stretch.lost_at_least(11));
+        assert_eq!(stretch.lost_permille(), 100);
     }
 }

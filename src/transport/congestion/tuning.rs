@@ -30,10 +30,21 @@ pub(super) const GROWTH_PERCENT: u64 = 125;
 pub(super) const UP_GROWTH_PERCENT: u64 = 110;
 /// After so many of these in a row the link has become another: start again.
 pub(super) const UP_GROWTHS_TO_STARTUP: u32 = 2;
-/// Lost in percent of a stretch of packets that is congestion when it goes on for another; below it is noise.
-pub(super) const LOSS_PERCENT: u64 = 10;
-/// Lost in percent of a stretch that is congestion at once.
-pub(super) const LOSS_HEAVY_PERCENT: u64 = 30;
+/// Lost in a thousand of a stretch, above what is noise, that is too much when it goes on for another.
+pub(super) const LOSS_PERMILLE: u64 = 100;
+/// Lost in a thousand of a stretch, above what is noise, that is too much at once.
+pub(super) const LOSS_HEAVY_PERMILLE: u64 = 300;
+/// Loss that keeps so much of itself at a lower rate is noise.
+pub(super) const NOISE_KEPT_PERCENT: u64 = 50;
+/// More than this is never noise.
+pub(super) const NOISE_PERMILLE_MAX: u64 = 400;
+/// So much above what is noise is worth another look.
+pub(super) const NOISE_UNEXPLAINED_PERMILLE: u64 = 10;
+/// The window of a trial, in percent of what the path holds, and the packets that it takes.
+pub(super) const TRIAL_PERCENT: u64 = 70;
+pub(super) const TRIAL_PACKETS_MIN: u64 = 30;
+/// For how long loss above the usual is congestion after a trial has shown it once.
+pub(super) const BLAME_TIME: Duration = Duration::from_secs(2);
 /// One stretch of loss brings the bandwidth down to what gets through, at most to this part.
 pub(super) const LOSS_KEEPS_PERCENT: u64 = 10;
 /// A stretch of loss or a mark leaves so much of the window as the ceiling.
@@ -57,3 +68,44 @@ pub(super) const PROBE_RTT_TIME: Duration = Duration::from_millis(100);
 pub(super) const FULL_CYCLES: u32 = 2;
 /// Time beside such a flow until the queue is looked at again.
 pub(super) const COMPETE_TIME: Duration = Duration::from_secs(4);
+/// QUIC calls a packet lost when it is older than so many round trips and a later one has been acked.
+pub(crate) const LOSS_DELAY_ROUND_TRIPS: f32 = 2.0;
+/// The same in percent.
+#[cfg(test)]
+pub(crate) const LOSS_DELAY_PERCENT: u64 = 200;
+/// Bytes that were overtaken count no more beyond this, in percent of what the path holds.
+pub(super) const OVERTAKEN_PERCENT_MAX: u64 = 60;
+/// The same while the losses of start-up are not all called so.
+pub(super) const OVERTAKEN_PERCENT_START: u64 = 20;
+/// Start-up compares what is sent with what arrives over blocks: so many a round trip, of at least so many packets.
+pub(super) const FULL_BLOCKS_PER_RTT: u32 = 16;
+pub(super) const FULL_PACKETS_MIN: u64 = 64;
+/// A block takes at least so long, because packets leave in bursts.
+pub(super) const FULL_BLOCK_TIME_MIN: Duration = Duration::from_millis(4);
+/// The path is full when less than this arrives of what is sent, or all packets are later than at best by an eighth
+/// of the round trip within these bounds (as in RFC 9406), for so many blocks in a row.
+pub(super) const FULL_PERCENT: u64 = 90;
+pub(super) const FULL_DELAY_MIN: Duration = Duration::from_millis(4);
+pub(super) const FULL_DELAY_MAX: Duration = Duration::from_millis(16);
+pub(super) const FULL_BLOCKS: u32 = 3;
+/// Lost in a thousand above what is noise that lowers the rate when a trial has shown that the rate is the cause.
+pub(super) const CAUSED_PERMILLE: u64 = 20;
+/// Packets that a trial must lose if nothing changes, to say something.
+pub(super) const TRIAL_LOST_MIN: u64 = 5;
+/// Lost in a thousand above what is noise that makes a look at the queue a trial as well.
+pub(super) const UNSURE_PERMILLE: u64 = 50;
+/// Noise is believed for so long without another trial.
+pub(super) const NOISE_TIME: Duration = Duration::from_secs(4);
+/// For how long a probe upwards is a small one after a trial has shown that the rate causes loss, and its window.
+pub(super) const CAUTION_TIME: Duration = Duration::from_secs(15);
+pub(super) const CAUTIOUS_UP_PERCENT: u64 = 107;
+/// The window between such probes.
+pub(super) const CAUTIOUS_CRUISE_PERCENT: u64 = 97;
+/// Rounds at the ceiling after which loss would have been seen.
+pub(super) const CEILING_ROUNDS: u32 = 2;
+/// quinn's pacer sends 1.25 windows a round trip. While less is in flight than may be, the window is only what is in
+/// flight and a burst: what the path carries in this time, and so many packets at least. And it is at least so many
+/// percent of what the path holds. Then quinn sends hardly faster than the path carries.
+pub(super) const PACED_TIME: Duration = Duration::from_millis(2);
+pub(super) const PACED_PACKETS: u64 = 20;
+pub(super) const PACED_PERCENT: u64 = 84;

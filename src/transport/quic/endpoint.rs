@@ -416,14 +416,16 @@ fn transport_config(limits: &Limits, mtu: Mtu, watch: PathWatch) -> TransportCon
         .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams.saturating_add(1)))
         .max_concurrent_uni_streams(VarInt::from_u32(1))
         .max_idle_timeout(idle_timeout)
-        .keep_alive_interval(Some(limits.idle_timeout / 4))
+        // On a dead path it makes the packets leave that `congestion` has room for.
+        .keep_alive_interval(Some(congestion::PROBE_INTERVAL.min(limits.idle_timeout / 4)))
         // Until the first round trip is measured. A lost first packet is then repeated after 0.3 s, not 1 s; on a
         // path that is longer the repetition is one packet too many.
         .initial_rtt(INITIAL_RTT)
         // Parcels one after the other: the first is acked while the next still flow.
         .send_fairness(false)
-        // By time alone (9/8 of a round trip): a path that reorders loses nothing.
+        // By time alone: a path that reorders loses nothing.
         .packet_threshold(u32::MAX)
+        .time_threshold(congestion::LOSS_DELAY_ROUND_TRIPS)
         .ack_frequency_config(mtu.is_of_loopback().then(loopback_acks))
         .datagram_receive_buffer_size(None)
         .initial_mtu(mtu::MIN)

@@ -1,0 +1,48 @@
+use std::time::{Duration, Instant};
+
+use crate::transport::congestion::rate::controller::RateController;
+use crate::transport::congestion::rate::phase::{Manner, Phase};
+use crate::transport::congestion::tuning::DISPLACED_TIME;
+
+#[test]
+fn less_than_before_makes_way_in_the_background_only() {
+    let now = Instant::now();
+    for (manner, later, makes_way) in
+        [(Manner::Yield, 920_000, true), (Manner::Yield, 940_000, false), (Manner::Compete, 920_000, false)]
+    {
+        let mut rate = RateController::new(now, manner, 12_000, 1200);
+        rate.path.min_rtt.update(now, Duration::from_millis(40));
+        rate.path.bandwidth.update(1_000_000);
+        rate.probe_up(now);
+        assert_eq!(rate.state, Phase::Up);
+        rate.path.bandwidth.clamp(later);
+        rate.probe_up(now);
+        // 15 % of 920,000 bytes a second for 40 ms.
+        let expected = match makes_way {
+            true => Phase::Yield { window: 5520, until: now + DISPLACED_TIME },
+            false => Phase::Up,
+        };
+        assert_eq!(rate.state, expected, "{manner:?}, {later}");
+    }
+}
+
+#[test]
+fn what_it_had_before_a_queue_counts_too() {
+    let now = Instant::now();
+    let mut rate = RateController::new(now, Manner::Yield, 12_000, 1200);
+    rate.path.min_rtt.update(now, Duration::from_millis(40));
+    rate.path.bandwidth.update(1_000_000);
+    rate.enter_cruise(now);
+    rate.rounds = 2;
+    rate.round_rtt = Duration::from_millis(80);
+    rate.make_way(now);
+    assert!(matches!(rate.state, Phase::Yield { .. }), "{:?}", rate.state);
+    rate.round_rtt = Duration::from_millis(40);
+    rate.round_rate = 920_000;
+    rate.make_way(now);
+    assert!(matches!(rate.state, Phase::Cruise { .. }), "{:?}", rate.state);
+    rate.probe_up(now);
+    assert_eq!(rate.state, Phase::Up, "the path may be free again");
+    rate.probe_up(now);
+    assert_eq!(rate.state, Phase::Yield { window: 5520, until: now + DISPLACED_TIME });
+}
