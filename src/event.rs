@@ -111,7 +111,7 @@ pub struct Listening {
 pub struct Progress {
     /// Since the start.
     pub elapsed: Duration,
-    /// The manifest is complete.
+    /// The totals are final: the manifest is complete, and no file of unknown size is under way.
     pub walked: bool,
     /// Files announced.
     pub total_files: u64,

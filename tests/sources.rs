@@ -48,6 +48,27 @@ fn t10_the_content_of_a_file_counts_and_not_its_size() {
     }
 }
 
+/// A file of `/proc` says nothing of its size, which may be several chunks.
+#[test]
+fn an_entry_of_unknown_size_is_read_to_its_end() {
+    let path = Path::new("/proc/kallsyms");
+    let Ok(content) =
+        fs::read(path).map(|content| if content.len() > 3 << 20 { content } else { Vec::new() })
+    else {
+        return skip("there is no /proc/kallsyms");
+    };
+    if content.is_empty() {
+        return skip("/proc/kallsyms has less than three chunks");
+    }
+    let setting = Setting::new();
+    let ended = setting.send(&[path]).expect(0);
+    assert_eq!(setting.received("kallsyms"), content);
+    assert_eq!(ended.file("kallsyms")["size"], content.len());
+    assert_eq!(ended.event("finished")["bytes"], content.len());
+    // The same once more is no conflict.
+    setting.send(&[path]).expect(0);
+}
+
 /// T10: an empty file stays one.
 #[test]
 fn t10_an_empty_file_is_empty() {

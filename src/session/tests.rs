@@ -9,6 +9,7 @@ mod held_up;
 mod lanes;
 mod liars;
 mod limits;
+mod open_ended;
 mod peers;
 mod replaced;
 mod trees;

@@ -97,8 +97,17 @@ pub trait Source: Send + Sync + 'static {
         block: Block,
     ) -> impl Future<Output = std::result::Result<Block, Failure>> + Send;
 
+    /// Reads what comes at `offset` of a file of unknown size to the front of `block`: as many bytes as it has room for,
+    /// and fewer only at the end of the file. Each read begins where the one before it ended.
+    fn read_on(
+        &self,
+        file: &Self::File,
+        offset: u64,
+        block: Block,
+    ) -> impl Future<Output = std::result::Result<(Block, usize), Failure>> + Send;
+
     /// Whether the open file, and what is under its path now, still are what the entry said; `SourceChanged` when
-    /// they are something else than that or longer.
+    /// they are something else than that or longer. Of a file of unknown size only whether it is the same file.
     fn verify(&self, file: &Self::File)
     -> impl Future<Output = std::result::Result<Verdict, Failure>> + Send;
 

@@ -275,7 +275,7 @@ fn unknown_transfer() {
     assert_eq!(reason(receiver.begin_record(unknown, 0, 1)), Reason::UnknownTransfer);
     for message in [
         Message::Digest(unknown, [0; 32]),
-        Message::Close(unknown, [0; 32], false),
+        Message::Close(unknown, [0; 32], false, None),
         Message::Abandon(unknown, Reason::SourceChanged, String::new()),
     ] {
         assert_eq!(reason(receiver.on_control(message)), Reason::UnknownTransfer);
@@ -299,7 +299,7 @@ fn transfer_has_failed() {
     }
     assert_eq!(settled(&mut sender), [Outcome::Failed(Reason::SourceChanged)]);
     assert_eq!(
-        reason(receiver.on_control(Message::Close(EntryId(0), [0; 32], false))),
+        reason(receiver.on_control(Message::Close(EntryId(0), [0; 32], false, None))),
         Reason::TransferFailed
     );
 }
@@ -313,7 +313,7 @@ fn transfer_has_ended() {
     assert_eq!(receiver.begin_record(EntryId(0), 0, 3), Ok(Begin::Pass), "its ack may be lost");
     assert_eq!(reason(receiver.begin_record(EntryId(0), CHUNK, 3)), Reason::TransferEnded);
     assert_eq!(
-        reason(receiver.on_control(Message::Close(EntryId(0), [0; 32], false))),
+        reason(receiver.on_control(Message::Close(EntryId(0), [0; 32], false, None))),
         Reason::TransferEnded
     );
     let status = Message::Status(EntryId(0), Status::Failed(Reason::Refused, "no".into()));

@@ -153,7 +153,7 @@ async fn carry(source: &impl Source, target: &impl Target, max: usize) {
                     Final::File { size }
                 }
                 Kind::Symlink { target } => Final::Symlink { target },
-                Kind::Dir | Kind::DirEnd => continue,
+                Kind::OpenEnded | Kind::Dir | Kind::DirEnd => continue,
             };
             let exists = Exists::Refuse;
             let commit = Commit { id: EntryId(id), path: path.clone(), kind, meta, exists };

@@ -9,7 +9,7 @@ use crate::protocol::not_kept;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::codec::{CodecError, Deframer, Fields};
-use crate::protocol::wire::encode::{EXTENSION_CONNECTIONS, EXTENSION_PORTS};
+use crate::protocol::wire::encode::{EXTENSION_CONNECTIONS, EXTENSION_PORTS, EXTENSION_SIZE};
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::{
     AUTH_BYTES_MAX, CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, DURABLE_RANGES_MAX, FILE_BYTES_MAX,
@@ -39,7 +39,7 @@ impl Message {
             }
             0x04 => Self::Status(EntryId(f.varint()?), Self::decode_status(&mut f)?),
             0x05 => Self::Digest(EntryId(f.varint()?), f.array()?),
-            0x06 => Self::Close(EntryId(f.varint()?), f.array()?, flag(&mut f, "grown")?),
+            0x06 => return Self::decode_close(f).map(Some),
             0x07 => Self::Abandon(EntryId(f.varint()?), reason(&mut f)?, f.text()?),
             0x08 => Self::Heartbeat(Activity::from_code(f.u8()?).ok_or(CodecError::BadValue("activity"))?),
             0x09 => Self::Finished { synced: flag(&mut f, "synced")?, not_kept: not_kept::get(&mut f)? },
@@ -81,6 +81,13 @@ impl Message {
         let agent = f.text()?;
         let ports = f.extension(EXTENSION_PORTS)?.map_or_else(|| Ok(Vec::new()), ports)?;
         Ok(Self::Welcome { agent, ports })
+    }
+
+    fn decode_close(mut f: Fields<Bytes>) -> Result<Self, CodecError> {
+        let (id, root, is_grown) = (EntryId(f.varint()?), f.array()?, flag(&mut f, "grown")?);
+        let size = f.extension(EXTENSION_SIZE)?;
+        let size = size.map(|size| Fields(size).varint_up_to(FILE_BYTES_MAX, "size")).transpose()?;
+        Ok(Self::Close(id, root, is_grown, size))
     }
 
     fn decode_status(f: &mut Fields<Bytes>) -> Result<Status, CodecError> {
@@ -182,6 +189,7 @@ fn entry(fields: &mut Fields<Bytes>) -> Result<Entry, CodecError> {
     let nanos = fields.varint_up_to(999_999_999, "nanoseconds")?;
     let kind = match kind {
         0 => Kind::File { size: fields.varint_up_to(FILE_BYTES_MAX, "size")? },
+        4 => Kind::OpenEnded,
         1 => Kind::Dir,
         2 => Kind::DirEnd,
         3 => {

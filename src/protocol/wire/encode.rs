@@ -16,6 +16,9 @@ pub(super) const EXTENSION_CONNECTIONS: u64 = 1;
 /// Extension of [`Message::Welcome`]: where extra connections may be dialled.
 pub(super) const EXTENSION_PORTS: u64 = 1;
 
+/// Extension of [`Message::Close`]: the size of a file whose entry did not say it.
+pub(super) const EXTENSION_SIZE: u64 = 1;
+
 impl Message {
     fn type_number(&self) -> u64 {
         match self {
@@ -90,10 +93,15 @@ impl Message {
                 put_varint(p, id.0);
                 p.put_slice(root);
             }
-            Self::Close(id, root, is_grown) => {
+            Self::Close(id, root, is_grown, size) => {
                 put_varint(p, id.0);
                 p.put_slice(root);
                 p.put_u8(u8::from(*is_grown));
+                if let Some(size) = size {
+                    let mut content = BytesMut::new();
+                    put_varint(&mut content, *size);
+                    put_extension(p, EXTENSION_SIZE, &content);
+                }
             }
             Self::Abandon(id, reason, message) => {
                 put_varint(p, id.0);
@@ -155,6 +163,7 @@ fn put_ranges(out: &mut BytesMut, id: EntryId, ranges: &[Range<u64>]) {
 fn put_entry(out: &mut BytesMut, entry: &Entry) {
     let (kind, size) = match &entry.kind {
         Kind::File { size } => (0, *size),
+        Kind::OpenEnded => (4, 0),
         Kind::Dir => (1, 0),
         Kind::DirEnd => (2, 0),
         Kind::Symlink { .. } => (3, 0),
@@ -167,6 +176,6 @@ fn put_entry(out: &mut BytesMut, entry: &Entry) {
     match &entry.kind {
         Kind::File { .. } => put_varint(out, size),
         Kind::Symlink { target } => put_bytes(out, target),
-        Kind::Dir | Kind::DirEnd => {}
+        Kind::OpenEnded | Kind::Dir | Kind::DirEnd => {}
     }
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::protocol::failure::Reason;
 use crate::protocol::path::RelPath;
+use crate::protocol::wire::limits::SMALL_FILE_BYTES_MAX;
 
 /// Number of an entry in its manifest, from 0 in the order of the walk. Directories leave under a number of
 /// their own.
@@ -83,6 +84,8 @@ pub enum Kind {
         /// Bytes, holes counted.
         size: u64,
     },
+    /// A regular file whose size is known at its end: its last record and its `Close` say it.
+    OpenEnded,
     /// A directory, before what it holds.
     Dir,
     /// The end of a directory: everything in it has been announced. Its attributes are applied when all of that
@@ -107,7 +110,17 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Bytes of the file, 0 for everything else.
+    /// A regular file, whether its size is known or not.
+    pub fn is_file(&self) -> bool {
+        matches!(self.kind, Kind::File { .. } | Kind::OpenEnded)
+    }
+
+    /// A file that is one record, without a `Close`.
+    pub fn is_small(&self) -> bool {
+        matches!(self.kind, Kind::File { size } if size <= SMALL_FILE_BYTES_MAX)
+    }
+
+    /// Bytes of the file, 0 for everything else and while they are not known.
     pub fn size(&self) -> u64 {
         match self.kind {
             Kind::File { size } => size,

@@ -64,8 +64,8 @@ pub enum Message {
     /// Sender to receiver, the answer to [`Status::Check`]: root of the source.
     Digest(EntryId, [u8; 32]),
     /// Sender to receiver: all chunks of a large file are acked, this is the root, and the source has not changed, or
-    /// only grown (true).
-    Close(EntryId, [u8; 32], bool),
+    /// only grown (true). The size, if the entry did not say it.
+    Close(EntryId, [u8; 32], bool, Option<u64>),
     /// Sender to receiver: the source failed. Answered by [`Status::Failed`].
     Abandon(EntryId, Reason, String),
     /// Both ways, at least once a second and when it changes.

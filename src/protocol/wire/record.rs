@@ -10,7 +10,7 @@ use bytes::{Buf, BytesMut};
 
 use crate::protocol::wire::codec::{CodecError, Fields, put_varint};
 use crate::protocol::wire::entry::EntryId;
-use crate::protocol::wire::limits::{FILE_BYTES_MAX, RUNS_MAX};
+use crate::protocol::wire::limits::{CHUNK_LOG2_MAX, FILE_BYTES_MAX, RUNS_MAX};
 
 /// A run of bytes in a record: data that follows, or a hole that does not travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,8 @@ pub struct RecordHeader {
     pub id: EntryId,
     /// First byte, a multiple of the chunk size.
     pub offset: u64,
-    /// Bytes of the file that the record covers.
+    /// Bytes of the file that the record covers. 0 when that is known only at its end: then it has no runs, and its data
+    /// comes in pieces.
     pub len: u64,
     /// A small file whose source has grown since it was announced; these are the bytes that were there then.
     pub is_grown: bool,
@@ -99,6 +100,52 @@ impl RecordHeader {
     }
 }
 
+/// What stands before each piece of a record that covers an unknown number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PieceHeader {
+    /// This many bytes follow.
+    Data(u64),
+    /// The chunk ends, and the file with it or not.
+    End {
+        /// The file ends.
+        is_last: bool,
+    },
+}
+
+/// Bytes of a piece's header at most.
+const PIECE_HEADER_BYTES_MAX: usize = 9;
+
+impl PieceHeader {
+    /// Appends the header.
+    pub fn encode(self, out: &mut BytesMut) {
+        match self {
+            Self::Data(len) => put_varint(out, len),
+            Self::End { is_last } => {
+                put_varint(out, 0);
+                put_varint(out, u64::from(is_last));
+            }
+        }
+    }
+
+    /// Takes a header off the front of `buffer`; `None`, and nothing taken, when it has not all come.
+    pub fn decode(buffer: &mut BytesMut) -> Result<Option<Self>, CodecError> {
+        let mut fields = Fields(&buffer[..]);
+        let header = fields.varint_up_to(1 << CHUNK_LOG2_MAX, "piece").and_then(|len| match len {
+            0 => Ok(Self::End { is_last: fields.varint_up_to(1, "last")? == 1 }),
+            len => Ok(Self::Data(len)),
+        });
+        match header {
+            Ok(header) => {
+                let left = fields.0.len();
+                buffer.advance(buffer.len() - left);
+                Ok(Some(header))
+            }
+            Err(CodecError::Truncated) if buffer.len() < PIECE_HEADER_BYTES_MAX => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -118,6 +165,24 @@ mod tests {
     }
 
     ///
+    #[test]
+    fn golden_bytes_of_pieces() {
+        for (header, bytes) in [
+            (PieceHeader::Data(300), &[0x41, 0x2c][..]),
+            (PieceHeader::End { is_last: false }, &[0, 0]),
+            (PieceHeader::End { is_last: true }, &[0, 1]),
+        ] {
+            let mut out = BytesMut::new();
+            header.encode(&mut out);
+            assert_eq!(&out[..], bytes);
+            assert_eq!(PieceHeader::decode(&mut BytesMut::from(&bytes[..1])), Ok(None));
+            assert_eq!(PieceHeader::decode(&mut out), Ok(Some(header)));
+        }
+        let mut long = BytesMut::from(&[0x84, 0, 0, 1][..]);
+        assert_eq!(PieceHeader::decode(&mut long), Err(CodecError::TooLarge("piece")));
+        assert_eq!(PieceHeader::decode(&mut BytesMut::from(&[0, 2][..])), Err(CodecError::TooLarge("last")));
+    }
+
     #[test]
     fn attack_14_runs_that_do_not_add_up() {
         let runs: [&[u8]; 4] =

@@ -28,7 +28,7 @@ impl Tally {
     /// Counts an entry; gives the event that tells of it, if anybody wants to hear.
     pub(in crate::session) fn settled(&mut self, settled: Settled) -> Option<Event> {
         let Settled { entry, renamed, root, outcome, message, .. } = settled;
-        let is_file = matches!(entry.kind, Kind::File { .. });
+        let is_file = entry.is_file();
         let is_dir = matches!(entry.kind, Kind::Dir | Kind::DirEnd);
         if is_file {
             self.regular += 1;
@@ -49,9 +49,9 @@ impl Tally {
             (Outcome::Identical, _) => self.identical += 1,
             (Outcome::Updated, _) => self.updated += 1,
             (Outcome::Written, Kind::Symlink { .. }) => self.links += 1,
-            (Outcome::Written, Kind::File { size }) => {
+            (Outcome::Written, Kind::File { .. } | Kind::OpenEnded) => {
                 self.files += 1;
-                self.bytes += size;
+                self.bytes += entry.size();
             }
         }
         if is_dir && !matches!(outcome, Outcome::Failed(_)) {

@@ -401,7 +401,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         let came_bytes = self.shared.came_bytes.load(Relaxed);
         let (totals, walked, active) = {
             let machine = self.shared.machine();
-            (machine.totals(), machine.is_walked(), active(&machine))
+            (machine.totals(), machine.are_totals_final(), active(&machine))
         };
         if let Some(event) = self.teller.tell(totals, walked, came_bytes, active, self.meter.bottleneck()) {
             self.report(event);
@@ -413,7 +413,8 @@ fn active(machine: &Receiver) -> Vec<ActiveFile> {
     let active = machine.active(ACTIVE_FILES_MAX).into_iter().map(|(id, entry, written)| ActiveFile {
         id: id.0,
         path: entry.path.clone(),
-        size: entry.size(),
+        // Of one whose size is not known: what there is so far.
+        size: entry.size().max(written),
         sent_bytes: written,
         written_bytes: written,
     });

@@ -220,8 +220,8 @@ fn commit(id: EntryId, entry: Entry, exists: Exists) -> Commit {
     let kind = match entry.kind {
         Kind::Symlink { target } => Final::Symlink { target },
         Kind::File { size } => Final::File { size },
-        // The machine commits files and links only.
-        Kind::Dir | Kind::DirEnd => Final::File { size: 0 },
+        // The machine commits files of a known size and links only.
+        Kind::OpenEnded | Kind::Dir | Kind::DirEnd => Final::File { size: 0 },
     };
     Commit { id, path: entry.path, kind, meta: entry.meta, exists }
 }

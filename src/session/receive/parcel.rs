@@ -15,7 +15,7 @@ use crate::protocol::hash::RecordHasher;
 use crate::protocol::wire::entry::EntryId;
 use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::protocol::wire::message::Message;
-use crate::protocol::wire::record::{RecordHeader, TRAILER_BYTES};
+use crate::protocol::wire::record::{PieceHeader, RecordHeader, TRAILER_BYTES};
 use crate::session::closing::{codec_failure, transport_failure};
 use crate::session::messages::write_message;
 use crate::session::receive::shared::{Receiving, storage_failure};
@@ -139,7 +139,15 @@ enum RecordPiece {
     Begin(IncomingRecord),
     Data { offset: u64, range: Range<usize> },
     Hole(u64),
-    End([u8; TRAILER_BYTES]),
+    End([u8; TRAILER_BYTES], Option<OpenEnd>),
+}
+
+/// The end of a record of unknown length.
+#[derive(Clone, Copy)]
+struct OpenEnd {
+    len: u64,
+    /// The file ends too.
+    is_last: bool,
 }
 
 struct IncomingParcel<T: Target, R: RecvStream> {
@@ -176,9 +184,17 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
     async fn receive(&mut self) -> Result<(), NotAcked> {
         while let Some(header) = self.header().await? {
             let (id, offset, len) = (header.id, header.offset, header.len);
-            let Some((size, is_again)) = self.begin(&header).await? else {
-                self.pass(&header).await?;
-                continue;
+            let (size, is_again) = match self.begin(&header).await? {
+                Begin::TakeOpen(chunk_bytes) => {
+                    self.open_record(&header, chunk_bytes).await?;
+                    continue;
+                }
+                Begin::Take(size) => (size, false),
+                Begin::TakeAgain(size) => (size, true),
+                Begin::Pass | Begin::Wait => {
+                    self.pass(&header).await?;
+                    continue;
+                }
             };
             self.gathered.pieces.push(RecordPiece::Begin(IncomingRecord {
                 id,
@@ -202,14 +218,55 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
                 at += run.len;
             }
             let trailer = self.trailer().await?;
-            self.gathered.pieces.push(RecordPiece::End(trailer));
+            self.gathered.pieces.push(RecordPiece::End(trailer, None));
         }
         self.flush().await
     }
 
-    /// The size of the file that a record belongs to, and whether it was begun before; `None` when it is written
-    /// already.
-    async fn begin(&mut self, header: &RecordHeader) -> Result<Option<(u64, bool)>, NotAcked> {
+    /// Gathers a record whose length is known at its end.
+    async fn open_record(&mut self, header: &RecordHeader, chunk_bytes: u64) -> Result<(), NotAcked> {
+        let (id, offset) = (header.id, header.offset);
+        self.gathered.pieces.push(RecordPiece::Begin(IncomingRecord {
+            id,
+            offset,
+            len: 0,
+            file_size: u64::MAX,
+        }));
+        let mut len = 0;
+        loop {
+            if self.gathered.pieces.len() >= PIECES_MAX {
+                self.flush().await?;
+            }
+            match self.piece().await? {
+                PieceHeader::Data(n) if n > chunk_bytes - len => {
+                    return Err(Failure::protocol("a record has more bytes than a chunk").into());
+                }
+                PieceHeader::Data(n) => {
+                    self.data(offset + len, n, Filling::Stream).await?;
+                    len += n;
+                }
+                PieceHeader::End { is_last } => {
+                    let trailer = self.trailer().await?;
+                    self.gathered.pieces.push(RecordPiece::End(trailer, Some(OpenEnd { len, is_last })));
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn piece(&mut self) -> Result<PieceHeader, NotAcked> {
+        loop {
+            if let Some(header) = PieceHeader::decode(&mut self.head).map_err(codec_failure)? {
+                return Ok(header);
+            }
+            if !self.fill().await? {
+                return Err(cut_short().into());
+            }
+        }
+    }
+
+    /// What to do with a record: take it, or read it and drop it.
+    async fn begin(&mut self, header: &RecordHeader) -> Result<Begin, NotAcked> {
         let shared = Arc::clone(&self.shared);
         loop {
             let released = shared.released.notified();
@@ -217,17 +274,16 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
             released.as_mut().enable();
             let begin = shared.machine().begin_record(header.id, header.offset, header.len);
             match begin {
-                Ok(begin @ (Begin::Take(size) | Begin::TakeAgain(size))) => {
-                    if header.is_grown {
-                        shared.machine().grew(header.id);
-                    }
-                    return Ok(Some((size, matches!(begin, Begin::TakeAgain(_)))));
-                }
-                Ok(Begin::Pass) => return Ok(None),
                 Ok(Begin::Wait) => {
                     // The other one may need the block that this one holds.
                     self.flush().await?;
                     released.await;
+                }
+                Ok(begin) => {
+                    if header.is_grown && begin != Begin::Pass {
+                        shared.machine().grew(header.id);
+                    }
+                    return Ok(begin);
                 }
                 Err(Failure {
                     reason: reason @ (Reason::TransferEnded | Reason::TransferFailed), ..
@@ -241,8 +297,18 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
 
     /// Reads a record and drops it.
     async fn pass(&mut self, header: &RecordHeader) -> Result<(), NotAcked> {
-        let mut left: u64 = header.runs().filter(|run| !run.is_hole).map(|run| run.len).sum();
-        left += TRAILER_BYTES as u64;
+        let bytes: u64 = header.runs().filter(|run| !run.is_hole).map(|run| run.len).sum();
+        if header.len == 0 {
+            while let PieceHeader::Data(bytes) = self.piece().await? {
+                self.drop_bytes(bytes).await?;
+            }
+        }
+        self.drop_bytes(bytes + TRAILER_BYTES as u64).await?;
+        self.records += 1;
+        Ok(())
+    }
+
+    async fn drop_bytes(&mut self, mut left: u64) -> Result<(), NotAcked> {
         while left > 0 {
             if self.head.is_empty() && !self.fill().await? {
                 return Err(cut_short().into());
@@ -251,7 +317,6 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
             self.head.advance(n);
             left -= n as u64;
         }
-        self.records += 1;
         Ok(())
     }
 
@@ -360,13 +425,17 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
                         writes.push(Write { id: record.id, offset, range, whole: None });
                     }
                 }
-                RecordPiece::End(theirs) => {
-                    if let Some(OpenRecord { record, hasher }) = self.open.take() {
+                RecordPiece::End(theirs, open_end) => {
+                    if let Some(OpenRecord { mut record, mut hasher }) = self.open.take() {
+                        record.len = open_end.map_or(record.len, |end| end.len);
+                        if record.offset == 0 && open_end.is_some_and(|end| end.is_last) {
+                            hasher.is_whole_file();
+                        }
                         let mine = hasher.finish();
                         if mine != theirs {
                             return Err(self.mismatch(record).into());
                         }
-                        ended.push((record, mine));
+                        ended.push((record, mine, open_end));
                     }
                 }
             }
@@ -387,8 +456,11 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
         }
         self.records += ended.len() as u64;
         self.shared.with_machine(|machine| {
-            ended.iter().try_for_each(|(record, value)| {
-                machine.record_written(record.id, record.offset, record.len, *value)
+            ended.iter().try_for_each(|(IncomingRecord { id, offset, len, .. }, value, open_end)| {
+                match open_end {
+                    None => machine.record_written(*id, *offset, *len, *value),
+                    Some(end) => machine.open_record_written(*id, *offset, *len, *value, end.is_last),
+                }
             })
         })?;
         if !ended.is_empty() {

@@ -35,7 +35,7 @@ use crate::session::observe::tally::Tally;
 use crate::session::outbox::Outbox;
 use crate::session::queues::RootsQueue;
 use crate::session::send::parcel::{ParcelEnd, send_parcel};
-use crate::session::send::shared::{FileHandle, Sending};
+use crate::session::send::shared::{ChunkEnd, FileHandle, Sending};
 use crate::session::send::streams::{Heard, read_control, write_manifest};
 use crate::storage::{Source, Walk, Walked, source_roots};
 use crate::transport::{Connection, TransportError};
@@ -86,6 +86,7 @@ struct SendDriver<C: Connection, S: Source> {
     context: Context,
     clock: Clock,
     control_out: Outbox,
+    chunk_ends: mpsc::Receiver<ChunkEnd>,
     control_in: mpsc::Receiver<Heard>,
     /// What has come on the control stream, and what the receiver has been told of that.
     control_log: IncomingLog,
@@ -112,11 +113,13 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
     fn start(link: Link<C>, source: Arc<S>, chunk_log2: u8, transfer: [u8; 16], context: Context) -> Self {
         let Link { connection, agent, control_out, control_in, control_log, joining } = link;
         let walk = source.walk();
+        let (chunk_ends, ends) = mpsc::channel(1);
         let clock = Clock::start();
         let blocks = context.budget.sender_blocks(joining.max());
         let mut driver = Self {
             carrier: Carrier::new(Side::Sender, connection.clone()),
-            sending: Arc::new(Sending::new(source, blocks, Arc::clone(&context.throttle))),
+            sending: Arc::new(Sending::new(source, blocks, Arc::clone(&context.throttle), chunk_ends)),
+            chunk_ends: ends,
             lanes: Lanes::new(connection, joining),
             machine: Sender::new(chunk_log2, context.patience, Duration::ZERO)
                 .with_open_entries(context.budget.open_entries()),
@@ -176,6 +179,9 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
                 _ = tick.tick() => self.on_tick()?,
                 failure = self.context.stopped() => return Err(failure.or_side(Side::Sender)),
                 Some(heard) = self.control_in.recv(), if self.reads_control() => self.on_control(heard)?,
+                Some(ChunkEnd { id, end, is_last }) = self.chunk_ends.recv() => {
+                    self.machine.chunk_read(id, end, is_last)?;
+                }
                 Some(end) = self.parcels.join_next() => self.on_parcel(joined(end)?)?,
                 Some(job) = self.jobs.join_next() => self.on_job(joined(job)?),
                 Some((number, connection)) = self.lanes.next() => self.on_joined(number, connection),
@@ -272,7 +278,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
 
     fn begin_parcel(&mut self, parcel: Parcel) {
         let entries = match &parcel {
-            Parcel::Chunk { id, .. } => {
+            Parcel::Chunk { id, .. } | Parcel::OpenChunk { id, .. } => {
                 self.machine.entry(*id).map(|entry| (*id, entry.clone())).into_iter().collect()
             }
             Parcel::Files(ids) => {
@@ -280,13 +286,14 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             }
         };
         let handle = match (&parcel, entries.first()) {
-            (Parcel::Chunk { id, .. }, Some((_, entry))) => Some(Arc::clone(
+            (Parcel::Chunk { id, .. } | Parcel::OpenChunk { id, .. }, Some((_, entry))) => Some(Arc::clone(
                 self.files.entry(*id).or_insert_with(|| Arc::new(FileHandle::new(entry.clone()))),
             )),
             _ => None,
         };
         let (lanes, sending) = (self.lanes.in_use(), Arc::clone(&self.sending));
-        self.parcels.spawn(send_parcel(lanes, sending, parcel, entries, handle));
+        let chunk_bytes = self.machine.chunk_bytes();
+        self.parcels.spawn(send_parcel(lanes, sending, parcel, chunk_bytes, entries, handle));
     }
 
     fn on_control(&mut self, heard: Heard) -> Result<(), Failure> {
@@ -528,7 +535,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             return;
         }
         let sent_bytes = self.sending.sent_bytes.load(Relaxed);
-        let (totals, walked) = (self.machine.totals(), self.machine.is_walked());
+        let (totals, walked) = (self.machine.totals(), self.machine.are_totals_final());
         let (active, bottleneck) = (self.active(), self.meter.bottleneck());
         if let Some(event) = self.teller.tell(totals, walked, sent_bytes, active, bottleneck) {
             self.report(event);
@@ -541,7 +548,8 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         let active = active.into_iter().take(ACTIVE_FILES_MAX).map(|(id, handle)| ActiveFile {
             id: id.0,
             path: handle.entry.path.clone(),
-            size: handle.entry.size(),
+            // Of one whose size is not known: what there is so far.
+            size: handle.entry.size().max(handle.sent_bytes.load(Relaxed)),
             sent_bytes: handle.sent_bytes.load(Relaxed),
             written_bytes: handle.acked_bytes.load(Relaxed),
         });

@@ -12,12 +12,11 @@ use crate::protocol::failure::Failure;
 use crate::protocol::hash::RecordHasher;
 use crate::protocol::wire::entry::{Entry, EntryId};
 use crate::protocol::wire::limits::BLOCK_BYTES;
-use crate::protocol::wire::message::Message;
 use crate::protocol::wire::record::{RecordHeader, RunLength};
-use crate::session::closing::transport_failure;
 use crate::session::lanes::{Lane, open_any};
-use crate::session::messages::MessageReader;
+use crate::session::send::open_chunk::send_open_record;
 use crate::session::send::shared::{FileHandle, Sending};
+use crate::session::send::stream::{await_ack, write};
 use crate::storage::{Run, Source};
 use crate::transport::{Connection, SendStream, TransportError};
 
@@ -41,6 +40,7 @@ pub(super) async fn send_parcel<C: Connection, S: Source>(
     lanes: Vec<Lane<C>>,
     sending: Arc<Sending<S>>,
     parcel: Parcel,
+    chunk_bytes: u64,
     entries: Vec<(EntryId, Entry)>,
     handle: Option<Arc<FileHandle<S::File>>>,
 ) -> ParcelEnd {
@@ -60,6 +60,10 @@ pub(super) async fn send_parcel<C: Connection, S: Source>(
         (Parcel::Chunk { id, offset, len }, Some(handle)) => {
             let range = *offset..*offset + *len;
             send_chunk::<C, S>(streams, &sending, *id, &handle, range, &mut values, &mut abandoned).await
+        }
+        (Parcel::OpenChunk { id, offset }, Some(handle)) => {
+            let range = *offset..*offset + chunk_bytes;
+            send_open_chunk::<C, S>(streams, &sending, *id, &handle, range, &mut values, &mut abandoned).await
         }
         _ => send_files::<C, S>(streams, &sending, entries, &mut values, &mut grown, &mut abandoned).await,
     };
@@ -119,6 +123,30 @@ async fn send_chunk<C: Connection, S: Source>(
     write(sending, &mut stream, &mut [Bytes::copy_from_slice(&value)]).await?;
     await_ack::<C, S>(sending, stream, answer, 1).await?;
     debug!(entry = id.0, offset = range.start, bytes = len, "acked");
+    values.push((id, value));
+    Ok(())
+}
+
+async fn send_open_chunk<C: Connection, S: Source>(
+    (mut stream, answer): (C::Send, C::Recv),
+    sending: &Sending<S>,
+    id: EntryId,
+    handle: &FileHandle<S::File>,
+    range: Range<u64>,
+    values: &mut Vec<(EntryId, [u8; 32])>,
+    abandoned: &mut Vec<(EntryId, Failure)>,
+) -> Result<(), Failure> {
+    let turn = sending.turns.acquire().await;
+    let give_up = |failure: Failure| {
+        abandoned.push((id, failure.clone()));
+        failure
+    };
+    let (at, bytes) = (range.start, range.end - range.start);
+    let (value, len) = send_open_record(&mut stream, sending, id, handle, at, bytes, give_up).await?;
+    drop(turn);
+    await_ack::<C, S>(sending, stream, answer, 1).await?;
+    debug!(entry = id.0, offset = range.start, bytes = len, "acked");
+    handle.acked_bytes.fetch_add(len, Relaxed);
     values.push((id, value));
     Ok(())
 }
@@ -202,62 +230,4 @@ async fn send_block<S: Source, T: SendStream>(
     write(sending, stream, &mut chunks).await?;
     sending.sent_bytes.fetch_add(sent, Relaxed);
     Ok(())
-}
-
-/// Gives `chunks` to QUIC, as fast as the throttle lets them go.
-async fn write<S, T: SendStream>(
-    sending: &Sending<S>,
-    stream: &mut T,
-    chunks: &mut [Bytes],
-) -> Result<(), Failure> {
-    let mut rest = chunks;
-    while !rest.is_empty() {
-        let bytes = rest.iter().map(Bytes::len).sum();
-        let granted = sending.throttle.take(bytes).await.bytes;
-        let mut slice = Vec::new();
-        let now = if granted == bytes {
-            std::mem::take(&mut rest)
-        } else {
-            slice.extend(front(&mut rest, granted));
-            &mut slice
-        };
-        sending.writing.during(stream.write_all(now)).await.map_err(transport_failure)?;
-    }
-    Ok(())
-}
-
-/// Cuts the first `bytes` bytes off `chunks`.
-fn front(chunks: &mut &mut [Bytes], mut bytes: usize) -> Vec<Bytes> {
-    let mut front = Vec::with_capacity(chunks.len());
-    while let Some(first) = chunks.first_mut() {
-        if bytes < first.len() {
-            if bytes > 0 {
-                front.push(first.split_to(bytes));
-            }
-            break;
-        }
-        bytes -= first.len();
-        front.push(std::mem::take(first));
-        *chunks = &mut std::mem::take(chunks)[1..];
-    }
-    front
-}
-
-/// Finishes the stream and waits for the answer to its `records` records.
-async fn await_ack<C: Connection, S: Source>(
-    sending: &Sending<S>,
-    mut stream: C::Send,
-    answer: C::Recv,
-    records: usize,
-) -> Result<(), Failure> {
-    stream.finish().map_err(transport_failure)?;
-    let answer = sending.acking.during(MessageReader::new(answer).only()).await?;
-    match answer {
-        Message::Ack(count) if count == records as u64 => Ok(()),
-        Message::Ack(count) => Err(Failure::protocol(format!("{count} records were acked of {records}"))),
-        Message::Nack(reason) => {
-            Err(Failure::new(reason, format!("the receiver did not take a parcel: {}", reason.as_str())))
-        }
-        other => Err(Failure::protocol(format!("{} is not an answer to a parcel", other.name()))),
-    }
 }

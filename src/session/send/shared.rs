@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64};
 
-use tokio::sync::{OnceCell, Semaphore};
+use bytes::Bytes;
+use tokio::sync::{Mutex, OnceCell, Semaphore, mpsc};
 
 use crate::protocol::failure::Failure;
-use crate::protocol::wire::entry::Entry;
+use crate::protocol::wire::entry::{Entry, EntryId};
 use crate::session::observe::gauge::Gauge;
 use crate::session::throttle::Throttle;
 use crate::storage::block::BlockPool;
@@ -15,6 +16,14 @@ use crate::storage::{Source, Verdict, read_again};
 /// Chunks that are read at once. Blocks go round among them, so they all end at about the same time; were they all
 /// that have a stream, no credit would return until the last block is written.
 const READ_AT_ONCE: usize = 4;
+
+/// How far a file of unknown size has been read: to the end of a chunk.
+pub(super) struct ChunkEnd {
+    pub(super) id: EntryId,
+    pub(super) end: u64,
+    /// It is the end of the file.
+    pub(super) is_last: bool,
+}
 
 /// What all parcels of a transfer share.
 pub(super) struct Sending<S> {
@@ -27,6 +36,8 @@ pub(super) struct Sending<S> {
     /// Bytes of files that were offered to QUIC, and those that it took.
     pub(super) offered_bytes: AtomicU64,
     pub(super) sent_bytes: AtomicU64,
+    /// Tells the driver how far a file of unknown size has been read.
+    pub(super) chunk_ends: mpsc::Sender<ChunkEnd>,
     /// Waiting for a stream credit.
     pub(super) opening: Gauge,
     /// Waiting for the disk.
@@ -40,13 +51,19 @@ pub(super) struct Sending<S> {
 }
 
 impl<S> Sending<S> {
-    pub(super) fn new(source: Arc<S>, blocks: usize, throttle: Arc<Throttle>) -> Self {
+    pub(super) fn new(
+        source: Arc<S>,
+        blocks: usize,
+        throttle: Arc<Throttle>,
+        chunk_ends: mpsc::Sender<ChunkEnd>,
+    ) -> Self {
         Self {
             source,
             pool: BlockPool::new(blocks),
             turns: Semaphore::new(READ_AT_ONCE),
             next_priority: AtomicI32::new(0),
             throttle,
+            chunk_ends,
             offered_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
             opening: Gauge::default(),
@@ -62,13 +79,21 @@ impl<S> Sending<S> {
 pub(super) struct FileHandle<F> {
     pub(super) entry: Entry,
     file: OnceCell<F>,
+    /// What has been read behind the last chunk of a file of unknown size.
+    pub(super) ahead: Mutex<Option<Bytes>>,
     pub(super) sent_bytes: AtomicU64,
     pub(super) acked_bytes: AtomicU64,
 }
 
 impl<F: Send + Sync> FileHandle<F> {
     pub(super) fn new(entry: Entry) -> Self {
-        Self { entry, file: OnceCell::new(), sent_bytes: AtomicU64::new(0), acked_bytes: AtomicU64::new(0) }
+        Self {
+            entry,
+            file: OnceCell::new(),
+            ahead: Mutex::default(),
+            sent_bytes: AtomicU64::new(0),
+            acked_bytes: AtomicU64::new(0),
+        }
     }
 
     pub(super) async fn open<S: Source<File = F>>(&self, sending: &Sending<S>) -> Result<&F, Failure> {

@@ -161,7 +161,7 @@ async fn a_root_that_the_chunks_do_not_make() {
             let answer = sender.parcel(&[&head, part, &value(size, offset, part)]).await;
             assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(1)));
         }
-        sender.say(Message::Close(EntryId(0), [0; 32], false)).await;
+        sender.say(Message::Close(EntryId(0), [0; 32], false, None)).await;
     })
     .await;
     assert_verification(&failure, "d");
@@ -187,7 +187,7 @@ async fn a_file_of_several_chunks_is_durable_before_it_is_done() {
                 let answer = sender.parcel(&[&head, part, &value(size, offset, part)]).await;
                 assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(1)));
             }
-            sender.say(Message::Close(EntryId(0), *blake3::hash(&data).as_bytes(), false)).await;
+            sender.say(Message::Close(EntryId(0), *blake3::hash(&data).as_bytes(), false, None)).await;
             let mut said = Vec::new();
             loop {
                 match hear(&mut sender.control_in).await.unwrap() {
@@ -259,7 +259,7 @@ async fn fault_12_a_parcel_is_reset_and_sent_again_at_once() {
             }
             let answer = sender.parcel(&[&record, &record]).await;
             assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(2)));
-            sender.say(Message::Close(EntryId(0), *blake3::hash(&large).as_bytes(), false)).await;
+            sender.say(Message::Close(EntryId(0), *blake3::hash(&large).as_bytes(), false, None)).await;
             assert_eq!(
                 (sender.status().await, sender.status().await),
                 (Status::Done(None), Status::Done(None))
@@ -294,7 +294,7 @@ async fn fault_12_a_hole_covers_what_an_earlier_stream_wrote() {
         let runs = vec![RunLength { len: half, is_hole: true }, RunLength { len: half, is_hole: false }];
         let answer = sender.parcel(&[&header(0, 0, MIB, runs), &rest, &value(MIB, 0, &content)]).await;
         assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(1)));
-        sender.say(Message::Close(EntryId(0), *blake3::hash(&content).as_bytes(), false)).await;
+        sender.say(Message::Close(EntryId(0), *blake3::hash(&content).as_bytes(), false, None)).await;
         assert_eq!(sender.status().await, Status::Done(None));
         sender.connection.close(0, b"");
     };
@@ -383,7 +383,7 @@ async fn a_record_that_was_cut_off_may_come_again() {
         assert!(answer.read(&mut [0]).await.is_err());
         let answer = sender.parcel(&[&head, &data, &value(MIB, 0, &data)]).await;
         assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(1)));
-        sender.say(Message::Close(EntryId(0), value(MIB, 0, &data), false)).await;
+        sender.say(Message::Close(EntryId(0), value(MIB, 0, &data), false, None)).await;
         assert_eq!(sender.status().await, Status::Done(None));
         sender.connection.close(0, b"");
     };
@@ -490,7 +490,7 @@ async fn answers_that_are_none() {
 #[tokio::test(start_paused = true)]
 async fn fault_15_a_breach_is_told_in_words() {
     for said in [
-        Message::Close(EntryId(0), [7; 32], false),
+        Message::Close(EntryId(0), [7; 32], false, None),
         Message::Status(EntryId(0), Status::Done(Some(RelPath::new(b"a").unwrap()))),
         Message::Omitted(Reason::SpecialFile, "text".into()),
     ] {
@@ -558,7 +558,7 @@ async fn receivers_that_lie() {
         vec![Message::Status(EntryId(0), Status::Done(None))],
         vec![Message::Status(EntryId(0), Status::Identical(None))],
         vec![Message::Status(EntryId(0), Status::Want), Message::Status(EntryId(0), Status::Want)],
-        vec![Message::Close(EntryId(0), [0; 32], false)],
+        vec![Message::Close(EntryId(0), [0; 32], false, None)],
     ] {
         assert_eq!(receiver_says(&said).await.reason, Reason::Protocol, "{said:?}");
     }

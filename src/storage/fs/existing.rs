@@ -17,12 +17,12 @@ use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, Kind, Meta};
 
-/// What is under the name of a file of `size` bytes, and under those that a rename would give.
+/// What is under the name of a file of `size` bytes, any if that is not known, and under those that a rename would give.
 pub(super) fn look_at_file(
     holder: &OwnedFd,
     name: &[u8],
     entry: &Entry,
-    size: u64,
+    size: Option<u64>,
     exists: Exists,
 ) -> Result<Lookup, Errno> {
     let Some(stat) = look(holder, name)? else { return Ok(Lookup::Free) };

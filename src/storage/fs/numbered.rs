@@ -45,9 +45,10 @@ pub(super) fn alike(
     Ok(numbers)
 }
 
-/// Whether `stat` is that of a regular file of `size` bytes.
-pub(super) fn is_file_of(stat: &Stat, size: u64) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && size_of(stat) == size
+/// Whether `stat` is that of a regular file of `size` bytes, any if that is not known.
+pub(super) fn is_file_of(stat: &Stat, size: Option<u64>) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+        && size.is_none_or(|size| size_of(stat) == size)
 }
 
 /// What is under the name of that number.
@@ -79,10 +80,10 @@ mod tests {
             assert_eq!(last_taken(&dir, &path), Ok(last));
             fs::write(temp.path().join(format!("a~{}.txt", last + 1)), last.to_string()).unwrap();
         }
-        let two_bytes = |_: &RelPath, stat: &Stat| is_file_of(stat, 2);
+        let two_bytes = |_: &RelPath, stat: &Stat| is_file_of(stat, Some(2));
         let latest: Vec<u32> = (55..=70).rev().collect();
         assert_eq!(alike(&dir, &path, two_bytes), Ok(latest));
-        assert_eq!(alike(&dir, &path, |_, stat| is_file_of(stat, 3)), Ok(vec![]));
+        assert_eq!(alike(&dir, &path, |_, stat| is_file_of(stat, Some(3))), Ok(vec![]));
         let long = RelPath::new(&[b'x'; 255]).unwrap();
         assert_eq!(last_taken(&dir, &long), Ok(0));
     }

@@ -23,7 +23,7 @@ use super::watch::{DiskWatch, Subject, hangs};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
-use crate::protocol::wire::entry::Entry;
+use crate::protocol::wire::entry::{Entry, Kind};
 use crate::protocol::wire::limits::RUNS_MAX;
 use crate::storage::block::Block;
 use crate::storage::error::failed;
@@ -62,6 +62,8 @@ pub struct FsFile {
     seen: Arc<Seen>,
     /// Fewer blocks are stored than the size needs.
     is_sparse: bool,
+    /// The descriptor of a file of unknown size: what is read of it comes from one opening.
+    held: Option<Arc<File>>,
 }
 
 /// What a file was when it was opened first.
@@ -208,6 +210,28 @@ impl Source for FsSource {
         read.await.map_err(|error| self.disk.failure("read", &file.seen.entry.path, error))
     }
 
+    async fn read_on(&self, file: &FsFile, offset: u64, mut block: Block) -> Result<(Block, usize), Failure> {
+        let open = match &file.held {
+            Some(held) => Arc::clone(held),
+            None => self.descriptor(file).await?,
+        };
+        let (disk, path) = (Arc::clone(&self.disk), file.seen.entry.path.clone());
+        let read = self.calls.block(move || {
+            let _call = disk.watch.begin("read", Subject::Path(path));
+            let mut n = 0;
+            while n < block.len() {
+                match open.read_at(&mut block[n..], offset + n as u64) {
+                    Ok(0) => break,
+                    Ok(more) => n += more,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok((block, n))
+        });
+        read.await.map_err(|error| self.disk.failure("read", &file.seen.entry.path, error))
+    }
+
     async fn verify(&self, file: &FsFile) -> Result<Verdict, Failure> {
         let seen = Arc::clone(&file.seen);
         self.run(move |disk| {
@@ -217,6 +241,9 @@ impl Source for FsSource {
             let now = statat(&holder, name, AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(|errno| origin.failure("read", &entry.path, errno))?;
             origin.check_identity(&now, &entry.path, seen.identity)?;
+            if entry.kind == Kind::OpenEnded {
+                return Ok(Verdict::Same);
+            }
             origin.check_longer(&now, size_of(&now), entry)
         })
         .await
@@ -325,11 +352,15 @@ fn open(disk: Arc<SourceDisk>, entry: Entry) -> Result<FsFile, Failure> {
     let origin = disk.origin(&entry.path)?;
     let file = disk.open_as_is(&mut Dirs::for_lookup(), &entry)?;
     let stat = fstat(&file).map_err(|errno| origin.failure("read", &entry.path, errno))?;
-    origin.check_longer(&stat, size_of(&stat), &entry)?;
+    let is_open_ended = entry.kind == Kind::OpenEnded;
+    if !is_open_ended {
+        origin.check_longer(&stat, size_of(&stat), &entry)?;
+    }
     let is_sparse = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < entry.size();
     let identity = identity_of(&stat);
-    disk.keep(identity, file);
-    Ok(FsFile { seen: Arc::new(Seen { entry, identity, disk }), is_sparse })
+    let file = disk.keep(identity, file);
+    let held = is_open_ended.then_some(file);
+    Ok(FsFile { seen: Arc::new(Seen { entry, identity, disk }), is_sparse, held })
 }
 
 /// Whether a file still begins with `bytes`.

@@ -133,8 +133,8 @@ fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path
     };
     let meta = meta_of(&stat);
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => match content_bytes(origin, holder, name, &path, &stat) {
-            Ok(size) => Walked::Entry(Entry { path, meta, kind: Kind::File { size } }).into(),
+        FileType::RegularFile => match file_kind(origin, holder, name, &path, &stat) {
+            Ok(kind) => Walked::Entry(Entry { path, meta, kind }).into(),
             Err(failure) => skipped(&origin.entry(&path), failure).into(),
         },
         FileType::Directory => look_into(index, origin, holder, name, path, meta),
@@ -153,17 +153,18 @@ fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path
     }
 }
 
-/// How many bytes a file has. Where its size may say nothing, reading it does; then it must be a small one.
-fn content_bytes(
+/// How many bytes a file has. Where its size may say nothing, reading it does; the size of one that is not small is
+/// known when it has been sent.
+fn file_kind(
     origin: &Origin,
     holder: BorrowedFd<'_>,
     name: &[u8],
     path: &RelPath,
     stat: &Stat,
-) -> Result<u64, Failure> {
+) -> Result<Kind, Failure> {
     let size = size_of(stat);
     if !may_be_wrong(stat) {
-        return Ok(size);
+        return Ok(Kind::File { size });
     }
     let read = || {
         let file = patiently(|| open_file(holder, name), || ())?;
@@ -176,15 +177,13 @@ fn content_bytes(
         }
         // Somebody may have written to an ordinary file that was empty.
         let now = size_of(&fstat(&file)?);
-        Ok(if now == size { (bytes, bytes <= SMALL_FILE_BYTES_MAX) } else { (now, true) })
+        Ok(match now == size {
+            true if bytes > SMALL_FILE_BYTES_MAX => Kind::OpenEnded,
+            true => Kind::File { size: bytes },
+            false => Kind::File { size: now },
+        })
     };
-    match read().map_err(|error: io::Error| origin.failure("read", path, error))? {
-        (bytes, true) => Ok(bytes),
-        (_, false) => {
-            let why = format!("its size is not known, and it has more than {SMALL_FILE_BYTES_MAX} bytes");
-            Err(unusable(&origin.entry(path), why))
-        }
-    }
+    read().map_err(|error: io::Error| origin.failure("read", path, error))
 }
 
 fn look_into(

@@ -72,6 +72,7 @@ impl MemorySource {
             }
             assert_eq!(path.parent().as_ref(), open.last().map(|dir| &dir.path), "no directory for {path}");
             let (kind, node) = match kind {
+                Kind::OpenEnded => (Kind::OpenEnded, Node::File(contents)),
                 Kind::File { .. } => (Kind::File { size: contents.len() as u64 }, Node::File(contents)),
                 Kind::Symlink { target } => {
                     (Kind::Symlink { target: target.clone() }, Node::Link(target.into()))
@@ -215,6 +216,7 @@ impl MemorySource {
             {
                 Err(changed(&entry.path))
             }
+            Some(_) if entry.kind == Kind::OpenEnded => Ok(Verdict::Same),
             Some(stored) if stored.bytes.len() as u64 > entry.size() => Ok(Verdict::Longer),
             Some(_) => Ok(Verdict::Same),
         }
@@ -300,6 +302,18 @@ impl Source for MemorySource {
     ) -> Result<Block, Failure> {
         self.copy(&file.entry.path, offset, &mut block[..len]).await?;
         Ok(block)
+    }
+
+    async fn read_on(
+        &self,
+        file: &MemoryFile,
+        offset: u64,
+        mut block: Block,
+    ) -> Result<(Block, usize), Failure> {
+        let size = self.state().files.get(&file.entry.path).map_or(0, |stored| stored.bytes.len() as u64);
+        let n = usize::try_from(size.saturating_sub(offset)).unwrap().min(block.len());
+        self.copy(&file.entry.path, offset, &mut block[..n]).await?;
+        Ok((block, n))
     }
 
     async fn verify(&self, file: &MemoryFile) -> Result<Verdict, Failure> {

@@ -563,6 +563,7 @@ fn look_at_taken(disk: &Disk, entry: &Entry, exists: Exists) -> Lookup {
     let is_alike = |path: &RelPath| match (disk.node(path), &entry.kind) {
         (Some(Node::Link(there)), Kind::Symlink { target }) => there == target,
         (Some(Node::File(there)), Kind::File { size }) => there.len() as u64 == *size,
+        (Some(Node::File(_)), Kind::OpenEnded) => true,
         _ => false,
     };
     let beside = (1..).map_while(|number| {

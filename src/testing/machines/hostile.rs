@@ -101,7 +101,7 @@ fn a_close_before_all_is_acked_or_with_another_root() {
     let size = CHUNK + 1;
     let content = Content { fill: 1, size };
     let (_, mut receiver) = wanted(size);
-    let close = |root: blake3::Hash| Message::Close(A, *root.as_bytes(), false);
+    let close = |root: blake3::Hash| Message::Close(A, *root.as_bytes(), false, None);
     assert_eq!(reason(receiver.on_control(close(content.root()))), Reason::Protocol);
     for (offset, len) in [(0, CHUNK), (CHUNK, 1)] {
         receiver.begin_record(A, offset, len).unwrap();
@@ -154,7 +154,7 @@ fn by_role() -> (Vec<Message>, Vec<Message>) {
     let mut receivers = anyone.to_vec();
     senders.extend([
         Message::Digest(A, [0; 32]),
-        Message::Close(A, [0; 32], false),
+        Message::Close(A, [0; 32], false, None),
         Message::Abandon(A, Reason::SourceChanged, String::new()),
     ]);
     receivers.extend([Message::Status(A, Status::Want), FINISHED]);
@@ -184,6 +184,77 @@ fn a_receiver_that_has_finished_too_early() {
     sender.walk_ended(ZERO);
     sender.on_control(FINISHED, ZERO).unwrap();
     assert!(sender.finished().is_some());
+}
+
+/// A sender and a receiver of a file of unknown size that is wanted.
+fn open_ended() -> (Sender, Receiver) {
+    let (mut sender, mut receiver) = small(Exists::Refuse);
+    receiver.on_manifest(sender.announce(entry(&path("a"), Kind::OpenEnded), ZERO)).unwrap();
+    receiver.on_manifest(sender.walk_ended(ZERO)).unwrap();
+    receiver.admitted(A, Lookup::Free);
+    sender.on_control(Message::Status(A, Status::Want), ZERO).unwrap();
+    (sender, receiver)
+}
+
+/// [W-29]
+#[test]
+fn an_open_end_is_read_once_and_in_order() {
+    let (mut sender, _) = open_ended();
+    let first = Parcel::OpenChunk { id: A, offset: 0 };
+    assert_eq!(sender.next_parcel().as_ref(), Some(&first));
+    assert_eq!(sender.next_parcel(), None, "the first chunk is being read");
+    sender.chunk_read(A, CHUNK, false).unwrap();
+    let second = Parcel::OpenChunk { id: A, offset: CHUNK };
+    assert_eq!(sender.next_parcel().as_ref(), Some(&second));
+    assert!(!sender.are_totals_final());
+    sender.chunk_read(A, CHUNK + 3, true).unwrap();
+    assert_eq!(sender.next_parcel(), None, "the end is known");
+    assert!(sender.are_totals_final());
+    assert_eq!(sender.totals().bytes, CHUNK + 3);
+    // What was read cannot be read again.
+    sender.parcel_acked(&first, &[(A, [0; 32])], ZERO).unwrap();
+    sender.parcel_lost(second, &[]).unwrap();
+    let Some(SenderAction::Control(Message::Abandon(A, reason, _))) = sender.poll() else {
+        panic!("it was not abandoned")
+    };
+    assert_eq!(reason, Reason::SourceUnreadable);
+}
+
+/// [W-30]
+#[test]
+fn attack_14_open_ends_that_do_not_fit() {
+    for (len, is_last) in [(CHUNK - 1, false), (0, false), (CHUNK + 1, true)] {
+        let (_, mut receiver) = open_ended();
+        assert_eq!(receiver.begin_record(A, 0, 0), Ok(Begin::TakeOpen(CHUNK)));
+        let written = receiver.open_record_written(A, 0, len, [0; 32], is_last);
+        assert_eq!(reason(written), Reason::Protocol, "{len} bytes, the last: {is_last}");
+    }
+    let (_, mut receiver) = open_ended();
+    assert_eq!(reason(receiver.begin_record(A, 0, CHUNK)), Reason::Protocol, "it has no length");
+    assert_eq!(reason(receiver.begin_record(A, 1, 0)), Reason::Protocol);
+    for index in [0, 1] {
+        receiver.begin_record(A, index * CHUNK, 0).unwrap();
+    }
+    receiver.open_record_written(A, CHUNK, 3, [0; 32], true).unwrap();
+    assert_eq!(reason(receiver.begin_record(A, 2 * CHUNK, 0)), Reason::Protocol, "it lies behind the end");
+    let again = receiver.open_record_written(A, 0, CHUNK, [0; 32], true);
+    assert_eq!(reason(again), Reason::Protocol, "a chunk lies behind this end");
+
+    let root = |receiver: &mut Receiver, size| {
+        receiver.begin_record(A, 0, 0).unwrap();
+        receiver.open_record_written(A, 0, 3, [7; 32], true).unwrap();
+        receiver.on_control(Message::Close(A, [7; 32], false, size))
+    };
+    for size in [None, Some(2), Some(4)] {
+        assert_eq!(reason(root(&mut open_ended().1, size)), Reason::Protocol, "closed with {size:?}");
+    }
+    let (_, mut receiver) = open_ended();
+    root(&mut receiver, Some(3)).unwrap();
+    let committed = std::iter::from_fn(|| receiver.poll()).find_map(|action| match action {
+        ReceiverAction::Commit(_, entry) => Some(entry.kind),
+        _ => None,
+    });
+    assert_eq!(committed, Some(Kind::File { size: 3 }));
 }
 
 /// [W-28]
@@ -354,7 +425,7 @@ fn to_receiver() -> impl Strategy<Value = ToReceiver> {
         1 => Just(ToReceiver::Manifest(Message::Omitted(Reason::SpecialFile, "\x1b".into()))),
         1 => (0u64..6).prop_map(|count| ToReceiver::Manifest(Message::End(count))),
         1 => (ids(), roots()).prop_map(|(id, root)| ToReceiver::Control(Message::Digest(id, root))),
-        1 => (ids(), roots()).prop_map(|(id, root)| ToReceiver::Control(Message::Close(id, root, false))),
+        1 => (ids(), roots()).prop_map(|(id, root)| ToReceiver::Control(Message::Close(id, root, false, None))),
         1 => ids().prop_map(move |id| ToReceiver::Control(Message::Abandon(id, Reason::Internal, text()))),
         1 => Just(ToReceiver::Control(Message::Heartbeat(Activity::Waiting))),
         2 => (ids(), offsets, sizes()).prop_map(|(id, at, len)| ToReceiver::Begin(id, at, len)),
@@ -424,7 +495,8 @@ impl ReceiverRig {
     fn begin(&mut self, id: EntryId, offset: u64, len: u64) -> Result<(), Failure> {
         match self.machine.begin_record(id, offset, len) {
             Ok(Begin::Take(_) | Begin::TakeAgain(_)) => self.begun.push_back((id, offset, len)),
-            Ok(Begin::Pass | Begin::Wait) => {}
+            // No file of unknown size is announced here.
+            Ok(Begin::Pass | Begin::Wait | Begin::TakeOpen(_)) => {}
             Err(failure) if matches!(failure.reason, Reason::TransferFailed | Reason::TransferEnded) => {}
             Err(failure) => return Err(failure),
         }
@@ -574,6 +646,7 @@ impl SenderRig {
                 let parcel = self.parcels.remove(at);
                 let values: Vec<_> = match &parcel {
                     Parcel::Chunk { id, len, .. } => vec![(*id, *len)],
+                    Parcel::OpenChunk { .. } => unreachable!("no file of unknown size is announced here"),
                     Parcel::Files(ids) => {
                         ids.iter().map(|id| (*id, self.machine.entry(*id).map_or(0, |e| e.size()))).collect()
                     }
@@ -679,7 +752,7 @@ proptest! {
     fn attack_14_a_lone_message_is_blamed_or_taken(id in any::<u64>(), root in any::<[u8; 32]>()) {
         for message in [
             Message::Digest(EntryId(id), root),
-            Message::Close(EntryId(id), root, false),
+            Message::Close(EntryId(id), root, false, None),
             Message::Abandon(EntryId(id), Reason::Internal, String::new()),
         ] {
             let (_, mut receiver) = wanted(3);

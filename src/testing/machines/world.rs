@@ -351,6 +351,7 @@ impl World {
         let begin = self.receiver.begin_record(record.id, record.offset, record.len);
         match begin {
             Ok(Begin::Take(size) | Begin::TakeAgain(size)) => assert_eq!(size, record.content.size),
+            Ok(Begin::TakeOpen(_)) => unreachable!("no file of unknown size is announced here"),
             Ok(Begin::Pass) => {}
             Ok(Begin::Wait) => {
                 let delay = self.delay();
@@ -595,6 +596,7 @@ impl World {
                 records.push(Record { id: *id, offset: *offset, len: *len, content });
                 gives_up = self.random.percent(self.conditions.changing_percent);
             }
+            Parcel::OpenChunk { .. } => unreachable!("no file of unknown size is announced here"),
             Parcel::Files(ids) => {
                 for id in ids {
                     let content = self.content(*id);

@@ -57,6 +57,8 @@ pub enum Begin {
     Take(u64),
     /// The same, its holes too: a stream that was cut off may have left bytes where they are now.
     TakeAgain(u64),
+    /// Write it: a chunk of a file of unknown size, of at most this many bytes.
+    TakeOpen(u64),
     /// Read it and drop it: it is written already.
     Pass,
     /// Ask again when a record has been cut or written: it is coming on another stream, which may have been reset.

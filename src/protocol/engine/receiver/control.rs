@@ -19,10 +19,8 @@ impl Receiver {
                 let id = EntryId(self.next_id);
                 self.next_id += 1;
                 self.step();
-                if let Kind::File { size } = entry.kind {
-                    self.totals.files += 1;
-                    self.totals.bytes = self.totals.bytes.saturating_add(size);
-                }
+                self.totals.files += u64::from(entry.is_file());
+                self.totals.bytes = self.totals.bytes.saturating_add(entry.size());
                 self.open_path_bytes += entry.path_bytes();
                 let state = match entry.kind {
                     Kind::DirEnd => IncomingState::Leaving(self.dirs.leave(&entry.path)),
@@ -78,8 +76,8 @@ impl Receiver {
                     _ => Err(Failure::protocol(format!("the root of entry {} was not asked for", id.0))),
                 }
             }
-            Message::Close(id, digest, is_grown) => {
-                self.on_close(id, blake3::Hash::from_bytes(digest))?;
+            Message::Close(id, digest, is_grown, size) => {
+                self.on_close(id, blake3::Hash::from_bytes(digest), size)?;
                 if is_grown {
                     self.grew(id);
                 }
@@ -118,12 +116,21 @@ impl Receiver {
         Failure::new(reason, format!("entry {} has {how} already", id.0))
     }
 
-    fn on_close(&mut self, id: EntryId, theirs: blake3::Hash) -> Result<(), Failure> {
+    fn on_close(&mut self, id: EntryId, theirs: blake3::Hash, size: Option<u64>) -> Result<(), Failure> {
         self.check_id(id)?;
         let Some(IncomingEntry { state, entry, .. }) = self.open.get_mut(&id) else { return Ok(()) };
-        let IncomingState::Receiving { root, plan, .. } = state else {
+        let IncomingState::Receiving { root, plan, end, .. } = state else {
             return Err(Failure::protocol(format!("entry {} is not being received", id.0)));
         };
+        if entry.kind == Kind::OpenEnded && root.is_complete() {
+            if *end != size {
+                return Err(Failure::protocol(format!(
+                    "{} was closed with another size than it has",
+                    entry.path
+                )));
+            }
+            entry.kind = Kind::File { size: size.unwrap_or(0) };
+        }
         match root.root() {
             None => Err(Failure::protocol(format!("{} was closed before all of it was acked", entry.path))),
             Some(mine) if mine != theirs => Err(Failure::on(

@@ -6,7 +6,7 @@ use crate::protocol::engine::receiver::state::{IncomingEntry, IncomingState};
 use crate::protocol::failure::Failure;
 use crate::protocol::final_name::Exists;
 use crate::protocol::not_kept::NotKept;
-use crate::protocol::wire::entry::{Entry, EntryId, Kind, Outcome, Settled};
+use crate::protocol::wire::entry::{Entry, EntryId, Outcome, Settled};
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::status::Status;
 
@@ -87,7 +87,7 @@ impl Receiver {
         message: Option<String>,
     ) {
         self.open_path_bytes -= entry.path_bytes();
-        if matches!(entry.kind, Kind::File { .. }) {
+        if entry.is_file() {
             self.totals.settled_files += 1;
         }
         let renamed = match &status {

@@ -24,6 +24,7 @@ impl Receiver {
             return;
         };
         let (is_dir, staged) = (entry.kind == Kind::Dir, *staged);
+        let is_open_ended = entry.kind == Kind::OpenEnded;
         let is_empty_file = entry.kind == Kind::File { size: 0 };
         match found {
             Lookup::Refused(failure) => self.refused(id, failure),
@@ -43,6 +44,8 @@ impl Receiver {
             Lookup::SameSize { .. } | Lookup::Conflict if self.exists == Exists::Skip => {
                 self.settle(id, Status::Skipped, None, Outcome::Skipped);
             }
+            // Which bytes these are is known when they have come; then the name is looked at again.
+            Lookup::SameSize { .. } if is_open_ended => self.want(id),
             Lookup::SameSize { numbers, is_current } => self.begin_comparison(id, numbers, is_current),
             Lookup::Conflict => self.different(id),
             Lookup::Free => match staged {
@@ -170,18 +173,17 @@ impl Receiver {
 
     pub(super) fn want(&mut self, id: EntryId) {
         let Some(open) = self.open.get_mut(&id) else { return };
-        let size = open.entry.size();
-        if size == 0 {
-            let root = matches!(open.entry.kind, Kind::File { .. }).then(|| blake3::hash(b""));
-            self.commit(id, root, false);
-            return;
-        }
-        let chunks = size.div_ceil(1 << self.chunk_log2);
-        open.state = IncomingState::Receiving {
-            root: RootBuilder::new(chunks),
-            plan: Plan::new(chunks),
-            cut: BTreeSet::new(),
+        let chunks = open.entry.size().div_ceil(1 << self.chunk_log2);
+        let (root, plan) = match open.entry.kind {
+            Kind::OpenEnded => (RootBuilder::open_ended(), Plan::open_ended()),
+            Kind::File { size } if size > 0 => (RootBuilder::new(chunks), Plan::new(chunks)),
+            _ => {
+                let root = open.entry.is_file().then(|| blake3::hash(b""));
+                self.commit(id, root, false);
+                return;
+            }
         };
+        open.state = IncomingState::Receiving { root, plan, cut: BTreeSet::new(), end: None };
         self.actions.push_back(ReceiverAction::Control(Message::Status(id, Status::Want)));
     }
 

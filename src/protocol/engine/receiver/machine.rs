@@ -10,8 +10,8 @@ use crate::protocol::engine::receiver::action::ReceiverAction;
 use crate::protocol::engine::receiver::state::{IncomingEntry, IncomingState};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
-use crate::protocol::wire::entry::{Entry, EntryId, Totals};
-use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+use crate::protocol::wire::entry::{Entry, EntryId, Kind, Totals};
+use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX};
 
 /// The machine. Time is a duration since any fixed moment.
 #[derive(Debug)]
@@ -83,6 +83,11 @@ impl Receiver {
         self.ended
     }
 
+    /// All bytes that will come are in the totals: the manifest is complete, and each file of unknown size has ended.
+    pub fn are_totals_final(&self) -> bool {
+        self.ended && !self.open.values().any(|open| open.entry.kind == Kind::OpenEnded)
+    }
+
     /// Everything is durable and the sender has been told.
     pub fn is_done(&self) -> bool {
         self.done
@@ -91,7 +96,7 @@ impl Receiver {
     /// The first `max` files of several chunks that are on their way: number, entry and bytes written of each.
     pub fn active(&self, max: usize) -> Vec<(EntryId, &Entry, u64)> {
         let active = self.open.iter().filter_map(|(id, IncomingEntry { entry, state, .. })| match state {
-            IncomingState::Receiving { plan, .. } if entry.size() > SMALL_FILE_BYTES_MAX => {
+            IncomingState::Receiving { plan, .. } if !entry.is_small() => {
                 let written = plan.written_bytes(entry.size(), self.chunk_log2);
                 Some((*id, entry, written))
             }

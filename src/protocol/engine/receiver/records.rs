@@ -6,7 +6,7 @@ use crate::protocol::engine::receiver::machine::Receiver;
 use crate::protocol::engine::receiver::state::{IncomingEntry, IncomingState};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::hash::TreeError;
-use crate::protocol::wire::entry::{Entry, EntryId};
+use crate::protocol::wire::entry::{Entry, EntryId, Kind};
 use crate::protocol::wire::limits::SMALL_FILE_BYTES_MAX;
 
 impl Receiver {
@@ -27,15 +27,21 @@ impl Receiver {
             return if may_be_written { Ok(Begin::Pass) } else { Err(self.ended_failure(id)) };
         };
         let size = open.entry.size();
-        let IncomingState::Receiving { root, plan, cut } = &mut open.state else {
+        let IncomingState::Receiving { root, plan, cut, .. } = &mut open.state else {
             if open.state.is_complete() {
                 return Ok(Begin::Pass);
             }
             return Err(Failure::protocol(format!("entry {} was not asked for", id.0)));
         };
-        let chunk = 1 << self.chunk_log2;
-        let expected = if offset < size { (size - offset).min(chunk) } else { 0 };
-        if !offset.is_multiple_of(chunk) || len != expected || len == 0 {
+        let (chunk, is_open_ended) = (1 << self.chunk_log2, open.entry.kind == Kind::OpenEnded);
+        let expected = if is_open_ended {
+            0
+        } else if offset < size {
+            (size - offset).min(chunk)
+        } else {
+            0
+        };
+        if !offset.is_multiple_of(chunk) || len != expected || (len == 0) != is_open_ended {
             return Err(Failure::protocol(format!(
                 "{len} bytes at {offset} are not a chunk of {} ({size} bytes)",
                 open.entry.path
@@ -48,6 +54,7 @@ impl Receiver {
         }
         // Two streams must not write one chunk: what is verified on one could be changed by the other.
         Ok(match plan.begin(index) {
+            true if is_open_ended => Begin::TakeOpen(chunk),
             true if cut.contains(&index) => Begin::TakeAgain(size),
             true => Begin::Take(size),
             false => Begin::Wait,
@@ -70,7 +77,7 @@ impl Receiver {
         value: [u8; 32],
     ) -> Result<(), Failure> {
         let index = offset >> self.chunk_log2;
-        let Some(IncomingEntry { entry, state: IncomingState::Receiving { root, plan, cut }, .. }) =
+        let Some(IncomingEntry { entry, state: IncomingState::Receiving { root, plan, cut, .. }, .. }) =
             self.open.get_mut(&id)
         else {
             return Ok(());
@@ -82,11 +89,43 @@ impl Receiver {
         cut.remove(&index);
         root.insert(index, value).map_err(|e| tree_failure(entry, e))?;
         self.totals.settled_bytes += len;
-        if entry.size() <= SMALL_FILE_BYTES_MAX {
+        if entry.is_small() {
             let root = root.root();
             self.commit(id, root, false);
         }
         Ok(())
+    }
+
+    /// The same of a record of unknown length, which had `len` bytes; `is_last` when the file ends with it.
+    pub fn open_record_written(
+        &mut self,
+        id: EntryId,
+        offset: u64,
+        len: u64,
+        value: [u8; 32],
+        is_last: bool,
+    ) -> Result<(), Failure> {
+        let index = offset >> self.chunk_log2;
+        let Some(IncomingEntry { entry, state: IncomingState::Receiving { root, plan, end, .. }, .. }) =
+            self.open.get_mut(&id)
+        else {
+            return Ok(());
+        };
+        let (chunk, is_empty_file) = (1 << self.chunk_log2, len == 0 && offset == 0);
+        let fits = len == chunk || is_last && (is_empty_file || (1..chunk).contains(&len));
+        if !fits {
+            let message = format!("{}: {len} bytes at {offset} are no chunk", entry.path);
+            return Err(Failure::protocol(message));
+        }
+        if is_last {
+            if end.is_some() || !plan.end_at(index + 1) {
+                return Err(tree_failure(entry, TreeError::OutOfRange));
+            }
+            root.end_at(index + 1).map_err(|e| tree_failure(entry, e))?;
+            *end = Some(offset + len);
+        }
+        self.totals.bytes = self.totals.bytes.saturating_add(len);
+        self.record_written(id, offset, len, value)
     }
 
     /// A parcel's stream ended before its record was whole; the chunk may come again.

@@ -20,6 +20,8 @@ pub(super) enum IncomingState {
         plan: Plan,
         /// Chunks of which a stream that was cut off may have left bytes.
         cut: BTreeSet<u64>,
+        /// Size of a file of unknown size, once its last chunk is written.
+        end: Option<u64>,
     },
     /// All of it is written and verified; it is made durable before its commit.
     Syncing {

@@ -16,6 +16,15 @@ pub enum Parcel {
         /// Bytes.
         len: u64,
     },
+    /// The next chunk of a file whose size is not known; tell [`Sender::chunk_read`] when it has been read.
+    ///
+    /// [`Sender::chunk_read`]: super::Sender::chunk_read
+    OpenChunk {
+        /// The file.
+        id: EntryId,
+        /// First byte.
+        offset: u64,
+    },
     /// Whole small files.
     Files(Vec<EntryId>),
 }

@@ -11,7 +11,6 @@ use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::printable;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{EntryId, Kind, Outcome};
-use crate::protocol::wire::limits::SMALL_FILE_BYTES_MAX;
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::status::Status;
 
@@ -138,20 +137,20 @@ impl Sender {
 
     fn status_of_announced(&mut self, id: EntryId, status: Status) -> bool {
         let Some(OutgoingEntry { entry, state, .. }) = self.open.get_mut(&id) else { return false };
-        let is_file = matches!(entry.kind, Kind::File { .. });
+        let (is_file, is_empty) = (entry.is_file(), entry.size() == 0 && entry.kind != Kind::OpenEnded);
         let root = is_file.then(|| blake3::hash(b""));
         match status {
             Status::Want if is_file => self.want(id),
-            Status::Check if is_file => {
+            Status::Check if is_file && entry.kind != Kind::OpenEnded => {
                 *state = OutgoingState::Checking { root: None };
                 self.actions.push_back(SenderAction::Root(id));
             }
             // Of what has bytes, the receiver must have seen the root.
-            Status::Identical(renamed) if entry.size() == 0 => {
+            Status::Identical(renamed) if is_empty => {
                 self.settle(id, renamed, root, Outcome::Identical, None);
             }
-            Status::Updated if entry.size() == 0 => self.settle(id, None, root, Outcome::Updated, None),
-            Status::Done(renamed) if entry.size() == 0 => {
+            Status::Updated if is_empty => self.settle(id, None, root, Outcome::Updated, None),
+            Status::Done(renamed) if is_empty => {
                 self.settle(id, renamed, root, Outcome::Written, None);
             }
             Status::Skipped => self.settle(id, None, None, Outcome::Skipped, None),
@@ -192,7 +191,7 @@ impl Sender {
         else {
             return Ok(false);
         };
-        if entry.size() > SMALL_FILE_BYTES_MAX && !file.closed {
+        if (file.is_open_ended || !entry.is_small()) && !file.closed {
             return Ok(false);
         }
         self.is_durability_missing |=

@@ -31,6 +31,8 @@ pub struct Sender {
     pub(super) totals: Totals,
     pub(super) actions: VecDeque<SenderAction>,
     pub(super) finished: Option<ReceiverEnd>,
+    /// The file of unknown size of which a chunk is being read. One at a time: between two chunks it keeps a block.
+    pub(super) open_end: Option<EntryId>,
     /// A file of several chunks was done before all of them were said to be durable.
     pub(super) is_durability_missing: bool,
     /// Bytes that the receiver says have come, and those that were sent as well.
@@ -52,6 +54,7 @@ impl Sender {
             walked: false,
             small: VecDeque::new(),
             large: VecDeque::new(),
+            open_end: None,
             is_durability_missing: false,
             parcels: 0,
             totals: Totals::default(),
@@ -80,10 +83,8 @@ impl Sender {
         if self.open.is_empty() {
             self.progress.step(now);
         }
-        if let Kind::File { size } = entry.kind {
-            self.totals.files += 1;
-            self.totals.bytes += size;
-        }
+        self.totals.files += u64::from(entry.is_file());
+        self.totals.bytes += entry.size();
         self.open_path_bytes += entry.path_bytes();
         let message = Message::Entry(entry.clone());
         self.open.insert(id, OutgoingEntry { entry, state: OutgoingState::Announced, is_grown: false });
@@ -119,6 +120,11 @@ impl Sender {
         self.walked
     }
 
+    /// All bytes that will travel are in the totals: the walk has ended, and so has each file of unknown size.
+    pub fn are_totals_final(&self) -> bool {
+        self.walked && !self.open.values().any(|open| open.entry.kind == Kind::OpenEnded)
+    }
+
     /// Parcels cut and neither acked nor failed.
     pub fn parcels_on_the_way(&self) -> u64 {
         self.parcels
@@ -151,11 +157,17 @@ impl Sender {
         if is_grown {
             self.grew(id);
         }
-        if let Some(OutgoingEntry { state: OutgoingState::Wanted(file), .. }) = self.open.get_mut(&id)
+        if let Some(OutgoingEntry { entry, state: OutgoingState::Wanted(file), .. }) = self.open.get_mut(&id)
             && let Some(root) = file.root.root()
         {
             file.closed = true;
-            self.actions.push_back(SenderAction::Control(Message::Close(id, *root.as_bytes(), is_grown)));
+            let size = file.is_open_ended.then(|| entry.size());
+            self.actions.push_back(SenderAction::Control(Message::Close(
+                id,
+                *root.as_bytes(),
+                is_grown,
+                size,
+            )));
         }
     }
 
@@ -176,6 +188,7 @@ impl Sender {
         }
         let message = Message::Abandon(id, failure.reason, failure.for_peer().to_owned());
         open.state = OutgoingState::Abandoned(failure);
+        self.open_end.take_if(|reading| *reading == id);
         self.actions.push_back(SenderAction::Control(message));
     }
 
@@ -188,11 +201,12 @@ impl Sender {
         message: Option<String>,
     ) {
         let Some(OutgoingEntry { entry, state, is_grown }) = self.open.remove(&id) else { return };
+        self.open_end.take_if(|reading| *reading == id);
         if is_grown && outcome == Outcome::Written {
             self.actions.push_back(SenderAction::Grew(entry.clone()));
         }
         self.open_path_bytes -= entry.path_bytes();
-        if matches!(entry.kind, Kind::File { .. }) {
+        if entry.is_file() {
             self.totals.settled_files += 1;
             // Of a failure counts what was acked; of everything else, all.
             if !matches!(outcome, Outcome::Failed(_)) {

@@ -6,9 +6,10 @@ use crate::protocol::engine::plan::Plan;
 use crate::protocol::engine::sender::action::{Parcel, SenderAction};
 use crate::protocol::engine::sender::machine::Sender;
 use crate::protocol::engine::sender::state::{OutgoingEntry, OutgoingFile, OutgoingState};
-use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::hash::RootBuilder;
-use crate::protocol::wire::entry::{Entry, EntryId};
+use crate::protocol::place::Place;
+use crate::protocol::wire::entry::{Entry, EntryId, Kind};
 use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, PARCEL_FILES_MAX, SMALL_FILE_BYTES_MAX};
 
 impl Sender {
@@ -54,6 +55,10 @@ impl Sender {
                 self.large.remove(at);
                 continue;
             };
+            if file.is_open_ended && self.open_end.is_some() {
+                at += 1;
+                continue;
+            }
             // The receiver takes chunks only so far ahead of the first that is missing.
             if file.root.admits(index).is_err() {
                 at += 1;
@@ -61,9 +66,33 @@ impl Sender {
             }
             file.plan.begin(index);
             let offset = index << self.chunk_log2;
+            if file.is_open_ended {
+                self.open_end = Some(id);
+                return Some(Parcel::OpenChunk { id, offset });
+            }
             return Some(Parcel::Chunk { id, offset, len: (size - offset).min(1 << self.chunk_log2) });
         }
         None
+    }
+
+    /// The source of `id` was read up to `end`, which is the end of a chunk and, if `is_last`, of the file. It is now
+    /// known how long the file is so far, and the next chunk may be read.
+    pub fn chunk_read(&mut self, id: EntryId, end: u64, is_last: bool) -> Result<(), Failure> {
+        let Some(OutgoingEntry { entry, state: OutgoingState::Wanted(file), .. }) = self.open.get_mut(&id)
+        else {
+            return Ok(());
+        };
+        let offset = end.saturating_sub(1) >> self.chunk_log2 << self.chunk_log2;
+        self.totals.bytes += end - offset;
+        if !is_last {
+            self.open_end = None;
+            return Ok(());
+        }
+        let chunks = end.div_ceil(1 << self.chunk_log2).max(1);
+        entry.kind = Kind::File { size: end };
+        file.plan.end_at(chunks);
+        self.open_end = None;
+        file.root.end_at(chunks).map_err(|e| Failure::new(Reason::Internal, format!("{}: {e}", entry.path)))
     }
 
     /// A parcel was acked; `values` are the chaining values of its records, in order.
@@ -78,6 +107,9 @@ impl Sender {
         for (id, value) in values {
             let (index, len) = match parcel {
                 Parcel::Chunk { offset, len, .. } => (offset >> self.chunk_log2, *len),
+                Parcel::OpenChunk { offset, .. } => {
+                    (offset >> self.chunk_log2, self.open_chunk_bytes(*id, *offset))
+                }
                 Parcel::Files(_) => (0, self.entry(*id).map_or(0, Entry::size)),
             };
             self.record_acked(*id, index, len, *value)?;
@@ -107,7 +139,7 @@ impl Sender {
         if let Some((outcome, renamed)) = file.done.take() {
             let root = file.root.root();
             self.settle(id, renamed, root, outcome, None);
-        } else if entry.size() > SMALL_FILE_BYTES_MAX {
+        } else if file.is_open_ended || !entry.is_small() {
             let root = file.root.root();
             self.actions.extend(root.map(|root| SenderAction::Verify(id, root)));
         }
@@ -118,8 +150,13 @@ impl Sender {
     pub fn parcel_failed(&mut self, parcel: &Parcel, failure: Failure) -> Result<(), Failure> {
         self.parcels -= 1;
         match (parcel, failure.reason) {
-            (Parcel::Chunk { .. }, Reason::TransferFailed | Reason::TransferEnded) => Ok(()),
-            (Parcel::Chunk { id, .. }, _) if !matches!(self.state(*id), Some(OutgoingState::Wanted(_))) => {
+            (
+                Parcel::Chunk { .. } | Parcel::OpenChunk { .. },
+                Reason::TransferFailed | Reason::TransferEnded,
+            ) => Ok(()),
+            (Parcel::Chunk { id, .. } | Parcel::OpenChunk { id, .. }, _)
+                if !matches!(self.state(*id), Some(OutgoingState::Wanted(_))) =>
+            {
                 Ok(())
             }
             _ => Err(failure),
@@ -153,6 +190,16 @@ impl Sender {
                     }
                 }
             }
+            // What has been read of it is gone.
+            Parcel::OpenChunk { id, .. } => {
+                if let Some(path) = self.entry(id).map(|entry| entry.path.clone()) {
+                    let sentence =
+                        |path: &str| format!("{path} cannot be read twice, and a connection was lost");
+                    let failure =
+                        Failure::about(Side::Sender, Reason::SourceUnreadable, &Place::from(&path), sentence);
+                    self.abandon(id, failure);
+                }
+            }
             Parcel::Files(ids) => ids.into_iter().rev().for_each(|id| self.small.push_front(id)),
         }
         Ok(())
@@ -175,11 +222,16 @@ impl Sender {
 
     pub(super) fn want(&mut self, id: EntryId) {
         let Some(open) = self.open.get_mut(&id) else { return };
-        let size = open.entry.size();
-        let chunks = size.div_ceil(1 << self.chunk_log2);
+        let (is_small, is_open_ended) = (open.entry.is_small(), open.entry.kind == Kind::OpenEnded);
+        let chunks = open.entry.size().div_ceil(1 << self.chunk_log2);
+        let (root, plan) = match is_open_ended {
+            true => (RootBuilder::open_ended(), Plan::open_ended()),
+            false => (RootBuilder::new(chunks), Plan::new(chunks)),
+        };
         open.state = OutgoingState::Wanted(OutgoingFile {
-            root: RootBuilder::new(chunks),
-            plan: Plan::new(chunks),
+            root,
+            plan,
+            is_open_ended,
             closed: false,
             done: None,
             unacked: None,
@@ -189,10 +241,17 @@ impl Sender {
             self.small.retain(|id| self.open.contains_key(id));
             self.large.retain(|id| self.open.contains_key(id));
         }
-        if size <= SMALL_FILE_BYTES_MAX {
+        if is_small {
             self.small.push_back(id);
         } else {
             self.large.push_back(id);
+        }
+    }
+
+    fn open_chunk_bytes(&self, id: EntryId, offset: u64) -> u64 {
+        match self.entry(id).map(|entry| &entry.kind) {
+            Some(Kind::File { size }) => size.saturating_sub(offset).min(1 << self.chunk_log2),
+            _ => 1 << self.chunk_log2,
         }
     }
 }

@@ -33,6 +33,8 @@ impl OutgoingState {
 pub(super) struct OutgoingFile {
     pub(super) root: RootBuilder,
     pub(super) plan: Plan,
+    /// The announcement did not say its size. Its chunks are read once, one after the other.
+    pub(super) is_open_ended: bool,
     /// [`Message::Close`] was sent.
     pub(super) closed: bool,
     /// The final word came before the last ack was seen: how it ended, and under which other name.

@@ -117,8 +117,9 @@ fn golden_bytes_of_control() {
             "04050106 0a0178".into(),
         ),
         (Message::Digest(EntryId(2), [0; 32]), format!("052102{zeros}")),
-        (Message::Close(EntryId(2), [0; 32], false), format!("062202{zeros}00")),
-        (Message::Close(EntryId(2), [0; 32], true), format!("062202{zeros}01")),
+        (Message::Close(EntryId(2), [0; 32], false, None), format!("062202{zeros}00")),
+        (Message::Close(EntryId(2), [0; 32], true, None), format!("062202{zeros}01")),
+        (Message::Close(EntryId(2), [0; 32], false, Some(300)), format!("062602{zeros}00 0102412c")),
         (Message::Abandon(EntryId(2), Reason::SourceChanged, "x".into()), "0704020e0178".into()),
         (Message::Heartbeat(Activity::Waiting), "080100".into()),
         (Message::Heartbeat(Activity::Disk), "080101".into()),
@@ -155,6 +156,7 @@ fn golden_bytes_of_the_manifest_and_of_answers() {
             entry(Kind::File { size: 1 << 60 }),
             "2018 00 03612f62 41a4 fffffffffffffffe 05 d000000000000000".into(),
         ),
+        (entry(Kind::OpenEnded), "2010 04 03612f62 41a4 fffffffffffffffe 05".into()),
         (entry(Kind::Dir), "2010 01 03612f62 41a4 fffffffffffffffe 05".into()),
         (entry(Kind::DirEnd), "2010 02 03612f62 41a4 fffffffffffffffe 05".into()),
         (
@@ -250,6 +252,7 @@ fn attack_22_set_id_bits_do_not_travel() {
 fn any_entry() -> impl Strategy<Value = Entry> {
     let kind = prop_oneof![
         (0..=FILE_BYTES_MAX).prop_map(|size| Kind::File { size }),
+        Just(Kind::OpenEnded),
         Just(Kind::Dir),
         Just(Kind::DirEnd),
         prop::collection::vec(1u8.., 1..100).prop_map(|t| Kind::Symlink { target: t.into() }),

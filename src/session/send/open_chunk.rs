@@ -1,0 +1,71 @@
+//! A chunk of a file whose size is known only at its end: it is read once, piece by piece.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::protocol::failure::Failure;
+use crate::protocol::hash::RecordHasher;
+use crate::protocol::wire::entry::EntryId;
+use crate::protocol::wire::limits::BLOCK_BYTES;
+use crate::protocol::wire::record::{PieceHeader, RecordHeader};
+use crate::session::send::shared::{ChunkEnd, FileHandle, Sending};
+use crate::session::send::stream::write;
+use crate::storage::Source;
+use crate::transport::SendStream;
+
+/// Sends the record of the chunk at `offset`, of at most `chunk_bytes` bytes, and says how far it has read. Gives the
+/// chaining value and the number of bytes. The pieces that it reads are blocks, so only the last may be shorter.
+pub(super) async fn send_open_record<S: Source, T: SendStream>(
+    stream: &mut T,
+    sending: &Sending<S>,
+    id: EntryId,
+    handle: &FileHandle<S::File>,
+    offset: u64,
+    chunk_bytes: u64,
+    mut give_up: impl FnMut(Failure) -> Failure,
+) -> Result<([u8; 32], u64), Failure> {
+    let file = sending.reading.during(handle.open(sending)).await.map_err(&mut give_up)?;
+    let mut out = BytesMut::new();
+    RecordHeader { id, offset, len: 0, is_grown: false, runs: Vec::new() }.encode(&mut out);
+    let mut hasher = RecordHasher::open_ended(offset);
+    // The end of the file is known only when nothing comes behind a whole chunk.
+    let mut ahead = handle.ahead.lock().await;
+    let mut at = offset;
+    let is_last = loop {
+        let piece = match ahead.take() {
+            Some(piece) => piece,
+            None => {
+                let block = sending.allocating.during(sending.pool.acquire()).await;
+                let read = sending.source.read_on(file, at, block);
+                let (block, n) = sending.reading.during(read).await.map_err(&mut give_up)?;
+                block.into_bytes().slice(..n.min(BLOCK_BYTES))
+            }
+        };
+        if piece.is_empty() {
+            break true;
+        }
+        if at == offset + chunk_bytes {
+            *ahead = Some(piece);
+            break false;
+        }
+        let n = piece.len() as u64;
+        hasher.update(&piece);
+        sending.offered_bytes.fetch_add(n, Relaxed);
+        PieceHeader::Data(n).encode(&mut out);
+        write(sending, stream, &mut [out.split().freeze(), piece]).await?;
+        sending.sent_bytes.fetch_add(n, Relaxed);
+        handle.sent_bytes.fetch_add(n, Relaxed);
+        at += n;
+    };
+    drop(ahead);
+    if is_last && offset == 0 {
+        hasher.is_whole_file();
+    }
+    let value = hasher.finish();
+    PieceHeader::End { is_last }.encode(&mut out);
+    // The driver takes it before the ack. When it is gone, so is the transfer.
+    let _ = sending.chunk_ends.send(ChunkEnd { id, end: at, is_last }).await;
+    write(sending, stream, &mut [out.freeze(), Bytes::copy_from_slice(&value)]).await?;
+    Ok((value, at - offset))
+}

@@ -1,0 +1,69 @@
+//! The stream of a parcel: bytes go out as the throttle lets them, and an answer comes back.
+
+use bytes::Bytes;
+
+use crate::protocol::failure::Failure;
+use crate::protocol::wire::message::Message;
+use crate::session::closing::transport_failure;
+use crate::session::messages::MessageReader;
+use crate::session::send::shared::Sending;
+use crate::storage::Source;
+use crate::transport::{Connection, SendStream};
+
+/// Gives `chunks` to QUIC, as fast as the throttle lets them go.
+pub(super) async fn write<S, T: SendStream>(
+    sending: &Sending<S>,
+    stream: &mut T,
+    chunks: &mut [Bytes],
+) -> Result<(), Failure> {
+    let mut rest = chunks;
+    while !rest.is_empty() {
+        let bytes = rest.iter().map(Bytes::len).sum();
+        let granted = sending.throttle.take(bytes).await.bytes;
+        let mut slice = Vec::new();
+        let now = if granted == bytes {
+            std::mem::take(&mut rest)
+        } else {
+            slice.extend(front(&mut rest, granted));
+            &mut slice
+        };
+        sending.writing.during(stream.write_all(now)).await.map_err(transport_failure)?;
+    }
+    Ok(())
+}
+
+/// Cuts the first `bytes` bytes off `chunks`.
+fn front(chunks: &mut &mut [Bytes], mut bytes: usize) -> Vec<Bytes> {
+    let mut front = Vec::with_capacity(chunks.len());
+    while let Some(first) = chunks.first_mut() {
+        if bytes < first.len() {
+            if bytes > 0 {
+                front.push(first.split_to(bytes));
+            }
+            break;
+        }
+        bytes -= first.len();
+        front.push(std::mem::take(first));
+        *chunks = &mut std::mem::take(chunks)[1..];
+    }
+    front
+}
+
+/// Finishes the stream and waits for the answer to its `records` records.
+pub(super) async fn await_ack<C: Connection, S: Source>(
+    sending: &Sending<S>,
+    mut stream: C::Send,
+    answer: C::Recv,
+    records: usize,
+) -> Result<(), Failure> {
+    stream.finish().map_err(transport_failure)?;
+    let answer = sending.acking.during(MessageReader::new(answer).only()).await?;
+    match answer {
+        Message::Ack(count) if count == records as u64 => Ok(()),
+        Message::Ack(count) => Err(Failure::protocol(format!("{count} records were acked of {records}"))),
+        Message::Nack(reason) => {
+            Err(Failure::new(reason, format!("the receiver did not take a parcel: {}", reason.as_str())))
+        }
+        other => Err(Failure::protocol(format!("{} is not an answer to a parcel", other.name()))),
+    }
+}
