@@ -428,10 +428,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
                 RecordPiece::End(theirs, open_end) => {
                     if let Some(OpenRecord { mut record, mut hasher }) = self.open.take() {
                         record.len = open_end.map_or(record.len, |end| end.len);
-                        if record.offset == 0 && open_end.is_some_and(|end| end.is_last) {
-                            hasher.is_whole_file();
-                        }
-                        let mine = hasher.finish();
+                        let mine = value(&mut hasher, &record, open_end);
                         if mine != theirs {
                             return Err(self.mismatch(record).into());
                         }
@@ -505,6 +502,18 @@ async fn read<T, R: RecvStream>(
     shared.throttle.give_back(permit, read.unwrap_or(0));
     shared.heard();
     Ok(read)
+}
+
+/// The chaining value of a record that has ended.
+fn value(
+    hasher: &mut RecordHasher,
+    record: &IncomingRecord,
+    open_end: Option<OpenEnd>,
+) -> [u8; TRAILER_BYTES] {
+    if record.offset == 0 && open_end.is_some_and(|end| end.is_last) {
+        hasher.is_whole_file();
+    }
+    hasher.finish()
 }
 
 fn cut_short() -> Failure {
