@@ -3,6 +3,6 @@
 pub mod driver;
 mod open_chunk;
 mod parcel;
+mod parcel_stream;
 mod shared;
-mod stream;
 mod streams;

@@ -13,10 +13,11 @@ use crate::protocol::hash::RecordHasher;
 use crate::protocol::wire::entry::{Entry, EntryId};
 use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::protocol::wire::record::{RecordHeader, RunLength};
+use crate::session::closing::transport_failure;
 use crate::session::lanes::{Lane, open_any};
 use crate::session::send::open_chunk::send_open_record;
+use crate::session::send::parcel_stream::{await_ack, write};
 use crate::session::send::shared::{FileHandle, Sending};
-use crate::session::send::stream::{await_ack, write};
 use crate::storage::{Run, Source};
 use crate::transport::{Connection, SendStream, TransportError};
 
