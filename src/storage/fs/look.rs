@@ -26,7 +26,8 @@ impl TargetDisk {
         let looked = match &entry.kind {
             Kind::Dir => look_at_dir(&holder, name),
             Kind::DirEnd => Ok(THERE),
-            Kind::File { size } => look_at_file(&holder, name, entry, *size, exists),
+            Kind::File { size } => look_at_file(&holder, name, entry, Some(*size), exists),
+            Kind::OpenEnded => look_at_file(&holder, name, entry, None, exists),
             Kind::Symlink { target } => look_at_link(&holder, name, entry, target, exists),
         };
         looked.or_else(|errno| obstacle(failed("look up", self.place(&entry.path), errno)))

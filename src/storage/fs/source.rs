@@ -216,7 +216,7 @@ impl Source for FsSource {
             None => self.descriptor(file).await?,
         };
         let (disk, path) = (Arc::clone(&self.disk), file.seen.entry.path.clone());
-        let read = self.calls.block(move || {
+        let read = blocking(move || {
             let _call = disk.watch.begin("read", Subject::Path(path));
             let mut n = 0;
             while n < block.len() {
