@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::meet::{meet, meet_itself};
 use super::settings::{BenchSettings, BenchWith, CommonSettings, Peer, Workload};
 use super::transfer::{
-    Silent, Transferred, budget, context, of_both, receive_through, receive_with, send_through,
+    Silent, Transferred, context, memory, memory_of_two, of_both, receive_through, receive_with, send_through,
 };
 use crate::connect::Connected;
 use crate::event::{Bench, Event, Outcome, Report, Reporter, TransferId};
@@ -21,7 +21,7 @@ use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
 use crate::protocol::wire::role::Role;
-use crate::session::{Budget, Context};
+use crate::session::{Budget, Context, Lease};
 use crate::storage::fs::FsSource;
 use crate::storage::fs::sample::{disk_bytes, free_bytes, write_sample};
 use crate::storage::void::{VoidSource, VoidTarget};
@@ -86,10 +86,11 @@ impl Running<'_> {
     /// Both sides in this process; each has half of the memory.
     async fn with_itself(&self, workload: Workload) -> Result<Measured, Failure> {
         let sample = self.prepare(workload, 2).await?;
-        let budget = Budget::of_two(self.common.memory_bytes, self.common.streams);
+        let (memory, receiver_memory) = memory_of_two(self.common)?;
+        let budget = *memory;
         let (sender, receiver) = meet_itself(self.common, budget).await?;
         let (sending, receiving) =
-            (self.context(budget, self.reporter), self.context(budget, &(Arc::new(Silent) as _)));
+            (self.context(memory, self.reporter), self.context(receiver_memory, &(Arc::new(Silent) as _)));
         let meter = Meter::start(&sender);
         let (sent, received) = tokio::join!(
             self.send(sender, sample.as_deref(), workload, sending),
@@ -101,29 +102,31 @@ impl Running<'_> {
 
     async fn send_to(&self, peer: &Peer, workload: Workload) -> Result<Measured, Failure> {
         let sample = self.prepare(workload, 1).await?;
-        let (connected, budget) = self.connect(Role::BenchSend, Some(peer)).await?;
+        let (connected, memory) = self.connect(Role::BenchSend, Some(peer)).await?;
         let meter = Meter::start(&connected);
-        let context = self.context(budget, self.reporter);
+        let budget = *memory;
+        let context = self.context(memory, self.reporter);
         let transferred = self.send(connected, sample.as_deref(), workload, context).await?;
         Ok(self.result(transferred, &meter, budget))
     }
 
     async fn wait(&self) -> Result<Measured, Failure> {
-        let (connected, budget) = self.connect(Role::BenchReceive, None).await?;
+        let (connected, memory) = self.connect(Role::BenchReceive, None).await?;
         let meter = Meter::start(&connected);
-        let transferred = self.receive(connected, self.context(budget, self.reporter)).await?;
+        let budget = *memory;
+        let transferred = self.receive(connected, self.context(memory, self.reporter)).await?;
         Ok(self.result(transferred, &meter, budget))
     }
 
-    async fn connect(&self, role: Role, peer: Option<&Peer>) -> Result<(Connected, Budget), Failure> {
-        let budget = budget(self.common);
+    async fn connect(&self, role: Role, peer: Option<&Peer>) -> Result<(Connected, Lease), Failure> {
+        let memory = memory(self.common)?;
         let stop = self.stop.clone();
-        let connected = meet(role, peer, Vec::new(), self.common, budget, self.reporter, stop).await?;
-        Ok((connected, budget))
+        let connected = meet(role, peer, Vec::new(), self.common, *memory, self.reporter, stop).await?;
+        Ok((connected, memory))
     }
 
-    fn context(&self, budget: Budget, reporter: &Arc<dyn Reporter>) -> Context {
-        context(self.common, budget, Arc::clone(reporter), self.stop.clone())
+    fn context(&self, memory: Lease, reporter: &Arc<dyn Reporter>) -> Context {
+        context(self.common, memory, Arc::clone(reporter), self.stop.clone())
     }
 
     /// Writes the files to send, if they come from a disk. The disk needs space for `copies` of them.

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::manifest::WithManifest;
 use super::meet::meet;
 use super::settings::ReceiveSettings;
-use super::transfer::{budget, conclude, context, receive_through};
+use super::transfer::{conclude, context, memory, receive_through};
 use crate::event::Reporter;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::wire::role::Role;
@@ -27,11 +27,11 @@ pub(super) async fn run(
     };
     // Before anybody is told to dial.
     check_target(&into).map_err(|error| error.failure(Side::Receiver, Reason::Storage))?;
-    let budget = budget(&common);
+    let memory = memory(&common)?;
     let what = vec![into.clone()];
     let connected =
-        meet(Role::Receive, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
-    let context = context(&common, budget, Arc::clone(&reporter), stop.clone());
+        meet(Role::Receive, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
+    let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
     let done = receive_through(connected, &into, exists, common.fsync, context).await?;
     if let Some(manifest) = manifest {
         manifest.finish(&stop).await?;

@@ -9,15 +9,16 @@ use super::manifest::WithManifest;
 use super::meet::{meet, meet_itself};
 use super::settings::{CommonSettings, Peer, SendSettings};
 use super::transfer::{
-    Silent, Transferred, budget, conclude, context, of_both, receive_through, send_through, throttle,
+    Silent, Transferred, conclude, context, memory, memory_of_two, of_both, receive_through, send_through,
+    throttle,
 };
 use crate::event::Reporter;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
 use crate::protocol::wire::role::Role;
+use crate::session::Context;
 use crate::session::schedule::Schedule;
-use crate::session::{Budget, Context};
 use crate::storage::fs::FsSource;
 
 /// Sends, and returns the exit code.
@@ -39,11 +40,11 @@ pub(super) async fn run(
             send_to_dir(source, &dir, &common, &reporter, stop.clone()).await?
         }
         peer => {
-            let budget = budget(&common);
+            let memory = memory(&common)?;
             let what: Vec<PathBuf> = sources;
             let connected =
-                meet(Role::Send, peer.as_ref(), what, &common, budget, &reporter, stop.clone()).await?;
-            let context = context(&common, budget, Arc::clone(&reporter), stop.clone());
+                meet(Role::Send, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
+            let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
             send_through(connected, source, &common, context).await?
         }
     };
@@ -84,12 +85,17 @@ async fn send_to_dir(
     reporter: &Arc<dyn Reporter>,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<Transferred, Failure> {
-    let budget = Budget::of_two(common.memory_bytes, common.streams);
-    let (sender, receiver) = meet_itself(common, budget).await?;
-    let sending = context(common, budget, Arc::clone(reporter), stop);
+    let (memory, receiver_memory) = memory_of_two(common)?;
+    let (sender, receiver) = meet_itself(common, *memory).await?;
+    let sending = context(common, memory, Arc::clone(reporter), stop);
     // Limiting one of the two sides is enough.
     let unlimited = throttle(Schedule::default());
-    let receiving = Context { throttle: unlimited, reporter: Arc::new(Silent), ..sending.clone() };
+    let receiving = Context {
+        memory: receiver_memory,
+        throttle: unlimited,
+        reporter: Arc::new(Silent),
+        ..sending.clone()
+    };
     let receiving = receive_through(receiver, dir, Exists::default(), common.fsync, receiving);
     let sending = send_through(sender, source, common, sending);
     let (sent, received) = tokio::join!(sending, receiving);

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::settings::CommonSettings;
 use crate::connect::Connected;
 use crate::event::{Event, OfTransfer, Report, Reporter, Summary, TransferId};
+use crate::node::memory::Memory;
 use crate::node::processor::processor_use;
 use crate::node::quota::CpuQuota;
 use crate::protocol::engine::patience::Patience;
@@ -18,7 +19,7 @@ use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
 use crate::protocol::place::Place;
 use crate::session::schedule::Schedule;
-use crate::session::{self, Budget, Context, Throttle, close_with};
+use crate::session::{self, Budget, Context, Lease, Throttle, close_with};
 use crate::storage::fs::FsTarget;
 use crate::storage::{Source, Target};
 
@@ -28,13 +29,21 @@ pub(super) struct Transferred {
     pub(super) summary: Summary,
 }
 
-pub(super) fn budget(common: &CommonSettings) -> Budget {
-    Budget::new(common.memory_bytes, common.streams).with_rate(common.bwlimit.greatest_rate())
+/// The memory of this process, for one session.
+pub(super) fn memory(common: &CommonSettings) -> Result<Lease, Failure> {
+    let whole = Budget::new(common.memory_bytes, common.streams);
+    Memory::new(whole.with_rate(common.bwlimit.greatest_rate())).lease(1)
+}
+
+/// The same for two sessions of this process, of which the sender's limit holds both.
+pub(super) fn memory_of_two(common: &CommonSettings) -> Result<(Lease, Lease), Failure> {
+    let memory = Memory::new(Budget::new(common.memory_bytes, common.streams));
+    Ok((memory.lease(2)?, memory.lease(2)?))
 }
 
 pub(super) fn context(
     common: &CommonSettings,
-    budget: Budget,
+    memory: Lease,
     reporter: Arc<dyn Reporter>,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Context {
@@ -42,7 +51,7 @@ pub(super) fn context(
     let patience = Patience { timeout: common.timeout, disk_timeout: common.disk_timeout };
     let quota = CpuQuota::find();
     let processor_use = Arc::new(move || processor_use(&quota));
-    Context { budget, patience, throttle, processor_use, synced: common.fsync, reporter, stop }
+    Context { memory, patience, throttle, processor_use, synced: common.fsync, reporter, stop }
 }
 
 pub(super) fn throttle(schedule: Schedule) -> Arc<Throttle> {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::slot::ticket_used;
 use crate::event::{Event, Reporter};
+use crate::node::listener::Answering;
 use crate::protocol::failure::Failure;
 use crate::session::{Link, close_reason, close_with};
 use crate::transport::Endpoint;
@@ -23,7 +24,7 @@ pub struct Connected {
     /// The connection and its control stream.
     pub link: Link<Quic>,
     pub(super) endpoint: Endpoint,
-    pub(super) answering: Option<AbortHandle>,
+    pub(super) answering: Option<Answering>,
     pub(super) joining: JoinSet<()>,
 }
 
@@ -45,19 +46,19 @@ impl Connected {
 pub struct Keeper {
     connection: Quic,
     endpoint: Endpoint,
-    answering: Option<AbortHandle>,
+    answering: Option<Answering>,
     /// Makes extra connections until dropped.
     _joining: JoinSet<()>,
 }
 
 impl Keeper {
     /// Lets the last words reach the peer, and tells what could be better on this machine.
-    pub async fn goodbye(self, is_well: bool, reporter: &dyn Reporter) {
+    pub async fn goodbye(mut self, is_well: bool, reporter: &dyn Reporter) {
         if let Some(message) = self.endpoint.advice() {
             reporter.report(Event::Warning { path: None, reason: None, message });
         }
-        if let Some(answering) = &self.answering {
-            answering.abort();
+        if let Some(answering) = self.answering.take() {
+            drop(answering);
             self.turn_away().await;
         }
         if is_well {

@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::terms::Terms;
-use super::waiting::unless_silent;
 use crate::auth::{Expected, Fingerprint, JoinKey};
+use crate::node::listener::unless_silent;
 use crate::protocol::failure::Failure;
 use crate::session::handshake::{admit, join, join_key};
 use crate::session::{Joiner, Joining, Link, close_with, transport_failure};

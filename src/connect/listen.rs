@@ -5,9 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
-use super::answer::{answer_all, first_link};
 use super::connected::{Connected, GOODBYE, part};
 use super::extra::Sockets;
 use super::slot::OneSlot;
@@ -16,8 +13,11 @@ use super::waiting::{Stop, unless_stopped, within};
 use crate::auth::methods::AnyOf;
 use crate::auth::{Expected, Fingerprint, Secret, Ticket};
 use crate::event::{Event, Listening, Reporter};
+use crate::node::listener::Listener;
 use crate::protocol::failure::{Failure, Reason};
-use crate::session::{close_reason, transport_failure};
+use crate::session::handshake::Slot;
+use crate::session::{Link, close_reason, transport_failure};
+use crate::transport::quic::connection::Quic;
 use crate::transport::{Endpoint, ListenAddress};
 
 /// Where a peer is waited for, and which.
@@ -56,9 +56,8 @@ pub async fn listen(
     let expected = [Some(Expected::Secret(secret)), allowed.map(Expected::Key)];
     let authorizer = AnyOf(expected.into_iter().flatten().collect());
     let slot = Arc::new(OneSlot { authorizer, taken: AtomicBool::new(false), sockets });
-    let (links, link) = mpsc::channel(1);
-    let answering =
-        tokio::spawn(answer_all(endpoint.clone(), *role, Arc::clone(&slot), links)).abort_handle();
+    let slots = vec![Arc::clone(&slot) as Arc<dyn Slot>];
+    let mut listener = Listener::new(endpoint.clone(), *role, slots);
     reporter.report(Event::Listening(Listening {
         role: *role,
         what,
@@ -66,11 +65,11 @@ pub async fn listen(
         addresses: ticket.addresses,
         fingerprint: ticket.fingerprint.to_string(),
     }));
-    let waiting = within(wait, first_link(&endpoint, link));
+    let waiting = within(wait, first_link(&endpoint, &mut listener));
     let mut link = match unless_stopped(stop, waiting).await {
         Ok(link) => link,
         Err(failure) => {
-            answering.abort();
+            drop(listener);
             // Somebody may be dialling just now.
             endpoint.close(failure.reason.code(), &close_reason(&failure));
             endpoint.wait_idle(GOODBYE).await;
@@ -78,8 +77,21 @@ pub async fn listen(
         }
     };
     endpoint.close_door();
+    let answering = Some(listener.into_answering());
     match slot.sockets.serve(&mut link) {
-        Ok(joining) => Ok(Connected { link, endpoint, answering: Some(answering), joining }),
+        Ok(joining) => Ok(Connected { link, endpoint, answering, joining }),
         Err(failure) => Err(part(&link.connection, &endpoint, failure).await),
     }
+}
+
+/// The first dialler that is let in.
+pub(super) async fn first_link(
+    endpoint: &Endpoint,
+    listener: &mut Listener<Quic>,
+) -> Result<Link<Quic>, Failure> {
+    let guest = listener.next().await.ok_or_else(|| {
+        let fault = endpoint.fault().unwrap_or("the socket was closed while waiting");
+        Failure::new(Reason::Setup, fault)
+    })?;
+    Ok(guest.link)
 }

@@ -26,6 +26,10 @@ impl Slot for OneSlot {
         &self.authorizer
     }
 
+    fn is_taken(&self) -> bool {
+        self.taken.load(Relaxed)
+    }
+
     fn take(&self) -> Result<(), Failure> {
         if self.taken.swap(true, Relaxed) {
             return Err(ticket_used());

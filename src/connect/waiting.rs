@@ -3,13 +3,9 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::protocol::failure::{Failure, Reason};
-use crate::transport::quic::connection::Quic;
-
-/// From the end of the TLS handshake, how long a dialler may take to say what it wants.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Turns to a failure when this process is asked to stop.
 pub type Stop = watch::Receiver<Option<Failure>>;
@@ -38,18 +34,4 @@ pub(super) async fn within<T>(
         let limit = humantime::format_duration(limit);
         Err(Failure::new(Reason::Unreachable, format!("nobody connected within {limit}")))
     })
-}
-
-/// Hears what a dialler has to say, `greeting`, for a limited time, which is shorter when there are many.
-pub(super) async fn unless_silent<T>(
-    connection: &Quic,
-    greeting: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    let silent = |message| Err(Failure::new(Reason::NotAuthenticated, message));
-    tokio::select! {
-        biased;
-        greeted = greeting => greeted,
-        () = sleep(HELLO_TIMEOUT) => silent("nothing was said in time"),
-        () = connection.has_to_leave() => silent("nothing was said in time, and others came"),
-    }
 }

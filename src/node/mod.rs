@@ -1,6 +1,10 @@
-//! What there is once per process: signals, and what the host allows it.
+//! What there is once per process: memory, a listener, signals, and what the host allows it.
 
 pub mod host;
+pub mod listener;
+pub mod memory;
 pub mod processor;
 pub mod quota;
 pub mod signals;
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,7 @@ const EXTRA_BLOCKS_MIN: usize = SOCKET_BLOCKS + 4 * 3;
 pub struct Budget {
     /// As a person gave it.
     asked_bytes: u64,
+    asked_streams: Option<u32>,
     memory_bytes: u64,
     streams: u32,
     rate: Rate,
@@ -42,13 +43,19 @@ impl Budget {
         Self::of(memory_bytes, memory_bytes, streams)
     }
 
-    /// The same for each of two sides that share `memory_bytes`.
-    pub fn of_two(memory_bytes: u64, streams: Option<u32>) -> Self {
-        Self::of(memory_bytes, memory_bytes / 2, streams)
+    /// That of each of `sessions` sessions that share this one.
+    pub fn shared_by(self, sessions: u32) -> Self {
+        Self::of(self.asked_bytes, self.memory_bytes / u64::from(sessions.max(1)), self.asked_streams)
+            .with_rate(self.rate)
+    }
+
+    /// All of it.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
     }
 
     fn of(asked_bytes: u64, memory_bytes: u64, streams: Option<u32>) -> Self {
-        let budget = Self { asked_bytes, memory_bytes, streams: 1, rate: None };
+        let budget = Self { asked_bytes, asked_streams: streams, memory_bytes, streams: 1, rate: None };
         let fit = u32::try_from(budget.blocks()).unwrap_or(STREAMS_MAX);
         Self { streams: streams.unwrap_or(STREAMS_DEFAULT).min(fit).clamp(1, STREAMS_MAX), ..budget }
     }
@@ -70,7 +77,7 @@ impl Budget {
 
     /// Three eighths of that for blocks: read and not yet acknowledged by QUIC, or read from QUIC and not yet
     /// written.
-    pub(super) fn blocks(&self) -> usize {
+    pub fn blocks(&self) -> usize {
         usize::try_from(self.shared_bytes() * 3 / 8 / BLOCK_BYTES as u64).unwrap_or(usize::MAX).max(2)
     }
 

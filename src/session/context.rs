@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::budget::Budget;
+use super::lease::Lease;
 use super::observe::processor::ProcessorGauge;
 use super::throttle::Throttle;
 use crate::event::{Event, Reporter};
@@ -15,7 +15,7 @@ use crate::protocol::failure::{Failure, Side};
 #[derive(Clone)]
 pub struct Context {
     /// Memory, streams.
-    pub budget: Budget,
+    pub memory: Lease,
     /// How long the peer is waited for; a disk of this side gets its `disk_timeout`, too.
     pub patience: Patience,
     /// What may travel, and when.

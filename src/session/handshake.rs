@@ -128,6 +128,8 @@ async fn converse<C: Connection>(
 pub trait Slot: Send + Sync {
     /// Whom it is for.
     fn authorizer(&self) -> &dyn Authorizer;
+    /// Another dialler has it.
+    fn is_taken(&self) -> bool;
     /// Takes it.
     ///
     /// # Errors

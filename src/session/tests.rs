@@ -25,6 +25,7 @@ use crate::auth::Fingerprint;
 use crate::auth::handshake::{Authorizer, Greeting, ListenerStep};
 use crate::auth::methods::ByKey;
 use crate::event::{Event, Report, Reporter, Summary};
+use crate::node::memory::Memory;
 use crate::protocol::engine::patience::Patience;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
@@ -140,7 +141,7 @@ impl Setup {
         let throttle = Arc::new(Throttle::new(Schedule::default(), || Duration::ZERO));
         Self {
             context: Context {
-                budget,
+                memory: Memory::new(budget).lease(1).unwrap(),
                 patience: Patience { timeout, disk_timeout: DISK_TIMEOUT },
                 throttle,
                 // The time of the tests is not that of the processor.
@@ -177,6 +178,10 @@ impl Authorizer for Open {
 impl Slot for Open {
     fn authorizer(&self) -> &dyn Authorizer {
         self
+    }
+
+    fn is_taken(&self) -> bool {
+        false
     }
 
     fn take(&self) -> Result<(), Failure> {

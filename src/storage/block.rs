@@ -1,6 +1,7 @@
 //! Blocks: the memory that file bytes pass through. Their number is the budget.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -13,12 +14,39 @@ use crate::protocol::wire::limits::BLOCK_BYTES;
 pub struct BlockPool {
     credits: Arc<Semaphore>,
     free: Arc<Mutex<Vec<Box<[u8]>>>>,
+    count: BlockCount,
+}
+
+/// Blocks in use, of all pools that share the count.
+#[derive(Clone, Default)]
+pub struct BlockCount(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    now: AtomicUsize,
+    max: AtomicUsize,
+}
+
+impl BlockCount {
+    /// The most that were in use at one time.
+    pub fn max(&self) -> usize {
+        self.0.max.load(Relaxed)
+    }
+
+    fn add(&self) {
+        let now = self.0.now.fetch_add(1, Relaxed) + 1;
+        self.0.max.fetch_max(now, Relaxed);
+    }
+
+    fn remove(&self) {
+        self.0.now.fetch_sub(1, Relaxed);
+    }
 }
 
 impl BlockPool {
-    /// A pool of `blocks` blocks, at least one.
-    pub fn new(blocks: usize) -> Self {
-        Self { credits: Arc::new(Semaphore::new(blocks.max(1))), free: Arc::default() }
+    /// A pool of `blocks` blocks, at least one, which are counted in `count`.
+    pub fn new(blocks: usize, count: BlockCount) -> Self {
+        Self { credits: Arc::new(Semaphore::new(blocks.max(1))), free: Arc::default(), count }
     }
 
     /// Adds blocks.
@@ -31,7 +59,8 @@ impl BlockPool {
         let permit = Arc::clone(&self.credits).acquire_owned().await.expect("the semaphore is never closed");
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let bytes = free.unwrap_or_else(|| vec![0; BLOCK_BYTES].into_boxed_slice());
-        Block { bytes: Some(bytes), free: Arc::clone(&self.free), _permit: permit }
+        self.count.add();
+        Block { bytes: Some(bytes), free: Arc::clone(&self.free), count: self.count.clone(), _permit: permit }
     }
 
     /// Blocks that nobody holds.
@@ -44,6 +73,7 @@ impl BlockPool {
 pub struct Block {
     bytes: Option<Box<[u8]>>,
     free: Arc<Mutex<Vec<Box<[u8]>>>>,
+    count: BlockCount,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -77,6 +107,7 @@ impl Drop for Block {
     fn drop(&mut self) {
         if let Some(bytes) = self.bytes.take() {
             self.free.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+            self.count.remove();
         }
     }
 }
@@ -87,7 +118,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_block_returns_when_its_last_slice_is_dropped() {
-        let pool = BlockPool::new(1);
+        let count = BlockCount::default();
+        let pool = BlockPool::new(1, count.clone());
         let mut block = pool.acquire().await;
         block[0] = 7;
         let bytes = block.into_bytes();
@@ -95,8 +127,10 @@ mod tests {
         drop(bytes);
         assert_eq!(pool.available(), 0);
         assert_eq!(slice[0], 7);
+        assert_eq!(count.0.now.load(Relaxed), 1);
         drop(slice);
         assert_eq!(pool.available(), 1);
+        assert_eq!((count.0.now.load(Relaxed), count.max()), (0, 1));
         assert_eq!(pool.acquire().await.len(), BLOCK_BYTES);
     }
 }

@@ -243,13 +243,13 @@ impl Target for VoidTarget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::block::BlockPool;
+    use crate::storage::block::{BlockCount, BlockPool};
     use crate::testing::disk::source_root;
 
     const LARGE: Workload = Workload { files: 1, file_bytes: 3 * BLOCK_BYTES as u64 + 5 };
 
     async fn block() -> Block {
-        BlockPool::new(1).acquire().await
+        BlockPool::new(1, BlockCount::default()).acquire().await
     }
 
     async fn entries(source: &VoidSource, max: usize) -> Vec<Entry> {

@@ -474,6 +474,10 @@ impl Connection for MemoryConnection {
     /// Whoever comes has all of the credit from the start.
     fn let_in(&self) {}
 
+    async fn has_to_leave(&self) {
+        std::future::pending().await
+    }
+
     fn remote_address(&self) -> SocketAddr {
         let port = if self.handle.side == 0 { 2 } else { 1 };
         ([127, 0, 0, 1], port).into()

@@ -14,7 +14,7 @@ pub(crate) use self::target::{MemoryTarget, On, Op};
 use crate::protocol::failure::Failure;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, Meta, Time};
-use crate::storage::block::BlockPool;
+use crate::storage::block::{BlockCount, BlockPool};
 use crate::storage::{Result, Source, Target, source_roots};
 
 const MIB: f64 = (1 << 20) as f64;
@@ -49,12 +49,17 @@ pub(crate) async fn source_root(
     source: &impl Source,
     entry: Entry,
 ) -> std::result::Result<blake3::Hash, Failure> {
-    source_roots(source, vec![entry], BlockPool::new(1).acquire().await).await.remove(0)
+    source_roots(source, vec![entry], BlockPool::new(1, BlockCount::default()).acquire().await)
+        .await
+        .remove(0)
 }
 
 /// The root of one file under a final name.
 pub(crate) async fn target_root(target: &impl Target, path: impl AsRef<[u8]>) -> Result<blake3::Hash> {
-    target.roots(vec![rel_path(path)], BlockPool::new(1).acquire().await).await.remove(0)
+    target
+        .roots(vec![rel_path(path)], BlockPool::new(1, BlockCount::default()).acquire().await)
+        .await
+        .remove(0)
 }
 
 /// How long `bytes` take at so much a MiB.

@@ -17,7 +17,7 @@ use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::BLOCK_BYTES;
-use crate::storage::block::BlockPool;
+use crate::storage::block::{BlockCount, BlockPool};
 use crate::storage::{
     Commit, Final, Source, StorageError, Target, Verdict, Walk, Walked, Write, look_and_prepare,
 };
@@ -120,7 +120,7 @@ fn whole_tree() -> Tree {
 
 /// Stages `bytes` as one piece.
 async fn stage(target: &impl Target, id: u64, bytes: &[u8]) -> Result<(), StorageError> {
-    let mut block = BlockPool::new(1).acquire().await;
+    let mut block = BlockPool::new(1, BlockCount::default()).acquire().await;
     block[..bytes.len()].copy_from_slice(bytes);
     let write = Write { id: EntryId(id), offset: 0, range: 0..bytes.len(), whole: None };
     target.write(vec![write], block).await.map(drop)
@@ -128,7 +128,7 @@ async fn stage(target: &impl Target, id: u64, bytes: &[u8]) -> Result<(), Storag
 
 /// Sends everything from one to the other, as a session would.
 async fn carry(source: &impl Source, target: &impl Target, max: usize) {
-    let pool = BlockPool::new(1);
+    let pool = BlockPool::new(1, BlockCount::default());
     let (mut walk, mut id) = (source.walk(), 0);
     loop {
         let found = walk.next(max).await;

@@ -48,6 +48,8 @@ pub trait Connection: Clone + Send + Sync + 'static {
     fn remote_address(&self) -> SocketAddr;
     /// The dialler has shown who it is: gives it all of the credit. Until then a listener gives it a little.
     fn let_in(&self);
+    /// Waits until a dialler that was not let in has to make room for others.
+    fn has_to_leave(&self) -> impl Future<Output = ()> + Send;
     /// Ends everything at once; `reason` reaches the peer even when it reads no stream.
     fn close(&self, code: u32, reason: &[u8]);
     /// Waits for the end of the connection and says why.

@@ -251,7 +251,7 @@ mod tests {
             assert_eq!(spend(9).await, None, "that was too short");
             assert_eq!(spend(1).await, advice);
         }
-        assert_eq!(Budget::of_two(64 << 20, None).doubled_bytes(), 128 << 20);
+        assert_eq!(Budget::new(64 << 20, None).shared_by(2).doubled_bytes(), 128 << 20);
     }
 
     /// Since this thread asked first, by the clock of the test.

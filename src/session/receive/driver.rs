@@ -111,10 +111,10 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
     ) -> Self {
         let Link { connection, control_out, control_in, control_log, joining, .. } = link;
         let machine = Receiver::new(offer.chunk_log2, exists, target_name, context.patience, Duration::ZERO)
-            .with_open_entries(context.budget.open_entries());
-        let blocks = context.budget.receiver_blocks(joining.max());
+            .with_open_entries(context.memory.open_entries());
+        let pool = context.memory.pool(context.memory.receiver_blocks(joining.max()));
         let throttle = Arc::clone(&context.throttle);
-        let shared = Arc::new(Receiving::new(machine, control_log, target, blocks, throttle));
+        let shared = Arc::new(Receiving::new(machine, control_log, target, pool, throttle));
         let mut driver = Self {
             carrier: Carrier::new(Side::Receiver, connection),
             told: Received::default(),
@@ -249,7 +249,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         self.shared.control_out.end();
         // The sender may be slow to hear it; one that is gone is told by the transport.
         let _ = timeout(self.context.patience.timeout, self.heard_out()).await;
-        if let Some(advice) = self.meter.advice(&self.context.budget) {
+        if let Some(advice) = self.meter.advice(&self.context.memory) {
             self.report(Event::Advice(advice));
         }
         let elapsed = self.shared.clock.started().elapsed();

@@ -50,7 +50,7 @@ impl<T> Receiving<T> {
         machine: Receiver,
         control_in: IncomingLog,
         target: Arc<T>,
-        blocks: usize,
+        pool: BlockPool,
         throttle: Arc<Throttle>,
     ) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl<T> Receiving<T> {
             released: Notify::new(),
             control_out: Outbox::default(),
             target,
-            pool: BlockPool::new(blocks),
+            pool,
             throttle,
             clock: Clock::start(),
             peer_activity: Mutex::new(Activity::Waiting),

@@ -115,14 +115,14 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         let walk = source.walk();
         let (chunk_ends, ends) = mpsc::channel(1);
         let clock = Clock::start();
-        let blocks = context.budget.sender_blocks(joining.max());
+        let pool = context.memory.pool(context.memory.sender_blocks(joining.max()));
         let mut driver = Self {
             carrier: Carrier::new(Side::Sender, connection.clone()),
-            sending: Arc::new(Sending::new(source, blocks, Arc::clone(&context.throttle), chunk_ends)),
+            sending: Arc::new(Sending::new(source, pool, Arc::clone(&context.throttle), chunk_ends)),
             chunk_ends: ends,
             lanes: Lanes::new(connection, joining),
             machine: Sender::new(chunk_log2, context.patience, Duration::ZERO)
-                .with_open_entries(context.budget.open_entries()),
+                .with_open_entries(context.memory.open_entries()),
             meter: BottleneckMeter::new(Side::Sender, Arc::clone(&context.processor_use)),
             context,
             transfer,
@@ -268,7 +268,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             return;
         }
         let parcels =
-            self.context.throttle.parcels_at_once(self.context.budget.streams(), self.machine.chunk_bytes());
+            self.context.throttle.parcels_at_once(self.context.memory.streams(), self.machine.chunk_bytes());
         while self.parcels.len() < parcels
             && let Some(parcel) = self.machine.next_parcel()
         {
@@ -344,7 +344,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
 
     /// Memory was kept for `kept_for` extra connections, and the listener has offered fewer.
     fn take_back_blocks(&self, kept_for: u32) {
-        let budget = &self.context.budget;
+        let budget = &self.context.memory;
         let blocks = budget.sender_blocks(self.lanes.extra_max());
         self.sending.pool.grow(blocks.saturating_sub(budget.sender_blocks(kept_for)));
         debug!(blocks = self.sending.pool.available(), extra = self.lanes.extra_max(), "welcomed");
@@ -564,7 +564,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             self.report(Event::Advice(Advice::ReceiverDoesNotSync));
         }
         let shares = self.meter.shares();
-        if let Some(advice) = self.meter.advice(&self.context.budget) {
+        if let Some(advice) = self.meter.advice(&self.context.memory) {
             self.report(Event::Advice(advice));
         }
         debug!(?shares, stats = ?self.carrier.connection().stats(), "finished");

@@ -53,13 +53,13 @@ pub(super) struct Sending<S> {
 impl<S> Sending<S> {
     pub(super) fn new(
         source: Arc<S>,
-        blocks: usize,
+        pool: BlockPool,
         throttle: Arc<Throttle>,
         chunk_ends: mpsc::Sender<ChunkEnd>,
     ) -> Self {
         Self {
             source,
-            pool: BlockPool::new(blocks),
+            pool,
             turns: Semaphore::new(READ_AT_ONCE),
             next_priority: AtomicI32::new(0),
             throttle,

@@ -52,6 +52,10 @@ impl<A: Authorizer> Slot for OneSlot<A> {
         &self.authorizer
     }
 
+    fn is_taken(&self) -> bool {
+        self.taken.load(Relaxed)
+    }
+
     fn take(&self) -> Result<(), Failure> {
         match self.taken.swap(true, Relaxed) {
             false => Ok(()),
@@ -125,6 +129,10 @@ struct Cut {
 impl Slot for Cut {
     fn authorizer(&self) -> &dyn Authorizer {
         self.slot.authorizer()
+    }
+
+    fn is_taken(&self) -> bool {
+        self.slot.is_taken()
     }
 
     fn take(&self) -> Result<(), Failure> {

@@ -429,7 +429,7 @@ async fn a_write_that_fails_after_its_file_was_given_up_ends_nothing() {
 #[tokio::test(start_paused = true)]
 async fn attack_14_a_manifest_that_goes_ahead_is_not_read() {
     let session = Session::new(1);
-    let max = session.receiver.context.budget.open_entries();
+    let max = session.receiver.context.memory.open_entries();
     let (sending, receiving) = greet(session.connect().0).await;
     let target = MemoryTarget::new();
     let hand = async {

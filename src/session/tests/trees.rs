@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{MIB, Session, TIMEOUT, Tree, arrived, bytes, one_file, seeds, source, tree};
 use crate::event::{Event, Outcome};
+use crate::node::memory::Memory;
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::failure::Reason;
 use crate::protocol::final_name::Exists;
@@ -240,8 +241,8 @@ async fn more_streams_than_the_receiver_has_memory_for_do_not_lock_up() {
     let tree = one_file(24 * MIB);
     for seed in seeds() {
         let mut session = Session::with_budget(seed, Budget::new(2 * MIB, Some(64)), TIMEOUT);
-        session.sender.context.budget = Budget::new(64 * MIB, Some(64));
-        session.limits.streams = session.receiver.context.budget.streams() + 1;
+        session.sender.context.memory = Memory::new(Budget::new(64 * MIB, Some(64))).lease(1).unwrap();
+        session.limits.streams = session.receiver.context.memory.streams() + 1;
         let target = MemoryTarget::new();
         let run = async { session.run(&source(&tree), &target).await };
         let ended = tokio::time::timeout(Duration::from_secs(3600), run).await;

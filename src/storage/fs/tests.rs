@@ -22,7 +22,7 @@ use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::FILE_BYTES_MAX;
-use crate::storage::block::BlockPool;
+use crate::storage::block::{BlockCount, BlockPool};
 use crate::storage::{Commit, Final, Result, Source, Target, Verdict, Walk, Walked, Write, look_and_prepare};
 use crate::testing::disk::{source_root, target_root};
 use crate::testing::host::{bound_by_permissions, skip};
@@ -73,7 +73,7 @@ async fn the_file(source: &FsSource) -> Entry {
 }
 
 async fn stage(target: &FsTarget, id: u64, offset: u64, bytes: &[u8]) -> Result<()> {
-    let mut block = BlockPool::new(1).acquire().await;
+    let mut block = BlockPool::new(1, BlockCount::default()).acquire().await;
     block[..bytes.len()].copy_from_slice(bytes);
     target
         .write(vec![Write { id: EntryId(id), offset, range: 0..bytes.len(), whole: None }], block)
@@ -95,7 +95,7 @@ async fn a_whole_file_is_complete_when_it_is_written_and_can_come_again() {
         let target = FsTarget::new(temp.path(), TRANSFER, sync).unwrap();
         let meta = Meta { mode: 0o426, mtime: Time { seconds: 1_000_000_007, nanos: 5 } };
         let whole = async |id, bytes: &[u8]| {
-            let mut block = BlockPool::new(1).acquire().await;
+            let mut block = BlockPool::new(1, BlockCount::default()).acquire().await;
             block[..bytes.len()].copy_from_slice(bytes);
             let write = Write { id: EntryId(id), offset: 0, range: 0..bytes.len(), whole: Some(meta) };
             target.write(vec![write], block).await.map(drop).unwrap();

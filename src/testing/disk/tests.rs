@@ -9,11 +9,11 @@ use super::{MemorySource, MemoryTarget, Node, On, Op, rel_path};
 use crate::protocol::failure::Reason;
 use crate::protocol::final_name::{Committed, Exists};
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
-use crate::storage::block::{Block, BlockPool};
+use crate::storage::block::{Block, BlockCount, BlockPool};
 use crate::storage::{Commit, Final, Source, Target, Walk, Walked, Write};
 
 async fn block(bytes: &[u8]) -> Block {
-    let mut block = BlockPool::new(1).acquire().await;
+    let mut block = BlockPool::new(1, BlockCount::default()).acquire().await;
     block[..bytes.len()].copy_from_slice(bytes);
     block
 }

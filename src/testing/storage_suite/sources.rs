@@ -4,7 +4,7 @@ use super::rig::Rig;
 use super::{big_file, file, tree, whole_tree};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::entry::{Entry, Kind};
-use crate::storage::block::BlockPool;
+use crate::storage::block::{BlockCount, BlockPool};
 use crate::storage::{Source, Verdict, Walk, Walked};
 use crate::testing::disk::{Node, source_root};
 
@@ -40,7 +40,9 @@ pub(super) async fn t13_a_source_that_grew_is_read_as_it_was(rig: &impl Rig) {
     assert_eq!(source.verify(&open).await.unwrap(), Verdict::Longer);
     let root = blake3::hash(&big_file()[..usize::try_from(large).unwrap()]);
     assert_eq!(source_root(&source, entries[0].clone()).await.unwrap(), root);
-    let batch = source.read_small(vec![entries[1].clone()], BlockPool::new(1).acquire().await).await;
+    let batch = source
+        .read_small(vec![entries[1].clone()], BlockPool::new(1, BlockCount::default()).acquire().await)
+        .await;
     assert_eq!(batch.grown, [0]);
     assert_eq!(&batch.block[batch.files[0].clone().unwrap()], b"all");
 }
@@ -62,16 +64,18 @@ pub(super) async fn attack_23_a_source_that_is_not_what_was_announced(rig: &impl
         assert!(is_changed(source.open(entry.clone()).await.map(drop)));
         assert!(is_changed(source_root(&source, entry.clone()).await.map(drop)));
     }
-    let batch = source.read_small(entries, BlockPool::new(1).acquire().await).await;
+    let batch = source.read_small(entries, BlockPool::new(1, BlockCount::default()).acquire().await).await;
     assert!(is_changed(batch.files[0].clone().map(drop)));
     assert!(is_changed(batch.files[1].clone().map(drop)));
     assert_eq!(&batch.block[batch.files[2].clone().unwrap()], b"ccc");
 
-    let batch = source.read_small(honest.clone(), BlockPool::new(1).acquire().await).await;
+    let batch =
+        source.read_small(honest.clone(), BlockPool::new(1, BlockCount::default()).acquire().await).await;
     let bytes: Vec<&[u8]> = batch.files.iter().map(|range| &batch.block[range.clone().unwrap()]).collect();
     assert_eq!(bytes, [&b"aaaa"[..], b"bb", b"ccc"]);
     let open = source.open(honest[0].clone()).await.unwrap();
-    let past_the_end = source.read_at(&open, 2, 3, BlockPool::new(1).acquire().await).await;
+    let past_the_end =
+        source.read_at(&open, 2, 3, BlockPool::new(1, BlockCount::default()).acquire().await).await;
     assert!(is_changed(past_the_end.map(drop)));
 }
 

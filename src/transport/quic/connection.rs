@@ -125,15 +125,6 @@ impl Quic {
         }
     }
 
-    /// Waits until a peer that was not let in has to make room for others.
-    pub async fn has_to_leave(&self) {
-        let has_to_leave = self.stranger().as_ref().map(Stranger::has_to_leave);
-        match has_to_leave {
-            Some(has_to_leave) => has_to_leave.await,
-            None => std::future::pending().await,
-        }
-    }
-
     fn stranger(&self) -> MutexGuard<'_, Option<Stranger>> {
         self.0.stranger.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -189,6 +180,14 @@ impl Connection for Quic {
     fn let_in(&self) {
         if let Some(stranger) = self.stranger().take() {
             stranger.let_in(&self.0.connection, &self.0.limits);
+        }
+    }
+
+    async fn has_to_leave(&self) {
+        let has_to_leave = self.stranger().as_ref().map(Stranger::has_to_leave);
+        match has_to_leave {
+            Some(has_to_leave) => has_to_leave.await,
+            None => std::future::pending().await,
         }
     }
 

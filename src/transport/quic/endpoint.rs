@@ -16,6 +16,7 @@ use crate::transport::address::{self, DEFAULT_PORT, ListenAddress, canonical};
 use crate::transport::congestion::{self, PathWatch};
 use crate::transport::error::TransportError;
 use crate::transport::limits::Limits;
+use crate::transport::listen::{Arrival, Listen};
 use crate::transport::quic::buffers::SocketBuffers;
 use crate::transport::quic::connection::Quic;
 use crate::transport::quic::error::{error_over, is_busy};
@@ -229,6 +230,26 @@ impl Incoming {
             }
         };
         Quic::new(connection, limits, watch, fault, Some(stranger))
+    }
+}
+
+impl Listen for Endpoint {
+    type Arrival = Incoming;
+
+    async fn accept(&self) -> Option<Incoming> {
+        Self::accept(self).await
+    }
+}
+
+impl Arrival for Incoming {
+    type Connection = Quic;
+
+    fn remote_address(&self) -> SocketAddr {
+        Self::remote_address(self)
+    }
+
+    async fn handshake(self) -> Result<Quic, TransportError> {
+        Self::handshake(self).await
     }
 }
 

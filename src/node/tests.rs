@@ -1,0 +1,191 @@
+//! Several sessions on one listener.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::time::timeout;
+
+use super::listener::Listener;
+use super::memory::Memory;
+use crate::auth::handshake::Authorizer;
+use crate::auth::methods::{AnyOf, ByTicket};
+use crate::auth::{Expected, Fingerprint, Secret};
+use crate::event::{Report, Reporter, Summary};
+use crate::protocol::engine::patience::Patience;
+use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::final_name::Exists;
+use crate::protocol::wire::role::Role;
+use crate::session::handshake::{Slot, dial};
+use crate::session::schedule::Schedule;
+use crate::session::{Budget, Context, Lease, Link, ProcessorUse, Throttle, receive, send};
+use crate::testing::connection::{MemoryConnection, MemoryLimits, pair};
+use crate::testing::disk::{MemorySource, MemoryTarget};
+use crate::transport::{Arrival, Listen, TransportError};
+
+const MIB: usize = 1 << 20;
+/// Of both sessions together.
+const MEMORY_BYTES: u64 = 20 << 20;
+/// Secrets of the two slots.
+const SECRETS: [Secret; 2] = [Secret::from_bytes([1; 16]), Secret::from_bytes([2; 16])];
+
+/// Diallers that arrive in memory.
+#[derive(Clone)]
+struct Arrivals(Arc<Mutex<mpsc::Receiver<MemoryConnection>>>);
+
+impl Listen for Arrivals {
+    type Arrival = Arrived;
+
+    async fn accept(&self) -> Option<Arrived> {
+        self.0.lock().await.recv().await.map(Arrived)
+    }
+}
+
+struct Arrived(MemoryConnection);
+
+impl Arrival for Arrived {
+    type Connection = MemoryConnection;
+
+    fn remote_address(&self) -> std::net::SocketAddr {
+        crate::transport::Connection::remote_address(&self.0)
+    }
+
+    async fn handshake(self) -> Result<MemoryConnection, TransportError> {
+        Ok(self.0)
+    }
+}
+
+struct TicketSlot {
+    authorizer: AnyOf,
+    taken: AtomicBool,
+}
+
+impl Slot for TicketSlot {
+    fn authorizer(&self) -> &dyn Authorizer {
+        &self.authorizer
+    }
+
+    fn is_taken(&self) -> bool {
+        self.taken.load(Relaxed)
+    }
+
+    fn take(&self) -> Result<(), Failure> {
+        match self.taken.swap(true, Relaxed) {
+            false => Ok(()),
+            true => Err(Failure::new(Reason::TicketUsed, "taken")),
+        }
+    }
+
+    fn give_back(&self) {
+        self.taken.store(false, Relaxed);
+    }
+
+    fn ports(&self, _: Option<u32>) -> Vec<u16> {
+        Vec::new()
+    }
+}
+
+struct Nobody;
+
+impl Reporter for Nobody {
+    fn take(&self, _: Report) {}
+}
+
+fn context(memory: Lease) -> Context {
+    let (stop, stopped) = watch::channel(None);
+    // Nobody asks it to stop.
+    std::mem::forget(stop);
+    Context {
+        memory,
+        patience: Patience { timeout: Duration::from_secs(30), disk_timeout: Duration::from_secs(600) },
+        throttle: Arc::new(Throttle::new(Schedule::default(), || Duration::ZERO)),
+        processor_use: Arc::new(ProcessorUse::default),
+        synced: true,
+        reporter: Arc::new(Nobody),
+        stop: stopped,
+    }
+}
+
+fn slots() -> Vec<Arc<dyn Slot>> {
+    let slot = |secret| {
+        let authorizer = AnyOf(vec![Expected::Secret(secret)]);
+        Arc::new(TicketSlot { authorizer, taken: AtomicBool::new(false) }) as Arc<dyn Slot>
+    };
+    SECRETS.map(slot).into()
+}
+
+/// A connection to the listener, with as many streams as the receiver's lease has.
+async fn arrive(
+    seed: u64,
+    to: &mpsc::Sender<MemoryConnection>,
+    secret: Secret,
+) -> Result<Link<MemoryConnection>, Failure> {
+    let limits = MemoryLimits {
+        streams: 64,
+        connection_window_bytes: 64 * MIB,
+        stream_window_bytes: 2 * MIB,
+        ..MemoryLimits::default()
+    };
+    let (dialler, listener, _) = pair(seed, limits);
+    to.send(listener).await.unwrap();
+    let by_ticket = ByTicket { listener: Fingerprint::from_bytes([2; 32]), secret };
+    let mut link = dial(dialler, Role::Send, &by_ticket, None).await?;
+    link.welcome().await?;
+    Ok(link)
+}
+
+async fn send_one(link: Link<MemoryConnection>, contents: Vec<u8>) -> Result<Summary, Failure> {
+    let memory = Memory::new(Budget::new(256 << 20, Some(64))).lease(1)?;
+    let source = Arc::new(MemorySource::file("f", contents));
+    send::driver::run(link, source, 20, [7; 16], context(memory)).await
+}
+
+async fn receive_one(
+    mut link: Link<MemoryConnection>,
+    target: MemoryTarget,
+    memory: Lease,
+) -> Result<Summary, Failure> {
+    let context = context(memory);
+    let offer = receive::offer::offer(&mut link, &context).await?;
+    receive::driver::run(link, offer, Arc::new(target), "/memory".to_owned(), Exists::Refuse, context).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_senders_at_once_share_one_memory() {
+    let memory = Memory::new(Budget::new(MEMORY_BYTES, Some(64)));
+    let (arriving, arrivals) = mpsc::channel(4);
+    let mut listener = Listener::new(Arrivals(Arc::new(Mutex::new(arrivals))), Role::Receive, slots());
+    let contents = [vec![1; 24 * MIB], vec![2; 24 * MIB]];
+    let (first, second) = tokio::join!(arrive(1, &arriving, SECRETS[0]), arrive(2, &arriving, SECRETS[1]));
+    let senders = [first.unwrap(), second.unwrap()];
+
+    let mut receiving = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let guest = listener.next().await.unwrap();
+        // Blocks pile up in front of it.
+        let target = MemoryTarget::new().with_write_pace(Duration::from_secs(1));
+        let lease = memory.lease(2).unwrap();
+        receiving.spawn(async move {
+            let received = receive_one(guest.link, target.clone(), lease).await;
+            (guest.slot, received.map(|_| target.files()[&b"f"[..]].clone()))
+        });
+    }
+    let third = arrive(3, &arriving, SECRETS[0]).await;
+    assert_eq!(third.err().map(|failure| failure.reason), Some(Reason::TicketUsed));
+
+    let [first, second] = senders;
+    let both = async {
+        let sent = tokio::join!(send_one(first, contents[0].clone()), send_one(second, contents[1].clone()));
+        (sent, receiving.join_all().await)
+    };
+    let (sent, received) = timeout(Duration::from_secs(3600), both).await.expect("it hangs");
+    assert!(sent.0.is_ok() && sent.1.is_ok(), "{sent:?}");
+    for (slot, file) in received {
+        assert!(file.unwrap() == contents[slot], "slot {slot}");
+    }
+    let budget = Budget::new(MEMORY_BYTES, Some(64)).blocks();
+    let max = memory.blocks().max();
+    assert!(max > budget / 4, "only {max} blocks were in use at a time");
+    assert!(max <= budget, "{max} blocks were in use, {budget} is the budget");
+}
