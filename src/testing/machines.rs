@@ -1,6 +1,7 @@
 //! The two machines against each other, and each against a peer that breaks the rules; without socket, file or
 //! clock.
 
+mod chunks;
 mod hostile;
 mod tree;
 mod world;
