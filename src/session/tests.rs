@@ -25,7 +25,6 @@ use crate::auth::Fingerprint;
 use crate::auth::handshake::{Authorizer, Greeting, ListenerStep};
 use crate::auth::methods::ByKey;
 use crate::event::{Event, Report, Reporter, Summary};
-use crate::node::memory::Memory;
 use crate::protocol::engine::patience::Patience;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
@@ -35,6 +34,7 @@ use crate::session::handshake::{Slot, answer, dial};
 use crate::session::schedule::Schedule;
 use crate::testing::connection::{MemoryConnection, MemoryLimits, MemoryLink, pair};
 use crate::testing::disk::{MemorySource, MemoryTarget, Node};
+use crate::testing::memory::lease;
 use crate::transport::TransportError;
 
 /// Seeds that each test runs with, unless `TOWLINE_SEEDS` asks for more: `TOWLINE_SEEDS=1000 cargo test session`
@@ -141,7 +141,7 @@ impl Setup {
         let throttle = Arc::new(Throttle::new(Schedule::default(), || Duration::ZERO));
         Self {
             context: Context {
-                memory: Memory::new(budget).lease(1).unwrap(),
+                memory: lease(budget),
                 patience: Patience { timeout, disk_timeout: DISK_TIMEOUT },
                 throttle,
                 // The time of the tests is not that of the processor.

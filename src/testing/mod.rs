@@ -7,6 +7,7 @@ pub(crate) mod connection;
 pub(crate) mod connection_suite;
 pub(crate) mod disk;
 mod machines;
+pub(crate) mod memory;
 mod quic;
 mod storage_suite;
 pub(crate) mod ticket;

@@ -6,7 +6,6 @@ use tokio::time::{Instant, sleep};
 
 use super::{MIB, Session, TIMEOUT, Tree, arrived, bytes, one_file, seeds, source, tree};
 use crate::event::{Event, Outcome};
-use crate::node::memory::Memory;
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::failure::Reason;
 use crate::protocol::final_name::Exists;
@@ -14,6 +13,7 @@ use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::session::Budget;
 use crate::testing::connection::MemoryLimits;
 use crate::testing::disk::{MemoryTarget, Node, Op};
+use crate::testing::memory::lease;
 
 #[tokio::test(start_paused = true)]
 async fn everything_arrives_whatever_the_delays() {
@@ -241,7 +241,7 @@ async fn more_streams_than_the_receiver_has_memory_for_do_not_lock_up() {
     let tree = one_file(24 * MIB);
     for seed in seeds() {
         let mut session = Session::with_budget(seed, Budget::new(2 * MIB, Some(64)), TIMEOUT);
-        session.sender.context.memory = Memory::new(Budget::new(64 * MIB, Some(64))).lease(1).unwrap();
+        session.sender.context.memory = lease(Budget::new(64 * MIB, Some(64)));
         session.limits.streams = session.receiver.context.memory.streams() + 1;
         let target = MemoryTarget::new();
         let run = async { session.run(&source(&tree), &target).await };
