@@ -332,7 +332,7 @@ fn target_exists() {
         let Message::Status(_, Status::Failed(Reason::TargetExists, text)) = &message else {
             panic!("{message:?}")
         };
-        assert!(text.starts_with("d/\\u{1b}[2J exists already"), "{text}");
+        assert!(text.starts_with("d/\\u{1b}[2J already exists"), "{text}");
         sender.on_control(message, Duration::ZERO).unwrap();
     }
     assert_eq!(settled(&mut sender), [Outcome::Failed(Reason::TargetExists)]);
