@@ -67,7 +67,9 @@ impl Attacher {
 
 impl Rig {
     async fn new(seed: u64) -> Self {
-        let session = Session::with_budget(seed, Budget::new(64 * MIB, Some(8)), TIMEOUT);
+        let mut session = Session::with_budget(seed, Budget::new(64 * MIB, Some(8)), TIMEOUT);
+        // So that the manifest takes its time.
+        session.limits.stream_window_bytes = 8 * 1024;
         let (ends, first) = session.connect();
         let (mut sending, mut receiving) = greet(ends).await;
         // Before that there is no session on either side.
@@ -85,11 +87,11 @@ impl Rig {
 
 /// Enough of everything to be cut anywhere.
 fn large_tree() -> Tree {
-    let names = (0..300).map(|n| &*Box::leak(format!("s{n:03}").into_boxed_str()));
+    let names = (0..400).map(|n| &*Box::leak(format!("s{n:03}").into_boxed_str()));
     let mut tree: Tree =
-        vec![("a", Node::Dir), ("a/big", Node::File(bytes(1, 9 * MIB + 7))), ("a/e", Node::File(vec![]))];
+        vec![("a", Node::Dir), ("a/big", Node::File(bytes(1, 2 * MIB + 7))), ("a/e", Node::File(vec![]))];
     tree.extend(names.zip(0..).map(|(name, n)| (name, Node::File(bytes(n, 3_000)))));
-    tree.push(("x", Node::File(bytes(100, 4 * MIB))));
+    tree.push(("x", Node::File(bytes(100, MIB + 1))));
     tree.push(("z", Node::Link(b"x".to_vec())));
     tree
 }
@@ -108,8 +110,8 @@ fn settled(side: &Setup) -> BTreeMap<String, u32> {
 /// Waits for the moment of a cut: early in the manifest, anywhere, or while the last words are said.
 async fn moment(seed: u64, target: &MemoryTarget, files: usize) {
     match seed % 3 {
-        0 => sleep(Duration::from_millis(random(seed) % 60)).await,
-        1 => sleep(Duration::from_millis(random(seed) % 1500)).await,
+        0 => sleep(Duration::from_millis(random(seed) % 100)).await,
+        1 => sleep(Duration::from_millis(random(seed) % 4000)).await,
         _ => {
             while target.files().len() < files {
                 sleep(Duration::from_millis(2)).await;
@@ -135,7 +137,7 @@ async fn a_session_goes_on_when_its_connection_is_cut_and_replaced() {
             while session.receiver.told.0.lock().unwrap().is_empty() {
                 sleep(Duration::from_millis(1)).await;
             }
-            if seed.is_multiple_of(2) {
+            if seed.is_multiple_of(4) {
                 attacher.attach(seed + 500, 1).await;
             }
             let mut link = first;
