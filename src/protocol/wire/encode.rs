@@ -19,6 +19,15 @@ pub(super) const EXTENSION_PORTS: u64 = 1;
 /// Extension of [`Message::Close`]: the size of a file whose entry did not say it.
 pub(super) const EXTENSION_SIZE: u64 = 1;
 
+/// Appends an extension that holds one number, if there is one.
+fn put_number_extension(out: &mut BytesMut, extension: u64, number: Option<u64>) {
+    if let Some(number) = number {
+        let mut content = BytesMut::new();
+        put_varint(&mut content, number);
+        put_extension(out, extension, &content);
+    }
+}
+
 impl Message {
     fn type_number(&self) -> u64 {
         match self {
@@ -58,11 +67,7 @@ impl Message {
                 put_text(p, agent);
                 p.put_u8(*method);
                 put_bytes(p, auth);
-                if let Some(connections) = connections {
-                    let mut content = BytesMut::new();
-                    put_varint(&mut content, u64::from(*connections));
-                    put_extension(p, EXTENSION_CONNECTIONS, &content);
-                }
+                put_number_extension(p, EXTENSION_CONNECTIONS, connections.map(u64::from));
             }
             Self::Auth(message) => put_bytes(p, message),
             Self::Welcome { agent, ports } => {
@@ -97,11 +102,7 @@ impl Message {
                 put_varint(p, id.0);
                 p.put_slice(root);
                 p.put_u8(u8::from(*is_grown));
-                if let Some(size) = size {
-                    let mut content = BytesMut::new();
-                    put_varint(&mut content, *size);
-                    put_extension(p, EXTENSION_SIZE, &content);
-                }
+                put_number_extension(p, EXTENSION_SIZE, *size);
             }
             Self::Abandon(id, reason, message) => {
                 put_varint(p, id.0);

@@ -1,7 +1,5 @@
 //! The simulator: both machines, the streams between them, and the disks at either end, in a time of its own.
 
-// Long because it is one world: what happens in it and what follows are read together.
-
 mod lost;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
