@@ -176,6 +176,36 @@ async fn a_session_goes_on_when_its_connection_is_cut_and_replaced() {
     assert!(replaced >= seeds().end - seeds().start, "only {replaced} connections took over");
 }
 
+/// [W-32] Names fill the window of the manifest many times over, and the cut comes between two of its windows.
+#[tokio::test(start_paused = true)]
+async fn a_manifest_that_is_cut_goes_on_where_it_was() {
+    let names = (0..300).map(|n| &*Box::leak(format!("{n:0200}").into_boxed_str()));
+    let tree: Tree = names.map(|name| (name, Node::File(b"content".to_vec()))).collect();
+    for seed in seeds() {
+        let target = MemoryTarget::new();
+        let Rig { session, sending, receiving, attacher, first } = Rig::new(seed).await;
+        let source = source(&tree);
+        let sent = send_on(sending, &source, &session.sender.context);
+        let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
+        let meddling = async {
+            // Some files are there, and most entries have not been announced.
+            while target.files().len() < 20 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            first.cut();
+            let arrived = target.files().len();
+            let _replacement = attacher.attach(seed + 1000, 0).await;
+            arrived
+        };
+        let all = timeout(Duration::from_secs(600), async { tokio::join!(sent, received, meddling) });
+        let (sent, received, arrived_by_then) = all.await.unwrap_or_else(|_| panic!("seed {seed} hangs"));
+        assert!(arrived_by_then < tree.len() / 2, "seed {seed}: cut too late");
+        let (sent, received) = (sent.unwrap(), received.unwrap());
+        assert_eq!((sent.files, received.files), (300, 300), "seed {seed}");
+        assert!(target.tree() == arrived(&tree), "seed {seed}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lost_connection_that_nobody_replaces_is_given_up_in_time() {
     let tree = one_file(20 * MIB);
