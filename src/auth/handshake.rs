@@ -84,14 +84,14 @@ pub struct Greeting<'a> {
 }
 
 /// The dialler's machine.
-pub struct Dialler {
+pub struct DiallerHandshake {
     waiting: Option<Box<dyn DiallerState>>,
     /// TLS, or the last message of the method, has proved the listener.
     is_listener_proved: bool,
     count: Count,
 }
 
-impl Dialler {
+impl DiallerHandshake {
     /// Begins `method`; returns its first message too.
     pub fn new(method: &dyn DiallerMethod, channel: &Channel) -> (Self, Vec<u8>) {
         let (first, waiting) = method.begin(channel);
@@ -125,12 +125,12 @@ impl Dialler {
 }
 
 /// The listener's machine.
-pub struct Listener {
+pub struct ListenerHandshake {
     waiting: Option<Box<dyn ListenerState>>,
     count: Count,
 }
 
-impl Listener {
+impl ListenerHandshake {
     /// Begins with what was decided about the greeting; returns the first message too, if there is one.
     pub fn new(step: ListenerStep) -> (Self, Option<Vec<u8>>) {
         let mut listener = Self { waiting: None, count: Count(1) };
@@ -201,10 +201,10 @@ mod tests {
     /// Runs both ends until the dialler is let in; says how many messages there were, and after which of them the
     /// dialler might offer.
     fn run(method: &dyn DiallerMethod, authorizer: &dyn Authorizer) -> Result<(usize, usize), Failure> {
-        let (mut dialler, first) = Dialler::new(method, &channel(LISTENER));
+        let (mut dialler, first) = DiallerHandshake::new(method, &channel(LISTENER));
         let mut offers_after = dialler.may_offer().then_some(1);
         let greeting = Greeting { method: method.number(), message: &first, channel: &channel(DIALLER) };
-        let (mut listener, mut said) = Listener::new(authorizer.authorize(&greeting)?);
+        let (mut listener, mut said) = ListenerHandshake::new(authorizer.authorize(&greeting)?);
         let mut messages = 1;
         while let Some(message) = said.take() {
             messages += 1;
@@ -247,10 +247,10 @@ mod tests {
 
     #[test]
     fn a_listener_that_does_not_know_the_secret_is_refused_before_an_offer() {
-        let (mut dialler, first) = Dialler::new(&FourMessages(SECRET), &channel(LISTENER));
+        let (mut dialler, first) = DiallerHandshake::new(&FourMessages(SECRET), &channel(LISTENER));
         let greeting = Greeting { method: FOUR_MESSAGES, message: &first, channel: &channel(DIALLER) };
         let step = FourMessages(SECRET).authorize(&greeting).unwrap();
-        let (_listener, said) = Listener::new(step);
+        let (_listener, said) = ListenerHandshake::new(step);
         dialler.read(&said.unwrap()).unwrap();
         assert_eq!(dialler.read(&[0; 32]).unwrap_err().reason, Reason::NotAuthenticated);
         assert!(!dialler.may_offer());
@@ -281,9 +281,9 @@ mod tests {
     #[test]
     fn attack_14_number_and_size_of_messages_are_bounded() {
         let waiting = || Some(Box::new(Endless) as Box<dyn DiallerState>);
-        let dialler = || Dialler { waiting: waiting(), is_listener_proved: false, count: Count(1) };
+        let dialler = || DiallerHandshake { waiting: waiting(), is_listener_proved: false, count: Count(1) };
         let (mut endless, mut listener) =
-            (dialler(), Listener::new(ListenerStep::Ask(vec![], Box::new(Endless))).0);
+            (dialler(), ListenerHandshake::new(ListenerStep::Ask(vec![], Box::new(Endless))).0);
         for _ in 1..AUTH_MESSAGES_MAX {
             endless.read(&[0; AUTH_BYTES_MAX]).unwrap();
             listener.read(&[0; AUTH_BYTES_MAX]).unwrap();
@@ -295,9 +295,9 @@ mod tests {
 
     #[test]
     fn nothing_is_read_after_the_end() {
-        let (mut dialler, _) = Dialler::new(&ByKey { listener: LISTENER }, &channel(LISTENER));
+        let (mut dialler, _) = DiallerHandshake::new(&ByKey { listener: LISTENER }, &channel(LISTENER));
         assert_eq!(dialler.read(&[]).unwrap_err().reason, Reason::Protocol);
-        let (mut listener, _) = Listener::new(ListenerStep::LetIn(None));
+        let (mut listener, _) = ListenerHandshake::new(ListenerStep::LetIn(None));
         assert_eq!(listener.read(&[]).unwrap_err().reason, Reason::Protocol);
     }
 }

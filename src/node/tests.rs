@@ -86,9 +86,9 @@ impl Slot for TicketSlot {
     }
 }
 
-struct Nobody;
+struct NoReporter;
 
-impl Reporter for Nobody {
+impl Reporter for NoReporter {
     fn take(&self, _: Report) {}
 }
 
@@ -102,7 +102,7 @@ fn context(memory: Lease) -> Context {
         throttle: Arc::new(Throttle::new(Schedule::default(), || Duration::ZERO)),
         processor_use: Arc::new(ProcessorUse::default),
         synced: true,
-        reporter: Arc::new(Nobody),
+        reporter: Arc::new(NoReporter),
         stop: stopped,
     }
 }

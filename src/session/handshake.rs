@@ -3,7 +3,9 @@
 use super::closing::{close_with, transport_failure};
 use super::joining::Joining;
 use super::link::{CONTROL_PRIORITY, Link};
-use crate::auth::handshake::{Authorizer, Channel, Dialler, DiallerMethod, Greeting, Listener, ListenerStep};
+use crate::auth::handshake::{
+    Authorizer, Channel, DiallerHandshake, DiallerMethod, Greeting, ListenerHandshake, ListenerStep,
+};
 use crate::auth::{Fingerprint, JoinKey};
 use crate::protocol::engine::log::IncomingLog;
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -39,7 +41,7 @@ pub async fn dial<C: Connection>(
     let channel = channel(&connection)?;
     let streams = connection.open_bi().await.map_err(transport_failure)?;
     converse(connection, streams, async |control_out, control_in| {
-        let (mut machine, first) = Dialler::new(method, &channel);
+        let (mut machine, first) = DiallerHandshake::new(method, &channel);
         let (method, auth) = (method.number(), first.into());
         write_message(control_out, &Message::Hello { role, agent: agent(), method, auth, connections })
             .await?;
@@ -201,7 +203,7 @@ async fn prove<S: SendStream, R: RecvStream>(
     control_out: &mut S,
     control_in: &mut MessageReader<R>,
 ) -> Result<(), Failure> {
-    let (mut machine, mut next) = Listener::new(step);
+    let (mut machine, mut next) = ListenerHandshake::new(step);
     loop {
         if let Some(message) = next {
             if let Some(early) = control_in.buffered()? {

@@ -46,7 +46,7 @@ struct OutboxState {
 }
 
 /// What a writer does next.
-enum Step {
+enum WriterStep {
     Write(Bytes),
     Finish,
     /// Another stream has taken over.
@@ -137,9 +137,9 @@ impl OutboxState {
         self.stream
     }
 
-    fn step(&mut self, stream: u64) -> Option<Step> {
+    fn step(&mut self, stream: u64) -> Option<WriterStep> {
         if stream != self.stream {
-            return Some(Step::Stop);
+            return Some(WriterStep::Stop);
         }
         let mut next = self.log.give(WRITE_BYTES);
         if self.log.waiting_bytes() == 0 && self.beat.len() + self.confirm.len() > 0 {
@@ -151,9 +151,9 @@ impl OutboxState {
         match next {
             Some(bytes) => {
                 self.writing = bytes.len();
-                Some(Step::Write(bytes))
+                Some(WriterStep::Write(bytes))
             }
-            None => self.is_ended.then_some(Step::Finish),
+            None => self.is_ended.then_some(WriterStep::Finish),
         }
     }
 }
@@ -163,7 +163,7 @@ impl OutboxShared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn next(&self, stream: u64) -> Step {
+    async fn next(&self, stream: u64) -> WriterStep {
         loop {
             let step = self.state().step(stream);
             match step {
@@ -192,7 +192,7 @@ async fn write_out<S: SendStream>(
     };
     loop {
         match shared.next(number).await {
-            Step::Write(bytes) => {
+            WriterStep::Write(bytes) => {
                 stream.write_all(&mut [bytes]).await.map_err(failure)?;
                 let mut state = shared.state();
                 if state.stream == number {
@@ -201,8 +201,8 @@ async fn write_out<S: SendStream>(
                 drop(state);
                 shared.drained.notify_one();
             }
-            Step::Finish => return stream.finish().map_err(failure),
-            Step::Stop => {
+            WriterStep::Finish => return stream.finish().map_err(failure),
+            WriterStep::Stop => {
                 // What woke this one is for the next.
                 shared.filled.notify_one();
                 return Ok(());

@@ -15,5 +15,5 @@ pub mod void;
 pub use self::error::{Result, StorageError};
 pub use self::lookup::look_and_prepare;
 pub use self::roots::{read_again, source_roots};
-pub use self::source::{Run, SmallBatch, Source, Verdict, Walk, Walked};
+pub use self::source::{SmallBatch, Source, Verdict, Walk, Walked};
 pub use self::target::{Commit, Final, Target, Write};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::block::Block;
 use crate::protocol::failure::Failure;
 use crate::protocol::wire::entry::Entry;
+use crate::protocol::wire::record::Run;
 
 /// What a walk comes upon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,15 +20,6 @@ pub enum Walked {
         /// Why.
         failure: Failure,
     },
-}
-
-/// A piece of a file: bytes that are stored, or a hole that reads as zeros.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
-    /// Bytes of the file, relative to its start.
-    pub range: Range<u64>,
-    /// Nothing is stored there.
-    pub is_hole: bool,
 }
 
 /// Whole small files in one block, in the order asked for.
@@ -81,7 +73,7 @@ pub trait Source: Send + Sync + 'static {
     /// Opens a file; `SourceChanged` when size or mtime is not the entry's, unless it is longer.
     fn open(&self, entry: Entry) -> impl Future<Output = std::result::Result<Self::File, Failure>> + Send;
 
-    /// Data and holes of `range`, in order and without gaps. Never more than `RUNS_MAX` runs.
+    /// Data and holes of `range`, from its start and without gaps. Never more than `RUNS_MAX` runs.
     fn runs(
         &self,
         file: &Self::File,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::block::Block;
 use super::error::{Result, StorageError};
-use super::source::{Run, SmallBatch, Source, Verdict, Walk, Walked};
+use super::source::{SmallBatch, Source, Verdict, Walk, Walked};
 use super::target::{Commit, Target, Write};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::{Committed, Exists, Lookup};
@@ -16,6 +16,7 @@ use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::BLOCK_BYTES;
+use crate::protocol::wire::record::Run;
 
 /// The directory that all made-up files are in.
 pub const DIR: &str = "towline-bench";
@@ -152,7 +153,7 @@ impl Source for VoidSource {
     }
 
     async fn runs(&self, _: &Entry, range: Range<u64>) -> std::result::Result<Vec<Run>, Failure> {
-        Ok(vec![Run { range, is_hole: false }])
+        Ok(vec![Run { len: range.end - range.start, is_hole: false }])
     }
 
     async fn read_at(
@@ -289,7 +290,7 @@ mod tests {
         let file = source.open(entry.clone()).await.unwrap();
         assert_eq!(
             source.runs(&file, 0..LARGE.file_bytes).await.unwrap(),
-            [Run { range: 0..LARGE.file_bytes, is_hole: false }]
+            [Run { len: LARGE.file_bytes, is_hole: false }]
         );
         let (mut bytes, step) = (Vec::new(), 100_000);
         while (bytes.len() as u64) < LARGE.file_bytes {

@@ -94,12 +94,12 @@ impl MemoryLink {
 
     /// Bidirectional streams opened by `side` so far.
     pub(crate) fn opened_streams(&self, side: usize) -> u64 {
-        self.shared.lock().opened[side][Kind::Bi as usize]
+        self.shared.lock().opened[side][StreamKind::Bi as usize]
     }
 
     /// Bidirectional streams opened by `side` that are not done.
     pub(crate) fn open_streams(&self, side: usize) -> usize {
-        self.shared.lock().open_streams(side, Kind::Bi)
+        self.shared.lock().open_streams(side, StreamKind::Bi)
     }
 }
 
@@ -124,13 +124,13 @@ pub(crate) struct MemoryRecv {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+enum StreamKind {
     Bi,
     Uni,
 }
 
 /// Opener, kind, number from 0.
-type Id = (usize, Kind, u64);
+type Id = (usize, StreamKind, u64);
 
 #[derive(Debug)]
 struct Shared {
@@ -189,7 +189,7 @@ enum Item {
     Reset,
 }
 
-enum Step<T> {
+enum Attempt<T> {
     Ready(T),
     /// Until something changes, or until then.
     Wait(Option<Instant>),
@@ -205,13 +205,13 @@ impl Handle {
     /// Runs `step` until it is ready, each time that something has changed or arrived.
     async fn until<T: Send>(
         &self,
-        mut step: impl FnMut(&mut State) -> Step<T> + Send,
+        mut step: impl FnMut(&mut State) -> Attempt<T> + Send,
     ) -> Result<T, TransportError> {
         self.until_either(|state, ended| match ended {
-            Some(error) => Step::Ready(Err(error)),
+            Some(error) => Attempt::Ready(Err(error)),
             None => match step(state) {
-                Step::Ready(value) => Step::Ready(Ok(value)),
-                Step::Wait(until) => Step::Wait(until),
+                Attempt::Ready(value) => Attempt::Ready(Ok(value)),
+                Attempt::Wait(until) => Attempt::Wait(until),
             },
         })
         .await
@@ -219,7 +219,7 @@ impl Handle {
 
     async fn until_either<T: Send>(
         &self,
-        mut step: impl FnMut(&mut State, Option<TransportError>) -> Step<Result<T, TransportError>> + Send,
+        mut step: impl FnMut(&mut State, Option<TransportError>) -> Attempt<Result<T, TransportError>> + Send,
     ) -> Result<T, TransportError> {
         loop {
             let changed = self.shared.changed.notified();
@@ -227,12 +227,12 @@ impl Handle {
                 let mut state = self.shared.lock();
                 let ended = state.ended[self.side].clone();
                 match step(&mut state, ended) {
-                    Step::Ready(value) => {
+                    Attempt::Ready(value) => {
                         drop(state);
                         self.shared.changed.notify_waiters();
                         return value;
                     }
-                    Step::Wait(until) => until,
+                    Attempt::Wait(until) => until,
                 }
             };
             match wait {
@@ -248,49 +248,50 @@ impl Handle {
     /// The same for what can be done after the peer has closed, too: to read what came before that.
     async fn until_read<T: Send>(
         &self,
-        mut step: impl FnMut(&mut State) -> Step<T> + Send,
+        mut step: impl FnMut(&mut State) -> Attempt<T> + Send,
     ) -> Result<T, TransportError> {
         self.until_either(|state, ended| match ended {
-            Some(error) if !matches!(error, TransportError::Closed { .. }) => Step::Ready(Err(error)),
+            Some(error) if !matches!(error, TransportError::Closed { .. }) => Attempt::Ready(Err(error)),
             ended => match (step(state), ended) {
-                (Step::Wait(_), Some(error)) => Step::Ready(Err(error)),
-                (Step::Wait(until), None) => Step::Wait(until),
-                (Step::Ready(value), _) => Step::Ready(Ok(value)),
+                (Attempt::Wait(_), Some(error)) => Attempt::Ready(Err(error)),
+                (Attempt::Wait(until), None) => Attempt::Wait(until),
+                (Attempt::Ready(value), _) => Attempt::Ready(Ok(value)),
             },
         })
         .await
     }
 
-    async fn open(self: &Arc<Self>, kind: Kind) -> Result<Id, TransportError> {
+    async fn open(self: &Arc<Self>, kind: StreamKind) -> Result<Id, TransportError> {
         let side = self.side;
         self.until(|state| {
-            let max = if kind == Kind::Bi { state.limits.streams } else { 1 };
+            let max = if kind == StreamKind::Bi { state.limits.streams } else { 1 };
             if state.open_streams(side, kind) >= max {
-                return Step::Wait(None);
+                return Attempt::Wait(None);
             }
             let id = (side, kind, state.opened[side][kind as usize]);
             state.opened[side][kind as usize] += 1;
-            let mut stream = Stream { handles: if kind == Kind::Bi { 4 } else { 2 }, ..Stream::default() };
-            stream.halves[1 - side].is_ended = kind == Kind::Uni;
+            let mut stream =
+                Stream { handles: if kind == StreamKind::Bi { 4 } else { 2 }, ..Stream::default() };
+            stream.halves[1 - side].is_ended = kind == StreamKind::Uni;
             state.streams.insert(id, stream);
-            Step::Ready(id)
+            Attempt::Ready(id)
         })
         .await
     }
 
-    async fn accept(self: &Arc<Self>, kind: Kind) -> Result<Id, TransportError> {
+    async fn accept(self: &Arc<Self>, kind: StreamKind) -> Result<Id, TransportError> {
         let (opener, kind_at) = (1 - self.side, kind as usize);
         self.until(|state| {
             let next = state.accepted[opener][kind_at];
             if next >= state.announced[opener][kind_at] {
-                return Step::Wait(None);
+                return Attempt::Wait(None);
             }
             let at = state.announced_at[opener][kind_at];
             if at > Instant::now() {
-                return Step::Wait(Some(at));
+                return Attempt::Wait(Some(at));
             }
             state.accepted[opener][kind_at] += 1;
-            Step::Ready((opener, kind, next))
+            Attempt::Ready((opener, kind, next))
         })
         .await
     }
@@ -322,7 +323,7 @@ impl Drop for Handle {
 }
 
 impl State {
-    fn open_streams(&self, side: usize, kind: Kind) -> usize {
+    fn open_streams(&self, side: usize, kind: StreamKind) -> usize {
         let range = (side, kind, 0)..=(side, kind, u64::MAX);
         self.streams.range(range).filter(|(_, stream)| !stream.is_done(side)).count()
     }
@@ -379,36 +380,43 @@ impl State {
         self.unread_bytes[1 - sender] -= unread;
     }
 
-    fn write_some(&mut self, side: usize, id: Id, chunk: &mut Bytes) -> Step<Result<(), TransportError>> {
+    fn write_some(&mut self, side: usize, id: Id, chunk: &mut Bytes) -> Attempt<Result<(), TransportError>> {
         let (stream_window, window) = (self.limits.stream_window_bytes, self.limits.connection_window_bytes);
         let connection_room = window - self.unread_bytes[1 - side];
         let half = self.half(id, side);
         if half.is_ended {
-            return Step::Ready(Err(TransportError::Lost("written to a stream that has ended".to_owned())));
+            return Attempt::Ready(Err(TransportError::Lost(
+                "written to a stream that has ended".to_owned(),
+            )));
         }
         if half.is_stopped {
-            return Step::Ready(Err(TransportError::StreamEnded(0)));
+            return Attempt::Ready(Err(TransportError::StreamEnded(0)));
         }
         if chunk.is_empty() {
-            return Step::Ready(Ok(()));
+            return Attempt::Ready(Ok(()));
         }
         let room = connection_room.min(stream_window - half.unread_bytes).min(chunk.len());
         if room == 0 {
-            return Step::Wait(None);
+            return Attempt::Wait(None);
         }
         half.unread_bytes += room;
         self.unread_bytes[1 - side] += room;
         self.unread_bytes_max[1 - side] = self.unread_bytes_max[1 - side].max(self.unread_bytes[1 - side]);
         let piece = chunk.split_to(room);
         self.push(side, id, Item::Data(piece));
-        Step::Ready(Ok(()))
+        Attempt::Ready(Ok(()))
     }
 
-    fn read_some(&mut self, side: usize, id: Id, max: usize) -> Step<Result<Option<Bytes>, TransportError>> {
+    fn read_some(
+        &mut self,
+        side: usize,
+        id: Id,
+        max: usize,
+    ) -> Attempt<Result<Option<Bytes>, TransportError>> {
         let half = self.half(id, 1 - side);
-        let Some((arrival, item)) = half.items.front_mut() else { return Step::Wait(None) };
+        let Some((arrival, item)) = half.items.front_mut() else { return Attempt::Wait(None) };
         if *arrival > Instant::now() {
-            return Step::Wait(Some(*arrival));
+            return Attempt::Wait(Some(*arrival));
         }
         match item {
             Item::Data(bytes) => {
@@ -418,15 +426,15 @@ impl State {
                 }
                 half.unread_bytes -= piece.len();
                 self.unread_bytes[side] -= piece.len();
-                Step::Ready(Ok(Some(piece)))
+                Attempt::Ready(Ok(Some(piece)))
             }
             Item::Finish => {
                 half.is_stopped = true;
-                Step::Ready(Ok(None))
+                Attempt::Ready(Ok(None))
             }
             Item::Reset => {
                 half.is_stopped = true;
-                Step::Ready(Err(TransportError::StreamEnded(0)))
+                Attempt::Ready(Err(TransportError::StreamEnded(0)))
             }
         }
     }
@@ -445,21 +453,21 @@ impl Connection for MemoryConnection {
     type Recv = MemoryRecv;
 
     async fn open_bi(&self) -> Result<(MemorySend, MemoryRecv), TransportError> {
-        let id = self.handle.open(Kind::Bi).await?;
+        let id = self.handle.open(StreamKind::Bi).await?;
         Ok((self.handle.send(id), self.handle.recv(id)))
     }
 
     async fn accept_bi(&self) -> Result<(MemorySend, MemoryRecv), TransportError> {
-        let id = self.handle.accept(Kind::Bi).await?;
+        let id = self.handle.accept(StreamKind::Bi).await?;
         Ok((self.handle.send(id), self.handle.recv(id)))
     }
 
     async fn open_uni(&self) -> Result<MemorySend, TransportError> {
-        Ok(self.handle.send(self.handle.open(Kind::Uni).await?))
+        Ok(self.handle.send(self.handle.open(StreamKind::Uni).await?))
     }
 
     async fn accept_uni(&self) -> Result<MemoryRecv, TransportError> {
-        Ok(self.handle.recv(self.handle.accept(Kind::Uni).await?))
+        Ok(self.handle.recv(self.handle.accept(StreamKind::Uni).await?))
     }
 
     fn export_keying_material(&self, label: &[u8]) -> Result<[u8; 32], TransportError> {
@@ -488,7 +496,7 @@ impl Connection for MemoryConnection {
     }
 
     async fn closed(&self) -> TransportError {
-        match self.handle.until(|_| Step::<()>::Wait(None)).await {
+        match self.handle.until(|_| Attempt::<()>::Wait(None)).await {
             Err(error) => error,
             Ok(()) => unreachable!("it waits for ever"),
         }

@@ -182,10 +182,14 @@ async fn send_file(source: &impl Source, target: &impl Target, pool: &BlockPool,
         return;
     }
     let file = source.open(entry.clone()).await.unwrap();
+    let mut at = 0;
     for run in source.runs(&file, 0..entry.size()).await.unwrap() {
-        let mut at = run.range.start;
-        while at < run.range.end && !run.is_hole {
-            let len = usize::try_from(run.range.end - at).unwrap().min(BLOCK_BYTES);
+        let end = at + run.len;
+        if run.is_hole {
+            at = end;
+        }
+        while at < end {
+            let len = usize::try_from(end - at).unwrap().min(BLOCK_BYTES);
             let block = source.read_at(&file, at, len, pool.acquire().await).await.unwrap();
             target.write(vec![Write { id, offset: at, range: 0..len, whole: None }], block).await.unwrap();
             at += len as u64;

@@ -147,7 +147,7 @@ mod tests {
 
     /// Two ends and the connection between them.
     #[derive(Default)]
-    struct Ends {
+    struct LogEnds {
         out: OutgoingLog,
         pushed: u64,
         on_the_way: VecDeque<Bytes>,
@@ -156,7 +156,7 @@ mod tests {
         taken: Vec<u64>,
     }
 
-    impl Ends {
+    impl LogEnds {
         fn push(&mut self) {
             self.pushed += 1;
             self.out.push(&message(self.pushed));
@@ -205,7 +205,7 @@ mod tests {
         fn every_message_is_taken_once_and_in_order_whatever_is_cut(
             operations in prop::collection::vec(operation(), 0..200),
         ) {
-            let mut ends = Ends::default();
+            let mut ends = LogEnds::default();
             for operation in operations {
                 match operation {
                     Operation::Push => ends.push(),

@@ -22,7 +22,7 @@ pub struct Patience {
 /// step that the peer cannot repeat at will (an ack, a status, an entry) counts as a whole, and bytes count at
 /// [`PROGRESS_BYTES_PER_S_MIN`].
 #[derive(Debug, Clone, Copy)]
-pub(in crate::protocol) struct Progress {
+pub(in crate::protocol) struct ProgressWatch {
     patience: Patience,
     alive: Duration,
     /// Nothing got done since then. Bytes move it forward, at most to the present.
@@ -31,7 +31,7 @@ pub(in crate::protocol) struct Progress {
     idle_messages: Duration,
 }
 
-impl Progress {
+impl ProgressWatch {
     pub(in crate::protocol) fn new(patience: Patience, now: Duration) -> Self {
         Self { patience, alive: now, idle: now, idle_messages: now }
     }
@@ -100,7 +100,7 @@ mod tests {
 
     /// Seconds that a transfer lasts in which this many bytes get there each second, up to a day.
     fn lasts(bytes_per_s: u64) -> u64 {
-        let mut progress = Progress::new(PATIENCE, Duration::ZERO);
+        let mut progress = ProgressWatch::new(PATIENCE, Duration::ZERO);
         (1..86_400)
             .find(|&now| {
                 progress.bytes(bytes_per_s, seconds(now));
@@ -120,12 +120,12 @@ mod tests {
 
     #[test]
     fn fault_15_heart_beats_beyond_a_burst_are_a_breach() {
-        let mut progress = Progress::new(PATIENCE, Duration::ZERO);
+        let mut progress = ProgressWatch::new(PATIENCE, Duration::ZERO);
         let allowed = (0..).take_while(|_| progress.idle_message(seconds(1)).is_ok()).count();
         assert_eq!(allowed, IDLE_MESSAGES_BURST_MAX as usize);
 
         // What piled up while this side was stopped, and what comes after it.
-        let mut progress = Progress::new(PATIENCE, Duration::ZERO);
+        let mut progress = ProgressWatch::new(PATIENCE, Duration::ZERO);
         for _ in 0..IDLE_MESSAGES_BURST_MAX {
             progress.idle_message(seconds(1)).unwrap();
         }
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn bytes_of_the_past_buy_no_time() {
-        let mut progress = Progress::new(PATIENCE, Duration::ZERO);
+        let mut progress = ProgressWatch::new(PATIENCE, Duration::ZERO);
         progress.bytes(u64::MAX, seconds(1));
         assert!(!progress.is_standing(|| 0, seconds(631)));
         assert!(progress.is_standing(|| 0, seconds(632)));
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_large_file_takes_its_time_to_compare() {
-        let progress = Progress::new(PATIENCE, Duration::ZERO);
+        let progress = ProgressWatch::new(PATIENCE, Duration::ZERO);
         assert!(progress.is_standing(|| 0, seconds(700)));
         assert!(!progress.is_standing(|| 100 * COMPARE_BYTES_PER_S_MIN, seconds(700)));
         assert!(progress.is_standing(|| 100 * COMPARE_BYTES_PER_S_MIN, seconds(731)));

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[derive(Debug, Clone)]
-    enum Step {
+    enum PlanStep {
         Begin(u64),
         Lose(u64),
         Write(u64),
@@ -267,43 +267,43 @@ mod tests {
         SyncRange(Range<u64>),
     }
 
-    fn step() -> impl Strategy<Value = Step> {
+    fn step() -> impl Strategy<Value = PlanStep> {
         // Also behind the end.
         let index = 0..CHUNKS + 2;
         prop_oneof![
-            4 => index.clone().prop_map(Step::Begin),
-            1 => index.clone().prop_map(Step::Lose),
-            4 => index.clone().prop_map(Step::Write),
-            1 => Just(Step::Sync),
-            2 => (index, 0..9u64).prop_map(|(start, len)| Step::SyncRange(start..start + len)),
+            4 => index.clone().prop_map(PlanStep::Begin),
+            1 => index.clone().prop_map(PlanStep::Lose),
+            4 => index.clone().prop_map(PlanStep::Write),
+            1 => Just(PlanStep::Sync),
+            2 => (index, 0..9u64).prop_map(|(start, len)| PlanStep::SyncRange(start..start + len)),
         ]
     }
 
     /// The same in the plainest way: a state for each chunk.
-    fn apply(states: &mut [ChunkState], step: &Step) {
+    fn apply(states: &mut [ChunkState], step: &PlanStep) {
         use ChunkState::{Durable, InFlight, Wanted, Written};
         let at = |index: u64| usize::try_from(index).unwrap();
         let replace = |states: &mut [ChunkState], from: ChunkState, to: ChunkState| {
             states.iter_mut().filter(|state| **state == from).for_each(|state| *state = to);
         };
         match step {
-            Step::Begin(index) => {
+            PlanStep::Begin(index) => {
                 if let Some(state @ Wanted) = states.get_mut(at(*index)) {
                     *state = InFlight;
                 }
             }
-            Step::Lose(index) => {
+            PlanStep::Lose(index) => {
                 if let Some(state @ InFlight) = states.get_mut(at(*index)) {
                     *state = Wanted;
                 }
             }
-            Step::Write(index) => {
+            PlanStep::Write(index) => {
                 if let Some(state @ (Wanted | InFlight)) = states.get_mut(at(*index)) {
                     *state = Written;
                 }
             }
-            Step::Sync => replace(states, Written, Durable),
-            Step::SyncRange(range) => {
+            PlanStep::Sync => replace(states, Written, Durable),
+            PlanStep::SyncRange(range) => {
                 let end = at(range.end).min(states.len());
                 replace(&mut states[at(range.start).min(end)..end], Written, Durable);
             }
@@ -345,11 +345,11 @@ mod tests {
                 let before = states.clone();
                 apply(&mut states, &step);
                 match &step {
-                    Step::Begin(index) => prop_assert_eq!(plan.begin(*index), states != before),
-                    Step::Lose(index) => plan.lose(*index),
-                    Step::Write(index) => prop_assert_eq!(plan.write(*index), states != before),
-                    Step::Sync => plan.sync(),
-                    Step::SyncRange(range) => plan.sync_range(range.clone()),
+                    PlanStep::Begin(index) => prop_assert_eq!(plan.begin(*index), states != before),
+                    PlanStep::Lose(index) => plan.lose(*index),
+                    PlanStep::Write(index) => prop_assert_eq!(plan.write(*index), states != before),
+                    PlanStep::Sync => plan.sync(),
+                    PlanStep::SyncRange(range) => plan.sync_range(range.clone()),
                 }
                 let shown: Vec<_> = (0..CHUNKS).filter_map(|index| plan.state(index)).collect();
                 prop_assert_eq!(&shown, &states, "{:?}", step);

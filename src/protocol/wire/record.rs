@@ -12,12 +12,12 @@ use crate::protocol::wire::codec::{CodecError, Fields, put_varint};
 use crate::protocol::wire::entry::EntryId;
 use crate::protocol::wire::limits::{CHUNK_LOG2_MAX, FILE_BYTES_MAX, RUNS_MAX};
 
-/// A run of bytes in a record: data that follows, or a hole that does not travel.
+/// A run of bytes: data, or a hole, which reads as zeros and is neither stored nor sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RunLength {
+pub struct Run {
     /// Bytes, at least 1.
     pub len: u64,
-    /// It reads as zeros and nothing is stored.
+    /// A hole.
     pub is_hole: bool,
 }
 
@@ -34,7 +34,7 @@ pub struct RecordHeader {
     /// A small file whose source has grown since it was announced; these are the bytes that were there then.
     pub is_grown: bool,
     /// They add up to `len`; empty when all of it is data.
-    pub runs: Vec<RunLength>,
+    pub runs: Vec<Run>,
 }
 
 /// Bytes that a header takes at most.
@@ -79,7 +79,7 @@ impl RecordHeader {
         let mut sum = 0u64;
         for _ in 0..count {
             let value = f.varint()?;
-            let run = RunLength { len: value >> 1, is_hole: value & 1 == 1 };
+            let run = Run { len: value >> 1, is_hole: value & 1 == 1 };
             sum += run.len;
             if run.len == 0 || sum > len {
                 return Err(CodecError::BadValue("run"));
@@ -93,9 +93,8 @@ impl RecordHeader {
     }
 
     /// The runs, with the short form spelt out.
-    pub fn runs(&self) -> impl Iterator<Item = RunLength> + '_ {
-        let whole =
-            (self.runs.is_empty() && self.len > 0).then_some(RunLength { len: self.len, is_hole: false });
+    pub fn runs(&self) -> impl Iterator<Item = Run> + '_ {
+        let whole = (self.runs.is_empty() && self.len > 0).then_some(Run { len: self.len, is_hole: false });
         whole.into_iter().chain(self.runs.iter().copied())
     }
 }
@@ -159,7 +158,7 @@ mod tests {
             .encode(&mut out);
         assert_eq!(&out[..], [5, 0x80, 0x10, 0, 0, 0x50, 0, 0, 0]);
         out.clear();
-        let runs = vec![RunLength { len: 10, is_hole: true }, RunLength { len: 20, is_hole: false }];
+        let runs = vec![Run { len: 10, is_hole: true }, Run { len: 20, is_hole: false }];
         RecordHeader { id: EntryId(5), offset: 0, len: 30, is_grown: true, runs }.encode(&mut out);
         assert_eq!(&out[..], [5, 0, 30, 1, 2, 21, 40]);
     }
@@ -201,7 +200,7 @@ mod tests {
             offset in 0u64..1 << 50,
             runs in prop::collection::vec((1u64..1 << 30, any::<bool>()), 0..20),
         ) {
-            let runs: Vec<_> = runs.into_iter().map(|(len, is_hole)| RunLength { len, is_hole }).collect();
+            let runs: Vec<_> = runs.into_iter().map(|(len, is_hole)| Run { len, is_hole }).collect();
             let header = RecordHeader {
                 id: EntryId(id),
                 offset,

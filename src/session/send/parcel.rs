@@ -12,13 +12,13 @@ use crate::protocol::failure::Failure;
 use crate::protocol::hash::RecordHasher;
 use crate::protocol::wire::entry::{Entry, EntryId};
 use crate::protocol::wire::limits::BLOCK_BYTES;
-use crate::protocol::wire::record::{RecordHeader, RunLength};
+use crate::protocol::wire::record::{RecordHeader, Run};
 use crate::session::closing::transport_failure;
 use crate::session::lanes::{Lane, open_any};
 use crate::session::send::open_chunk::send_open_record;
 use crate::session::send::parcel_stream::{await_ack, write};
 use crate::session::send::shared::{FileHandle, Sending};
-use crate::storage::{Run, Source};
+use crate::storage::Source;
 use crate::transport::{Connection, SendStream, TransportError};
 
 /// How a parcel ended.
@@ -91,21 +91,21 @@ async fn send_chunk<C: Connection, S: Source>(
         sending.reading.during(sending.source.runs(file, range.clone())).await.map_err(&mut give_up)?;
     let mut out = BytesMut::new();
     let len = range.end - range.start;
-    let runs_of = run_lengths(&runs);
-    RecordHeader { id, offset: range.start, len, is_grown: false, runs: runs_of }.encode(&mut out);
+    let holes = runs_of_header(&runs);
+    RecordHeader { id, offset: range.start, len, is_grown: false, runs: holes }.encode(&mut out);
     write(sending, &mut stream, &mut [out.freeze()]).await?;
     let mut hasher = RecordHasher::new(handle.entry.size(), range.start, len);
+    let mut offset = range.start;
     for run in runs {
-        let run_len = run.range.end - run.range.start;
+        let end = offset + run.len;
         if run.is_hole {
-            hasher.update_zeros(run_len);
-            sending.offered_bytes.fetch_add(run_len, Relaxed);
-            count_sent(sending, handle, run_len);
-            continue;
+            hasher.update_zeros(run.len);
+            sending.offered_bytes.fetch_add(run.len, Relaxed);
+            count_sent(sending, handle, run.len);
+            offset = end;
         }
-        let mut offset = run.range.start;
-        while offset < run.range.end {
-            let n = usize::try_from(run.range.end - offset).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+        while offset < end {
+            let n = usize::try_from(end - offset).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
             let block = sending.allocating.during(sending.pool.acquire()).await;
             let block = sending
                 .reading
@@ -157,12 +157,9 @@ fn count_sent<S, F>(sending: &Sending<S>, handle: &FileHandle<F>, bytes: u64) {
     handle.sent_bytes.fetch_add(bytes, Relaxed);
 }
 
-/// The runs as they stand in a header: none when all is data.
-fn run_lengths(runs: &[Run]) -> Vec<RunLength> {
-    if runs.iter().all(|run| !run.is_hole) {
-        return Vec::new();
-    }
-    runs.iter().map(|run| RunLength { len: run.range.end - run.range.start, is_hole: run.is_hole }).collect()
+/// The runs of a header: none when all is data.
+fn runs_of_header(runs: &[Run]) -> Vec<Run> {
+    if runs.iter().any(|run| run.is_hole) { runs.to_vec() } else { Vec::new() }
 }
 
 async fn send_files<C: Connection, S: Source>(

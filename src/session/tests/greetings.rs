@@ -31,23 +31,23 @@ const SECRET: Secret = Secret::from_bytes([1; 16]);
 const BY_TICKET: ByTicket = ByTicket { listener: BY_KEY.listener, secret: SECRET };
 
 /// One slot for whoever is let in.
-struct OneSlot<A> {
+struct TestSlot<A> {
     authorizer: A,
     taken: AtomicBool,
 }
 
-impl<A> OneSlot<A> {
+impl<A> TestSlot<A> {
     fn new(authorizer: A) -> Self {
         Self { authorizer, taken: AtomicBool::new(false) }
     }
 }
 
 /// For whoever holds the ticket.
-fn ticket_slot() -> OneSlot<AnyOf> {
-    OneSlot::new(AnyOf(vec![Expected::Secret(SECRET)]))
+fn ticket_slot() -> TestSlot<AnyOf> {
+    TestSlot::new(AnyOf(vec![Expected::Secret(SECRET)]))
 }
 
-impl<A: Authorizer> Slot for OneSlot<A> {
+impl<A: Authorizer> Slot for TestSlot<A> {
     fn authorizer(&self) -> &dyn Authorizer {
         &self.authorizer
     }
@@ -122,7 +122,7 @@ async fn the_ticket_lets_in_once() {
 
 /// Loses the dialler just before it would be welcomed.
 struct Cut {
-    slot: OneSlot<AnyOf>,
+    slot: TestSlot<AnyOf>,
     link: MemoryLink,
 }
 
@@ -320,11 +320,11 @@ const CODE: FourMessages = FourMessages(SECRET);
 
 #[tokio::test(start_paused = true)]
 async fn a_method_of_four_messages_lets_both_sides_in() {
-    let slot = OneSlot::new(CODE);
+    let slot = TestSlot::new(CODE);
     assert_eq!(meet(ends(1), &CODE, SEND, &slot).await, (None, None));
     let wrong = FourMessages(Secret::from_bytes([2; 16]));
     let refused = (Some(Reason::NotAuthenticated), Some(Reason::NotAuthenticated));
-    assert_eq!(meet(ends(2), &wrong, SEND, &OneSlot::new(CODE)).await, refused);
+    assert_eq!(meet(ends(2), &wrong, SEND, &TestSlot::new(CODE)).await, refused);
 }
 
 /// The listener here takes its time with the message that proves it. [W-41]
@@ -375,7 +375,7 @@ async fn offers_early(said: impl Fn(&Channel) -> Vec<Message>) -> (Failure, Opti
         control.write_all(&mut [bytes.freeze()]).await.unwrap();
         told(dialler.closed().await)
     };
-    let slot = OneSlot::new(CODE);
+    let slot = TestSlot::new(CODE);
     let both = async { tokio::join!(speak, answer(listener, Role::Receive, &slot)) };
     let (told, answered) = timeout(Duration::from_secs(60), both).await.expect("it is not refused");
     assert!(!slot.taken.load(Relaxed));

@@ -18,7 +18,7 @@ use crate::protocol::path::RelPath;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::wire::message::Message;
-use crate::protocol::wire::record::{RecordHeader, RunLength};
+use crate::protocol::wire::record::{RecordHeader, Run};
 use crate::protocol::wire::status::Status;
 use crate::session::Link;
 use crate::session::messages::{MessageReader, write_message};
@@ -94,7 +94,7 @@ pub(super) fn entry(name: &str, size: u64) -> Message {
     Message::Entry(Entry { path, meta: Meta::default(), kind: Kind::File { size } })
 }
 
-pub(super) fn header(id: u64, offset: u64, len: u64, runs: Vec<RunLength>) -> Vec<u8> {
+pub(super) fn header(id: u64, offset: u64, len: u64, runs: Vec<Run>) -> Vec<u8> {
     let mut out = BytesMut::new();
     RecordHeader { id: EntryId(id), offset, len, is_grown: false, runs }.encode(&mut out);
     out.to_vec()
@@ -291,7 +291,7 @@ async fn fault_12_a_hole_covers_what_an_earlier_stream_wrote() {
         // Until two blocks of it are written.
         sleep(Duration::from_secs(5)).await;
         drop(out);
-        let runs = vec![RunLength { len: half, is_hole: true }, RunLength { len: half, is_hole: false }];
+        let runs = vec![Run { len: half, is_hole: true }, Run { len: half, is_hole: false }];
         let answer = sender.parcel(&[&header(0, 0, MIB, runs), &rest, &value(MIB, 0, &content)]).await;
         assert_eq!(MessageReader::new(answer).expect().await, Ok(Message::Ack(1)));
         sender.say(Message::Close(EntryId(0), *blake3::hash(&content).as_bytes(), false, None)).await;
@@ -331,7 +331,7 @@ async fn manifests_that_do_not_add_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_hole_costs_nothing_on_the_wire_and_is_verified_all_the_same() {
-    let runs = vec![RunLength { len: MIB, is_hole: true }];
+    let runs = vec![Run { len: MIB, is_hole: true }];
     let failure = refuse(&[entry("d", MIB), Message::End(1)], async |sender| {
         assert_eq!(sender.status().await, Status::Want);
         sender.parcel(&[&header(0, 0, MIB, runs), &[1; 32]]).await;
@@ -351,7 +351,7 @@ async fn attack_15_many_holes_in_one_parcel_are_hashed_as_they_come() {
         assert_eq!(sender.status().await, Status::Want);
         let mut records = Vec::new();
         for offset in (0..400).map(|n| n * MIB) {
-            records.extend(header(0, offset, MIB, vec![RunLength { len: MIB, is_hole: true }]));
+            records.extend(header(0, offset, MIB, vec![Run { len: MIB, is_hole: true }]));
             records.extend(value(size, offset, &zeros));
         }
         let answer = sender.parcel(&[&records]).await;

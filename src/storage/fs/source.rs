@@ -25,9 +25,10 @@ use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::{Entry, Kind};
 use crate::protocol::wire::limits::RUNS_MAX;
+use crate::protocol::wire::record::Run;
 use crate::storage::block::Block;
 use crate::storage::error::failed;
-use crate::storage::source::{Run, SmallBatch, Source, Verdict, Walk, Walked};
+use crate::storage::source::{SmallBatch, Source, Verdict, Walk, Walked};
 
 /// Files that are kept open.
 const OPEN_MAX: usize = 64;

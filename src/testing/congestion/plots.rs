@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use super::simulator::{Link, Simulator};
+use super::simulator::{SimulatedPath, Simulator};
 
 const WIDTH: f64 = 760.0;
 const PANEL_HEIGHT: f64 = 110.0;
@@ -51,7 +51,7 @@ fn check(name: &str, made: &str) {
 }
 
 fn startup() -> Vec<Panel> {
-    let mut run = Simulator::new(Link::new(30, 100, 100));
+    let mut run = Simulator::new(SimulatedPath::new(30, 100, 100));
     let flow = run.add_ours(0);
     run.run(8000);
     let held = 30_000_000.0 / 8.0 * 0.1;
@@ -75,7 +75,7 @@ fn startup() -> Vec<Panel> {
 
 fn change() -> Vec<Panel> {
     let rates_mbit = vec![(0, 30), (5000, 3), (10_000, 30)];
-    let mut run = Simulator::new(Link { rates: rates_mbit, ..Link::new(0, 100, 100) });
+    let mut run = Simulator::new(SimulatedPath { rates: rates_mbit, ..SimulatedPath::new(0, 100, 100) });
     run.add_ours(0);
     run.run(15_000);
     let mut delivered = rates(
@@ -94,7 +94,7 @@ fn loss() -> Vec<Panel> {
         (50, "5 % lost at random, each flow alone"),
     ]
     .map(|(loss_permille, title)| {
-        let link = Link { loss_permille, ..Link::new(30, 100, 100) };
+        let link = SimulatedPath { loss_permille, ..SimulatedPath::new(30, 100, 100) };
         let mut run = Simulator::new(link.clone());
         run.add_ours(0);
         run.run(12_000);
@@ -109,7 +109,7 @@ fn loss() -> Vec<Panel> {
 
 fn sharing() -> Vec<Panel> {
     let run = |add: fn(&mut Simulator)| {
-        let mut run = Simulator::new(Link::new(24, 40, 40));
+        let mut run = Simulator::new(SimulatedPath::new(24, 40, 40));
         add(&mut run);
         run.run(24_000);
         run

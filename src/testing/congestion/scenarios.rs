@@ -1,10 +1,10 @@
 //! What the controller does on links of all kinds; the bounds leave room, and every run is the same.
 
-use super::simulator::{Link, PACKET, Simulator};
+use super::simulator::{PACKET, SimulatedPath, Simulator};
 
 const MBIT: u64 = 12;
 
-fn alone(link: Link, ms: u64) -> Simulator {
+fn alone(link: SimulatedPath, ms: u64) -> Simulator {
     let mut simulator = Simulator::new(link);
     simulator.measure_from_ms = ms / 4;
     simulator.add_ours(0);
@@ -13,14 +13,14 @@ fn alone(link: Link, ms: u64) -> Simulator {
 }
 
 /// Percent of the link that a lone flow gets once it has started up.
-fn share_alone(link: Link) -> f64 {
+fn share_alone(link: SimulatedPath) -> f64 {
     alone(link, 8000).mbit(0, 2000, 8000) * 100.0 / MBIT as f64
 }
 
 #[test]
 fn alone_it_fills_the_link_and_little_of_the_queue() {
     for (rtt_ms, queue_ms) in [(20, 20), (40, 40), (100, 100), (40, 400)] {
-        let run = alone(Link::new(MBIT, rtt_ms, queue_ms), 8000);
+        let run = alone(SimulatedPath::new(MBIT, rtt_ms, queue_ms), 8000);
         let mbit = run.mbit(0, 2000, 8000);
         assert!(mbit >= 0.92 * MBIT as f64, "{mbit:.1} Mbit/s at {rtt_ms} ms");
         let queue = run.mean_queue_ms();
@@ -33,10 +33,10 @@ fn alone_it_fills_the_link_and_little_of_the_queue() {
 
 #[test]
 fn a_long_path_and_a_short_queue_are_no_obstacle() {
-    let long = alone(Link::new(MBIT, 300, 100), 20_000);
+    let long = alone(SimulatedPath::new(MBIT, 300, 100), 20_000);
     let mbit = long.mbit(0, 0, 20_000);
     assert!(mbit >= 0.8 * MBIT as f64, "{mbit:.1} Mbit/s at 300 ms");
-    let shallow = alone(Link::new(MBIT, 40, 10), 8000);
+    let shallow = alone(SimulatedPath::new(MBIT, 40, 10), 8000);
     let (mbit, dropped) = (shallow.mbit(0, 2000, 8000), shallow.dropped_percent(0, 2000, 8000));
     assert!(mbit >= 0.85 * MBIT as f64, "{mbit:.1} Mbit/s with a queue of 10 ms");
     assert!(dropped <= 4.0, "{dropped:.1} % dropped with a queue of 10 ms");
@@ -45,13 +45,13 @@ fn a_long_path_and_a_short_queue_are_no_obstacle() {
 #[test]
 fn loss_that_is_noise_does_not_slow_it_down() {
     for (loss_permille, burst, percent) in [(1, 1, 92.0), (10, 1, 92.0), (50, 1, 85.0), (10, 10, 88.0)] {
-        let share = share_alone(Link { loss_permille, burst, ..Link::new(MBIT, 100, 100) });
+        let share = share_alone(SimulatedPath { loss_permille, burst, ..SimulatedPath::new(MBIT, 100, 100) });
         assert!(share >= percent, "{share:.0} % of the link, {loss_permille} ‰ lost in runs of {burst}");
     }
 }
 
 /// Seconds that a lone flow takes for `mib`.
-fn seconds(link: Link, mib: u64) -> f64 {
+fn seconds(link: SimulatedPath, mib: u64) -> f64 {
     alone(link, 20_000).seconds_to(0, mib << 20)
 }
 
@@ -59,11 +59,12 @@ fn seconds(link: Link, mib: u64) -> f64 {
 #[test]
 fn jitter_that_reorders_does_not_slow_it_down() {
     for (jitter_ms, mbit) in [(10, 90.0), (20, 38.0), (40, 20.0)] {
-        let run = alone(Link { jitter_us: jitter_ms * 1000, ..Link::new(100, 40, 50) }, 6000);
+        let run =
+            alone(SimulatedPath { jitter_us: jitter_ms * 1000, ..SimulatedPath::new(100, 40, 50) }, 6000);
         let got = run.mbit(0, 1000, 6000);
         assert!(got >= mbit, "{got:.1} of 100 Mbit/s with {jitter_ms} ms of jitter");
     }
-    let lte = Link { jitter_us: 15_000, loss_permille: 5, ..Link::new(30, 50, 300) };
+    let lte = SimulatedPath { jitter_us: 15_000, loss_permille: 5, ..SimulatedPath::new(30, 50, 300) };
     let seconds = seconds(lte, 20);
     assert!(seconds <= 7.0, "{seconds} s for 20 MiB over a link like LTE");
 }
@@ -71,7 +72,7 @@ fn jitter_that_reorders_does_not_slow_it_down() {
 #[test]
 fn a_standing_queue_is_told_from_jitter() {
     for jitter_us in [10_000, 20_000] {
-        let run = alone(Link { jitter_us, ..Link::new(MBIT, 40, 200) }, 10_000);
+        let run = alone(SimulatedPath { jitter_us, ..SimulatedPath::new(MBIT, 40, 200) }, 10_000);
         let queue = run.mean_queue_ms();
         assert!(queue <= 25.0, "a queue of {queue:.1} ms of its own, with {jitter_us} us of jitter");
     }
@@ -80,10 +81,10 @@ fn a_standing_queue_is_told_from_jitter() {
 #[test]
 fn heavy_loss_that_is_noise_does_not_slow_it_down() {
     for (loss_permille, limit) in [(120, 6.5), (250, 8.0)] {
-        let seconds = seconds(Link { loss_permille, ..Link::new(100, 40, 50) }, 60);
+        let seconds = seconds(SimulatedPath { loss_permille, ..SimulatedPath::new(100, 40, 50) }, 60);
         assert!(seconds <= limit, "{seconds} s for 60 MiB while {loss_permille} ‰ are lost");
     }
-    let mut run = Simulator::new(Link { loss_permille: 120, ..Link::new(MBIT, 40, 40) });
+    let mut run = Simulator::new(SimulatedPath { loss_permille: 120, ..SimulatedPath::new(MBIT, 40, 40) });
     run.add_ours(0);
     run.add_ours(3000);
     run.run(30_000);
@@ -93,7 +94,7 @@ fn heavy_loss_that_is_noise_does_not_slow_it_down() {
 
 #[test]
 fn half_of_all_lost_is_never_noise() {
-    let share = share_alone(Link { loss_permille: 500, ..Link::new(MBIT, 100, 100) });
+    let share = share_alone(SimulatedPath { loss_permille: 500, ..SimulatedPath::new(MBIT, 100, 100) });
     assert!(share <= 30.0, "{share:.0} % of the link while half is lost");
 }
 
@@ -101,13 +102,13 @@ fn half_of_all_lost_is_never_noise() {
 #[test]
 fn a_policer_is_found_and_kept_to() {
     for burst_ms in [10, 30] {
-        let run = alone(Link { polices: true, ..Link::new(50, 40, burst_ms) }, 14_000);
+        let run = alone(SimulatedPath { polices: true, ..SimulatedPath::new(50, 40, burst_ms) }, 14_000);
         let (mbit, lost) = (run.mbit(0, 2000, 14_000), run.dropped_percent(0, 2000, 14_000));
         assert!(mbit >= 45.0, "{mbit:.1} of 50 Mbit/s, at once {burst_ms} ms");
         assert!(lost <= 5.0, "{lost:.1} % lost, at once {burst_ms} ms");
     }
     let rates = vec![(0, 50), (5000, 20)];
-    let run = alone(Link { polices: true, rates, ..Link::new(0, 40, 10) }, 12_000);
+    let run = alone(SimulatedPath { polices: true, rates, ..SimulatedPath::new(0, 40, 10) }, 12_000);
     let (mbit, lost) = (run.mbit(0, 7000, 12_000), run.dropped_percent(0, 7000, 12_000));
     assert!(mbit >= 17.0, "{mbit:.1} of 20 Mbit/s");
     assert!(lost <= 5.0, "{lost:.1} % lost from two seconds after the fall on");
@@ -117,21 +118,21 @@ fn a_policer_is_found_and_kept_to() {
 fn a_long_fat_path_is_filled_within_twelve_rounds() {
     let held = 800_000_000 / 8 / PACKET / 5;
     for queue_ms in [100, 5] {
-        let run = alone(Link::new(800, 200, queue_ms), 2400);
+        let run = alone(SimulatedPath::new(800, 200, queue_ms), 2400);
         let best = (1..24).map(|at| run.mbit(0, at * 100, (at + 1) * 100)).fold(0.0, f64::max);
         assert!(best >= 0.9 * 800.0, "{best:.0} of 800 Mbit/s after twelve rounds, queue {queue_ms} ms");
         let dropped: u64 = run.tenths[0].iter().map(|tenth| tenth.dropped).sum();
         assert!(dropped <= held * 115 / 100, "{dropped} packets dropped, queue {queue_ms} ms");
     }
-    let seconds = seconds(Link::new(200, 200, 100), 125);
+    let seconds = seconds(SimulatedPath::new(200, 200, 100), 125);
     assert!(seconds <= 7.8, "{seconds} s for 125 MiB of 200 Mbit/s");
-    let shallow = alone(Link::new(200, 200, 5), 12_000).seconds_to(0, 125 << 20);
+    let shallow = alone(SimulatedPath::new(200, 200, 5), 12_000).seconds_to(0, 125 << 20);
     assert!(shallow <= 9.0, "{shallow} s with a queue of 5 ms");
 }
 
 #[test]
 fn a_satellite_is_started_up_once() {
-    let link = Link { loss_permille: 10, ..Link::new(20, 600, 200) };
+    let link = SimulatedPath { loss_permille: 10, ..SimulatedPath::new(20, 600, 200) };
     let seconds = seconds(link, 20);
     assert!(seconds <= 12.6, "{seconds} s for 20 MiB of 20 Mbit/s at 600 ms");
 }
@@ -139,7 +140,8 @@ fn a_satellite_is_started_up_once() {
 #[test]
 fn late_and_bunched_acks_do_not_slow_it_down() {
     for (jitter_us, ack_grid_us) in [(1000, 1), (5000, 1), (0, 10_000), (0, 25_000)] {
-        let share = share_alone(Link { jitter_us, ack_grid_us, ..Link::new(MBIT, 100, 100) });
+        let share =
+            share_alone(SimulatedPath { jitter_us, ack_grid_us, ..SimulatedPath::new(MBIT, 100, 100) });
         assert!(share >= 88.0, "{share:.0} % with {jitter_us} us of jitter, acks each {ack_grid_us} us");
     }
 }
@@ -147,7 +149,7 @@ fn late_and_bunched_acks_do_not_slow_it_down() {
 #[test]
 fn it_follows_a_rate_that_falls_and_rises_by_ten() {
     let rates = vec![(0, 30), (5000, 3), (10_000, 30)];
-    let run = alone(Link { rates, ..Link::new(0, 100, 100) }, 15_000);
+    let run = alone(SimulatedPath { rates, ..SimulatedPath::new(0, 100, 100) }, 15_000);
     let fallen = run.mbit(0, 8000, 10_000);
     assert!(fallen >= 0.8 * 3.0, "{fallen:.1} of 3 Mbit/s");
     let lossy = (5000..10_000).step_by(100).filter(|ms| run.dropped_percent(0, *ms, ms + 100) > 10.0).count();
@@ -159,7 +161,7 @@ fn it_follows_a_rate_that_falls_and_rises_by_ten() {
 #[test]
 fn two_of_a_kind_share() {
     for second_at_ms in [0, 3000] {
-        let mut run = Simulator::new(Link::new(MBIT, 40, 40));
+        let mut run = Simulator::new(SimulatedPath::new(MBIT, 40, 40));
         run.add_ours(0);
         run.add_ours(second_at_ms);
         run.run(30_000);
@@ -172,7 +174,7 @@ fn two_of_a_kind_share() {
 #[test]
 fn beside_cubic_neither_side_starves() {
     for ours_first in [false, true] {
-        let mut run = Simulator::new(Link::new(MBIT, 40, 40));
+        let mut run = Simulator::new(SimulatedPath::new(MBIT, 40, 40));
         let (ours, cubic) = if ours_first {
             (run.add_ours(0), run.add_cubic(2000))
         } else {
@@ -187,8 +189,8 @@ fn beside_cubic_neither_side_starves() {
 
 #[test]
 fn marks_are_heard() {
-    let deaf = alone(Link::new(MBIT, 100, 100), 8000).mean_queue_ms();
-    let run = alone(Link { mark_ms: Some(12), ..Link::new(MBIT, 100, 100) }, 8000);
+    let deaf = alone(SimulatedPath::new(MBIT, 100, 100), 8000).mean_queue_ms();
+    let run = alone(SimulatedPath { mark_ms: Some(12), ..SimulatedPath::new(MBIT, 100, 100) }, 8000);
     let (mbit, heard) = (run.mbit(0, 2000, 8000), run.mean_queue_ms());
     assert!(heard <= deaf * 0.9, "a queue of {heard:.1} ms with marks, {deaf:.1} without");
     assert!(mbit >= 0.8 * MBIT as f64, "{mbit:.1} Mbit/s with marks");
@@ -197,12 +199,12 @@ fn marks_are_heard() {
 #[test]
 fn in_the_background_it_fills_an_idle_link() {
     for (link, percent) in [
-        (Link::new(MBIT, 20, 20), 75.0),
-        (Link::new(MBIT, 40, 40), 85.0),
-        (Link::new(MBIT, 100, 100), 85.0),
-        (Link::new(MBIT, 40, 400), 85.0),
-        (Link { loss_permille: 10, ..Link::new(MBIT, 100, 100) }, 85.0),
-        (Link { jitter_us: 5000, ..Link::new(MBIT, 100, 100) }, 85.0),
+        (SimulatedPath::new(MBIT, 20, 20), 75.0),
+        (SimulatedPath::new(MBIT, 40, 40), 85.0),
+        (SimulatedPath::new(MBIT, 100, 100), 85.0),
+        (SimulatedPath::new(MBIT, 40, 400), 85.0),
+        (SimulatedPath { loss_permille: 10, ..SimulatedPath::new(MBIT, 100, 100) }, 85.0),
+        (SimulatedPath { jitter_us: 5000, ..SimulatedPath::new(MBIT, 100, 100) }, 85.0),
     ] {
         let mut run = Simulator::new(link.clone());
         let flow = run.add_background(0);
@@ -215,7 +217,7 @@ fn in_the_background_it_fills_an_idle_link() {
 #[test]
 fn in_the_background_it_makes_way_for_cubic() {
     for (queue_ms, ours_first) in [(20, true), (40, false), (40, true), (100, false), (100, true)] {
-        let mut run = Simulator::new(Link::new(MBIT, 40, queue_ms));
+        let mut run = Simulator::new(SimulatedPath::new(MBIT, 40, queue_ms));
         let (ours, cubic) = if ours_first {
             (run.add_background(0), run.add_cubic(5000))
         } else {
@@ -235,7 +237,7 @@ fn in_the_background_it_makes_way_for_cubic() {
 /// One that has left slow start at once.
 #[test]
 fn in_the_background_it_makes_way_for_one_that_grows_slowly() {
-    let mut run = Simulator::new(Link::new(MBIT, 40, 40));
+    let mut run = Simulator::new(SimulatedPath::new(MBIT, 40, 40));
     let ours = run.add_background(0);
     let cubic = run.add_slow_cubic(5000);
     run.run(60_000);
@@ -246,7 +248,7 @@ fn in_the_background_it_makes_way_for_one_that_grows_slowly() {
 #[test]
 fn in_the_background_it_comes_back_when_the_other_has_gone() {
     for gone in (12_000..18_000).step_by(1000) {
-        let mut run = Simulator::new(Link::new(MBIT, 40, 40));
+        let mut run = Simulator::new(SimulatedPath::new(MBIT, 40, 40));
         let ours = run.add_background(0);
         let cubic = run.add_cubic(3000);
         run.stop(cubic, gone);

@@ -32,7 +32,7 @@ pub(super) enum Control {
 
 /// The path of all flows, in one direction; acks come back on one without limits.
 #[derive(Clone)]
-pub(super) struct Link {
+pub(super) struct SimulatedPath {
     /// Mbit/s from a time on, in ms; the first from 0.
     pub(super) rates: Vec<(u64, u64)>,
     /// Round trip without a queue.
@@ -53,7 +53,7 @@ pub(super) struct Link {
     pub(super) polices: bool,
 }
 
-impl Link {
+impl SimulatedPath {
     pub(super) fn new(mbit: u64, rtt_ms: u64, queue_ms: u64) -> Self {
         Self {
             rates: vec![(0, mbit)],
@@ -115,7 +115,7 @@ pub(super) struct Tenth {
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
+enum SimulatorEvent {
     Wake(usize),
     Arrival {
         flow: usize,
@@ -134,10 +134,10 @@ enum Event {
 }
 
 pub(super) struct Simulator {
-    link: Link,
+    link: SimulatedPath,
     start: Instant,
     now_us: u64,
-    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    events: BinaryHeap<Reverse<(u64, u64, SimulatorEvent)>>,
     serial: u64,
     flows: Vec<Flow>,
     line_free_ns: u64,
@@ -153,7 +153,7 @@ pub(super) struct Simulator {
 }
 
 impl Simulator {
-    pub(super) fn new(link: Link) -> Self {
+    pub(super) fn new(link: SimulatedPath) -> Self {
         Self {
             link,
             start: Instant::now(),
@@ -219,7 +219,7 @@ impl Simulator {
             probes_at: u64::MAX,
         });
         self.tenths.push(Vec::new());
-        self.push(at_ms * 1000, Event::Wake(flow));
+        self.push(at_ms * 1000, SimulatorEvent::Wake(flow));
         flow
     }
 
@@ -234,13 +234,13 @@ impl Simulator {
             let Some(Reverse((at, _, event))) = self.events.pop() else { return };
             self.now_us = at;
             match event {
-                Event::Wake(flow) => self.flows[flow].wakes_at = u64::MAX,
-                Event::Arrival { flow, packet, marked } => self.arrive(flow, packet, marked),
-                Event::AckTimer(flow) if self.flows[flow].ack_timer == at => self.send_ack(flow),
-                Event::AckTimer(_) => {}
-                Event::Ack { flow, received, marked } => self.ack(flow, received, marked),
-                Event::LossTimer(flow) => self.detect_loss(flow),
-                Event::ProbeTimer(flow) => self.probe(flow),
+                SimulatorEvent::Wake(flow) => self.flows[flow].wakes_at = u64::MAX,
+                SimulatorEvent::Arrival { flow, packet, marked } => self.arrive(flow, packet, marked),
+                SimulatorEvent::AckTimer(flow) if self.flows[flow].ack_timer == at => self.send_ack(flow),
+                SimulatorEvent::AckTimer(_) => {}
+                SimulatorEvent::Ack { flow, received, marked } => self.ack(flow, received, marked),
+                SimulatorEvent::LossTimer(flow) => self.detect_loss(flow),
+                SimulatorEvent::ProbeTimer(flow) => self.probe(flow),
             }
             for flow in 0..self.flows.len() {
                 self.transmit(flow);
@@ -295,7 +295,7 @@ impl Simulator {
         self.start + Duration::from_micros(us)
     }
 
-    fn push(&mut self, at: u64, event: Event) {
+    fn push(&mut self, at: u64, event: SimulatorEvent) {
         self.serial += 1;
         self.events.push(Reverse((at, self.serial, event)));
     }
@@ -328,7 +328,7 @@ impl Simulator {
             if let Err(wakes_at) = this.take_tokens(now) {
                 if wakes_at < this.wakes_at {
                     this.wakes_at = wakes_at;
-                    self.push(wakes_at, Event::Wake(flow));
+                    self.push(wakes_at, SimulatorEvent::Wake(flow));
                 }
                 break;
             }
@@ -347,7 +347,7 @@ impl Simulator {
         let probes_at = now + probe_time(this.smoothed_us);
         this.probes_at = probes_at;
         let packets = this.next - count..this.next;
-        self.push(probes_at, Event::ProbeTimer(flow));
+        self.push(probes_at, SimulatorEvent::ProbeTimer(flow));
         for packet in packets {
             self.cross(flow, packet);
         }
@@ -400,7 +400,7 @@ impl Simulator {
         self.line_free_ns = self.line_free_ns.max(now_ns) + PACKET * 8 * 1000 / self.link.rate(self.now_us);
         let leaves = if self.link.polices { self.now_us } else { self.line_free_ns / 1000 };
         let due = leaves + self.link.rtt_ms * 500 + self.jitter();
-        self.push(due, Event::Arrival { flow, packet, marked });
+        self.push(due, SimulatorEvent::Arrival { flow, packet, marked });
     }
 
     fn drop(&mut self, flow: usize, packet: u64) {
@@ -428,7 +428,7 @@ impl Simulator {
         }
         let timer = self.now_us + ACK_DELAY_US;
         self.flows[flow].ack_timer = timer;
-        self.push(timer, Event::AckTimer(flow));
+        self.push(timer, SimulatorEvent::AckTimer(flow));
     }
 
     fn send_ack(&mut self, flow: usize) {
@@ -438,7 +438,10 @@ impl Simulator {
         let received = this.received.len();
         let marked = std::mem::take(&mut this.marked);
         let due = self.now_us + self.link.rtt_ms * 500 + self.jitter();
-        self.push(due.next_multiple_of(self.link.ack_grid_us), Event::Ack { flow, received, marked });
+        self.push(
+            due.next_multiple_of(self.link.ack_grid_us),
+            SimulatorEvent::Ack { flow, received, marked },
+        );
     }
 
     fn ack(&mut self, flow: usize, received: usize, marked: bool) {
@@ -469,7 +472,7 @@ impl Simulator {
         this.probes_at = now_us + probe_time(this.smoothed_us);
         if !this.sent.is_empty() {
             let probes_at = this.probes_at;
-            self.push(probes_at, Event::ProbeTimer(flow));
+            self.push(probes_at, SimulatorEvent::ProbeTimer(flow));
         }
         let this = &mut self.flows[flow];
         if let Some(sent) = newest {
@@ -511,7 +514,7 @@ impl Simulator {
         }
         self.tenth(flow).spurious += spurious;
         if let Some(next) = next.filter(|_| lost > 0) {
-            self.push(next, Event::LossTimer(flow));
+            self.push(next, SimulatorEvent::LossTimer(flow));
         }
     }
 }

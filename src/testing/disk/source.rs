@@ -12,8 +12,9 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::{Entry, Kind, Meta};
+use crate::protocol::wire::record::Run;
 use crate::storage::block::Block;
-use crate::storage::{Run, SmallBatch, Source, Verdict, Walk, Walked};
+use crate::storage::{SmallBatch, Source, Verdict, Walk, Walked};
 
 /// A tree to send. Clones are the same disk.
 #[derive(Clone)]
@@ -279,7 +280,7 @@ impl Source for MemorySource {
         let mut runs = Vec::new();
         let mut push = |range: Range<u64>, is_hole| {
             if !range.is_empty() {
-                runs.push(Run { range, is_hole });
+                runs.push(Run { len: range.end - range.start, is_hole });
             }
         };
         let mut at = range.start;

@@ -41,7 +41,7 @@ pub(super) struct Conditions {
 }
 
 #[derive(Debug)]
-enum Event {
+enum WorldEvent {
     Walk,
     Manifest(Message),
     ToReceiver(Message),
@@ -94,7 +94,7 @@ struct Stream {
 
 /// Streams of messages that keep their order, and the queue of directories.
 #[derive(Debug, Clone, Copy)]
-enum Channel {
+enum MessageQueue {
     Manifest,
     ToReceiver,
     ToSender,
@@ -118,7 +118,7 @@ pub(super) struct World {
     /// What was on the disk that did not come through the transfer.
     foreign: Tree,
     staged: HashMap<EntryId, BTreeMap<u64, Record>>,
-    queue: BTreeMap<(Duration, u64), Event>,
+    queue: BTreeMap<(Duration, u64), WorldEvent>,
     events: u64,
     last_arrival: [Duration; 4],
     streams: BTreeMap<u64, Stream>,
@@ -167,7 +167,7 @@ impl World {
             disk_jobs: 0,
             ticks: 0,
         };
-        world.at(TICK, Event::Tick);
+        world.at(TICK, WorldEvent::Tick);
         world.pump().unwrap();
         world
     }
@@ -195,7 +195,7 @@ impl World {
         Ok(true)
     }
 
-    fn at(&mut self, delay: Duration, event: Event) {
+    fn at(&mut self, delay: Duration, event: WorldEvent) {
         self.events += 1;
         self.queue.insert((self.now + delay, self.events), event);
     }
@@ -206,7 +206,7 @@ impl World {
         self.random.micros(max)
     }
 
-    fn in_order(&mut self, channel: Channel, delay: Duration, event: Event) {
+    fn in_order(&mut self, channel: MessageQueue, delay: Duration, event: WorldEvent) {
         let last = self.last_arrival[channel as usize];
         let arrival = last.max(self.now + delay);
         self.last_arrival[channel as usize] = arrival;
@@ -219,54 +219,54 @@ impl World {
         self.random.micros(u64::try_from(max.as_micros()).unwrap())
     }
 
-    fn on_event(&mut self, event: Event) -> Result<(), Failure> {
+    fn on_event(&mut self, event: WorldEvent) -> Result<(), Failure> {
         match event {
-            Event::Walk => self.on_walk(),
-            Event::Manifest(message) => {
+            WorldEvent::Walk => self.on_walk(),
+            WorldEvent::Manifest(message) => {
                 self.receiver.heard(self.now);
                 self.receiver.on_manifest(message)?;
             }
-            Event::ToReceiver(message) => {
+            WorldEvent::ToReceiver(message) => {
                 self.receiver.heard(self.now);
                 self.receiver.on_control(message)?;
             }
-            Event::ToSender(message) => self.sender.on_control(message, self.now)?,
-            Event::SourceHashed(id) => self.on_source_hashed(id),
-            Event::SourceVerified(id) if self.random.percent(self.conditions.changing_percent) => {
+            WorldEvent::ToSender(message) => self.sender.on_control(message, self.now)?,
+            WorldEvent::SourceHashed(id) => self.on_source_hashed(id),
+            WorldEvent::SourceVerified(id) if self.random.percent(self.conditions.changing_percent) => {
                 self.sender.abandon(id, changed());
             }
-            Event::SourceVerified(id) => self.sender.verified(id, false),
-            Event::Record(number, at) => self.on_record(number, at)?,
-            Event::Flush(number) => self.on_flush(number)?,
-            Event::GiveUp(number) => self.on_give_up(number)?,
-            Event::Reset(number) => self.on_reset(number),
-            Event::Leave(lane) => self.on_leave(lane),
-            Event::Answer(number, answer) => self.on_answer(number, answer)?,
-            Event::Tick => self.on_tick()?,
-            Event::Admit(..)
-            | Event::TargetHashed(..)
-            | Event::Checkpoint(_)
-            | Event::Commit(..)
-            | Event::Update(_)
-            | Event::FinishDir(..)
-            | Event::Finish => self.on_disk(event),
+            WorldEvent::SourceVerified(id) => self.sender.verified(id, false),
+            WorldEvent::Record(number, at) => self.on_record(number, at)?,
+            WorldEvent::Flush(number) => self.on_flush(number)?,
+            WorldEvent::GiveUp(number) => self.on_give_up(number)?,
+            WorldEvent::Reset(number) => self.on_reset(number),
+            WorldEvent::Leave(lane) => self.on_leave(lane),
+            WorldEvent::Answer(number, answer) => self.on_answer(number, answer)?,
+            WorldEvent::Tick => self.on_tick()?,
+            WorldEvent::Admit(..)
+            | WorldEvent::TargetHashed(..)
+            | WorldEvent::Checkpoint(_)
+            | WorldEvent::Commit(..)
+            | WorldEvent::Update(_)
+            | WorldEvent::FinishDir(..)
+            | WorldEvent::Finish => self.on_disk(event),
         }
         Ok(())
     }
 
-    fn on_disk(&mut self, event: Event) {
+    fn on_disk(&mut self, event: WorldEvent) {
         self.disk_jobs -= 1;
         match event {
-            Event::Admit(id, entry) => {
+            WorldEvent::Admit(id, entry) => {
                 let found = tree::admit(&mut self.disk, &entry, self.conditions.exists);
                 self.receiver.admitted(id, found);
             }
-            Event::TargetHashed(id, entry) => match self.disk.get(&entry.path) {
+            WorldEvent::TargetHashed(id, entry) => match self.disk.get(&entry.path) {
                 Some(Node::File(content)) => self.receiver.hashed(id, Existing::Root(content.root())),
                 other => panic!("{other:?} was to be hashed"),
             },
-            Event::Checkpoint(id) => self.receiver.checkpointed(id, true),
-            Event::Commit(id, entry, is_beside) => {
+            WorldEvent::Checkpoint(id) => self.receiver.checkpointed(id, true),
+            WorldEvent::Commit(id, entry, is_beside) => {
                 let node = self.assemble(id, &entry);
                 let exists = self.conditions.exists;
                 let committed = tree::commit(&mut self.disk, &entry.path, node, exists, is_beside);
@@ -275,15 +275,15 @@ impl World {
                 }
                 self.receiver.committed(id, committed);
             }
-            Event::Update(id) => self.receiver.updated(id, Ok(id.0.is_multiple_of(2))),
-            Event::FinishDir(id, path) => {
+            WorldEvent::Update(id) => self.receiver.updated(id, Ok(id.0.is_multiple_of(2))),
+            WorldEvent::FinishDir(id, path) => {
                 let result = match self.disk.get(&path) {
                     Some(Node::Dir) if tree::parents_are_dirs(&self.disk, &path) => Ok(()),
                     _ => Err(Failure::on(Side::Receiver, Reason::Refused, format!("{path} is no directory"))),
                 };
                 self.receiver.dir_finished(id, result);
             }
-            Event::Finish => self.receiver.finished(true, vec![]),
+            WorldEvent::Finish => self.receiver.finished(true, vec![]),
             other => panic!("{other:?} does not concern the disk"),
         }
     }
@@ -314,7 +314,7 @@ impl World {
                 None => self.sender.walk_ended(self.now),
             };
             let delay = self.delay();
-            self.in_order(Channel::Manifest, delay, Event::Manifest(message));
+            self.in_order(MessageQueue::Manifest, delay, WorldEvent::Manifest(message));
             if self.sender.is_walked() {
                 break;
             }
@@ -343,7 +343,7 @@ impl World {
             return Ok(());
         };
         let Some(record) = stream.records.get(at).cloned() else {
-            self.at(Duration::ZERO, Event::Flush(number));
+            self.at(Duration::ZERO, WorldEvent::Flush(number));
             return Ok(());
         };
         let begin = self.receiver.begin_record(record.id, record.offset, record.len);
@@ -353,13 +353,13 @@ impl World {
             Ok(Begin::Pass) => {}
             Ok(Begin::Wait) => {
                 let delay = self.delay();
-                self.at(delay, Event::Record(number, at));
+                self.at(delay, WorldEvent::Record(number, at));
                 return Ok(());
             }
             Err(failure) if matches!(failure.reason, Reason::TransferEnded | Reason::TransferFailed) => {
                 self.drop_unwritten(number);
                 let delay = self.delay();
-                self.at(delay, Event::Answer(number, Err(failure.reason)));
+                self.at(delay, WorldEvent::Answer(number, Err(failure.reason)));
                 return Ok(());
             }
             Err(failure) => return Err(failure),
@@ -369,8 +369,11 @@ impl World {
             stream.unwritten.push(record);
         }
         stream.begun += 1;
-        let event =
-            if self.random.percent(50) { Event::Flush(number) } else { Event::Record(number, at + 1) };
+        let event = if self.random.percent(50) {
+            WorldEvent::Flush(number)
+        } else {
+            WorldEvent::Record(number, at + 1)
+        };
         let delay = self.delay();
         self.at(delay, event);
         Ok(())
@@ -387,9 +390,9 @@ impl World {
         }
         let stream = &self.streams[&number];
         let event = if stream.begun == stream.records.len() {
-            Event::Answer(number, Ok(()))
+            WorldEvent::Answer(number, Ok(()))
         } else {
-            Event::Record(number, stream.begun)
+            WorldEvent::Record(number, stream.begun)
         };
         let delay = self.delay();
         self.at(delay, event);
@@ -418,7 +421,7 @@ impl World {
     }
 
     fn on_tick(&mut self) -> Result<(), Failure> {
-        self.at(TICK, Event::Tick);
+        self.at(TICK, WorldEvent::Tick);
         self.ticks += 1;
         if self.disk_jobs > 0 {
             self.receiver.note_progress(self.now);
@@ -427,9 +430,9 @@ impl World {
         if self.ticks.is_multiple_of(10) {
             let activity = if self.disk_jobs > 0 { Activity::Disk } else { Activity::Waiting };
             if !self.receiver.is_done() {
-                self.control(Channel::ToSender, Message::Heartbeat(activity));
+                self.control(MessageQueue::ToSender, Message::Heartbeat(activity));
             }
-            self.control(Channel::ToReceiver, Message::Heartbeat(Activity::Waiting));
+            self.control(MessageQueue::ToReceiver, Message::Heartbeat(Activity::Waiting));
         }
         if self.random.percent(self.conditions.intruding_percent) {
             self.intrude();
@@ -482,11 +485,11 @@ impl World {
         self.sender.abandon(id, changed());
     }
 
-    fn control(&mut self, channel: Channel, message: Message) {
+    fn control(&mut self, channel: MessageQueue, message: Message) {
         let delay = self.delay();
         let event = match channel {
-            Channel::ToSender => Event::ToSender(message),
-            _ => Event::ToReceiver(message),
+            MessageQueue::ToSender => WorldEvent::ToSender(message),
+            _ => WorldEvent::ToReceiver(message),
         };
         self.in_order(channel, delay, event);
     }
@@ -499,15 +502,15 @@ impl World {
                     if let Message::Close(id, ..) = message {
                         self.closed.insert(id);
                     }
-                    self.control(Channel::ToReceiver, message);
+                    self.control(MessageQueue::ToReceiver, message);
                 }
                 SenderAction::Root(id) => {
                     let delay = self.delay();
-                    self.at(delay, Event::SourceHashed(id));
+                    self.at(delay, WorldEvent::SourceHashed(id));
                 }
                 SenderAction::Verify(id, _) => {
                     let delay = self.delay();
-                    self.at(delay, Event::SourceVerified(id));
+                    self.at(delay, WorldEvent::SourceVerified(id));
                 }
                 SenderAction::Settled(settled) => self.on_sent(settled),
                 SenderAction::Grew(_) => panic!("nothing grows"),
@@ -519,7 +522,7 @@ impl World {
         if self.sender.can_announce() && !self.is_walking {
             self.is_walking = true;
             let delay = self.delay();
-            self.at(delay, Event::Walk);
+            self.at(delay, WorldEvent::Walk);
         }
         while self.streams.len() < self.streams_max
             && let Some(parcel) = self.sender.next_parcel()
@@ -531,7 +534,7 @@ impl World {
 
     fn on_receiver_action(&mut self, action: ReceiverAction) {
         match action {
-            ReceiverAction::Control(message) => self.control(Channel::ToSender, message),
+            ReceiverAction::Control(message) => self.control(MessageQueue::ToSender, message),
             ReceiverAction::Settled(settled) => self.on_received(settled),
             ReceiverAction::Omitted(..) => panic!("this walk omits nothing"),
             ReceiverAction::Grew(_) => panic!("nothing grows"),
@@ -540,32 +543,32 @@ impl World {
             }
             ReceiverAction::Leave(lane) => {
                 let delay = self.delay();
-                self.at(delay, Event::Leave(lane));
+                self.at(delay, WorldEvent::Leave(lane));
             }
             ReceiverAction::Admit(id, entry) => {
                 let delay = self.disk_latency();
-                self.in_order(Channel::Dirs, delay, Event::Admit(id, entry));
+                self.in_order(MessageQueue::Dirs, delay, WorldEvent::Admit(id, entry));
             }
             ReceiverAction::Root(id, path, _) => {
                 let delay = self.disk_latency();
                 let entry = tree::entry(&path, Kind::Dir);
-                self.at(delay, Event::TargetHashed(id, entry));
+                self.at(delay, WorldEvent::TargetHashed(id, entry));
             }
             ReceiverAction::Checkpoint(id) => {
                 let delay = self.disk_latency();
-                self.at(delay, Event::Checkpoint(id));
+                self.at(delay, WorldEvent::Checkpoint(id));
             }
             ReceiverAction::Commit(id, entry) => {
                 let delay = self.disk_latency();
-                self.at(delay, Event::Commit(id, entry, false));
+                self.at(delay, WorldEvent::Commit(id, entry, false));
             }
             ReceiverAction::CommitBeside(id, entry) => {
                 let delay = self.disk_latency();
-                self.at(delay, Event::Commit(id, entry, true));
+                self.at(delay, WorldEvent::Commit(id, entry, true));
             }
             ReceiverAction::Update(id, _) => {
                 let delay = self.disk_latency();
-                self.at(delay, Event::Update(id));
+                self.at(delay, WorldEvent::Update(id));
             }
             ReceiverAction::FinishDir(id, path, _) => {
                 let inside = |other: &Entry| other.path.as_bytes().starts_with(path.as_bytes());
@@ -574,13 +577,13 @@ impl World {
                     assert!(is_done || !inside(other), "{path} ends before {}", other.path);
                 }
                 let delay = self.disk_latency();
-                self.in_order(Channel::Dirs, delay, Event::FinishDir(id, path));
+                self.in_order(MessageQueue::Dirs, delay, WorldEvent::FinishDir(id, path));
             }
             ReceiverAction::Finish => {
                 self.finishes += 1;
                 assert_eq!(self.finishes, 1);
                 let delay = self.disk_latency();
-                self.at(delay, Event::Finish);
+                self.at(delay, WorldEvent::Finish);
             }
         }
     }
@@ -626,10 +629,10 @@ impl World {
         };
         self.streams.insert(number, stream);
         let delay = self.delay();
-        self.at(delay, Event::Record(number, 0));
+        self.at(delay, WorldEvent::Record(number, 0));
         if gives_up {
             let delay = self.delay();
-            self.at(delay, Event::GiveUp(number));
+            self.at(delay, WorldEvent::GiveUp(number));
         }
     }
 

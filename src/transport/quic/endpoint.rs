@@ -23,7 +23,7 @@ use crate::transport::quic::error::{error_over, is_busy};
 use crate::transport::quic::mtu::{self, Mtu};
 use crate::transport::quic::probe;
 use crate::transport::quic::socket::{self, OpenSocket};
-use crate::transport::quic::strangers::{self, Stranger, Strangers, Verdict};
+use crate::transport::quic::strangers::{self, Admission, Stranger, Strangers};
 use crate::transport::quic::tls::{self, ShownFingerprint};
 use crate::transport::quic::udp::Fault;
 
@@ -55,11 +55,11 @@ pub struct Endpoint {
     inner: quinn::Endpoint,
     buffers: SocketBuffers,
     fault: Fault,
-    listener: Option<Arc<Listener>>,
+    listener: Option<Arc<ListenState>>,
 }
 
 #[derive(Debug)]
-struct Listener {
+struct ListenState {
     /// But for the transport, which each connection gets its own of.
     config: quinn::ServerConfig,
     limits: Limits,
@@ -73,7 +73,7 @@ struct Listener {
 #[derive(Debug)]
 pub struct Incoming {
     inner: quinn::Incoming,
-    listener: Arc<Listener>,
+    listener: Arc<ListenState>,
     fault: Fault,
     stranger: Stranger,
 }
@@ -109,7 +109,7 @@ impl Endpoint {
             Arc::new(TokioRuntime),
         )
         .map_err(|e| unusable(&e))?;
-        let listener = Listener {
+        let listener = ListenState {
             config,
             limits: *limits,
             own: address::of_this_machine(),
@@ -126,15 +126,15 @@ impl Endpoint {
         loop {
             let inner = self.inner.accept().await?;
             match listener.strangers.enter(inner.remote_address().ip(), inner.remote_address_validated()) {
-                Verdict::In(stranger) => {
+                Admission::In(stranger) => {
                     let (listener, fault) = (listener.clone(), self.fault.clone());
                     return Some(Incoming { inner, listener, fault, stranger });
                 }
-                Verdict::Validate => {
+                Admission::Validate => {
                     // It can only fail for an address that is validated.
                     let _ = inner.retry();
                 }
-                Verdict::Refuse => inner.refuse(),
+                Admission::Refuse => inner.refuse(),
             }
         }
     }

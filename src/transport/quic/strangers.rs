@@ -63,7 +63,7 @@ pub(in crate::transport) struct Stranger {
 
 /// What becomes of a newcomer.
 #[derive(Debug)]
-pub(in crate::transport) enum Verdict {
+pub(in crate::transport) enum Admission {
     In(Stranger),
     /// It has to show that it receives at its address.
     Validate,
@@ -86,13 +86,13 @@ impl Strangers {
     }
 
     /// Decides about a newcomer from `ip`. Another stranger may have to leave for it.
-    pub(in crate::transport) fn enter(&self, ip: IpAddr, is_validated: bool) -> Verdict {
+    pub(in crate::transport) fn enter(&self, ip: IpAddr, is_validated: bool) -> Admission {
         let mut present = self.lock();
         if !is_validated && present.all.len() >= UNVALIDATED_MAX.min(present.max()) {
-            return Verdict::Validate;
+            return Admission::Validate;
         }
         if !present.may_begin() {
-            return Verdict::Refuse;
+            return Admission::Refuse;
         }
         let network = network(ip);
         if present.all.iter().filter(|known| known.network == network).count() >= STRANGERS_OF_ADDRESS_MAX {
@@ -103,7 +103,7 @@ impl Strangers {
         }
         let known = Arc::new(Known { network, has_to_leave: watch::Sender::new(false) });
         present.all.push_back(known.clone());
-        Verdict::In(Stranger { known, strangers: self.clone() })
+        Admission::In(Stranger { known, strangers: self.clone() })
     }
 }
 
@@ -175,7 +175,7 @@ mod tests {
 
     fn enter(strangers: &Strangers, from: &str) -> Stranger {
         match strangers.enter(ip(from), true) {
-            Verdict::In(stranger) => stranger,
+            Admission::In(stranger) => stranger,
             other => panic!("{other:?}"),
         }
     }
@@ -218,15 +218,16 @@ mod tests {
     async fn attack_12_many_have_to_show_that_they_receive() {
         let strangers = Strangers::default();
         let _all: Vec<_> = (0..UNVALIDATED_MAX).map(|_| enter(&strangers, "192.0.2.1")).collect();
-        assert!(matches!(strangers.enter(ip("192.0.2.9"), false), Verdict::Validate));
-        assert!(matches!(strangers.enter(ip("192.0.2.9"), true), Verdict::In(_)));
+        assert!(matches!(strangers.enter(ip("192.0.2.9"), false), Admission::Validate));
+        assert!(matches!(strangers.enter(ip("192.0.2.9"), true), Admission::In(_)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn fault_5_a_second_has_so_many_handshakes() {
         let strangers = Strangers::default();
         for second in 0..3 {
-            let came = (0..100).filter(|_| matches!(strangers.enter(ip("192.0.2.1"), true), Verdict::In(_)));
+            let came =
+                (0..100).filter(|_| matches!(strangers.enter(ip("192.0.2.1"), true), Admission::In(_)));
             assert_eq!(came.count(), HANDSHAKES_PER_S as usize, "in second {second}");
             tokio::time::advance(Duration::from_secs(1)).await;
         }
@@ -240,7 +241,8 @@ mod tests {
         strangers.close_door();
         assert_eq!(before.iter().filter(|stranger| left(stranger)).count(), 10 - STRANGERS_CLOSED_MAX);
         for second in 0..3 {
-            let came = (0..100).filter(|_| matches!(strangers.enter(ip("192.0.2.1"), true), Verdict::In(_)));
+            let came =
+                (0..100).filter(|_| matches!(strangers.enter(ip("192.0.2.1"), true), Admission::In(_)));
             assert_eq!(came.count(), HANDSHAKES_CLOSED_PER_S as usize, "in second {second}");
             tokio::time::advance(Duration::from_secs(1)).await;
         }

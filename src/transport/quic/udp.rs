@@ -47,13 +47,13 @@ impl Fault {
 pub(in crate::transport) struct Udp {
     io: tokio::net::UdpSocket,
     state: UdpSocketState,
-    receiving: Mutex<Receiving>,
+    receiving: Mutex<ReceiveState>,
     sending: Mutex<Failing>,
     fault: Fault,
 }
 
 #[derive(Debug, Default)]
-struct Receiving {
+struct ReceiveState {
     failing: Failing,
     pause: Option<Pin<Box<Sleep>>>,
     /// Who receives, to be told of a fault in sending.
@@ -85,7 +85,7 @@ impl Udp {
         Ok(Self { io, state, receiving: Mutex::default(), sending: Mutex::default(), fault })
     }
 
-    fn receiving(&self) -> MutexGuard<'_, Receiving> {
+    fn receiving(&self) -> MutexGuard<'_, ReceiveState> {
         self.receiving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::engine::open_dirs::OpenDirs;
-use crate::protocol::engine::patience::{Patience, Progress};
+use crate::protocol::engine::patience::{Patience, ProgressWatch};
 use crate::protocol::engine::receiver::action::ReceiverAction;
 use crate::protocol::engine::receiver::state::{IncomingEntry, IncomingState};
 use crate::protocol::failure::{Failure, Reason};
@@ -19,7 +19,7 @@ pub struct Receiver {
     pub(super) chunk_log2: u8,
     pub(super) exists: Exists,
     pub(super) patience: Patience,
-    pub(super) progress: Progress,
+    pub(super) progress: ProgressWatch,
     /// The directory, as shown.
     pub(super) target: String,
     pub(super) open: BTreeMap<EntryId, IncomingEntry>,
@@ -44,7 +44,7 @@ impl Receiver {
             chunk_log2,
             exists,
             patience,
-            progress: Progress::new(patience, now),
+            progress: ProgressWatch::new(patience, now),
             target,
             open: BTreeMap::new(),
             leaving: BTreeMap::new(),

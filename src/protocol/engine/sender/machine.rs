@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::protocol::engine::bottleneck::Bottleneck;
-use crate::protocol::engine::patience::{Patience, Progress};
+use crate::protocol::engine::patience::{Patience, ProgressWatch};
 use crate::protocol::engine::sender::action::{ReceiverEnd, SenderAction};
 use crate::protocol::engine::sender::state::{OutgoingEntry, OutgoingState};
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -18,7 +18,7 @@ use crate::protocol::wire::message::Message;
 pub struct Sender {
     pub(super) chunk_log2: u8,
     pub(super) patience: Patience,
-    pub(super) progress: Progress,
+    pub(super) progress: ProgressWatch,
     pub(super) open: BTreeMap<EntryId, OutgoingEntry>,
     pub(super) open_entries_max: usize,
     pub(super) open_path_bytes: usize,
@@ -46,7 +46,7 @@ impl Sender {
         Self {
             chunk_log2,
             patience,
-            progress: Progress::new(patience, now),
+            progress: ProgressWatch::new(patience, now),
             open: BTreeMap::new(),
             open_entries_max: OPEN_ENTRIES_MAX,
             open_path_bytes: 0,

@@ -6,11 +6,11 @@ use std::os::fd::AsFd;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
-use crate::storage::source::Run;
+use crate::protocol::wire::record::Run;
 
 /// A run of data, unless it would be empty.
 pub(crate) fn data(range: Range<u64>) -> Option<Run> {
-    (!range.is_empty()).then_some(Run { range, is_hole: false })
+    (!range.is_empty()).then_some(Run { len: range.end - range.start, is_hole: false })
 }
 
 /// Asks the file system where data lies. Past `runs_max` the rest counts as data: more bytes travel, none wrong.
@@ -29,7 +29,7 @@ pub(crate) fn find_runs(file: impl AsFd, range: Range<u64>, runs_max: usize) -> 
             Err(errno) => return Err(errno),
         };
         if data_start > at {
-            runs.push(Run { range: at..data_start, is_hole: true });
+            runs.push(Run { len: data_start - at, is_hole: true });
             at = data_start;
             continue;
         }

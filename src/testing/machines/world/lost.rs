@@ -1,6 +1,6 @@
 //! Parcels that are given up, and connections that are lost.
 
-use super::{Channel, Event, Stream, World, changed};
+use super::{MessageQueue, Stream, World, WorldEvent, changed};
 use crate::protocol::engine::sender::Parcel;
 use crate::protocol::failure::Failure;
 use crate::protocol::wire::message::Message;
@@ -32,7 +32,7 @@ impl World {
         self.sender.abandon(id, changed());
         self.sender.parcel_failed(&parcel, changed())?;
         let delay = self.delay();
-        self.at(delay, Event::Reset(number));
+        self.at(delay, WorldEvent::Reset(number));
         Ok(())
     }
 
@@ -58,7 +58,7 @@ impl World {
         }
         self.sender.parcel_lost(parcel, &values)?;
         let delay = self.delay();
-        self.at(delay, Event::Reset(number));
+        self.at(delay, WorldEvent::Reset(number));
         Ok(())
     }
 
@@ -73,7 +73,7 @@ impl World {
         for number in numbers {
             self.send_again(number)?;
         }
-        self.control(Channel::ToReceiver, Message::Left(lane));
+        self.control(MessageQueue::ToReceiver, Message::Left(lane));
         Ok(())
     }
 
