@@ -9,26 +9,26 @@ use crate::transport::{Congestion, Limits};
 /// Maximum parcels in flight by default.
 const STREAMS_DEFAULT: u32 = 32;
 
-/// What the program takes before it transfers anything: its code, its threads, TLS, what the allocator keeps at hand.
+/// Memory of the program before it transfers anything: code, threads, TLS, the allocator's reserve.
 const PROGRAM_BYTES: u64 = 12 * 1024 * 1024;
-/// What an open entry takes on either side, with its path and the queues that it stands in.
+/// Memory of an open entry on either side, with its path and its places in queues.
 const ENTRY_BYTES: u64 = 512;
-/// With a limit on the rate the window holds so long: enough for long paths, and little beside ten seconds.
+/// Under a rate limit, the window holds the data of this time: enough for long paths, little beside ten seconds.
 const RATE_WINDOW: Duration = Duration::from_millis(300);
-/// And however low it is, some packets.
+/// Minimum window under a rate limit: a few packets.
 const RATE_WINDOW_BYTES_MIN: u64 = 16 * 1024;
-/// Open entries however small the budget is: two steps of the walk.
+/// Minimum open entries, however small the budget: two steps of the walk.
 const OPEN_ENTRIES_MIN: usize = 512;
 
-/// Blocks' worth of memory that a extra socket takes: the datagrams that it receives at a time.
+/// Memory of an extra socket, in blocks: the datagrams it receives at a time.
 const SOCKET_BLOCKS: usize = 8;
-/// The least that an extra connection is worth having with: its socket, four parcels, two blocks each in the window.
+/// Minimum memory for an extra connection: its socket, four parcels, two blocks each in the window.
 const EXTRA_BLOCKS_MIN: usize = SOCKET_BLOCKS + 4 * 3;
 
-/// What a session may hold in memory, from one number of bytes.
+/// How much memory a session may use for what, derived from one number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// As a person gave it.
+    /// The budget as the user gave it.
     asked_bytes: u64,
     asked_streams: Option<u32>,
     memory_bytes: u64,
@@ -37,19 +37,19 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Shares out `memory_bytes`; `streams` overrules the number of parcels on the way at once. There are never more
-    /// of them than blocks: parcels that wait for a block would fill the windows, and those that hold one starve.
+    /// Divides `memory_bytes`; `streams` overrides the maximum parcels in flight. There are never more parcels than
+    /// blocks: parcels waiting for a block would fill the windows while those that hold one starve.
     pub fn new(memory_bytes: u64, streams: Option<u32>) -> Self {
         Self::of(memory_bytes, memory_bytes, streams)
     }
 
-    /// That of each of `sessions` sessions that share this one.
+    /// The budget of each of `sessions` sessions that share this one.
     pub fn shared_by(self, sessions: u32) -> Self {
         Self::of(self.asked_bytes, self.memory_bytes / u64::from(sessions.max(1)), self.asked_streams)
             .with_rate(self.rate)
     }
 
-    /// All of it.
+    /// The whole budget.
     pub fn memory_bytes(&self) -> u64 {
         self.memory_bytes
     }
@@ -60,56 +60,56 @@ impl Budget {
         Self { streams: streams.unwrap_or(STREAMS_DEFAULT).min(fit).clamp(1, STREAMS_MAX), ..budget }
     }
 
-    /// The budget with which about twice as much can be on the way.
+    /// The budget that allows about twice as much data in flight.
     pub(super) fn doubled_bytes(&self) -> u64 {
         self.asked_bytes.saturating_mul(2)
     }
 
-    /// No more than `rate` will ever be read from the network.
+    /// Limits the window to `rate`, the most that will ever be read from the network.
     pub fn with_rate(self, rate: Rate) -> Self {
         Self { rate, ..self }
     }
 
-    /// What is left of the budget beside the program itself.
+    /// Memory left after the program itself.
     fn shared_bytes(&self) -> u64 {
         self.memory_bytes.saturating_sub(PROGRAM_BYTES).max(self.memory_bytes / 4)
     }
 
-    /// Three eighths of that for blocks: read and not yet acknowledged by QUIC, or read from QUIC and not yet
+    /// Blocks: three eighths of the rest. A block is in use from reading until QUIC's ack, or from QUIC until it is
     /// written.
     pub fn blocks(&self) -> usize {
         usize::try_from(self.shared_bytes() * 3 / 8 / BLOCK_BYTES as u64).unwrap_or(usize::MAX).max(2)
     }
 
-    /// Entries that this side keeps open at once: an eighth at the most, for what they usually take.
+    /// Maximum open entries: an eighth of the rest, for their usual size.
     pub(super) fn open_entries(&self) -> usize {
         let fit = self.shared_bytes() / 8 / ENTRY_BYTES;
         usize::try_from(fit).unwrap_or(usize::MAX).clamp(OPEN_ENTRIES_MIN, OPEN_ENTRIES_MAX)
     }
 
-    /// Blocks that a receiver leaves of its part, with no more parcels than blocks.
+    /// Blocks left over in a receiver's part, with at most one parcel per block.
     fn spare_blocks(&self) -> usize {
         self.blocks().saturating_sub(self.streams() + 1)
     }
 
-    /// Connections that there is memory for.
+    /// Connections that fit the memory.
     pub fn connections_max(&self) -> u32 {
         let extra = u32::try_from(self.spare_blocks() / EXTRA_BLOCKS_MIN).unwrap_or(u32::MAX);
         (1 + extra.min(CONNECTIONS_MAX - 1)).min(CONNECTIONS_MAX)
     }
 
-    /// Blocks of a sender beside whose first connection there may be `extra` ones.
+    /// Blocks of a sender with up to `extra` extra connections.
     pub(super) fn sender_blocks(&self, extra: u32) -> usize {
         self.blocks().saturating_sub(extra as usize * SOCKET_BLOCKS).max(2)
     }
 
-    /// Blocks of a receiver beside whose first connection there may be `extra` ones: one for each parcel that may
-    /// come, so that none waits for a block while others fill the windows.
+    /// Blocks of a receiver with up to `extra` extra connections: one per possible parcel, so that no parcel waits
+    /// for a block while others fill the windows.
     pub(super) fn receiver_blocks(&self, extra: u32) -> usize {
         self.streams() + 1 + extra as usize * self.share(extra).0
     }
 
-    /// Parcels of each of `extra` connections, and blocks that its window takes.
+    /// For each of `extra` connections: its parcels, and the blocks of its window.
     fn share(&self, extra: u32) -> (usize, usize) {
         let each = self.spare_blocks() / (extra as usize).max(1);
         let each = each.saturating_sub(SOCKET_BLOCKS);
@@ -117,15 +117,15 @@ impl Budget {
         (parcels, each - parcels)
     }
 
-    /// The limits of each of `extra` connections beside one with `first`. It is given up for dead sooner, so that
-    /// what was on it comes over another before the transfer is taken to stand.
+    /// The limits of each of `extra` connections, beside a first one with the limits `first`. An extra connection
+    /// times out sooner, so that its parcels are sent again over another one before the transfer counts as stalled.
     pub fn extra_limits(&self, first: &Limits, extra: u32) -> Limits {
         let (parcels, blocks) = self.share(extra);
         let window_bytes = u32::try_from(blocks * BLOCK_BYTES).unwrap_or(u32::MAX);
         Limits {
             receive_window_bytes: window_bytes,
             stream_window_bytes: stream_window(window_bytes),
-            // One more is for the control stream, which only the first has.
+            // The first connection has one more stream, for control.
             streams: u32::try_from(parcels.saturating_sub(1)).unwrap_or(u32::MAX),
             idle_timeout: first.idle_timeout / 4,
             ..*first
@@ -137,9 +137,9 @@ impl Budget {
         self.streams as usize
     }
 
-    /// As much for what QUIC has received and nobody has read. The rest is for entries, packets, and what the
-    /// allocator wastes. No stream has all of the window: a manifest that is not read on may fill its own, and
-    /// parcels must still come.
+    /// The window: as many bytes again, for data that QUIC has received and nobody has read. The rest of the budget
+    /// is for entries, packets and the allocator's waste. No stream gets the whole window: an unread manifest may
+    /// fill its own, and parcels must still arrive.
     pub fn limits(
         &self,
         idle_timeout: Duration,
@@ -147,7 +147,7 @@ impl Budget {
         congestion: Congestion,
     ) -> Limits {
         let window = self.shared_bytes() * 3 / 8;
-        // What the peer may send before anything is read travels as fast as the network takes it.
+        // Data sent before the first read travels as fast as the network allows.
         let held = self.rate.map_or(u64::MAX, |rate| {
             let bytes = u128::from(rate.get()) * RATE_WINDOW.as_millis() / 1000;
             u64::try_from(bytes).unwrap_or(u64::MAX).max(RATE_WINDOW_BYTES_MIN)
@@ -165,8 +165,8 @@ impl Budget {
     }
 }
 
-/// As much as a stream may have. quinn gives more credit when an eighth of it is read, each time with a packet: a
-/// parcel of 1 MiB ends before that with the window of 64 MiB of memory.
+/// The window of a stream. quinn sends new credit in a packet each time an eighth of it is read; with 64 MiB of
+/// memory, a parcel of 1 MiB ends before that.
 fn stream_window(window_bytes: u32) -> u32 {
     window_bytes / 2
 }

@@ -1,17 +1,17 @@
-//! Time as this side lived it.
+//! The time this process was running.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often drivers tick: progress is told, and stalls are looked for.
+/// Interval of the drivers' ticks, which report progress and check for stalls.
 pub(super) const TICK_EVERY: Duration = Duration::from_millis(100);
-/// From this gap between two ticks on this side was away: the process was stopped, or something held its driver up.
+/// A longer gap between two ticks means that the process was stopped or its driver delayed.
 const AWAY_MIN: Duration = Duration::from_millis(500);
 
-/// Counts from the start of a transfer. What the peer sent while this side was away waits to be read, so that time is
-/// not the peer's silence: a gap counts as one tick.
+/// Time since the start of a transfer. A gap counts as one tick: the peer was not silent then, its data was waiting
+/// to be read.
 pub(super) struct Clock {
     started: Instant,
     last: Mutex<LastTick>,
@@ -24,18 +24,18 @@ struct LastTick {
 }
 
 impl Clock {
-    /// Begins now.
+    /// Starts the clock.
     pub(super) fn start() -> Self {
         let started = Instant::now();
         Self { started, last: Mutex::new(LastTick { at: started, away: Duration::ZERO }) }
     }
 
-    /// When it began.
+    /// The moment of the start.
     pub(super) fn started(&self) -> Instant {
         self.started
     }
 
-    /// To be called every [`TICK_EVERY`], before anything is judged.
+    /// Call this every [`TICK_EVERY`], before judging any time-out.
     pub(super) fn tick(&self) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let gap = last.at.elapsed();
@@ -45,7 +45,7 @@ impl Clock {
         }
     }
 
-    /// The time since the start that this side was there.
+    /// Running time since the start.
     pub(super) fn now(&self) -> Duration {
         let away = self.last.lock().unwrap_or_else(PoisonError::into_inner).away;
         self.started.elapsed().saturating_sub(away)
@@ -69,7 +69,7 @@ mod tests {
         advance(Duration::from_secs(12)).await;
         clock.tick();
         assert_eq!(clock.now(), Duration::from_secs(1) + TICK_EVERY);
-        // A busy machine is late at times, and its time counts.
+        // Ticks of a busy host come late at times; that time counts.
         advance(Duration::from_millis(400)).await;
         clock.tick();
         assert_eq!(clock.now(), Duration::from_millis(1500));

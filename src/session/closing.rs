@@ -1,4 +1,4 @@
-//! How a transfer ends badly: what a peer is told of a failure, and which failure an error is.
+//! Bad ends: what a peer is told of a failure, and which failure an error means.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::protocol::wire::codec::CodecError;
 use crate::protocol::wire::limits::REASON_BYTES_MAX;
 use crate::transport::{Connection, TransportError};
 
-/// Application code of a close after everything is done.
+/// Application code of the close after a complete transfer.
 pub(super) const CLOSE_DONE: u32 = 0;
 
 /// Closes `connection` so that the peer learns of `failure`.
@@ -20,13 +20,13 @@ pub fn close_with<C: Connection>(connection: &C, failure: &Failure) {
     connection.close(failure.reason.code(), &close_reason(failure));
 }
 
-/// What a close says of `failure`, beside its code.
+/// The text of a close for `failure`.
 pub fn close_reason(failure: &Failure) -> Vec<u8> {
     let text = failure.for_peer().as_bytes();
     text[..text.len().min(REASON_BYTES_MAX)].to_vec()
 }
 
-/// The failure that a transport error means to a person.
+/// The failure that a transport error means to the user.
 pub fn transport_failure(error: TransportError) -> Failure {
     let message = error.to_string();
     match error {
@@ -51,7 +51,7 @@ fn closed_failure(code: u64, reason: &Bytes) -> Failure {
     Failure::from_wire(code, reason)
 }
 
-/// Nothing happened for `waited`, before there was a machine to say so.
+/// Nothing happened for `waited`, before a machine existed to report it.
 pub(super) fn stalled(what: &str, waited: Duration, bottleneck: Bottleneck) -> Failure {
     Failure::new(
         Reason::AckTimeout,
@@ -59,12 +59,12 @@ pub(super) fn stalled(what: &str, waited: Duration, bottleneck: Bottleneck) -> F
     )
 }
 
-/// A peer that did not keep to the codec.
+/// The peer broke the codec.
 pub(super) fn codec_failure(error: CodecError) -> Failure {
     Failure::protocol(printable(error.to_string().as_bytes()))
 }
 
-/// The result of a task, or the failure that its panic is.
+/// The result of a task; its panic becomes a failure.
 pub(super) fn joined<T>(result: Result<T, JoinError>) -> Result<T, Failure> {
     result.map_err(|e| Failure::new(Reason::Internal, format!("a task of the transfer ended early: {e}")))
 }

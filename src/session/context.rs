@@ -11,22 +11,22 @@ use crate::event::{Event, Reporter};
 use crate::protocol::engine::patience::Patience;
 use crate::protocol::failure::{Failure, Side};
 
-/// How a side of a transfer is set up.
+/// The settings of one side of a transfer.
 #[derive(Clone)]
 pub struct Context {
-    /// Memory, streams.
+    /// Memory and streams.
     pub memory: Lease,
-    /// How long the peer is waited for; a disk of this side gets its `disk_timeout`, too.
+    /// How long to wait for the peer. The own disk gets `disk_timeout`, too.
     pub patience: Patience,
-    /// What may travel, and when.
+    /// The rate limit.
     pub throttle: Arc<Throttle>,
-    /// What has been used of the processor so far.
+    /// Processor time used so far.
     pub processor_use: ProcessorGauge,
-    /// Whether the receiver syncs; the summary says so.
+    /// Whether the receiver syncs; reported in the summary.
     pub synced: bool,
-    /// Takes events.
+    /// Receives the events.
     pub reporter: Arc<dyn Reporter>,
-    /// Turns to a failure when this process is asked to stop.
+    /// Becomes a failure when this process is asked to stop.
     pub stop: watch::Receiver<Option<Failure>>,
 }
 
@@ -36,18 +36,18 @@ impl Context {
         let stopped = self.stop.wait_for(Option::is_some).await.map(|failure| failure.clone());
         match stopped {
             Ok(Some(failure)) => failure,
-            // Nobody is left who could ask.
+            // The sender of the request is gone.
             _ => std::future::pending().await,
         }
     }
 }
 
-/// What a transfer, and its staging directory, is called.
+/// The id of a transfer, which also names its staging directory.
 pub fn name_of(transfer: [u8; 16]) -> String {
     data_encoding::HEXLOWER.encode(&transfer)
 }
 
-/// The event that tells that entries begin to flow.
+/// The event for the start of a transfer.
 pub(super) fn started(side: Side, transfer: [u8; 16]) -> Event {
     Event::Started { side, transfer: transfer.into() }
 }

@@ -1,4 +1,4 @@
-//! The first words: who wants what, and who is let in.
+//! The greeting: which side wants what, and who is let in.
 
 use super::closing::{close_with, transport_failure};
 use super::joining::Joining;
@@ -15,23 +15,23 @@ use crate::protocol::wire::role::Role;
 use crate::session::messages::{MessageReader, write_message};
 use crate::transport::{Connection, RecvStream, SendStream};
 
-/// Label of the TLS exporter that authentication is bound to.
+/// Label of the TLS exporter that binds authentication to the connection.
 const AUTH_LABEL: &[u8] = b"EXPORTER-towline-auth";
-/// Label of the TLS exporters, of the first connection and of a further one, that joining is bound to.
+/// Labels of the TLS exporters that bind joining to the session, for its first and for a further connection.
 const JOIN_LABEL: &[u8] = b"EXPORTER-towline-join";
 
-/// What this program calls itself.
+/// Name and version of this program.
 pub fn agent() -> String {
     concat!("towline/", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
-/// The dialler's part: says what its `role` is, asks for so many `connections`, and proves itself by `method`, until
-/// the listener has proved itself too. The link is not [welcomed](Link::welcome) yet: a sender need not wait for that to
-/// offer what it has, which saves a round trip.
+/// The dialler's part: tells its `role`, asks for `connections` connections, and authenticates by `method`, until the
+/// listener has proved itself too. The link is not [welcomed](Link::welcome) yet: a sender may make its offer before
+/// that, which saves a round trip.
 ///
 /// # Errors
 ///
-/// The listener is not the right one; it has been told so. Or it refuses this side.
+/// The listener fails to prove itself, and has been told so. Or it refuses this side.
 pub async fn dial<C: Connection>(
     connection: C,
     role: Role,
@@ -45,7 +45,7 @@ pub async fn dial<C: Connection>(
         let (method, auth) = (method.number(), first.into());
         write_message(control_out, &Message::Hello { role, agent: agent(), method, auth, connections })
             .await?;
-        // Nothing about files is said before.
+        // Until then, nothing about files is said.
         while !machine.may_offer() {
             let message = match control_in.expect().await? {
                 Message::Auth(message) => message,
@@ -66,7 +66,7 @@ pub async fn dial<C: Connection>(
     .map_err(|failure| failure.heard_by(role.side(), true))
 }
 
-/// What the ends of `connection` prove themselves over.
+/// The channel that authentication on `connection` is bound to.
 fn channel<C: Connection>(connection: &C) -> Result<Channel, Failure> {
     let exporter = connection.export_keying_material(AUTH_LABEL).map_err(transport_failure)?;
     Ok(Channel { exporter, peer: connection.peer_fingerprint() })
@@ -77,7 +77,7 @@ impl<C: Connection> Link<C> {
     ///
     /// # Errors
     ///
-    /// Why it did not. The listener has been told when it is to blame.
+    /// The reason for refusing. If the listener is to blame, it has been told.
     pub async fn welcome(&mut self) -> Result<(), Failure> {
         if self.agent.is_some() {
             return Ok(());
@@ -96,7 +96,7 @@ impl<C: Connection> Link<C> {
     }
 }
 
-/// What the listener says first: name and version of its program, escaped, and ports for extra connections.
+/// The listener's welcome: name and version of its program, escaped, and ports for extra connections.
 pub(super) fn welcomed(first: Message) -> Result<(String, Vec<u16>), Failure> {
     match first {
         Message::Welcome { agent, ports } => Ok((printable(agent.as_bytes()), ports)),
@@ -104,8 +104,8 @@ pub(super) fn welcomed(first: Message) -> Result<(String, Vec<u16>), Failure> {
     }
 }
 
-/// Runs `talk`, which gives the name of the peer's program if it is known then, over the control stream. When it
-/// fails, the peer is told before the stream is dropped, which would tell it less.
+/// Runs `talk` over the control stream; `talk` returns the name of the peer's program, if known. A failure is told to
+/// the peer before the stream is dropped, which would say less.
 async fn converse<C: Connection>(
     connection: C,
     (mut control_out, control_in): (C::Send, C::Recv),
@@ -126,25 +126,25 @@ async fn converse<C: Connection>(
     }
 }
 
-/// Place for one session at a listener.
+/// A place for one session at a listener.
 pub trait Slot: Send + Sync {
-    /// Whom it is for.
+    /// Decides which diallers may have it.
     fn authorizer(&self) -> &dyn Authorizer;
-    /// Another dialler has it.
+    /// Whether another dialler has it.
     fn is_taken(&self) -> bool;
     /// Takes it.
     ///
     /// # Errors
     ///
-    /// Another dialler has it.
+    /// Another dialler has taken it.
     fn take(&self) -> Result<(), Failure>;
-    /// Gives it back: the dialler that took it was not welcomed.
+    /// Releases the slot: its dialler was not welcomed.
     fn give_back(&self);
-    /// UDP ports for extra connections of the dialler that took it and asks for so many `connections`.
+    /// UDP ports for extra connections of the dialler in this slot, which asks for `connections`.
     fn ports(&self, connections: Option<u32>) -> Vec<u16>;
 }
 
-/// A slot that is given back unless it is kept: the dialler may be gone before it is welcomed.
+/// A taken slot, released unless kept: the dialler may disappear before it is welcomed.
 struct Taken<'a>(Option<&'a dyn Slot>);
 
 impl<'a> Taken<'a> {
@@ -166,11 +166,11 @@ impl Drop for Taken<'_> {
     }
 }
 
-/// The listener's part. A dialler that is not let in is told why, and nothing else.
+/// The listener's part. A refused dialler learns the reason and nothing else.
 ///
 /// # Errors
 ///
-/// Why it is not let in.
+/// The reason for refusing.
 pub async fn answer<C: Connection>(connection: C, own: Role, slot: &dyn Slot) -> Result<Link<C>, Failure> {
     let streams = connection.accept_bi().await.map_err(transport_failure)?;
     let channel = channel(&connection)?;
@@ -196,8 +196,8 @@ pub async fn answer<C: Connection>(connection: C, own: Role, slot: &dyn Slot) ->
     .await
 }
 
-/// The listener's end of a method, from its first `step` until the dialler may be let in. Whatever else the dialler
-/// says before it has heard the last message is refused: the listener has not proved itself.
+/// The listener's end of a method, from its first `step` until the dialler may be let in. Any other message that the
+/// dialler sends before it has heard the last one is refused: the listener has not proved itself yet.
 async fn prove<S: SendStream, R: RecvStream>(
     step: ListenerStep,
     control_out: &mut S,
@@ -225,7 +225,7 @@ fn said_early(message: &Message) -> Failure {
     Failure::protocol(format!("the dialler said {} before the listener proved itself", message.name()))
 }
 
-/// The dialler is not there for what the listener is.
+/// The roles of dialler and listener do not match.
 fn mismatch(listener: Role, dialler: Role) -> Failure {
     let message = if listener == dialler {
         let both = if listener.side() == Side::Sender { "send" } else { "receive" };
@@ -237,7 +237,7 @@ fn mismatch(listener: Role, dialler: Role) -> Failure {
     Failure::new(Reason::Incompatible, message)
 }
 
-/// What lets extra connections into the session whose first one is `connection`.
+/// The key for extra connections of the session whose first one is `connection`.
 ///
 /// # Errors
 ///
@@ -258,12 +258,12 @@ pub async fn join<C: Connection>(connection: &C, key: &JoinKey, lane: u32) -> Re
     stream.finish().map_err(transport_failure)
 }
 
-/// The listener's part on the extra connection `lane` of the session with `key` and the peer `fingerprint`. Each
-/// number has a port of its own.
+/// The listener's part on the extra connection `lane` of the session with `key` and the peer `fingerprint`. Each lane
+/// has its own port.
 ///
 /// # Errors
 ///
-/// It does not belong to the session; it has been told so. Or the connection is gone.
+/// The connection does not belong to the session, and has been told so. Or it is gone.
 pub async fn admit<C: Connection>(
     connection: &C,
     key: &JoinKey,

@@ -1,4 +1,4 @@
-//! The connections that parcels go over. Each may be lost, and what was on it is sent again over the others.
+//! The connections that carry parcels. When one is lost, its parcels are sent again over the others.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -12,15 +12,15 @@ use tracing::debug;
 use super::joining::Joining;
 use crate::transport::Connection;
 
-/// How often it is decided over how many connections parcels go.
+/// Interval between decisions on the number of connections for parcels.
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
-/// Slower than this, one processor is never what holds a connection back. Bytes a second.
+/// In bytes a second. Below this rate, one processor is never the bottleneck of a connection.
 const FAST_BYTES_PER_S: u64 = 100 * 1024 * 1024;
-/// How long one connection is kept to after the network was found to be the limit; twice as long each time.
+/// Time to stay with one connection after the network was found to be the limit; doubles each time.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_MAX: Duration = Duration::from_secs(64);
 
-/// Whether so many bytes in so long are fast enough for extra connections to be of use.
+/// Whether `bytes` in this time are fast enough for extra connections to help.
 pub(super) fn is_fast(bytes: u64, time: Duration) -> bool {
     u128::from(bytes) * 1000 > u128::from(FAST_BYTES_PER_S) * time.as_millis()
 }
@@ -28,10 +28,10 @@ pub(super) fn is_fast(bytes: u64, time: Duration) -> bool {
 /// One connection of a session.
 #[derive(Clone)]
 pub(super) struct Lane<C> {
-    /// 0 carries the control stream, too.
+    /// Number 0 also carries the control stream.
     pub(super) number: u32,
     pub(super) connection: C,
-    /// Parcels of this side on the way.
+    /// Parcels of this side in flight.
     parcels: Arc<AtomicUsize>,
 }
 
@@ -54,7 +54,7 @@ impl<C: Connection> Lane<C> {
     }
 }
 
-/// A parcel on its way.
+/// A parcel in flight.
 pub(super) struct Counted(Arc<AtomicUsize>);
 
 impl Drop for Counted {
@@ -63,8 +63,8 @@ impl Drop for Counted {
     }
 }
 
-/// Opens a stream on whichever of `lanes` has room; of several, on the one with the fewest parcels. `None` when all of
-/// them are lost.
+/// Opens a stream on a lane with room; among several, on the one with the fewest parcels. `None` when all lanes are
+/// lost.
 pub(super) async fn open_any<C: Connection>(
     mut lanes: Vec<Lane<C>>,
 ) -> Option<(Lane<C>, Counted, C::Send, C::Recv)> {
@@ -77,7 +77,7 @@ pub(super) async fn open_any<C: Connection>(
                 Poll::Ready(Ok((send, recv))) => {
                     return Poll::Ready(Some((lane.clone(), lane.count(), send, recv)));
                 }
-                // Nothing but the end of the connection fails.
+                // Opening fails only at the end of the connection.
                 Poll::Ready(Err(_)) => *open = None,
                 Poll::Pending => {}
             }
@@ -87,7 +87,7 @@ pub(super) async fn open_any<C: Connection>(
     .await
 }
 
-/// The connections that a sender has, and how many of them it uses.
+/// The connections of a sender, and how many of them it uses.
 pub(super) struct Lanes<C> {
     joining: Joining<C>,
     lanes: Vec<Lane<C>>,
@@ -105,7 +105,7 @@ impl<C: Connection> Lanes<C> {
         self.joining.offered(ports);
     }
 
-    /// How many extra connections there may be.
+    /// Maximum number of extra connections.
     pub(super) fn extra_max(&self) -> u32 {
         self.joining.max()
     }
@@ -115,46 +115,46 @@ impl<C: Connection> Lanes<C> {
         self.joining.next().await
     }
 
-    /// How long a lost connection may be waited for.
+    /// How long to wait for a lost connection to be replaced.
     pub(super) fn replaced_within(&self) -> Option<Duration> {
         self.joining.replaced_within()
     }
 
-    /// Parcels may go over an extra connection.
+    /// Starts to use an extra connection.
     pub(super) fn add(&mut self, number: u32, connection: C) {
         debug!(lane = number, peer = %connection.remote_address(), "an extra connection");
         self.lanes.push(Lane::new(number, connection));
     }
 
-    /// Parcels may go over the connection that carries the control stream now.
+    /// Starts to use the connection that carries the control stream.
     pub(super) fn set_first(&mut self, connection: C) {
         self.lanes.retain(|lane| lane.number != 0);
         self.lanes.insert(0, Lane::new(0, connection));
     }
 
-    /// Lets go of the connections that are lost; gives the numbers of those that were extra ones.
+    /// Drops lost connections. Returns the numbers of the extra ones.
     pub(super) fn forget_lost(&mut self) -> Vec<u32> {
         let lost: Vec<_> = self.lanes.extract_if(.., |lane| lane.is_lost()).map(|lane| lane.number).collect();
         lost.into_iter().filter(|number| *number > 0).collect()
     }
 
-    /// Parcels may go over at least one.
+    /// Whether parcels have at least one connection.
     pub(super) fn has_any(&self) -> bool {
         !self.in_use().is_empty()
     }
 
-    /// Those that parcels may go over now.
+    /// The connections in use for parcels.
     pub(super) fn in_use(&self) -> Vec<Lane<C>> {
         self.lanes.iter().filter(|lane| !lane.is_lost()).take(self.spread.in_use).cloned().collect()
     }
 
-    /// How long the window of the one that was held back most has been full.
+    /// How long the fullest congestion window has been full.
     pub(super) fn window_full(&self) -> Duration {
         self.lanes.iter().map(|lane| lane.connection.stats().window_full).max().unwrap_or_default()
     }
 
-    /// Decides over how many connections parcels go; `sent_bytes` have gone by `now`, since any fixed moment, and
-    /// since the last call it was the network that held them back, or not.
+    /// Decides how many connections to use. `sent_bytes` have been sent by `now`, counted from any fixed moment; the
+    /// last argument says whether the network was the limit since the last call.
     pub(super) fn judge(&mut self, now: Duration, sent_bytes: u64, by_network: bool) {
         if self.joining.max() == 0 {
             return;
@@ -166,15 +166,15 @@ impl<C: Connection> Lanes<C> {
     }
 }
 
-/// Over how many connections parcels go. Several flows take more than one flow's share of a link that is full, so
-/// further ones are used only while the network is not the limit.
+/// The number of connections to use. Several flows take more than one flow's share of a full link, so extra ones are
+/// used only while the network is not the limit.
 struct Spread {
     automatic: bool,
     in_use: usize,
     judged: Duration,
     sent_bytes: u64,
     looked: Duration,
-    /// For so long it has been the network, since it was judged.
+    /// How long the network has been the limit since the last decision.
     by_network: Duration,
     patience: Duration,
     hold_until: Duration,
@@ -227,7 +227,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Judges each second: MiB sent in it, milliseconds in which the network held them back.
+    /// Decides once a second, from the MiB sent in it and the milliseconds in which the network was the limit.
     struct Seconds {
         spread: Spread,
         now: u64,

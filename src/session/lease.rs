@@ -1,4 +1,4 @@
-//! The memory that a session has until its end.
+//! The memory leased to a session until its end.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::budget::Budget;
 use crate::storage::block::{BlockCount, BlockPool};
 
-/// A part of the memory of this process. It returns with the last clone.
+/// A part of this process's memory. It returns with the last clone.
 #[derive(Clone)]
 pub struct Lease {
     budget: Budget,
@@ -15,7 +15,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Lets a session have `budget`; `part` is dropped when it returns. Its blocks are counted in `blocks`.
+    /// Leases `budget` to a session; `part` is dropped on return. Blocks are counted in `blocks`.
     pub fn new(budget: Budget, blocks: BlockCount, part: impl Send + Sync + 'static) -> Self {
         Self { budget, blocks, _part: Arc::new(part) }
     }

@@ -1,4 +1,4 @@
-//! The connection that a session begins with.
+//! The first connection of a session.
 
 use super::joining::Joining;
 use super::messages::MessageReader;
@@ -9,22 +9,21 @@ use crate::transport::Connection;
 /// Control messages overtake parcels.
 pub(super) const CONTROL_PRIORITY: i32 = 2;
 
-/// A connection with its control stream. The listener has let the dialler in; the dialler knows it once it has
-/// been welcomed.
+/// A connection with its control stream. The listener has let the dialler in; the dialler learns it from the welcome.
 pub struct Link<C: Connection> {
     /// The connection.
     pub connection: C,
-    /// Name and version of the peer's program, escaped; none while a dialler has not been welcomed.
+    /// Name and version of the peer's program, escaped; none before the welcome.
     pub agent: Option<String>,
     /// Extra connections.
     pub joining: Joining<C>,
     pub(super) control_out: C::Send,
     pub(super) control_in: MessageReader<C::Recv>,
-    /// Numbers what comes behind the greeting.
+    /// Numbers the messages after the greeting.
     pub(super) control_log: IncomingLog,
 }
 
-/// The event that tells of the authenticated peer of `connection`, whose program is called `agent`.
+/// The event for the authenticated peer of `connection`, whose program is `agent`.
 pub fn connected<C: Connection>(connection: &C, agent: String) -> Event {
     Event::Connected {
         address: connection.remote_address(),

@@ -8,10 +8,10 @@ use crate::protocol::wire::codec::Deframer;
 use crate::protocol::wire::message::Message;
 use crate::transport::{RecvStream, SendStream};
 
-/// Bytes read from a stream of messages at once.
+/// Bytes to read from a stream of messages at once.
 const READ_BYTES: usize = 8 * 1024;
 
-/// A message with its number; none of an optional type that is not known.
+/// A message with its number; no message for an unknown optional type.
 pub(super) type Numbered = (u64, Option<Message>);
 
 /// Reads messages off a stream.
@@ -38,7 +38,7 @@ impl<R: RecvStream> MessageReader<R> {
         }
     }
 
-    /// The next message, if it has been read off the stream already.
+    /// The next message, if it is already buffered.
     pub(super) fn buffered(&mut self) -> Result<Option<Message>, Failure> {
         Message::next(&mut self.deframer).map_err(codec_failure)
     }
@@ -55,7 +55,7 @@ impl<R: RecvStream> MessageReader<R> {
         }
     }
 
-    /// All numbered messages that have come, at least one; none at the end of the stream.
+    /// All complete numbered messages, at least one; none at the end of the stream.
     pub(super) async fn next_numbered(&mut self) -> Result<Vec<Numbered>, Failure> {
         loop {
             let mut batch = Vec::new();
@@ -68,12 +68,12 @@ impl<R: RecvStream> MessageReader<R> {
         }
     }
 
-    /// The next message, which must come.
+    /// The next message. The end of the stream is an error.
     pub(super) async fn expect(&mut self) -> Result<Message, Failure> {
         self.next().await?.ok_or_else(|| Failure::protocol("a stream ends before its message"))
     }
 
-    /// The next numbered message, which must come.
+    /// The next numbered message. The end of the stream is an error.
     pub(super) async fn expect_numbered(&mut self) -> Result<Numbered, Failure> {
         loop {
             if let Some(message) = Message::next_numbered(&mut self.deframer).map_err(codec_failure)? {
@@ -85,7 +85,7 @@ impl<R: RecvStream> MessageReader<R> {
         }
     }
 
-    /// The one message of a stream, which must end behind it.
+    /// The only message of a stream, which must end after it.
     pub(super) async fn only(mut self) -> Result<Message, Failure> {
         let message = self.expect().await?;
         match self.next().await? {

@@ -1,5 +1,4 @@
-//! A transfer from the first message to the last: drivers that join the protocol's machines to transport and
-//! storage.
+//! A transfer from the first message to the last. Drivers connect the protocol's machines to transport and storage.
 //!
 //! A failure of either side travels as the code and reason of QUIC's connection close, so that it reaches a peer
 //! whose streams are blocked.

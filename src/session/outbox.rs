@@ -1,4 +1,4 @@
-//! Messages that wait for a stream, and those that the peer has not confirmed.
+//! Outgoing messages: those waiting for a stream, and those the peer has not confirmed.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,18 +15,18 @@ use crate::transport::{SendStream, TransportError};
 
 /// Bytes of messages gathered into one write.
 const WRITE_BYTES: usize = 32 * 1024;
-/// Bytes that wait in an outbox until its filler holds back.
+/// Bytes waiting in an outbox above which its filler pauses.
 const WAITING_BYTES: usize = 64 * 1024;
 
-/// Messages on their way to a stream of whichever connection there is. Sending never waits, so a driver goes on reading
-/// whatever its peer reads; who fills an outbox looks first whether it [has room](Self::has_room).
+/// Messages on their way to the stream of the current connection. Sending never waits, so a driver keeps reading even
+/// when its peer does not. The filler of an outbox first checks whether it [has room](Self::has_room).
 #[derive(Clone, Default)]
 pub(super) struct Outbox(Arc<OutboxShared>);
 
 #[derive(Default)]
 struct OutboxShared {
     state: Mutex<OutboxState>,
-    /// There is something to write, or nothing more will come.
+    /// There is something to write, or the outbox has ended.
     filled: Notify,
     /// Something was written or confirmed.
     drained: Notify,
@@ -37,10 +37,10 @@ struct OutboxState {
     log: OutgoingLog,
     /// The last heart-beat that has not left; a newer one takes its place.
     beat: BytesMut,
-    /// The same for what this side confirms.
+    /// The last confirmation that has not left; a newer one takes its place.
     confirm: BytesMut,
     writing: usize,
-    /// Counts the streams that this outbox was written to; only the last one gets anything more.
+    /// Counts the streams this outbox was written to; only the last one is still written.
     stream: u64,
     is_ended: bool,
 }
@@ -54,8 +54,8 @@ enum WriterStep {
 }
 
 impl Outbox {
-    /// The work that writes to `stream` what is put in here, gathered, and finishes it at the [end](Self::end). An earlier
-    /// stream gets nothing more. It fails when the peer does not let the stream be.
+    /// Writes the messages of this outbox to `stream`, gathered, and finishes the stream at the [end](Self::end).
+    /// Earlier streams get nothing more. Fails when the peer stops the stream.
     pub(super) fn write_to<S: SendStream>(
         &self,
         stream: S,
@@ -64,13 +64,13 @@ impl Outbox {
         write_out(Arc::clone(&self.0), number, stream)
     }
 
-    /// Puts `message` behind the others.
+    /// Queues `message`.
     pub(super) fn send(&self, message: &Message) {
         self.0.state().log.push(message);
         self.0.filled.notify_one();
     }
 
-    /// Sends these when nothing else waits, in the place of earlier ones that have not left.
+    /// Sends these bytes when nothing else waits. They replace earlier ones that have not left.
     pub(super) fn beat(&self, messages: &[Message]) {
         let mut state = self.0.state();
         state.beat.clear();
@@ -79,7 +79,7 @@ impl Outbox {
         self.0.filled.notify_one();
     }
 
-    /// Tells the peer what has come from it, in the same way.
+    /// Confirms received messages to the peer, in the same way.
     pub(super) fn confirm(&self, received: Received) {
         let mut state = self.0.state();
         state.confirm.clear();
@@ -88,7 +88,7 @@ impl Outbox {
         self.0.filled.notify_one();
     }
 
-    /// The peer has all messages up to `number`; whether that is news.
+    /// The peer has all messages up to `number`. Returns whether that is news.
     pub(super) fn confirmed(&self, number: u64) -> Result<bool, Failure> {
         let mut state = self.0.state();
         let before = state.log.kept_bytes();
@@ -99,7 +99,7 @@ impl Outbox {
         Ok(is_news)
     }
 
-    /// The stream is gone. The next one begins behind the message `received`, which the peer has.
+    /// The stream is gone. The next one begins after message `received`, the last one the peer has.
     pub(super) fn replay_after(&self, received: u64) -> Result<(), Failure> {
         let mut state = self.0.state();
         state.next_stream();
@@ -108,7 +108,7 @@ impl Outbox {
         state.log.replay_after(received)
     }
 
-    /// Whether more may be made that has to be sent.
+    /// Whether the outbox takes more messages.
     pub(super) fn has_room(&self) -> bool {
         let state = self.0.state();
         state.log.waiting_bytes() + state.writing < WAITING_BYTES && state.log.kept_bytes() < LOG_BYTES_MAX
@@ -119,7 +119,7 @@ impl Outbox {
         self.0.drained.notified().await;
     }
 
-    /// Nothing more will be sent.
+    /// Ends the outbox; nothing more will be sent.
     pub(super) fn end(&self) {
         let mut state = self.0.state();
         state.beat.clear();
@@ -203,7 +203,7 @@ async fn write_out<S: SendStream>(
             }
             WriterStep::Finish => return stream.finish().map_err(failure),
             WriterStep::Stop => {
-                // What woke this one is for the next.
+                // Passes the wake-up on to the next writer.
                 shared.filled.notify_one();
                 return Ok(());
             }

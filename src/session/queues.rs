@@ -1,19 +1,19 @@
-//! Work that waits: in batches, or as files to hash for a comparison.
+//! Queues of work: batches, and files to hash for a comparison.
 
 use std::collections::VecDeque;
 
 use crate::protocol::wire::limits::BLOCK_BYTES;
 
-/// A queue that is full grows by at least this many items, so that stale ones are seldom looked for.
+/// A full queue grows by at least this many items, so that searches for stale ones stay rare.
 const PRUNE_ITEMS: usize = 256;
-/// Jobs that hash files for comparison, at the same time. Each has a block.
+/// Maximum parallel jobs that hash files for comparison. Each has a block.
 pub(super) const ROOTS_AT_ONCE: usize = 4;
-/// Small files that one of them hashes.
+/// Maximum small files per such job.
 const ROOTS_BATCH: usize = 256;
-/// Items of one batch.
+/// Maximum items per batch.
 const BATCH: usize = 1024;
 
-/// Waiting work of one kind, done in batches, one at a time.
+/// Queued work of one kind, done in batches, one at a time.
 pub(super) struct BatchQueue<I> {
     waiting: VecDeque<I>,
     running: bool,
@@ -28,12 +28,12 @@ impl<I> BatchQueue<I> {
         self.waiting.push_back(item);
     }
 
-    /// Drops stale items if the queue is full: a peer can end entries whose turn has not come, and announce others.
+    /// Drops stale items when the queue is full: a peer can end queued entries and announce others.
     pub(super) fn prune(&mut self, is_alive: impl FnMut(&I) -> bool) {
         prune(&mut self.waiting, is_alive);
     }
 
-    /// What to do next; nothing while a batch is being done.
+    /// The next batch; none while one is running.
     pub(super) fn next_batch(&mut self) -> Option<Vec<I>> {
         if self.running || self.waiting.is_empty() {
             return None;
@@ -49,9 +49,9 @@ impl<I> BatchQueue<I> {
     }
 }
 
-/// Files to hash for a comparison. The peer can end entries whose turn has not come.
+/// Files to hash for a comparison. The peer can end queued entries.
 pub(super) struct RootsQueue<T> {
-    /// With their sizes.
+    /// The files, with their sizes.
     waiting: VecDeque<(T, u64)>,
     running: usize,
 }
@@ -61,13 +61,13 @@ impl<T> RootsQueue<T> {
         Self { waiting: VecDeque::new(), running: 0 }
     }
 
-    /// Puts a file of `size` bytes behind the others; drops stale ones if the queue is full.
+    /// Queues a file of `size` bytes; drops stale ones when the queue is full.
     pub(super) fn push(&mut self, file: T, size: u64, mut is_alive: impl FnMut(&T) -> bool) {
         prune(&mut self.waiting, |(file, _)| is_alive(file));
         self.waiting.push_back((file, size));
     }
 
-    /// Files for one more job, if one may run: those that fit one block, or one large file.
+    /// Files for one more job, if one may run: several that fit one block, or one large file.
     pub(super) fn next_job(&mut self) -> Option<Vec<T>> {
         if self.running == ROOTS_AT_ONCE || self.waiting.is_empty() {
             return None;
@@ -95,7 +95,7 @@ impl<T> RootsQueue<T> {
 fn prune<I>(queue: &mut VecDeque<I>, is_alive: impl FnMut(&I) -> bool) {
     if queue.len() == queue.capacity() {
         queue.retain(is_alive);
-        // Twice the size, so that this is done seldom.
+        // Doubles the size, so that this stays rare.
         queue.reserve(queue.len() + PRUNE_ITEMS);
     }
 }

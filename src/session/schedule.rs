@@ -1,4 +1,4 @@
-//! `--bwlimit`: how many bytes a second may travel, by the time of the day.
+//! `--bwlimit`: the rate limit by time of day.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Minutes of a day.
 pub const DAY_MINUTES: u16 = 24 * 60;
 
-/// Bytes a second; `None` is no limit.
+/// Bytes a second; `None` is unlimited.
 pub type Rate = Option<NonZeroU64>;
 
 /// A part of every day with a rate of its own.
@@ -14,14 +14,14 @@ pub type Rate = Option<NonZeroU64>;
 pub struct Window {
     /// The first minute, below [`DAY_MINUTES`].
     pub from: u16,
-    /// The minute behind the last, at most [`DAY_MINUTES`]. Not after `from`: the window goes over midnight.
+    /// The minute after the last, at most [`DAY_MINUTES`]. If not after `from`, the window passes midnight.
     pub to: u16,
-    /// What may travel in it.
+    /// The rate in this window.
     pub rate: Rate,
 }
 
 impl Window {
-    /// Whether it is open in `minute` of the day.
+    /// Whether `minute` of the day is in the window.
     pub fn is_open(&self, minute: u16) -> bool {
         if self.from < self.to {
             (self.from..self.to).contains(&minute)
@@ -31,28 +31,28 @@ impl Window {
     }
 }
 
-/// What may travel when. The default is: everything, always.
+/// Rates by time of day. The default is unlimited.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Schedule {
-    /// Parts of the day; of two that overlap the first counts.
+    /// Windows; the first of two that overlap counts.
     pub windows: Vec<Window>,
-    /// Outside of all of them.
+    /// The rate outside all windows.
     pub otherwise: Rate,
 }
 
 impl Schedule {
-    /// The rate at `time_of_day`, the time since midnight.
+    /// The rate at `time_of_day`, counted from midnight.
     pub fn rate_at(&self, time_of_day: Duration) -> Rate {
         let minute = u16::try_from(time_of_day.as_secs() / 60).unwrap_or(DAY_MINUTES) % DAY_MINUTES;
         self.windows.iter().find(|window| window.is_open(minute)).map_or(self.otherwise, |window| window.rate)
     }
 
-    /// Nothing is ever held back.
+    /// Whether the rate is always unlimited.
     pub fn is_unlimited(&self) -> bool {
         self.otherwise.is_none() && self.windows.iter().all(|window| window.rate.is_none())
     }
 
-    /// The most that may ever travel, unless there are times without a limit.
+    /// The highest rate, unless it is unlimited at times.
     pub fn greatest_rate(&self) -> Rate {
         let rates: Option<Vec<_>> = self.windows.iter().map(|window| window.rate).collect();
         rates?.into_iter().max().max(Some(self.otherwise?))

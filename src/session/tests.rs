@@ -37,8 +37,8 @@ use crate::testing::disk::{MemorySource, MemoryTarget, Node};
 use crate::testing::memory::lease;
 use crate::transport::TransportError;
 
-/// Seeds that each test runs with, unless `TOWLINE_SEEDS` asks for more: `TOWLINE_SEEDS=1000 cargo test session`
-/// is a long run, `TOWLINE_SEED=7` repeats the one that failed.
+/// Number of seeds per test, unless `TOWLINE_SEEDS` is set. `TOWLINE_SEEDS=1000 cargo test session` is a long run;
+/// `TOWLINE_SEED=7` repeats a failed one.
 const SEEDS: u64 = 8;
 
 fn seeds() -> std::ops::Range<u64> {
@@ -62,17 +62,17 @@ fn random(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Bytes that are not the same anywhere else.
+/// Bytes that differ at every place.
 fn bytes(seed: u64, len: u64) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(len).unwrap()];
     blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
     bytes
 }
 
-/// A tree by its names, in the order of a walk.
+/// A tree by names, in walk order.
 type Tree = Vec<(&'static str, Node)>;
 
-/// One of everything, with sizes at the edges.
+/// One entry of each kind, with sizes at the limits.
 fn tree() -> Tree {
     let file = |seed, len| Node::File(bytes(seed, len));
     vec![
@@ -103,12 +103,12 @@ fn one_file(len: u64) -> Tree {
     vec![("f", Node::File(bytes(9, len)))]
 }
 
-/// The tree as it must be at the target.
+/// The expected tree at the target.
 fn arrived(tree: &Tree) -> BTreeMap<Vec<u8>, (Node, Meta)> {
     tree.iter().map(|(path, node)| (path.as_bytes().to_vec(), (node.clone(), node.default_meta()))).collect()
 }
 
-/// Files that have their final name are whole.
+/// Asserts that files under their final names are whole.
 fn assert_whole(tree: &Tree, target: &MemoryTarget) {
     for (path, contents) in target.files() {
         let node = tree.iter().find(|(name, _)| name.as_bytes() == path).map(|(_, node)| node);
@@ -116,7 +116,7 @@ fn assert_whole(tree: &Tree, target: &MemoryTarget) {
     }
 }
 
-/// Keeps what is told.
+/// Records all events.
 #[derive(Default)]
 struct Told(Mutex<Vec<Event>>);
 
@@ -144,7 +144,7 @@ impl Setup {
                 memory: lease(budget),
                 patience: Patience { timeout, disk_timeout: DISK_TIMEOUT },
                 throttle,
-                // The time of the tests is not that of the processor.
+                // Tests run under a paused clock, so real processor time is meaningless.
                 processor_use: Arc::new(ProcessorUse::default),
                 synced: true,
                 reporter,
@@ -156,7 +156,7 @@ impl Setup {
     }
 }
 
-/// What a close says, whoever may say it.
+/// The text of a close, by either side.
 fn told(error: TransportError) -> Failure {
     match error {
         TransportError::Closed { code, reason } if code > 0 => {
@@ -195,7 +195,7 @@ impl Slot for Open {
     }
 }
 
-/// A dialler that is known by its key, and knows the listener by its.
+/// A dialler and a listener that know each other's keys.
 const BY_KEY: ByKey = ByKey { listener: Fingerprint::from_bytes([2; 32]) };
 
 async fn greet(
@@ -206,7 +206,7 @@ async fn greet(
     (dialled.unwrap(), answered.unwrap())
 }
 
-/// A session that is about to begin.
+/// A session before its start.
 struct Session {
     sender: Setup,
     receiver: Setup,
@@ -215,7 +215,7 @@ struct Session {
     seed: u64,
 }
 
-/// How it ended.
+/// The results of both sides.
 struct Ended {
     sent: Result<Summary, Failure>,
     received: Result<Summary, Failure>,

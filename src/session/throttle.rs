@@ -1,4 +1,4 @@
-//! `--bwlimit` at work: a bucket of bytes that all parcels of a session draw from.
+//! `--bwlimit` at work: a token bucket shared by all parcels of a session.
 
 use std::num::NonZeroU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,52 +10,54 @@ use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::session::observe::gauge::Gauge;
 use crate::session::schedule::{Rate, Schedule};
 
-/// What the bucket holds at most when nobody waits for it.
+/// Capacity of the bucket when no parcel waits.
 const BURST: Duration = Duration::from_millis(50);
-/// And when somebody does: on a busy machine timers come late, which is made good. Under three percent of ten seconds.
+/// Capacity when one waits: timers of a busy host come late, which this makes up for. Below three percent of ten
+/// seconds.
 const LATE: Duration = Duration::from_millis(250);
-/// What is let through at once is so much of a second.
+/// A grant is this part of a second.
 const SLICES_PER_SECOND: u64 = 100;
-/// But is not smaller: it would make packets that are.
+/// Minimum grant: smaller ones would make small packets.
 const SLICE_BYTES_MIN: usize = 1024;
-/// The timer knows no shorter time.
+/// Resolution of the timer.
 const TIMER: Duration = Duration::from_millis(1);
-/// How long a rate is believed before the clock on the wall is looked at again.
+/// How long a rate is used before the wall clock is checked again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Parcels on the way at a low rate are worth so much of it, so that acks come before everything has been sent.
+/// At a low rate, the parcels in flight hold this many seconds of data, so that acks come before everything has been
+/// sent.
 const PARCELS_FOR: u64 = 2;
 
-/// Lets bytes through, no more than the schedule allows.
+/// Limits the rate to the schedule.
 pub struct Throttle {
     schedule: Schedule,
-    /// Time since midnight, where people are.
+    /// Local time of day, counted from midnight.
     time_of_day: Box<dyn Fn() -> Duration + Send + Sync>,
-    /// What the schedule said, and when.
+    /// The schedule's last answer, and its time.
     looked_up: Mutex<Option<(Rate, Instant)>>,
     bucket: Mutex<Bucket>,
-    /// A fair lock: who holds it waits for bytes, the others for their turn.
+    /// A fair lock: its holder waits for bytes, the others for their turn.
     turn: tokio::sync::Mutex<()>,
-    /// Waiting for its permit.
+    /// Parcels waiting for a permit.
     pub(super) waiting: Gauge,
 }
 
-/// That bytes may travel.
+/// Permission to send bytes.
 pub(super) struct Permit {
-    /// So many.
+    /// Number of bytes.
     pub(super) bytes: usize,
-    /// They came out of the bucket: there was a limit.
+    /// They came out of the bucket, because a limit was set.
     is_drawn: bool,
 }
 
 struct Bucket {
-    /// What may go now, bytes; below zero it was more than there was.
+    /// Bytes available now; negative after an overdraft.
     level: f64,
-    /// When `level` was right.
+    /// Time of `level`.
     filled: Instant,
 }
 
 impl Throttle {
-    /// Lets through what `schedule` allows at `time_of_day`, the time since midnight.
+    /// Follows `schedule`; `time_of_day` gives the time since midnight.
     pub fn new(schedule: Schedule, time_of_day: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self {
             schedule,
@@ -67,8 +69,7 @@ impl Throttle {
         }
     }
 
-    /// Waits until some of `bytes` may travel, at least one of them. What does not travel after all is to be given
-    /// back.
+    /// Waits until some of `bytes` may be sent, at least one. Unused bytes must be given back.
     pub(super) async fn take(&self, bytes: usize) -> Permit {
         if self.schedule.is_unlimited() || bytes == 0 {
             return Permit { bytes, is_drawn: false };
@@ -85,13 +86,13 @@ impl Throttle {
                 Ok(bytes) => return Permit { bytes, is_drawn: true },
                 Err(wait) => wait,
             };
-            // Not longer: the rate may change meanwhile.
+            // No longer than this: the rate may change meanwhile.
             sleep(wait.min(LOOK_EVERY)).await;
             brim = LATE;
         }
     }
 
-    /// Of what `leave` was for, only `bytes` have travelled.
+    /// Returns the unused part of `leave`: only `bytes` were sent.
     pub(super) fn give_back(&self, permit: Permit, bytes: usize) {
         if permit.is_drawn {
             self.bucket().level += (permit.bytes - bytes) as f64;
@@ -102,15 +103,15 @@ impl Throttle {
         self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many of `parcels` of `parcel_bytes` are to be on the way at once: at a low rate fewer, since all of them
-    /// share it, and none would be acked for a long time.
+    /// How many of `parcels` of `parcel_bytes` each to keep in flight: fewer at a low rate, because all of them share
+    /// it and none would be acked for a long time.
     pub(super) fn parcels_at_once(&self, parcels: usize, parcel_bytes: u64) -> usize {
         let Some(rate) = self.rate() else { return parcels };
         let enough = PARCELS_FOR + rate.get().saturating_mul(PARCELS_FOR) / parcel_bytes;
         parcels.min(usize::try_from(enough).unwrap_or(usize::MAX))
     }
 
-    /// What is allowed just now.
+    /// The current rate.
     fn rate(&self) -> Rate {
         if self.schedule.is_unlimited() {
             return None;
@@ -129,12 +130,12 @@ impl Throttle {
 }
 
 impl Bucket {
-    /// Takes some of `bytes`, or says how long that is too much.
+    /// Takes some of `bytes`, or returns how long to wait.
     fn draw(&mut self, bytes: usize, rate: NonZeroU64, brim: Duration) -> Result<usize, Duration> {
         let now = Instant::now();
         let (since, per_second) = (now - self.filled, rate.get() as f64);
         self.filled = now;
-        // What was given back stays, even above the brim.
+        // Returned bytes stay, even above the capacity.
         let brim = self.level.max(brim.as_secs_f64() * per_second);
         self.level = (self.level + since.as_secs_f64() * per_second).min(brim);
         if self.level > 0.0 {
@@ -146,7 +147,7 @@ impl Bucket {
     }
 }
 
-/// What is let through at once.
+/// The size of a grant.
 fn slice_bytes(rate: NonZeroU64) -> usize {
     usize::try_from(rate.get() / SLICES_PER_SECOND).unwrap_or(usize::MAX).clamp(SLICE_BYTES_MIN, BLOCK_BYTES)
 }
@@ -168,7 +169,7 @@ mod tests {
         Schedule { windows: Vec::new(), otherwise: NonZeroU64::new(rate) }
     }
 
-    /// Begins `takers` that take whatever they get, each a block at a time, and counts what they got.
+    /// Starts `takers` that take every grant, a block at a time, and counts their bytes.
     fn take_always(throttle: &Arc<Throttle>, takers: usize, took: &Arc<AtomicUsize>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         for taker in 0..takers {
@@ -176,7 +177,7 @@ mod tests {
             tasks.spawn(async move {
                 loop {
                     let permit = throttle.take(BLOCK_BYTES - taker).await;
-                    // Readers do not always find what they have taken.
+                    // Readers may find less than they took.
                     let used = if taker % 2 == 0 { permit.bytes } else { permit.bytes.div_ceil(3) };
                     throttle.give_back(permit, used);
                     took.fetch_add(used, Relaxed);
@@ -260,7 +261,7 @@ mod tests {
             ratios.push((took.load(Relaxed) - before) as f64 / (10 * rate) as f64);
         }
         assert!((0.97..=1.03).contains(&ratios[0]), "{ratios:?}");
-        // The change is seen within a second, in which it goes at the old rate.
+        // The change is noticed within a second; until then the old rate holds.
         assert!((0.97..=1.93).contains(&ratios[1]), "{ratios:?}");
         let before = took.load(Relaxed);
         sleep(Duration::from_secs(10)).await;
@@ -268,7 +269,7 @@ mod tests {
         assert!((0.97..=1.03).contains(&ratio), "{ratio}");
     }
 
-    /// Readers take a block and find a packet; what they give back was never in the bucket.
+    /// Readers take a block and find a packet; their returned bytes never came from the bucket.
     #[tokio::test(start_paused = true)]
     async fn what_was_not_used_without_a_limit_does_not_count_under_one() {
         let rate = 100 * KIB;

@@ -1,4 +1,4 @@
-//! Finds at each tick what holds this side back, tells the peer, and adds up the shares of the time.
+//! Finds the bottleneck of this side at each tick, tells the peer, and sums up the shares of time.
 
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use crate::protocol::failure::Side;
 use crate::protocol::wire::activity::Activity;
 use crate::session::budget::Budget;
 
-/// How often a side says at least that it is alive.
+/// Maximum time between two heart-beats.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 /// Above this share of one core, in percent, the process uses all of it.
 const CORE_BUSY_PERCENT: u128 = 90;
-/// Above this share of one core, a host that is busy holds this process back.
+/// Above this share of one core, a busy host is the bottleneck of this process.
 const OWN_PART_PERCENT: u128 = 50;
 /// A quota is the bottleneck if it withholds this share of the time, and work and waiting together take the next.
 const WITHHELD_PERCENT: u128 = 10;
 const QUOTA_BUSY_PERCENT: u128 = 75;
 
-/// What took less was not long enough to say what would have made it shorter.
+/// Transfers shorter than this get no advice on making them faster.
 const ADVICE_MIN: Duration = Duration::from_secs(1);
 
-/// What holds the transfer, as one side sees it.
+/// The bottleneck of the transfer, as one side sees it.
 pub(in crate::session) struct BottleneckMeter {
     side: Side,
     processor_use: ProcessorGauge,
@@ -34,7 +34,7 @@ pub(in crate::session) struct BottleneckMeter {
     looked: Instant,
     used: ProcessorUse,
     quota: Quota,
-    /// For so long the congestion window was full by the last look, and of that what no look has been given yet.
+    /// How long the congestion window was full by the last look, and the part of it not yet attributed to a look.
     full: Duration,
     full_unspent: Duration,
     bottleneck: Bottleneck,
@@ -46,8 +46,8 @@ fn is_part(part: Duration, percent: u128, of: Duration) -> bool {
     part.as_nanos() * 100 >= percent * of.as_nanos()
 }
 
-/// Sums in which a look counts three quarters of the next one: the system tells of a pause when it is over, in one
-/// look nothing and in another one twice as much.
+/// Sums that decay by a quarter at each look. The system reports a pause only after its end, so one look sees nothing
+/// and another one twice as much.
 #[derive(Default)]
 struct Quota {
     own: Duration,
@@ -62,21 +62,22 @@ impl Quota {
         }
     }
 
-    /// This process was kept from working, and that and its work were most of the time.
+    /// Whether the quota was the bottleneck: it paused this process, and pauses and work together were most of the
+    /// time.
     fn is_used_up(&self) -> bool {
         is_part(self.withheld, WITHHELD_PERCENT, self.time)
             && is_part(self.own + self.withheld, QUOTA_BUSY_PERCENT, self.time)
     }
 }
 
-/// What has been since the last look.
+/// The time since the last look.
 pub(in crate::session) struct Look {
     pub(in crate::session) processor: Processor,
     time: Duration,
 }
 
 impl Look {
-    /// Since the last look.
+    /// Duration since the last look.
     pub(in crate::session) fn time(&self) -> Duration {
         self.time
     }
@@ -101,7 +102,7 @@ impl BottleneckMeter {
         }
     }
 
-    /// What the process and the machine have used since the last look.
+    /// Processor use of the process and the host since the last look.
     pub(in crate::session) fn look(&mut self) -> Look {
         let (now, used_now) = (Instant::now(), (self.processor_use)());
         let time = now - std::mem::replace(&mut self.looked, now);
@@ -125,8 +126,8 @@ impl BottleneckMeter {
         Look { processor, time }
     }
 
-    /// Whether the congestion window, full for `full` in all, was it for most of the look. Acks come in bursts, so
-    /// what one look has too much of is left for the next.
+    /// Whether the congestion window was full for most of the look; `full` is the total time so far. Acks come in
+    /// bursts, so one look's excess is left for the next.
     pub(in crate::session) fn window_was_full(&mut self, look: &Look, full: Duration) -> bool {
         self.full_unspent += full.saturating_sub(std::mem::replace(&mut self.full, full));
         let was_full = !self.full_unspent.is_zero() && self.full_unspent >= look.time / 2;
@@ -136,7 +137,8 @@ impl BottleneckMeter {
         was_full
     }
 
-    /// Counts the look: `own` holds this side and `peers` the other. Gives what the peer is to be told, if anything.
+    /// Counts the look: `own` is the activity of this side, `peers` that of the other. Returns the activity to tell
+    /// the peer, if any.
     pub(in crate::session) fn count(
         &mut self,
         look: &Look,
@@ -155,12 +157,12 @@ impl BottleneckMeter {
         })
     }
 
-    /// What holds the transfer just now.
+    /// The current bottleneck.
     pub(in crate::session) fn bottleneck(&self) -> Bottleneck {
         self.bottleneck
     }
 
-    /// What would help, when the memory budget of this side held the transfer most of the time.
+    /// Advice, when the memory budget of this side was the bottleneck most of the time.
     pub(in crate::session) fn advice(&self, budget: &Budget) -> Option<Advice> {
         let &(bottleneck, percent) = self.shares().first()?;
         let or_streams = match (self.side, bottleneck) {
@@ -176,7 +178,7 @@ impl BottleneckMeter {
         })
     }
 
-    /// Percent of the time so far, the greatest first.
+    /// Percent of the time so far, the greatest share first.
     pub(in crate::session) fn shares(&self) -> Vec<(Bottleneck, u8)> {
         let shares = self.shares.percent();
         if shares.is_empty() { vec![(self.bottleneck, 100)] } else { shares }
@@ -201,7 +203,7 @@ mod tests {
         let mut full = Duration::ZERO;
         for tick in 0..30 {
             advance(TICK).await;
-            // A path of 300 ms whose window is full for two thirds of the time.
+            // A path of 300 ms whose window is full two thirds of the time.
             if tick % 3 == 2 {
                 full += 2 * TICK;
             }
@@ -254,7 +256,7 @@ mod tests {
         assert_eq!(Budget::new(64 << 20, None).shared_by(2).doubled_bytes(), 128 << 20);
     }
 
-    /// Since this thread asked first, by the clock of the test.
+    /// Time since the first call on this thread, by the test's clock.
     fn elapsed() -> Duration {
         thread_local!(static BEGAN: Instant = Instant::now());
         BEGAN.with(Instant::elapsed)
@@ -262,7 +264,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_machine_that_has_no_more_is_seen_by_those_who_use_a_good_part_of_it() {
-        /// Two cores, of which all processes use the first percentage, and this one the second of one core.
+        /// A host of two cores: all processes use the first percentage, and this one the second percentage of one
+        /// core.
         fn share<const MACHINE: u64, const OWN: u32>() -> ProcessorUse {
             let ticks = u64::try_from(elapsed().as_millis()).unwrap_or(0) * 2;
             let machine = Some(Ticks { busy: ticks * MACHINE / 100, all: ticks });
@@ -284,8 +287,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_quota_that_is_used_up_is_seen_by_those_who_had_work_left() {
-        /// Works for the first percentage of the time, and is kept from it for the second; of that the system tells
-        /// every 200 ms.
+        /// A process that works for the first percentage of the time and is paused for the second. The system reports
+        /// pauses every 200 ms.
         fn share<const OWN: u32, const WITHHELD: u32>() -> ProcessorUse {
             let told = u32::try_from(elapsed().as_millis() / 200).unwrap();
             let withheld = 2 * TICK * told * WITHHELD / 100;
@@ -314,7 +317,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_core_in_use_is_seen_by_the_time_of_the_process() {
-        /// As if one core were busy since the clock began, whatever the clock says.
+        /// One core has been busy since the start, whatever the clock says.
         fn busy() -> ProcessorUse {
             ProcessorUse { own: elapsed(), ..ProcessorUse::default() }
         }

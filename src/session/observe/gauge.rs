@@ -2,24 +2,24 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// How many streams are at one kind of work just now.
+/// The number of streams currently at one kind of work.
 #[derive(Debug, Default)]
 pub(in crate::session) struct Gauge(AtomicU64);
 
 impl Gauge {
-    /// Counts `work` while it goes on.
+    /// Counts `work` while it runs.
     pub(in crate::session) async fn during<F: Future>(&self, work: F) -> F::Output {
         let _entered = Entered::new(self);
         work.await
     }
 
-    /// Streams at it now.
+    /// Number of streams currently at it.
     pub(in crate::session) fn now(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
-/// Counts until dropped, so that work that is cancelled is counted to its end.
+/// Counts until dropped, so that cancelled work ends its count too.
 struct Entered<'a>(&'a Gauge);
 
 impl<'a> Entered<'a> {

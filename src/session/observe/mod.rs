@@ -1,4 +1,4 @@
-//! What a transfer is waiting for, how far it is, and what came of it.
+//! The bottleneck, progress and result of a transfer.
 
 pub(super) mod bottleneck;
 pub(super) mod gauge;

@@ -1,4 +1,4 @@
-//! When progress is worth telling, and what is told.
+//! When to report progress, and what it contains.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use crate::event::{ActiveFile, Event, Progress};
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::wire::entry::Totals;
 
-/// After this long without a settled entry, people are told what the transfer waits for.
+/// After this long without a settled entry, progress says what the transfer waits for.
 const QUIET: Duration = Duration::from_secs(1);
-/// Large files that progress tells of.
+/// Maximum large files in a progress event.
 pub(in crate::session) const ACTIVE_FILES_MAX: usize = 8;
 
-/// Turns the state of a side into events, none where nothing has changed.
+/// Turns the state of a side into progress events, and skips those without news.
 pub(in crate::session) struct Teller {
     started: Instant,
     told: Option<(u64, Totals)>,
@@ -25,12 +25,12 @@ impl Teller {
         Self { started, told: None, settled: (0, started) }
     }
 
-    /// The next event is told even when nothing has changed.
+    /// Makes the next event due even without news.
     pub(in crate::session) fn insist(&mut self) {
         self.told = None;
     }
 
-    /// The event, if there is something to tell. `bottleneck` is what holds the transfer just now, if it stands.
+    /// The event, if there is news. `bottleneck` is the current one, told while the transfer stands still.
     pub(in crate::session) fn tell(
         &mut self,
         totals: Totals,

@@ -1,4 +1,4 @@
-//! What a transfer comes to.
+//! The result of a transfer.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(in crate::session) struct Tally {
 }
 
 impl Tally {
-    /// Counts an entry; gives the event that tells of it, if anybody wants to hear.
+    /// Counts an entry. Returns its event, if the events of entries are wanted.
     pub(in crate::session) fn settled(&mut self, settled: Settled) -> Option<Event> {
         let Settled { entry, renamed, root, outcome, message, .. } = settled;
         let is_file = entry.is_file();
@@ -37,7 +37,7 @@ impl Tally {
         match (outcome, &entry.kind) {
             (Outcome::Failed(reason), kind) => {
                 self.count_failure(reason);
-                // It was made, and something was amiss at its end: it is not counted as safe.
+                // The directory was made but not finished properly, so it does not count as safe.
                 if matches!(kind, Kind::DirEnd) {
                     self.dirs = self.dirs.saturating_sub(1);
                 }
@@ -69,13 +69,13 @@ impl Tally {
         }))
     }
 
-    /// Counts an entry that the walk could not take along.
+    /// Counts an entry that the walk skipped.
     pub(in crate::session) fn count_failure(&mut self, reason: Reason) {
         self.failed += 1;
         self.note(reason);
     }
 
-    /// A file that is delivered has grown since it was announced; gives the warning.
+    /// A delivered file has grown since it was announced. Returns the warning.
     pub(in crate::session) fn grew(&mut self, entry: &Entry) -> Event {
         self.note(Reason::SourceGrew);
         let (path, bytes) = (entry.path.to_string(), entry.size());
@@ -87,7 +87,7 @@ impl Tally {
         self.gravest = Some(self.gravest.map_or(reason, |gravest| Failure::graver(gravest, reason)));
     }
 
-    /// The end.
+    /// The summary.
     pub(in crate::session) fn summary(
         &self,
         side: Side,

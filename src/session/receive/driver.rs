@@ -37,15 +37,15 @@ use crate::session::receive::streams::{read_control, read_manifest};
 use crate::storage::Target;
 use crate::transport::{Connection, TransportError};
 
-/// How long removing what is staged may take after a failure.
+/// Time limit for removing staged files after a failure.
 const CLEAR_UP: Duration = Duration::from_secs(10);
 
-/// Receives everything into `target`, shown to people as `target_name`. Returns when all of it is durable under
-/// final names and the sender has been told, but for the entries that the summary counts as failed.
+/// Receives everything into `target`, shown to the user as `target_name`. Returns when everything is durable under
+/// its final names and the sender has been told, except for the entries that the summary counts as failed.
 ///
 /// # Errors
 ///
-/// Whatever ends the transfer as a whole. The peer has been told, and staging removed, by then.
+/// Any failure that ends the whole transfer. By then the peer has been told and staging is removed.
 pub async fn run<C: Connection, T: Target>(
     link: Link<C>,
     offer: Offer,
@@ -61,24 +61,24 @@ pub async fn run<C: Connection, T: Target>(
         Err(failure) => close_with(driver.carrier.connection(), failure),
     }
     let disk_hangs = driver.disk_hangs;
-    // Not before: streams that are dropped would tell the peer less than the close does.
+    // Only now: dropped streams would tell the peer less than the close does.
     drop(driver);
     if disk_hangs {
-        // Whatever removes staging would hang as well, also when the target is dropped. The next receiver removes it.
+        // Removing staging would hang as well, also by dropping the target. The next receiver removes it.
         mem::forget(target);
     } else if result.is_err() && timeout(CLEAR_UP, target.abort()).await.is_err() {
-        // The same, of a disk that has not hung for long enough to be called so.
+        // The disk hangs here too, only not yet for the time limit.
         mem::forget(target);
     }
     result
 }
 
-/// What the next stream of a connection came to.
+/// The end of accepting streams on a connection.
 type Accepted<C> = (Lane<C>, Result<(<C as Connection>::Send, <C as Connection>::Recv), TransportError>);
 
 struct ReceiveDriver<C: Connection, T: Target> {
     carrier: Carrier<C>,
-    /// What the sender has been told of its messages.
+    /// What the sender has been told about its messages.
     told: Received,
     joining: Joining<C>,
     lanes: Vec<Lane<C>>,
@@ -86,16 +86,16 @@ struct ReceiveDriver<C: Connection, T: Target> {
     shared: Arc<Receiving<T>>,
     context: Context,
     parcels: JoinSet<Result<(), ParcelFailure>>,
-    /// Of the parcel that failed, kept until the connection is closed.
+    /// Streams of the failed parcel, kept until the connection is closed.
     streams: Option<Box<dyn Any + Send>>,
     jobs: DiskJobs<T>,
     tally: Tally,
-    /// What the disk does not keep, when all else has ended.
+    /// Attributes the disk does not keep, reported once everything else has ended.
     not_kept: Vec<NotKept>,
-    /// A call to the disk does not return.
+    /// Whether a call to the disk hangs.
     disk_hangs: bool,
     meter: BottleneckMeter,
-    /// Bytes that had come by the last tick.
+    /// Bytes received by the last tick.
     last_came: u64,
     teller: Teller,
 }
@@ -137,7 +137,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         driver
     }
 
-    /// The streams of the session travel over the connection that the carrier has, and parcels as well.
+    /// Moves the session's streams, and the parcels, to the carrier's connection.
     fn carry(&mut self, control_out: C::Send, control_in: MessageReader<C::Recv>) {
         let connection = self.carrier.connection().clone();
         self.carrier.spawn(self.shared.control_out.write_to(control_out));
@@ -174,7 +174,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         }
     }
 
-    /// Parcels come over `lane`.
+    /// Accepts parcels over `lane`.
     fn accept_from(&mut self, lane: Lane<C>) {
         debug!(lane = lane.number, peer = %lane.connection.remote_address(), "parcels are accepted");
         self.lanes.push(lane.clone());
@@ -191,7 +191,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
     fn on_accepted(&mut self, (lane, streams): Accepted<C>) {
         let (answer, parcel) = match streams {
             Ok(streams) => streams,
-            // Nothing but the end of the connection fails.
+            // Accepting fails only at the end of the connection.
             Err(error) => {
                 debug!(lane = lane.number, %error, "a connection is gone");
                 return;
@@ -202,7 +202,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         let shared = Arc::clone(&self.shared);
         self.parcels.spawn(async move {
             match receive_parcel::<C, T>(shared, answer, parcel).await {
-                // What was on a lost connection comes again over another.
+                // Data of a lost connection is sent again over another one.
                 Err(end) if end.is_of_the_connection() && lane.is_lost() => Ok(()),
                 end => end,
             }
@@ -242,12 +242,12 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         })
     }
 
-    /// Everything is safe. What happens to the connection now changes nothing about that.
+    /// Everything is safe. The connection no longer matters for that.
     async fn farewell(&mut self) -> Summary {
         self.teller.insist();
         self.tell_progress();
         self.shared.control_out.end();
-        // The sender may be slow to hear it; one that is gone is told by the transport.
+        // The sender may be slow to hear it. If it is gone, the transport reports that.
         let _ = timeout(self.context.patience.timeout, self.heard_out()).await;
         if let Some(advice) = self.meter.advice(&self.context.memory) {
             self.report(Event::Advice(advice));
@@ -258,8 +258,8 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         self.tally.summary(Side::Receiver, elapsed, self.meter.shares(), synced, not_kept)
     }
 
-    /// Until the sender has closed the connection, which it does when it has heard everything. If the connection is lost,
-    /// the last words are said again over another.
+    /// Waits until the sender has heard everything and closes the connection. If the connection is lost, the last
+    /// messages are sent again over another one.
     async fn heard_out(&mut self) {
         loop {
             let result = tokio::select! {
@@ -365,7 +365,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         Ok(())
     }
 
-    /// Tells the sender which of its messages it need not keep.
+    /// Confirms the sender's messages.
     fn confirm(&mut self) {
         let received = self.shared.received();
         if received != self.told && !self.carrier.is_lost() {
@@ -374,7 +374,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         }
     }
 
-    /// Looks at what holds the transfer; the bytes of files that have come since the last look.
+    /// Checks for the bottleneck. Returns the bytes of files received since the last check.
     fn observe(&mut self) -> u64 {
         let (look, shared) = (self.meter.look(), &self.shared);
         let came = shared.came_bytes.load(Relaxed);
@@ -413,7 +413,7 @@ fn active(machine: &Receiver) -> Vec<ActiveFile> {
     let active = machine.active(ACTIVE_FILES_MAX).into_iter().map(|(id, entry, written)| ActiveFile {
         id: id.0,
         path: entry.path.clone(),
-        // Of one whose size is not known: what there is so far.
+        // For files of unknown size: the bytes so far.
         size: entry.size().max(written),
         sent_bytes: written,
         written_bytes: written,

@@ -1,4 +1,4 @@
-//! The work that the receiver's disk does: looking up names, comparing, committing, and so on.
+//! Disk jobs of the receiver: look-ups, comparisons, commits and the like.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::session::queues::{BatchQueue, RootsQueue};
 use crate::session::receive::shared::{Receiving, storage_failure};
 use crate::storage::{self, Commit, Final, StorageError, Target, look_and_prepare};
 
-/// A job that is done.
+/// A finished job.
 pub(super) enum DiskJob {
     Admitted(Vec<(EntryId, storage::Result<Lookup>)>),
     Roots(Vec<(EntryId, storage::Result<blake3::Hash>)>),
@@ -27,7 +27,7 @@ pub(super) enum DiskJob {
     Finished(storage::Result<Vec<NotKept>>),
 }
 
-/// Jobs that run, and those that wait for their turn.
+/// Running jobs, and those waiting for their turn.
 pub(super) struct DiskJobs<T> {
     shared: Arc<Receiving<T>>,
     exists: Exists,
@@ -57,20 +57,20 @@ impl<T: Target> DiskJobs<T> {
         }
     }
 
-    /// How many run.
+    /// Number of running jobs.
     pub(super) fn running(&self) -> usize {
         self.running.len()
     }
 
-    /// The next job that is done; `None` when none runs.
+    /// The next finished job; `None` when none is running.
     pub(super) async fn next(&mut self) -> Option<Result<DiskJob, JoinError>> {
         self.running.join_next().await
     }
 
-    /// Takes what the disk has to do for the machine. Gives back what somebody else has to do.
+    /// Takes an action of the machine that concerns the disk. Returns any other action to the caller.
     pub(super) fn take(&mut self, action: ReceiverAction) -> Option<ReceiverAction> {
         match action {
-            // The sender may give entries up whose turn has not come.
+            // The sender may give up entries that are still waiting.
             ReceiverAction::Admit(id, entry) => {
                 let machine = self.shared.machine();
                 self.admits.prune(|(id, _)| machine.entry(*id).is_some());
@@ -83,7 +83,7 @@ impl<T: Target> DiskJobs<T> {
             ReceiverAction::Checkpoint(id) => self.checkpoints.push(id),
             ReceiverAction::Commit(id, entry) => {
                 let exists = match self.exists {
-                    // Something that has appeared may be the same.
+                    // The new file under the name may have the same content.
                     Exists::Rename => Exists::Refuse,
                     other => other,
                 };
@@ -102,7 +102,7 @@ impl<T: Target> DiskJobs<T> {
         None
     }
 
-    /// Begins what may run.
+    /// Starts all jobs that may run.
     pub(super) fn begin(&mut self) {
         if let Some(batch) = self.discards.next_batch() {
             let target = Arc::clone(&self.shared.target);
@@ -161,7 +161,7 @@ impl<T: Target> DiskJobs<T> {
         }
     }
 
-    /// Tells the machine what came of a job. What the disk does not keep is known when all else is done.
+    /// Reports a finished job to the machine. Attributes not kept are known only when everything else is done.
     pub(super) fn done(&mut self, job: DiskJob) -> Result<Option<Vec<NotKept>>, Failure> {
         let shared = Arc::clone(&self.shared);
         let mut machine = shared.machine();
@@ -220,7 +220,7 @@ fn commit(id: EntryId, entry: Entry, exists: Exists) -> Commit {
     let kind = match entry.kind {
         Kind::Symlink { target } => Final::Symlink { target },
         Kind::File { size } => Final::File { size },
-        // The machine commits files of a known size and links only.
+        // The machine commits only files of known size, and links.
         Kind::OpenEnded | Kind::Dir | Kind::DirEnd => Final::File { size: 0 },
     };
     Commit { id, path: entry.path, kind, meta: entry.meta, exists }

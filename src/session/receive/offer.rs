@@ -1,4 +1,4 @@
-//! What a sender offers, before anything is received.
+//! The sender's offer, made before any data.
 
 use tokio::time::timeout;
 
@@ -10,7 +10,7 @@ use crate::session::context::{Context, started};
 use crate::session::link::Link;
 use crate::transport::Connection;
 
-/// What the sender offers.
+/// The sender's offer.
 #[derive(Debug, Clone, Copy)]
 pub struct Offer {
     /// Random number of the transfer.
@@ -19,11 +19,11 @@ pub struct Offer {
     pub chunk_log2: u8,
 }
 
-/// Waits for what the sender offers, for the time-out of `context` at most, or until this process is asked to stop.
+/// Waits for the sender's offer, at most for the time-out of `context`, or until this process is asked to stop.
 ///
 /// # Errors
 ///
-/// The peer has not been told.
+/// Any failure; the peer has not been told.
 pub async fn offer<C: Connection>(link: &mut Link<C>, context: &Context) -> Result<Offer, Failure> {
     let mut stopping = context.clone();
     let message = tokio::select! {
@@ -42,7 +42,7 @@ pub async fn offer<C: Connection>(link: &mut Link<C>, context: &Context) -> Resu
     }
 }
 
-/// The first message behind the greeting.
+/// The first message after the greeting.
 async fn first<C: Connection>(link: &mut Link<C>) -> Result<Message, Failure> {
     let (number, message) = link.control_in.expect_numbered().await?;
     match message {

@@ -1,4 +1,4 @@
-//! What the streams and disk jobs of a receiver share.
+//! State shared by the streams and disk jobs of a receiver.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,14 +17,14 @@ use crate::session::throttle::Throttle;
 use crate::storage::StorageError;
 use crate::storage::block::BlockPool;
 
-/// What all streams and disk jobs of a receiver share.
+/// State shared by all streams and disk jobs of a receiver.
 pub(super) struct Receiving<T> {
     machine: Mutex<Receiver>,
-    /// What has come on the control and manifest streams. Locked before the machine, and for as long as a message is
-    /// taken: an earlier connection may still be read.
+    /// Received messages of the control and manifest streams. Locked before the machine, until a message is fully
+    /// handled: an earlier connection may still be read.
     control_in: Mutex<IncomingLog>,
     manifest_in: Mutex<IncomingLog>,
-    /// The machine may have something to do, or room for more entries.
+    /// The machine may have an action ready, or room for more entries.
     pub(super) changed: Notify,
     pub(super) room: Notify,
     /// A record was written or cut.
@@ -34,18 +34,18 @@ pub(super) struct Receiving<T> {
     pub(super) pool: BlockPool,
     pub(super) throttle: Arc<Throttle>,
     pub(super) clock: Clock,
-    /// What the sender said of itself last.
+    /// The sender's last reported activity.
     peer_activity: Mutex<Activity>,
-    /// Bytes of files that have come.
+    /// Bytes of files received.
     pub(super) came_bytes: AtomicU64,
-    /// Parcels that wait for the disk.
+    /// Parcels waiting for the disk.
     pub(super) writing: Gauge,
-    /// Waiting for bytes.
+    /// Parcels waiting for bytes.
     pub(super) starving: Gauge,
 }
 
 impl<T> Receiving<T> {
-    /// `control_in` is what has come with the offer; parcels and jobs share `blocks` blocks of memory.
+    /// `control_in` are the messages received with the offer; parcels and jobs share `blocks` blocks of memory.
     pub(super) fn new(
         machine: Receiver,
         control_in: IncomingLog,
@@ -80,7 +80,7 @@ impl<T> Receiving<T> {
         self.manifest_in.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Numbers of the last messages that were taken.
+    /// Numbers of the last handled messages.
     pub(super) fn received(&self) -> Received {
         Received { control: self.control_in().received(), manifest: self.manifest_in().received() }
     }
@@ -89,13 +89,13 @@ impl<T> Receiving<T> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the manifest may be read on. Of a sender that reads no answers nothing more is taken that has to be
+    /// Whether to read on in the manifest. While the sender reads no answers, no more entries are taken.
     /// answered.
     pub(super) fn takes_entries(&self) -> bool {
         self.control_out.has_room() && self.machine().takes_entries()
     }
 
-    /// What the sender said of itself last.
+    /// The sender's last reported activity.
     pub(super) fn peer_activity(&self) -> MutexGuard<'_, Activity> {
         self.peer_activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,7 +107,7 @@ impl<T> Receiving<T> {
         result
     }
 
-    /// Something came from the sender.
+    /// Notes a sign of life of the sender.
     pub(super) fn heard(&self) {
         self.machine().heard(self.clock.now());
     }

@@ -9,7 +9,7 @@ use crate::session::messages::MessageReader;
 use crate::session::receive::shared::Receiving;
 use crate::transport::{Connection, RecvStream};
 
-/// Until the sender ends the control stream.
+/// Reads until the sender ends the control stream.
 pub(super) async fn read_control<T, R: RecvStream>(
     shared: Arc<Receiving<T>>,
     mut control: MessageReader<R>,
@@ -43,7 +43,7 @@ pub(super) async fn read_control<T, R: RecvStream>(
     }
 }
 
-/// The sender need not be told these messages again.
+/// The sender has these confirmations.
 fn confirmed<T>(shared: &Receiving<T>, received: Received) -> Result<(), Failure> {
     if received.manifest > 0 || !shared.control_out.confirmed(received.control)? {
         return Err(Failure::protocol("the sender confirms nothing new"));
@@ -51,7 +51,7 @@ fn confirmed<T>(shared: &Receiving<T>, received: Received) -> Result<(), Failure
     Ok(())
 }
 
-/// Until the end of the manifest; as far as entries may be open.
+/// Reads until the end of the manifest, as long as there is room for open entries.
 pub(super) async fn read_manifest<T, C: Connection>(
     shared: Arc<Receiving<T>>,
     connection: C,

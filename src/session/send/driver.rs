@@ -40,25 +40,25 @@ use crate::session::send::streams::{Heard, read_control, write_manifest};
 use crate::storage::{Source, Walk, Walked, source_roots};
 use crate::transport::{Connection, TransportError};
 
-/// Entries that one step of the walk brings.
+/// Maximum entries per step of the walk.
 const WALK_BATCH: usize = 256;
-/// Batches of control messages that wait for the driver.
+/// Maximum batches of control messages queued for the driver.
 const CONTROL_BATCHES: usize = 2;
 
-/// Work beside the streams.
+/// A finished background job.
 enum SendJob<W> {
     Walked(W, Vec<Walked>),
     Roots(Vec<(EntryId, Result<blake3::Hash, Failure>)>),
-    /// Whether it has only grown.
+    /// Whether the source has only grown.
     Verified(EntryId, Result<bool, Failure>),
 }
 
-/// Sends everything that `source` walks over, also before a listening receiver has welcomed this side. Returns when the
-/// receiver has all of it under final names, except for the entries that the summary counts as failed.
+/// Sends everything `source` walks over, even before a listening receiver has welcomed this side. Returns when the
+/// receiver has everything under its final names, except for the entries that the summary counts as failed.
 ///
 /// # Errors
 ///
-/// Whatever ends the transfer as a whole. The peer has been told by then.
+/// Any failure that ends the whole transfer. By then the peer has been told.
 pub async fn run<C: Connection, S: Source>(
     link: Link<C>,
     source: Arc<S>,
@@ -69,7 +69,7 @@ pub async fn run<C: Connection, S: Source>(
     let mut driver = SendDriver::start(link, source, chunk_log2, transfer, context);
     let result = driver.run().await;
     let result = result.map_err(|failure| failure.heard_by(Side::Sender, driver.awaits_welcome));
-    // Before the streams are dropped, which would tell the receiver less.
+    // Before dropping the streams, which would tell the receiver less.
     match &result {
         Ok(_) => driver.carrier.connection().close(CLOSE_DONE, b""),
         Err(failure) => close_with(driver.carrier.connection(), failure),
@@ -88,24 +88,24 @@ struct SendDriver<C: Connection, S: Source> {
     control_out: Outbox,
     chunk_ends: mpsc::Receiver<ChunkEnd>,
     control_in: mpsc::Receiver<Heard>,
-    /// What has come on the control stream, and what the receiver has been told of that.
+    /// Messages received on the control stream, and those confirmed to the receiver.
     control_log: IncomingLog,
     told: u64,
     manifest_out: Outbox,
     parcels: JoinSet<ParcelEnd>,
     jobs: JoinSet<SendJob<S::Walk>>,
-    /// Where the walk over the source stands; nothing while a job takes the next step.
+    /// The walk over the source; none while a job takes its next step.
     walk: Option<S::Walk>,
     /// Files to hash for a comparison.
     roots: RootsQueue<EntryId>,
     files: HashMap<EntryId, Arc<FileHandle<S::File>>>,
     tally: Tally,
-    /// The first message is to be `Welcome`.
+    /// Whether the first message must be `Welcome`.
     awaits_welcome: bool,
     peer_activity: Activity,
     meter: BottleneckMeter,
     teller: Teller,
-    /// Why the connection is gone, when the receiver has said its last word.
+    /// Why the connection is gone, after the receiver's last message.
     closed: Option<Failure>,
 }
 
@@ -148,7 +148,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         driver
     }
 
-    /// The streams of the session travel over the connection that the carrier has.
+    /// Moves the session's streams to the carrier's connection.
     fn carry(&mut self, control_out: C::Send, control_in: MessageReader<C::Recv>) {
         let connection = self.carrier.connection().clone();
         let (heard, batches) = mpsc::channel(CONTROL_BATCHES);
@@ -174,7 +174,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
                 return Err(failure);
             }
             tokio::select! {
-                // What has come counts before the news that nothing more will.
+                // Handles received messages before the end of the stream.
                 biased;
                 _ = tick.tick() => self.on_tick()?,
                 failure = self.context.stopped() => return Err(failure.or_side(Side::Sender)),
@@ -192,7 +192,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         }
     }
 
-    /// What is left of a lost connection is not heard: it comes again.
+    /// Messages left on a lost connection are dropped: they are sent again.
     fn reads_control(&self) -> bool {
         !self.machine.has_heard_the_end() && !self.carrier.is_lost()
     }
@@ -213,7 +213,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
                 }
                 SenderAction::Root(id) => {
                     let size = self.machine.entry(id).map_or(0, Entry::size);
-                    // The receiver may give entries up whose turn has not come.
+                    // The receiver may give up entries that are still waiting.
                     self.roots.push(id, size, |id| self.machine.entry(*id).is_some());
                 }
                 SenderAction::Verify(id, root) => self.verify(id, root),
@@ -241,7 +241,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         if self.closed.is_some() {
             return;
         }
-        // A receiver that reads nothing must not make this side keep what it does not take.
+        // A receiver that reads nothing must not make this side buffer without limit.
         let has_room = self.manifest_out.has_room() && self.control_out.has_room();
         if has_room
             && self.machine.can_announce()
@@ -332,7 +332,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         Ok(())
     }
 
-    /// The receiver need not be told these messages again.
+    /// The receiver has these confirmations.
     fn on_confirm(&mut self, received: Received) -> Result<(), Failure> {
         let news =
             [self.control_out.confirmed(received.control)?, self.manifest_out.confirmed(received.manifest)?];
@@ -342,7 +342,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         }
     }
 
-    /// Memory was kept for `kept_for` extra connections, and the listener has offered fewer.
+    /// Memory was reserved for `kept_for` extra connections, and the listener has offered fewer.
     fn take_back_blocks(&self, kept_for: u32) {
         let budget = &self.context.memory;
         let blocks = budget.sender_blocks(self.lanes.extra_max());
@@ -378,7 +378,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         }
     }
 
-    /// The connection is gone. A receiver closes it when everything is durable, and what it said before may be unread.
+    /// The connection is gone. A receiver closes it when everything is durable, so its last messages may be unread.
     async fn on_closed(&mut self, error: TransportError) -> Result<(), Failure> {
         while !self.machine.has_heard_the_end()
             && let Some(heard) = self.control_in.recv().await
@@ -484,7 +484,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         if let Some(failure) = self.sending.source.hanging(self.context.patience.disk_timeout) {
             return Err(failure);
         }
-        // What waits for its own limit, or for its own disk, does not wait for the peer.
+        // Waiting for the own limit or the own disk is not waiting for the peer.
         let at_disk = !self.jobs.is_empty() || self.sending.reading.now() > 0;
         if at_disk || self.context.throttle.waiting.now() > 0 || self.carrier.is_lost() {
             self.machine.note_progress(now);
@@ -498,7 +498,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         Ok(())
     }
 
-    /// Tells the receiver which of its messages it need not keep.
+    /// Confirms the receiver's messages.
     fn confirm(&mut self) {
         let control = self.control_log.received();
         if control > self.told && !self.carrier.is_lost() {
@@ -507,8 +507,8 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         }
     }
 
-    /// Looks at what holds the transfer; true when it is a full congestion window, and not for want of a processor at
-    /// the receiver.
+    /// Checks for the bottleneck. True when it is a full congestion window, unless the receiver's processor is the
+    /// cause.
     fn observe(&mut self) -> bool {
         let look = self.meter.look();
         let full = self.lanes.window_full();
@@ -530,7 +530,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
     }
 
     fn tell_progress(&mut self) {
-        // Not before it is known to whom.
+        // Not before the peer is authenticated.
         if self.awaits_welcome {
             return;
         }
@@ -548,7 +548,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         let active = active.into_iter().take(ACTIVE_FILES_MAX).map(|(id, handle)| ActiveFile {
             id: id.0,
             path: handle.entry.path.clone(),
-            // Of one whose size is not known: what there is so far.
+            // For files of unknown size: the bytes so far.
             size: handle.entry.size().max(handle.sent_bytes.load(Relaxed)),
             sent_bytes: handle.sent_bytes.load(Relaxed),
             written_bytes: handle.acked_bytes.load(Relaxed),

@@ -1,4 +1,4 @@
-//! One parcel on its way: stream credit, reading, hashing, byte credit, ack.
+//! Sends one parcel: stream credit, reading, hashing, byte credit, ack.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,15 +24,15 @@ use crate::transport::{Connection, SendStream, TransportError};
 /// How a parcel ended.
 pub(super) struct ParcelEnd {
     pub(super) parcel: Parcel,
-    /// The connection that it was on is gone.
+    /// Its connection is gone.
     pub(super) is_lost: bool,
-    /// Chaining values of the records that travelled; of a chunk, once it is acked.
+    /// Chaining values of the records sent; of a chunk, only once acked.
     pub(super) values: Vec<(EntryId, [u8; 32])>,
     /// Entries whose source has grown.
     pub(super) grown: Vec<EntryId>,
     /// Entries whose source failed.
     pub(super) abandoned: Vec<(EntryId, Failure)>,
-    /// Acked, or why not.
+    /// Acked, or the failure.
     pub(super) result: Result<(), Failure>,
 }
 
@@ -51,8 +51,8 @@ pub(super) async fn send_parcel<C: Connection, S: Source>(
         return ParcelEnd { parcel, is_lost: true, values, grown, abandoned, result };
     };
     debug!(lane = lane.number, "stream credit taken");
-    // The oldest parcel goes first: what was lost of it would else wait behind all that QUIC already took of the
-    // others, and with it blocks, the receiver's window and the stream credit.
+    // The oldest parcel goes first. Otherwise its lost packets would wait for all data of other parcels that QUIC
+    // already has, and hold blocks, the receiver's window and stream credit meanwhile.
     let less = |priority: i32| Some(priority.saturating_sub(1));
     let (Ok(priority) | Err(priority)) = sending.next_priority.fetch_update(Relaxed, Relaxed, less);
     send.set_priority(priority);

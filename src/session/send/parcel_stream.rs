@@ -1,4 +1,4 @@
-//! The stream of a parcel: bytes go out as the throttle lets them, and an answer comes back.
+//! The stream of a parcel: sends bytes at the throttle's rate and receives the answer.
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::session::send::shared::Sending;
 use crate::storage::Source;
 use crate::transport::{Connection, SendStream};
 
-/// Gives `chunks` to QUIC, as fast as the throttle lets them go.
+/// Gives `chunks` to QUIC at the throttle's rate.
 pub(super) async fn write<S, T: SendStream>(
     sending: &Sending<S>,
     stream: &mut T,

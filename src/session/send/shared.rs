@@ -1,4 +1,4 @@
-//! What the parcels of a sender share.
+//! State shared by the parcels of a sender.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64};
@@ -13,11 +13,11 @@ use crate::session::throttle::Throttle;
 use crate::storage::block::BlockPool;
 use crate::storage::{Source, Verdict, read_again};
 
-/// Chunks that are read at once. Blocks go round among them, so they all end at about the same time; were they all
-/// that have a stream, no credit would return until the last block is written.
+/// Maximum chunks read at once. They take turns with blocks, so they all end at about the same time. If all chunks
+/// with a stream took part, no credit would return until the last block is written.
 const READ_AT_ONCE: usize = 4;
 
-/// How far a file of unknown size has been read: to the end of a chunk.
+/// How far a file of unknown size has been read, at the end of a chunk.
 pub(super) struct ChunkEnd {
     pub(super) id: EntryId,
     pub(super) end: u64,
@@ -25,18 +25,18 @@ pub(super) struct ChunkEnd {
     pub(super) is_last: bool,
 }
 
-/// What all parcels of a transfer share.
+/// State shared by all parcels of a transfer.
 pub(super) struct Sending<S> {
     pub(super) source: Arc<S>,
     pub(super) pool: BlockPool,
     pub(super) turns: Semaphore,
-    /// Priority of the next stream, which is one less than that of the last.
+    /// Priority of the next stream, one less than that of the last.
     pub(super) next_priority: AtomicI32,
     pub(super) throttle: Arc<Throttle>,
-    /// Bytes of files that were offered to QUIC, and those that it took.
+    /// Bytes of files offered to QUIC, and bytes it accepted.
     pub(super) offered_bytes: AtomicU64,
     pub(super) sent_bytes: AtomicU64,
-    /// Tells the driver how far a file of unknown size has been read.
+    /// Tells the driver how far files of unknown size have been read.
     pub(super) chunk_ends: mpsc::Sender<ChunkEnd>,
     /// Waiting for a stream credit.
     pub(super) opening: Gauge,
@@ -79,7 +79,7 @@ impl<S> Sending<S> {
 pub(super) struct FileHandle<F> {
     pub(super) entry: Entry,
     file: OnceCell<F>,
-    /// What has been read behind the last chunk of a file of unknown size.
+    /// Bytes read past the last chunk of a file of unknown size.
     pub(super) ahead: Mutex<Option<Bytes>>,
     pub(super) sent_bytes: AtomicU64,
     pub(super) acked_bytes: AtomicU64,
@@ -100,7 +100,7 @@ impl<F: Send + Sync> FileHandle<F> {
         self.file.get_or_try_init(|| sending.source.open(self.entry.clone())).await
     }
 
-    /// Whether the source still is what was announced and sent with this root; true when it has only grown.
+    /// Whether the source is still as announced and sent with this root; true if it has only grown.
     pub(super) async fn verify<S: Source<File = F>>(
         &self,
         sending: &Sending<S>,

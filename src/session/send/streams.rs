@@ -12,18 +12,19 @@ use crate::session::outbox::Outbox;
 use crate::session::send::shared::Sending;
 use crate::transport::{Connection, RecvStream, SendStream};
 
-/// The manifest goes before parcels, behind the control stream.
+/// The manifest has priority over parcels, and the control stream over both.
 const MANIFEST_PRIORITY: i32 = 1;
 
-/// What came on the control stream.
+/// Messages of the control stream.
 pub(super) enum Heard {
     /// The first message, which has no number.
     Greeting(Message),
-    /// Those behind it.
+    /// The numbered messages after it.
     Messages(Vec<Numbered>),
 }
 
-/// Until the receiver ends the control stream. The first message is the greeting while this side `awaits_welcome`.
+/// Reads until the receiver ends the control stream. The first message is the greeting while this side
+/// `awaits_welcome`.
 pub(super) async fn read_control<R: RecvStream>(
     mut control: MessageReader<R>,
     awaits_welcome: bool,
@@ -43,8 +44,8 @@ pub(super) async fn read_control<R: RecvStream>(
     }
 }
 
-/// Opens the manifest stream and writes what is put into `manifest`. A receiver that gives no credit for it holds the
-/// transfer up.
+/// Opens the manifest stream and writes the messages of `manifest`. A receiver that gives no credit for it stalls the
+/// transfer.
 pub(super) async fn write_manifest<C: Connection, S>(
     connection: C,
     manifest: Outbox,
