@@ -1,5 +1,5 @@
-//! Numbered messages, so that a session can move from one connection to another: what was sent is kept until the peer
-//! has confirmed it, and what comes twice is taken once.
+//! Numbered messages, which let a session move from one connection to another. Sent messages are kept until the peer
+//! confirms them, and received ones are handled once.
 
 use std::collections::VecDeque;
 
@@ -9,22 +9,22 @@ use crate::protocol::failure::Failure;
 use crate::protocol::wire::codec::put_varint;
 use crate::protocol::wire::message::Message;
 
-/// Messages of one stream on their way to the peer, numbered from 1 and kept until they are confirmed.
+/// Outgoing messages of one stream, numbered from 1 and kept until confirmed.
 #[derive(Debug, Default)]
 pub struct OutgoingLog {
-    /// Encoded messages that are not confirmed.
+    /// Encoded messages not yet confirmed.
     bytes: BytesMut,
-    /// Length of each.
+    /// Length of each message.
     frames: VecDeque<usize>,
-    /// Number of the last message that is confirmed.
+    /// Number of the last confirmed message.
     confirmed: u64,
-    /// Messages, and their bytes, that the connection of the moment has been given.
+    /// Messages, and their bytes, given to the current connection.
     given_frames: usize,
     given_bytes: usize,
 }
 
 impl OutgoingLog {
-    /// Puts `message` behind the others.
+    /// Queues `message`.
     pub fn push(&mut self, message: &Message) {
         debug_assert!(message.is_kept());
         let (number, before) = (self.last() + 1, self.bytes.len());
@@ -38,18 +38,18 @@ impl OutgoingLog {
         self.confirmed + self.frames.len() as u64
     }
 
-    /// Bytes that the connection has not been given.
+    /// Bytes not yet given to the connection.
     pub fn waiting_bytes(&self) -> usize {
         self.bytes.len() - self.given_bytes
     }
 
-    /// Bytes that are not confirmed.
+    /// Bytes not yet confirmed.
     pub fn kept_bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The next messages for the connection, about `max_bytes` of them. A message is given whole, so that one that is
-    /// confirmed is never half on its way.
+    /// The next messages for the connection, about `max_bytes` of them. Messages are given whole, so a confirmed
+    /// message is never half sent.
     pub fn give(&mut self, max_bytes: usize) -> Option<Bytes> {
         let start = self.given_bytes;
         while let Some(len) = self.frames.get(self.given_frames)
@@ -65,7 +65,7 @@ impl OutgoingLog {
     ///
     /// # Errors
     ///
-    /// It had more before, or says that it has what was never sent.
+    /// The peer confirmed more before, or confirms messages that were never sent.
     pub fn confirm(&mut self, number: u64) -> Result<(), Failure> {
         if number < self.confirmed || number > self.last() {
             return Err(Failure::protocol(format!(
@@ -83,7 +83,8 @@ impl OutgoingLog {
         Ok(())
     }
 
-    /// Another connection takes over from a peer that has all messages up to `received`: the others are given again.
+    /// Another connection takes over from a peer that has all messages up to `received`. The later ones are given
+    /// again.
     ///
     /// # Errors
     ///
@@ -95,25 +96,25 @@ impl OutgoingLog {
     }
 }
 
-/// Messages of one stream as they come from the peer.
+/// Incoming messages of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct IncomingLog {
-    /// Number of the last message that was taken.
+    /// Number of the last handled message.
     received: u64,
 }
 
 impl IncomingLog {
-    /// Number of the last message that was taken.
+    /// Number of the last handled message.
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// Whether the message of that number is to be taken: true for the next one, false for one that was taken before.
-    /// `is_kept` says whether it is of a type that is kept; others have the number 0.
+    /// Whether to handle the message with this number: true for the next one, false for a repeated one. `is_kept`
+    /// tells whether messages of its type are kept; others have the number 0.
     ///
     /// # Errors
     ///
-    /// There is a gap, or a number where there should be none.
+    /// A number is missing, or there is one on a message that has none.
     pub fn take(&mut self, number: u64, is_kept: bool) -> Result<bool, Failure> {
         if !is_kept || number == 0 {
             return match (is_kept, number) {
@@ -140,7 +141,7 @@ mod tests {
 
     const FRAME: usize = 4;
 
-    /// A message that says which one it is.
+    /// A message that contains its own number.
     fn message(number: u64) -> Message {
         Message::End(number)
     }
@@ -173,7 +174,7 @@ mod tests {
             }
         }
 
-        /// What is on its way is lost, and another connection takes over.
+        /// Loses the data in flight; another connection takes over.
         fn replace(&mut self) {
             self.on_the_way.clear();
             self.deframer = Deframer::default();

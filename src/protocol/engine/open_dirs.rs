@@ -1,25 +1,25 @@
-//! The directories that a walk is in, as the receiver hears of them.
+//! The open directories of the sender's walk, as the receiver knows them.
 
 use std::collections::BTreeMap;
 
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{EntryId, Outcome};
 
-/// Directories whose end has not come or is still to be dealt with. As many as a path has components, and one for each
-/// end that is open.
+/// Directories whose end has not arrived or is not yet handled. Bounded by the components of a path plus the open
+/// directory ends.
 #[derive(Debug, Default)]
 pub(in crate::protocol) struct OpenDirs {
-    /// Those whose end has not come, each within the one before it.
+    /// Directories whose end has not arrived, each inside the one before.
     walk: Vec<(EntryId, RelPath)>,
-    /// Whether each was there before.
+    /// Whether each directory existed before.
     were_there: BTreeMap<EntryId, bool>,
-    /// A directory that is not there, and how it ended: so does all that belongs into it.
+    /// A missing directory and its outcome, which is also the outcome of everything inside it.
     blocked: Option<(RelPath, Outcome)>,
 }
 
 impl OpenDirs {
-    /// The walk goes into a directory. Those that it is not in have ended without saying so, which is no harm: they
-    /// keep the attributes that they have.
+    /// The walk enters a directory. Open directories that do not contain it have ended without a message; they keep
+    /// the attributes they have.
     pub(in crate::protocol) fn enter(&mut self, id: EntryId, path: &RelPath) {
         while let Some((other, _)) = self.walk.pop_if(|(_, dir)| !is_within(path, dir)) {
             self.were_there.remove(&other);
@@ -28,7 +28,7 @@ impl OpenDirs {
         self.were_there.insert(id, false);
     }
 
-    /// The walk comes out of a directory, which has this number; `None` when it did not go in.
+    /// The walk leaves a directory. Returns its number; `None` when the walk never entered it.
     pub(in crate::protocol) fn leave(&mut self, path: &RelPath) -> Option<EntryId> {
         let at = self.walk.iter().rposition(|(_, dir)| dir == path)?;
         for (other, _) in self.walk.drain(at + 1..) {
@@ -37,26 +37,26 @@ impl OpenDirs {
         self.walk.pop().map(|(id, _)| id)
     }
 
-    /// The directory was there before.
+    /// The directory existed before.
     pub(in crate::protocol) fn was_there(&mut self, id: EntryId) {
         if let Some(was_there) = self.were_there.get_mut(&id) {
             *was_there = true;
         }
     }
 
-    /// Everything in the directory has ended: whether it was there before.
+    /// Everything in the directory has ended. Returns whether it existed before.
     pub(in crate::protocol) fn end(&mut self, id: EntryId) -> Option<bool> {
         self.were_there.remove(&id)
     }
 
-    /// The directory will not be there.
+    /// The directory will be missing.
     pub(in crate::protocol) fn block(&mut self, path: RelPath, outcome: Outcome) {
         if self.blocks(&path).is_none() {
             self.blocked = Some((path, outcome));
         }
     }
 
-    /// The directory that is not there and that `path` is, or belongs into; and how it ended.
+    /// The missing directory that `path` is or lies in, and its outcome.
     pub(in crate::protocol) fn blocks(&self, path: &RelPath) -> Option<(&RelPath, Outcome)> {
         let (dir, outcome) = self.blocked.as_ref()?;
         (path == dir || is_within(path, dir)).then_some((dir, *outcome))

@@ -1,4 +1,4 @@
-//! How long a side waits for its peer: for one that is silent, and for one that is alive and gets nothing done.
+//! How long a side waits for its peer: for a silent one, and for one that is alive without progress.
 
 use std::time::Duration;
 
@@ -7,27 +7,27 @@ use crate::protocol::wire::limits::{
     COMPARE_BYTES_PER_S_MIN, IDLE_MESSAGES_BURST_MAX, IDLE_MESSAGES_PER_S_MAX, PROGRESS_BYTES_PER_S_MIN,
 };
 
-/// What a person allows.
+/// Time limits set by the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// `--timeout`: a peer without a sign of life.
+    /// `--timeout`: for a silent peer.
     pub timeout: Duration,
-    /// `--disk-timeout`: a peer that says it is busy while nothing gets done.
+    /// `--disk-timeout`: for a peer that reports activity without progress.
     pub disk_timeout: Duration,
 }
 
-/// Signs of life of the peer, and what got done.
+/// The peer's last sign of life and last progress.
 ///
-/// A sign of life costs a peer nothing, so it only counts against `timeout`. Work counts against `disk_timeout`: a
-/// step that the peer cannot repeat at will (an ack, a status, an entry) counts as a whole, and bytes count at
+/// A sign of life costs a peer nothing, so it only counts against `timeout`. Progress counts against `disk_timeout`:
+/// a step that the peer cannot repeat at will (an ack, a status, an entry) counts as a whole, and bytes count at
 /// [`PROGRESS_BYTES_PER_S_MIN`].
 #[derive(Debug, Clone, Copy)]
 pub(in crate::protocol) struct ProgressWatch {
     patience: Patience,
     alive: Duration,
-    /// Nothing got done since then. Bytes move it forward, at most to the present.
+    /// Time of the last progress. Bytes move it forward, at most to the present.
     idle: Duration,
-    /// Messages that brought nothing: as if each came its share of a second after the one before.
+    /// Messages without progress, as a point in time: each one moves it by its share of a second.
     idle_messages: Duration,
 }
 
@@ -36,7 +36,7 @@ impl ProgressWatch {
         Self { patience, alive: now, idle: now, idle_messages: now }
     }
 
-    /// A message came that brings the transfer nowhere.
+    /// A message arrived that brings no progress.
     ///
     /// # Errors
     ///
@@ -55,31 +55,31 @@ impl ProgressWatch {
         self.alive
     }
 
-    /// A sign of life.
+    /// Notes a sign of life.
     pub(in crate::protocol) fn alive(&mut self, now: Duration) {
         self.alive = now;
     }
 
-    /// A step got done.
+    /// Notes a finished step.
     pub(in crate::protocol) fn step(&mut self, now: Duration) {
         self.alive = now;
         self.idle = now;
     }
 
-    /// `bytes` bytes got there.
+    /// Notes `bytes` transferred bytes.
     pub(in crate::protocol) fn bytes(&mut self, bytes: u64, now: Duration) {
         let earned = Duration::from_millis(bytes.saturating_mul(1000) / PROGRESS_BYTES_PER_S_MIN);
         self.idle = self.idle.saturating_add(earned).min(now);
     }
 
-    /// The peer has given no sign of life for `timeout`.
+    /// Whether the peer has been silent for `timeout`.
     pub(in crate::protocol) fn is_silent(&self, now: Duration) -> bool {
         now.saturating_sub(self.alive) > self.patience.timeout
     }
 
-    /// The peer is alive, but nothing got done for `disk_timeout`. A peer whose own disk hangs ends by itself then
-    /// and says which path it is, so it gets `timeout` on top to do that. `comparing` gives the size of the largest
-    /// file that the peer may be hashing.
+    /// Whether the peer is alive but has made no progress for `disk_timeout`. A peer whose own disk hangs ends the
+    /// transfer itself then and names the path, so it gets `timeout` on top. `comparing` returns the size of the
+    /// largest file that the peer may be hashing.
     pub(in crate::protocol) fn is_standing(&self, comparing: impl FnOnce() -> u64, now: Duration) -> bool {
         let patience = self.patience.disk_timeout + self.patience.timeout;
         let idle = now.saturating_sub(self.idle);
@@ -98,7 +98,7 @@ mod tests {
         Duration::from_secs(n)
     }
 
-    /// Seconds that a transfer lasts in which this many bytes get there each second, up to a day.
+    /// Seconds, up to a day, that a transfer of this many bytes a second lasts.
     fn lasts(bytes_per_s: u64) -> u64 {
         let mut progress = ProgressWatch::new(PATIENCE, Duration::ZERO);
         (1..86_400)
@@ -124,7 +124,7 @@ mod tests {
         let allowed = (0..).take_while(|_| progress.idle_message(seconds(1)).is_ok()).count();
         assert_eq!(allowed, IDLE_MESSAGES_BURST_MAX as usize);
 
-        // What piled up while this side was stopped, and what comes after it.
+        // Messages that piled up while this side was stopped, and those after them.
         let mut progress = ProgressWatch::new(PATIENCE, Duration::ZERO);
         for _ in 0..IDLE_MESSAGES_BURST_MAX {
             progress.idle_message(seconds(1)).unwrap();

@@ -1,7 +1,7 @@
-//! What has become of each chunk of a file: wanted, in flight, written or durable.
+//! The state of each chunk of a file: wanted, in flight, written or durable.
 //!
-//! Both sides work from a [`Plan`]. The sender takes chunks out of *wanted* and moves them on as acks come; the
-//! receiver moves them on as its disk does. What is lost with a connection or a stream is wanted again.
+//! Both sides work from a [`Plan`]. The sender takes *wanted* chunks and advances them as acks arrive; the receiver
+//! advances them as its disk works. Chunks lost with a connection or a stream become wanted again.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,7 +14,7 @@ const CHUNKS_MAX: u64 = FILE_BYTES_MAX >> CHUNK_LOG2_MIN;
 /// Chunk indexes, as ranges that neither touch nor overlap.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ChunkSet {
-    /// First index to the one behind the last.
+    /// First index to the one after the last.
     ranges: BTreeMap<u64, u64>,
     len: u64,
 }
@@ -32,7 +32,7 @@ impl ChunkSet {
         self.len
     }
 
-    /// No chunk is in it.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -47,18 +47,18 @@ impl ChunkSet {
         self.ranges.first_key_value().map(|(start, _)| *start)
     }
 
-    /// Whether chunk `index` is in it.
+    /// Whether chunk `index` is in the set.
     pub fn contains(&self, index: u64) -> bool {
         self.ranges.range(..=index).next_back().is_some_and(|(_, end)| index < *end)
     }
 
-    /// Adds the chunks of `range`; those that are in it stay.
+    /// Adds the chunks of `range`; some may be in the set already.
     pub fn insert(&mut self, range: Range<u64>) {
         if range.is_empty() {
             return;
         }
         let (mut start, mut end) = (range.start, range.end);
-        // Ranges that overlap or touch the new one become part of it.
+        // Ranges that overlap or touch the new one are merged with it.
         while let Some((before, to)) = self.ranges.range(..=end).next_back().map(|(a, b)| (*a, *b))
             && to >= start
         {
@@ -70,7 +70,7 @@ impl ChunkSet {
         self.len += end - start;
     }
 
-    /// Takes the chunks of `range` out, as far as they are in it.
+    /// Removes those chunks of `range` that are in the set.
     pub fn remove(&mut self, range: Range<u64>) {
         if range.is_empty() {
             return;
@@ -93,9 +93,9 @@ impl ChunkSet {
 /// The state of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChunkState {
-    /// It has to travel.
+    /// It must be sent.
     Wanted,
-    /// On a stream, not acked.
+    /// In flight, not acked.
     InFlight,
     /// The receiver has written it. A crash of the receiver can undo that.
     Written,
@@ -128,7 +128,8 @@ impl Plan {
         Self::new(CHUNKS_MAX)
     }
 
-    /// The file has this many chunks. False, and nothing changes, when one behind them is not just wanted.
+    /// Sets the number of chunks. Returns false, and changes nothing, when a chunk after the last one is in any state
+    /// but wanted.
     pub fn end_at(&mut self, chunks: u64) -> bool {
         let behind = self.chunks.saturating_sub(chunks);
         let mut wanted = self.wanted.clone();
@@ -141,12 +142,12 @@ impl Plan {
         fits
     }
 
-    /// Chunks of the file.
+    /// Number of chunks.
     pub fn chunks(&self) -> u64 {
         self.chunks
     }
 
-    /// The state of chunk `index`; `None` behind the end of the file.
+    /// The state of chunk `index`; `None` after the end of the file.
     pub fn state(&self, index: u64) -> Option<ChunkState> {
         (index < self.chunks).then(|| match index {
             _ if self.wanted.contains(index) => ChunkState::Wanted,
@@ -156,17 +157,17 @@ impl Plan {
         })
     }
 
-    /// The lowest chunk that has to travel.
+    /// The lowest wanted chunk.
     pub fn next_wanted(&self) -> Option<u64> {
         self.wanted.first()
     }
 
-    /// Chunks that are written, durable or not.
+    /// Written chunks, durable or not.
     pub fn written(&self) -> u64 {
         self.chunks - self.wanted.len() - self.in_flight.len()
     }
 
-    /// Bytes that are written of a file of `size` bytes in chunks of 2^`chunk_log2`.
+    /// Written bytes of a file of `size` bytes in chunks of 2^`chunk_log2`.
     pub fn written_bytes(&self, size: u64, chunk_log2: u8) -> u64 {
         let last = self.chunks.saturating_sub(1);
         let is_last_written = matches!(self.state(last), Some(ChunkState::Written | ChunkState::Durable));
@@ -174,12 +175,12 @@ impl Plan {
         (self.written() << chunk_log2).saturating_sub(if is_last_written { missing } else { 0 })
     }
 
-    /// Chunks that are durable.
+    /// Durable chunks.
     pub fn durable(&self) -> &ChunkSet {
         &self.durable
     }
 
-    /// A wanted chunk begins to travel. False, and nothing changes, when it was not wanted.
+    /// Puts a wanted chunk in flight. Returns false, and changes nothing, when it was not wanted.
     pub fn begin(&mut self, index: u64) -> bool {
         let is_wanted = self.wanted.contains(index);
         if is_wanted {
@@ -189,7 +190,7 @@ impl Plan {
         is_wanted
     }
 
-    /// A chunk in flight was lost: it is wanted again.
+    /// A chunk in flight was lost; it is wanted again.
     pub fn lose(&mut self, index: u64) {
         if self.in_flight.contains(index) {
             self.in_flight.remove(index..index + 1);
@@ -197,7 +198,7 @@ impl Plan {
         }
     }
 
-    /// A chunk was written. False when it was neither in flight nor wanted: it was written before.
+    /// A chunk was written. Returns false when it was neither in flight nor wanted: it was written before.
     pub fn write(&mut self, index: u64) -> bool {
         let is_new = matches!(self.state(index), Some(ChunkState::InFlight | ChunkState::Wanted));
         self.in_flight.remove(index..index.saturating_add(1));
@@ -205,7 +206,7 @@ impl Plan {
         is_new
     }
 
-    /// What is written is durable now.
+    /// Makes all written chunks durable.
     pub fn sync(&mut self) {
         let mut durable = ChunkSet::of(0..self.chunks);
         for open in [&self.wanted, &self.in_flight] {
@@ -214,7 +215,7 @@ impl Plan {
         self.durable = durable;
     }
 
-    /// The chunks of `range` are durable now, as far as they are written.
+    /// Makes the written chunks of `range` durable.
     pub fn sync_range(&mut self, range: Range<u64>) {
         let mut durable = ChunkSet::of(range.start.min(self.chunks)..range.end.min(self.chunks));
         for open in [&self.wanted, &self.in_flight] {
@@ -223,12 +224,12 @@ impl Plan {
         durable.ranges().for_each(|range| self.durable.insert(range));
     }
 
-    /// Nothing has to travel any more and everything is written.
+    /// Whether everything is written.
     pub fn is_written(&self) -> bool {
         self.wanted.is_empty() && self.in_flight.is_empty()
     }
 
-    /// Everything is durable.
+    /// Whether everything is durable.
     pub fn is_durable(&self) -> bool {
         self.durable.len() == self.chunks
     }
@@ -268,7 +269,7 @@ mod tests {
     }
 
     fn step() -> impl Strategy<Value = PlanStep> {
-        // Also behind the end.
+        // Includes indexes after the end.
         let index = 0..CHUNKS + 2;
         prop_oneof![
             4 => index.clone().prop_map(PlanStep::Begin),
@@ -279,7 +280,7 @@ mod tests {
         ]
     }
 
-    /// The same in the plainest way: a state for each chunk.
+    /// The reference: a state for each chunk.
     fn apply(states: &mut [ChunkState], step: &PlanStep) {
         use ChunkState::{Durable, InFlight, Wanted, Written};
         let at = |index: u64| usize::try_from(index).unwrap();

@@ -1,66 +1,66 @@
-//! What the receiver's machine asks of its driver.
+//! Actions that the receiver's machine asks of its driver.
 
 use crate::protocol::failure::Reason;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, EntryId, Meta, Settled};
 use crate::protocol::wire::message::Message;
 
-/// What the driver is to do.
+/// The driver's next action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReceiverAction {
     /// Send on the control stream.
     Control(Message),
     /// Look at the final name (and make the directory), then call [`Receiver::admitted`].
     Admit(EntryId, Entry),
-    /// Compute the root of the file that is there, of so many bytes, then call [`Receiver::hashed`].
+    /// Compute the root of the existing file, of this many bytes, then call [`Receiver::hashed`].
     Root(EntryId, RelPath, u64),
-    /// Make durable what is written of it, then call [`Receiver::checkpointed`].
+    /// Make its written bytes durable, then call [`Receiver::checkpointed`].
     ///
     /// [`Receiver::checkpointed`]: super::Receiver::checkpointed
     Checkpoint(EntryId),
     /// Sync, rename, sync, then call [`Receiver::committed`].
     Commit(EntryId, Entry),
-    /// The same under the first of the names that is free.
+    /// The same, under the first free name.
     CommitBeside(EntryId, Entry),
-    /// Give what is there the entry's mode and time, then call [`Receiver::updated`].
+    /// Give the existing file the entry's mode and time, then call [`Receiver::updated`].
     Update(EntryId, Entry),
-    /// Drop what is staged.
+    /// Drop the staged file.
     Discard(EntryId),
     /// The sender has lost this extra connection: close it.
     Leave(u32),
-    /// Everything in a directory has ended. Set its attributes if there are any here: one that was there before
-    /// keeps its own unless it is to be replaced. Then call [`Receiver::dir_finished`].
+    /// Everything in a directory has ended. Set its attributes, if given: an existing directory keeps its own unless
+    /// it is to be replaced. Then call [`Receiver::dir_finished`].
     FinishDir(EntryId, RelPath, Option<Meta>),
-    /// The source of an entry that is delivered has grown since it was announced.
+    /// The source of a delivered entry has grown since it was announced.
     Grew(Entry),
     /// An entry has ended.
     Settled(Settled),
-    /// The sender came upon something that it cannot send, and why.
+    /// The sender skipped something, and why.
     Omitted(Reason, String),
     /// Make everything durable, then call [`Receiver::finished`].
     Finish,
 }
 
-/// The file that has the name of one that is offered.
+/// The existing file under the name of an offered one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
     /// Its root.
     Root(blake3::Hash),
-    /// This process may not read it, so it counts as another one.
+    /// This process may not read it, so it counts as different.
     Unreadable,
 }
 
-/// What to do with a record that begins.
+/// How to treat a new record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
-    /// Write it; the size of the file.
+    /// Write it; with the size of the file.
     Take(u64),
-    /// The same, its holes too: a stream that was cut off may have left bytes where they are now.
+    /// Write it, including its holes: a stream that was cut off may have left bytes there.
     TakeAgain(u64),
-    /// Write it: a chunk of a file of unknown size, of at most this many bytes.
+    /// Write it: a chunk of at most this many bytes, of a file of unknown size.
     TakeOpen(u64),
-    /// Read it and drop it: it is written already.
+    /// Read and drop it: it is written already.
     Pass,
-    /// Ask again when a record has been cut or written: it is coming on another stream, which may have been reset.
+    /// Ask again after a record has been cut or written: the chunk is on another stream, which may have been reset.
     Wait,
 }

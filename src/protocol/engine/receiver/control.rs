@@ -9,7 +9,7 @@ use crate::protocol::wire::entry::{EntryId, Kind};
 use crate::protocol::wire::message::Message;
 
 impl Receiver {
-    /// A message of the manifest stream, which came when the sender was [heard](Self::heard) last.
+    /// Handles a message of the manifest stream, received when the sender was last [heard](Self::heard).
     pub fn on_manifest(&mut self, message: Message) -> Result<(), Failure> {
         match message {
             Message::Entry(_) | Message::Omitted(..) | Message::End(_) if self.ended => {
@@ -58,7 +58,7 @@ impl Receiver {
         }
     }
 
-    /// A message of the control stream, which came when the sender was [heard](Self::heard) last.
+    /// Handles a message of the control stream, received when the sender was last [heard](Self::heard).
     pub fn on_control(&mut self, message: Message) -> Result<(), Failure> {
         match message {
             Message::Digest(id, digest) => {
@@ -107,7 +107,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// What to answer when something comes for an entry that is no longer open.
+    /// The answer to a message about an entry that is no longer open.
     pub(super) fn ended_failure(&self, id: EntryId) -> Failure {
         let (reason, how) = match self.failed.contains(&id) {
             true => (Reason::TransferFailed, "failed"),
@@ -144,7 +144,7 @@ impl Receiver {
                 self.actions.push_back(ReceiverAction::Checkpoint(id));
                 Ok(())
             }
-            // Done says it of a file of one chunk.
+            // For a file of one chunk, `Done` implies it.
             Some(mine) => {
                 self.step();
                 self.commit(id, Some(mine), false);
@@ -157,7 +157,7 @@ impl Receiver {
         if id.0 >= self.next_id {
             return Err(Failure::new(Reason::UnknownTransfer, format!("there is no entry {}", id.0)));
         }
-        // It may have ended here while the sender gave it up, or have its final name any moment.
+        // The entry may have ended here while the sender gave it up, or may be about to get its final name.
         if self.open.get(&id).is_some_and(|open| !open.state.is_complete()) {
             self.step();
             self.actions.push_back(ReceiverAction::Discard(id));

@@ -1,4 +1,4 @@
-//! How entries end, and the transfer with them.
+//! The ends of entries and of the transfer.
 
 use crate::protocol::engine::receiver::action::ReceiverAction;
 use crate::protocol::engine::receiver::machine::Receiver;
@@ -11,14 +11,14 @@ use crate::protocol::wire::message::Message;
 use crate::protocol::wire::status::Status;
 
 impl Receiver {
-    /// An entry ends without what is staged of it.
+    /// Ends an entry and drops its staged file.
     pub(super) fn drop_staged(&mut self, id: EntryId, state: &IncomingState) {
         if state.staged().is_some() {
             self.actions.push_back(ReceiverAction::Discard(id));
         }
     }
 
-    /// A directory has its attributes, or cannot get them.
+    /// The attributes of a directory are set, or cannot be.
     pub fn dir_finished(&mut self, id: EntryId, result: Result<(), Failure>) {
         let Some(entry) = self.leaving.remove(&id) else { return };
         let (status, outcome, message) = match result {
@@ -28,7 +28,7 @@ impl Receiver {
         self.report(id, entry, status, None, outcome, message);
     }
 
-    /// Everything is under its final name, and durable if `synced`; tells the sender, also of what is not kept.
+    /// Everything is under its final name, and durable if `synced`. Tells the sender, including what was not kept.
     pub fn finished(&mut self, synced: bool, not_kept: Vec<NotKept>) {
         self.actions.push_back(ReceiverAction::Control(Message::Finished { synced, not_kept }));
         self.done = true;
@@ -57,7 +57,7 @@ impl Receiver {
         if is_grown && outcome == Outcome::Written {
             self.actions.push_back(ReceiverAction::Grew(entry.clone()));
         }
-        // Bytes that travelled were counted when they were written.
+        // Bytes that were sent are counted when written.
         if !state.is_complete() {
             self.totals.settled_bytes = self.totals.settled_bytes.saturating_add(entry.size());
         }
@@ -105,7 +105,7 @@ impl Receiver {
         }));
     }
 
-    /// Lets directories end whose contents are all settled, and the transfer when nothing is left.
+    /// Ends directories whose contents are all settled, and the transfer when nothing is left.
     pub(super) fn advance(&mut self) {
         while let Some(first) = self.open.first_entry() {
             let IncomingState::Leaving(dir) = first.get().state else { break };
@@ -126,7 +126,7 @@ impl Receiver {
     }
 }
 
-/// What the sender is told of an entry that failed.
+/// The text about a failed entry for the sender.
 fn failed(failure: &Failure) -> Status {
     Status::Failed(failure.reason, failure.for_peer().to_owned())
 }

@@ -1,4 +1,4 @@
-//! What is under final names: look-ups, comparisons and commits.
+//! Final names: look-ups, comparisons and commits.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -16,7 +16,7 @@ use crate::protocol::wire::message::Message;
 use crate::protocol::wire::status::Status;
 
 impl Receiver {
-    /// What is under the final name of `id`.
+    /// The result of the look-up for `id`.
     pub fn admitted(&mut self, id: EntryId, found: Lookup) {
         let Some(IncomingEntry { entry, state: IncomingState::Admitting { staged }, .. }) =
             self.open.get(&id)
@@ -31,7 +31,7 @@ impl Receiver {
             Lookup::Denied(failure) => self.fail(id, failure),
             Lookup::Conflict | Lookup::SameSize { .. } if is_dir => self.block(id),
             Lookup::Free if is_dir => self.settle(id, Status::Done(None), None, Outcome::Written),
-            // Its attributes come at its end.
+            // The attributes follow at the directory's end.
             Lookup::Same { .. } if is_dir => {
                 self.dirs.was_there(id);
                 self.settle(id, Status::Identical(None), None, Outcome::Identical);
@@ -44,7 +44,7 @@ impl Receiver {
             Lookup::SameSize { .. } | Lookup::Conflict if self.exists == Exists::Skip => {
                 self.settle(id, Status::Skipped, None, Outcome::Skipped);
             }
-            // Which bytes these are is known when they have come; then the name is looked at again.
+            // The content is known only when all of it has arrived; then the name is looked up again.
             Lookup::SameSize { .. } if is_open_ended => self.want(id),
             Lookup::SameSize { numbers, is_current } => self.begin_comparison(id, numbers, is_current),
             Lookup::Conflict => self.different(id),
@@ -55,7 +55,7 @@ impl Receiver {
         }
     }
 
-    /// A complete entry whose name has been taken.
+    /// A complete entry whose name is taken.
     pub(super) fn readmit(&mut self, id: EntryId, root: Option<blake3::Hash>) {
         if let Some(open) = self.open.get_mut(&id) {
             open.state = IncomingState::Admitting { staged: Some(Staged { root }) };
@@ -76,7 +76,7 @@ impl Receiver {
         self.actions.push_back(ReceiverAction::Root(id, path, size));
     }
 
-    /// What was sent is there: under the name of that number.
+    /// The same content exists, under the name with this number.
     pub(super) fn same(&mut self, id: EntryId, number: u32, root: Option<blake3::Hash>, is_current: bool) {
         let Some(open) = self.open.get_mut(&id) else { return };
         if self.exists == Exists::Replace && !is_current {
@@ -88,7 +88,7 @@ impl Receiver {
         self.settle(id, Status::Identical(renamed), root, Outcome::Identical);
     }
 
-    /// What is there is something else.
+    /// The existing content is different.
     pub(super) fn different(&mut self, id: EntryId) {
         let staged = self.open.get(&id).and_then(|open| open.state.staged());
         match (self.exists, staged) {
@@ -98,7 +98,7 @@ impl Receiver {
         }
     }
 
-    /// Whether what is there has got mode and time that it did not have.
+    /// Whether the existing file got a new mode and time.
     pub fn updated(&mut self, id: EntryId, result: Result<bool, Failure>) {
         let Some(IncomingEntry { state: IncomingState::Updating { root }, .. }) = self.open.get(&id) else {
             return;
@@ -111,7 +111,7 @@ impl Receiver {
         }
     }
 
-    /// Something that is no directory has the name of one.
+    /// Something other than a directory has the name of a directory.
     pub(super) fn block(&mut self, id: EntryId) {
         let Some(path) = self.entry(id).map(|entry| entry.path.clone()) else { return };
         let outcome = match self.exists {
@@ -139,7 +139,7 @@ impl Receiver {
         }
     }
 
-    /// What is in the file that is under a name of `id`.
+    /// The content of the existing file under a name of `id`.
     pub fn hashed(&mut self, id: EntryId, existing: Existing) {
         if let Some(IncomingEntry { state: IncomingState::Comparing(comparison), .. }) =
             self.open.get_mut(&id)
@@ -198,7 +198,7 @@ impl Receiver {
         });
     }
 
-    /// What is written of `id` is durable, or the disk cannot make it so.
+    /// The written bytes of `id` are durable, or the disk cannot make them so.
     pub fn checkpointed(&mut self, id: EntryId, is_durable: bool) {
         let Some(IncomingEntry { state: IncomingState::Syncing { root, plan }, .. }) = self.open.get_mut(&id)
         else {
@@ -213,7 +213,7 @@ impl Receiver {
         self.commit(id, Some(root), false);
     }
 
-    /// How the commit of `id` went.
+    /// The result of the commit of `id`.
     pub fn committed(&mut self, id: EntryId, committed: Committed) {
         let Some(IncomingEntry { entry, state: IncomingState::Committing { root, is_again }, .. }) =
             self.open.get_mut(&id)
@@ -231,7 +231,7 @@ impl Receiver {
                 self.actions.push_back(ReceiverAction::Discard(id));
                 self.fail_existing(id);
             }
-            // Another transfer may have brought the same, so what has appeared is looked at.
+            // Another transfer may have delivered the same content, so the name is looked up again.
             Committed::Exists => {
                 let entry = entry.clone();
                 self.readmit(id, root);
@@ -255,7 +255,7 @@ impl Receiver {
     }
 }
 
-/// The name of that number, 0 and none being the path itself.
+/// The name with this number; 0 and none are the path itself.
 fn numbered(path: &RelPath, number: Option<&u32>) -> RelPath {
     let numbered = number.filter(|number| **number > 0).and_then(|number| path.numbered(*number).ok());
     // Storage finds nothing under a name that is too long.

@@ -1,4 +1,4 @@
-//! The machine: its numbers, and its patience with the sender.
+//! The receiver's machine: its totals, and its patience with the sender.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub struct Receiver {
     pub(super) exists: Exists,
     pub(super) patience: Patience,
     pub(super) progress: ProgressWatch,
-    /// The directory, as shown.
+    /// The target directory, as shown to the user.
     pub(super) target: String,
     pub(super) open: BTreeMap<EntryId, IncomingEntry>,
     pub(super) leaving: BTreeMap<EntryId, Entry>,
@@ -38,7 +38,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// A receiver for one transfer into `target` (as shown to people), which has so much `patience` with its sender.
+    /// A receiver for one transfer into `target` (as shown to the user), with this `patience` for its sender.
     pub fn new(chunk_log2: u8, exists: Exists, target: String, patience: Patience, now: Duration) -> Self {
         Self {
             chunk_log2,
@@ -67,33 +67,34 @@ impl Receiver {
         self
     }
 
-    /// Whether the manifest may be read on: what is open is bounded.
+    /// Whether to read on in the manifest: the number of open entries is limited.
     pub fn takes_entries(&self) -> bool {
         self.open.len() + self.leaving.len() < self.open_entries_max
             && self.open_path_bytes < OPEN_PATH_BYTES_MAX
     }
 
-    /// Numbers so far.
+    /// The totals so far.
     pub fn totals(&self) -> Totals {
         self.totals
     }
 
-    /// The manifest is complete.
+    /// Whether the manifest is complete.
     pub fn is_walked(&self) -> bool {
         self.ended
     }
 
-    /// All bytes that will come are in the totals: the manifest is complete, and each file of unknown size has ended.
+    /// Whether the totals include all bytes of the transfer: the manifest is complete and no file of unknown size is
+    /// open.
     pub fn are_totals_final(&self) -> bool {
         self.ended && !self.open.values().any(|open| open.entry.kind == Kind::OpenEnded)
     }
 
-    /// Everything is durable and the sender has been told.
+    /// Whether everything is durable and the sender has been told.
     pub fn is_done(&self) -> bool {
         self.done
     }
 
-    /// The first `max` files of several chunks that are on their way: number, entry and bytes written of each.
+    /// The first `max` files of several chunks in transfer: number, entry and bytes written of each.
     pub fn active(&self, max: usize) -> Vec<(EntryId, &Entry, u64)> {
         let active = self.open.iter().filter_map(|(id, IncomingEntry { entry, state, .. })| match state {
             IncomingState::Receiving { plan, .. } if !entry.is_small() => {
@@ -105,37 +106,37 @@ impl Receiver {
         active.take(max).collect()
     }
 
-    /// An entry that has not been settled.
+    /// An entry that is still open.
     pub fn entry(&self, id: EntryId) -> Option<&Entry> {
         self.open.get(&id).map(|open| &open.entry)
     }
 
-    /// What to do next, if anything.
+    /// The next action, if any.
     pub fn poll(&mut self) -> Option<ReceiverAction> {
         self.actions.pop_front()
     }
 
-    /// Something came from the sender.
+    /// Notes a sign of life of the sender.
     pub fn heard(&mut self, now: Duration) {
         self.progress.alive(now);
     }
 
-    /// The own disk is at work, or the own limit holds what comes.
+    /// The own disk is working, or the own limit holds data back.
     pub fn note_progress(&mut self, now: Duration) {
         self.progress.step(now);
     }
 
-    /// `bytes` bytes of files have come that were not there yet.
+    /// `bytes` new bytes of files have arrived.
     pub fn came(&mut self, bytes: u64, now: Duration) {
         self.progress.bytes(bytes, now);
     }
 
-    /// What was heard last brought the transfer on.
+    /// The last message brought progress.
     pub(super) fn step(&mut self) {
         self.progress.step(self.progress.alive_at());
     }
 
-    /// Ends the transfer when nothing came for the time-out, or when a sender that is alive gets nothing done.
+    /// Ends the transfer after the time-out without a message, or without progress from a sender that is alive.
     pub fn check_stall(&self, now: Duration) -> Result<(), Failure> {
         let Patience { timeout, disk_timeout } = self.patience;
         let message = if self.finishing {
@@ -150,11 +151,11 @@ impl Receiver {
         Err(Failure::new(Reason::AckTimeout, message))
     }
 
-    /// Bytes of the largest file that the sender may be hashing.
+    /// Size of the largest file that the sender may be hashing.
     fn largest_compared(&self) -> u64 {
         let is_hashed = |open: &&IncomingEntry| match &open.state {
             IncomingState::Comparing { .. } => true,
-            // A source that has grown is read again before it is closed.
+            // A source that has grown is read again before its `Close`.
             IncomingState::Receiving { root, .. } => root.is_complete(),
             _ => false,
         };

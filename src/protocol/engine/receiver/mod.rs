@@ -1,5 +1,4 @@
-//! The receiver as a state machine: what has been announced, what is wanted of it, what is written, what has its
-//! final name.
+//! The receiver as a state machine: which entries are announced, wanted, written and committed.
 
 mod action;
 mod control;

@@ -10,9 +10,9 @@ use crate::protocol::wire::entry::{Entry, EntryId, Kind};
 use crate::protocol::wire::limits::SMALL_FILE_BYTES_MAX;
 
 impl Receiver {
-    /// A record begins on a parcel's stream: `len` bytes of `id` at `offset`. A sender may reset a parcel and send it
-    /// again, on the same connection or on another, and the new stream may overtake the reset. So a chunk that comes
-    /// twice is no breach: it is written by one stream at a time, and once.
+    /// Begins a record on a parcel's stream: `len` bytes of `id` at `offset`. A sender may reset a parcel and send it
+    /// again, on the same connection or on another, and the new stream may overtake the reset. So a repeated chunk is
+    /// not a breach: one stream at a time writes it, and only once.
     ///
     /// # Errors
     ///
@@ -52,7 +52,7 @@ impl Receiver {
             Err(TreeError::Twice) => return Ok(Begin::Pass),
             other => other.map_err(|e| tree_failure(&open.entry, e))?,
         }
-        // Two streams must not write one chunk: what is verified on one could be changed by the other.
+        // Two streams must not write the same chunk: one could change what the other has verified.
         Ok(match plan.begin(index) {
             true if is_open_ended => Begin::TakeOpen(chunk),
             true if cut.contains(&index) => Begin::TakeAgain(size),
@@ -61,14 +61,14 @@ impl Receiver {
         })
     }
 
-    /// The source of `id` has grown since it was announced; what comes is what was there then.
+    /// The source of `id` has grown since it was announced; the record has the bytes announced.
     pub fn grew(&mut self, id: EntryId) {
         if let Some(open) = self.open.get_mut(&id) {
             open.is_grown = true;
         }
     }
 
-    /// A record is written, and its chaining value is what the sender said.
+    /// A record is written and its chaining value matches.
     pub fn record_written(
         &mut self,
         id: EntryId,
@@ -96,7 +96,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// The same of a record of unknown length, which had `len` bytes; `is_last` when the file ends with it.
+    /// The same for a record of unknown length, which had `len` bytes; `is_last` if it ends the file.
     pub fn open_record_written(
         &mut self,
         id: EntryId,
@@ -128,7 +128,7 @@ impl Receiver {
         self.record_written(id, offset, len, value)
     }
 
-    /// A parcel's stream ended before its record was whole; the chunk may come again.
+    /// A parcel's stream ended inside a record; the chunk may be sent again.
     pub fn record_cut(&mut self, id: EntryId, offset: u64) {
         let index = offset >> self.chunk_log2;
         if let Some(IncomingEntry { state: IncomingState::Receiving { plan, cut, .. }, .. }) =

@@ -1,4 +1,4 @@
-//! The states of an entry on its way in.
+//! The states of an incoming entry.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -14,16 +14,16 @@ pub(super) enum IncomingState {
         staged: Option<Staged>,
     },
     Comparing(Comparison),
-    /// Chunks are coming.
+    /// Chunks are arriving.
     Receiving {
         root: RootBuilder,
         plan: Plan,
-        /// Chunks of which a stream that was cut off may have left bytes.
+        /// Chunks that a cut stream may have written in part.
         cut: BTreeSet<u64>,
         /// Size of a file of unknown size, once its last chunk is written.
         end: Option<u64>,
     },
-    /// All of it is written and verified; it is made durable before its commit.
+    /// All of it is written and verified; it becomes durable before its commit.
     Syncing {
         root: blake3::Hash,
         plan: Plan,
@@ -33,7 +33,7 @@ pub(super) enum IncomingState {
         root: Option<blake3::Hash>,
         is_again: bool,
     },
-    /// The same is there, and gets mode and time.
+    /// The same content exists, and gets mode and time.
     Updating {
         root: Option<blake3::Hash>,
     },
@@ -42,7 +42,7 @@ pub(super) enum IncomingState {
 }
 
 impl IncomingState {
-    /// What is complete and neither has its name nor is about to get it.
+    /// The complete entry, unless it has its final name or is being committed.
     pub(super) fn staged(&self) -> Option<Staged> {
         match self {
             Self::Admitting { staged } => *staged,
@@ -51,22 +51,22 @@ impl IncomingState {
         }
     }
 
-    /// All of the entry has come.
+    /// Whether all of the entry has arrived.
     pub(super) fn is_complete(&self) -> bool {
         matches!(self, Self::Syncing { .. } | Self::Committing { .. }) || self.staged().is_some()
     }
 }
 
-/// A complete entry; with its root, if it is a file.
+/// A complete entry, and its root if it is a file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Staged {
     pub(super) root: Option<blake3::Hash>,
 }
 
-/// A file, and those that are there and may be the same.
+/// A file, and the existing files that may be the same.
 #[derive(Debug)]
 pub(super) struct Comparison {
-    /// Numbers of the names that are left; the first is being looked at.
+    /// Numbers of the names left; the first is being compared.
     pub(super) numbers: VecDeque<u32>,
     pub(super) mine: Option<Existing>,
     pub(super) theirs: Option<blake3::Hash>,

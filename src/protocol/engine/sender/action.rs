@@ -1,10 +1,10 @@
-//! What the sender's machine asks of its driver.
+//! Actions that the sender's machine asks of its driver.
 
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::wire::entry::{Entry, EntryId, Settled};
 use crate::protocol::wire::message::Message;
 
-/// What one stream is to carry.
+/// The content of one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Parcel {
     /// One chunk of a large file.
@@ -13,10 +13,10 @@ pub enum Parcel {
         id: EntryId,
         /// First byte.
         offset: u64,
-        /// Bytes.
+        /// Length in bytes.
         len: u64,
     },
-    /// The next chunk of a file whose size is not known; tell [`Sender::chunk_read`] when it has been read.
+    /// The next chunk of a file of unknown size; call [`Sender::chunk_read`] after reading it.
     ///
     /// [`Sender::chunk_read`]: super::Sender::chunk_read
     OpenChunk {
@@ -29,27 +29,27 @@ pub enum Parcel {
     Files(Vec<EntryId>),
 }
 
-/// What the driver is to do.
+/// The driver's next action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SenderAction {
     /// Send on the control stream.
     Control(Message),
     /// Compute the root of the source for a comparison, then call [`Sender::hashed`].
     Root(EntryId),
-    /// See whether the source is still what was announced, or has only grown: the root is that of what was sent. Then
+    /// Check whether the source is still as announced, or has only grown; the root is that of the bytes sent. Then
     /// call [`Sender::verified`].
     Verify(EntryId, blake3::Hash),
-    /// The source of an entry that is delivered has grown since it was announced.
+    /// The source of a delivered entry has grown since it was announced.
     Grew(Entry),
-    /// An entry has ended; whatever is kept open for it can go.
+    /// An entry has ended; everything kept open for it can be closed.
     Settled(Settled),
 }
 
-/// The receiver's last word.
+/// The receiver's last message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiverEnd {
-    /// What it has is durable.
+    /// The receiver's files are durable.
     pub synced: bool,
-    /// What its file system does not keep; the texts are safe to print.
+    /// Attributes that its file system does not keep; the texts are safe to print.
     pub not_kept: Vec<NotKept>,
 }

@@ -15,7 +15,7 @@ use crate::protocol::wire::message::Message;
 use crate::protocol::wire::status::Status;
 
 impl Sender {
-    /// A message of the control stream.
+    /// Handles a message of the control stream.
     pub fn on_control(&mut self, message: Message, now: Duration) -> Result<(), Failure> {
         match message {
             _ if self.finished.is_some() => {
@@ -42,7 +42,7 @@ impl Sender {
                 "the receiver never said that all of a file is durable, but has synced all",
             )),
             Message::Finished { synced, not_kept } => {
-                // Acks travel on streams of their own, so that this may overtake the last of them.
+                // Acks have their own streams, so this message may overtake the last of them.
                 let is_done = |open: &OutgoingEntry| matches!(&open.state, OutgoingState::Wanted(t) if t.done.is_some());
                 if !self.walked || !self.open.values().all(is_done) {
                     return Err(Failure::protocol("the receiver says that it has finished before it has"));
@@ -63,12 +63,12 @@ impl Sender {
         }
     }
 
-    /// Chunks of a file are durable. A chunk whose ack has not come yet does not count: it is said again.
+    /// Chunks of a file are durable. Chunks not yet acked are ignored: a later message includes them.
     fn on_durable(&mut self, id: EntryId, ranges: Vec<Range<u64>>, now: Duration) -> Result<(), Failure> {
         self.check_id(id)?;
         let file = match self.open.get_mut(&id).map(|open| &mut open.state) {
             Some(OutgoingState::Wanted(file)) => file,
-            // It was said before the receiver knew.
+            // The receiver sent it before it knew.
             Some(OutgoingState::Abandoned(_)) => return self.progress.idle_message(now),
             _ => return Err(Failure::protocol(format!("nothing of entry {} has been sent", id.0))),
         };
@@ -84,7 +84,7 @@ impl Sender {
         Ok(())
     }
 
-    /// An entry that was announced and has not ended.
+    /// An open entry.
     fn check_id(&self, id: EntryId) -> Result<(), Failure> {
         if id.0 >= self.next_id {
             return Err(Failure::new(Reason::UnknownTransfer, format!("there is no entry {}", id.0)));
@@ -123,11 +123,11 @@ impl Sender {
     }
 
     fn status_of_abandoned(&mut self, id: EntryId, status: &Status) -> bool {
-        // It was said before the receiver knew.
+        // The receiver sent it before it knew.
         if matches!(status, Status::Want | Status::Check) {
             return true;
         }
-        // It may have been done before the receiver knew; that the source changed is still to be told.
+        // The entry may have been done before the receiver knew; the change of the source must still be reported.
         if let Some(OutgoingEntry { state: OutgoingState::Abandoned(failure), .. }) = self.open.get(&id) {
             let failure = failure.clone();
             self.settle(id, None, None, Outcome::Failed(failure.reason), Some(failure.message));
@@ -145,7 +145,7 @@ impl Sender {
                 *state = OutgoingState::Checking { root: None };
                 self.actions.push_back(SenderAction::Root(id));
             }
-            // Of what has bytes, the receiver must have seen the root.
+            // If it has bytes, the receiver must have seen the root.
             Status::Identical(renamed) if is_empty => {
                 self.settle(id, renamed, root, Outcome::Identical, None);
             }
@@ -177,13 +177,13 @@ impl Sender {
 
     fn status_of_wanted(&mut self, id: EntryId, status: Status) -> Result<bool, Failure> {
         let (outcome, renamed) = match status {
-            // Something took the name while the bytes were on their way.
+            // Another process took the name while the bytes were in flight.
             Status::Skipped => {
                 self.settle(id, None, None, Outcome::Skipped, None);
                 return Ok(true);
             }
             Status::Done(renamed) => (Outcome::Written, renamed),
-            // The same may have come from somebody else while the bytes were on their way.
+            // Another transfer may have delivered the same while the bytes were in flight.
             Status::Identical(renamed) => (Outcome::Identical, renamed),
             _ => return Ok(false),
         };

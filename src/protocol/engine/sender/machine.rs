@@ -1,4 +1,4 @@
-//! The machine: what it announces, its numbers, and its patience with the receiver.
+//! The sender's machine: its announcements, its totals, and its patience with the receiver.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -25,23 +25,24 @@ pub struct Sender {
     pub(super) next_id: u64,
     pub(super) walked: bool,
     pub(super) small: VecDeque<EntryId>,
-    /// Files that have wanted chunks; one of which a chunk was lost with a connection goes first.
+    /// Files with wanted chunks. A file that lost a chunk with a connection goes first.
     pub(super) large: VecDeque<EntryId>,
     pub(super) parcels: u64,
     pub(super) totals: Totals,
     pub(super) actions: VecDeque<SenderAction>,
     pub(super) finished: Option<ReceiverEnd>,
-    /// The file of unknown size of which a chunk is being read. One at a time: between two chunks it keeps a block.
+    /// The file of unknown size whose chunk is being read. One at a time, because it keeps a block between two
+    /// chunks.
     pub(super) open_end: Option<EntryId>,
-    /// A file of several chunks was done before all of them were said to be durable.
+    /// A file of several chunks was done before all of them were reported durable.
     pub(super) is_durability_missing: bool,
-    /// Bytes that the receiver says have come, and those that were sent as well.
+    /// Bytes that the receiver reports as received, and the same capped by the bytes sent.
     pub(super) said_came: u64,
     pub(super) came: u64,
 }
 
 impl Sender {
-    /// A sender that cuts files into chunks of 2^`chunk_log2` bytes and has so much `patience` with its receiver.
+    /// A sender with chunks of 2^`chunk_log2` bytes and this `patience` for its receiver.
     pub fn new(chunk_log2: u8, patience: Patience, now: Duration) -> Self {
         Self {
             chunk_log2,
@@ -71,12 +72,12 @@ impl Sender {
         self
     }
 
-    /// Whether another entry may be announced: what is open is bounded.
+    /// Whether another entry may be announced: the number of open entries is limited.
     pub fn can_announce(&self) -> bool {
         !self.walked && self.open.len() < self.open_entries_max && self.open_path_bytes < OPEN_PATH_BYTES_MAX
     }
 
-    /// The walk came upon `entry`; the message goes to the manifest stream.
+    /// Announces `entry`; the message goes to the manifest stream.
     pub fn announce(&mut self, entry: Entry, now: Duration) -> Message {
         let id = EntryId(self.next_id);
         self.next_id += 1;
@@ -91,7 +92,7 @@ impl Sender {
         message
     }
 
-    /// The walk has ended; the message goes to the manifest stream.
+    /// Ends the walk; the message goes to the manifest stream.
     pub fn walk_ended(&mut self, now: Duration) -> Message {
         self.walked = true;
         if self.open.is_empty() {
@@ -100,59 +101,59 @@ impl Sender {
         Message::End(self.next_id)
     }
 
-    /// Bytes of a parcel, at most.
+    /// Maximum bytes of a parcel.
     pub fn chunk_bytes(&self) -> u64 {
         1 << self.chunk_log2
     }
 
-    /// An entry that has not been settled.
+    /// An entry that is still open.
     pub fn entry(&self, id: EntryId) -> Option<&Entry> {
         self.open.get(&id).map(|open| &open.entry)
     }
 
-    /// Numbers so far.
+    /// The totals so far.
     pub fn totals(&self) -> Totals {
         self.totals
     }
 
-    /// The manifest is complete.
+    /// Whether the manifest is complete.
     pub fn is_walked(&self) -> bool {
         self.walked
     }
 
-    /// All bytes that will travel are in the totals: the walk has ended, and so has each file of unknown size.
+    /// Whether the totals include all bytes of the transfer: the walk and each file of unknown size have ended.
     pub fn are_totals_final(&self) -> bool {
         self.walked && !self.open.values().any(|open| open.entry.kind == Kind::OpenEnded)
     }
 
-    /// Parcels cut and neither acked nor failed.
+    /// Parcels cut and not yet acked or failed.
     pub fn parcels_on_the_way(&self) -> u64 {
         self.parcels
     }
 
-    /// The receiver has everything safe and every ack has come.
+    /// Whether the receiver has everything safe and every ack has arrived.
     pub fn finished(&self) -> Option<&ReceiverEnd> {
         self.finished.as_ref().filter(|_| self.open.is_empty())
     }
 
-    /// The receiver has said its last word on the control stream; acks may still be on their way.
+    /// Whether the receiver has sent its last control message; acks may still be in flight.
     pub fn has_heard_the_end(&self) -> bool {
         self.finished.is_some()
     }
 
-    /// What to do next, if anything.
+    /// The next action, if any.
     pub fn poll(&mut self) -> Option<SenderAction> {
         self.actions.pop_front()
     }
 
-    /// The source of `id` has grown since it was announced; what is sent is what was there then.
+    /// The source of `id` has grown since it was announced; the bytes announced are sent.
     pub fn grew(&mut self, id: EntryId) {
         if let Some(open) = self.open.get_mut(&id) {
             open.is_grown = true;
         }
     }
 
-    /// The source of `id` is still what was announced, or has only grown.
+    /// The source of `id` is still as announced, or has only grown.
     pub fn verified(&mut self, id: EntryId, is_grown: bool) {
         if is_grown {
             self.grew(id);
@@ -171,7 +172,7 @@ impl Sender {
         }
     }
 
-    /// The root of the source that [`SenderAction::Root`] asked for.
+    /// The root that [`SenderAction::Root`] asked for.
     pub fn hashed(&mut self, id: EntryId, hash: blake3::Hash, now: Duration) {
         self.progress.step(now);
         if let Some(OutgoingEntry { state: OutgoingState::Checking { root }, .. }) = self.open.get_mut(&id) {
@@ -208,7 +209,7 @@ impl Sender {
         self.open_path_bytes -= entry.path_bytes();
         if entry.is_file() {
             self.totals.settled_files += 1;
-            // Of a failure counts what was acked; of everything else, all.
+            // A failed entry counts its acked bytes, any other entry all of them.
             if !matches!(outcome, Outcome::Failed(_)) {
                 let acked = match &state {
                     OutgoingState::Wanted(file) => file.plan.written_bytes(entry.size(), self.chunk_log2),
@@ -220,20 +221,20 @@ impl Sender {
         self.actions.push_back(SenderAction::Settled(Settled { id, entry, renamed, root, outcome, message }));
     }
 
-    /// Something local that takes its time goes on (hashing for a comparison): that is no stall.
+    /// Slow local work goes on (hashing for a comparison), so this is not a stall.
     pub fn note_progress(&mut self, now: Duration) {
         self.progress.step(now);
     }
 
-    /// So many bytes of files have been sent. What the receiver says has come of them brings the transfer on.
+    /// Reports the bytes of files sent so far. Those that the receiver confirms count as progress.
     pub fn note_sent(&mut self, bytes: u64, now: Duration) {
         let came = self.said_came.min(bytes);
         self.progress.bytes(came.saturating_sub(self.came), now);
         self.came = self.came.max(came);
     }
 
-    /// Ends the transfer after the time-out without an ack, or when a receiver is alive without progress. `bottleneck`
-    /// is what the transfer waited for.
+    /// Ends the transfer after the time-out without an ack, or without progress from a receiver that is alive.
+    /// `bottleneck` is what the transfer waited for.
     pub fn check_stall(&self, bottleneck: Bottleneck, now: Duration) -> Result<(), Failure> {
         let side = match bottleneck {
             Bottleneck::ReceiverDisk | Bottleneck::Credits => Some(Side::Receiver),
@@ -254,11 +255,11 @@ impl Sender {
         Err(if let Some(side) = side { failure.or_side(side) } else { failure })
     }
 
-    /// Bytes of the largest file that the receiver may be hashing.
+    /// Size of the largest file that the receiver may be hashing.
     fn largest_compared(&self) -> u64 {
         let is_hashed = |open: &&OutgoingEntry| match &open.state {
             OutgoingState::Checking { .. } => true,
-            // Something may have taken the name, and is compared with what came.
+            // An existing file may have taken the name, and is compared with the received one.
             OutgoingState::Wanted(file) => file.closed,
             _ => false,
         };

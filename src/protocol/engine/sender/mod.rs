@@ -1,4 +1,4 @@
-//! The sender as a state machine: what has been announced, what is wanted, what is on the way, what is acked.
+//! The sender as a state machine: which entries are announced, wanted, in flight and acked.
 
 mod action;
 mod control;

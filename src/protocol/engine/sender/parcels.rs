@@ -1,4 +1,4 @@
-//! Cuts parcels, and follows them.
+//! Cuts parcels and tracks them.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::protocol::wire::entry::{Entry, EntryId, Kind};
 use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, PARCEL_FILES_MAX, SMALL_FILE_BYTES_MAX};
 
 impl Sender {
-    /// Cuts the next parcel. Small files go first: a large one fills whatever they leave.
+    /// Cuts the next parcel. Small files go first; large ones use the remaining capacity.
     pub fn next_parcel(&mut self) -> Option<Parcel> {
         let parcel = self.next_files().or_else(|| self.next_chunk())?;
         self.parcels += 1;
@@ -39,7 +39,7 @@ impl Sender {
         (!ids.is_empty()).then_some(Parcel::Files(ids))
     }
 
-    /// The first chunk that is wanted, of the first file that has one.
+    /// The first wanted chunk of the first file that has one.
     fn next_chunk(&mut self) -> Option<Parcel> {
         let mut at = 0;
         while let Some(&id) = self.large.get(at) {
@@ -59,7 +59,7 @@ impl Sender {
                 at += 1;
                 continue;
             }
-            // The receiver takes chunks only so far ahead of the first that is missing.
+            // The receiver takes chunks only up to a limit ahead of the first missing one.
             if file.root.admits(index).is_err() {
                 at += 1;
                 continue;
@@ -75,7 +75,8 @@ impl Sender {
         None
     }
 
-    /// The source of `id` was read up to `end`, which is the end of a chunk and, if `is_last`, of the file. It is now
+    /// The source of `id` was read up to `end`, the end of a chunk and, if `is_last`, of the file. The length so far
+    /// is now known, and the next chunk may be read.
     /// known how long the file is so far, and the next chunk may be read.
     pub fn chunk_read(&mut self, id: EntryId, end: u64, is_last: bool) -> Result<(), Failure> {
         let Some(OutgoingEntry { entry, state: OutgoingState::Wanted(file), .. }) = self.open.get_mut(&id)
@@ -146,7 +147,7 @@ impl Sender {
         Ok(())
     }
 
-    /// A parcel did not arrive whole. That is no harm when its entry has been given up, by either side.
+    /// A parcel did not arrive whole. That is not a fault when either side has given up its entry.
     pub fn parcel_failed(&mut self, parcel: &Parcel, failure: Failure) -> Result<(), Failure> {
         self.parcels -= 1;
         match (parcel, failure.reason) {
@@ -163,8 +164,8 @@ impl Sender {
         }
     }
 
-    /// The connection of a parcel is gone, and others are left: what is still wanted of it is sent again. `values`
-    /// are those of the records that travelled, in order.
+    /// The connection of a parcel is gone and others are left: its wanted data is sent again. `values` are the
+    /// chaining values of the records sent, in order.
     ///
     /// # Errors
     ///
@@ -190,7 +191,7 @@ impl Sender {
                     }
                 }
             }
-            // What has been read of it is gone.
+            // The data read is gone with it.
             Parcel::OpenChunk { id, .. } => {
                 if let Some(path) = self.entry(id).map(|entry| entry.path.clone()) {
                     let sentence =
@@ -205,7 +206,7 @@ impl Sender {
         Ok(())
     }
 
-    /// A small file that is under its final name needs no ack.
+    /// A small file under its final name needs no ack.
     pub(super) fn take_final_word(&mut self, id: EntryId) -> Result<(), Failure> {
         let Some(OutgoingEntry { state: OutgoingState::Wanted(file), entry, .. }) = self.open.get_mut(&id)
         else {
@@ -236,7 +237,7 @@ impl Sender {
             done: None,
             unacked: None,
         });
-        // The receiver may give entries up again that it wanted, while it lets no parcel through.
+        // The receiver may keep giving up entries that it wanted, without accepting a parcel.
         if self.small.len() + self.large.len() >= 2 * OPEN_ENTRIES_MAX {
             self.small.retain(|id| self.open.contains_key(id));
             self.large.retain(|id| self.open.contains_key(id));

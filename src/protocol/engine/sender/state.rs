@@ -1,4 +1,4 @@
-//! The states of an entry on its way out.
+//! The states of an outgoing entry.
 
 use crate::protocol::engine::plan::Plan;
 use crate::protocol::failure::Failure;
@@ -10,11 +10,11 @@ use crate::protocol::wire::entry::{Entry, Outcome};
 pub(super) enum OutgoingState {
     /// No answer yet.
     Announced,
-    /// The receiver has a file of this size; the root was asked for.
+    /// The receiver has a file of this size and asked for the root.
     Checking { root: Option<blake3::Hash> },
     /// The receiver wants it.
     Wanted(OutgoingFile),
-    /// Given up here; the receiver has not confirmed.
+    /// Given up here, not yet confirmed by the receiver.
     Abandoned(Failure),
 }
 
@@ -33,13 +33,13 @@ impl OutgoingState {
 pub(super) struct OutgoingFile {
     pub(super) root: RootBuilder,
     pub(super) plan: Plan,
-    /// The announcement did not say its size. Its chunks are read once, one after the other.
+    /// Announced without a size. Its chunks are read once, one after the other.
     pub(super) is_open_ended: bool,
     /// [`Message::Close`] was sent.
     pub(super) closed: bool,
-    /// The final word came before the last ack was seen: how it ended, and under which other name.
+    /// The final status arrived before the last ack: the outcome, and the other name if any.
     pub(super) done: Option<(Outcome, Option<RelPath>)>,
-    /// Chaining value of a small file whose ack was lost with a connection; the final word stands for it.
+    /// Chaining value of a small file whose ack was lost with a connection; the final status replaces it.
     pub(super) unacked: Option<[u8; 32]>,
 }
 
