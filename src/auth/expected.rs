@@ -1,18 +1,18 @@
-//! What a peer must be.
+//! The identity expected of a peer.
 
 use super::{Fingerprint, Secret};
 
-/// What a peer must be to be the right one.
+/// The identity expected of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expected {
-    /// The one with this key. TLS shows it.
+    /// The holder of this key, as TLS shows it.
     Key(Fingerprint),
-    /// Anybody who knows this secret. TLS takes any key; the handshake proves the rest.
+    /// Anyone who knows this secret. TLS accepts any key; the handshake proves the secret.
     Secret(Secret),
 }
 
 impl Expected {
-    /// Whether TLS takes a peer with the key `shown`.
+    /// Whether TLS accepts a peer with the key `shown`.
     pub fn takes_key(&self, shown: Fingerprint) -> bool {
         match self {
             Self::Key(expected) => *expected == shown,
@@ -20,7 +20,7 @@ impl Expected {
         }
     }
 
-    /// Whether TLS alone has proved a peer that it takes.
+    /// Whether acceptance by TLS alone proves the peer.
     pub fn is_proved_by_tls(&self) -> bool {
         match self {
             Self::Key(_) => true,

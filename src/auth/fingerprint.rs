@@ -1,4 +1,4 @@
-//! The name of a key.
+//! The fingerprint of a key.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,22 +16,22 @@ const TEXT_CHARS: usize = 52;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
-/// Why a text or a certificate gives no fingerprint.
+/// Why a text or a certificate has no fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FingerprintError {
-    /// Another number of characters, grouping aside.
+    /// Wrong number of characters, grouping aside.
     #[error("a fingerprint has {TEXT_CHARS} characters, not {0}")]
     Length(usize),
-    /// A character outside base32, or bits behind the last byte.
+    /// A character outside base32, or non-zero bits after the last byte.
     #[error("this is not a fingerprint: only the letters a-z and the digits 2-7 are allowed")]
     Encoding,
-    /// The bytes are no X.509 certificate.
+    /// The bytes are not an X.509 certificate.
     #[error("the certificate cannot be read: {0}")]
     Certificate(String),
 }
 
 impl Fingerprint {
-    /// From the digest itself.
+    /// Wraps a digest.
     pub const fn from_bytes(digest: [u8; 32]) -> Self {
         Self(digest)
     }
@@ -41,11 +41,11 @@ impl Fingerprint {
         &self.0
     }
 
-    /// Of the key in `certificate`; nothing else in it is looked at.
+    /// The fingerprint of the key in `certificate`; its other fields are ignored.
     ///
     /// # Errors
     ///
-    /// [`FingerprintError::Certificate`] when it is no X.509 certificate.
+    /// [`FingerprintError::Certificate`] when it is not an X.509 certificate.
     pub fn of_certificate(certificate: &CertificateDer<'_>) -> Result<Self, FingerprintError> {
         let parsed = ParsedCertificate::try_from(certificate)
             .map_err(|e| FingerprintError::Certificate(e.to_string()))?;
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(text[1..].parse::<Fingerprint>(), Err(FingerprintError::Length(51)));
         assert_eq!("".parse::<Fingerprint>(), Err(FingerprintError::Length(0)));
         assert_eq!(text.replacen('a', "1", 1).parse::<Fingerprint>(), Err(FingerprintError::Encoding));
-        // 52 characters carry 260 bits; the four behind the digest must be zero, or two texts would name one key.
+        // 52 characters carry 260 bits; the last four must be zero, or two texts would name one key.
         let bits_behind = format!("{}b", &text[..51]);
         assert_eq!(bits_behind.parse::<Fingerprint>(), Err(FingerprintError::Encoding));
         let accented = format!("{}é", &text[..51]);

@@ -1,18 +1,18 @@
 //! How two peers prove who they are after TLS: a machine for each end, without IO and without a clock.
 //!
-//! The dialler names a method and says its first message with it. Then the two ends speak in turn until the listener
+//! The dialler names a method and sends its first message with it. Then the two ends take turns until the listener
 //! lets the dialler in. A method is a chain of states; each state reads one message and becomes the next.
 
 use super::{Expected, Fingerprint};
 use crate::protocol::failure::Failure;
 use crate::protocol::wire::limits::{AUTH_BYTES_MAX, AUTH_MESSAGES_MAX};
 
-/// The connection that the peers prove themselves over.
+/// The TLS connection that authentication is bound to.
 #[derive(Debug, Clone, Copy)]
 pub struct Channel {
-    /// Keying material that only the two ends of this TLS session have.
+    /// Keying material known only to the two ends of this TLS session.
     pub exporter: [u8; 32],
-    /// The key that the peer holds, as TLS has shown.
+    /// The peer's key, as shown by TLS.
     pub peer: Fingerprint,
 }
 
@@ -20,9 +20,10 @@ pub struct Channel {
 pub trait DiallerMethod: Send + Sync {
     /// Its number on the wire.
     fn number(&self) -> u8;
-    /// What the listener must be. Unless TLS proves that, the dialler says nothing about files before the method has.
+    /// The identity expected of the listener. Unless TLS proves it, the dialler says nothing about files before the
+    /// method does.
     fn listener(&self) -> Expected;
-    /// The first message, and the state that waits for the answer. Without one nothing more is said.
+    /// The first message, and the state that waits for the answer; no state when the method ends with this message.
     fn begin(&self, channel: &Channel) -> (Vec<u8>, Option<Box<dyn DiallerState>>);
 }
 
@@ -32,15 +33,15 @@ pub trait DiallerState: Send {
     ///
     /// # Errors
     ///
-    /// The listener is not the right one, or does not keep to the method.
+    /// The listener is not the expected one, or breaks the method.
     fn read(self: Box<Self>, message: &[u8]) -> Result<DiallerStep, Failure>;
 }
 
-/// What a dialler does after a message.
+/// The dialler's reaction to a message.
 pub enum DiallerStep {
-    /// Says this and waits again.
+    /// Sends this and waits again.
     Ask(Vec<u8>, Box<dyn DiallerState>),
-    /// The listener has proved itself. Says this, if anything, and waits to be let in.
+    /// The listener has proved itself. Sends this, if anything, and waits to be let in.
     Proved(Option<Vec<u8>>),
 }
 
@@ -50,65 +51,65 @@ pub trait ListenerState: Send {
     ///
     /// # Errors
     ///
-    /// The dialler is not the right one, or does not keep to the method.
+    /// The dialler is not an expected one, or breaks the method.
     fn read(self: Box<Self>, message: &[u8]) -> Result<ListenerStep, Failure>;
 }
 
-/// What a listener does after a message.
+/// The listener's reaction to a message.
 pub enum ListenerStep {
-    /// Says this and waits again.
+    /// Sends this and waits again.
     Ask(Vec<u8>, Box<dyn ListenerState>),
-    /// The dialler has proved itself. Says this, if anything, and lets it in.
+    /// The dialler has proved itself. Sends this, if anything, and lets it in.
     LetIn(Option<Vec<u8>>),
 }
 
-/// Whom a listener lets in.
+/// Decides which diallers a listener lets in.
 pub trait Authorizer: Send + Sync {
-    /// Begins the listener's end of the method that a dialler greets with.
+    /// Begins the listener's end of the method in a dialler's greeting.
     ///
     /// # Errors
     ///
-    /// The dialler is not let in.
+    /// The dialler is refused.
     fn authorize(&self, greeting: &Greeting<'_>) -> Result<ListenerStep, Failure>;
 }
 
-/// What a dialler says first.
+/// The dialler's first message.
 #[derive(Debug, Clone, Copy)]
 pub struct Greeting<'a> {
     /// Number of the method.
     pub method: u8,
     /// Its first message.
     pub message: &'a [u8],
-    /// What it is said over.
+    /// The connection it arrived on.
     pub channel: &'a Channel,
 }
 
-/// The dialler's machine.
+/// The dialler's end of the handshake.
 pub struct DiallerHandshake {
     waiting: Option<Box<dyn DiallerState>>,
-    /// TLS, or the last message of the method, has proved the listener.
+    /// The listener is proved, by TLS or by the last message of the method.
     is_listener_proved: bool,
     count: Count,
 }
 
 impl DiallerHandshake {
-    /// Begins `method`; returns its first message too.
+    /// Begins `method`; also returns its first message.
     pub fn new(method: &dyn DiallerMethod, channel: &Channel) -> (Self, Vec<u8>) {
         let (first, waiting) = method.begin(channel);
         let is_listener_proved = method.listener().is_proved_by_tls();
         (Self { waiting, is_listener_proved, count: Count(0) }, first)
     }
 
-    /// The listener has proved itself, and the dialler has nothing more to prove: it may name files.
+    /// Whether the dialler may name files: the listener has proved itself, and the dialler has nothing more to prove.
     pub fn may_offer(&self) -> bool {
         self.is_listener_proved && self.waiting.is_none()
     }
 
-    /// Reads a message of the listener; returns the answer, if there is one.
+    /// Reads a message of the listener; returns the answer, if any.
     ///
     /// # Errors
     ///
-    /// The listener is not the right one, or does not keep to the method.
+    /// The listener is not the expected one, or breaks the method.
     pub fn read(&mut self, message: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
         self.count.add(message)?;
         match waits(self.waiting.take())?.read(message)? {
@@ -124,30 +125,30 @@ impl DiallerHandshake {
     }
 }
 
-/// The listener's machine.
+/// The listener's end of the handshake.
 pub struct ListenerHandshake {
     waiting: Option<Box<dyn ListenerState>>,
     count: Count,
 }
 
 impl ListenerHandshake {
-    /// Begins with what was decided about the greeting; returns the first message too, if there is one.
+    /// Begins with the decision on the greeting; also returns the first message, if any.
     pub fn new(step: ListenerStep) -> (Self, Option<Vec<u8>>) {
         let mut listener = Self { waiting: None, count: Count(1) };
         let message = listener.take(step);
         (listener, message)
     }
 
-    /// The dialler has proved itself.
+    /// Whether the dialler has proved itself.
     pub fn is_done(&self) -> bool {
         self.waiting.is_none()
     }
 
-    /// Reads a message of the dialler; returns the answer, if there is one.
+    /// Reads a message of the dialler; returns the answer, if any.
     ///
     /// # Errors
     ///
-    /// The dialler is not the right one, or does not keep to the method.
+    /// The dialler is not an expected one, or breaks the method.
     pub fn read(&mut self, message: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
         self.count.add(message)?;
         let step = waits(self.waiting.take())?.read(message)?;
@@ -165,7 +166,7 @@ impl ListenerHandshake {
     }
 }
 
-/// Messages that were read or came with the greeting.
+/// Number of messages read, including the one in the greeting.
 struct Count(usize);
 
 impl Count {
@@ -198,8 +199,8 @@ mod tests {
         Channel { exporter: [7; 32], peer }
     }
 
-    /// Runs both ends until the dialler is let in; says how many messages there were, and after which of them the
-    /// dialler might offer.
+    /// Runs both ends until the dialler is let in. Returns the number of messages, and the message after which the
+    /// dialler could make its offer.
     fn run(method: &dyn DiallerMethod, authorizer: &dyn Authorizer) -> Result<(usize, usize), Failure> {
         let (mut dialler, first) = DiallerHandshake::new(method, &channel(LISTENER));
         let mut offers_after = dialler.may_offer().then_some(1);

@@ -1,4 +1,4 @@
-//! The key of a machine, and the file that keeps it.
+//! The key of a host, and its file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -12,19 +12,19 @@ use rustls::sign::CertifiedKey;
 
 use super::Fingerprint;
 
-/// Bytes of an identity file, at most.
+/// Maximum bytes of an identity file.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
-/// Names the file when the default place does not suit.
+/// Environment variable for the path of the identity file.
 const PATH_VARIABLE: &str = "TOWLINE_IDENTITY";
 
-/// A private key (Ed25519 when made here) and the self-signed certificate that presents it.
+/// A private key (Ed25519 when made here) and its self-signed certificate.
 pub struct Identity {
     cert: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
     fingerprint: Fingerprint,
 }
 
-/// Why there is no identity, and what to do about it.
+/// Why no identity can be used, and how to fix it.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// Neither `$TOWLINE_IDENTITY` nor `$XDG_CONFIG_HOME` nor a home directory.
@@ -33,14 +33,14 @@ pub enum IdentityError {
     /// A system call failed.
     #[error("cannot {op} the identity {}: {source}{}", path.display(), hint(source))]
     Io {
-        /// What was tried: `read`, `write`, …
+        /// The operation: `read`, `write`, …
         op: &'static str,
-        /// On what.
+        /// Its path.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
-    /// Group or others have rights on the key.
+    /// Group or others have rights on the key file.
     #[error("other users can read the key in {p} (mode {mode:04o}); fix it with: chmod 600 {p}", p = path.display())]
     OthersCanRead {
         /// The file.
@@ -48,21 +48,21 @@ pub enum IdentityError {
         /// Its permission bits.
         mode: u32,
     },
-    /// The file holds no usable key and certificate.
+    /// The file has no usable key and certificate.
     #[error("{}: {what}; restore it from a copy, or make a new identity", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         what: String,
     },
-    /// The cryptographic library refused.
+    /// The cryptographic library failed.
     #[error("cannot make a key: {0}")]
     Generate(String),
 }
 
 impl IdentityError {
-    /// There is no place for an identity, and nobody has named one: no home, or one that cannot be used.
+    /// Whether there is no usable default place for an identity, and none was given.
     pub fn is_for_want_of_a_place(&self) -> bool {
         match self {
             Self::NoHome => true,
@@ -79,7 +79,7 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
-/// Where this machine's identity is: `$TOWLINE_IDENTITY`, else `towline/identity.pem` in `$XDG_CONFIG_HOME` or
+/// The path of this host's identity: `$TOWLINE_IDENTITY`, else `towline/identity.pem` in `$XDG_CONFIG_HOME` or
 /// `~/.config`.
 ///
 /// # Errors
@@ -94,7 +94,7 @@ pub fn default_path() -> Result<PathBuf, IdentityError> {
 }
 
 impl Identity {
-    /// A new one that no file keeps.
+    /// Generates an identity that is not saved.
     ///
     /// # Errors
     ///
@@ -106,17 +106,17 @@ impl Identity {
         Self::new(cert.der().clone(), key).map_err(IdentityError::Generate)
     }
 
-    /// The one in `path`; one is made if there is none. Of two processes that do so at once, both get the same.
+    /// Loads the identity in `path`; makes one if there is none. Two processes at once get the same one.
     ///
     /// # Errors
     ///
-    /// As [`Identity::load`], and [`IdentityError::Io`] when it cannot be written.
+    /// As [`Identity::load`], and [`IdentityError::Io`] when the file cannot be written.
     pub fn load_or_create(path: &Path) -> Result<Self, IdentityError> {
         match Self::load(path) {
             Err(IdentityError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
-        // A hard link, unlike a rename, does not replace what another process put there meanwhile.
+        // Unlike a rename, a hard link does not replace a file made by another process meanwhile.
         write_new(path, |temp| match fs::hard_link(temp, path) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
@@ -124,7 +124,8 @@ impl Identity {
         Self::load(path)
     }
 
-    /// The one in `path`: a PEM file with one private key and one certificate, for its owner only.
+    /// Loads the identity in `path`: a PEM file with one private key and one certificate, accessible to its owner
+    /// only.
     ///
     /// # Errors
     ///
@@ -147,7 +148,7 @@ impl Identity {
         Self::new(cert, key).map_err(|what| malformed(&what))
     }
 
-    /// Puts a new one in the place of whatever is at `path`.
+    /// Replaces the identity at `path` by a new one.
     ///
     /// # Errors
     ///
@@ -157,7 +158,7 @@ impl Identity {
         Self::load(path)
     }
 
-    /// The certificate that presents the key.
+    /// The certificate with the key.
     pub fn cert(&self) -> &CertificateDer<'static> {
         &self.cert
     }
@@ -167,7 +168,7 @@ impl Identity {
         &self.key
     }
 
-    /// The name of the key.
+    /// The fingerprint of the key.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
@@ -198,7 +199,7 @@ impl std::fmt::Debug for Identity {
 fn generate() -> Result<(rcgen::KeyPair, rcgen::Certificate), IdentityError> {
     let error = |e: rcgen::Error| IdentityError::Generate(e.to_string());
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(error)?;
-    // Peers look at the key only. rcgen's dates (1975 to 4096) keep tools that look at dates content.
+    // Peers only check the key. rcgen's dates (1975 to 4096) satisfy tools that check dates.
     let mut params = rcgen::CertificateParams::new(vec!["towline".to_owned()]).map_err(error)?;
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(rcgen::DnType::CommonName, "towline");
@@ -206,7 +207,7 @@ fn generate() -> Result<(rcgen::KeyPair, rcgen::Certificate), IdentityError> {
     Ok((key, cert))
 }
 
-/// Refuses a key that others may read: it may be known to them already.
+/// Refuses a key that others may read, because they may know it already.
 #[cfg(unix)]
 fn check_mode(file: &File, path: &Path) -> Result<(), IdentityError> {
     use std::os::unix::fs::PermissionsExt;
@@ -219,13 +220,13 @@ fn check_mode(file: &File, path: &Path) -> Result<(), IdentityError> {
     Ok(())
 }
 
-/// Elsewhere the directory's access list guards it.
+/// On other systems, the directory's access list protects the file.
 #[cfg(not(unix))]
 fn check_mode(_file: &File, _path: &Path) -> Result<(), IdentityError> {
     Ok(())
 }
 
-/// Writes a new identity beside `path`, whole and for its owner only, and has `place` bring it there.
+/// Writes a new identity next to `path`, complete and for its owner only, and moves it there by `place`.
 fn write_new(path: &Path, place: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), IdentityError> {
     let (key, cert) = generate()?;
     let pem = format!("{}{}", key.serialize_pem(), cert.pem());
@@ -243,7 +244,7 @@ fn write_new(path: &Path, place: impl FnOnce(&Path) -> io::Result<()>) -> Result
     getrandom::fill(&mut unique).map_err(|e| IdentityError::Generate(e.to_string()))?;
     let temp = dir.join(format!(".identity-{}.tmp", HEXLOWER.encode(&unique)));
     let written = write_private(&temp, pem.as_bytes()).and_then(|()| place(&temp));
-    // After a rename it is gone already; after a link or a failure it must go.
+    // After a rename it is gone already; after a link or a failure it must be removed.
     let _ = fs::remove_file(&temp);
     written.map_err(io)?;
     #[cfg(unix)]
@@ -296,7 +297,7 @@ mod tests {
         assert_eq!(names, ["identity.pem"], "nothing else is left behind");
     }
 
-    /// The file format, and what a fingerprint is taken of, stay as they are.
+    /// The file format and the input of the fingerprint are stable.
     #[test]
     fn an_identity_from_before_keeps_its_fingerprint() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,8 +1,8 @@
-//! Who a peer is: identities, fingerprints and tickets. Codes, known peers and PKI will have their place here.
+//! Authentication of peers: identities, fingerprints and tickets. Codes, known peers and PKI will go here.
 //!
-//! A machine is its key: [`Fingerprint`] names it, [`Identity`] holds it. A [`Ticket`] lets a stranger reach a
-//! waiting side and prove, with its [`Secret`], that the ticket was handed over. Names and dates in certificates
-//! mean nothing here.
+//! A host is identified by its key: [`Identity`] holds the key, [`Fingerprint`] names it. A [`Ticket`] tells a
+//! stranger how to reach a waiting side, and its [`Secret`] proves that the ticket was handed over. Names and dates
+//! in certificates are ignored.
 
 mod expected;
 mod fingerprint;

@@ -2,22 +2,23 @@
 
 use std::fmt;
 
-/// Separates this use of the secret from any other, for ever.
+/// Separates this use of the secret from any other. Must never change.
 const PROOF_CONTEXT: &str = "towline 1 2026 ticket secret, proved over the TLS exporter";
 
-/// 128 random bits that a ticket carries. Whoever proves them has been handed the ticket.
+/// 128 random bits in a ticket. A peer that proves them has been given the ticket.
 ///
-/// The secret itself never travels: the dialler sends [`Secret::proof`] over the keying material of the TLS
+/// The secret itself is never sent: the dialler sends [`Secret::proof`] over the keying material of the TLS session,
+/// so a proof is useless in any other connection.
 /// session, so a proof is of no use in any other connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Secret([u8; 16]);
 
 impl Secret {
-    /// A new one from the system's generator.
+    /// Generates a secret with the system's random generator.
     ///
     /// # Panics
     ///
-    /// When the system has no random numbers; nothing can be trusted then.
+    /// When the system has no random numbers; nothing is secure then.
     pub fn generate() -> Self {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).expect("the system has no random numbers");
@@ -40,7 +41,7 @@ impl Secret {
         *self.proof_hash(exporter).as_bytes()
     }
 
-    /// Whether `proof` is the one for this secret and session; takes the same time whatever it is.
+    /// Whether `proof` fits this secret and session, in constant time.
     pub fn verify(&self, exporter: &[u8; 32], proof: &[u8; 32]) -> bool {
         // `blake3::Hash` compares in constant time.
         self.proof_hash(exporter) == blake3::Hash::from_bytes(*proof)
@@ -51,26 +52,26 @@ impl Secret {
     }
 }
 
-/// Separates this use of an exporter from any other, for ever.
+/// Separates this use of an exporter from any other. Must never change.
 const JOIN_CONTEXT: &str = "towline 1 2026 session, joined by an extra connection over its TLS exporter";
 
-/// What only the two ends of a session's first connection know. An extra connection is let into the session by
-/// [`JoinKey::proof`], which is worth nothing in any other connection.
+/// A secret known only to the two ends of a session's first connection. An extra connection joins the session by
+/// [`JoinKey::proof`], which is useless in any other connection.
 #[derive(Clone, Copy)]
 pub struct JoinKey([u8; 32]);
 
 impl JoinKey {
-    /// From the keying material of the first connection.
+    /// Derives the key from the keying material of the first connection.
     pub fn new(exporter: &[u8; 32]) -> Self {
         Self(blake3::derive_key(JOIN_CONTEXT, exporter))
     }
 
-    /// Proves to the other end of the TLS session whose exporter is `exporter` that it belongs to the session.
+    /// Proves membership in the session to the other end of the TLS session whose exporter is `exporter`.
     pub fn proof(&self, exporter: &[u8; 32]) -> [u8; 32] {
         *blake3::keyed_hash(&self.0, exporter).as_bytes()
     }
 
-    /// Whether `proof` is the one for this session and connection; takes the same time whatever it is.
+    /// Whether `proof` fits this session and connection, in constant time.
     pub fn verify(&self, exporter: &[u8; 32], proof: &[u8; 32]) -> bool {
         // `blake3::Hash` compares in constant time.
         blake3::keyed_hash(&self.0, exporter) == blake3::Hash::from_bytes(*proof)

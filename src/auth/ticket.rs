@@ -1,4 +1,4 @@
-//! A ticket: how to reach a waiting side, and the right to do so, in one word.
+//! Tickets: the addresses of a waiting side and the right to connect, in one word.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,26 +10,26 @@ use data_encoding::{BASE32_NOPAD, BASE32_NOPAD_NOCASE};
 
 use super::{Fingerprint, Secret};
 
-/// Addresses in one ticket, at most.
+/// Maximum addresses in a ticket.
 pub const ADDRESSES_MAX: usize = 16;
-/// What a ticket begins with; the digit is the version of what follows.
+/// Prefix of a ticket; the digit is the format version.
 const PREFIX: &str = "tl1";
-/// Bytes of the checksum that tells a typo from a wrong ticket.
+/// Bytes of the checksum, which tells a typo from a wrong ticket.
 const CHECKSUM_BYTES: usize = 4;
 /// Family, address and port of an IPv6 address.
 const ADDRESS_BYTES_MAX: usize = 1 + 16 + 2;
-/// Characters behind the prefix, at most: a longer text is refused before it is decoded.
+/// Maximum characters after the prefix: a longer text is refused before decoding.
 const TEXT_CHARS_MAX: usize =
     (1 + ADDRESSES_MAX * ADDRESS_BYTES_MAX + 32 + 16 + CHECKSUM_BYTES).div_ceil(5) * 8;
 
-/// A word that begins like a ticket is not shown from this length on; shorter ones are names of hosts.
+/// A word that begins like a ticket is hidden from this length on; shorter ones are host names.
 const SECRET_CHARS_MIN: usize = 12;
-/// Base32 of this length may be a part of a ticket.
+/// Base32 of this length may be part of a ticket.
 const PART_CHARS_MIN: usize = 40;
-/// Places of a text that are looked at because a ticket may begin there.
+/// Maximum places in a text to look for a ticket.
 const BEGINNINGS_MAX: usize = 64;
 
-/// Addresses of a waiting side, its fingerprint, and a secret that is good for one transfer.
+/// Addresses of a waiting side, its fingerprint, and a secret for one transfer.
 ///
 /// As text: `tl1` and base32 without padding, in either case, of
 /// `count(1) · count × (family(1: 4 or 6) · ip(4 or 16) · port(2, big-endian)) · fingerprint(32) · secret(16) ·
@@ -37,15 +37,15 @@ const BEGINNINGS_MAX: usize = 64;
 /// not travel: they mean nothing on another machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticket {
-    /// Where the waiting side may be reached; the first [`ADDRESSES_MAX`] are written.
+    /// Addresses of the waiting side; the first [`ADDRESSES_MAX`] are written.
     pub addresses: Vec<SocketAddr>,
-    /// Whom one must find there.
+    /// The fingerprint of the waiting side.
     pub fingerprint: Fingerprint,
-    /// What the dialler proves.
+    /// The secret that the dialler proves.
     pub secret: Secret,
 }
 
-/// Why a text is no ticket. Never holds any of the text, which may be a secret with a typo.
+/// Why a text is not a ticket. Never contains the text, which may be a mistyped secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TicketError {
     /// It does not begin with `tl1`.
@@ -63,26 +63,26 @@ pub enum TicketError {
     /// More than one ticket in one text.
     #[error("there is more than one ticket")]
     Several,
-    /// The checksum is right but the content is not.
+    /// The checksum is right but the content is invalid.
     #[error("the ticket is malformed: {0}")]
     Malformed(&'static str),
 }
 
-/// Whether `word` begins as a ticket of any version does, and goes on with letters and digits alone.
+/// Whether `word` has the prefix of a ticket of any version, followed by letters and digits only.
 pub fn resembles_ticket(word: &str) -> bool {
     matches!(word.as_bytes(), [b't' | b'T', b'l' | b'L', b'0'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_alphanumeric))
 }
 
-/// `text` for people and logs, without the tickets in it.
+/// `text` for users and logs, with tickets hidden.
 pub fn without_tickets(text: &str) -> Cow<'_, str> {
     without(text, |word| word.len() >= SECRET_CHARS_MIN && resembles_ticket(word))
 }
 
-/// `text` without the tickets in it and without what may be a part of one: for what a person has typed.
+/// `text` with tickets and possible parts of tickets hidden, for user input.
 pub fn without_parts_of_tickets(text: &str) -> Cow<'_, str> {
     let is_base32 = |b: u8| b.is_ascii_alphabetic() || (b'2'..=b'7').contains(&b);
     without(text, |word| {
-        // A part may begin within the prefix.
+        // The part may begin inside the prefix.
         let is_part = word.len() >= PART_CHARS_MIN && word.bytes().skip(PREFIX.len()).all(is_base32);
         is_part || word.len() >= SECRET_CHARS_MIN && resembles_ticket(word)
     })
@@ -99,12 +99,12 @@ fn without(text: &str, is_secret: impl Fn(&str) -> bool) -> Cow<'_, str> {
 }
 
 impl Ticket {
-    /// The ticket in `text`, which may have other words around it. White space inside the ticket does not matter: a
-    /// ticket is often folded over several lines. `None` when no word begins as a ticket does.
+    /// The ticket in `text`, which may contain other words. White space inside the ticket is ignored: tickets are
+    /// often folded over several lines. `None` when no word has the prefix of a ticket.
     ///
     /// # Errors
     ///
-    /// Why what begins as a ticket is none, or that there are two.
+    /// The text with the prefix is not a ticket, or there are two.
     pub fn find(text: &str) -> Option<Result<Self, TicketError>> {
         let is_between = |c: char| c.is_whitespace() || "\"'`<>(),;=".contains(c);
         let words: Vec<_> = text.split(is_between).filter(|word| !word.is_empty()).collect();
@@ -121,7 +121,7 @@ impl Ticket {
         found
     }
 
-    /// The ticket that the first words make together. Its checksum tells where it ends.
+    /// The ticket formed by the first words. Its checksum shows where it ends.
     fn from_words(words: &[&str]) -> Result<Self, TicketError> {
         let mut text = String::new();
         let mut result = Err(TicketError::Prefix);
@@ -133,7 +133,7 @@ impl Ticket {
             }
             match text.parse() {
                 Ok(ticket) => return Ok(ticket),
-                // The first word alone tells the most about a ticket that is not folded.
+                // For an unfolded ticket, the error of the first word says the most.
                 Err(error) if result == Err(TicketError::Prefix) => result = Err(error),
                 Err(_) => {}
             }
@@ -220,7 +220,7 @@ impl FromStr for Ticket {
         if rest.len() > TEXT_CHARS_MAX {
             return Err(TicketError::Encoding);
         }
-        // A number of characters that base32 never has is a lost character; a strange one is something else.
+        // A length that base32 never has means a lost character; a strange one is another error.
         let is_base32 = |b: u8| b.is_ascii_alphabetic() || (b'2'..=b'7').contains(&b);
         if !rest.bytes().all(is_base32) {
             return Err(TicketError::Encoding);

@@ -1,22 +1,22 @@
-//! What the host lets one process have.
+//! What the host allows one process.
 
 use std::thread::available_parallelism;
 
-/// Disk calls that may wait at once for each core, and on the smallest of hosts: as many as one transfer has parcels on
-/// the way. More would only add memory.
+/// Maximum disk calls that may wait at once, per core, with a minimum for the smallest host: the parcels in flight of
+/// one transfer. More would only cost memory.
 const DISK_THREADS_PER_CORE: usize = 4;
 const DISK_THREADS_MIN: usize = 16;
 
 /// Threads of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Threads {
-    /// Those that serve the network and hash: one for each core. They never wait for a disk.
+    /// Threads for the network and for hashing, one per core. They never wait for a disk.
     pub workers: usize,
-    /// Those that wait for disks, at most. They are started when calls wait, and end when none does.
+    /// Maximum threads that wait for disks. They start when calls wait and end when idle.
     pub disk_max: usize,
 }
 
-/// What suits this host: its cores, or those that a quota or a mask leaves to this process.
+/// The settings for this host, from its cores or those that a quota or mask allows.
 pub fn threads() -> Threads {
     threads_for(available_parallelism().map_or(1, usize::from))
 }

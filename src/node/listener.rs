@@ -1,4 +1,4 @@
-//! Answers diallers, and serves as many sessions at a time as there are slots.
+//! Answers diallers, and serves one session per slot at a time.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,18 +15,18 @@ use crate::session::handshake::{Slot, answer};
 use crate::session::{Link, close_with};
 use crate::transport::{Arrival, Connection, Listen};
 
-/// How long a dialler may take from the end of the TLS handshake until it is let in.
+/// Time from the end of a dialler's TLS handshake until it must be let in.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// A dialler that was let in, and the number of its slot.
+/// A dialler that was let in, and its slot.
 pub struct Guest<C: Connection> {
     /// The connection and its control stream.
     pub link: Link<C>,
-    /// Place of its slot among those that the listener began with.
+    /// Index of its slot in the listener's list.
     pub slot: usize,
 }
 
-/// Diallers that were let in. The others are answered as long as this lives.
+/// Diallers that were let in. Others are answered as long as this lives.
 pub struct Listener<C: Connection> {
     guests: mpsc::Receiver<Guest<C>>,
     answering: Answering,
@@ -38,8 +38,8 @@ pub struct Answering(AbortHandle);
 type SlotList = Arc<[Arc<dyn Slot>]>;
 
 impl<C: Connection> Listener<C> {
-    /// Begins to answer those that arrive at `at`, who must be there for the counterpart of `role`. Each dialler gets
-    /// the first of `slots` that is for it and not taken.
+    /// Starts to answer diallers that arrive at `at` and have the counterpart of `role`. Each dialler gets the first
+    /// free slot of `slots` that is for it.
     pub fn new<L>(at: L, role: Role, slots: Vec<Arc<dyn Slot>>) -> Self
     where
         L: Listen<Arrival: Arrival<Connection = C>>,
@@ -49,12 +49,12 @@ impl<C: Connection> Listener<C> {
         Self { guests, answering }
     }
 
-    /// The next dialler that was let in; `None` when no more will arrive.
+    /// The next dialler that was let in; `None` when no more can arrive.
     pub async fn next(&mut self) -> Option<Guest<C>> {
         self.guests.recv().await
     }
 
-    /// Lets nobody else in; diallers are still told why.
+    /// Lets no more diallers in; they are still told why.
     pub fn into_answering(self) -> Answering {
         self.answering
     }
@@ -66,7 +66,7 @@ impl Drop for Answering {
     }
 }
 
-/// Answers every dialler in a task of its own. When all slots are taken the others still learn why they are not let in.
+/// Answers every dialler in its own task. When all slots are taken, diallers still learn why they are refused.
 async fn answer_all<L: Listen>(
     at: L,
     role: Role,
@@ -106,11 +106,11 @@ async fn answer_one<A: Arrival>(
     }
 }
 
-/// Hears what a dialler has to say, `greeting`, for a limited time, which is shorter when there are many.
+/// Runs `greeting` with a dialler within a time limit, which is shorter when there are many.
 ///
 /// # Errors
 ///
-/// That of the greeting, or the time is over.
+/// The greeting failed, or the time is over.
 pub async fn unless_silent<T>(
     connection: &impl Connection,
     greeting: impl Future<Output = Result<T, Failure>>,
@@ -138,7 +138,7 @@ impl Visit {
 }
 
 impl Authorizer for Visit {
-    /// Of the slots that are for the dialler, one that is free, else the first.
+    /// Among the slots for the dialler, a free one, else the first.
     fn authorize(&self, greeting: &Greeting<'_>) -> Result<ListenerStep, Failure> {
         let mut refused = Failure::new(Reason::TicketUsed, "this side takes nobody");
         let mut taken = None;

@@ -1,4 +1,4 @@
-//! The memory of this process, which its sessions share.
+//! The memory of this process, shared by its sessions.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use crate::protocol::failure::{Failure, Reason};
 use crate::session::{Budget, Lease};
 use crate::storage::block::BlockCount;
 
-/// One budget for all sessions of this process. Cheap to clone.
+/// The memory budget of all sessions of this process. Cheap to clone.
 #[derive(Clone)]
 pub struct Memory(Arc<Leases>);
 
@@ -18,24 +18,24 @@ struct Leases {
     blocks: BlockCount,
 }
 
-/// What a session took, until it is dropped.
+/// The memory of a session, returned when dropped.
 struct Part {
     bytes: u64,
     leases: Arc<Leases>,
 }
 
 impl Memory {
-    /// All of `whole` is free.
+    /// A budget of `whole`, all of it free.
     pub fn new(whole: Budget) -> Self {
         let free_bytes = Mutex::new(whole.memory_bytes());
         Self(Arc::new(Leases { whole, free_bytes, blocks: BlockCount::default() }))
     }
 
-    /// The part of one of `sessions` sessions that share the memory equally.
+    /// Leases an equal share of the memory, for one of `sessions` sessions.
     ///
     /// # Errors
     ///
-    /// Other sessions have it.
+    /// Other sessions have all of it.
     pub fn lease(&self, sessions: u32) -> Result<Lease, Failure> {
         let Self(leases) = self;
         let budget = leases.whole.shared_by(sessions);
@@ -51,7 +51,7 @@ impl Memory {
 
 #[cfg(test)]
 impl Memory {
-    /// Blocks of all its sessions.
+    /// Blocks in use by all sessions.
     pub(super) fn blocks(&self) -> &BlockCount {
         &self.0.blocks
     }

@@ -1,4 +1,4 @@
-//! What there is once per process: memory, a listener, signals, and what the host allows it.
+//! Resources that exist once per process: memory, a listener, signals, and what the host allows.
 
 pub mod host;
 pub mod listener;

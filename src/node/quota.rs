@@ -1,32 +1,32 @@
-//! Processor time that a quota on a group of processes (cgroups(7)) keeps from this one.
+//! Processor time withheld from this process by a quota on its control group (cgroups(7)).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What version 1 and 2 have in a group's directory: its quota, and what the quota took.
+/// File names of cgroups version 1 and 2: the quota, and its statistics.
 const QUOTA_V1: &str = "cpu.cfs_quota_us";
 const QUOTA_V2: &str = "cpu.max";
 const STAT: &str = "cpu.stat";
 
-/// The quotas on this process. Those that are set while it runs are not seen.
+/// The quotas on this process. Quotas set later are not noticed.
 pub struct CpuQuota {
     stats: Vec<PathBuf>,
 }
 
 impl CpuQuota {
-    /// Those that there are now.
+    /// The quotas currently set.
     pub fn find() -> Self {
         Self { stats: stats(Path::new("/")) }
     }
 
-    /// How long the group of this process, or one above it, has been out of quota.
+    /// How long the group of this process, or one above it, has been throttled.
     pub fn withheld(&self) -> Duration {
         self.stats.iter().filter_map(|stat| throttled(&fs::read_to_string(stat).ok()?)).sum()
     }
 }
 
-/// The statistics of all groups with a quota that this process is in, by what lies under `root`.
+/// The statistics files of all groups with a quota that contain this process, from the files under `root`.
 fn stats(root: &Path) -> Vec<PathBuf> {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let mount = root.join("sys/fs/cgroup");
@@ -39,7 +39,7 @@ fn stats(root: &Path) -> Vec<PathBuf> {
             _ if controllers.split(',').any(|name| name == "cpu") => mount.join("cpu"),
             _ => continue,
         };
-        // A container that sees the path of its group as the host does sees that group as the mount itself.
+        // A container that sees the host's path of its group has that group as the mount itself.
         for group in Path::new(group.trim_start_matches('/')).ancestors() {
             let dir = mount.join(group);
             if has_quota(&dir) {
@@ -55,7 +55,7 @@ fn has_quota(dir: &Path) -> bool {
         let text = fs::read_to_string(dir.join(name)).ok()?;
         text.split_ascii_whitespace().next()?.parse::<u64>().ok()
     };
-    // Without one it is `max`, or -1.
+    // Without a quota, the value is `max` or -1.
     first(QUOTA_V2).or_else(|| first(QUOTA_V1)).is_some()
 }
 

@@ -1,4 +1,4 @@
-//! Ctrl-C and termination: the first asks for a clean stop, the second does not wait for it.
+//! Ctrl-C and termination: the first signal asks for a clean stop, the second exits at once.
 
 use std::io;
 use std::sync::Arc;
@@ -10,23 +10,23 @@ use tokio::time::{Duration, Instant};
 
 use crate::protocol::failure::{Failure, Reason};
 
-/// Signals so close together are one request: a terminal and a wrapper may both pass on the same Ctrl-C.
+/// Signals this close together count as one: a terminal and a wrapper may both pass on the same Ctrl-C.
 #[cfg(unix)]
 const ONE_REQUEST: Duration = Duration::from_millis(500);
 
-/// Remembers which signal came.
+/// Remembers the signal received.
 pub struct Signals {
     exit_code: Arc<AtomicU8>,
 }
 
 impl Signals {
-    /// 128 and the number of the signal, if one came.
+    /// 128 plus the number of the signal, if one was received.
     pub fn exit_code(&self) -> Option<u8> {
         Some(self.exit_code.load(Relaxed)).filter(|code| *code != 0)
     }
 }
 
-/// Begins to watch. The receiver turns to a failure with the first signal.
+/// Starts to watch. The receiver becomes a failure with the first signal.
 #[cfg(unix)]
 pub fn watch() -> io::Result<(Signals, watch::Receiver<Option<Failure>>)> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -56,7 +56,7 @@ pub fn watch() -> io::Result<(Signals, watch::Receiver<Option<Failure>>)> {
     Ok((Signals { exit_code }, stopped))
 }
 
-/// Begins to watch. The receiver turns to a failure with Ctrl-C.
+/// Starts to watch. The receiver becomes a failure with Ctrl-C.
 #[cfg(not(unix))]
 pub fn watch() -> io::Result<(Signals, watch::Receiver<Option<Failure>>)> {
     let exit_code = Arc::new(AtomicU8::new(0));

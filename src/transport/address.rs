@@ -1,4 +1,4 @@
-//! Addresses: what a person writes, what a name resolves to, and what a ticket names.
+//! Addresses: written by the user, resolved from a name, or listed in a ticket.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,22 +6,22 @@ use std::str::FromStr;
 
 use crate::protocol::path::printable;
 
-/// UDP port of a waiting side, unless told otherwise.
+/// Default UDP port of a waiting side.
 pub const DEFAULT_PORT: u16 = 4750;
-/// Addresses of this machine that a ticket names; it should stay short.
+/// Maximum addresses of this host in a ticket, which should stay short.
 const NAMED_MAX: usize = 6;
-/// IPv4 addresses among them, so that a machine with many bridges still names its IPv6.
+/// Maximum IPv4 addresses among them, so that a host with many bridges still lists its IPv6.
 const NAMED_V4_MAX: usize = 4;
-/// Characters of a host: a domain name has at most 253, a scope behind an IPv6 address some more.
+/// Maximum characters of a host: 253 for a domain name, some more for an IPv6 address with a scope.
 const HOST_CHARS_MAX: usize = 300;
 
-/// Where a waiting side listens.
+/// Address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ListenAddress {
-    /// All addresses, port 4750; another one if it is taken.
+    /// All addresses, port 4750 or another if it is taken.
     #[default]
     Any,
-    /// This one and no other; port 0 is any free one.
+    /// Exactly this one; port 0 is any free port.
     At(SocketAddr),
 }
 
@@ -34,23 +34,23 @@ pub struct HostPort {
     pub port: u16,
 }
 
-/// Why a text names no address.
+/// Why a text is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// It cannot be read.
+    /// The text is invalid.
     #[error("`{text}` is not a valid HOST[:PORT]: {why}")]
     Syntax {
         /// The text, escaped.
         text: String,
-        /// What is wrong with it.
+        /// The problem.
         why: &'static str,
     },
-    /// No such name, or the name service did not answer.
+    /// Unknown name, or the name service did not answer.
     #[error("the name {host} cannot be resolved: {why}")]
     Unresolved {
         /// The name, escaped.
         host: String,
-        /// What the system said.
+        /// The system's message.
         why: String,
     },
 }
@@ -114,13 +114,13 @@ fn split(text: &str) -> Result<HostPort, &'static str> {
     Ok(HostPort { host: host.to_owned(), port })
 }
 
-/// The scope, if there is one, is the resolver's to understand.
+/// A scope is left to the resolver.
 fn check_v6(text: &str) -> Result<(), &'static str> {
     let address = text.split_once('%').map_or(text, |(address, _)| address);
     address.parse::<Ipv6Addr>().map(drop).map_err(|_| "only an IPv6 address may be in brackets")
 }
 
-/// The addresses of `target`, in the order of the system's preference, none twice.
+/// The addresses of `target`, in the system's order of preference, without duplicates.
 ///
 /// # Errors
 ///
@@ -142,7 +142,7 @@ pub async fn resolve(target: &HostPort) -> Result<Vec<SocketAddr>, AddressError>
     Ok(addresses)
 }
 
-/// Addresses of this machine's interfaces; none if the system does not say.
+/// Addresses of this host's interfaces; none if the system does not tell.
 pub(super) fn of_this_machine() -> Vec<IpAddr> {
     match if_addrs::get_if_addrs() {
         Ok(interfaces) => interfaces.iter().map(if_addrs::Interface::ip).collect(),
@@ -153,16 +153,16 @@ pub(super) fn of_this_machine() -> Vec<IpAddr> {
     }
 }
 
-/// Whether packets to or from `ip` stay on this machine, whose addresses are `own`: loopback carries them, with
-/// its large MTU, even when the address is that of another interface.
+/// Whether `ip` belongs to this host, whose addresses are `own`. Packets to it use loopback, with its large MTU, even
+/// when it is the address of another interface.
 pub(super) fn is_this_machine(ip: IpAddr, own: &[IpAddr]) -> bool {
     let ip = ip.to_canonical();
     ip.is_loopback() || own.contains(&ip)
 }
 
-/// What a ticket names when the socket is bound to `bound` on a machine with the addresses `own`: the bound
-/// address alone if it is a specific one; else those that another machine may reach, IPv4 first, and at the end
-/// loopback for a peer on this machine. Link-local ones need a scope, which does not travel.
+/// The addresses for a ticket, when the socket is bound to `bound` on a host with the addresses `own`. A specific
+/// bound address stands alone. Otherwise the addresses that other hosts may reach, IPv4 first, and then loopback for
+/// a peer on this host. Link-local addresses are left out: they need a scope, which is only valid on this host.
 pub(super) fn to_name(bound: SocketAddr, own: &[IpAddr]) -> Vec<SocketAddr> {
     let port = bound.port();
     if !bound.ip().is_unspecified() {
@@ -191,7 +191,7 @@ pub(super) fn to_name(bound: SocketAddr, own: &[IpAddr]) -> Vec<SocketAddr> {
     named.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
-/// A dual-stack socket shows IPv4 peers as mapped IPv6 ones.
+/// A dual-stack socket shows IPv4 peers as mapped IPv6 addresses.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         ip if ip == address.ip() => address,
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(resolve(&target).await, Ok(vec!["127.0.0.1:7".parse().unwrap()]));
         let target: HostPort = "[::1]:7".parse().unwrap();
         assert_eq!(resolve(&target).await, Ok(vec!["[::1]:7".parse().unwrap()]));
-        // A name that can never exist: a label has at most 63 characters.
+        // An impossible name: labels have at most 63 characters.
         let target: HostPort = "a".repeat(64).parse().unwrap();
         assert!(matches!(resolve(&target).await, Err(AddressError::Unresolved { .. })));
     }

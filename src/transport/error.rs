@@ -7,7 +7,7 @@ use bytes::Bytes;
 /// Why a connection or stream ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
-    /// The peer closed the connection with a code and a text of its own.
+    /// The peer closed the connection with its own code and text.
     #[error("closed by the peer with code {code}")]
     Closed {
         /// Application error code.
@@ -18,16 +18,16 @@ pub enum TransportError {
     /// This side closed it.
     #[error("closed here")]
     ClosedHere,
-    /// Nothing came for the idle time-out.
+    /// Nothing was received for the idle time-out.
     #[error("nothing was heard from the peer for {0:?}")]
     TimedOut(Duration),
-    /// Nothing answered at all while connecting.
+    /// No answer at all while connecting.
     #[error("nothing answered on UDP at {0}")]
     NoAnswer(String),
-    /// The system there, or one on the way, says that nothing listens.
+    /// The remote system, or one on the path, reports that nothing listens.
     #[error("nothing listens on UDP at {0}")]
     NobodyThere(String),
-    /// The peer takes no extra connection just now.
+    /// The peer accepts no extra connection at the moment.
     #[error("the peer takes no extra connection just now")]
     Busy,
     /// TLS: certificate, fingerprint, ALPN.
@@ -36,7 +36,7 @@ pub enum TransportError {
     /// The peer speaks another protocol or version.
     #[error("{0}")]
     Incompatible(String),
-    /// The peer ended this one stream.
+    /// The peer ended this stream only.
     #[error("the peer ended the stream with code {0}")]
     StreamEnded(u64),
     /// Anything else: the socket, a transport error of the peer, a reset.

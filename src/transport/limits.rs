@@ -1,21 +1,21 @@
-//! How much a connection may hold, and how fast it may send.
+//! How much a connection may buffer, and how fast it may send.
 
 use std::time::Duration;
 
-/// What the transport keeps of the session's budget: the bottlenecks in QUIC's own terms.
+/// The transport's share of the session's budget, in QUIC's own terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Byte credits of the connection: received and not yet read, at most.
+    /// Byte credit of the connection: maximum bytes received and not yet read.
     pub receive_window_bytes: u32,
-    /// Byte credits of one stream.
+    /// Byte credit of one stream.
     pub stream_window_bytes: u32,
-    /// Written and not yet acknowledged, at most.
+    /// Maximum bytes written and not yet acked.
     pub send_window_bytes: u64,
-    /// Stream credits: parcels that the peer may have on the way.
+    /// Stream credit: the peer's maximum parcels in flight.
     pub streams: u32,
     /// The connection is lost after this long without a packet from the peer.
     pub idle_timeout: Duration,
-    /// How long a dialler waits for a first answer.
+    /// How long a dialler waits for the first answer.
     pub connect_timeout: Duration,
     /// Congestion control.
     pub congestion: Congestion,
@@ -24,10 +24,10 @@ pub struct Limits {
 /// Congestion controllers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Congestion {
-    /// By delivery rate and least round trip; `docs/congestion.md`.
+    /// By delivery rate and minimum round trip; `docs/congestion.md`.
     #[default]
     Auto,
-    /// The same, but it makes way for others.
+    /// The same, but it yields to other flows.
     Background,
     /// RFC 9438.
     Cubic,
