@@ -1,4 +1,4 @@
-//! Blocks: the memory that file bytes pass through. Their number is the budget.
+//! Blocks: memory for file bytes. Their number is the budget.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -17,7 +17,7 @@ pub struct BlockPool {
     count: BlockCount,
 }
 
-/// Blocks in use, of all pools that share the count.
+/// Blocks in use, by all pools that share this counter.
 #[derive(Clone, Default)]
 pub struct BlockCount(Arc<Counts>);
 
@@ -28,7 +28,7 @@ struct Counts {
 }
 
 impl BlockCount {
-    /// The most that were in use at one time.
+    /// Maximum in use at one time.
     pub fn max(&self) -> usize {
         self.0.max.load(Relaxed)
     }
@@ -44,7 +44,7 @@ impl BlockCount {
 }
 
 impl BlockPool {
-    /// A pool of `blocks` blocks, at least one, which are counted in `count`.
+    /// A pool of `blocks` blocks, at least one, counted in `count`.
     pub fn new(blocks: usize, count: BlockCount) -> Self {
         Self { credits: Arc::new(Semaphore::new(blocks.max(1))), free: Arc::default(), count }
     }
@@ -54,7 +54,7 @@ impl BlockPool {
         self.credits.add_permits(blocks);
     }
 
-    /// Waits for a block. What it holds is of no meaning.
+    /// Waits for a block. Its content is arbitrary.
     pub async fn acquire(&self) -> Block {
         let permit = Arc::clone(&self.credits).acquire_owned().await.expect("the semaphore is never closed");
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
@@ -63,7 +63,7 @@ impl BlockPool {
         Block { bytes: Some(bytes), free: Arc::clone(&self.free), count: self.count.clone(), _permit: permit }
     }
 
-    /// Blocks that nobody holds.
+    /// Free blocks.
     pub fn available(&self) -> usize {
         self.credits.available_permits()
     }

@@ -1,4 +1,4 @@
-//! What goes wrong with a disk.
+//! Disk errors.
 
 use std::io;
 
@@ -7,15 +7,15 @@ use rustix::io::Errno;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::place::Place;
 
-/// An operation on a disk that failed.
+/// A failed disk operation.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.sentence(place.own()))]
 pub struct StorageError {
-    /// What was tried, as a verb: `open`, `write`, `sync`, `rename`.
+    /// The operation, as a verb: `open`, `write`, `sync`, `rename`.
     pub op: &'static str,
-    /// Where.
+    /// Its place.
     pub place: Place,
-    /// What the system said.
+    /// The system's error.
     pub source: io::Error,
 }
 
@@ -24,7 +24,7 @@ impl StorageError {
         format!("cannot {} {path}: {}", self.op, self.source)
     }
 
-    /// What it means for `side`, whose disk it was.
+    /// The failure it means for `side`, the owner of the disk.
     pub fn failure(&self, side: Side, reason: Reason) -> Failure {
         Failure::about(side, reason, &self.place, |path| self.sentence(path))
     }
@@ -34,13 +34,13 @@ impl StorageError {
         self.failure(Side::Receiver, Reason::Storage)
     }
 
-    /// The receiver's disk does not take a name.
+    /// The receiver's disk does not accept a name.
     pub fn refusal(&self) -> Failure {
         self.failure(Side::Receiver, Reason::Refused)
     }
 
-    /// Whether it says that the name cannot be used here, rather than that the disk has failed: it leads through a
-    /// link, a file or another file system, or the file system does not take it.
+    /// Whether the name cannot be used here, rather than the disk failing: its path leads through a link, a file or
+    /// another file system, or the file system does not accept it.
     pub fn is_refusal(&self) -> bool {
         matches!(
             self.errno(),
@@ -56,7 +56,7 @@ impl StorageError {
         )
     }
 
-    /// Whether it says that this process may not do it there, or that the directory for it has been removed meanwhile.
+    /// Whether this process lacks permission there, or the directory was removed meanwhile.
     pub fn is_denial(&self) -> bool {
         matches!(self.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::NOENT))
     }

@@ -1,7 +1,7 @@
-//! The disks: what a sender reads from and a receiver writes to, as traits, and the file system behind them.
+//! Disks: the traits a sender reads from and a receiver writes to, and the file system behind them.
 //!
-//! Calls are asynchronous so that a slow disk never holds up the network, and work on batches so that ten
-//! thousand small files do not cost ten thousand hops between threads.
+//! Calls are asynchronous, so a slow disk never blocks the network. They work on batches, so ten thousand small files
+//! do not cost ten thousand thread switches.
 
 pub mod block;
 mod error;

@@ -1,4 +1,4 @@
-//! BLAKE3 roots of source files: for a comparison with what the receiver has, and with what has been sent.
+//! BLAKE3 roots of source files, for comparisons with existing files and with what has been sent.
 
 use super::block::Block;
 use super::source::{Source, Verdict};
@@ -7,7 +7,7 @@ use crate::protocol::place::Place;
 use crate::protocol::wire::entry::Entry;
 use crate::protocol::wire::limits::BLOCK_BYTES;
 
-/// The roots of `files`, read through `block`: files that fit it together, or one file of any size. One answer for
+/// The roots of `files`, read through `block`: files that fit it together, or one file of any size. One result for
 /// each, in order.
 pub async fn source_roots<S: Source>(
     source: &S,
@@ -33,11 +33,11 @@ async fn large_root<S: Source>(source: &S, entry: Entry, block: Block) -> Result
     }
 }
 
-/// Whether the bytes of `entry`, which have the root `root`, still are the first ones of a file that has grown.
+/// Checks that a file that has grown still begins with the bytes of `entry`, whose root is `root`.
 ///
 /// # Errors
 ///
-/// `SourceChanged` when they are not.
+/// `SourceChanged` when it does not.
 pub async fn read_again<S: Source>(
     source: &S,
     file: &S::File,

@@ -8,12 +8,12 @@ use crate::protocol::failure::Failure;
 use crate::protocol::wire::entry::Entry;
 use crate::protocol::wire::record::Run;
 
-/// What a walk comes upon.
+/// A result of the walk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Walked {
-    /// Something that travels.
+    /// An entry to send.
     Entry(Entry),
-    /// Something that does not: a socket, FIFO, device, an unreadable directory, a name that is not allowed.
+    /// Skipped: a socket, FIFO, device, an unreadable directory, a name that is not allowed.
     Skipped {
         /// Its path, safe to print.
         path: String,
@@ -22,27 +22,27 @@ pub enum Walked {
     },
 }
 
-/// Whole small files in one block, in the order asked for.
+/// Whole small files in one block, in the requested order.
 pub struct SmallBatch {
-    /// The bytes of all, one behind the other.
+    /// The bytes of all files, one after the other.
     pub block: Block,
-    /// For each file asked for: where its bytes lie in the block, or why there are none.
+    /// For each requested file: the range of its bytes in the block, or its failure.
     pub files: Vec<std::result::Result<Range<usize>, Failure>>,
-    /// Places of those that have grown since they were announced: their bytes are what was there then.
+    /// Indexes of files that have grown since they were announced. Their bytes are the ones announced.
     pub grown: Vec<usize>,
 }
 
-/// What a second look at a source gives.
+/// The result of checking a source again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is what was announced.
+    /// Unchanged since it was announced.
     Same,
-    /// It is longer. Whether the bytes that were announced are the same, only reading them again tells.
+    /// Longer. Only reading it again shows whether the announced bytes are unchanged.
     Longer,
 }
 
-/// A way through a source, and where on it somebody is. Entries come parents first; a [`Kind::DirEnd`] with the same
-/// path closes each [`Kind::Dir`].
+/// A walk over a source, with its current position. Parents come before their entries; a [`Kind::DirEnd`] with the
+/// same path closes each [`Kind::Dir`].
 ///
 /// [`Kind::Dir`]: crate::protocol::wire::entry::Kind::Dir
 /// [`Kind::DirEnd`]: crate::protocol::wire::entry::Kind::DirEnd
@@ -51,26 +51,25 @@ pub trait Walk: Send + 'static {
     fn next(&mut self, max: usize) -> impl Future<Output = Vec<Walked>> + Send;
 }
 
-/// What a sender reads from.
+/// The source of a sender.
 ///
-/// Several sessions may use one source at once, each with a walk of its own. Every path is one that a walk gave. Links
-/// are not followed anywhere. Failures have the reasons `SourceUnreadable`, `SourceChanged` or `SpecialFile` and side
-/// `Sender`.
+/// Several sessions may use one source at once, each with its own walk. Every path given comes from a walk. Links are
+/// never followed. Failures have the reasons `SourceUnreadable`, `SourceChanged` or `SpecialFile` and side `Sender`.
 pub trait Source: Send + Sync + 'static {
     /// An open file.
     type File: Send + Sync + 'static;
-    /// A walk over all of it.
+    /// A walk over the whole source.
     type Walk: Walk;
 
     /// A new walk from the start.
     fn walk(&self) -> Self::Walk;
 
-    /// Reads whole files into one block. The sum of the sizes in their entries is at most its length. A file
-    /// whose size or mtime is not the entry's, before or after the reading, fails with `SourceChanged`, unless it is
-    /// longer and a second reading gives the same bytes.
+    /// Reads whole files into one block, which the sum of their entries' sizes must fit. A file whose size or mtime
+    /// differs from the entry before or after reading fails with `SourceChanged`, unless it is longer and a second
+    /// reading gives the same bytes.
     fn read_small(&self, files: Vec<Entry>, block: Block) -> impl Future<Output = SmallBatch> + Send;
 
-    /// Opens a file; `SourceChanged` when size or mtime is not the entry's, unless it is longer.
+    /// Opens a file; `SourceChanged` when size or mtime differs from the entry, unless it is longer.
     fn open(&self, entry: Entry) -> impl Future<Output = std::result::Result<Self::File, Failure>> + Send;
 
     /// Data and holes of `range`, from its start and without gaps. Never more than `RUNS_MAX` runs.
@@ -80,7 +79,7 @@ pub trait Source: Send + Sync + 'static {
         range: Range<u64>,
     ) -> impl Future<Output = std::result::Result<Vec<Run>, Failure>> + Send;
 
-    /// Reads the `len` bytes at `offset` to the front of `block`; fewer than that is `SourceChanged`.
+    /// Reads `len` bytes at `offset` to the front of `block`; fewer bytes are `SourceChanged`.
     fn read_at(
         &self,
         file: &Self::File,
@@ -89,8 +88,8 @@ pub trait Source: Send + Sync + 'static {
         block: Block,
     ) -> impl Future<Output = std::result::Result<Block, Failure>> + Send;
 
-    /// Reads what comes at `offset` of a file of unknown size to the front of `block`: as many bytes as it has room for,
-    /// and fewer only at the end of the file. Each read begins where the one before it ended.
+    /// Reads from `offset` of a file of unknown size to the front of `block`, and fills it except at the end of the
+    /// file. Each read begins where the one before ended.
     fn read_on(
         &self,
         file: &Self::File,
@@ -98,12 +97,12 @@ pub trait Source: Send + Sync + 'static {
         block: Block,
     ) -> impl Future<Output = std::result::Result<(Block, usize), Failure>> + Send;
 
-    /// Whether the open file, and what is under its path now, still are what the entry said; `SourceChanged` when
-    /// they are something else than that or longer. Of a file of unknown size only whether it is the same file.
+    /// Checks that the open file and the file under its path still match the entry; `SourceChanged` when they neither
+    /// match nor are longer. For a file of unknown size, only checks that it is the same file.
     fn verify(&self, file: &Self::File)
     -> impl Future<Output = std::result::Result<Verdict, Failure>> + Send;
 
-    /// The call to the disk that has been under way for longest, as a failure, if that is longer than `limit`. It
-    /// answers at once, also while the disk does not.
+    /// The disk call that has been running longest, as a failure, if it exceeds `limit`. Returns at once, even while
+    /// the disk hangs.
     fn hanging(&self, limit: Duration) -> Option<Failure>;
 }

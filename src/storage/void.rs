@@ -1,5 +1,4 @@
-//! Neither disk: a source that makes up what it sends, and a target that drops what comes. What is left is the
-//! protocol itself, which a bench measures.
+//! No disk: a source of made-up files and a target that drops everything, so that a bench measures only the protocol.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,20 +17,20 @@ use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::protocol::wire::record::Run;
 
-/// The directory that all made-up files are in.
+/// The directory of all made-up files.
 pub const DIR: &str = "towline-bench";
 
-/// Made-up files: so many, each of so many bytes.
+/// Made-up files: their number and size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Workload {
-    /// How many.
+    /// Number of files.
     pub files: u64,
-    /// Size of each.
+    /// Size of each file.
     pub file_bytes: u64,
 }
 
 impl Workload {
-    /// Bytes of all files.
+    /// Total bytes of all files.
     pub fn bytes(&self) -> u64 {
         self.files.saturating_mul(self.file_bytes)
     }
@@ -42,7 +41,7 @@ pub(super) fn name(number: u64) -> String {
     format!("{number:08}")
 }
 
-/// The bytes that all made-up files hold, over and over: noise, so that nothing on the way can make them fewer.
+/// The repeated content of all made-up files: noise, so that nothing on the path can compress it.
 #[derive(Clone)]
 pub(super) struct Noise(Arc<[u8]>);
 
@@ -53,7 +52,7 @@ impl Noise {
         Self(bytes.into())
     }
 
-    /// Writes the bytes from `offset` of a file on.
+    /// Writes the bytes from `offset` of a file.
     pub(super) fn fill(&self, offset: u64, mut to: &mut [u8]) {
         let mut at = usize::try_from(offset % BLOCK_BYTES as u64).unwrap_or(0);
         while !to.is_empty() {
@@ -65,7 +64,7 @@ impl Noise {
     }
 }
 
-/// A tree that is nowhere: [`DIR`] with the files of a [`Workload`] in it.
+/// A tree that exists nowhere: [`DIR`] with the files of a [`Workload`].
 pub struct VoidSource {
     workload: Workload,
     noise: Noise,
@@ -74,7 +73,7 @@ pub struct VoidSource {
 /// A walk over a [`VoidSource`].
 pub struct VoidWalk {
     workload: Workload,
-    /// Entries that it has been over: the directory, the files, the end of the directory.
+    /// Entries visited: the directory, the files, the end of the directory.
     walked: u64,
 }
 
@@ -94,7 +93,7 @@ impl VoidSource {
 }
 
 impl VoidWalk {
-    /// The entry that the walk comes upon after so many others.
+    /// The entry at this position of the walk.
     fn entry(&self, walked: u64) -> Option<Entry> {
         let files = self.workload.files;
         let (path, kind) = match walked {
@@ -171,7 +170,7 @@ impl Source for VoidSource {
     }
 
     async fn read_on(&self, file: &Entry, _: u64, _: Block) -> std::result::Result<(Block, usize), Failure> {
-        // Each has the size that the workload gives it.
+        // Every file has the size of the workload.
         Err(changed(&file.path))
     }
 
@@ -184,7 +183,7 @@ impl Source for VoidSource {
     }
 }
 
-/// Takes everything and keeps nothing. The session has verified it by then.
+/// Accepts everything and keeps nothing. The session has verified it by then.
 pub struct VoidTarget;
 
 impl Target for VoidTarget {
@@ -300,7 +299,7 @@ mod tests {
         }
         assert_eq!(source.verify(&file).await.unwrap(), Verdict::Same);
         assert_eq!(source_root(&source, entry).await.unwrap(), blake3::hash(&bytes));
-        // Noise: each value of a byte is there, about as often as each other.
+        // Noise: every byte value occurs, about equally often.
         let mut counts = [0; 256];
         bytes[..BLOCK_BYTES].iter().for_each(|byte| counts[usize::from(*byte)] += 1);
         assert!(counts.iter().all(|count| (800..1300).contains(count)), "{counts:?}");
