@@ -4,11 +4,11 @@ use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
 
 use crate::protocol::wire::entry::{Meta, Time};
 
-/// Permission bits that travel.
+/// Permission bits that are sent.
 pub(super) const MODE_BITS: u32 = 0o777;
-/// Set-user-id, set-group-id and sticky, which do not.
+/// Set-user-id, set-group-id and sticky bits, which are not sent.
 pub(super) const SPECIAL_BITS: u32 = 0o7000;
-/// The size that files of /sys claim to have.
+/// The size that files of /sys claim.
 const PAGE_BYTES: u64 = 4096;
 
 pub(super) fn size_of(stat: &Stat) -> u64 {
@@ -25,9 +25,9 @@ pub(super) fn meta_of(stat: &Stat) -> Meta {
     Meta { mode: stat.st_mode & MODE_BITS, mtime: Time { seconds: stat.st_mtime, nanos } }
 }
 
-/// Sets the modification time and leaves the other alone.
+/// Sets the modification time and keeps the access time.
 pub(super) fn timestamps(mtime: Time) -> Timestamps {
-    // Above 999,999,999 lie numbers with a meaning of their own, "now" among them.
+    // Numbers above 999,999,999 have special meanings, such as "now".
     let tv_nsec = i64::from(mtime.nanos.min(999_999_999));
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
@@ -35,7 +35,7 @@ pub(super) fn timestamps(mtime: Time) -> Timestamps {
     }
 }
 
-/// Whether a size may say nothing of the content: files of /proc have size 0, those of /sys the size of a page.
+/// Whether the size may be unrelated to the content: files of /proc have size 0, those of /sys the size of a page.
 pub(super) fn may_be_wrong(stat: &Stat) -> bool {
     let size = size_of(stat);
     size == 0 || (stat.st_blocks == 0 && size == PAGE_BYTES)

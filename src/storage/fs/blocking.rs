@@ -1,17 +1,17 @@
-//! Where calls to the disk are made: on threads that may wait. A call that waits for a disk, or never returns, holds up
-//! no thread of the network.
+//! Runs disk calls on threads that may wait. A call that waits for a disk, or never returns, blocks no thread of the
+//! network.
 
 use std::panic;
 
 use tokio::task::spawn_blocking;
 
-/// Runs `work` on a blocking thread; a panic in it goes on here.
+/// Runs `work` on a blocking thread; a panic in it continues here.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => panic::resume_unwind(panic),
-            // The runtime is shutting down; nobody waits for the value any more.
+            // The runtime is shutting down; nothing waits for the value any more.
             Err(_) => std::future::pending().await,
         },
     }
@@ -24,7 +24,7 @@ mod tests {
 
     use super::*;
 
-    /// Two calls hang, and one network thread is all there is. What the calls woke before, and other calls, go on.
+    /// Two calls hang, and there is only one network thread. Tasks woken before the calls, and other calls, continue.
     #[test]
     fn calls_that_hang_hold_up_nobody() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
@@ -36,7 +36,7 @@ mod tests {
             let_go.push(sender);
             let begins = begins.clone();
             hanging.push(runtime.spawn(async move {
-                // A thread that waited here would keep what it woke last.
+                // A thread that waited here would keep the task it woke last.
                 let woken = tokio::spawn(async move { begins.send(()).unwrap() });
                 let here = current().id();
                 let (there, _) = blocking(move || (current().id(), held.recv())).await;

@@ -1,4 +1,4 @@
-//! Whether a directory can be received into.
+//! Checks whether a directory can be a target.
 
 use std::fs;
 use std::io;
@@ -12,8 +12,8 @@ use crate::protocol::path::printable;
 use crate::protocol::place::Place;
 use crate::storage::error::{Result, failed};
 
-/// Whether `dir` can be a target as far as can be seen without making anything: it, or the nearest directory above
-/// it that exists, is a directory that this process may write to.
+/// Whether `dir` can be a target, checked without making anything: the nearest existing one of `dir` and the
+/// directories above it must be a directory that this process may write to.
 pub fn check_target(dir: &Path) -> Result<()> {
     let whole = path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let shown = || Place::target_directory(printable(whole.as_os_str().as_bytes()));

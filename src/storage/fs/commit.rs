@@ -1,7 +1,7 @@
 //! Giving staged entries their final names.
 //!
-//! The order is what a person relies on when the machine stops at any point: the data of the whole batch is
-//! synced, then the names appear, then the directories are synced.
+//! The order protects the user when the host stops at any point: the data of the whole batch is synced, then the
+//! names appear, then the directories are synced.
 
 use std::collections::HashMap;
 use std::io;
@@ -29,16 +29,16 @@ use crate::protocol::wire::limits::RENAME_TRIES_MAX;
 use crate::storage::error::{Result, StorageError, failed};
 use crate::storage::target::{Commit, Final};
 
-/// Up to so many files or directories are synced one by one, more of them by one sync of the file system.
+/// Up to this many files or directories are synced one by one, more by one sync of the file system.
 const FSYNC_MAX: usize = 4;
 
-/// A commit on its way.
+/// A commit in progress.
 enum CommitStep {
-    /// Complete in staging; open when it is to be synced by itself.
+    /// Complete in staging; open when it must be synced by itself.
     Staged(Option<Arc<StagedFile>>),
-    /// Under its final name in this directory of the batch; `Some` when that is another name than asked for.
+    /// Under its final name in this directory of the batch; `Some` for a name other than the requested one.
     Named { directory: usize, other_name: Option<RelPath> },
-    /// Done with, one way or the other.
+    /// Finished, with or without success.
     Settled(Result<Committed>),
 }
 
@@ -51,15 +51,15 @@ struct CommitItem {
     lacks: Lacks,
 }
 
-/// A directory in which names of the batch have appeared.
+/// A directory in which names of the batch appeared.
 struct Changed {
     path: Option<RelPath>,
     volume: Arc<Volume>,
-    /// Open, unless there are more than are synced one by one.
+    /// Open, unless there are too many to sync one by one.
     fd: Option<Arc<OwnedFd>>,
 }
 
-/// Commits a batch; the failure of one entry does not keep the others.
+/// Commits a batch; a failed entry does not stop the others.
 pub(super) fn commit_batch(disk: &TargetDisk, commits: Vec<Commit>) -> Vec<Result<Committed>> {
     let is_few = disk.sync && commits.len() <= FSYNC_MAX;
     let call = disk.watch.begin("complete", Subject::Top);
@@ -69,7 +69,7 @@ pub(super) fn commit_batch(disk: &TargetDisk, commits: Vec<Commit>) -> Vec<Resul
     };
     let mut items: Vec<CommitItem> = commits.into_iter().map(staging).collect();
     if disk.sync {
-        // Links, and files that are closed by now, cannot be synced by themselves.
+        // Links, and files already closed, cannot be synced by themselves.
         let can_sync = |item: &CommitItem| item.is_synced || !matches!(item.step, CommitStep::Staged(None));
         let one_by_one = is_few && items.iter().all(can_sync);
         sync_data(disk, &call, &mut items, one_by_one);
@@ -90,7 +90,7 @@ fn stage(disk: &TargetDisk, commit: Commit, keep_open: bool) -> CommitItem {
     });
     match staged {
         Ok(Complete { file, lacks, is_synced }) => {
-            // Mode and time are left to the last sync of the volume, where there is one.
+            // Mode and time are left to the volume's last sync, if it has one.
             let is_synced = is_synced && !volume.lacks_syncfs();
             let step = CommitStep::Staged(file.filter(|_| keep_open));
             CommitItem { commit, volume, step, is_synced, lacks }
@@ -102,7 +102,7 @@ fn stage(disk: &TargetDisk, commit: Commit, keep_open: bool) -> CommitItem {
     }
 }
 
-/// What becomes of an entry that cannot be made.
+/// The outcome of an entry that cannot be made.
 fn not_staged(disk: &TargetDisk, commit: &Commit, error: io::Error) -> Result<Committed> {
     let errno = error.raw_os_error().map(Errno::from_raw_os_error);
     let failed = |error| failed("complete", disk.place(&commit.path), error);
@@ -119,21 +119,22 @@ fn not_staged(disk: &TargetDisk, commit: &Commit, error: io::Error) -> Result<Co
     }
 }
 
-/// Whether the file system has no links, or none that says this. The staging directory is our own, so that EPERM does
+/// Whether the file system does not support links, or not this one. The staging directory is our own, so EPERM is not
+/// about permissions.
 /// not mean a permission.
 fn holds_no_link(disk: &TargetDisk, id: EntryId, errno: Errno) -> bool {
     match errno {
         Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NOENT | Errno::NAMETOOLONG => {
             true
         }
-        // Daemons of FUSE answer so to what they do not have; from a disk it is a failure.
+        // FUSE daemons answer this to unsupported calls; from a disk it is a failure.
         Errno::IO => own_staging(disk, id).is_ok_and(|staging| is_fuse(staging.dir())),
         _ => false,
     }
 }
 
 fn sync_data(disk: &TargetDisk, call: &Call<'_>, items: &mut [CommitItem], one_by_one: bool) {
-    // All of a volume with one call, where there is such a call.
+    // One call syncs the whole volume, where there is such a call.
     let mut volumes: Vec<(Arc<Volume>, std::result::Result<Synced, Errno>)> = Vec::new();
     for item in items {
         let CommitStep::Staged(open) = &item.step else { continue };
@@ -159,17 +160,17 @@ fn sync_data(disk: &TargetDisk, call: &Call<'_>, items: &mut [CommitItem], one_b
     }
 }
 
-/// Syncs one entry where its volume cannot be synced as a whole, `errno` says why.
+/// Syncs one entry whose volume cannot be synced as a whole; `errno` says why.
 fn sync_again(disk: &TargetDisk, item: &CommitItem, errno: Errno) -> std::result::Result<Synced, Errno> {
     match (&item.step, &item.commit.kind) {
-        // What a link says is synced with its directory.
+        // A link's target is synced with its directory.
         (_, Final::Symlink { .. }) => Ok(Synced::Yes),
         (CommitStep::Staged(Some(file)), _) => item.volume.sync(file),
         _ => {
             let Ok(staging) = disk.staging(item.commit.id) else { return Ok(Synced::Lacking(errno)) };
             match staging.reopen(item.commit.id) {
                 Ok(file) => item.volume.sync(file),
-                // Its permissions are set already, and let this process open it no more.
+                // Its permissions are set already, and no longer let this process open it.
                 Err(Errno::ACCESS) => Ok(Synced::Lacking(errno)),
                 Err(errno) => Err(errno),
             }
@@ -177,10 +178,10 @@ fn sync_again(disk: &TargetDisk, item: &CommitItem, errno: Errno) -> std::result
     }
 }
 
-/// Gives all staged entries their names; returns the directories that were changed.
+/// Gives all staged entries their names; returns the changed directories.
 fn name_all(disk: &TargetDisk, call: &Call<'_>, dirs: &mut Dirs, items: &mut [CommitItem]) -> Vec<Changed> {
     let mut changed: Vec<Changed> = Vec::new();
-    // The walk goes through a directory at a time, so that few are looked through.
+    // Index in `changed`, by directory.
     let mut known: HashMap<Option<RelPath>, usize> = HashMap::new();
     for item in items {
         if !matches!(item.step, CommitStep::Staged(_)) {
@@ -198,7 +199,7 @@ fn name_all(disk: &TargetDisk, call: &Call<'_>, dirs: &mut Dirs, items: &mut [Co
             Ok(other_name) => {
                 let path = item.commit.path.parent();
                 let directory = *known.entry(path.clone()).or_insert_with(|| {
-                    // Those beyond are opened again where they are to be synced by themselves.
+                    // Directories beyond the limit are opened again if they must be synced one by one.
                     let fd = (changed.len() <= FSYNC_MAX).then_some(holder);
                     changed.push(Changed { path, volume: Arc::clone(&item.volume), fd });
                     changed.len() - 1
@@ -272,13 +273,13 @@ fn settle(disk: &TargetDisk, item: CommitItem) -> Result<Committed> {
             disk.discard(item.commit.id);
             committed
         }
-        // `name_all` leaves none of these.
+        // `name_all` leaves none in this state.
         CommitStep::Staged(_) => unreachable!("a staged entry was neither named nor given up"),
     }
 }
 
 impl CommitItem {
-    /// A sync that is not possible is told at the end; one that fails fails the entry.
+    /// An unsupported sync is reported at the end; a failed one fails the entry.
     fn note_sync(&mut self, disk: &TargetDisk, synced: std::result::Result<Synced, Errno>) {
         match synced {
             Ok(Synced::Yes) => {}
@@ -307,7 +308,7 @@ fn not_named(error: StorageError) -> Result<Committed> {
 
 /// Why an entry did not get its name.
 enum NotNamed {
-    /// Something is there.
+    /// The name is taken.
     Exists,
     Error(Errno),
 }
@@ -315,14 +316,14 @@ enum NotNamed {
 impl From<Errno> for NotNamed {
     fn from(errno: Errno) -> Self {
         match errno {
-            // The last two say that a directory is where a file is to go.
+            // The last two mean that a directory has the name of a file.
             Errno::EXIST | Errno::ISDIR | Errno::NOTEMPTY => Self::Exists,
             errno => Self::Error(errno),
         }
     }
 }
 
-/// Moves one staged entry into `holder`; `Some` when under another name than its own.
+/// Moves one staged entry into `holder`; returns `Some` for a name other than its own.
 fn name_one(
     disk: &TargetDisk,
     commit: &Commit,
@@ -345,14 +346,14 @@ fn name_one(
     Ok(None)
 }
 
-/// The first of the other names that is free.
+/// The first free one of the other names.
 fn rename_free(
     disk: &TargetDisk,
     commit: &Commit,
     holder: &OwnedFd,
 ) -> std::result::Result<RelPath, NotNamed> {
     for number in last_taken(holder, &commit.path)? + 1..=RENAME_TRIES_MAX {
-        // The number may make a name too long; nothing else can be wrong with it.
+        // The only possible error: the number makes the name too long.
         let other = commit.path.numbered(number).map_err(|_| NotNamed::Error(Errno::NAMETOOLONG))?;
         match rename_new(disk, commit.id, holder, other.name()) {
             Ok(()) => return Ok(other),
@@ -363,7 +364,7 @@ fn rename_free(
     Err(NotNamed::Exists)
 }
 
-/// Where an entry is staged that has been staged.
+/// The staged place of an entry.
 fn own_staging(disk: &TargetDisk, id: EntryId) -> std::result::Result<Arc<Staging>, Errno> {
     disk.volumes.of(id).made_staging().ok_or(Errno::NOENT)
 }
@@ -378,14 +379,14 @@ fn rename_new(
     let staging = own_staging(disk, id)?;
     let (staging, staged) = staging.place(id);
     match rename::rename_new(staging, &staged, holder, name) {
-        // Where the call is not permitted as such, the next one says whether the directory is what forbids it.
+        // When the call itself is not permitted, the next one shows whether the directory is the reason.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {}
         renamed => return renamed,
     }
     link_new(staging, &staged, holder, name)
 }
 
-/// The same where the file system cannot rename so: a link is made only where there is nothing.
+/// The same on file systems without such a rename: a link is never made over an existing file.
 fn link_new(
     staging: &OwnedFd,
     staged: &str,
@@ -395,11 +396,12 @@ fn link_new(
     match linkat(staging, staged, holder, name, AtFlags::empty()) {
         Ok(()) => return unlinkat(staging, staged, AtFlags::empty()),
         Err(Errno::EXIST) => return Err(Errno::EXIST),
-        // File systems without links say so in many ways, FUSE with EIO among them. What else may be wrong, the
+        // File systems without links report that in many ways, FUSE even with EIO. The rename reports any other error
+        // too.
         // rename says too.
         Err(_) => {}
     }
-    // Nor has it links: look first. Something that appears in between would be replaced; no call prevents it.
+    // There are no links either: look first. A file that appears in between is replaced; no call prevents it.
     match statat(holder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => Err(Errno::EXIST),
         Err(Errno::NOENT) => renameat(staging, staged, holder, name),

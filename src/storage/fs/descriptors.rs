@@ -1,7 +1,7 @@
-//! File descriptors: how many are kept open, and what happens while there is none.
+//! File descriptors: how many are kept open, and what happens when none is left.
 //!
-//! A process has as many as its limit says (`ulimit -n`), and every part of it draws on them. What is kept open only
-//! to save a call is bounded by a share of the limit; a call that needs one and gets none waits for one.
+//! The process limit (`ulimit -n`) is shared by all parts of it. Files kept open only to save a call are bounded by a
+//! share of the limit; a call that needs a descriptor and gets none waits for one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-/// How much of the limit one cache may take: a sixteenth.
+/// A cache's share of the limit: a sixteenth.
 const SHARE: u64 = 16;
-/// What a cache keeps under the lowest of limits.
+/// A cache's minimum, under the lowest of limits.
 const OPEN_MIN: usize = 2;
 /// How long a call waits for a descriptor before it fails.
 const WAIT_MAX: Duration = Duration::from_secs(60);
-/// How often it tries.
+/// Interval between attempts.
 const WAIT_STEP: Duration = Duration::from_millis(10);
 
-/// How many descriptors a cache that would like `max` may keep.
+/// The size of a cache that would like `max` descriptors.
 pub(super) fn share(max: usize) -> usize {
     share_of(getrlimit(Resource::Nofile).current, max)
 }
@@ -31,8 +31,8 @@ fn share_of(limit: Option<u64>, max: usize) -> usize {
     share.clamp(OPEN_MIN.min(max), max)
 }
 
-/// Makes a call that opens something. While the process or the system has no descriptor left, `release` closes what
-/// the caller can do without, and the call is made again.
+/// Makes a call that opens a descriptor. While the process or the system has none left, `release` closes one that the
+/// caller can spare, and the call is repeated.
 pub(super) fn patiently<T>(
     mut open: impl FnMut() -> Result<T, Errno>,
     mut release: impl FnMut(),
@@ -68,7 +68,7 @@ impl<K: Clone + Eq + Hash, F> OpenFiles<K, F> {
         Self { max: max.max(1), open: HashMap::new(), by_use: BTreeMap::new(), clock: 0 }
     }
 
-    /// The file called `name`, if it is open.
+    /// The file with this name, if it is open.
     pub(super) fn get<Q>(&mut self, name: &Q) -> Option<Arc<F>>
     where
         K: std::borrow::Borrow<Q>,
@@ -83,7 +83,7 @@ impl<K: Clone + Eq + Hash, F> OpenFiles<K, F> {
         Some(Arc::clone(&opened.file))
     }
 
-    /// Keeps `file` open; gives back the one that must go for it. Closing may take its time, so it is the caller's.
+    /// Keeps `file` open; returns the file that must be closed for it. Closing may be slow, so the caller does it.
     pub(super) fn insert(&mut self, name: K, file: Arc<F>) -> Option<Arc<F>> {
         let replaced = self.remove(&name);
         let closed = if self.open.len() >= self.max { self.pop_oldest() } else { None };
@@ -100,7 +100,7 @@ impl<K: Clone + Eq + Hash, F> OpenFiles<K, F> {
         Some(opened.file)
     }
 
-    /// Forgets the file that was not used for longest.
+    /// Forgets the least recently used file.
     pub(super) fn pop_oldest(&mut self) -> Option<Arc<F>> {
         let (_, name) = self.by_use.pop_first()?;
         self.open.remove(&name).map(|opened| opened.file)
@@ -112,7 +112,7 @@ impl<K: Clone + Eq + Hash, F> OpenFiles<K, F> {
         self.by_use.clear();
     }
 
-    /// How many are open.
+    /// Number of open files.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.open.len()

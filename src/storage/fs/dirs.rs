@@ -13,32 +13,32 @@ use super::sys::open::LOOKUP;
 use super::volumes::{Volume, Volumes};
 use crate::protocol::path::{RelPath, printable};
 
-/// Directories that are kept open; deeper trees than this are only slower. Each batch of work has its own.
+/// Directories kept open; deeper trees are only slower. Each batch of work has its own.
 const OPEN_MAX: usize = 32;
 /// Directories whose volume is remembered.
 const VOLUMES_MAX: usize = 1024;
 
 /// Directories opened for one batch of work, the least recently used closed first.
 ///
-/// They are not kept from one batch to the next: a directory that was moved away or swapped for a link in between
-/// is then noticed, and costs one `openat` a batch where it was not.
+/// They are not kept between batches. So a directory that was moved or swapped for a link in between is noticed, at
+/// the cost of one `openat` a batch.
 pub(super) struct Dirs {
     access: OFlags,
     open: OpenFiles<Box<[u8]>, OwnedFd>,
-    /// Which volumes directories are on, of those that somebody asked for.
+    /// Volumes of directories, as far as they were asked for.
     volumes: HashMap<Box<[u8]>, Arc<Volume>>,
 }
 
-/// Where paths begin.
+/// The start of paths.
 #[derive(Clone, Copy)]
 pub(super) struct Top<'b, 'n> {
     /// The directory that holds their first component.
     pub(super) base: &'b Arc<OwnedFd>,
-    /// What that is called there, if its name is another one than in the paths.
+    /// The name of the first component there, if it differs from the paths.
     pub(super) name: Option<&'n [u8]>,
 }
 
-/// A directory on the way that cannot be opened: a link, a file, missing, not permitted.
+/// A directory on the path that cannot be opened: a link, a file, missing, not permitted.
 #[derive(Debug)]
 pub(super) struct Blocked {
     /// Its path, components joined by `/`.
@@ -47,12 +47,12 @@ pub(super) struct Blocked {
 }
 
 impl Dirs {
-    /// For looking up names only: needs no permission to list the directories.
+    /// For look-ups only: needs no permission to list the directories.
     pub(super) fn for_lookup() -> Self {
         Self::with_access(LOOKUP)
     }
 
-    /// For what needs a real descriptor where there can be one: sync, mode and times.
+    /// For calls that need a real descriptor where possible: sync, mode and times.
     pub(super) fn for_sync() -> Self {
         Self::with_access(OFlags::RDONLY)
     }
@@ -70,7 +70,7 @@ impl Dirs {
         self.parent_below(Top { base, name: None }, path)
     }
 
-    /// The same where the first component may have another name than in `path`.
+    /// The same when the first component may have another name than in `path`.
     pub(super) fn parent_below<'p>(
         &mut self,
         top: Top<'_, 'p>,
@@ -79,7 +79,7 @@ impl Dirs {
         self.split(top, path.as_bytes())
     }
 
-    /// Closes what is open.
+    /// Closes all directories.
     pub(super) fn release(&mut self) {
         self.open.clear();
     }
@@ -91,7 +91,7 @@ impl Dirs {
         }
     }
 
-    /// Goes up to the deepest directory that is open and down from there: as deep as a path has components.
+    /// Goes up to the deepest open directory and down from there, at most as deep as a path has components.
     fn open(&mut self, top: Top<'_, '_>, dir: &[u8]) -> Result<Arc<OwnedFd>, Blocked> {
         if let Some(fd) = self.open.get(dir) {
             return Ok(fd);
@@ -100,7 +100,7 @@ impl Dirs {
         let access = self.access;
         let opened = patiently(|| try_open_dir(&holder, name, access), || self.open.clear());
         let opened = match opened {
-            // What may not be listed can still be gone through and written to.
+            // A directory that may not be listed can still be traversed and written to.
             Err(Errno::ACCESS) => open_dir(&holder, name, LOOKUP),
             opened => opened,
         };

@@ -1,4 +1,4 @@
-//! What is under a final name already: whether it may be what is sent, and the attributes that it gets if it is.
+//! Existing files: whether one may be the same as an incoming entry, and its new attributes if it is.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,7 +17,8 @@ use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, Kind, Meta};
 
-/// What is under the name of a file of `size` bytes, any if that is not known, and under those that a rename would give.
+/// Looks for the same file of `size` bytes (any size if unknown), under its name and the names that a rename would
+/// give.
 pub(super) fn look_at_file(
     holder: &OwnedFd,
     name: &[u8],
@@ -49,7 +50,7 @@ pub(super) fn look_at_link(
 ) -> Result<Lookup, Errno> {
     let Some(stat) = look(holder, name)? else { return Ok(Lookup::Free) };
     if leads_to(holder, name, &stat, target) {
-        // Links have no mode of their own.
+        // Links have no mode.
         let is_current = meta_of(&stat).mtime == entry.meta.mtime;
         return Ok(Lookup::Same { number: 0, is_current });
     }
@@ -62,8 +63,8 @@ pub(super) fn look_at_link(
     Ok(Lookup::Conflict)
 }
 
-/// Gives what is there permission bits and time of `entry`; whether that has changed anything. `lacks` gets what
-/// cannot be kept.
+/// Sets permission bits and time of `entry` on the existing file. Returns whether that changed anything. `lacks`
+/// collects what cannot be kept.
 pub(super) fn update(holder: &OwnedFd, name: &[u8], entry: &Entry, lacks: &mut Lacks) -> io::Result<bool> {
     let times = timestamps(entry.meta.mtime);
     if matches!(entry.kind, Kind::Symlink { .. }) {

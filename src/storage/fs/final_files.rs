@@ -1,4 +1,4 @@
-//! Files that are under their final names already: reading them, and giving them the attributes of an entry.
+//! Files under their final names: reading them, and setting their attributes.
 
 use std::fs::File;
 use std::io;
@@ -61,7 +61,7 @@ impl TargetDisk {
         }
     }
 
-    /// Opens what is under a final name, to read it.
+    /// Opens the file under a final name for reading.
     fn open_final(&self, dirs: &mut Dirs, path: &RelPath) -> Result<File> {
         let (holder, name) = dirs.parent(&self.root, path).map_err(|blocked| self.blocked(blocked))?;
         patiently(|| open_file(&holder, name), || dirs.release())
@@ -69,7 +69,7 @@ impl TargetDisk {
     }
 }
 
-/// What one look into a file under a final name gives.
+/// The result of reading a file under a final name.
 pub(super) enum FinalFile {
     /// Its root.
     Small(blake3::Hash),

@@ -1,4 +1,4 @@
-//! What is done to a directory when nothing more comes into it.
+//! Finishing directories whose contents are complete.
 
 use std::mem;
 use std::os::fd::OwnedFd;
@@ -26,11 +26,11 @@ impl TargetDisk {
         let fd = open_dir(&holder, name, OFlags::RDONLY)
             .map_err(|errno| failed("open", self.place(path), errno))?;
         let there = fstat(&fd).map_err(|errno| failed("look at", self.place(path), errno))?;
-        // Set-id and sticky bits do not travel: those that the directory has, or got from the one that it is in, stay.
+        // Set-id and sticky bits are not sent, so the directory keeps its own or inherited ones.
         let bits = Mode::from_raw_mode(there.st_mode & SPECIAL_BITS);
         let mode = meta.map(|meta| Mode::from_raw_mode(meta.mode & MODE_BITS)).or(before);
         let mut lacks = Lacks::new();
-        // Many a new one has them already, also where they cannot be set.
+        // New directories often have them already, also where they cannot be set.
         let wanted = mode.map(|mode| mode | bits);
         if let Some(mode) =
             wanted.filter(|mode| mode.as_raw_mode() != there.st_mode & (MODE_BITS | SPECIAL_BITS))
@@ -47,7 +47,7 @@ impl TargetDisk {
         Ok(())
     }
 
-    /// Syncs a directory by itself, if the sync at the end will not do it.
+    /// Syncs a directory by itself, unless the sync at the end includes it.
     fn sync_dir(&self, dirs: &mut Dirs, path: &RelPath, fd: &OwnedFd, lacks: &mut Lacks) -> Result<()> {
         if !self.sync {
             return Ok(());
@@ -62,7 +62,7 @@ impl TargetDisk {
         Ok(())
     }
 
-    /// Gives back their permission bits to the directories that were opened up and have not come to their end.
+    /// Restores the permission bits of directories that were opened up and have not reached their end.
     pub(super) fn close_all(&self) {
         let opened = mem::take(&mut *self.opened());
         let mut dirs = Dirs::for_lookup();
@@ -71,7 +71,7 @@ impl TargetDisk {
                 && let Ok(dir) = open_dir(&holder, name, OFlags::RDONLY)
                 && let Ok(stat) = fstat(&dir)
             {
-                // Best effort: whoever took the directory away meanwhile has it.
+                // Best effort: another process may have removed or replaced the directory.
                 let _ = fchmod(&dir, mode | Mode::from_raw_mode(stat.st_mode & SPECIAL_BITS));
             }
         }

@@ -1,13 +1,13 @@
-//! What a file system cannot keep. The content is what counts, so the rest is only told.
+//! Attributes that a file system cannot keep. The content matters most, so this is only reported.
 
 use rustix::io::Errno;
 
 use crate::protocol::not_kept::Aspect;
 
-/// What could not be kept of one entry, and what the system said.
+/// Attributes not kept of one entry, with the system's errors.
 pub(super) type Lacks = Vec<(Aspect, Errno)>;
 
-/// Whether an error says that a file system cannot keep something, rather than that it has failed.
+/// Whether an error means that a file system cannot keep an attribute, rather than that it has failed.
 pub(super) fn is_lacking(errno: Errno) -> bool {
     matches!(
         errno,
@@ -15,7 +15,7 @@ pub(super) fn is_lacking(errno: Errno) -> bool {
     )
 }
 
-/// What the file system cannot keep is no reason to refuse an entry.
+/// A missing attribute is not a reason to refuse an entry.
 pub(super) fn unless_lacking(
     result: Result<(), Errno>,
     aspect: Aspect,

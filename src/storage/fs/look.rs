@@ -1,4 +1,4 @@
-//! What is under the final names of announced entries. Nothing is changed.
+//! Look-ups of final names of announced entries. They change nothing.
 
 use std::os::fd::OwnedFd;
 
@@ -12,14 +12,14 @@ use crate::protocol::final_name::{Exists, Lookup};
 use crate::protocol::wire::entry::{Entry, Kind};
 use crate::storage::error::{Result, StorageError, failed};
 
-/// A directory that is there.
+/// An existing directory.
 const THERE: Lookup = Lookup::Same { number: 0, is_current: true };
 
 impl TargetDisk {
     pub(super) fn look(&self, dirs: &mut Dirs, entry: &Entry, exists: Exists) -> Result<Lookup> {
         let (holder, name) = match dirs.parent(&self.root, &entry.path) {
             Ok(found) => found,
-            // It is yet to be made.
+            // It does not exist yet.
             Err(Blocked { errno: Errno::NOENT, .. }) => return Ok(Lookup::Free),
             Err(blocked) => return obstacle(self.blocked(blocked)),
         };
@@ -43,7 +43,7 @@ fn look_at_dir(holder: &OwnedFd, name: &[u8]) -> std::result::Result<Lookup, Err
     }
 }
 
-/// What `error` means for an entry, unless the disk has failed.
+/// The outcome of `error` for an entry, unless the disk has failed.
 pub(super) fn obstacle(error: StorageError) -> Result<Lookup> {
     match &error {
         _ if error.is_refusal() => Ok(Lookup::Refused(error.refusal())),

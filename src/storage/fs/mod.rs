@@ -1,8 +1,8 @@
 //! The file system.
 //!
-//! Every access is relative to an open directory and goes down one component at a time without following links,
-//! so that nothing outside the source or the target is reached, whatever is swapped meanwhile. Calls into the
-//! kernel that may block run on tokio's blocking threads, one hop for a batch or a block.
+//! Every access starts at an open directory and goes down one component at a time without following links. So nothing
+//! outside the source or the target is reached, whatever is swapped meanwhile. Calls that may block run on tokio's
+//! blocking threads, one call per batch or block.
 
 mod attributes;
 mod blocking;

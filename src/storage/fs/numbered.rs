@@ -1,4 +1,4 @@
-//! The names that `--exists rename` gives: `name~1`, `name~2`, and so on.
+//! The names given by `--exists rename`: `name~1`, `name~2`, and so on.
 
 use std::os::fd::OwnedFd;
 
@@ -9,8 +9,8 @@ use super::attributes::size_of;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::limits::{RENAME_COMPARED_MAX, RENAME_TRIES_MAX};
 
-/// The number of the last of these names that is taken, 0 if none is. It is found by doubling and bisection, so that
-/// thousands of them cost a few looks. A gap among them may be passed over.
+/// The number of the last taken name, 0 if none. Found by doubling and bisection, so thousands of names cost few
+/// look-ups. Gaps in the numbers may be missed.
 pub(super) fn last_taken(holder: &OwnedFd, path: &RelPath) -> Result<u32, Errno> {
     let (mut taken, mut free) = (0, 1);
     while free <= RENAME_TRIES_MAX && look(holder, path, free)?.is_some() {
@@ -27,7 +27,7 @@ pub(super) fn last_taken(holder: &OwnedFd, path: &RelPath) -> Result<u32, Errno>
     Ok(taken)
 }
 
-/// The numbers of the latest of these names for which `is_alike` holds, the latest first.
+/// The numbers of the latest names for which `is_alike` holds, the latest first.
 pub(super) fn alike(
     holder: &OwnedFd,
     path: &RelPath,
@@ -45,15 +45,15 @@ pub(super) fn alike(
     Ok(numbers)
 }
 
-/// Whether `stat` is that of a regular file of `size` bytes, any if that is not known.
+/// Whether `stat` is a regular file of `size` bytes, or of any size if unknown.
 pub(super) fn is_file_of(stat: &Stat, size: Option<u64>) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
         && size.is_none_or(|size| size_of(stat) == size)
 }
 
-/// What is under the name of that number.
+/// The file under the name with this number.
 fn look(holder: &OwnedFd, path: &RelPath, number: u32) -> Result<Option<(RelPath, Stat)>, Errno> {
-    // The number may make the name too long; nothing is under it then.
+    // A number can make the name too long; such a file cannot exist.
     let Ok(name) = path.numbered(number) else { return Ok(None) };
     match statat(holder, name.name(), AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some((name, stat))),

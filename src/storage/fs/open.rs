@@ -13,7 +13,7 @@ pub(super) fn open_dir(holder: impl AsFd, name: &[u8], access: OFlags) -> Result
     patiently(|| try_open_dir(&holder, name, access), || ())
 }
 
-/// The same without waiting for a descriptor.
+/// The same, but fails without a free descriptor.
 pub(super) fn try_open_dir(holder: impl AsFd, name: &[u8], access: OFlags) -> Result<OwnedFd, Errno> {
     let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(holder, name, flags, Mode::empty())
@@ -21,7 +21,7 @@ pub(super) fn try_open_dir(holder: impl AsFd, name: &[u8], access: OFlags) -> Re
 
 /// Opens `name` of `holder` to read it; fails when it is a link.
 pub(super) fn open_file(holder: impl AsFd, name: &[u8]) -> Result<File, Errno> {
-    // Should a FIFO have taken the file's place, opening it must not wait for a writer.
+    // If a FIFO has replaced the file, opening it must not wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     openat(holder, name, flags, Mode::empty()).map(File::from)
 }

@@ -1,4 +1,4 @@
-//! The sources as a person names them: where each lies, and under which name it is sent.
+//! The sources named by the user: their places, and the names they are sent under.
 
 use std::fmt;
 use std::fs;
@@ -24,23 +24,23 @@ use crate::protocol::wire::entry::Entry;
 use crate::storage::error::failed;
 use crate::storage::source::Verdict;
 
-/// Directories that hold sources and are kept open.
+/// Source directories kept open.
 const BASES_OPEN_MAX: usize = 64;
 
 /// One of the sources.
 pub(super) struct Origin {
     bases: Arc<Bases>,
-    /// Path and identity of the directory that holds it.
+    /// Path and identity of its directory.
     base: (PathBuf, (u64, u64)),
     /// Its name there.
     name: Vec<u8>,
-    /// The name that it is sent under: the first component of all its entries.
+    /// Its name for the receiver: the first component of all its entries.
     pub(super) path: RelPath,
-    /// As the person wrote it, safe to print.
+    /// As the user wrote it, safe to print.
     pub(super) given: String,
 }
 
-/// The directories that hold sources. `send */*` names many, so not all are kept open.
+/// The directories of the sources. `send */*` names many, so not all are kept open.
 pub(super) struct Bases(Mutex<OpenFiles<PathBuf, OwnedFd>>);
 
 impl Default for Bases {
@@ -64,13 +64,13 @@ impl Bases {
 }
 
 impl Origin {
-    /// Finds out where `source` lies and under which name it is sent.
+    /// Finds the place of `source`, and the name it is sent under.
     pub(super) fn locate(source: &Path, bases: &Arc<Bases>) -> Result<Self, Failure> {
         let given = shown(source);
         let place = place_of(source, &given);
         let unreadable = |error| unreadable(&place, error);
 
-        // A name that ends in `/`, `.` or `..` means the directory behind it.
+        // A name that ends in `/`, `.` or `..` means the directory itself.
         let last = source.as_os_str().as_bytes().rsplit(|b| *b == b'/').next().unwrap_or_default();
         let named = if matches!(last, b"" | b"." | b"..") {
             source.canonicalize().map_err(unreadable)?
@@ -99,15 +99,15 @@ impl Origin {
         Ok(Self { bases: Arc::clone(bases), base, name: name.to_owned(), path, given })
     }
 
-    /// The directory that holds it, and its name there.
+    /// Its directory, and its name there.
     pub(super) fn place(&self) -> Result<(Arc<OwnedFd>, &[u8]), Errno> {
         let (path, identity) = &self.base;
         let base = self.bases.open(path)?;
-        // It may have been closed, and another directory have taken its place.
+        // It may have been closed, and another directory may have replaced it.
         if identity_of(&fstat(&base)?) == *identity { Ok((base, &self.name)) } else { Err(Errno::NOENT) }
     }
 
-    /// The directory that holds an entry, and the entry's name there.
+    /// The directory of an entry, and the entry's name there.
     pub(super) fn parent<'p>(
         &'p self,
         dirs: &mut Dirs,
@@ -121,19 +121,19 @@ impl Origin {
         })
     }
 
-    /// Where an entry lies: the path as the person would write it, and the one that is sent.
+    /// The place of an entry: its path as the user would write it, and the path sent.
     pub(super) fn entry(&self, path: &RelPath) -> Place {
         let below = &path.as_bytes()[self.path.as_bytes().len()..];
         let given = if self.given == "/" { "" } else { &self.given };
         Place::new(format!("{given}{}", printable(below)), path.to_string())
     }
 
-    /// What the system's `error` about an entry means.
+    /// The meaning of the system's `error` for an entry.
     pub(super) fn failure(&self, op: &'static str, path: &RelPath, error: impl Into<io::Error>) -> Failure {
         let error = error.into();
         let errno = error.raw_os_error().map(Errno::from_raw_os_error);
         match errno {
-            // It was there when the walk came by.
+            // It existed during the walk.
             Some(Errno::NOENT) => self.disappeared(path),
             Some(Errno::LOOP | Errno::NOTDIR) => self.changed(path, "it was replaced"),
             None if error.kind() == io::ErrorKind::UnexpectedEof => self.changed(path, "it shrank"),
@@ -151,7 +151,7 @@ impl Origin {
         Failure::about(Side::Sender, Reason::SourceChanged, &self.entry(path), sentence)
     }
 
-    /// Whether `stat` is the file that was opened first.
+    /// Whether `stat` is the file opened first.
     pub(super) fn check_identity(
         &self,
         stat: &Stat,
@@ -164,7 +164,7 @@ impl Origin {
         Err(self.changed(path, "it was replaced by another file"))
     }
 
-    /// Whether `stat`, of a file of `size` bytes, is what `entry` says, or longer.
+    /// Whether `stat`, of a file of `size` bytes, matches `entry`, or is longer.
     pub(super) fn check_longer(&self, stat: &Stat, size: u64, entry: &Entry) -> Result<Verdict, Failure> {
         let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         if is_file && size > entry.size() {
@@ -186,7 +186,7 @@ impl Origin {
     }
 }
 
-/// Where a link that a person names leads to; a path that is no link stays as it is.
+/// The destination of a link named by the user; other paths stay the same.
 fn follow(named: PathBuf, place: &Place) -> Result<PathBuf, Failure> {
     let unreadable = |error| unreadable(place, error);
     if !named.symlink_metadata().map_err(unreadable)?.is_symlink() {
@@ -202,7 +202,7 @@ fn follow(named: PathBuf, place: &Place) -> Result<PathBuf, Failure> {
     named.canonicalize().map_err(unreadable)
 }
 
-/// Whether a source can be read at all: files and directories are opened, the rest only looked at.
+/// Whether a source can be read: files and directories are opened, other kinds only checked.
 fn check_readable(base: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
     let stat = statat(base, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if matches!(FileType::from_raw_mode(stat.st_mode), FileType::RegularFile | FileType::Directory) {
@@ -211,13 +211,13 @@ fn check_readable(base: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// A source as the person wrote it, safe to print.
+/// A source as the user wrote it, safe to print.
 pub(super) fn shown(source: &Path) -> String {
     let given = printable(source.as_os_str().as_bytes());
     if given.len() > 1 { given.trim_end_matches('/').to_owned() } else { given }
 }
 
-/// What is to be said when none of the sources can be sent; `None` without any.
+/// The failure when none of the sources can be sent; `None` without any.
 pub(super) fn all_missing(failures: &[Failure]) -> Option<Failure> {
     let first = failures.first()?;
     let reason = failures.iter().fold(first.reason, |gravest, other| Failure::graver(gravest, other.reason));
@@ -225,7 +225,7 @@ pub(super) fn all_missing(failures: &[Failure]) -> Option<Failure> {
     Some(Failure::on(Side::Sender, reason, messages.join("; ")))
 }
 
-/// A source that a person named `given`: a peer is told the name that it would be sent under.
+/// A source that the user wrote as `given`; the peer learns the name it is sent under.
 fn place_of(source: &Path, given: &str) -> Place {
     let name = source.file_name().map(|name| printable(name.as_bytes()));
     Place::new(given, name.unwrap_or_else(|| "a source".to_owned()))
@@ -235,7 +235,7 @@ fn unreadable(place: &Place, error: io::Error) -> Failure {
     failed("open", place.clone(), error).failure(Side::Sender, Reason::SourceUnreadable)
 }
 
-/// A source, or something in it, that cannot be sent.
+/// A source, or part of it, that cannot be sent.
 pub(super) fn unusable(place: &Place, why: impl fmt::Display) -> Failure {
     let sentence = |path: &str| format!("cannot send {path}: {why}");
     Failure::about(Side::Sender, Reason::SourceUnreadable, place, sentence)

@@ -1,4 +1,4 @@
-//! Files that a bench writes, to read them again.
+//! Sample files of a bench, written to be read again.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,24 +15,24 @@ use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::storage::error::{Result, StorageError, failed};
 use crate::storage::void::{DIR, Noise, Workload, name};
 
-/// What the smallest file takes on most file systems.
+/// The disk space of the smallest file on most file systems.
 const CLUSTER_BYTES: u64 = 4096;
 
-/// Bytes that a user without privileges can still write to the file system of `dir`.
+/// Bytes that an unprivileged user can still write to the file system of `dir`.
 pub fn free_bytes(dir: &Path) -> Result<u64> {
     let stat = statvfs(dir).map_err(|errno| failed("look at the space of", shown(dir), errno))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Bytes that the files of `workload` take on a disk, once.
+/// Disk space of one copy of the files of `workload`.
 pub fn disk_bytes(workload: &Workload) -> u64 {
     let file_bytes = workload.file_bytes.next_multiple_of(CLUSTER_BYTES);
     workload.files.saturating_mul(file_bytes)
 }
 
-/// Writes the files of `workload` below `dir` and returns the directory that they are in. They are on the disk and
-/// no longer in memory then, as far as the system heeds it, so that reading them means reading the disk. Stops
-/// where it is, with `ErrorKind::Interrupted`, when `is_stopped` says so.
+/// Writes the files of `workload` below `dir` and returns their directory. The files are then on the disk and, if the
+/// system cooperates, no longer in memory, so reading them measures the disk. Stops with `ErrorKind::Interrupted`
+/// when `is_stopped` says so.
 pub fn write_sample(dir: &Path, workload: &Workload, is_stopped: impl Fn() -> bool) -> Result<PathBuf> {
     let into = dir.join(DIR);
     fs::create_dir(&into).map_err(|error| failed("create", shown(&into), error))?;
@@ -49,7 +49,7 @@ pub fn write_sample(dir: &Path, workload: &Workload, is_stopped: impl Fn() -> bo
     let synced = File::open(&into).and_then(|dir| Ok(sync_all(dir)?));
     synced.map_err(|error| failed("sync", shown(&into), error))?;
     for number in 0..workload.files {
-        // Where this cannot be had, the disk seems to be as fast as memory; that is all.
+        // If this is unsupported, the disk only seems as fast as memory.
         let _ = File::open(into.join(name(number))).map(forget);
     }
     Ok(into)

@@ -30,21 +30,21 @@ use crate::storage::block::Block;
 use crate::storage::error::failed;
 use crate::storage::source::{SmallBatch, Source, Verdict, Walk, Walked};
 
-/// Files that are kept open.
+/// Files kept open.
 const OPEN_MAX: usize = 64;
 /// Bytes compared at once when a small file is read again.
 const AGAIN_BYTES: usize = 8 * 1024;
 
-/// Files, directories and links of the file system, named by a person.
+/// Files, directories and links of the file system, named by the user.
 pub struct FsSource {
     disk: Arc<SourceDisk>,
 }
 
 struct SourceDisk {
     origins: Vec<Origin>,
-    /// Index of the origin that has a name.
+    /// Index of the origin with this name.
     by_name: HashMap<Vec<u8>, usize>,
-    /// Sources that cannot be sent, by what the person called them.
+    /// Sources that cannot be sent, as the user wrote them.
     missing: Vec<(String, Failure)>,
     /// By device and inode.
     files: Mutex<OpenFiles<(u64, u64), File>>,
@@ -57,17 +57,17 @@ pub struct FsWalk {
     walk: Arc<Mutex<TreeWalk>>,
 }
 
-/// A file of an [`FsSource`] that has been opened. Cheap to keep: its descriptor is closed when others need one, and
-/// the file opened again when it is read.
+/// An opened file of an [`FsSource`]. Cheap to keep: its descriptor is closed when others need one, and the file is
+/// opened again for reading.
 pub struct FsFile {
     seen: Arc<Seen>,
-    /// Fewer blocks are stored than the size needs.
+    /// Fewer blocks are stored than the size requires.
     is_sparse: bool,
-    /// The descriptor of a file of unknown size: what is read of it comes from one opening.
+    /// The descriptor of a file of unknown size, which is read from one opening.
     held: Option<Arc<File>>,
 }
 
-/// What a file was when it was opened first.
+/// The file as it was when opened first.
 struct Seen {
     entry: Entry,
     /// Device and inode.
@@ -83,10 +83,10 @@ impl Drop for Seen {
 }
 
 impl FsSource {
-    /// Looks at all `sources`: each is a file or a directory, or a link to one, sent under its base name. One that is
-    /// missing, cannot be read or does not travel is named by the walk.
+    /// Checks all `sources`. Each is a file or a directory, or a link to one, and is sent under its base name. A
+    /// source that is missing, unreadable or of another kind is reported by the walk.
     ///
-    /// Fails when that is all of them, or when two have the same name.
+    /// Fails when no source is left, or when two have the same name.
     pub fn new(sources: &[PathBuf]) -> Result<Self, Failure> {
         let bases = Arc::new(Bases::default());
         let mut origins: Vec<Origin> = Vec::new();
@@ -294,7 +294,7 @@ impl SourceDisk {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a file again that has been closed meanwhile.
+    /// Opens a closed file again.
     fn reopen(&self, seen: &Seen) -> Result<Arc<File>, Failure> {
         let origin = self.origin(&seen.entry.path)?;
         let file = self.open_as_is(&mut Dirs::for_lookup(), &seen.entry)?;
@@ -310,7 +310,7 @@ impl SourceDisk {
         file
     }
 
-    /// Opens what is there, whatever it is by now.
+    /// Opens the file currently at the path.
     fn open_as_is(&self, dirs: &mut Dirs, entry: &Entry) -> Result<File, Failure> {
         let origin = self.origin(&entry.path)?;
         let (holder, name) = origin.parent(dirs, &entry.path)?;
@@ -332,10 +332,10 @@ impl SourceDisk {
             .ok_or_else(|| Failure::on(Side::Sender, Reason::Internal, format!("{path} is no small file")))?;
         let (file, origin) = (self.open_as_is(dirs, entry)?, self.origin(path)?);
         let read = file.read_exact_at(bytes, 0);
-        // One look behind the reading does for both: what is the same then was the same before.
+        // One check after reading is enough: a file unchanged then was unchanged before.
         let stat = fstat(&file).map_err(|errno| origin.failure("read", path, errno))?;
         let size = match &read {
-            // Reading says how long it is.
+            // Reading shows its length.
             Ok(()) if may_be_wrong(&stat) && is_end(&file, entry.size()) => entry.size(),
             _ => size_of(&stat),
         };
@@ -379,7 +379,7 @@ fn reads_same(file: &File, bytes: &[u8]) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Whether a file ends at `offset`, as reading it tells.
+/// Whether reading a file at `offset` finds its end.
 fn is_end(file: &File, offset: u64) -> bool {
     matches!(file.read_at(&mut [0], offset), Ok(0))
 }

@@ -1,8 +1,8 @@
 //! The staging directory of one transfer, `.towline/<transfer>/` under the target, and the files in it.
 //!
-//! A lock file, held as long as the receiver lives, tells a directory in use from one that a killed receiver has
-//! left; the next receiver removes the latter. No lock guards making against removing, so each allows for the
-//! other at every step:
+//! A lock file, held while the receiver lives, distinguishes a directory in use from one left by a killed receiver;
+//! the next receiver removes the latter. Making and removing are not locked against each other, so each allows for
+//! the other at every step:
 //!
 //! - The maker makes the directory, makes the lock file, takes the lock, and only then looks whether the lock
 //!   file still has its name. If not, or if any of its steps found the directory gone, it starts again.
@@ -37,9 +37,9 @@ use crate::protocol::wire::entry::{EntryId, Meta, Time};
 
 /// Name of the lock file; the staged files have numbers for names.
 const LOCK: &str = "lock";
-/// Digits of a transfer's name.
+/// Digits in a transfer's id.
 const TRANSFER_DIGITS: usize = 32;
-/// How often making the directory begins anew when others remove it, a millisecond apart.
+/// Attempts to make the directory while others remove it, a millisecond apart.
 const ATTEMPTS_MAX: u32 = 100;
 
 /// The staging directory of one transfer. Removed when dropped.
@@ -49,18 +49,18 @@ pub(super) struct Staging {
     hub: OwnedFd,
     name: String,
     dir: OwnedFd,
-    /// Held until everything has been removed.
+    /// Held until everything is removed.
     lock: Mutex<Option<OwnedFd>>,
-    /// Permission bits that a new file here gets when it is made with all of them.
+    /// Permission bits of a new file here, made with all of them requested.
     granted_bits: u32,
-    /// Held for reading while a file is made, so that none is made once everything has been removed.
+    /// Held for reading while a file is made, so that none is made after everything has been removed.
     has_ended: RwLock<bool>,
     files: Mutex<StagedFiles>,
-    /// Names that are made in the directory, and those that are durable.
+    /// Number of names made in the directory, and of those durable.
     names: Arc<Durability>,
 }
 
-/// What [`make_and_lock`] makes.
+/// The result of [`make_and_lock`].
 struct Made {
     hub: OwnedFd,
     dir: OwnedFd,
@@ -69,8 +69,7 @@ struct Made {
 }
 
 impl Staging {
-    /// Makes the staging directory of `transfer` (32 lower-case hexadecimal digits), and removes those that
-    /// nobody holds any more.
+    /// Makes the staging directory of `transfer` (32 lower-case hexadecimal digits), and removes unused ones.
     pub(super) fn create(root: &Arc<OwnedFd>, transfer: &str) -> io::Result<Self> {
         if !is_transfer(transfer.as_bytes()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the name of a transfer"));
@@ -104,16 +103,16 @@ impl Staging {
         (&self.dir, id.0.to_string())
     }
 
-    /// Writes all of `bytes` at `offset`, making the file if need be. It grows as it is written: what a peer
-    /// declares costs nothing.
+    /// Writes all of `bytes` at `offset`, and makes the file if needed. It grows with each write: a size declared by
+    /// a peer costs nothing.
     pub(super) fn write(&self, id: EntryId, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let file = self.open(id)?;
         let _turn = file.wait_for_turn();
         file.write_at(bytes, offset)
     }
 
-    /// Makes a file of `bytes` with the permission bits and time of `meta`, complete but for its final name, in as
-    /// few calls as can be: this is what ten thousand small files cost. `keep_open` is for a sync to come.
+    /// Makes a file of `bytes` with the permission bits and time of `meta`, complete except for its final name, in as
+    /// few calls as possible: this dominates the cost of ten thousand small files. `keep_open` is for a later sync.
     pub(super) fn write_whole(
         &self,
         id: EntryId,
@@ -121,7 +120,7 @@ impl Staging {
         meta: &Meta,
         keep_open: bool,
     ) -> io::Result<()> {
-        // A record that was cut off has left something.
+        // A record that was cut off has left bytes.
         let is_there = self.files().is_staged(id);
         if is_there {
             self.discard(id);
@@ -130,7 +129,7 @@ impl Staging {
         let mode = meta.mode & MODE_BITS;
         let file = self.make(id, Mode::from_raw_mode(mode), || self.close_oldest())?;
         file.write_all_at(bytes, 0)?;
-        // FAT and its kin know that a file is read-only, but do not hear it when the file is made.
+        // FAT and similar file systems store a read-only flag, but ignore it when the file is made.
         let mut lacks = Lacks::new();
         if mode & !self.granted_bits != 0 || !Mode::from_raw_mode(mode).contains(Mode::WUSR) {
             set_mode(&file, mode, &mut lacks)?;
@@ -150,8 +149,8 @@ impl Staging {
         Ok(())
     }
 
-    /// Gives a staged file its size, permission bits and time, if it has not got them yet. What was never written is
-    /// a hole. `keep_open` is for those that nothing was written of.
+    /// Sets size, permission bits and time of a staged file, unless they are set. Unwritten parts are holes.
+    /// `keep_open` is for files without any written bytes.
     pub(super) fn complete(
         &self,
         id: EntryId,
@@ -180,7 +179,7 @@ impl Staging {
         Ok(Complete { file: Some(file), lacks, is_synced })
     }
 
-    /// Stages a link, unless it is staged.
+    /// Stages a link, unless it is staged already.
     pub(super) fn link(&self, id: EntryId, target: &Bytes, mtime: Time) -> io::Result<Complete> {
         if let Some(complete) = self.files().take_complete(id)? {
             return Ok(complete);
@@ -194,19 +193,19 @@ impl Staging {
         Ok(Complete { file: None, lacks, is_synced: false })
     }
 
-    /// What of an entry is not durable; `None` if all of its data is, or none has come. An error is that of an
+    /// The data of an entry that is not durable; `None` if all of it is, or none has arrived. An error is that of an
     /// earlier sync.
     pub(super) fn unsynced(&self, id: EntryId) -> Result<Option<Unsynced>, Errno> {
         self.files().unsynced(id)
     }
 
-    /// A sync of an entry has failed, so that its data may be lost whatever the next sync says.
+    /// A sync of an entry has failed, so its data may be lost even if a later sync succeeds.
     pub(super) fn lost(&self, id: EntryId, errno: Errno) {
         self.files().lost(id, errno);
     }
 
-    /// The directories to sync for the names that have been made here to be durable, and what to tell then. `None` if
-    /// they are.
+    /// The directories to sync so that names made here become durable, and the count to report then. `None` if they
+    /// are durable.
     pub(super) fn unsynced_names(&self) -> Option<(Vec<BorrowedFd<'_>>, Unsynced)> {
         let unsynced = self.names.unsynced(None)?;
         let above = [self.hub.as_fd(), self.root.as_fd()];
@@ -220,7 +219,7 @@ impl Staging {
         drop(file);
     }
 
-    /// Opens a complete file once more, to sync it.
+    /// Opens a complete file again, to sync it.
     pub(super) fn reopen(&self, id: EntryId) -> Result<OwnedFd, Errno> {
         let (dir, name) = self.place(id);
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -229,7 +228,7 @@ impl Staging {
         open(OFlags::RDONLY).or_else(|_| open(OFlags::WRONLY))
     }
 
-    /// Removes a staged entry, if there is one.
+    /// Removes a staged entry, if it exists.
     pub(super) fn discard(&self, id: EntryId) {
         let file = self.files().forget(id);
         drop(file);
@@ -237,8 +236,8 @@ impl Staging {
         let _ = unlinkat(dir, &name, AtFlags::empty());
     }
 
-    /// Removes everything that is staged, the directory, and `.towline` when no other transfer uses it. Nothing
-    /// can be staged afterwards. What cannot be removed is left to the next receiver.
+    /// Removes everything staged, the directory, and `.towline` when no other transfer uses it. Nothing can be staged
+    /// afterwards. Files that cannot be removed are left to the next receiver.
     pub(super) fn remove(&self) {
         let had_ended = {
             let mut has_ended = self.has_ended.write().unwrap_or_else(PoisonError::into_inner);
@@ -249,8 +248,8 @@ impl Staging {
         }
         drop(mem::take(&mut *self.files()));
         remove_staged(&self.dir);
-        // Closed first: FUSE and NFS keep what is unlinked while it is open, and the directory with it. Whoever takes
-        // the lock now finds nothing but what is removed here anyway.
+        // Closed first: FUSE and NFS keep an unlinked file while it is open, and its directory too. A process that
+        // takes the lock now finds only files that are removed here anyway.
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         let _ = unlinkat(&self.dir, LOCK, AtFlags::empty());
         let _ = unlinkat(&self.hub, self.name.as_str(), AtFlags::REMOVEDIR);
@@ -261,19 +260,19 @@ impl Staging {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The staged file, if that can be told without waiting: it is open, and none is being made.
+    /// The staged file, if it is available without waiting: it is open, and none is being made.
     pub(super) fn find_open(&self, id: EntryId) -> Option<Arc<StagedFile>> {
         let mut files = self.files.try_lock().ok()?;
         if files.is_complete(id) { None } else { files.find_open(id) }
     }
 
-    /// The staged file, made when it is the first time. The lock is held meanwhile, so that of two pieces that
-    /// come at once one makes the file and the other finds it.
+    /// The staged file, made on first use under a lock, so that of two concurrent pieces one makes the file and the
+    /// other finds it.
     pub(super) fn open(&self, id: EntryId) -> io::Result<Arc<StagedFile>> {
         let _ended = self.not_ended()?;
         let mut files = self.files();
         if files.is_complete(id) {
-            // Of a record that was cut off; its mode may not let it be opened again.
+            // It belongs to a record that was cut off; its mode may prevent opening it again.
             files.forget(id);
             let (dir, name) = self.place(id);
             unlinkat(dir, &name, AtFlags::empty())?;
@@ -295,7 +294,7 @@ impl Staging {
         Ok(file)
     }
 
-    /// Makes a file; `release` closes others while there is no descriptor.
+    /// Makes a file; `release` closes others while no descriptor is free.
     fn make(&self, id: EntryId, mode: Mode, release: impl FnMut()) -> io::Result<File> {
         let (dir, name) = self.place(id);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -329,7 +328,7 @@ impl Drop for Staging {
     }
 }
 
-/// One attempt; `None` when somebody has removed what was just made.
+/// One attempt; `None` when another process has removed the new directory.
 fn try_create(root: &OwnedFd, transfer: &str) -> io::Result<Option<Made>> {
     match make_and_lock(root, transfer) {
         Ok(Some(made)) => Ok(Some(made)),
@@ -348,14 +347,14 @@ fn make_and_lock(root: &OwnedFd, transfer: &str) -> Result<Option<Made>, Errno> 
     mkdirat(&hub, transfer, Mode::RWXU)?;
     let dir = open_dir(&hub, transfer.as_bytes(), OFlags::RDONLY)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // With every bit, to see which ones the umask or a default ACL leaves; nobody else gets into the directory.
+    // With all bits, to see which ones the umask or a default ACL leaves; other users cannot enter the directory.
     let lock = openat(&dir, LOCK, flags, Mode::from_raw_mode(MODE_BITS))?;
-    // Any other error means that there are no locks here: then nobody else can take one either, and what cannot
-    // be locked is never removed.
+    // Any other error means that locks are not supported here. Then no other process can take one either, and a
+    // directory that cannot be locked is never removed.
     if flock(&lock, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
         return Ok(None);
     }
-    // By its name: FUSE and NFS give an unlinked file that is open another one, and count it as a link.
+    // By its name: FUSE and NFS rename an unlinked file that is open, and count the new name as a link.
     match statat(&dir, LOCK, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(Made { hub, dir, lock, granted_bits: stat.st_mode & MODE_BITS })),
         Err(Errno::NOENT) => Ok(None),
@@ -363,7 +362,7 @@ fn make_and_lock(root: &OwnedFd, transfer: &str) -> Result<Option<Made>, Errno> 
     }
 }
 
-/// Removes the staging directories whose receivers are gone. Whatever does not look like one stays.
+/// Removes the staging directories of receivers that are gone. Anything that does not look like one stays.
 fn remove_stale(hub: &OwnedFd) {
     let Ok(names) = patiently(|| Dir::read_from(hub), || ()) else { return };
     for entry in names.flatten() {
@@ -385,7 +384,7 @@ fn remove_if_stale(hub: &OwnedFd, name: &[u8]) {
             }
             remove_staged(&dir);
             let _ = unlinkat(&dir, LOCK, AtFlags::empty());
-            // Before the directory: FUSE and NFS keep what is open in it.
+            // Before the directory: FUSE and NFS keep open files in it.
             drop(lock);
         }
         Err(Errno::NOENT) => {}
@@ -404,9 +403,9 @@ fn holds_only_staged(dir: &OwnedFd) -> bool {
     })
 }
 
-/// Unlinks what has a number for a name. Directories stay: `unlinkat` does not take them.
+/// Unlinks files with numbers for names. Directories stay: `unlinkat` does not remove them.
 fn remove_staged(dir: &OwnedFd) {
-    // Removing while reading may make a file system skip names, so it is read until nothing more goes.
+    // Removing while reading may make a file system skip names, so this repeats until nothing is removed.
     loop {
         let mut removed = 0;
         let Ok(names) = patiently(|| Dir::read_from(dir), || ()) else { return };

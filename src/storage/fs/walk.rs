@@ -21,15 +21,15 @@ use crate::protocol::wire::entry::{Entry, Kind, Meta};
 use crate::protocol::wire::limits::{LINK_TARGET_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use crate::storage::source::Walked;
 
-/// Bytes read at once to learn how many there are.
+/// Bytes per read when counting the bytes of a file.
 const PROBE_BYTES: usize = 4096;
 
-/// Where a walk stands. What it holds is bounded by the depth of a path and by what the person named.
+/// The position of a walk. Its memory is bounded by the depth of a path and the number of sources.
 #[derive(Default)]
 pub(super) struct TreeWalk {
     next_origin: usize,
     stack: Vec<Level>,
-    /// Walked and not handed out yet: sources that are missing; later one entry at most.
+    /// Results not handed out yet: missing sources first, later one entry at most.
     ready: VecDeque<Walked>,
 }
 
@@ -41,10 +41,10 @@ struct Level {
     names: Dir,
 }
 
-/// What one look at a name gives.
+/// The result of looking at one name.
 struct Looked {
     found: Walked,
-    /// The directory that was found.
+    /// The directory found.
     level: Option<Level>,
 }
 
@@ -55,7 +55,7 @@ impl From<Walked> for Looked {
 }
 
 impl TreeWalk {
-    /// A walk that first names the sources that cannot be sent.
+    /// A walk that first reports the sources that cannot be sent.
     pub(super) fn behind(missing: &[(String, Failure)]) -> Self {
         let ready = missing.iter().cloned().map(|(path, failure)| Walked::Skipped { path, failure });
         Self { ready: ready.collect(), ..Self::default() }
@@ -99,7 +99,7 @@ impl Level {
             match names.read()? {
                 Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
                 Ok(entry) => break entry.file_name().to_owned(),
-                // The rest of the directory is lost; `Dir` gives no more after an error.
+                // The rest of the directory is lost; `Dir` returns nothing after an error.
                 Err(errno) => return Some(unreadable(origin, &self.path, "list", errno).into()),
             }
         };
@@ -153,8 +153,8 @@ fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path
     }
 }
 
-/// How many bytes a file has. Where its size may say nothing, reading it does; the size of one that is not small is
-/// known when it has been sent.
+/// The size of a file. If its metadata may be wrong, the file is read to find out; the size of a large one is known
+/// only after sending.
 fn file_kind(
     origin: &Origin,
     holder: BorrowedFd<'_>,
@@ -175,7 +175,7 @@ fn file_kind(
                 n => bytes += n as u64,
             }
         }
-        // Somebody may have written to an ordinary file that was empty.
+        // An ordinary empty file may have been written to meanwhile.
         let now = size_of(&fstat(&file)?);
         Ok(match now == size {
             true if bytes > SMALL_FILE_BYTES_MAX => Kind::OpenEnded,
@@ -199,7 +199,7 @@ fn look_into(
             let found = Walked::Entry(Entry { path: path.clone(), meta, kind: Kind::Dir });
             Looked { found, level: Some(Level { origin: index, path, meta, names }) }
         }
-        // Sent as an empty directory it would look complete.
+        // An empty directory in its place would look complete.
         Err(errno) => unreadable(origin, &path, "open", errno).into(),
     }
 }

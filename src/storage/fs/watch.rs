@@ -1,5 +1,5 @@
-//! The calls that are under way, so that one that hangs can be named. A disk that is gone (a dead NFS server, a cable)
-//! does not fail a call: it never returns.
+//! Running disk calls, so that one that hangs can be named. A disk that is gone (a dead NFS server, a cable) does not
+//! fail a call: the call never returns.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::EntryId;
 
-/// What a call is about.
+/// The subject of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Subject {
     /// The directory as a whole.
@@ -38,14 +38,14 @@ struct Doing {
     subject: Subject,
 }
 
-/// A call, or one behind the other by one thread. It ends when this is dropped.
+/// A call, or a sequence of calls by one thread. It ends when dropped.
 pub(super) struct Call<'a> {
     watch: &'a DiskWatch,
     number: u64,
 }
 
 impl DiskWatch {
-    /// This thread makes a call now; `op` is a verb.
+    /// Starts a call by this thread; `op` is a verb.
     pub(super) fn begin(&self, op: &'static str, subject: Subject) -> Call<'_> {
         let mut under_way = self.under_way();
         let number = under_way.next;
@@ -54,7 +54,7 @@ impl DiskWatch {
         Call { watch: self, number }
     }
 
-    /// The call that has been under way for longest, if that is more than `limit`.
+    /// The call that has been running longest, if that exceeds `limit`.
     pub(super) fn hanging(&self, limit: Duration) -> Option<(&'static str, Subject)> {
         let under_way = self.under_way();
         let oldest = under_way.calls.values().min_by_key(|doing| doing.since)?;
@@ -81,7 +81,7 @@ impl Drop for Call<'_> {
     }
 }
 
-/// What a call that hangs comes to.
+/// The failure of a call that hangs.
 pub(super) fn hangs(limit: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("the disk has not answered for {limit:?}"))
 }
