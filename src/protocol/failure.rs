@@ -1,19 +1,19 @@
-//! Why something failed: one list of reasons for both sides, the wire and the exit code.
+//! Failures: one list of reasons for both sides, the wire and the exit code.
 
 use crate::protocol::path::printable;
 use crate::protocol::place::Place;
 
-/// The side that a failure happened on.
+/// The side of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The one whose files are read.
+    /// The side whose files are read.
     Sender,
-    /// The one whose disk is written.
+    /// The side whose disk is written.
     Receiver,
 }
 
 impl Side {
-    /// The other one.
+    /// The other side.
     pub fn peer(self) -> Self {
         match self {
             Self::Sender => Self::Receiver,
@@ -30,17 +30,17 @@ impl Side {
     }
 }
 
-/// The reasons. The numbers are QUIC application error codes and part of the protocol.
+/// The reasons. Their numbers are QUIC application error codes and part of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Reason {
-    /// A bug, or something without a reason of its own.
+    /// A bug, or anything without its own reason.
     Internal = 1,
     /// A peer broke the protocol.
     Protocol = 2,
-    /// The peers speak no common protocol, or their roles are no counterparts.
+    /// The peers have no common protocol, or their roles do not match.
     Incompatible = 3,
-    /// Nothing answered, or the name did not resolve.
+    /// No answer, or the name did not resolve.
     Unreachable = 4,
     /// Wrong fingerprint, secret or certificate.
     NotAuthenticated = 5,
@@ -54,7 +54,7 @@ pub enum Reason {
     TransferEnded = 9,
     /// Something else is under the final name.
     TargetExists = 10,
-    /// Another rule of the receiver: a name or kind it does not take, a quota.
+    /// Another rule of the receiver: a name or kind it does not accept, a quota.
     Refused = 11,
     /// The receiver's storage: full, not permitted, I/O error.
     Storage = 12,
@@ -70,18 +70,18 @@ pub enum Reason {
     ConnectionLost = 17,
     /// A person or the system asked a side to stop.
     Interrupted = 18,
-    /// An entry of a kind that does not travel: socket, FIFO, device.
+    /// An entry of a kind that is not sent: socket, FIFO, device.
     SpecialFile = 19,
-    /// This machine is not set up for it: identity, address to listen on, standard output. It does not travel.
+    /// Wrong setup of this host: identity, address to listen on, standard output. Never sent.
     Setup = 20,
-    /// The receiver's file system does not keep something about an entry, or a link. It does not travel.
+    /// The receiver's file system does not keep an attribute of an entry, or a link. Never sent.
     NotKept = 21,
-    /// The source grew while it was sent; what was there when it was announced is delivered. It does not travel.
+    /// The source grew while it was sent; the bytes announced are delivered. Never sent.
     SourceGrew = 22,
 }
 
 impl Reason {
-    /// All of them, for look-ups and tests.
+    /// All reasons, for look-ups and tests.
     pub const ALL: [Self; 22] = [
         Self::Internal,
         Self::Protocol,
@@ -112,12 +112,12 @@ impl Reason {
         self as u32
     }
 
-    /// The reason of a number; one that a newer peer invented is [`Self::Internal`].
+    /// The reason with this number; unknown numbers of newer peers are [`Self::Internal`].
     pub fn from_code(code: u64) -> Self {
         Self::ALL.into_iter().find(|r| u64::from(r.code()) == code).unwrap_or(Self::Internal)
     }
 
-    /// The exit code that a process ends with when this is the gravest thing that happened.
+    /// The exit code of a process whose gravest failure this is.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Internal
@@ -137,7 +137,7 @@ impl Reason {
         }
     }
 
-    /// Why a receiver says that an entry failed; anything else is a rule of its own.
+    /// The reason as a receiver's verdict on an entry; other reasons become a rule of the receiver.
     pub(super) fn of_failed(self) -> Self {
         match self {
             Self::TargetExists | Self::Storage => self,
@@ -145,21 +145,21 @@ impl Reason {
         }
     }
 
-    /// Why a sender leaves something out; anything else is a source that it cannot read.
+    /// The reason for a sender to skip something; other reasons become an unreadable source.
     pub(super) fn of_omitted(self) -> Self {
         if self == Self::SpecialFile { self } else { Self::SourceUnreadable }
     }
 
-    /// Why a sender gives an entry up; anything else is a source that it cannot read.
+    /// The reason for a sender to give an entry up; other reasons become an unreadable source.
     pub(super) fn of_abandoned(self) -> Self {
         if self == Self::SourceChanged { self } else { Self::SourceUnreadable }
     }
 
-    /// Whether this side believes it of a close by the peer, which is `peer`: only what concerns the peer itself, or the
-    /// two together. A verdict on a dialler is only given in the greeting.
+    /// Whether this side believes the reason in a close by `peer`. It must concern the peer itself, or both sides
+    /// together. Refusals of a dialler are only valid in the greeting.
     fn may_be_said_by(self, peer: Side, is_greeting: bool) -> bool {
         match self {
-            // Either has a disk that may hang.
+            // Either side has a disk that may hang.
             Self::AckTimeout | Self::Interrupted | Self::Storage => true,
             Self::Incompatible | Self::NotAuthenticated | Self::TicketUsed => is_greeting,
             Self::Refused | Self::Verification => peer == Side::Receiver,
@@ -168,8 +168,8 @@ impl Reason {
         }
     }
 
-    /// What a peer is told for a failure that has no text of its own for it. Only reasons that never concern a file of
-    /// this machine have none: their messages travel as they are.
+    /// The text for the peer of a failure that has no text of its own for it. Reasons that never concern a file of
+    /// this host have none: their messages are sent as they are.
     fn gist(self) -> Option<&'static str> {
         match self {
             Self::Internal => Some("an internal error"),
@@ -225,7 +225,7 @@ impl Reason {
         }
     }
 
-    /// Whether the same command can succeed later without anything having been changed.
+    /// Whether the same command can succeed later without any change.
     pub fn is_retryable(self) -> bool {
         matches!(
             self,
@@ -238,25 +238,25 @@ impl Reason {
     }
 }
 
-/// What went wrong, and on which side. The same value is shown here, sent to the peer, and turned into an exit
-/// code. The message may name paths of this machine; [`Failure::for_peer`] does not.
+/// What went wrong, and on which side. The same value is shown here, sent to the peer, and turned into an exit code.
+/// The message may name paths of this host; [`Failure::for_peer`] does not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// The kind of it.
+    /// Its reason.
     pub reason: Reason,
-    /// Where it happened; `None` when it is between the two.
+    /// Its side; `None` when it is between the two.
     pub side: Option<Side>,
-    /// One sentence that names what and where, safe to print. For people on this side.
+    /// One sentence that names the failure and its place, safe to print. For users on this side.
     pub message: String,
-    /// The peer said so when it closed the connection.
+    /// The peer's close said so.
     pub from_peer: bool,
     /// The same sentence for the peer.
     told: Option<String>,
 }
 
 impl Failure {
-    /// A failure that belongs to no side, or to this process before it knows its side.
+    /// A failure without a side, or of this process before it knows its side.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, side: None, message: message.into(), from_peer: false, told: None }
     }
@@ -266,18 +266,18 @@ impl Failure {
         Self { reason, side: Some(side), message: message.into(), from_peer: false, told: None }
     }
 
-    /// A failure on `side` that concerns `place`: `sentence` is made with each of its names.
+    /// A failure on `side` about `place`; `sentence` is called with each of its names.
     pub fn about(side: Side, reason: Reason, place: &Place, sentence: impl Fn(&str) -> String) -> Self {
         Self { told: Some(sentence(place.told())), ..Self::on(side, reason, sentence(place.own())) }
     }
 
-    /// What travels to the peer, in a close or a message. Only [`Failure::about`] gives a text that names a file; without
-    /// one, a failure that may concern a file of this machine is told by its kind alone.
+    /// The text sent to the peer, in a close or a message. Only [`Failure::about`] gives a text that names a file;
+    /// without it, the peer learns only the kind of a failure that may concern a file of this host.
     pub fn for_peer(&self) -> &str {
         self.told.as_deref().or(self.reason.gist()).unwrap_or(&self.message)
     }
 
-    /// The peer said something that the protocol does not allow.
+    /// The peer broke the protocol.
     pub fn protocol(message: impl Into<String>) -> Self {
         Self::new(Reason::Protocol, message)
     }
@@ -288,8 +288,8 @@ impl Failure {
         self
     }
 
-    /// What a peer said when it closed the connection, from bytes that may be anything. Of its code only that is taken
-    /// over which some peer may say at some time; [`Failure::heard_by`] looks closer.
+    /// The failure in a peer's close, from arbitrary bytes. Unknown codes, and codes that no peer may send, are not
+    /// taken over; [`Failure::heard_by`] checks the rest.
     pub fn from_wire(code: u64, text: &[u8]) -> Self {
         let said = Reason::from_code(code);
         let may_be_said = |side| said.may_be_said_by(side, true);
@@ -300,8 +300,8 @@ impl Failure {
         Self { reason, side: None, message, from_peer: true, told: None }
     }
 
-    /// The same at the side `own`, which knows who its peer is: a peer speaks for nobody else, and what it cannot know
-    /// or decide just says that it has ended the transfer.
+    /// The same failure at the side `own`, which knows its peer's side. A peer speaks only for itself: a reason it
+    /// cannot know or decide just means that it has ended the transfer.
     pub fn heard_by(mut self, own: Side, is_greeting: bool) -> Self {
         if self.from_peer {
             self.side = Some(own.peer());
@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(Failure::from_wire(12, b"\x1b]0;x\x07").message, "\\u{1b}]0;x\\u{7}");
     }
 
-    /// Fault 15: a text that nobody has written for the peer does not travel when it may name a path of this machine.
+    /// Fault 15: a text not written for the peer is not sent when it may name a path of this host.
     #[test]
     fn fault_15_a_message_with_a_path_does_not_travel_by_accident() {
         for reason in Reason::ALL {
@@ -366,11 +366,11 @@ mod tests {
         }
     }
 
-    /// Fault 13: a peer's close decides no more than the peer can know.
+    /// Fault 13: a peer's close decides nothing that the peer cannot know.
     #[test]
     fn fault_13_a_peer_speaks_for_itself_only() {
         for (code, own, greeting, exit_code) in [
-            // Nobody but this side knows that it is done, or done but for some entries, or has a bug.
+            // Only this side knows whether it is done, or done except for some entries, or has a bug.
             (19, Side::Receiver, false, 9),
             (19, Side::Sender, true, 9),
             (1, Side::Sender, false, 9),
@@ -386,7 +386,7 @@ mod tests {
             (15, Side::Receiver, false, 9),
             (13, Side::Receiver, false, 7),
             (13, Side::Sender, false, 9),
-            // Whoever has been let in has been let in.
+            // A dialler that was let in cannot be refused later.
             (5, Side::Sender, true, 4),
             (6, Side::Receiver, true, 4),
             (5, Side::Sender, false, 9),

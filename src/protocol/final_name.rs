@@ -1,62 +1,62 @@
-//! What may be under a final name, and what becomes of an entry whose name is taken.
+//! Final names, and how to resolve conflicts over them.
 
 use std::collections::VecDeque;
 
 use crate::protocol::failure::Failure;
 use crate::protocol::path::RelPath;
 
-/// What becomes of an entry whose name is taken by something else. A file with the same bytes is no conflict.
+/// How to resolve a conflict over a final name. A file with the same bytes is not a conflict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Exists {
-    /// It fails, and what is there stays.
+    /// The entry fails, and the existing file stays.
     #[default]
     Refuse,
-    /// What is there stays, and that is no failure. Bytes are not compared.
+    /// The existing file stays, without a failure. Bytes are not compared.
     Skip,
-    /// It takes the place of what is there.
+    /// The entry replaces the existing file.
     Replace,
-    /// It gets another name.
+    /// The entry gets another name.
     Rename,
 }
 
-/// What a look-up under a final name found.
+/// The result of a look-up of a final name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
-    /// Nothing; a directory has been made.
+    /// Nothing exists, or the directory has been made.
     Free,
-    /// The very same directory or link.
+    /// The same directory or link exists.
     Same {
         /// The number of its name, 0 for the name itself.
         number: u32,
-        /// It has the entry's mode and time too.
+        /// Mode and time are the same too.
         is_current: bool,
     },
-    /// Files of the same size: the bytes decide.
+    /// Files of the same size exist: compare their bytes.
     SameSize {
-        /// The numbers of their names, in the order to compare them: 0 is the name itself. Never none.
+        /// The numbers of their names, in the order of comparison: 0 is the name itself. Never empty.
         numbers: VecDeque<u32>,
-        /// The one under the name itself has the entry's mode and time too.
+        /// The file under the name itself has the entry's mode and time.
         is_current: bool,
     },
-    /// Something else.
+    /// Something different exists.
     Conflict,
     /// The name cannot be used, and why.
     Refused(Failure),
-    /// The system does not permit it, and why.
+    /// The system denies permission, and why.
     Denied(Failure),
 }
 
-/// How a commit went.
+/// The result of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Committed {
-    /// Under its final name, another one if there is one here.
+    /// Under its final name, or under this other one.
     Done(Option<RelPath>),
     /// The name was taken in the meantime. The entry is still staged.
     Exists,
     /// The name cannot be used, and why.
     Refused(Failure),
-    /// The system does not permit it, and why.
+    /// The system denies permission, and why.
     Denied(Failure),
-    /// It is a link, and the file system holds none.
+    /// It is a link, and the file system does not support links.
     NotKept,
 }

@@ -1,5 +1,4 @@
-//! What a receiver's file system does not keep of what it was sent: the content is there, and something about it is
-//! not.
+//! Attributes that a receiver's file system does not keep. The content is complete, only the attribute is missing.
 
 use std::fmt;
 
@@ -8,24 +7,24 @@ use bytes::{BufMut, Bytes, BytesMut};
 use crate::protocol::wire::codec::{CodecError, Fields, put_text, put_varint};
 use crate::protocol::wire::limits::{NOT_KEPT_MAX, TEXT_BYTES_MAX};
 
-/// What is not kept.
+/// An attribute that is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Aspect {
-    /// Something that a newer peer knows a word for.
+    /// An attribute known only to a newer peer.
     Other = 0,
     /// Permission bits.
     Mode = 1,
     /// Modification times.
     Time = 2,
-    /// Symbolic links: they are not there at all.
+    /// Symbolic links, which are missing entirely.
     Link = 3,
-    /// Syncs: what is there may be lost by a power failure.
+    /// Syncs: a power failure may lose the content.
     Sync = 4,
 }
 
 impl Aspect {
-    /// All of them.
+    /// All aspects.
     pub const ALL: [Self; 5] = [Self::Other, Self::Mode, Self::Time, Self::Link, Self::Sync];
 
     /// The number on the wire.
@@ -53,13 +52,13 @@ impl Aspect {
 /// One aspect that was not kept, for how many entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotKept {
-    /// What it is.
+    /// The aspect.
     pub aspect: Aspect,
-    /// How many entries it concerns.
+    /// Number of entries concerned.
     pub count: u64,
-    /// One of them, under the target directory; safe to print.
+    /// The path of one of them, under the target directory; safe to print.
     pub path: String,
-    /// What the system said about that one; safe to print.
+    /// The system's error for that one; safe to print.
     pub cause: String,
 }
 
@@ -85,7 +84,7 @@ impl fmt::Display for NotKept {
     }
 }
 
-/// Counts one more entry; the first one of each aspect is the example.
+/// Counts one more entry; the first one of each aspect becomes the example.
 pub fn note(list: &mut Vec<NotKept>, aspect: Aspect, path: &str, cause: impl fmt::Display) {
     if let Some(known) = list.iter_mut().find(|known| known.aspect == aspect) {
         known.count += 1;
@@ -117,7 +116,7 @@ pub(super) fn get(fields: &mut Fields<Bytes>) -> Result<Vec<NotKept>, CodecError
     (0..len).map(one).collect()
 }
 
-/// A text of a message is never longer; the end of a path says more than its beginning.
+/// Limits a text in a message. The end of a path says more than its beginning, so the beginning is cut.
 fn shortened(path: &str) -> String {
     let mut at = path.len().saturating_sub(TEXT_BYTES_MAX - 3);
     if at == 0 {

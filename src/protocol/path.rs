@@ -1,18 +1,18 @@
-//! Paths as they travel: bytes, relative, and unable to leave the directory they are put in.
+//! Paths on the wire: bytes, relative, and unable to leave their directory.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::protocol::wire::limits::{PATH_BYTES_MAX, PATH_COMPONENT_BYTES_MAX, PATH_DEPTH_MAX};
 
-/// The directory under a target that holds what is not yet complete. No entry may be called so.
+/// The directory under a target for incomplete files. No entry may have this name.
 pub const STAGING_DIR: &str = ".towline";
 
 /// A relative path of any bytes: components joined by `/`, none of them empty, `.`, `..`, too long,
 /// holding NUL, or (at the first place) the staging directory.
 ///
-/// The receiver parses what the sender says with the same rules that the sender walks by, so a path
-/// that exists is safe to join to an open directory component by component.
+/// Sender and receiver use the same rules, so any valid path is safe to join to an open directory, component by
+/// component.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelPath(Arc<[u8]>);
 
@@ -117,7 +117,8 @@ impl RelPath {
         Some(Self(self.0[..at].into()))
     }
 
-    /// Another name for what cannot have this one: `name~1`, or `stem~1.ext`; a dot at the front begins no extension.
+    /// Another name for an entry whose own name is taken: `name~1`, or `stem~1.ext`; a leading dot does not begin an
+    /// extension.
     pub fn numbered(&self, number: u32) -> Result<Self, PathError> {
         let name = self.name();
         let stem = match name.iter().rposition(|b| *b == b'.') {
@@ -127,7 +128,7 @@ impl RelPath {
         self.with_name(&[&name[..stem], format!("~{number}").as_bytes(), &name[stem..]].concat())
     }
 
-    /// The same path with another last component.
+    /// The same path with a new last component.
     pub fn with_name(&self, name: &[u8]) -> Result<Self, PathError> {
         match self.parent() {
             Some(parent) => parent.join(name),
@@ -142,7 +143,7 @@ impl RelPath {
 }
 
 impl fmt::Display for RelPath {
-    /// Safe to print: control bytes, bidirectional marks and what is not UTF-8 are escaped.
+    /// Safe to print: control bytes, bidirectional marks and invalid UTF-8 are escaped.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&printable(&self.0))
     }
@@ -154,9 +155,8 @@ impl fmt::Debug for RelPath {
     }
 }
 
-/// What a peer or a file system called something, made safe for a terminal: C0 and C1 controls,
-/// bidirectional and zero-width marks, line separators and the backslash are escaped, bytes that are
-/// not UTF-8 become `\xNN`.
+/// A name from a peer or a file system, made safe for a terminal. C0 and C1 controls, bidirectional and zero-width
+/// marks, line separators and the backslash are escaped; bytes of invalid UTF-8 become `\xNN`.
 pub fn printable(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

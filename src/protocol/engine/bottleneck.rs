@@ -1,13 +1,13 @@
-//! What holds a transfer back, and for which share of the time.
+//! The bottleneck of a transfer, and its share of the time.
 
 use std::time::Duration;
 
 use crate::protocol::wire::activity::Activity;
 
-/// The bottlenecks, in the words that people see.
+/// The bottlenecks, in the words users see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Bottleneck {
-    /// The path between the two: bandwidth, loss, round trips.
+    /// The network path: bandwidth, loss, round trips.
     Network,
     /// Writing and syncing.
     ReceiverDisk,
@@ -15,16 +15,16 @@ pub enum Bottleneck {
     SenderDisk,
     /// The processor of either side.
     Processor,
-    /// What the sender may hold until it is acknowledged.
+    /// The sender's memory for unacked data.
     Memory,
     /// The receiver gave no stream or byte credit.
     Credits,
-    /// What a side was told to take at most.
+    /// The rate limit of a side.
     Bwlimit,
 }
 
 impl Bottleneck {
-    /// All of them; where two have the same share, the first is named.
+    /// All bottlenecks; where two have the same share, the first is named.
     pub const ALL: [Self; 7] = [
         Self::Network,
         Self::ReceiverDisk,
@@ -48,10 +48,10 @@ impl Bottleneck {
         }
     }
 
-    /// The bottleneck, from what holds each side. Bytes pile up before the narrowest place and run dry behind it. So a
-    /// sender that finds its cause in itself is believed; one that waits for credit, memory or acks asks what holds
-    /// the receiver. But for a receiver at the end of its processor: it loses packets, and acks late what it does
-    /// not lose, which to the sender looks like the network.
+    /// The bottleneck, from the activities of both sides. Bytes pile up before the narrowest place and run dry after
+    /// it. So a sender that finds the cause in itself is believed; one that waits for credit, memory or acks asks for
+    /// the receiver's activity. A receiver with a busy processor comes first: it loses packets and acks the rest
+    /// late, which the sender takes for the network.
     pub fn between(sender: Activity, receiver: Activity) -> Self {
         match (sender, receiver) {
             (Activity::Limited, _) | (_, Activity::Limited) => Self::Bwlimit,
@@ -70,40 +70,40 @@ impl Bottleneck {
 /// How much of the processor this process uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Processor {
-    /// There is more.
+    /// Some is left.
     #[default]
     Idle,
-    /// As much as one core has. A connection has one task for its packets, so more may be of no use to it.
+    /// As much as one core. A connection has one task for its packets, so further cores may not help it.
     OneCore,
-    /// All cores that it may use.
+    /// All cores it may use.
     AllCores,
 }
 
-/// A sender at one moment: parcels by what they wait for, and the state of the whole.
+/// A snapshot of the sender: its parcels by what they wait for, and its overall state.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SenderSnapshot {
-    /// Something waits for `--bwlimit`.
+    /// Parcels wait for `--bwlimit`.
     pub limited: bool,
-    /// What the process uses.
+    /// Processor use of the process.
     pub processor: Processor,
-    /// The congestion window was what held the connection, for most of the time since the last look.
+    /// The congestion window was full for most of the time since the last look.
     pub window_full: bool,
-    /// At the disk: walking, hashing and reading.
+    /// Waiting for the disk: walking, hashing and reading.
     pub reading: u64,
-    /// Without a stream credit.
+    /// Waiting for a stream credit.
     pub opening: u64,
-    /// Without a block of memory.
+    /// Waiting for a block of memory.
     pub allocating: u64,
-    /// At QUIC, which takes no more just now.
+    /// Waiting for QUIC to accept bytes.
     pub writing: u64,
     /// Sent, not acked.
     pub acking: u64,
 }
 
 impl SenderSnapshot {
-    /// What holds the sender. All cores in use explain everything else. Then the congestion window, which is
-    /// measured and not guessed. A disk is the cause where most parcels are; memory and credits are when parcels
-    /// wait for them while neither of those and no core is busy.
+    /// The sender's bottleneck. All cores in use explain everything else. Next comes the congestion window, which is
+    /// measured rather than inferred. The disk is the cause when most parcels wait for it; memory and credits are
+    /// when parcels wait for them and neither the disk nor the network nor a core is busy.
     pub fn activity(&self) -> Activity {
         if self.limited {
             Activity::Limited
@@ -125,24 +125,24 @@ impl SenderSnapshot {
     }
 }
 
-/// A receiver at one moment.
+/// A snapshot of the receiver.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ReceiverSnapshot {
-    /// Something waits for `--bwlimit`.
+    /// Parcels wait for `--bwlimit`.
     pub limited: bool,
-    /// What the process uses.
+    /// Processor use of the process.
     pub processor: Processor,
-    /// Work that the disk has: parcels that wait for it, and names, commits and hashes.
+    /// Work waiting for the disk: parcels, names, commits and hashes.
     pub writing: u64,
-    /// Parcels that wait for bytes.
+    /// Parcels waiting for bytes.
     pub starving: u64,
-    /// Bytes have come since the last look.
+    /// Bytes have arrived since the last look.
     pub receiving: bool,
 }
 
 impl ReceiverSnapshot {
-    /// What holds the receiver: its disk where at least half of the parcels wait for it, unless all cores are busy,
-    /// which is what writes into memory look like.
+    /// The receiver's bottleneck: its disk when at least half of the parcels wait for it, unless all cores are busy,
+    /// which is how writing into memory looks.
     pub fn activity(&self) -> Activity {
         if self.limited {
             Activity::Limited
@@ -155,7 +155,7 @@ impl ReceiverSnapshot {
         } else if self.receiving {
             Activity::Receiving
         } else if self.writing > 0 {
-            // No cause, but the peer shall know that this side is not dead.
+            // Not a cause, but shows the peer that this side is alive.
             Activity::Disk
         } else {
             Activity::Waiting
@@ -163,24 +163,24 @@ impl ReceiverSnapshot {
     }
 }
 
-/// How long each bottleneck held.
+/// The time of each bottleneck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Shares([Duration; Bottleneck::ALL.len()]);
 
 impl Shares {
-    /// `bottleneck` held for `time`.
+    /// Adds `time` to `bottleneck`.
     pub fn add(&mut self, bottleneck: Bottleneck, time: Duration) {
         self.0[bottleneck as usize] += time;
     }
 
-    /// Percent of the time, the greatest first, 100 together; without those under one half. Of no time at all
-    /// nothing is known, and that is nobody's part.
+    /// Percent of the time, the greatest first, adding up to 100; shares under one half are left out. Without any
+    /// time there are no shares.
     pub fn percent(&self) -> Vec<(Bottleneck, u8)> {
         let total: u128 = self.0.iter().map(Duration::as_nanos).sum();
         if total == 0 {
             return Vec::new();
         }
-        // Rounded so that they come to 100: the greatest rests get what is missing.
+        // Rounded to add up to 100: the greatest remainders are rounded up.
         let mut parts: Vec<(Bottleneck, u128, u128)> = Bottleneck::ALL
             .iter()
             .zip(&self.0)

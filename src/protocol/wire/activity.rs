@@ -1,28 +1,28 @@
-//! What a side says of itself in a heart-beat.
+//! The activity that a side reports in a heart-beat.
 
-/// What is going on at a side and what holds it, for a peer that hears no acks.
+/// What a side is doing and what limits it, for a peer that gets no acks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
-    /// Waits for the peer.
+    /// Waiting for the peer.
     Waiting,
-    /// Its disk is at work: slow, not dead.
+    /// Its disk is busy: slow, not dead.
     Disk,
-    /// Bytes have come since it last said something.
+    /// Bytes have arrived since its last report.
     Receiving,
-    /// Takes no more than it was told to.
+    /// At its rate limit.
     Limited,
     /// Its processor is busy.
     Processor,
-    /// A sender: all its memory waits to be acknowledged.
+    /// A sender: all its memory is waiting for acks.
     Memory,
     /// A sender: the congestion window is full.
     Network,
-    /// A sender: it has no stream or byte credit.
+    /// A sender: out of stream or byte credit.
     Credits,
 }
 
 impl Activity {
-    /// All of them; the place of each is its number on the wire.
+    /// All activities; the index of each is its number on the wire.
     pub const ALL: [Self; 8] = [
         Self::Waiting,
         Self::Disk,
@@ -39,7 +39,7 @@ impl Activity {
         self as u8
     }
 
-    /// The activity of a number.
+    /// The activity with this number.
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.get(usize::from(code)).copied()
     }

@@ -8,7 +8,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::protocol::wire::limits::{MESSAGE_BYTES_MAX, TEXT_BYTES_MAX};
 
-/// Why bytes are not a message.
+/// Why bytes are not a valid message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// The payload ends inside a field.
@@ -17,15 +17,15 @@ pub enum CodecError {
     /// A length, count or number is over its limit.
     #[error("{0} is over its limit")]
     TooLarge(&'static str),
-    /// A field has a value that means nothing.
+    /// A field has an invalid value.
     #[error("{0} has a value that is not allowed")]
     BadValue(&'static str),
-    /// A message type that this version must know and does not.
+    /// An unknown message type that is not optional.
     #[error("message type {0:#x} is not known here")]
     UnknownType(u64),
 }
 
-/// Largest number that a variable-length integer carries.
+/// The largest variable-length integer.
 pub const VARINT_MAX: u64 = (1 << 62) - 1;
 
 /// Appends `value` in the fewest of 1, 2, 4 or 8 bytes. Values above [`VARINT_MAX`] are a bug of the caller and
@@ -91,7 +91,7 @@ impl<B: Buf> Fields<B> {
         Ok(out)
     }
 
-    /// A length of at most `max` and as many bytes, copied: a slice would keep the whole buffer that it came in.
+    /// A length of at most `max` and that many bytes, copied: a slice would keep the whole receive buffer.
     pub fn bytes(&mut self, max: usize, name: &'static str) -> Result<Bytes, CodecError> {
         let len = self.varint_up_to(max as u64, name)?;
         let len = usize::try_from(len).map_err(|_| CodecError::TooLarge(name))?;
@@ -103,18 +103,18 @@ impl<B: Buf> Fields<B> {
         Ok(bytes.into())
     }
 
-    /// A text; what is not UTF-8 is replaced.
+    /// A text; invalid UTF-8 is replaced.
     pub fn text(&mut self) -> Result<String, CodecError> {
         let bytes = self.bytes(TEXT_BYTES_MAX, "text")?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Reads extensions to the end and skips them all: none is known to this version.
+    /// Reads and skips all extensions: this version knows none.
     pub fn skip_extensions(self) -> Result<(), CodecError> {
         self.extension(None).map(drop)
     }
 
-    /// Reads extensions to the end; gives the content of the last one that is called `id`, and skips all others.
+    /// Reads extensions to the end. Returns the content of the last one with this `id`, and skips all others.
     pub fn extension(mut self, id: impl Into<Option<u64>>) -> Result<Option<Bytes>, CodecError> {
         let id = id.into();
         let mut found = None;
@@ -129,7 +129,7 @@ impl<B: Buf> Fields<B> {
     }
 }
 
-/// Cuts what a stream delivers into frames.
+/// Splits a stream into frames.
 #[derive(Debug, Default)]
 pub struct Deframer {
     buffer: BytesMut,
@@ -139,7 +139,7 @@ pub struct Deframer {
 pub type Frame = (u64, Bytes);
 
 impl Deframer {
-    /// Takes what came.
+    /// Adds received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
@@ -177,7 +177,7 @@ impl Deframer {
         Ok(Some((number, (kind, self.buffer.split_to(len).freeze()))))
     }
 
-    /// Nothing is left over.
+    /// Whether no bytes are left over.
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }
@@ -189,7 +189,7 @@ pub fn put_extension(out: &mut BytesMut, id: u64, content: &[u8]) {
     put_bytes(out, content);
 }
 
-/// Appends a frame of type `kind` whose payload is what `fill` writes.
+/// Appends a frame of type `kind` whose payload is written by `fill`.
 pub fn put_frame(out: &mut BytesMut, kind: u64, fill: impl FnOnce(&mut BytesMut)) {
     let mut payload = BytesMut::with_capacity(64);
     fill(&mut payload);

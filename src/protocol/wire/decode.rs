@@ -19,11 +19,11 @@ use crate::protocol::wire::message::{Message, Received};
 use crate::protocol::wire::role::Role;
 use crate::protocol::wire::status::Status;
 
-/// Types from here on are skipped by a peer that does not know them; below, they are an error.
+/// Unknown types from here on are skipped; lower ones are an error.
 const FIRST_OPTIONAL_TYPE: u64 = 0x40;
 
 impl Message {
-    /// The message of a frame; `None` when it is of an optional type that this version does not know.
+    /// The message of a frame; `None` for an unknown optional type.
     pub fn decode(kind: u64, payload: Bytes) -> Result<Option<Self>, CodecError> {
         let mut f = Fields(payload);
         let message = match kind {
@@ -106,7 +106,7 @@ impl Message {
         })
     }
 
-    /// The next message out of `deframer`, optional ones that are not known skipped.
+    /// The next message of `deframer`. Unknown optional ones are skipped.
     pub fn next(deframer: &mut Deframer) -> Result<Option<Self>, CodecError> {
         while let Some((kind, payload)) = deframer.next_frame()? {
             if let Some(message) = Self::decode(kind, payload)? {
@@ -116,8 +116,8 @@ impl Message {
         Ok(None)
     }
 
-    /// The next message out of `deframer` with its number; none of an optional type that is not known, which has its
-    /// number all the same.
+    /// The next message of `deframer` with its number. An unknown optional type gives no message, but still has a
+    /// number.
     pub fn next_numbered(deframer: &mut Deframer) -> Result<Option<(u64, Option<Self>)>, CodecError> {
         let Some((number, (kind, payload))) = deframer.next_numbered()? else { return Ok(None) };
         Ok(Some((number, Self::decode(kind, payload)?)))

@@ -13,13 +13,13 @@ use crate::protocol::wire::status::Status;
 
 /// Extension of [`Message::Hello`]: the number of connections that the dialler asks for.
 pub(super) const EXTENSION_CONNECTIONS: u64 = 1;
-/// Extension of [`Message::Welcome`]: where extra connections may be dialled.
+/// Extension of [`Message::Welcome`]: ports for extra connections.
 pub(super) const EXTENSION_PORTS: u64 = 1;
 
-/// Extension of [`Message::Close`]: the size of a file whose entry did not say it.
+/// Extension of [`Message::Close`]: the size of a file whose entry did not tell it.
 pub(super) const EXTENSION_SIZE: u64 = 1;
 
-/// Appends an extension that holds one number, if there is one.
+/// Appends an extension that holds one number, if given.
 fn put_number_extension(out: &mut BytesMut, extension: u64, number: Option<u64>) {
     if let Some(number) = number {
         let mut content = BytesMut::new();

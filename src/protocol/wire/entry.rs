@@ -1,4 +1,4 @@
-//! What a manifest says of one file, directory or link.
+//! Entries of the manifest: files, directories and links.
 
 use bytes::Bytes;
 
@@ -6,8 +6,7 @@ use crate::protocol::failure::Reason;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::limits::SMALL_FILE_BYTES_MAX;
 
-/// Number of an entry in its manifest, from 0 in the order of the walk. Directories leave under a number of
-/// their own.
+/// Number of an entry in its manifest, from 0 in walk order. The end of a directory has its own number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryId(pub u64);
 
@@ -16,67 +15,67 @@ pub struct EntryId(pub u64);
 pub struct Time {
     /// Whole seconds.
     pub seconds: i64,
-    /// The rest, 0 to 999,999,999.
+    /// Nanoseconds, 0 to 999,999,999.
     pub nanos: u32,
 }
 
 /// Attributes that travel with an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Meta {
-    /// Permission bits, 0 to 0o777; set-id and sticky bits do not travel.
+    /// Permission bits, 0 to 0o777; set-id and sticky bits are not sent.
     pub mode: u32,
     /// Modification time.
     pub mtime: Time,
 }
 
-/// How an entry ended.
+/// The outcome of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It travelled and is under its final name.
+    /// It was sent and is under its final name.
     Written,
-    /// The same was there before.
+    /// The same existed already.
     Identical,
-    /// The same content was there before, and got the mode and time that were sent (`--exists replace`).
+    /// The same content existed, and got the new mode and time (`--exists replace`).
     Updated,
-    /// Something was there before and `--exists skip` left it.
+    /// Another file existed and `--exists skip` kept it.
     Skipped,
-    /// A link that the receiver's file system cannot hold.
+    /// A link, and the receiver's file system does not support links.
     NotKept,
-    /// It is not there, or not as it was sent; the reason says why.
+    /// It is missing or differs from the source; the reason says why.
     Failed(Reason),
 }
 
 /// An entry that has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
-    /// Which one.
+    /// Its number.
     pub id: EntryId,
-    /// What it was.
+    /// The entry.
     pub entry: Entry,
-    /// Another name that it got at the receiver.
+    /// Its other name at the receiver.
     pub renamed: Option<RelPath>,
     /// Root of a file whose bytes were hashed.
     pub root: Option<blake3::Hash>,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
     /// Why it failed.
     pub message: Option<String>,
 }
 
-/// Numbers of a transfer so far, as one side knows them.
+/// Totals of a transfer so far, as one side knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
     /// Files announced.
     pub files: u64,
     /// Bytes of files announced.
     pub bytes: u64,
-    /// Bytes written, verified and acked, and of files that need not travel.
+    /// Bytes written, verified and acked, including those of files that need not be sent.
     pub settled_bytes: u64,
     /// Files settled.
     pub settled_files: u64,
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file of `size` bytes.
@@ -84,16 +83,16 @@ pub enum Kind {
         /// Bytes, holes counted.
         size: u64,
     },
-    /// A regular file whose size is known at its end: its last record and its `Close` say it.
+    /// A regular file of unknown size: its last record and its `Close` tell the size.
     OpenEnded,
-    /// A directory, before what it holds.
+    /// A directory, before its contents.
     Dir,
-    /// The end of a directory: everything in it has been announced. Its attributes are applied when all of that
-    /// is settled.
+    /// The end of a directory: its contents are all announced. Its attributes are applied when all of them are
+    /// settled.
     DirEnd,
-    /// A symbolic link; the target is any bytes and is never followed.
+    /// A symbolic link; its target is arbitrary bytes and is never followed.
     Symlink {
-        /// As `readlink` gives it.
+        /// As returned by `readlink`.
         target: Bytes,
     },
 }
@@ -101,7 +100,7 @@ pub enum Kind {
 /// One line of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Under the target directory.
+    /// Path under the target directory.
     pub path: RelPath,
     /// Permission bits and times.
     pub meta: Meta,
@@ -110,17 +109,17 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// A regular file, whether its size is known or not.
+    /// Whether it is a regular file, of known or unknown size.
     pub fn is_file(&self) -> bool {
         matches!(self.kind, Kind::File { .. } | Kind::OpenEnded)
     }
 
-    /// A file that is one record, without a `Close`.
+    /// Whether it is a file sent as one record, without a `Close`.
     pub fn is_small(&self) -> bool {
         matches!(self.kind, Kind::File { size } if size <= SMALL_FILE_BYTES_MAX)
     }
 
-    /// Bytes of the file, 0 for everything else and while they are not known.
+    /// Size of the file; 0 for anything else and while it is unknown.
     pub fn size(&self) -> u64 {
         match self.kind {
             Kind::File { size } => size,
@@ -128,7 +127,7 @@ impl Entry {
         }
     }
 
-    /// What the entry counts against [`crate::protocol::wire::limits::OPEN_PATH_BYTES_MAX`].
+    /// Its share of [`crate::protocol::wire::limits::OPEN_PATH_BYTES_MAX`].
     pub fn path_bytes(&self) -> usize {
         self.path.as_bytes().len() + if let Kind::Symlink { target } = &self.kind { target.len() } else { 0 }
     }

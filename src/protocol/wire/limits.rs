@@ -1,4 +1,4 @@
-//! Every limit of the protocol, with a name. A peer that passes one is refused before anything is allocated.
+//! All limits of the protocol, with names. A peer that exceeds one is refused before anything is allocated.
 
 /// Bytes of a relative path, as Linux has it (`PATH_MAX`).
 pub const PATH_BYTES_MAX: usize = 4096;
@@ -38,33 +38,32 @@ pub const AUTH_MESSAGES_MAX: usize = 8;
 /// Bytes of the reason in an application close: it must fit the smallest packet.
 pub const REASON_BYTES_MAX: usize = 1000;
 
-/// Messages of one stream that are kept until the peer has confirmed them, in bytes. Above that come only messages about
-/// entries that are open already, whose number is bounded.
+/// Bytes of unconfirmed messages kept per stream. Above that, only messages about open entries are added, whose
+/// number is limited.
 pub const LOG_BYTES_MAX: usize = 1024 * 1024;
-/// Control messages a second that bring a transfer nowhere (`Heartbeat`, `Came`, `Left`): ten heart-beats, each with a
-/// `Came`.
+/// Control messages a second without progress (`Heartbeat`, `Came`, `Left`): ten heart-beats, each with a `Came`.
 pub const IDLE_MESSAGES_PER_S_MAX: u32 = 20;
-/// Such messages that may come at once. They pile up for a process that was stopped: 64 KiB wait at their sender, and
-/// the shortest takes three bytes.
+/// Maximum burst of such messages. They pile up for a process that was stopped: 64 KiB wait at their sender, and the
+/// shortest takes three bytes.
 pub const IDLE_MESSAGES_BURST_MAX: u32 = 32 * 1024;
 
 /// Entries announced and not yet settled.
 pub const OPEN_ENTRIES_MAX: usize = 16 * 1024;
 /// Bytes of paths and link targets of entries announced and not yet settled.
 pub const OPEN_PATH_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Chunks that may be verified ahead of the first missing one of their file.
+/// Chunks verified ahead of the first missing one of their file.
 pub const CHUNKS_AHEAD_MAX: usize = 4096;
 /// Runs of data or hole in one record: every other page of the smallest chunk.
 pub const RUNS_MAX: usize = 256;
-/// Bytes a second below which a transfer counts as standing still: a quarter of the lowest `--bwlimit`.
+/// Bytes a second below which a transfer counts as stalled: a quarter of the lowest `--bwlimit`.
 pub const PROGRESS_BYTES_PER_S_MIN: u64 = 256;
-/// Bytes a second at which a peer hashes a file that is compared, at least.
+/// Minimum bytes a second at which a peer hashes a file for comparison.
 pub const COMPARE_BYTES_PER_S_MIN: u64 = 1024 * 1024;
 /// Ranges of chunks in one `Durable`.
 pub const DURABLE_RANGES_MAX: usize = 256;
-/// Aspects of entries that a receiver may say it does not keep.
+/// Aspects that a receiver may report as not kept.
 pub const NOT_KEPT_MAX: usize = 8;
 /// Names tried when `--exists rename` looks for a free one.
 pub const RENAME_TRIES_MAX: u32 = 10_000;
-/// Files under such names that are compared with what is sent: the latest ones.
+/// Existing files under such names that are compared with the incoming one: the latest ones.
 pub const RENAME_COMPARED_MAX: usize = 16;

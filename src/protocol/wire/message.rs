@@ -14,9 +14,9 @@ use crate::protocol::wire::status::Status;
 /// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// Dialler to listener, first of all: what it wants, and how it proves itself.
+    /// Dialler to listener, the first message: its role, and how it proves itself.
     Hello {
-        /// What the dialler wants to do.
+        /// The dialler's role.
         role: Role,
         /// Name and version of the program.
         agent: String,
@@ -24,77 +24,78 @@ pub enum Message {
         method: u8,
         /// The method's first message, at most [`AUTH_BYTES_MAX`](crate::protocol::wire::limits::AUTH_BYTES_MAX).
         auth: Bytes,
-        /// Connections that it asks for, 1 to [`CONNECTIONS_MAX`](crate::protocol::wire::limits::CONNECTIONS_MAX); none leaves it to the listener.
+        /// Connections wanted, 1 to [`CONNECTIONS_MAX`](crate::protocol::wire::limits::CONNECTIONS_MAX); none leaves
+        /// the number to the listener.
         connections: Option<u32>,
     },
-    /// Both ways in turn, before `Welcome`: the next message of the method.
+    /// Both ways in turn, before `Welcome`: the method's next message.
     Auth(Bytes),
-    /// Listener to dialler: let in.
+    /// Listener to dialler: the dialler is let in.
     Welcome {
         /// Name and version of the program.
         agent: String,
-        /// UDP ports beside the first, one for each extra connection; fewer than
+        /// UDP ports in addition to the first, one for each extra connection; fewer than
         /// [`CONNECTIONS_MAX`](crate::protocol::wire::limits::CONNECTIONS_MAX).
         ports: Vec<u16>,
     },
-    /// Dialler to listener, first and only on an extra connection: it belongs to the session.
+    /// Dialler to listener, the only message of an extra connection: it belongs to the session.
     Join {
         /// Its number, below [`CONNECTIONS_MAX`](crate::protocol::wire::limits::CONNECTIONS_MAX). 0 replaces the
         /// connection that carries the control stream.
         lane: u32,
-        /// Proof of the session's secret bound to this connection.
+        /// Proof of the session's secret, bound to this connection.
         proof: [u8; 32],
     },
-    /// Sender to receiver: it has lost the extra connection of that number, and sends again what was on it.
+    /// Sender to receiver: the extra connection with this number is lost, and its data is sent again.
     Left(u32),
-    /// Both ways, first on the control stream of a connection that replaces another: numbers of the last messages that
-    /// came over the earlier ones.
+    /// Both ways, first on the control stream of a replacement connection: numbers of the last messages received over
+    /// earlier ones.
     Attach(Received),
-    /// Both ways: numbers of the last messages that have come, so that their sender need not keep them.
+    /// Both ways: numbers of the last messages received. The peer need not keep those.
     Confirm(Received),
     /// Sender to receiver: a transfer begins.
     Offer {
-        /// Its random name.
+        /// Its random id.
         transfer: [u8; 16],
         /// Chunk size as a power of two.
         chunk_log2: u8,
     },
-    /// Receiver to sender: what became of an entry.
+    /// Receiver to sender: the status of an entry.
     Status(EntryId, Status),
     /// Sender to receiver, the answer to [`Status::Check`]: root of the source.
     Digest(EntryId, [u8; 32]),
-    /// Sender to receiver: all chunks of a large file are acked, this is the root, and the source has not changed, or
-    /// only grown (true). The size, if the entry did not say it.
+    /// Sender to receiver: all chunks of a large file are acked, this is the root, and the source is unchanged, or
+    /// has only grown (true). The size, if the entry did not tell it.
     Close(EntryId, [u8; 32], bool, Option<u64>),
-    /// Sender to receiver: the source failed. Answered by [`Status::Failed`].
+    /// Sender to receiver: the source failed. The answer is [`Status::Failed`].
     Abandon(EntryId, Reason, String),
-    /// Both ways, at least once a second and when it changes.
+    /// Both ways, at least once a second and on each change.
     Heartbeat(Activity),
-    /// Receiver to sender, with a heart-beat: bytes of files that have come so far, holes counted.
+    /// Receiver to sender, with a heart-beat: bytes of files received so far, including holes.
     Came(u64),
-    /// Receiver to sender: everything that is done is durable.
+    /// Receiver to sender: everything finished is durable.
     Finished {
-        /// What it has is durable: every sync was made.
+        /// Whether everything is durable: no sync is missing.
         synced: bool,
-        /// What its file system does not keep; at most [`crate::protocol::wire::limits::NOT_KEPT_MAX`].
+        /// Attributes that its file system does not keep; at most [`crate::protocol::wire::limits::NOT_KEPT_MAX`].
         not_kept: Vec<NotKept>,
     },
-    /// Receiver to sender: all chunks of a file that are durable so far, as ranges in order that do not touch; at most
+    /// Receiver to sender: all durable chunks of a file so far, as ranges in order that do not touch; at most
     /// [`DURABLE_RANGES_MAX`](crate::protocol::wire::limits::DURABLE_RANGES_MAX).
     Durable(EntryId, Vec<Range<u64>>),
-    /// Manifest: the next entry. Its number is its place.
+    /// Manifest: the next entry. Its position is its number.
     Entry(Entry),
-    /// Manifest: there are no more; the count of entries, for a check.
+    /// Manifest: the end, with the number of entries as a check.
     End(u64),
-    /// Manifest: something that the walk came upon and cannot send. It has no number.
+    /// Manifest: something the walk skipped. It has no number.
     Omitted(Reason, String),
-    /// On a parcel's stream: all records are written and verified; how many.
+    /// On a parcel's stream: this many records, all of them, are written and verified.
     Ack(u64),
-    /// On a parcel's stream: a record was not taken.
+    /// On a parcel's stream: a record was refused.
     Nack(Reason),
 }
 
-/// Numbers of the last messages that a side has taken.
+/// Numbers of the last messages that a side has handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Received {
     /// Of the control stream.
@@ -104,12 +105,12 @@ pub struct Received {
 }
 
 impl Message {
-    /// It has a number and is kept until the peer has confirmed it. Of the others only the latest counts.
+    /// Whether it is numbered and kept until the peer confirms it. Of other types only the latest counts.
     pub fn is_kept(&self) -> bool {
         !matches!(self, Self::Heartbeat(_) | Self::Came(_) | Self::Confirm(_))
     }
 
-    /// What it is called, for the words of a breach: its fields are the peer's.
+    /// Its name in the text of a breach, without its fields: those come from the peer.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Hello { .. } => "Hello",

@@ -21,25 +21,25 @@ pub struct Run {
     pub is_hole: bool,
 }
 
-/// What stands before the data of a record.
+/// The header of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordHeader {
-    /// Which entry.
+    /// The entry.
     pub id: EntryId,
     /// First byte, a multiple of the chunk size.
     pub offset: u64,
-    /// Bytes of the file that the record covers. 0 when that is known only at its end: then it has no runs, and its data
+    /// Bytes of the file in this record. 0 when that is known only at its end; then it has no runs, and its data
     /// comes in pieces.
     pub len: u64,
-    /// A small file whose source has grown since it was announced; these are the bytes that were there then.
+    /// A small file whose source has grown since it was announced; the record has the bytes announced.
     pub is_grown: bool,
-    /// They add up to `len`; empty when all of it is data.
+    /// Their lengths add up to `len`; empty when all of it is data.
     pub runs: Vec<Run>,
 }
 
-/// Bytes that a header takes at most.
+/// Maximum bytes of a header.
 pub const HEADER_BYTES_MAX: usize = 5 * 8 + RUNS_MAX * 8;
-/// Bytes of the chaining value behind the data.
+/// Bytes of the chaining value after the data.
 pub const TRAILER_BYTES: usize = 32;
 
 impl RecordHeader {
@@ -55,7 +55,7 @@ impl RecordHeader {
         }
     }
 
-    /// Takes a header off the front of `buffer`; `None`, and nothing taken, when it has not all come.
+    /// Takes a header off the front of `buffer`. While it is incomplete, returns `None` and takes nothing.
     pub fn decode(buffer: &mut BytesMut) -> Result<Option<Self>, CodecError> {
         let mut fields = Fields(&buffer[..]);
         match Self::decode_fields(&mut fields) {
@@ -92,26 +92,26 @@ impl RecordHeader {
         Ok(Self { id, offset, len, is_grown, runs })
     }
 
-    /// The runs, with the short form spelt out.
+    /// The runs, with the short form expanded.
     pub fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         let whole = (self.runs.is_empty() && self.len > 0).then_some(Run { len: self.len, is_hole: false });
         whole.into_iter().chain(self.runs.iter().copied())
     }
 }
 
-/// What stands before each piece of a record that covers an unknown number of bytes.
+/// The header of each piece of a record of unknown length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PieceHeader {
     /// This many bytes follow.
     Data(u64),
-    /// The chunk ends, and the file with it or not.
+    /// The chunk ends here, and maybe the file.
     End {
         /// The file ends.
         is_last: bool,
     },
 }
 
-/// Bytes of a piece's header at most.
+/// Maximum bytes of a piece's header.
 const PIECE_HEADER_BYTES_MAX: usize = 9;
 
 impl PieceHeader {
@@ -126,7 +126,7 @@ impl PieceHeader {
         }
     }
 
-    /// Takes a header off the front of `buffer`; `None`, and nothing taken, when it has not all come.
+    /// Takes a header off the front of `buffer`. While it is incomplete, returns `None` and takes nothing.
     pub fn decode(buffer: &mut BytesMut) -> Result<Option<Self>, CodecError> {
         let mut fields = Fields(&buffer[..]);
         let header = fields.varint_up_to(1 << CHUNK_LOG2_MAX, "piece").and_then(|len| match len {

@@ -1,23 +1,23 @@
-//! What a side is there to do.
+//! The roles of the two sides.
 
 use crate::protocol::failure::Side;
 
-/// What a side is there to do. The dialler says it, and the listener must be there for the counterpart: a bench is
-/// no transfer, and nobody's disk is written to by one unasked.
+/// The role of a side. The dialler names its role, and the listener must have the counterpart: a bench is not a
+/// transfer, and never writes to a disk unasked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// It has files to send.
     Send,
-    /// It wants to receive.
+    /// It receives.
     Receive,
-    /// It measures, and sends.
+    /// It measures, as the sender.
     BenchSend,
-    /// It measures, and receives.
+    /// It measures, as the receiver.
     BenchReceive,
 }
 
 impl Role {
-    /// All of them; the place of each is its number on the wire.
+    /// All roles; the index of each is its number on the wire.
     pub const ALL: [Self; 4] = [Self::Send, Self::Receive, Self::BenchSend, Self::BenchReceive];
 
     /// The number on the wire.
@@ -25,12 +25,12 @@ impl Role {
         self as u8
     }
 
-    /// The role of a number.
+    /// The role with this number.
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.get(usize::from(code)).copied()
     }
 
-    /// Which side it is.
+    /// Its side.
     pub fn side(self) -> Side {
         match self {
             Self::Send | Self::BenchSend => Side::Sender,
@@ -38,7 +38,7 @@ impl Role {
         }
     }
 
-    /// What the other side must be there to do.
+    /// The counterpart, which the other side must have.
     pub fn counterpart(self) -> Self {
         match self {
             Self::Send => Self::Receive,
@@ -48,7 +48,7 @@ impl Role {
         }
     }
 
-    /// The command that a person gave for it.
+    /// The command for this role.
     pub fn command(self) -> &'static str {
         match self {
             Self::Send => "towline send",

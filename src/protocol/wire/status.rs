@@ -1,31 +1,31 @@
-//! What a receiver says of an entry.
+//! The receiver's status of an entry.
 
 use crate::protocol::failure::Reason;
 use crate::protocol::path::RelPath;
 
-/// What became of an entry.
+/// The status of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
     /// Send it.
     Want,
-    /// A file of this size is here; tell its root.
+    /// A file of this size exists; send its root.
     Check,
-    /// Under its final name: another one than asked for if there is one here.
+    /// Under its final name, or under this other one.
     Done(Option<RelPath>),
-    /// The same was here: under another name if there is one here.
+    /// The same exists, or exists under this other name.
     Identical(Option<RelPath>),
-    /// The same content was here, and has got mode and time.
+    /// The same content exists, and got the new mode and time.
     Updated,
-    /// Something was here and stays.
+    /// Another file exists and stays.
     Skipped,
-    /// It will not be there.
+    /// The entry failed.
     Failed(Reason, String),
-    /// It is a link, and the file system holds none. [`Message::Finished`] says why.
+    /// It is a link, and the file system does not support links. [`Message::Finished`] says why.
     NotKept,
 }
 
 impl Status {
-    /// What it is called.
+    /// Its name.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Want => "Want",
