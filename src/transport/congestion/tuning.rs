@@ -12,63 +12,63 @@ pub(super) const CRUISE_PERCENT: u64 = 105;
 pub(super) const UP_PERCENT: u64 = 125;
 pub(super) const DOWN_PERCENT: u64 = 85;
 pub(super) const PROBE_RTT_PERCENT: u64 = 50;
-/// The least beside a flow that holds the queue.
+/// Minimum window beside a flow that holds the queue.
 pub(super) const COMPETE_PERCENT: u64 = 135;
-/// Never less, in packets (as the draft's `BBR.MinPipeCwnd`).
+/// Minimum window in packets (as the draft's `BBR.MinPipeCwnd`).
 pub(super) const WINDOW_PACKETS_MIN: u64 = 4;
-/// On top for acks that come late and together, at most: it is a queue when they do not.
+/// Maximum extra for acks that come late and together; if they do not, the excess is a queue.
 pub(super) const LATE_ACKS_PERCENT: u64 = 15;
-/// On top of any share, in packets: the peer acks every second one.
+/// Added to any share, in packets: the peer acks every second one.
 pub(super) const SPARE_PACKETS: u64 = 3;
-/// A path shorter than this is taken to be so long: there the scheduler decides when an ack is seen.
+/// Minimum round trip assumed: on shorter paths the scheduler decides when an ack is seen.
 pub(super) const RTT_FLOOR: Duration = Duration::from_millis(2);
-/// Start-up is over after so many rounds without a quarter more of bandwidth.
+/// Start-up ends after this many rounds without a quarter more bandwidth.
 pub(super) const STARTUP_FLAT_ROUNDS: u32 = 3;
-/// Growth of a round, in percent, that says that there is more to come.
+/// Growth of a round, in percent, that promises more.
 pub(super) const GROWTH_PERCENT: u64 = 125;
-/// While probing upwards, what the window adds must come back at least so much.
+/// While probing upwards, minimum part of the window's growth that must arrive.
 pub(super) const UP_GROWTH_PERCENT: u64 = 110;
-/// After so many of these in a row the link has become another: start again.
+/// After this many of these in a row the link has changed: start again.
 pub(super) const UP_GROWTHS_TO_STARTUP: u32 = 2;
-/// Lost in a thousand of a stretch, above what is noise, that is too much when it goes on for another.
+/// Loss per thousand in a stretch, above noise, that is too much if another stretch follows.
 pub(super) const LOSS_PERMILLE: u64 = 100;
-/// Lost in a thousand of a stretch, above what is noise, that is too much at once.
+/// Loss per thousand in a stretch, above noise, that is too much at once.
 pub(super) const LOSS_HEAVY_PERMILLE: u64 = 300;
-/// Loss that keeps so much of itself at a lower rate is noise.
+/// Loss is noise when at least this part of it remains at a lower rate.
 pub(super) const NOISE_KEPT_PERCENT: u64 = 50;
-/// More than this is never noise.
+/// Maximum noise.
 pub(super) const NOISE_PERMILLE_MAX: u64 = 400;
-/// So much above what is noise is worth another look.
+/// Loss this far above noise needs another look.
 pub(super) const NOISE_UNEXPLAINED_PERMILLE: u64 = 10;
-/// The window of a trial, in percent of what the path holds, and the packets that it takes.
+/// The window of a trial, in percent of what the path holds, and its minimum packets.
 pub(super) const TRIAL_PERCENT: u64 = 70;
 pub(super) const TRIAL_PACKETS_MIN: u64 = 30;
-/// For how long loss above the usual is congestion after a trial has shown it once.
+/// How long loss above the usual counts as congestion after a trial has shown it once.
 pub(super) const BLAME_TIME: Duration = Duration::from_secs(2);
-/// One stretch of loss brings the bandwidth down to what gets through, at most to this part.
+/// One stretch of loss lowers the bandwidth to what arrives, but not below this part.
 pub(super) const LOSS_KEEPS_PERCENT: u64 = 10;
-/// A stretch of loss or a mark leaves so much of the window as the ceiling.
+/// The window's ceiling after a stretch of loss or a mark.
 pub(super) const CEILING_PERCENT: u64 = 85;
-/// A round of probing at the ceiling without such loss raises it to so much.
+/// A round of probing at the ceiling without such loss raises it to this.
 pub(super) const CEILING_GROWTH_PERCENT: u64 = 125;
-/// Rounds of a long queue and of less than [`STALE_PERCENT`] of the bandwidth that make the estimate void.
+/// Rounds of a long queue and of less than [`STALE_PERCENT`] of the bandwidth that invalidate the estimate.
 pub(super) const STALE_ROUNDS: u32 = 3;
 pub(super) const STALE_PERCENT: u64 = 70;
-/// Cruise: rounds, or time when that is longer, with up to half as much again.
+/// Cruise: rounds, or time when that is longer, plus up to half of it.
 pub(super) const CRUISE_ROUNDS: u32 = 6;
 pub(super) const CRUISE_TIME: Duration = Duration::from_millis(800);
-/// Less than this of what earlier probes began with, without a queue to see: another flow is on its way up.
+/// Below this part of the earlier probes' start, without a visible queue, another flow is growing.
 pub(super) const DISPLACED_PERCENT: u64 = 93;
-/// Then one that makes way keeps so much for so long.
+/// Then a flow that makes way keeps this part for this time.
 pub(super) const DISPLACED_KEEPS_PERCENT: u64 = 15;
 pub(super) const DISPLACED_TIME: Duration = Duration::from_secs(8);
-/// Probing the round trip takes a round and at least so long.
+/// Minimum time for probing the round trip, besides one round.
 pub(super) const PROBE_RTT_TIME: Duration = Duration::from_millis(100);
-/// Cycles in a row that did not empty the queue, after which another flow must be holding it.
+/// Cycles in a row that do not empty the queue, after which another flow must hold it.
 pub(super) const FULL_CYCLES: u32 = 2;
-/// Time beside such a flow until the queue is looked at again.
+/// Time beside such a flow until the next look at the queue.
 pub(super) const COMPETE_TIME: Duration = Duration::from_secs(4);
-/// QUIC calls a packet lost when it is older than so many round trips and a later one has been acked.
+/// QUIC declares a packet lost when it is older than this many round trips and a later one has been acked.
 pub(crate) const LOSS_DELAY_ROUND_TRIPS: f32 = 2.0;
 /// The same in percent.
 #[cfg(test)]

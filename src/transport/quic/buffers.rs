@@ -1,31 +1,31 @@
-//! What the kernel gives a socket to buffer, and what it throws away for want of it.
+//! Kernel buffers of a socket, and datagrams dropped because they were full.
 
 use std::fs;
 use std::io;
 
-/// Bytes asked of the kernel for each direction. The default, 208 KiB, is a few milliseconds of a fast link.
+/// Bytes requested from the kernel per direction. The default, 208 KiB, holds a few milliseconds of a fast link.
 pub(in crate::transport) const BUFFER_BYTES: usize = 4 * 1024 * 1024;
-/// Fewer datagrams than these, thrown away in a whole transfer, do not slow it down.
+/// Fewer dropped datagrams than this in a whole transfer do not slow it down.
 const DROPPED_MIN: u64 = 100;
 
-/// Kernel buffers of a socket, in bytes of one direction each.
+/// Kernel buffers of a socket, in bytes per direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::transport) struct SocketBuffers {
-    /// What the kernel gave for receiving.
+    /// Size of the receive buffer.
     pub(in crate::transport) receive_bytes: usize,
-    /// What the kernel gave for sending.
+    /// Size of the send buffer.
     pub(in crate::transport) send_bytes: usize,
-    /// Number of the socket in the system's tables, where it has them.
+    /// The socket's number in the system's tables, where available.
     inode: Option<u64>,
 }
 
 impl SocketBuffers {
     /// Asks for [`BUFFER_BYTES`].
     pub(in crate::transport) fn ask(socket: &socket2::Socket) -> io::Result<Self> {
-        // Some systems refuse what is above their limit instead of giving less; then the default stays.
+        // Some systems refuse sizes above their limit instead of giving less; then the default stays.
         let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
         let _ = socket.set_send_buffer_size(BUFFER_BYTES);
-        // Linux counts its own bookkeeping in and reports twice what may be used.
+        // Linux includes its own bookkeeping and reports twice the usable size.
         let share = if cfg!(target_os = "linux") { 2 } else { 1 };
         Ok(Self {
             receive_bytes: socket.recv_buffer_size()? / share,
@@ -34,7 +34,7 @@ impl SocketBuffers {
         })
     }
 
-    /// A sentence for whoever runs this machine, if a transfer has suffered from a buffer that is too small.
+    /// Advice for the administrator of this host, if a transfer has suffered from a small buffer.
     pub(in crate::transport) fn advice(&self) -> Option<String> {
         let dropped = self.inode.and_then(dropped)?;
         (self.receive_bytes < BUFFER_BYTES && dropped >= DROPPED_MIN).then(|| {
@@ -61,7 +61,7 @@ fn inode(_: &socket2::Socket) -> Option<u64> {
     None
 }
 
-/// Datagrams for the socket `inode` that found its buffer full.
+/// Datagrams dropped because the buffer of socket `inode` was full.
 fn dropped(inode: u64) -> Option<u64> {
     ["/proc/self/net/udp6", "/proc/self/net/udp"]
         .iter()
@@ -69,7 +69,7 @@ fn dropped(inode: u64) -> Option<u64> {
         .find_map(|table| dropped_in(&table, inode))
 }
 
-/// The tenth column is the inode, the last one what was dropped.
+/// The tenth column is the inode, the last one the number of drops.
 fn dropped_in(table: &str, inode: u64) -> Option<u64> {
     table.lines().find_map(|line| {
         let mut columns = line.split_ascii_whitespace();

@@ -19,10 +19,11 @@ use crate::transport::quic::strangers::Stranger;
 use crate::transport::quic::udp::Fault;
 use crate::transport::{Connection, Limits, PathStats, RecvStream, SendStream, TransportError};
 
-/// Code with which an unfinished stream is given up; the session has told the reason by then, if there is one.
+/// Code for an unfinished stream that is given up; by then the session has told the reason, if there is one.
 const STREAM_DROPPED: VarInt = VarInt::from_u32(0);
 
-/// quinn does not tell when the last packet is out, so it is looked at: the finest that tokio's clock gives.
+/// Interval for checking whether the last packet has left, which quinn does not report: the resolution of tokio's
+/// clock.
 const CLOSE_LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// A QUIC connection whose peer has proved its key.
@@ -44,18 +45,18 @@ pub struct QuicRecv {
     inner: Arc<QuicInner>,
 }
 
-/// What the connection and its streams hold together; with the last of them it is closed.
+/// Shared by the connection and its streams, and closed with the last of them.
 #[derive(Debug)]
 struct QuicInner {
     connection: quinn::Connection,
     fingerprint: Fingerprint,
     limits: Limits,
     watch: PathWatch,
-    /// Of the socket under it.
+    /// The fault of its socket.
     fault: Fault,
-    /// The peer, while it is one to a listener.
+    /// The peer, while it is a stranger to a listener.
     stranger: Mutex<Option<Stranger>>,
-    /// Datagrams sent before the one that tells of the close.
+    /// Datagrams sent before the one with the close.
     sent_before_close: AtomicU64,
 }
 
@@ -70,7 +71,7 @@ impl QuicInner {
         self.connection.stats().udp_tx.datagrams
     }
 
-    /// Whether more was sent since, or the peer has closed in answer (RFC 9000, section 10.2.2).
+    /// Whether more was sent since then, or the peer has closed in answer (RFC 9000, section 10.2.2).
     fn is_close_sent(&self) -> bool {
         let stats = self.connection.stats();
         stats.udp_tx.datagrams > self.sent_before_close.load(Relaxed) || stats.frame_rx.connection_close > 0
@@ -83,14 +84,14 @@ impl QuicInner {
 
 impl Drop for QuicInner {
     fn drop(&mut self) {
-        // Without effect on one that is closed.
+        // Has no effect on a closed connection.
         self.close(0, b"");
     }
 }
 
 impl Quic {
-    /// `connection` must be past its handshake, and its congestion controller must share `watch`. The peer may be a
-    /// `stranger` that has to be [let in](Connection::let_in).
+    /// `connection` must have finished its handshake, and its congestion controller must share `watch`. The peer may
+    /// be a `stranger` that must be [let in](Connection::let_in).
     pub(in crate::transport) fn new(
         connection: quinn::Connection,
         limits: &Limits,
@@ -111,13 +112,13 @@ impl Quic {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// The peer has closed the connection, or it is lost: there is nobody to tell anything.
+    /// Whether the peer has closed the connection, or it is lost: there is nothing left to tell.
     pub fn is_ended_by_peer(&self) -> bool {
         !matches!(self.0.connection.close_reason(), None | Some(ConnectionError::LocallyClosed))
     }
 
-    /// After [`Connection::close`]: waits until the kernel has the packet that tells the peer. If it left before
-    /// anybody could look, until the peer answers, or for ever.
+    /// After [`Connection::close`]: waits until the kernel has the packet with the close. If it left before this
+    /// could check, waits until the peer answers, or forever.
     pub async fn close_sent(&self) {
         // A peer that closed first is told nothing more.
         while !self.is_ended_by_peer() && !self.0.is_close_sent() {
@@ -233,7 +234,7 @@ impl SendStream for QuicSend {
     }
 
     fn set_priority(&self, priority: i32) {
-        // Only a stream that has ended has none, and there it does not matter.
+        // It is missing only for an ended stream, and there it does not matter.
         let _ = self.stream.set_priority(priority);
     }
 }

@@ -1,4 +1,4 @@
-//! Sockets that listen and sockets that dial.
+//! Endpoints: sockets that listen or dial.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -27,29 +27,29 @@ use crate::transport::quic::strangers::{self, Admission, Stranger, Strangers};
 use crate::transport::quic::tls::{self, ShownFingerprint};
 use crate::transport::quic::udp::Fault;
 
-/// Diallers whose handshake has not been taken up yet; above it they are dropped.
+/// Maximum diallers waiting for their handshake to begin; more are dropped.
 const INCOMING_MAX: usize = 64;
-/// Bytes kept of each dialler, and of all, before its handshake is taken up.
+/// Bytes buffered for each dialler, and for all, before the handshake begins.
 const INCOMING_BYTES_MAX: u64 = 64 * 1024;
 const INCOMING_BYTES_TOTAL_MAX: u64 = 1024 * 1024;
-/// How long a dialler may take for its handshake.
+/// Time limit for a dialler's handshake.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
-/// Between the first tries of two addresses of one peer (RFC 8305, section 5).
+/// Delay between first attempts on two addresses of one peer (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// How often, and after how long each time, a dialler tries again that is told that the peer is busy.
+/// Attempts of a dialler whose peer is busy, and the delay after each.
 const BUSY_TRIES: u32 = 20;
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
-/// What a round trip is taken for before one has been measured.
+/// Assumed round trip before the first measurement.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
-/// Datagrams on this machine that a peer may leave without an ack: half a mebibyte, a part of what is on the way.
+/// Datagrams on this host that a peer may leave unacked: half a mebibyte, a part of the bytes in flight.
 const LOOPBACK_UNACKED: u32 = 8;
-/// How long it may leave them so. Shorter than the least round trip that the congestion control reckons with, so that
-/// its window does not run out meanwhile.
+/// How long it may leave them unacked. Shorter than the minimum round trip of the congestion control, so that its
+/// window does not run out meanwhile.
 const LOOPBACK_ACK_DELAY: Duration = Duration::from_millis(1);
-/// How long the other addresses still have once one has answered with an error.
+/// Time left to the other addresses after one has answered with an error.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// A UDP socket with QUIC on it. Cheap to clone; lives until the last clone and the last connection are gone.
+/// A UDP socket with QUIC. Cheap to clone; lives until the last clone and the last connection are gone.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     inner: quinn::Endpoint,
@@ -60,16 +60,16 @@ pub struct Endpoint {
 
 #[derive(Debug)]
 struct ListenState {
-    /// But for the transport, which each connection gets its own of.
+    /// Without the transport settings, which are made for each connection.
     config: quinn::ServerConfig,
     limits: Limits,
-    /// Addresses of this machine when it began to listen.
+    /// Addresses of this host when it began to listen.
     own: Vec<IpAddr>,
     strangers: Strangers,
     handshake_timeout: Duration,
 }
 
-/// A dialler whose handshake has not begun. Dropped, it is refused.
+/// A dialler whose handshake has not begun. It is refused when dropped.
 #[derive(Debug)]
 pub struct Incoming {
     inner: quinn::Incoming,
@@ -83,7 +83,7 @@ impl Endpoint {
     ///
     /// # Errors
     ///
-    /// [`TransportError::Lost`] when the address cannot be bound, or the identity not be used.
+    /// [`TransportError::Lost`] when the address cannot be bound, or the identity cannot be used.
     pub fn listen(
         address: &ListenAddress,
         identity: &Identity,
@@ -119,8 +119,8 @@ impl Endpoint {
         Ok(Self { inner, buffers, fault, listener: Some(Arc::new(listener)) })
     }
 
-    /// The next dialler; `None` once the endpoint is closed, or if it does not listen. Its handshake is for the
-    /// caller to run in a task of its own, so that a slow one holds nobody up.
+    /// The next dialler; `None` once the endpoint is closed, or if it does not listen. The caller should run its
+    /// handshake in its own task, so that a slow one delays no other.
     pub async fn accept(&self) -> Option<Incoming> {
         let listener = self.listener.as_ref()?;
         loop {
@@ -131,7 +131,7 @@ impl Endpoint {
                     return Some(Incoming { inner, listener, fault, stranger });
                 }
                 Admission::Validate => {
-                    // It can only fail for an address that is validated.
+                    // It can only fail for a validated address.
                     let _ = inner.retry();
                 }
                 Admission::Refuse => inner.refuse(),
@@ -139,20 +139,20 @@ impl Endpoint {
         }
     }
 
-    /// Nobody can be let in any more: from now on diallers are only told so, a few at a time, so that they do not slow
-    /// down what goes on.
+    /// No dialler can be let in any more. From now on diallers are only told so, a few at a time, so that they do not
+    /// slow down the running session.
     pub fn close_door(&self) {
         if let Some(listener) = &self.listener {
             listener.strangers.close_door();
         }
     }
 
-    /// Why the socket no longer works, once it does not.
+    /// The fault of the socket, once it has failed.
     pub fn fault(&self) -> Option<&str> {
         self.fault.get()
     }
 
-    /// Connections that have not ended yet.
+    /// Number of open connections.
     pub fn connections(&self) -> usize {
         self.inner.open_connections()
     }
@@ -166,8 +166,8 @@ impl Endpoint {
         self.inner.local_addr().map_err(|e| unusable(&e))
     }
 
-    /// What a ticket should name, the best first: one address if it was asked for, else a few that another machine
-    /// may reach, and loopback at the end.
+    /// The addresses for a ticket, the best first: one address if it was requested, else a few that other hosts may
+    /// reach, and then loopback.
     ///
     /// # Errors
     ///
@@ -176,38 +176,36 @@ impl Endpoint {
         Ok(address::to_name(self.local_address()?, &address::of_this_machine()))
     }
 
-    /// A sentence for whoever runs this machine, if its kernel has thrown away datagrams for want of room that it
-    /// did not give.
+    /// Advice for the administrator of this host, if its kernel has dropped datagrams because of small buffers.
     pub fn advice(&self) -> Option<String> {
         self.buffers.advice()
     }
 
-    /// Takes no more connections, and ends those that are left. To tell a peer why, close its connection.
+    /// Accepts no more connections, and ends the open ones. To tell a peer why, close its connection.
     pub fn close(&self, code: u32, reason: &[u8]) {
         let reason = &reason[..reason.len().min(crate::protocol::wire::limits::REASON_BYTES_MAX)];
         self.inner.close(VarInt::from_u32(code), reason);
     }
 
-    /// Waits until closed connections have told their peers, for `at_most`; true if all have. A process that exits
-    /// without it leaves its peer waiting for the idle time-out.
+    /// Waits until closed connections have told their peers, for `at_most`; true if all have. If the process exits
+    /// without this, its peer waits for the idle time-out.
     pub async fn wait_idle(&self, at_most: Duration) -> bool {
         timeout(at_most, self.inner.wait_idle()).await.is_ok()
     }
 }
 
 impl Incoming {
-    /// Where it comes from; not proved yet.
+    /// Its address, not proved yet.
     pub fn remote_address(&self) -> SocketAddr {
         canonical(self.inner.remote_address())
     }
 
-    /// Finishes the handshake. Any peer that proves a key gets through: who it is must be decided by fingerprint
-    /// or secret before anything is done for it. A dialler that tries several addresses may close the losers at
-    /// once, with code 0.
+    /// Finishes the handshake. Any peer that proves a key succeeds: its fingerprint or secret must be checked before
+    /// anything is done for it. A dialler that tries several addresses may close the others at once, with code 0.
     ///
     /// # Errors
     ///
-    /// What [`TransportError`] says of handshakes; [`TransportError::TimedOut`] for one that takes too long.
+    /// A [`TransportError`] of the handshake; [`TransportError::TimedOut`] for a slow one.
     pub async fn handshake(self) -> Result<Quic, TransportError> {
         let Self { inner, listener, fault, stranger } = self;
         let limits = &listener.limits;
@@ -253,15 +251,14 @@ impl Arrival for Incoming {
     }
 }
 
-/// Tries `addresses` in turn, a quarter of a second apart or as soon as one fails, until one handshake with the
-/// peer `expected` is complete; the others are given up. The endpoint is returned for its
-/// [`Endpoint::wait_idle`].
+/// Tries `addresses` in turn, a quarter of a second apart or as soon as one fails, until one handshake with the peer
+/// `expected` is complete; the others are given up. The endpoint is returned for its [`Endpoint::wait_idle`].
 ///
 /// # Errors
 ///
-/// The most telling of what the addresses gave: [`TransportError::NotAuthenticated`], which names both
-/// fingerprints, over [`TransportError::Incompatible`], over the others, over [`TransportError::NoAnswer`] after
-/// `limits.connect_timeout`, or [`TransportError::NobodyThere`] sooner when all systems there say so.
+/// The most informative error of all addresses: [`TransportError::NotAuthenticated`], which names both fingerprints,
+/// then [`TransportError::Incompatible`], then other errors, then [`TransportError::NoAnswer`] after
+/// `limits.connect_timeout`, or [`TransportError::NobodyThere`] earlier when all systems report it.
 pub async fn dial(
     addresses: &[SocketAddr],
     expected: Expected,
@@ -314,7 +311,7 @@ pub async fn dial(
     }
 }
 
-/// Smaller is more telling.
+/// The smaller, the more informative.
 fn rank(error: &TransportError) -> u8 {
     match error {
         TransportError::NotAuthenticated(_) => 0,
@@ -324,8 +321,8 @@ fn rank(error: &TransportError) -> u8 {
     }
 }
 
-/// Each address gets a socket of its own, so that the winner's is idle as soon as its connection is: the closing of
-/// a connection that never got an answer takes seconds.
+/// Each address gets its own socket, so that the winner's is idle as soon as its connection is: closing a connection
+/// that never got an answer takes seconds.
 async fn dial_one(
     address: SocketAddr,
     expected: Expected,
@@ -392,7 +389,7 @@ fn list(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Binds all addresses of both families, or of IPv4 where there is no IPv6.
+/// Binds all addresses of both families, or of IPv4 on hosts without IPv6.
 fn open_any(port: u16) -> io::Result<OpenSocket> {
     socket::open((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| match error.kind() {
         io::ErrorKind::AddrInUse => Err(error),
@@ -414,8 +411,8 @@ fn endpoint_config() -> EndpointConfig {
     config
 }
 
-/// What a peer on this machine is asked for (draft-ietf-quic-ack-frequency). An ack for every second datagram would be
-/// as many packets and wake-ups as half of the data; over networks they come for batches anyhow.
+/// Ack frequency requested from a peer on this host (draft-ietf-quic-ack-frequency). Acking every second datagram
+/// would cost half as many packets and wake-ups as the data; over networks, acks come for batches anyway.
 fn loopback_acks() -> AckFrequencyConfig {
     let mut config = AckFrequencyConfig::default();
     config
@@ -424,9 +421,9 @@ fn loopback_acks() -> AckFrequencyConfig {
     config
 }
 
-/// The session's limits in quinn's terms, for one connection; with datagrams of the sizes `mtu`.
+/// The session's limits in quinn's terms, for one connection with datagrams of the sizes `mtu`.
 fn transport_config(limits: &Limits, mtu: Mtu, watch: PathWatch) -> TransportConfig {
-    // Beyond what QUIC can say (146 million years) no limit is the same.
+    // A value beyond QUIC's maximum (146 million years) is no limit at all.
     let idle_timeout = IdleTimeout::try_from(limits.idle_timeout).ok();
     let mut config = TransportConfig::default();
     config
@@ -437,14 +434,14 @@ fn transport_config(limits: &Limits, mtu: Mtu, watch: PathWatch) -> TransportCon
         .max_concurrent_bidi_streams(VarInt::from_u32(limits.streams.saturating_add(1)))
         .max_concurrent_uni_streams(VarInt::from_u32(1))
         .max_idle_timeout(idle_timeout)
-        // On a dead path it makes the packets leave that `congestion` has room for.
+        // On a dead path it sends the packets that `congestion` has room for.
         .keep_alive_interval(Some(congestion::PROBE_INTERVAL.min(limits.idle_timeout / 4)))
         // Until the first round trip is measured. A lost first packet is then repeated after 0.3 s, not 1 s; on a
-        // path that is longer the repetition is one packet too many.
+        // longer path that costs one extra packet.
         .initial_rtt(INITIAL_RTT)
-        // Parcels one after the other: the first is acked while the next still flow.
+        // Parcels are sent one after the other: the first is acked while the next are still being sent.
         .send_fairness(false)
-        // By time alone: a path that reorders loses nothing.
+        // By time alone, so a path that reorders loses nothing.
         .packet_threshold(u32::MAX)
         .time_threshold(congestion::LOSS_DELAY_ROUND_TRIPS)
         .ack_frequency_config(mtu.is_of_loopback().then(loopback_acks))

@@ -1,4 +1,4 @@
-//! What an error of quinn means: whose fault it is.
+//! The meaning of quinn's errors, and whose fault they are.
 
 use std::time::Duration;
 
@@ -9,26 +9,26 @@ use crate::protocol::wire::limits::REASON_BYTES_MAX;
 use crate::transport::error::TransportError;
 use crate::transport::quic::udp::Fault;
 
-/// What quinn says, by blame, of a connection over a socket with this `fault`.
+/// The error by blame, for a connection whose socket has this `fault`.
 pub(in crate::transport) fn error_over(
     fault: &Fault,
     error: ConnectionError,
     idle_timeout: Duration,
 ) -> TransportError {
     match (&error, fault.get()) {
-        // quinn only says that something has ended.
+        // quinn only reports that the connection has ended.
         (ConnectionError::TransportError(_), Some(fault)) => TransportError::Lost(fault.to_owned()),
         _ => connection_error(error, idle_timeout),
     }
 }
 
-/// The peer refuses a connection that it may take a little later.
+/// The peer refuses a connection that it may accept a little later.
 pub(in crate::transport) fn is_busy(error: &ConnectionError) -> bool {
     let refused = quinn::TransportErrorCode::CONNECTION_REFUSED;
     matches!(error, ConnectionError::ConnectionClosed(close) if close.error_code == refused)
 }
 
-/// What quinn says, by blame.
+/// The error by blame.
 pub(crate) fn connection_error(error: ConnectionError, idle_timeout: Duration) -> TransportError {
     match error {
         error if is_busy(&error) => TransportError::Busy,

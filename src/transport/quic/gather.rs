@@ -1,10 +1,10 @@
 //! Batches of datagrams gathered for one call with segmentation offload.
 //!
-//! quinn gives its socket ten datagrams at a time at most. At an MTU of 1500 that is a system call, a walk through the
-//! IP stack and often a waking of the peer for every 14 KiB; a call can carry 64. So a batch that is full waits here for
-//! the next one, which in a bulk transfer comes within microseconds: it waits while the connection goes on sending, and
-//! the connection is woken, lest it wait longer. What fills less than a batch is the end of a burst and goes at once,
-//! with what was held. Pacing decides before this how much may go.
+//! quinn gives its socket at most ten datagrams at a time. At an MTU of 1500 that costs a system call, a pass through
+//! the IP stack and often a wake-up of the peer per 14 KiB, while a call can carry 64 KiB. So a full batch waits here
+//! for the next one, which arrives within microseconds in a bulk transfer: it waits while the connection keeps
+//! sending, and the connection is woken so that it does not wait longer. A partial batch is the end of a burst and is
+//! sent at once, together with the held ones. Pacing has decided on the amount before.
 
 use std::io;
 use std::mem;
@@ -15,26 +15,26 @@ use std::task::{Context, Poll, Waker};
 use quinn::UdpPoller;
 use quinn::udp::{EcnCodepoint, Transmit};
 
-/// Datagrams that quinn makes at once when it has them to send.
+/// Datagrams that quinn makes at once when there is enough data.
 const BATCH_SEGMENTS: usize = 10;
-/// Datagrams after which quinn interrupts itself although it has more to send, and comes back. Were it another number,
-/// batches would wait for nothing or go alone, but they would go.
+/// Datagrams after which quinn interrupts itself although it has more to send, and continues later. With another
+/// number, batches would wait in vain or go alone, but none would be lost.
 const ROUND_SEGMENTS: usize = 20;
 
-/// What is held of one socket, in the order in which it came.
+/// The datagrams held for one socket, in order.
 #[derive(Debug)]
 pub(in crate::transport) struct Gather {
     contents: Vec<u8>,
-    /// Of what is held.
+    /// Properties of the held datagrams.
     head: Option<Head>,
     /// Datagrams since the last [`Gather::begin`].
     came: usize,
-    /// Who sends; nothing is held for nobody.
+    /// The sender; nothing is held without one.
     driver: Option<Waker>,
     poller: Pin<Box<dyn UdpPoller>>,
 }
 
-/// What datagrams of one call have in common.
+/// Common properties of the datagrams of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Head {
     destination: SocketAddr,
@@ -44,12 +44,12 @@ struct Head {
 }
 
 impl Gather {
-    /// Holds nothing. `poller` is one more of the socket.
+    /// Starts empty. `poller` is another poller of the socket.
     pub(in crate::transport) fn new(poller: Pin<Box<dyn UdpPoller>>) -> Self {
         Self { contents: Vec::new(), head: None, came: 0, driver: None, poller }
     }
 
-    /// Whom to wake for what is held.
+    /// The task to wake for held datagrams.
     pub(in crate::transport) fn sent_by(&mut self, driver: &Waker) {
         match &mut self.driver {
             Some(known) => known.clone_from(driver),
@@ -57,8 +57,8 @@ impl Gather {
         }
     }
 
-    /// Takes datagrams of `segment` bytes (the last may have fewer), of which a call takes `at_once`, and sends them
-    /// with `send`, or holds them. `WouldBlock` says that they were not taken, any other error is of `send`.
+    /// Takes datagrams of `segment` bytes (the last may be shorter), of which a call takes `at_once`, and sends them
+    /// with `send`, or holds them. `WouldBlock` means that they were not taken; any other error comes from `send`.
     pub(in crate::transport) fn send(
         &mut self,
         transmit: &Transmit<'_>,
@@ -70,7 +70,7 @@ impl Gather {
         let head = Head { destination, ecn, src_ip, segment };
         let segments = contents.len().div_ceil(segment);
         self.came += segments;
-        // Nothing goes behind a datagram that is shorter.
+        // Nothing may follow a shorter datagram.
         let fits = self.contents.len().is_multiple_of(segment)
             && self.contents.len() + contents.len() <= at_once * segment;
         if self.head.is_some() && !(self.head == Some(head) && fits) {
@@ -93,7 +93,7 @@ impl Gather {
         Ok(())
     }
 
-    /// A connection begins to send. If it has ended before of itself, what is held waits for nothing.
+    /// A connection begins to send. If it had ended by itself before, held datagrams have nothing to wait for.
     pub(in crate::transport) fn begin(&mut self, send: impl Fn(&Transmit<'_>) -> io::Result<()>) {
         let was_interrupted = mem::take(&mut self.came) >= ROUND_SEGMENTS;
         if self.head.is_none() {
@@ -124,8 +124,8 @@ impl Gather {
         sent
     }
 
-    /// Sends what is held; if the kernel takes no more, the connection is woken when it does. Any other error is left
-    /// to what is sent next: it has been taken already.
+    /// Sends the held datagrams; if the kernel takes no more, the connection is woken when it does. Any other error
+    /// is left to the next send: these have been taken already.
     fn flush_or_wait(&mut self, send: impl Fn(&Transmit<'_>) -> io::Result<()>) {
         while self.flush(&send).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
             let Some(driver) = self.driver.clone() else { return };

@@ -1,4 +1,4 @@
-//! How large the datagrams of a path may be.
+//! Datagram sizes of a path.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -10,15 +10,15 @@ use crate::transport::address::{self, canonical};
 
 /// Payload that every path carries (RFC 9000, section 14).
 pub(in crate::transport) const MIN: u16 = 1200;
-/// MTU of Ethernet, where the system does not tell that of the way to the peer.
+/// MTU of Ethernet, used when the system does not know the route's MTU.
 const ETHERNET: u32 = 1500;
-/// Where the way carries this much, it is loopback: acks are asked for as it takes them.
+/// A route that carries this much is loopback; acks are requested accordingly.
 const LOOPBACK_MIN: u16 = 16_000;
-/// How long a path that stopped to carry large datagrams is left at the least before it is tried again. On this machine
-/// bursts that overflow a socket's buffer can look like it.
+/// Minimum time before large datagrams are tried again on a path that stopped carrying them. On this host, bursts
+/// that overflow a socket's buffer can look like that.
 const COOL_DOWN: Duration = Duration::from_secs(60);
 const COOL_DOWN_LOOPBACK: Duration = Duration::from_secs(1);
-/// The search ends when a step would be smaller.
+/// The search ends below this step.
 const STEP: u16 = 20;
 /// Largest payload of UDP, by its length field of 16 bits and what counts in it: the header of IPv4, not of IPv6.
 const PAYLOAD_V4_MAX: u16 = 65_507;
@@ -27,22 +27,22 @@ pub(in crate::transport) const PAYLOAD_MAX: u16 = 65_527;
 const HEADERS_V4_BYTES: u32 = 28;
 const HEADERS_V6_BYTES: u32 = 48;
 
-/// UDP payloads of a path. All begin with [`MIN`], which is never given up.
+/// UDP payload sizes of a path. All begin with [`MIN`], which is never given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::transport) struct Mtu {
-    /// To try.
+    /// The largest size to try.
     pub(in crate::transport) max: u16,
-    /// The peer has an address of this machine.
+    /// The peer has an address of this host.
     is_here: bool,
 }
 
 impl Mtu {
-    /// For the peer at `address`, from a machine with the addresses `own`.
+    /// For the peer at `address`, from a host with the addresses `own`.
     ///
-    /// It begins at 1200, although the network card takes more: a larger handshake that some tunnel on the way does not
-    /// carry is repeated after a second, twice. An address of this machine may be that of a relay into such a tunnel,
-    /// too. Discovery has found a usual Ethernet's MTU four round trips after TLS, when the first bytes of a file begin
-    /// to flow; where the card takes jumbo frames and the path does not, it takes some fifteen.
+    /// It begins at 1200, even when the network card allows more. A larger handshake that some tunnel on the path
+    /// does not carry would be repeated twice, a second apart. An address of this host may also be a relay into such
+    /// a tunnel. Discovery finds the usual Ethernet MTU four round trips after TLS, when the first bytes of a file
+    /// are sent; with jumbo frames on the card but not on the path, it takes about fifteen.
     pub(in crate::transport) fn to(address: SocketAddr, own: &[IpAddr]) -> Self {
         let address = canonical(address);
         let ip = address.ip();
@@ -55,21 +55,21 @@ impl Mtu {
         mtu
     }
 
-    /// Whether the peer is on this machine and the way to it carries more than any network does.
+    /// Whether the peer is on this host and its route carries more than any network.
     pub(in crate::transport) fn is_of_loopback(self) -> bool {
         self.is_here && self.max >= LOOPBACK_MIN
     }
 
-    /// How larger datagrams are looked for.
+    /// The search for larger datagrams.
     ///
-    /// On loopback one probe of the largest size decides: quinn would try ten sizes up to 64 KiB and read their padding
-    /// byte by byte, 7 ms of processor time on either side. A relay that does not carry it stays at 1200.
+    /// On loopback one probe of the largest size decides: quinn would try ten sizes up to 64 KiB and read their
+    /// padding byte by byte, 7 ms of processor time on either side. A relay that does not carry it stays at 1200.
     pub(in crate::transport) fn discovery(self) -> MtuDiscoveryConfig {
         let is_of_loopback = self.is_of_loopback();
         let mut config = MtuDiscoveryConfig::default();
         config
             .upper_bound(self.max)
-            // The first step of the search would be half of this, so it goes to the end at once.
+            // The first step of the search would be half of this, so it jumps to the end at once.
             .minimum_change(if is_of_loopback { self.max - MIN } else { STEP })
             .black_hole_cooldown(if is_of_loopback { COOL_DOWN_LOOPBACK } else { COOL_DOWN });
         config
@@ -85,7 +85,8 @@ fn payload(ip: IpAddr, mtu: u32) -> u16 {
     u16::try_from(mtu.saturating_sub(headers)).unwrap_or(max).clamp(MIN, max)
 }
 
-/// What the kernel knows of the way to `address`: the MTU of the interface, or less if the route or an earlier
+/// The kernel's MTU of the route to `address`: that of the interface, or less if the route or an earlier answer of a
+/// router says so. Nothing is sent.
 /// answer of a router says so. Nothing is sent.
 #[cfg(target_os = "linux")]
 fn route_mtu(address: SocketAddr) -> io::Result<u32> {

@@ -1,4 +1,5 @@
-//! Whether anything listens at a UDP address. An unconnected socket never hears "port unreachable"; a connected one
+//! Detects UDP addresses without a listener. An unconnected socket never hears "port unreachable"; a connected one
+//! does, so one probes beside the dialling one.
 //! does, so one goes beside the dialling one.
 
 use std::io;
@@ -9,16 +10,16 @@ use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// A listener may start a moment later than its dialler: only a refusal that has lasted this long counts.
+/// A listener may start a moment after its dialler, so only a refusal that has lasted this long counts.
 const PATIENCE: Duration = Duration::from_millis(600);
-/// Between two questions once one was refused, and while none was.
+/// Intervals between probes, after a refusal and otherwise.
 const AGAIN_REFUSED: Duration = Duration::from_millis(100);
 const AGAIN_SILENT: Duration = Duration::from_secs(1);
-/// No QUIC packet: its fixed bit is missing, and it is too short for anything. A listener drops it.
+/// Not a QUIC packet: its fixed bit is missing, and it is too short. A listener drops it.
 const QUESTION: [u8; 1] = [0];
 
-/// Returns when the system at `address`, or one on the way, has answered for [`PATIENCE`] that nothing listens there;
-/// `first` is told of the first such answer. Never returns otherwise.
+/// Returns when the system at `address`, or one on the path, has reported for [`PATIENCE`] that nothing listens
+/// there; `first` is told of the first report. Never returns otherwise.
 pub(in crate::transport) async fn refused(address: SocketAddr, first: &Notify) {
     let Ok(socket) = connected(address).await else { return std::future::pending().await };
     let mut since: Option<Instant> = None;
@@ -50,10 +51,10 @@ async fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Asks once, and waits for the answer for [`AGAIN_SILENT`]. Only a refusal is one.
+/// Probes once, and waits for an answer for [`AGAIN_SILENT`]. Only a refusal counts.
 async fn is_refused(socket: &UdpSocket) -> bool {
     let asked = async {
-        // The answer to the last question may come here.
+        // The answer to the previous probe may arrive here.
         socket.send(&QUESTION).await?;
         socket.recv(&mut [0; 1]).await
     };

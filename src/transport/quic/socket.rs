@@ -1,5 +1,5 @@
-//! The UDP socket under an endpoint: dual-stack, with large kernel buffers, and with segmentation offload that
-//! never asks for more than a datagram can hold, nor for less where more is at hand.
+//! The UDP socket of an endpoint: dual-stack, with large kernel buffers, and with segmentation offload that fills a
+//! datagram's maximum size and never exceeds it.
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
@@ -16,11 +16,11 @@ use crate::transport::quic::buffers::SocketBuffers;
 use crate::transport::quic::gather::Gather;
 use crate::transport::quic::udp::{Fault, Udp};
 
-/// Payload of the largest IPv4 datagram: what one call with segmentation offload may carry.
+/// Payload of the largest IPv4 datagram: the limit of one call with segmentation offload.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 
-/// What comes in such pieces is taken one at a time: a call for each costs little beside it, and it is still in the
-/// processor's cache when it is copied out of quinn's buffer.
+/// Pieces of this size are received one at a time. The cost of a call is small beside them, and they are still in the
+/// processor's cache when they are copied out of quinn's buffer.
 const LARGE_BYTES: usize = 32 * 1024;
 
 /// A bound socket, for quinn.
@@ -28,11 +28,11 @@ const LARGE_BYTES: usize = 32 * 1024;
 pub(in crate::transport) struct OpenSocket {
     pub(in crate::transport) socket: Arc<dyn AsyncUdpSocket>,
     pub(in crate::transport) buffers: SocketBuffers,
-    /// Why it no longer works, once it does not.
+    /// The fault of the socket, once it has failed.
     pub(in crate::transport) fault: Fault,
 }
 
-/// Binds `address` (all of IPv4 too, when it is the IPv6 wildcard). Needs a tokio runtime.
+/// Binds `address` (including all of IPv4, for the IPv6 wildcard). Needs a tokio runtime.
 pub(in crate::transport) fn open(address: SocketAddr) -> io::Result<OpenSocket> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
@@ -51,30 +51,30 @@ pub(in crate::transport) fn open(address: SocketAddr) -> io::Result<OpenSocket> 
     Ok(OpenSocket { socket: Arc::new(Socket::new(inner)), buffers, fault })
 }
 
-/// quinn hands over up to ten segments at once, whatever their size. Above 65,507 bytes in all the kernel answers
-/// EMSGSIZE, quinn drops them in silence, takes it for loss, then for a black hole, and the MTU falls to 1200. And where
-/// four batches fit a call, ten segments are a quarter of what it could carry: they are gathered.
+/// quinn hands over up to ten segments at once, whatever their size. Above 65,507 bytes in total the kernel answers
+/// EMSGSIZE; quinn silently drops them, sees loss, then a black hole, and the MTU falls to 1200. And when a call has
+/// room for four batches, ten segments are a quarter of it, so batches are gathered.
 #[derive(Debug)]
 struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,
-    /// Largest datagram of late. MTU discovery sends a large one alone before it sends many, or, where the path does not
-    /// carry it, no more.
+    /// Largest recent datagram. MTU discovery sends one large datagram before it sends many, or no more if the path
+    /// does not carry it.
     largest_bytes: AtomicUsize,
-    /// The same, and how many there were, since that was looked at last.
+    /// The largest since the last check, and the number of calls.
     since: Mutex<Since>,
-    /// What the kernel gave last, which may be several datagrams together.
+    /// The size of the kernel's last delivery, which may be several datagrams together.
     came_bytes: AtomicUsize,
     gather: Mutex<Gather>,
 }
 
-/// What was sent since some moment.
+/// Datagrams sent since some moment.
 #[derive(Debug, Default)]
 struct Since {
     calls: u32,
     largest_bytes: usize,
 }
 
-/// After so many calls without a datagram of the largest size it counts no more.
+/// After this many calls without a datagram of the largest size, that size is forgotten.
 const FORGOTTEN_CALLS: u32 = 32;
 
 impl Socket {
@@ -84,7 +84,7 @@ impl Socket {
         Self { inner, largest_bytes, since: Mutex::default(), came_bytes, gather }
     }
 
-    /// Keeps account of the largest datagram.
+    /// Tracks the largest datagram.
     fn note(&self, segment: usize) {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         since.calls += 1;
@@ -102,7 +102,7 @@ impl Socket {
         self.gather.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Segments of so many bytes that one call takes.
+    /// Segments of this size per call.
     fn segments_at_once(&self, segment: usize) -> usize {
         (DATAGRAM_BYTES_MAX / segment).min(self.inner.max_transmit_segments()).max(1)
     }
@@ -116,8 +116,8 @@ impl Socket {
             return self.send_in_parts(transmit, segment);
         }
         self.inner.try_send(transmit)?;
-        // Refused just now: quinn-udp asks for no more of it, but what it was asked for is gone. Often that is all
-        // of the first window.
+        // Offload was refused just now. quinn-udp turns it off, but the data of this call is lost, often the whole
+        // first window.
         if self.inner.max_transmit_segments() == 1 {
             tracing::info!("segmentation offload is off: the kernel or the network card refuses it");
             return self.send_in_parts(transmit, segment);
@@ -125,14 +125,14 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends as many segments at once as a datagram holds and the kernel takes.
+    /// Sends as many segments at once as a datagram holds and the kernel accepts.
     fn send_in_parts(&self, transmit: &Transmit<'_>, segment: usize) -> io::Result<()> {
         let part_bytes = self.segments_at_once(segment) * segment;
         for (i, contents) in transmit.contents.chunks(part_bytes).enumerate() {
             let segment_size = (contents.len() > segment).then_some(segment);
             match self.inner.try_send(&Transmit { contents, segment_size, ..*transmit }) {
-                // Told so now, quinn would send everything again; the rest is repaired like any loss. It is rare:
-                // `max_transmit_segments` leaves nothing to split once the size is known.
+                // If this returned an error now, quinn would send everything again; the rest is repaired like any
+                // loss. This is rare: `max_transmit_segments` leaves nothing to split once the size is known.
                 Err(e) if i > 0 && e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 other => other?,
             }
@@ -178,14 +178,14 @@ impl AsyncUdpSocket for Socket {
         self.inner.local_addr()
     }
 
-    /// A connection asks this whenever it begins to send: there is no other sign that it had ended before.
+    /// A connection calls this whenever it begins to send, which is the only sign that it had ended before.
     fn max_transmit_segments(&self) -> usize {
         self.gather().begin(|transmit| self.send(transmit));
         self.segments_at_once(self.largest_bytes.load(Ordering::Relaxed))
     }
 
-    /// quinn makes its receive buffer this many times the largest datagram, times 32. A batch of coalesced
-    /// datagrams is never larger than the largest datagram, so one is enough: 2 MiB instead of 128.
+    /// quinn's receive buffer is this number times the largest datagram, times 32. A batch of coalesced datagrams is
+    /// never larger than the largest datagram, so one is enough: 2 MiB instead of 128.
     fn max_receive_segments(&self) -> usize {
         1
     }
@@ -195,7 +195,7 @@ impl AsyncUdpSocket for Socket {
     }
 }
 
-/// Tells the gathering whom to wake.
+/// Tells the gatherer which task to wake.
 #[derive(Debug)]
 struct Poller {
     inner: Pin<Box<dyn UdpPoller>>,

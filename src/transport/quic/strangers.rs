@@ -1,7 +1,7 @@
-//! Diallers that have not shown who they are: how much each may cost, how many there may be, and who makes room.
+//! Unauthenticated diallers: the cost of each, their maximum number, and which one makes room.
 //!
-//! Those that are there longest leave first. An honest dialler shows who it is a round trip after its handshake, so a
-//! newcomer is more likely to be one than whoever has been silent for longer.
+//! The oldest leave first. An honest dialler authenticates a round trip after its handshake, so a new one is more
+//! likely to be honest than one that has long been silent.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -14,23 +14,23 @@ use tokio::time::Instant;
 
 use crate::transport::limits::Limits;
 
-/// Bytes of all streams that a stranger may send: the first words, and the manifest of a sender that does not wait for
+/// Bytes of all streams that a stranger may send: the greeting, and the manifest of a sender that does not wait for
 /// the answer. About the first congestion window.
 pub(in crate::transport) const WINDOW_BYTES: u32 = 32 * 1024;
 /// Bidirectional streams that a stranger may open: the control stream.
 pub(in crate::transport) const STREAMS_BIDI: u32 = 1;
-/// Strangers at once. Each may hold the window and what its streams and handshake keep of datagrams, about 200 KiB.
+/// Maximum strangers. Each may hold the window plus buffered datagrams of its streams and handshake, about 200 KiB.
 const STRANGERS_MAX: usize = 48;
-/// Of these from one address, or one /64 network of IPv6.
+/// Maximum from one address, or one /64 network of IPv6.
 const STRANGERS_OF_ADDRESS_MAX: usize = 16;
-/// Strangers at once while nobody can be let in: they are only to be told so.
+/// Maximum strangers while nobody can be let in and they are only told so.
 const STRANGERS_CLOSED_MAX: usize = 4;
-/// Handshakes that are taken up in a second. Each costs about a millisecond of processor time, and leaves its memory a
-/// second after its end.
+/// Handshakes per second. Each costs about a millisecond of processor time, and frees its memory a second after its
+/// end.
 const HANDSHAKES_PER_S: u32 = 32;
-/// The same while nobody can be let in and something else goes on.
+/// The same while nobody can be let in and a session is running.
 const HANDSHAKES_CLOSED_PER_S: u32 = 16;
-/// Strangers that need not show that they receive at their address; above it they must, by Retry.
+/// Maximum strangers without address validation; more must validate their address by Retry.
 const UNVALIDATED_MAX: usize = 8;
 
 /// The strangers of one listener.
@@ -39,35 +39,35 @@ pub(in crate::transport) struct Strangers(Arc<Mutex<Present>>);
 
 #[derive(Debug, Default)]
 struct Present {
-    /// In the order of their coming.
+    /// In order of arrival.
     all: VecDeque<Arc<Known>>,
     /// Nobody can be let in.
     is_closed: bool,
-    /// When a second began, and how many came in it.
+    /// Start of the current second, and the handshakes in it.
     second: Option<(Instant, u32)>,
 }
 
-/// What is known of a stranger.
+/// A stranger's record.
 #[derive(Debug)]
 struct Known {
     network: IpAddr,
     has_to_leave: watch::Sender<bool>,
 }
 
-/// One stranger, for as long as it is one.
+/// A dialler while it is a stranger.
 #[derive(Debug)]
 pub(in crate::transport) struct Stranger {
     known: Arc<Known>,
     strangers: Strangers,
 }
 
-/// What becomes of a newcomer.
+/// The decision on a new dialler.
 #[derive(Debug)]
 pub(in crate::transport) enum Admission {
     In(Stranger),
-    /// It has to show that it receives at its address.
+    /// It must prove its address first.
     Validate,
-    /// There are too many just now.
+    /// There are too many at the moment.
     Refuse,
 }
 
@@ -85,7 +85,7 @@ impl Strangers {
         }
     }
 
-    /// Decides about a newcomer from `ip`. Another stranger may have to leave for it.
+    /// Decides on a new dialler from `ip`. Another stranger may have to leave for it.
     pub(in crate::transport) fn enter(&self, ip: IpAddr, is_validated: bool) -> Admission {
         let mut present = self.lock();
         if !is_validated && present.all.len() >= UNVALIDATED_MAX.min(present.max()) {
@@ -112,7 +112,7 @@ impl Present {
         if self.is_closed { STRANGERS_CLOSED_MAX } else { STRANGERS_MAX }
     }
 
-    /// Whether another handshake may begin in this second; counts it.
+    /// Counts a handshake; false when this second has no more.
     fn may_begin(&mut self) -> bool {
         let max = if self.is_closed { HANDSHAKES_CLOSED_PER_S } else { HANDSHAKES_PER_S };
         let now = Instant::now();
@@ -124,7 +124,7 @@ impl Present {
         *came <= max
     }
 
-    /// The one that is there longest, of `network` or of all, leaves.
+    /// Evicts the oldest stranger, of `network` or of all.
     fn evict(&mut self, network: Option<IpAddr>) {
         let at = self.all.iter().position(|known| network.is_none_or(|network| known.network == network));
         if let Some(known) = at.and_then(|at| self.all.remove(at)) {
@@ -134,7 +134,7 @@ impl Present {
 }
 
 impl Stranger {
-    /// Waits until this one has to make room, if it still is a stranger then.
+    /// Waits until this dialler must make room, if it is still a stranger then.
     pub(in crate::transport) fn has_to_leave(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut has_to_leave = self.known.has_to_leave.subscribe();
         async move {
@@ -144,7 +144,7 @@ impl Stranger {
         }
     }
 
-    /// It has shown who it is: gives `connection` the credit of `limits`.
+    /// The dialler is authenticated: gives `connection` the credit of `limits`.
     pub(in crate::transport) fn let_in(self, connection: &quinn::Connection, limits: &Limits) {
         connection.set_max_concurrent_bi_streams(VarInt::from_u32(limits.streams.saturating_add(1)));
         connection.set_receive_window(VarInt::from_u32(limits.receive_window_bytes));
@@ -157,7 +157,7 @@ impl Drop for Stranger {
     }
 }
 
-/// What one owner has: an address of IPv4, a /64 of IPv6.
+/// The addresses of one owner: an IPv4 address, or an IPv6 /64.
 fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),

@@ -1,5 +1,4 @@
-//! TLS 1.3 between two keys. A peer is the key that it holds; names, dates and issuers in certificates are not
-//! looked at.
+//! TLS 1.3 between two keys. A peer is identified by its key; names, dates and issuers in certificates are ignored.
 
 use std::sync::{Arc, OnceLock};
 
@@ -19,14 +18,14 @@ use crate::auth::{Expected, Fingerprint, Identity};
 
 /// The protocol and its version, as TLS negotiates it.
 pub const ALPN: &[u8] = b"towline/1";
-/// rustls wants a name; it is neither sent nor compared.
+/// rustls requires a name; it is neither sent nor compared.
 pub(crate) const SERVER_NAME: &str = "towline";
 
-/// The fingerprint that a dialler found, once the peer has shown its certificate.
+/// The fingerprint a dialler found, once the peer has shown its certificate.
 pub(crate) type ShownFingerprint = Arc<OnceLock<Fingerprint>>;
 
-/// AES-128-GCM first: it is the fastest, and 128 bits are enough. The key exchange is hybrid first, so that what
-/// is recorded today stays closed to a quantum computer.
+/// AES-128-GCM first: it is the fastest, and 128 bits are enough. The key exchange is hybrid first, so that a quantum
+/// computer cannot decrypt today's recordings.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
         cipher_suites: vec![
@@ -39,7 +38,7 @@ fn provider() -> Arc<CryptoProvider> {
     })
 }
 
-/// For a dialler that wants to find `expected`; the key that it found is put into `found` either way.
+/// For a dialler that expects `expected`; the key it finds is stored in `found` in any case.
 pub(crate) fn client_config(
     identity: &Identity,
     expected: Expected,
@@ -59,8 +58,7 @@ pub(crate) fn client_config(
     Ok(config)
 }
 
-/// For a listener. Any peer that proves a key is let in; who it is gets decided afterwards, by fingerprint or
-/// secret.
+/// For a listener. Any peer that proves a key is accepted; its fingerprint or secret is checked afterwards.
 pub(crate) fn server_config(identity: &Identity) -> Result<ServerConfig, Error> {
     let provider = provider();
     let verifier = AnyKey { algorithms: provider.signature_verification_algorithms };
@@ -74,7 +72,7 @@ pub(crate) fn server_config(identity: &Identity) -> Result<ServerConfig, Error> 
     Ok(config)
 }
 
-/// Takes the listener that is expected, as far as its key shows.
+/// Accepts the expected listener, as far as its key shows.
 #[derive(Debug)]
 struct ExpectedListener {
     expected: Expected,
@@ -94,7 +92,7 @@ impl ServerCertVerifier for ExpectedListener {
         let found = Fingerprint::of_certificate(end_entity).map_err(|_| CertificateError::BadEncoding)?;
         let _ = self.found.set(found);
         if !self.expected.takes_key(found) {
-            // The peer learns `access_denied` from this one.
+            // The peer gets `access_denied` from this error.
             return Err(CertificateError::ApplicationVerificationFailure.into());
         }
         Ok(ServerCertVerified::assertion())
@@ -123,7 +121,7 @@ impl ServerCertVerifier for ExpectedListener {
     }
 }
 
-/// Takes any key, but wants one, and proof that the peer holds it.
+/// Accepts any key, but requires one, and proof that the peer holds it.
 #[derive(Debug)]
 struct AnyKey {
     algorithms: WebPkiSupportedAlgorithms,

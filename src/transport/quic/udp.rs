@@ -1,5 +1,5 @@
-//! A UDP socket of tokio under quinn. quinn's own one tries a failed receive again at once, for ever; this one gives up
-//! when the error stays, and remembers why.
+//! A tokio UDP socket for quinn. quinn's own socket retries a failed receive forever; this one gives up when the
+//! error persists, and remembers the reason.
 
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
@@ -14,14 +14,14 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// An error that has stayed this long, without one datagram meanwhile, stays for good.
+/// An error that persists this long, without any datagram meanwhile, is permanent.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The same for calls to send that cannot work on this socket. They are seldom tried again.
+/// The same for send calls that cannot work on this socket. They are rarely repeated.
 const PATIENCE_SENDING: Duration = Duration::from_millis(300);
-/// Between two tries while receiving fails.
+/// Delay between attempts while receiving fails.
 const RETRY_EVERY: Duration = Duration::from_millis(20);
 
-/// Why a socket no longer works; empty while it does.
+/// Why a socket has failed; empty while it works.
 #[derive(Debug, Clone, Default)]
 pub(in crate::transport) struct Fault(Arc<OnceLock<String>>);
 
@@ -56,18 +56,18 @@ pub(in crate::transport) struct Udp {
 struct ReceiveState {
     failing: Failing,
     pause: Option<Pin<Box<Sleep>>>,
-    /// Who receives, to be told of a fault in sending.
+    /// The receiving task, to be told of a fault in sending.
     waker: Option<Waker>,
 }
 
-/// Errors in a row.
+/// Consecutive errors.
 #[derive(Debug, Default)]
 struct Failing {
     since: Option<Instant>,
 }
 
 impl Failing {
-    /// Whether the errors have stayed for `patience`.
+    /// Whether the errors have persisted for `patience`.
     fn failed(&mut self, patience: Duration) -> bool {
         self.since.get_or_insert_with(Instant::now).elapsed() >= patience
     }
@@ -102,7 +102,8 @@ impl AsyncUdpSocket for Udp {
         Box::pin(Writable { socket: self, waiting: None })
     }
 
-    /// What a network or firewall refuses is loss like any other. A call that cannot work on this socket is not.
+    /// Packets refused by a network or firewall are loss like any other. A call that cannot work on this socket is a
+    /// fault.
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let sent = self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), transmit));
         let mut failing = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,7 +150,7 @@ impl AsyncUdpSocket for Udp {
                     receiving.failing.succeeded();
                     return Poll::Ready(Ok(number));
                 }
-                // A lone error before it was no fault that stays.
+                // A single error before it was not permanent.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => receiving.failing.succeeded(),
                 Err(error) => {
                     tracing::debug!(%error, "receiving failed");
