@@ -1,6 +1,6 @@
 //! A connection pair in memory: stream credits, byte windows, seeded delays in tokio's time (so a paused clock
-//! works), cuts. What it forgives must be what QUIC forgives: a stream is not seen by the peer before something is
-//! written to it, chunks of different streams overtake each other, and a close overtakes everything.
+//! works), cuts. It is as strict as QUIC: a stream is invisible to the peer until something is written to it, chunks
+//! of different streams overtake each other, and a close overtakes everything.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -15,18 +15,18 @@ use crate::auth::Fingerprint;
 use crate::protocol::wire::limits::REASON_BYTES_MAX;
 use crate::transport::{Connection, PathStats, RecvStream, SendStream, TransportError};
 
-/// What either end grants the other.
+/// The limits of either end.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MemoryLimits {
-    /// Sent and not yet read, on all streams.
+    /// Unread bytes on all streams.
     pub(crate) connection_window_bytes: usize,
-    /// Sent and not yet read, on one stream.
+    /// Unread bytes on one stream.
     pub(crate) stream_window_bytes: usize,
-    /// Bidirectional streams that are not done.
+    /// Open bidirectional streams.
     pub(crate) streams: usize,
     /// Every piece takes a random time up to this.
     pub(crate) delay_max: Duration,
-    /// Of the two ends.
+    /// Fingerprints of the two ends.
     pub(crate) fingerprints: [Fingerprint; 2],
 }
 
@@ -42,7 +42,7 @@ impl Default for MemoryLimits {
     }
 }
 
-/// The two ends of a connection, and a handle on what is between them. The same seed gives the same delays.
+/// The two ends of a connection, and a handle on the link between them. The same seed gives the same delays.
 pub(crate) fn pair(seed: u64, limits: MemoryLimits) -> (MemoryConnection, MemoryConnection, MemoryLink) {
     let state = State {
         limits,
@@ -62,7 +62,7 @@ pub(crate) fn pair(seed: u64, limits: MemoryLimits) -> (MemoryConnection, Memory
     (end(0), end(1), MemoryLink { shared: shared.clone() })
 }
 
-/// What a test does to a connection from outside, and sees of it.
+/// A test's control of a connection from outside.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryLink {
     shared: Arc<Shared>,
@@ -87,7 +87,7 @@ impl MemoryLink {
         self.shared.lock().unread_bytes[side]
     }
 
-    /// The most that there ever were.
+    /// The maximum so far.
     pub(crate) fn unread_bytes_max(&self, side: usize) -> usize {
         self.shared.lock().unread_bytes_max[side]
     }
@@ -97,7 +97,7 @@ impl MemoryLink {
         self.shared.lock().opened[side][StreamKind::Bi as usize]
     }
 
-    /// Bidirectional streams opened by `side` that are not done.
+    /// Bidirectional streams opened by `side` and still open.
     pub(crate) fn open_streams(&self, side: usize) -> usize {
         self.shared.lock().open_streams(side, StreamKind::Bi)
     }
@@ -138,7 +138,7 @@ struct Shared {
     changed: Notify,
 }
 
-/// One end's hold on the connection; the last one that goes closes it.
+/// One end's handle on the connection; dropping the last one closes it.
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
@@ -151,9 +151,9 @@ struct State {
     random: u64,
     exporter: [u8; 32],
     ended: [Option<TransportError>; 2],
-    /// Those that an end still holds or can still accept.
+    /// Streams that an end still holds or can still accept.
     streams: BTreeMap<Id, Stream>,
-    /// By opener and kind: how many were opened, how many of them the peer has heard of and when, how many it took.
+    /// By opener and kind: opened streams, those the peer has heard of and when, those it accepted.
     opened: [[u64; 2]; 2],
     announced: [[u64; 2]; 2],
     announced_at: [[Instant; 2]; 2],
@@ -167,7 +167,7 @@ struct State {
 struct Stream {
     /// By sending side.
     halves: [Half; 2],
-    /// Of sending and receiving ends that were not dropped.
+    /// Number of live sending and receiving ends.
     handles: usize,
 }
 
@@ -178,7 +178,7 @@ struct Half {
     unread_bytes: usize,
     /// The sender has finished or reset it.
     is_ended: bool,
-    /// The receiver has seen the end, or wants no more.
+    /// The receiver has seen the end, or wants nothing more.
     is_stopped: bool,
 }
 
@@ -191,7 +191,7 @@ enum Item {
 
 enum Attempt<T> {
     Ready(T),
-    /// Until something changes, or until then.
+    /// Until something changes, or until this time.
     Wait(Option<Instant>),
 }
 
@@ -202,7 +202,7 @@ impl Shared {
 }
 
 impl Handle {
-    /// Runs `step` until it is ready, each time that something has changed or arrived.
+    /// Runs `step` until it is ready, again after each change or arrival.
     async fn until<T: Send>(
         &self,
         mut step: impl FnMut(&mut State) -> Attempt<T> + Send,
@@ -245,7 +245,7 @@ impl Handle {
         }
     }
 
-    /// The same for what can be done after the peer has closed, too: to read what came before that.
+    /// The same for actions still possible after the peer's close, such as reading earlier data.
     async fn until_read<T: Send>(
         &self,
         mut step: impl FnMut(&mut State) -> Attempt<T> + Send,
@@ -328,7 +328,7 @@ impl State {
         self.streams.range(range).filter(|(_, stream)| !stream.is_done(side)).count()
     }
 
-    /// A close overtakes everything, and nothing comes behind it.
+    /// A close overtakes everything, and nothing arrives after it.
     fn lose_what_is_on_the_way(&mut self) {
         let now = Instant::now();
         for half in self.streams.values_mut().flat_map(|stream| &mut stream.halves) {
@@ -346,7 +346,7 @@ impl State {
         self.limits.delay_max.mul_f64(f64::from(u16::try_from(fraction).expect("below 1000")) / 1000.0)
     }
 
-    /// Puts `item` on its way from `side`; the first on a stream announces it and all before it.
+    /// Sends `item` from `side`; the first on a stream announces it and all earlier ones.
     fn push(&mut self, side: usize, id: Id, item: Item) {
         let arrival = Instant::now() + self.next_delay();
         let (opener, kind, number) = id;
@@ -372,7 +372,7 @@ impl State {
         }
     }
 
-    /// Gives back the credit of what the receiver of `sender`'s half will not read.
+    /// Returns the credit of data that the receiver of `sender`'s half will not read.
     fn discard(&mut self, id: Id, sender: usize) {
         let half = self.half(id, sender);
         half.items.clear();
@@ -441,7 +441,7 @@ impl State {
 }
 
 impl Stream {
-    /// Whether its credit goes back to `opener`: the peer has its own half behind it, and has seen the end of the
+    /// Whether its credit returns to `opener`: the peer has finished its own half and has seen the end of the
     /// opener's.
     fn is_done(&self, opener: usize) -> bool {
         self.halves[1 - opener].is_ended && self.halves[opener].is_ended && self.halves[opener].is_stopped
@@ -479,7 +479,7 @@ impl Connection for MemoryConnection {
         self.handle.shared.lock().limits.fingerprints[1 - self.handle.side]
     }
 
-    /// Whoever comes has all of the credit from the start.
+    /// Every dialler has the full credit from the start.
     fn let_in(&self) {}
 
     async fn has_to_leave(&self) {

@@ -1,4 +1,4 @@
-//! What every [`Connection`] promises, run on quinn over loopback and on the pair in memory.
+//! The contract of [`Connection`], tested on quinn over loopback and on the pair in memory.
 
 use std::any::Any;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::transport::{
     Congestion, Connection, Endpoint, Limits, ListenAddress, RecvStream, SendStream, TransportError, dial,
 };
 
-/// What does not happen within this is taken to be blocked.
+/// An event that takes longer than this counts as blocked.
 const BLOCKED: Duration = Duration::from_millis(200);
-/// What has to happen, happens within this.
+/// Time limit for an event that must happen.
 const SOON: Duration = Duration::from_secs(20);
 
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
@@ -35,14 +35,14 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-/// Two ends of one connection, and what must live as long.
+/// Two ends of one connection, and objects that must live as long.
 pub(crate) struct Ends<C> {
     pub(crate) dialler: C,
     pub(crate) listener: C,
-    /// What each should find: of the dialler, of the listener.
+    /// The fingerprints each should find: of the dialler, of the listener.
     fingerprints: [Fingerprint; 2],
-    /// Endpoints. A test of closing lets go of them first: one that outlives its connection answers stray packets
-    /// with a stateless reset, and quinn, when it reads a close and a reset in one go, tells only of the reset.
+    /// Endpoints. A test of closing drops them first: an endpoint that outlives its connection answers stray packets
+    /// with a stateless reset, and quinn, when it reads a close and a reset together, reports only the reset.
     keep: Box<dyn Any + Send>,
 }
 
@@ -204,7 +204,7 @@ async fn credit_returns_only_when_both_halves_are_done<C: Connection>(ends: Ends
     timeout(SOON, next).await.expect("no credit for a stream that is done").unwrap();
 }
 
-/// Writes `bytes` on a new stream in a task; the stream is returned when all of it is taken.
+/// Writes `bytes` on a new stream in a task; returns the stream when all of it is accepted.
 fn spawn_writer<C: Connection>(
     connection: &C,
     bytes: usize,
@@ -228,7 +228,7 @@ async fn a_writer_waits_for_its_reader<C: Connection>(ends: Ends<C>) {
 }
 
 async fn all_streams_share_the_connection_window<C: Connection>(ends: Ends<C>) {
-    // Each fits the window of its stream; together, even with a whole send window, they do not fit.
+    // Each fits the window of its stream; together they exceed even a whole send window.
     const BYTES: usize = STREAM_WINDOW_BYTES as usize;
     let mut writers: Vec<_> = (0..STREAMS).map(|_| spawn_writer(&ends.dialler, BYTES)).collect();
     let blocked = async {
@@ -255,7 +255,7 @@ async fn a_writer_learns_that_its_reader_is_gone<C: Connection>(ends: Ends<C>) {
     let mut writer = spawn_writer(&ends.dialler, 1024 * 1024);
     drop(ends.listener.accept_bi().await.unwrap());
     assert_eq!((&mut writer).await.unwrap().err(), Some(TransportError::StreamEnded(0)));
-    // What was on the way gave its credit back.
+    // The credit of data in flight was returned.
     let writer = spawn_writer(&ends.dialler, 256 * 1024);
     let (_send, mut recv) = ends.listener.accept_bi().await.unwrap();
     assert_eq!(read_all(&mut recv).await.unwrap(), pattern(256 * 1024));
@@ -322,7 +322,7 @@ async fn everything_pending_ends_with_the_connection<C: Connection>(ends: Ends<C
     let (_send, _recv) = ends.listener.accept_bi().await.unwrap();
     let mut chunks = [pattern(1024 * 1024)];
     let closing = async {
-        // Runs once all the others have been polled and wait.
+        // Runs once all other futures have been polled and wait.
         tokio::task::yield_now().await;
         ends.dialler.close(5, b"enough");
     };

@@ -1,6 +1,6 @@
 //! Disks in memory for tests: they fail, stall and crash as told, and record what was done to them.
 //!
-//! Time passes by `tokio::time::sleep` only, so that a paused clock holds.
+//! Time passes only by `tokio::time::sleep`, so a paused clock works.
 
 mod contents;
 mod source;
@@ -19,7 +19,7 @@ use crate::storage::{Result, Source, Target, source_roots};
 
 const MIB: f64 = (1 << 20) as f64;
 
-/// What is under a name.
+/// The content under a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Node {
     File(Vec<u8>),
@@ -28,7 +28,7 @@ pub(crate) enum Node {
 }
 
 impl Node {
-    /// Attributes that such a node has when a test does not care.
+    /// Default attributes, for tests that do not care.
     pub(crate) fn default_meta(&self) -> Meta {
         let mode = match self {
             Self::File(_) => 0o644,
@@ -39,7 +39,7 @@ impl Node {
     }
 }
 
-/// A path that a test knows to be good.
+/// A path known to be valid.
 pub(crate) fn rel_path(path: impl AsRef<[u8]>) -> RelPath {
     RelPath::new(path.as_ref()).unwrap()
 }
@@ -62,7 +62,7 @@ pub(crate) async fn target_root(target: &impl Target, path: impl AsRef<[u8]>) ->
         .remove(0)
 }
 
-/// How long `bytes` take at so much a MiB.
+/// Time for `bytes` at this duration per MiB.
 fn pause(per_mib: Duration, bytes: usize) -> Duration {
     #[expect(clippy::cast_precision_loss)]
     per_mib.mul_f64(bytes as f64 / MIB)

@@ -21,8 +21,8 @@ use crate::protocol::wire::limits::{CHUNKS_AHEAD_MAX, OPEN_ENTRIES_MAX};
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::status::Status;
 
-/// Seeds that each simulation runs with, unless `TOWLINE_SEEDS` asks for more: `TOWLINE_SEEDS=10000 cargo test
-/// machines` is a long run, `TOWLINE_SEED=7` repeats the one that failed.
+/// Number of seeds per simulation, unless `TOWLINE_SEEDS` is set. `TOWLINE_SEEDS=10000 cargo test machines` is a long
+/// run; `TOWLINE_SEED=7` repeats a failed one.
 const SEEDS: u64 = 100;
 
 fn for_each_seed(run: impl Fn(u64)) {
@@ -180,7 +180,7 @@ fn wanted(size: u64) -> (Sender, Receiver) {
     (sender, receiver)
 }
 
-/// What the receiver says, its other wishes dropped.
+/// The receiver's messages; its other actions are dropped.
 fn statuses(receiver: &mut Receiver) -> Vec<Message> {
     let actions = std::iter::from_fn(|| receiver.poll());
     let said = actions.filter_map(|action| match action {
@@ -234,7 +234,7 @@ fn an_entry_that_is_given_up_too_late_ends_all_the_same() {
     assert!(sender.finished().is_some());
 }
 
-/// What directories get when all in them has ended: one that was there, and one that was not.
+/// The attributes of directories whose contents have ended: an existing one and a new one.
 fn attributes(exists: Exists) -> [Option<Meta>; 2] {
     let mut receiver = Receiver::new(CHUNK_LOG2, exists, "/t".into(), world::PATIENCE, Duration::ZERO);
     let meta = Meta { mode: 0o755, ..Meta::default() };
@@ -247,7 +247,7 @@ fn attributes(exists: Exists) -> [Option<Meta>; 2] {
     for (name, kind) in entries {
         receiver.on_manifest(Message::Entry(Entry { meta, ..entry(&path(name), kind) })).unwrap();
     }
-    // The answers come after the ends, as they do when a disk is slow.
+    // The answers follow the ends, as with a slow disk.
     receiver.admitted(EntryId(0), Lookup::Same { number: 0, is_current: true });
     receiver.admitted(EntryId(1), Lookup::Free);
     let finished = std::iter::from_fn(|| receiver.poll()).filter_map(|action| match action {
@@ -359,7 +359,7 @@ fn ack_timed_out() {
     }
     assert_eq!(reason(receiver.check_stall(late)), Reason::AckTimeout);
 
-    // One that waits says so, and is not taken for one that works.
+    // A waiting receiver says so, and is not taken for a working one.
     sender.on_control(Message::Heartbeat(Activity::Waiting), late).unwrap();
     assert_eq!(reason(sender.check_stall(Bottleneck::Network, late)), Reason::AckTimeout);
     sender.on_control(Message::Heartbeat(Activity::Disk), late).unwrap();

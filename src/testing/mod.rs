@@ -1,5 +1,5 @@
-//! Doubles of the seams, the suites that every implementation of a seam passes, and simulators. Only tests compile
-//! this room.
+//! Doubles of the seams, the suites that every implementation of a seam must pass, and simulators. Compiled only for
+//! tests.
 
 pub(crate) mod auth;
 mod congestion;
@@ -12,6 +12,6 @@ mod quic;
 mod storage_suite;
 pub(crate) mod ticket;
 
-/// What a test needs of the machine; shared with the tests of the whole program.
+/// Properties of the host that tests need; shared with the tests of the whole program.
 #[path = "../../tests/support/host.rs"]
 pub(crate) mod host;

@@ -1,4 +1,4 @@
-//! Tests of what only QUIC has: handshakes, refusals, time-outs, datagram sizes. On loopback, with any free port.
+//! Tests of QUIC's own features: handshakes, refusals, time-outs, datagram sizes. On loopback, with any free port.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ fn short(connect_timeout: Duration) -> Limits {
     Limits { connect_timeout, ..limits() }
 }
 
-/// Listens, and finishes every handshake in a task of its own; the results come in the order of their end.
+/// Listens, and finishes every handshake in its own task; results come in order of completion.
 fn serve(
     identity: &Identity,
 ) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<Result<Quic, TransportError>>, JoinHandle<()>) {
@@ -126,7 +126,7 @@ async fn nobody_there_is_said_within_the_time_given() {
     assert!(matches!(error, TransportError::NoAnswer(_)), "{error:?}");
 }
 
-/// A dialler of another make.
+/// A dialler without towline's code.
 async fn foreign_dial(
     address: SocketAddr,
     change: impl FnOnce(&mut rustls::ClientConfig),
@@ -163,7 +163,7 @@ async fn a_dialler_without_certificate_gets_nothing() {
     let dialled = foreign_dial(address, without, &there).await;
     let refused = results.recv().await.unwrap().unwrap_err();
     assert!(matches!(refused, TransportError::NotAuthenticated(_)), "{refused:?}");
-    // A dialler is done before the listener has judged it; then the alert comes.
+    // A dialler finishes before the listener has judged it; the alert follows.
     let told = match dialled {
         Ok(connection) => connection.closed().await,
         Err(error) => error,
@@ -184,14 +184,14 @@ async fn another_protocol_is_called_incompatible_on_both_sides() {
     assert!(matches!(refused, TransportError::Incompatible(_)), "{refused:?}");
 }
 
-/// Attack 12: diallers that begin and never go on.
+/// Attack 12: diallers that begin a handshake and stop.
 #[tokio::test]
 async fn stalled_diallers_hold_nobody_up() {
     let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let endpoint = Endpoint::listen(&LOOPBACK, &there, &limits()).unwrap();
     let address = endpoint.local_address().unwrap();
-    // Each is accepted and its handshake never driven, as if its packets stopped; past the eighth a dialler has
-    // to come back with a token, which an honest one does.
+    // Each is accepted and its handshake never driven, as if its packets stopped. After the eighth, a dialler must
+    // return with a token, which an honest one does.
     let mut stalled = Vec::new();
     let mut diallers = Vec::new();
     for _ in 0..12 {
@@ -204,10 +204,10 @@ async fn stalled_diallers_hold_nobody_up() {
     let (_dialled, accepted) = connect(address, &here, &there, &endpoint, &limits()).await;
     assert_eq!(accepted.peer_fingerprint(), here.fingerprint());
     drop(stalled);
-    // A dialler that is refused tries again for a while.
+    // A refused dialler tries again for a while.
     let refusing = tokio::spawn(async move { while endpoint.accept().await.is_some() {} });
     for dialler in diallers {
-        // The one that came to nothing was refused, not left alone.
+        // The connection that came to nothing was refused, not left alone.
         assert_eq!(dialler.await.unwrap(), Err(TransportError::Busy));
     }
     refusing.abort();
@@ -228,7 +228,7 @@ async fn a_handshake_that_stops_is_given_up() {
     dialler.abort();
 }
 
-/// Carries datagrams between one dialler and `to` until the task is aborted.
+/// Forwards datagrams between one dialler and `to` until the task is aborted.
 async fn relay_to(to: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
@@ -260,8 +260,8 @@ async fn a_link_that_dies_is_noticed_by_both_after_the_idle_timeout() {
     assert_eq!(accepted.closed().await, TransportError::TimedOut(idle));
 }
 
-/// quinn holds a close back while the congestion window is full and more is to be sent; its peer then waits for the
-/// idle time-out. The number of turns of the scheduler decides how full the window is.
+/// quinn holds a close back while the congestion window is full and more data is pending; its peer then waits for the
+/// idle time-out. The number of scheduler turns decides how full the window is.
 #[tokio::test]
 async fn a_close_is_not_held_back_by_a_full_congestion_window() {
     for turns in 0..16 {
@@ -278,12 +278,12 @@ async fn a_close_is_not_held_back_by_a_full_congestion_window() {
     }
 }
 
-/// The packet of a close can leave before it is known how many had left till then.
+/// The packet of a close can leave before it is known how many had left until then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_close_is_known_to_have_left_however_fast_it_was() {
     for round in 0..100 {
         let ends = quic_pair(&limits()).await;
-        // What keeps the other thread awake.
+        // Keeps the other thread awake.
         let mut send = ends.listener.open_uni().await.unwrap();
         send.write_all(&mut [Bytes::from_static(b"last words")]).await.unwrap();
         ends.dialler.accept_uni().await.unwrap();
@@ -324,7 +324,7 @@ async fn haul(total: usize, limits: &Limits) -> u16 {
     ends.dialler.stats().mtu_bytes
 }
 
-/// Segments times size beyond a datagram made the MTU fall to 1200 and the transfer crawl.
+/// Segments that exceeded a datagram made the MTU fall to 1200 and the transfer crawl.
 #[tokio::test]
 async fn a_large_transfer_on_this_machine_uses_large_datagrams() {
     let window = 8 * 1024 * 1024;
@@ -349,7 +349,7 @@ async fn a_listener_on_all_addresses_takes_another_port_when_its_own_is_taken() 
     assert!(
         named.iter().all(|a| a.port() == two.local_address().unwrap().port() && !a.ip().is_unspecified())
     );
-    // One that was asked for is not exchanged for another.
+    // A requested port is not replaced by another.
     let taken = ListenAddress::At(two.local_address().unwrap());
     let error = Endpoint::listen(&taken, &identity, &limits()).unwrap_err();
     assert!(error.to_string().contains("cannot listen on"), "{error}");
@@ -374,7 +374,7 @@ async fn a_listener_on_all_addresses_is_reached_by_both_families() {
     assert!(endpoint.accept().await.is_none());
 }
 
-/// Fault 5 of the trials: what a dialler may send before it has shown who it is.
+/// Fault 5 of the trials: how much an unauthenticated dialler may send.
 /// [W-4]
 #[tokio::test]
 async fn fault_5_a_stranger_has_little_credit_until_it_is_let_in() {

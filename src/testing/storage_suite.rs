@@ -349,7 +349,7 @@ async fn conflicts_are_settled_as_asked(rig: &impl Rig) {
     assert_eq!(nodes(&rig.tree()), want.map(|(path, node)| (path.to_owned(), node)).into());
 }
 
-/// T14 of the trials: a commit that finds its name taken can be made again.
+/// T14 of the trials: a commit that finds its name taken can be repeated.
 async fn t14_what_found_its_name_taken_can_be_committed_again(rig: &impl Rig) {
     let target = rig.target();
     let staged = [(0, "file", &b"bytes"[..]), (1, "empty", b"")];
@@ -378,7 +378,7 @@ async fn t14_what_found_its_name_taken_can_be_committed_again(rig: &impl Rig) {
     assert_eq!(rig.staged(&target), 0);
 }
 
-/// T15 of the trials: what a rename made before is found.
+/// T15 of the trials: files made by a rename are found.
 async fn t15_names_that_a_rename_made_are_looked_at(rig: &impl Rig) {
     rig.put("file", file(b"other"));
     rig.put("file~1", file(b"12345678"));
@@ -421,7 +421,7 @@ async fn t15_names_that_a_rename_made_are_looked_at(rig: &impl Rig) {
     }
 }
 
-/// T16 of the trials: what is there gets mode and time.
+/// T16 of the trials: existing files get mode and time.
 async fn t16_what_is_there_gets_mode_and_time(rig: &impl Rig) {
     rig.put("file", file(b"12345"));
     rig.put("link", link("file"));
@@ -630,7 +630,7 @@ async fn a_discarded_entry_is_gone(rig: &impl Rig) {
 
 async fn a_checkpoint_takes_what_was_written_and_more_can_come(rig: &impl Rig) {
     let target = rig.target();
-    // One that was never heard of is as durable as it can be.
+    // An unknown entry counts as durable.
     for checkpoint in target.checkpoint(vec![EntryId(0), EntryId(7)]).await {
         assert!(checkpoint.unwrap());
     }

@@ -1,4 +1,4 @@
-//! Connections that are cut, machines that crash, people who stop a transfer, peers that fall silent.
+//! Cut connections, crashed hosts, transfers stopped by users, silent peers.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::Exists;
 use crate::testing::disk::{MemoryTarget, Op};
 
-/// Somewhere in a transfer that takes about a second.
+/// A random moment in a transfer of about a second.
 fn moment(seed: u64) -> Duration {
     Duration::from_millis(random(seed) % 1500)
 }
@@ -52,7 +52,7 @@ async fn a_cut_never_looks_like_success_and_leaves_no_part_of_a_file() {
         if let Err(failure) = &sent {
             assert_eq!(failure.reason, Reason::ConnectionLost, "seed {seed}: {failure}");
         }
-        // What the receiver has promised survives the machine.
+        // Everything the receiver has confirmed survives the crash.
         target.crash();
         assert_whole(&tree, &target);
         if sent.is_ok() {

@@ -1,4 +1,4 @@
-//! Disks that fail, at either side.
+//! Failing disks, at either side.
 
 use rustix::io::Errno;
 
@@ -10,7 +10,7 @@ use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::session::Budget;
 use crate::testing::disk::{MemoryTarget, Node, On, Op};
 
-/// The receiver's disk has failed: the receiver names the whole path, and the sender learns what `told` says.
+/// The receiver's disk fails: the receiver names the whole path, and the sender gets the text `told`.
 fn assert_storage_failure(ended: &Ended, own: &str, told: &str, context: &str) {
     for (result, text) in [(&ended.received, own), (&ended.sent, told)] {
         let failure = result.as_ref().expect_err(context);
@@ -77,7 +77,7 @@ async fn attributes_of_a_directory_cost_that_directory_only() {
     assert_eq!(target.files().len(), 7);
 }
 
-/// T3 of the trials: what a disk cannot hold is told once, with a count, and costs nothing else.
+/// T3 of the trials: things a disk cannot hold are reported once, with a count, and cost nothing else.
 #[tokio::test(start_paused = true)]
 async fn t3_a_disk_without_links_costs_the_links_only_and_both_sides_say_so() {
     let (mut tree, target, session) = (tree(), MemoryTarget::new().without_links(), Session::new(1));
@@ -142,7 +142,7 @@ async fn what_cannot_be_sent_is_counted_on_both_sides() {
     }
 }
 
-/// What is written of a file, then synced, then named, then its directory synced; of every file.
+/// Each file is written, then synced, then named, then its directory synced.
 #[tokio::test(start_paused = true)]
 async fn the_order_on_disk_is_data_sync_rename_directory() {
     use crate::storage::{Source, Walk, Walked};
@@ -173,7 +173,7 @@ async fn the_order_on_disk_is_data_sync_rename_directory() {
     }
 }
 
-/// Fault 10 of the trials: both sides hear which call it is, when the limit is over and not before.
+/// Fault 10 of the trials: both sides learn which call hangs, when the limit is over and not before.
 #[tokio::test(start_paused = true)]
 async fn fault_10_a_disk_that_hangs_ends_the_transfer_after_its_limit() {
     let target = MemoryTarget::new().that_hangs();
@@ -186,11 +186,11 @@ async fn fault_10_a_disk_that_hangs_ends_the_transfer_after_its_limit() {
     assert_storage_failure(&ended, &own, &told, "hanging");
     let elapsed = start.elapsed();
     assert!((limit..limit + std::time::Duration::from_secs(5)).contains(&elapsed), "{elapsed:?}");
-    // Clearing up would hang as well.
+    // Cleaning up would hang as well.
     assert!(!target.ops().contains(&Op::Abort));
 }
 
-/// T13 of the trials: both sides say that a file grew, and keep what was there when it was announced.
+/// T13 of the trials: both sides report that a file grew, and deliver the bytes announced.
 #[tokio::test(start_paused = true)]
 async fn t13_a_source_that_grows_is_delivered_as_it_was() {
     let tree = tree();

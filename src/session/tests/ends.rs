@@ -1,4 +1,4 @@
-//! What a peer does not read, and what it says last.
+//! Peers that read nothing, and last messages.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn many(files: usize, name_bytes: usize) -> MemorySource {
     MemorySource::new(names.iter().map(|name| (&name[..], Kind::File { size: 0 }, vec![1])).collect())
 }
 
-/// Fault 4: the answers to entries that are refused must not pile up. Once the sender reads, everything goes on.
+/// Fault 4: the answers to refused entries must not pile up. Once the sender reads, everything continues.
 #[tokio::test(start_paused = true)]
 async fn fault_4_a_sender_that_reads_no_answers_is_not_read_on() {
     const ENTRIES: usize = 60_000;
@@ -43,7 +43,7 @@ async fn fault_4_a_sender_that_reads_no_answers_is_not_read_on() {
             written += 1;
         }
         assert!((1000..ENTRIES / 2).contains(&written), "{written} entries were taken");
-        // The one that waited was not written, or in part: this is the end of it.
+        // The message that waited was not written, or only in part; this is its end.
         let mut answers = 0;
         while answers < written {
             let message = timeout(Duration::from_secs(5), hear(&mut control_in)).await;
@@ -54,7 +54,7 @@ async fn fault_4_a_sender_that_reads_no_answers_is_not_read_on() {
             }
             answers += 1;
             if answers.is_multiple_of(1000) {
-                // Heart-beats have no numbers, and the receiver says nothing else.
+                // Heart-beats have no numbers, and the receiver sends nothing else.
                 let received = Received { control: answers as u64, manifest: 0 };
                 let _ = control_out.say(&Message::Confirm(received)).await;
             }
@@ -67,7 +67,7 @@ async fn fault_4_a_sender_that_reads_no_answers_is_not_read_on() {
     assert_eq!(received.unwrap_err().reason, Reason::ConnectionLost);
 }
 
-/// Fault 4, the other way: a receiver that gives entries up which it never read gets no further ones.
+/// Fault 4, the other way: a receiver that gives up entries without reading any gets no further ones.
 #[tokio::test(start_paused = true)]
 async fn fault_4_a_receiver_that_reads_no_manifest_gets_no_more_of_it() {
     const ENTRIES: usize = 20_000;
@@ -92,7 +92,7 @@ async fn fault_4_a_receiver_that_reads_no_manifest_gets_no_more_of_it() {
     assert!(given_up < 6000, "{given_up} entries were announced to nobody");
 }
 
-/// Both control streams and the manifest are full all the time here, and nobody waits for ever.
+/// Both control streams and the manifest are always full here, and neither side waits forever.
 /// [W-23]
 #[tokio::test(start_paused = true)]
 async fn fault_4_two_honest_sides_with_the_smallest_windows_end() {
@@ -102,12 +102,13 @@ async fn fault_4_two_honest_sides_with_the_smallest_windows_end() {
     let target = MemoryTarget::new();
     let ended = session.run(&many(3000, 100), &target).await;
     assert_eq!((ended.sent.unwrap().files, ended.received.unwrap().files), (3000, 3000));
-    // Once more: all are refused or compared.
+    // Once more: now all entries are refused or compared.
     let ended = session.run(&many(3000, 100), &target).await;
     assert_eq!((ended.sent.unwrap().identical, ended.received.unwrap().identical), (3000, 3000));
 }
 
-/// What a sender makes of a receiver that wants its file, says this when it has come, and closes with `code`.
+/// A sender's result, when the receiver wants its file, sends these messages once it has arrived, and closes with
+/// `code`.
 async fn close_after(said: &[Message], code: u32, acks: bool) -> Result<u64, Failure> {
     let mut session = Session::new(1);
     session.limits.delay_max = Duration::ZERO;
@@ -130,7 +131,7 @@ async fn close_after(said: &[Message], code: u32, acks: bool) -> Result<u64, Fai
         if said.contains(&FINISHED) {
             control.finish();
         }
-        // All of it has come, and none of it has been read, when the close comes.
+        // All messages have arrived and none has been read when the close arrives.
         link.connection.close(code, b"");
     };
     let source = source(&one_file(3));
@@ -138,7 +139,7 @@ async fn close_after(said: &[Message], code: u32, acks: bool) -> Result<u64, Fai
     sent.map(|summary| summary.files)
 }
 
-/// Fault 8: a receiver that has said `Finished` may close before anybody has read that, or its acks.
+/// Fault 8: a receiver may close after `Finished`, before the sender has read it or the acks.
 /// [W-24]
 #[tokio::test(start_paused = true)]
 async fn fault_8_what_a_receiver_said_before_it_closed_counts() {
@@ -151,7 +152,7 @@ async fn fault_8_what_a_receiver_said_before_it_closed_counts() {
     assert!(close_after(&[], 0, true).await.is_err());
 }
 
-/// Fault 8: a sender that is slow to hear the end is waited for, and one that never closes is not.
+/// Fault 8: the receiver waits for a sender that is slow to hear the end, but not for one that never closes.
 #[tokio::test(start_paused = true)]
 async fn fault_8_a_receiver_waits_for_the_sender_to_close() {
     for closes in [true, false] {
@@ -180,7 +181,7 @@ async fn fault_8_a_receiver_waits_for_the_sender_to_close() {
     }
 }
 
-/// Fault 15: the control and manifest streams are what a transfer lives on.
+/// Fault 15: a transfer needs its control and manifest streams.
 /// [W-10]
 #[tokio::test(start_paused = true)]
 async fn fault_15_a_peer_that_stops_reading_a_stream_ends_the_transfer() {

@@ -1,4 +1,4 @@
-//! Who is let in, and what is said to those who are not.
+//! Which diallers are let in, and what refused ones are told.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -27,10 +27,10 @@ use crate::transport::{Connection, SendStream};
 
 const SECRET: Secret = Secret::from_bytes([1; 16]);
 
-/// A dialler that holds the ticket, and one that does not.
+/// Diallers with and without the ticket.
 const BY_TICKET: ByTicket = ByTicket { listener: BY_KEY.listener, secret: SECRET };
 
-/// One slot for whoever is let in.
+/// One slot for any dialler that is let in.
 struct TestSlot<A> {
     authorizer: A,
     taken: AtomicBool,
@@ -42,7 +42,7 @@ impl<A> TestSlot<A> {
     }
 }
 
-/// For whoever holds the ticket.
+/// A slot for holders of the ticket.
 fn ticket_slot() -> TestSlot<AnyOf> {
     TestSlot::new(AnyOf(vec![Expected::Secret(SECRET)]))
 }
@@ -93,7 +93,7 @@ async fn meet(
     roles: (Role, Role),
     slot: &dyn Slot,
 ) -> (Option<Reason>, Option<Reason>) {
-    // The caller may take its time to close the connection: why must have been said before.
+    // The caller may be slow to close the connection, so the reason must have been sent before.
     let _kept = ends.1.clone();
     let (dialled, answered) = tokio::join!(dialled(ends.0, roles.0, method), answer(ends.1, roles.1, slot));
     (dialled.err().map(|failure| failure.reason), answered.err().map(|failure| failure.reason))
@@ -150,7 +150,7 @@ impl Slot for Cut {
     }
 }
 
-/// Fault 6 of the trials: the listener waited for ever behind a slot that nobody had.
+/// Fault 6 of the trials: the listener waited forever behind a slot that no dialler had.
 /// [W-5]
 #[tokio::test(start_paused = true)]
 async fn fault_6_the_slot_of_a_dialler_that_cannot_be_welcomed_is_free_again() {
@@ -226,7 +226,7 @@ async fn what_is_no_greeting_is_refused() {
     assert_eq!(dialled.err().map(|failure| failure.reason), Some(Reason::Protocol));
 }
 
-/// Saves a round trip. The listener here says nothing until it has seen the manifest.
+/// Saves a round trip. The listener here sends nothing until it has seen the manifest.
 #[tokio::test(start_paused = true)]
 async fn a_sender_offers_before_it_is_welcomed() {
     let session = Session::new(1);
@@ -249,7 +249,7 @@ async fn a_sender_offers_before_it_is_welcomed() {
     assert_eq!(sent.err().map(|failure| failure.reason), Some(Reason::Storage));
 }
 
-/// A listener that begins with anything else is no listener.
+/// A listener must begin with `Welcome`.
 #[tokio::test(start_paused = true)]
 async fn a_sender_wants_to_be_welcomed_first() {
     let session = Session::new(1);
@@ -266,7 +266,7 @@ async fn a_sender_wants_to_be_welcomed_first() {
     assert_eq!((sent.err().map(|failure| failure.reason), told), (Some(Reason::Protocol), Reason::Protocol));
 }
 
-/// A listener of an earlier make skips what it is asked for, and offers no ports.
+/// An older listener ignores the number of connections and offers no ports.
 #[tokio::test(start_paused = true)]
 async fn ports_are_told_to_a_dialler_and_may_be_missing() {
     for (ports, used) in [(vec![], 0), (vec![1, 2], 2), (vec![1, 2, 3], 2)] {
@@ -293,7 +293,7 @@ async fn ports_are_told_to_a_dialler_and_may_be_missing() {
     }
 }
 
-/// The caller bounds the greeting; being dropped, it leaves nothing that holds the connection.
+/// The caller limits the time of the greeting. When dropped, it leaves nothing that holds the connection.
 #[tokio::test(start_paused = true)]
 async fn attack_12_a_greeting_that_never_comes_can_be_given_up() {
     let (dialler, listener) = ends(1);
@@ -315,7 +315,7 @@ async fn attack_4_the_name_of_the_peers_program_is_escaped() {
     assert_eq!(answered.unwrap().agent.as_deref(), Some("\\u{1b}]0;x\\u{7}"));
 }
 
-/// The secret of [`FourMessages`], which both sides of these tests have.
+/// The secret of [`FourMessages`], known to both sides of these tests.
 const CODE: FourMessages = FourMessages(SECRET);
 
 #[tokio::test(start_paused = true)]
@@ -327,7 +327,7 @@ async fn a_method_of_four_messages_lets_both_sides_in() {
     assert_eq!(meet(ends(2), &wrong, SEND, &TestSlot::new(CODE)).await, refused);
 }
 
-/// The listener here takes its time with the message that proves it. [W-41]
+/// The listener here is slow to prove itself. [W-41]
 #[tokio::test(start_paused = true)]
 async fn a_sender_holds_its_offer_back_until_the_listener_has_proved_itself() {
     let session = Session::new(1);
@@ -360,7 +360,7 @@ async fn a_sender_holds_its_offer_back_until_the_listener_has_proved_itself() {
     assert_eq!(sent.err().map(|failure| failure.reason), Some(Reason::Storage));
 }
 
-/// Says `Hello` and then these; how it is answered.
+/// Sends `Hello` and then these messages; returns the answer.
 async fn offers_early(said: impl Fn(&Channel) -> Vec<Message>) -> (Failure, Option<Reason>) {
     let (dialler, listener) = ends(1);
     let channel = Channel {
@@ -394,7 +394,7 @@ async fn a_dialler_that_offers_before_the_listener_has_proved_itself_is_refused(
     assert_eq!((told.reason, answered), (Reason::Protocol, Some(Reason::Protocol)));
 }
 
-/// A man in the middle has no proof, so he leaves it out. [W-43]
+/// A man in the middle has no proof, so it leaves it out. [W-43]
 #[tokio::test(start_paused = true)]
 async fn a_listener_that_welcomes_without_a_proof_is_refused() {
     let (dialler, listener) = ends(1);

@@ -1,4 +1,4 @@
-//! Numbered messages that a test says and hears by hand.
+//! Numbered messages sent and received by hand.
 
 use bytes::BytesMut;
 
@@ -10,7 +10,7 @@ use crate::session::transport_failure;
 use crate::testing::connection::{MemoryRecv, MemorySend};
 use crate::transport::SendStream;
 
-/// A stream to say messages on.
+/// A stream for messages.
 pub(super) struct HandOut {
     pub(super) stream: MemorySend,
     last: u64,
@@ -21,13 +21,13 @@ impl HandOut {
         Self { stream, last: 0 }
     }
 
-    /// Says `message` under the next number.
+    /// Sends `message` with the next number.
     pub(super) async fn say(&mut self, message: &Message) -> Result<(), Failure> {
         self.last += u64::from(message.is_kept());
         self.say_as(if message.is_kept() { self.last } else { 0 }, message).await
     }
 
-    /// Says `message` under any number.
+    /// Sends `message` with any number.
     pub(super) async fn say_as(&mut self, number: u64, message: &Message) -> Result<(), Failure> {
         let mut out = BytesMut::new();
         put_varint(&mut out, number);
@@ -40,7 +40,7 @@ impl HandOut {
     }
 }
 
-/// The next message, whatever its number; confirmations are passed over.
+/// The next message, whatever its number; confirmations are skipped.
 pub(super) async fn hear(from: &mut MessageReader<MemoryRecv>) -> Result<Message, Failure> {
     loop {
         match from.expect_numbered().await? {

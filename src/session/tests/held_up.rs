@@ -1,4 +1,4 @@
-//! A side that was stopped, or held up by something of its own, does not blame the peer.
+//! A side that was stopped or delayed does not blame its peer.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use tokio::time::advance;
 
 use super::*;
 
-/// Holds its caller up for longer than the time-out when the first file is settled.
+/// Blocks its caller for longer than the time-out when the first file is settled.
 #[derive(Default)]
 struct HoldsUp(AtomicBool);
 
 impl Reporter for HoldsUp {
     fn take(&self, report: Report) {
         if matches!(report.event, Event::File(_)) && !self.0.swap(true, Relaxed) {
-            // The first poll moves the clock; the second would only let others run.
+            // The first poll moves the clock; a second one would only let other tasks run.
             let moved = pin!(advance(2 * TIMEOUT)).poll(&mut Context::from_waker(Waker::noop()));
             assert!(matches!(moved, Poll::Pending));
         }

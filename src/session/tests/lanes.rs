@@ -1,4 +1,4 @@
-//! Sessions over several connections, some of which die.
+//! Sessions over several connections, some of which are lost.
 
 use std::future::pending;
 use std::time::Duration;
@@ -23,10 +23,10 @@ use crate::testing::connection::{MemoryConnection, MemoryLimits, MemoryLink, pai
 use crate::testing::disk::{MemoryTarget, Node};
 use crate::transport::{Connection, SendStream};
 
-/// Extra connections of these sessions.
+/// Number of extra connections.
 const EXTRA: u32 = 2;
 
-/// Two sides that have greeted each other, with extra connections that join as soon as the session runs.
+/// Two sides after the greeting, with extra connections that join as soon as the session runs.
 struct Rig {
     session: Session,
     sending: Link<MemoryConnection>,
@@ -40,7 +40,7 @@ impl Rig {
         Self::with_delays(seed, Duration::from_millis(20)).await
     }
 
-    /// With extra connections on which everything takes a random time up to `delay_max`.
+    /// Extra connections delay everything by a random time up to `delay_max`.
     async fn with_delays(seed: u64, delay_max: Duration) -> Self {
         let session = Session::with_budget(seed, Budget::new(64 * MIB, Some(8)), TIMEOUT);
         let (ends, first) = session.connect();
@@ -65,7 +65,7 @@ impl Rig {
         Self { session, sending, receiving, first, extra }
     }
 
-    /// Runs both sides to their ends while `meddle` goes on.
+    /// Runs both sides to their ends, and `meddle` beside them.
     async fn run(
         self,
         tree: &Tree,
@@ -88,7 +88,7 @@ impl Rig {
     }
 }
 
-/// Some of everything, and enough of it for all connections.
+/// Some of each kind, and enough for all connections.
 fn large_tree() -> Tree {
     let names = (0..16).map(|n| &*Box::leak(format!("s{n}").into_boxed_str()));
     let mut tree: Tree = names.zip(0..).map(|(name, n)| (name, Node::File(bytes(n, 250_000)))).collect();
@@ -96,7 +96,7 @@ fn large_tree() -> Tree {
     tree
 }
 
-/// Waits until that many parcels, and the control stream of the first connection, have begun on `link`.
+/// Waits until this many parcels, and the control stream of the first connection, have begun on `link`.
 async fn carries(link: &MemoryLink, streams: u64) {
     while link.opened_streams(0) < streams {
         sleep(Duration::from_millis(5)).await;
@@ -123,7 +123,7 @@ async fn a_connection_that_dies_takes_nothing_with_it() {
     let tree = large_tree();
     let mut busy = 0;
     for seed in seeds() {
-        // Both sides know it at once; the sender first; the receiver first.
+        // Both sides notice at once, or the sender first, or the receiver first.
         for first_to_know in [[0, 1], [0, 0], [1, 1]] {
             let target = MemoryTarget::new().with_write_pace(Duration::from_millis(100));
             let rig = Rig::new(seed).await;
@@ -206,7 +206,7 @@ async fn one_that_nobody_dials_is_not_waited_for() {
     assert!(target.tree() == arrived(&tree));
 }
 
-/// What the listener makes of an extra connection on which `speak` has its say, and what the dialler is told.
+/// The listener's result for an extra connection that sends what `speak` sends, and the text for the dialler.
 async fn refused(
     fingerprint: Fingerprint,
     key: JoinKey,

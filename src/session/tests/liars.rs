@@ -1,4 +1,4 @@
-//! Peers that are alive and get nothing done, beside slow ones that are honest. Fault 14 of the trials.
+//! Peers that are alive without progress, beside slow honest ones. Fault 14 of the trials.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::session::schedule::Schedule;
 use crate::testing::disk::MemoryTarget;
 use crate::transport::{Connection, SendStream};
 
-/// What a liar gets: both limits, and a little.
+/// Time limit for a liar: both time-outs, and a little more.
 const PATIENCE: Duration = TIMEOUT.saturating_add(DISK_TIMEOUT);
 const SLACK: Duration = Duration::from_secs(10);
-/// How long it would go on.
+/// How long a liar would go on.
 const LIE: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn assert_ended(failure: &Failure, start: Instant, what: &str) {
@@ -33,7 +33,7 @@ fn assert_ended(failure: &Failure, start: Instant, what: &str) {
     assert!(took >= PATIENCE && took < PATIENCE + SLACK, "{what}: {took:?}");
 }
 
-/// Says the same once a second until nobody hears it any more.
+/// Sends the same once a second until the peer stops receiving.
 async fn beat(control: &mut HandOut, activity: Activity) {
     let end = Instant::now() + LIE;
     while Instant::now() < end && control.say(&Message::Heartbeat(activity)).await.is_ok() {
@@ -99,7 +99,7 @@ async fn fault_14_a_byte_a_second_in_a_record() {
     assert_ended(&received.unwrap_err(), start, "a byte a second");
 }
 
-/// The slowest that `--bwlimit` allows, with the lowest limits on time.
+/// The slowest `--bwlimit`, with the shortest time-outs.
 #[tokio::test(start_paused = true)]
 async fn fault_14_the_lowest_bwlimit_is_honest() {
     for at_sender in [true, false] {
@@ -119,7 +119,7 @@ async fn fault_14_the_lowest_bwlimit_is_honest() {
     }
 }
 
-/// The demonstration of back pressure: each MiB takes the disk five seconds.
+/// The demonstration of back pressure: the disk takes five seconds per MiB.
 #[tokio::test(start_paused = true)]
 async fn fault_14_a_slow_disk_is_honest() {
     let session = Session::new(1);

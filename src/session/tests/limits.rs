@@ -19,7 +19,7 @@ fn limit(side: &mut Setup, rate: u64) {
     side.context.throttle = Arc::new(Throttle::new(schedule, || Duration::ZERO));
 }
 
-/// A session with the limit at one side.
+/// A session with a rate limit at one side.
 fn limited(at_sender: bool, rate: u64) -> Session {
     let mut session = Session::new(1);
     limit(if at_sender { &mut session.sender } else { &mut session.receiver }, rate);
@@ -43,7 +43,7 @@ async fn either_side_holds_the_rate() {
     }
 }
 
-/// Neither of the two, long as the first ack takes, is taken for dead.
+/// Neither side is taken for dead, however late the first ack is.
 #[tokio::test(start_paused = true)]
 async fn a_chunk_may_take_longer_than_the_timeout() {
     for at_sender in [true, false] {

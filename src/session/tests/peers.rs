@@ -1,4 +1,4 @@
-//! Peers made by hand, who say what no machine would.
+//! Hand-made peers that send things no machine would.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use crate::transport::{Connection, RecvStream, SendStream};
 
 const PATIENCE: Patience = Patience { timeout: super::TIMEOUT, disk_timeout: super::DISK_TIMEOUT };
 
-/// A sender that does what a test tells it to.
+/// A sender controlled by a test.
 pub(super) struct HandSender {
     pub(super) connection: MemoryConnection,
     pub(super) control_out: HandOut,
@@ -37,7 +37,7 @@ pub(super) struct HandSender {
 }
 
 impl HandSender {
-    /// Offers a transfer, of which it has said nothing yet.
+    /// Offers a transfer, with an empty manifest so far.
     pub(super) async fn open(mut link: Link<MemoryConnection>) -> Self {
         link.welcome().await.unwrap();
         let offer = Message::Offer { transfer: [1; 16], chunk_log2: 20 };
@@ -48,7 +48,7 @@ impl HandSender {
         Self { connection, control_out, control_in, manifest }
     }
 
-    /// Offers a transfer and says `manifest`.
+    /// Offers a transfer and sends `manifest`.
     pub(super) async fn begin(link: Link<MemoryConnection>, manifest: &[Message]) -> Self {
         let mut sender = Self::open(link).await;
         for message in manifest {
@@ -58,7 +58,7 @@ impl HandSender {
         sender
     }
 
-    /// The next status; heart-beats and what is durable are passed over.
+    /// The next status; heart-beats and `Durable` are skipped.
     pub(super) async fn status(&mut self) -> Status {
         loop {
             match hear(&mut self.control_in).await.unwrap() {
@@ -69,11 +69,11 @@ impl HandSender {
         }
     }
 
-    /// Sends a parcel of these pieces; returns the stream for the answer.
+    /// Sends a parcel of these pieces; returns the stream of the answer.
     async fn parcel(&self, pieces: &[&[u8]]) -> MemoryRecv {
         let (mut out, answer) = self.connection.open_bi().await.unwrap();
         let mut pieces: Vec<_> = pieces.iter().map(|piece| Bytes::copy_from_slice(piece)).collect();
-        // A receiver that refuses what it reads closes everything in the middle of this.
+        // A receiver that refuses a piece closes everything in the middle of this.
         let _ = out.write_all(&mut pieces).await;
         let _ = out.finish();
         answer
@@ -83,7 +83,7 @@ impl HandSender {
         self.control_out.say(&message).await.unwrap();
     }
 
-    /// How the receiver closed the connection.
+    /// The receiver's close.
     async fn closed(&self) -> Failure {
         told(self.connection.closed().await)
     }
@@ -106,7 +106,7 @@ fn value(size: u64, offset: u64, data: &[u8]) -> [u8; 32] {
     hasher.finish()
 }
 
-/// Runs a receiver against `hand`; both see the same failure, and nothing is left behind.
+/// Runs a receiver against `hand`. Both see the same failure, and nothing is left behind.
 async fn refuse(manifest: &[Message], hand: impl AsyncFnOnce(&mut HandSender)) -> Failure {
     let session = Session::new(1);
     let (sending, receiving) = greet(session.connect().0).await;
@@ -167,7 +167,7 @@ async fn a_root_that_the_chunks_do_not_make() {
     assert_verification(&failure, "d");
 }
 
-/// Written and durable are two acks: one on the stream of a chunk, one behind the sync of the file.
+/// Written and durable are acked separately: one on the stream of a chunk, one after the sync of the file.
 /// [W-27]
 #[tokio::test(start_paused = true)]
 async fn a_file_of_several_chunks_is_durable_before_it_is_done() {
@@ -228,7 +228,7 @@ async fn records_that_nobody_asked_for() {
     }
 }
 
-/// Fault 12: what was reset may come again at once, and the new stream may overtake the reset.
+/// Fault 12: a parcel that was reset may be sent again at once, and the new stream may overtake the reset.
 #[tokio::test(start_paused = true)]
 async fn fault_12_a_parcel_is_reset_and_sent_again_at_once() {
     for seed in seeds() {
@@ -273,7 +273,7 @@ async fn fault_12_a_parcel_is_reset_and_sent_again_at_once() {
     }
 }
 
-/// What a stream that was cut off has written must not show through a hole of the one that comes after it.
+/// Bytes of a stream that was cut off must not show through a hole of the next one.
 #[tokio::test(start_paused = true)]
 async fn fault_12_a_hole_covers_what_an_earlier_stream_wrote() {
     let half = 512 * 1024;
@@ -288,7 +288,7 @@ async fn fault_12_a_hole_covers_what_an_earlier_stream_wrote() {
         let (mut out, _answer) = sender.connection.open_bi().await.unwrap();
         let begun = first[..600_000].to_vec();
         out.write_all(&mut [header(0, 0, MIB, vec![]).into(), begun.into()]).await.unwrap();
-        // Until two blocks of it are written.
+        // Waits until two blocks of it are written.
         sleep(Duration::from_secs(5)).await;
         drop(out);
         let runs = vec![Run { len: half, is_hole: true }, Run { len: half, is_hole: false }];
@@ -364,7 +364,7 @@ async fn attack_15_many_holes_in_one_parcel_are_hashed_as_they_come() {
     assert_eq!(received.unwrap_err().reason, Reason::Interrupted);
 }
 
-/// A parcel that the sender resets may come again, and then is taken.
+/// A parcel that the sender resets may be sent again, and is then accepted.
 #[tokio::test(start_paused = true)]
 async fn a_record_that_was_cut_off_may_come_again() {
     let session = Session::new(1);
@@ -378,7 +378,7 @@ async fn a_record_that_was_cut_off_may_come_again() {
         let (mut out, answer) = sender.connection.open_bi().await.unwrap();
         out.write_all(&mut [head.clone().into(), data[..300_000].to_vec().into()]).await.unwrap();
         drop(out);
-        // The receiver lets go of it, which it says by ending its half.
+        // The receiver drops it, and shows that by ending its half.
         let mut answer = answer;
         assert!(answer.read(&mut [0]).await.is_err());
         let answer = sender.parcel(&[&head, &data, &value(MIB, 0, &data)]).await;
@@ -393,7 +393,7 @@ async fn a_record_that_was_cut_off_may_come_again() {
     assert!(target.files()[&b"d"[..]] == data);
 }
 
-/// Bytes of a file that was given up may still be on their way to a staging that is gone.
+/// Bytes of a file that was given up may still arrive when its staging is gone.
 #[tokio::test(start_paused = true)]
 async fn a_write_that_fails_after_its_file_was_given_up_ends_nothing() {
     let session = Session::new(1);
@@ -410,7 +410,7 @@ async fn a_write_that_fails_after_its_file_was_given_up_ends_nothing() {
         out.write_all(&mut [head.into(), first.to_vec().into()]).await.unwrap();
         sender.say(Message::Abandon(EntryId(0), Reason::SourceChanged, "it has changed".into())).await;
         assert!(matches!(sender.status().await, Status::Failed(Reason::SourceChanged, _)));
-        // The receiver may let go of it before all of this has come.
+        // The receiver may drop it before all of this has arrived.
         let _ = out.write_all(&mut [rest.to_vec().into()]).await;
         let nack = MessageReader::new(answer).expect().await;
         assert_eq!(nack, Ok(Message::Nack(Reason::TransferFailed)));
@@ -425,7 +425,7 @@ async fn a_write_that_fails_after_its_file_was_given_up_ends_nothing() {
     assert!(target.files()[&b"e"[..]] == other);
 }
 
-/// A manifest is read only as far as entries may be open, so that a long one takes no memory.
+/// The manifest is read only as far as entries may be open, so a long one takes no memory.
 #[tokio::test(start_paused = true)]
 async fn attack_14_a_manifest_that_goes_ahead_is_not_read() {
     let session = Session::new(1);
@@ -476,9 +476,9 @@ async fn answers_that_are_none() {
         (vec![Message::Ack(2)], Reason::Protocol),
         (vec![Message::End(1)], Reason::Protocol),
         (vec![Message::Nack(Reason::TransferFailed)], Reason::TransferFailed),
-        // Fault 13: it would be a failure that is none of the receiver's.
+        // Fault 13: this failure would not be the receiver's.
         (vec![Message::Nack(Reason::SpecialFile)], Reason::Protocol),
-        // Fault 15: bytes behind the answer.
+        // Fault 15: bytes after the answer.
         (vec![Message::Ack(1), Message::Ack(1)], Reason::Protocol),
         (vec![], Reason::Protocol),
     ] {
@@ -486,7 +486,7 @@ async fn answers_that_are_none() {
     }
 }
 
-/// Fault 15: what a peer said stands in no message of this side as Rust prints it.
+/// Fault 15: messages about a peer's breach never contain Rust's debug output.
 #[tokio::test(start_paused = true)]
 async fn fault_15_a_breach_is_told_in_words() {
     for said in [
@@ -503,7 +503,7 @@ async fn fault_15_a_breach_is_told_in_words() {
     assert_eq!(failure.message, "Ack does not belong on the manifest stream");
 }
 
-/// Fault 15: a receiver has nothing to say behind its last word.
+/// Fault 15: a receiver sends nothing after its last message.
 #[tokio::test(start_paused = true)]
 async fn fault_15_nothing_stands_behind_finished() {
     let (mut sender, finished) =
@@ -516,7 +516,7 @@ async fn fault_15_nothing_stands_behind_finished() {
     }
 }
 
-/// Fault 9: a target of one byte keeps no more than that of what it came in.
+/// Fault 9: a link target of one byte does not keep its whole receive buffer.
 #[test]
 fn fault_9_a_link_target_does_not_keep_the_buffer_it_came_in() {
     let mut out = BytesMut::new();
@@ -530,12 +530,12 @@ fn fault_9_a_link_target_does_not_keep_the_buffer_it_came_in() {
     assert!(payload.is_unique(), "the message holds a part of the buffer");
 }
 
-/// What a sender of one small file makes of a receiver that says this behind its manifest.
+/// The result of a sender of one small file, when the receiver sends this after the manifest.
 async fn receiver_says(said: &[Message]) -> Failure {
     let session = Session::new(1);
     let (sending, link) = greet(session.connect().0).await;
     let hand = async {
-        // Behind the manifest, so that the entry is known.
+        // After the manifest, so that the entry is known.
         let mut manifest = MessageReader::new(link.connection.accept_uni().await.unwrap());
         while !matches!(hear(&mut manifest).await.unwrap(), Message::End(_)) {}
         let mut control = HandOut::new(link.control_out);

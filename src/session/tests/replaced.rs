@@ -1,4 +1,4 @@
-//! Sessions whose control stream loses its connection, and goes on over another.
+//! Sessions whose control stream loses its connection and continues over another.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::testing::connection::{MemoryConnection, MemoryLimits, MemoryLink, pai
 use crate::testing::disk::{MemoryTarget, Node, Op};
 use crate::transport::Connection;
 
-/// How long a lost connection is waited for here.
+/// How long these sessions wait for a replacement.
 const REPLACED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Two sides that have greeted each other, and what attaches connections to both.
+/// Two sides after the greeting, and a way to attach connections to both.
 struct Rig {
     session: Session,
     sending: Link<MemoryConnection>,
@@ -40,7 +40,7 @@ struct Attacher {
 }
 
 impl Attacher {
-    /// Attaches a connection with this number to both sides, to the one a little later than to the other.
+    /// Attaches a connection with this number to both sides, to one a little later than to the other.
     async fn attach(&self, seed: u64, lane: u32) -> MemoryLink {
         let (dialler, listener, link) = pair(seed, self.limits);
         let (joined, admitted) = tokio::join!(
@@ -68,11 +68,11 @@ impl Attacher {
 impl Rig {
     async fn new(seed: u64) -> Self {
         let mut session = Session::with_budget(seed, Budget::new(64 * MIB, Some(8)), TIMEOUT);
-        // So that the manifest takes its time.
+        // Makes the manifest slow.
         session.limits.stream_window_bytes = 8 * 1024;
         let (ends, first) = session.connect();
         let (mut sending, mut receiving) = greet(ends).await;
-        // Before that there is no session on either side.
+        // Before that, there is no session on either side.
         sending.welcome().await.unwrap();
         let (sender_joining, sender) = Joining::new(1, false, Some(REPLACED_WITHIN));
         let (receiver_joining, receiver) = Joining::new(1, false, Some(REPLACED_WITHIN));
@@ -85,7 +85,7 @@ impl Rig {
     }
 }
 
-/// Enough of everything to be cut anywhere.
+/// Enough of each kind to be cut anywhere.
 fn large_tree() -> Tree {
     let names = (0..400).map(|n| &*Box::leak(format!("s{n:03}").into_boxed_str()));
     let mut tree: Tree =
@@ -96,7 +96,7 @@ fn large_tree() -> Tree {
     tree
 }
 
-/// How often each entry was told of as settled.
+/// How often each entry was reported as settled.
 fn settled(side: &Setup) -> BTreeMap<String, u32> {
     let mut settled = BTreeMap::new();
     for event in side.told.0.lock().unwrap().iter() {
@@ -107,7 +107,7 @@ fn settled(side: &Setup) -> BTreeMap<String, u32> {
     settled
 }
 
-/// Waits for the moment of a cut: early in the manifest, anywhere, or while the last words are said.
+/// Waits for the moment of a cut: early in the manifest, anywhere, or during the last messages.
 async fn moment(seed: u64, target: &MemoryTarget, files: usize) {
     match seed % 3 {
         0 => sleep(Duration::from_millis(random(seed) % 100)).await,
@@ -144,7 +144,7 @@ async fn a_session_goes_on_when_its_connection_is_cut_and_replaced() {
             for cut in 0..1 + random(seed) % 3 {
                 let seed = seed * 10 + cut;
                 moment(seed / 10 + cut, &target, files).await;
-                // Both sides know it at once, or one of them first.
+                // Both sides notice at once, or one of them first.
                 link.cut_at(usize::try_from(seed % 2).unwrap());
                 sleep(Duration::from_millis(random(seed + 1) % 2000 * (seed % 2))).await;
                 if !seed.is_multiple_of(5) {
@@ -176,7 +176,7 @@ async fn a_session_goes_on_when_its_connection_is_cut_and_replaced() {
     assert!(replaced >= seeds().end - seeds().start, "only {replaced} connections took over");
 }
 
-/// [W-32] Names fill the window of the manifest many times over, and the cut comes between two of its windows.
+/// [W-32] The names fill the manifest's window many times, and the cut falls between two windows.
 #[tokio::test(start_paused = true)]
 async fn a_manifest_that_is_cut_goes_on_where_it_was() {
     let names = (0..300).map(|n| &*Box::leak(format!("{n:0200}").into_boxed_str()));
@@ -188,7 +188,7 @@ async fn a_manifest_that_is_cut_goes_on_where_it_was() {
         let sent = send_on(sending, &source, &session.sender.context);
         let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
         let meddling = async {
-            // Some files are there, and most entries have not been announced.
+            // Some files exist already, and most entries have not been announced.
             while target.files().len() < 20 {
                 sleep(Duration::from_millis(1)).await;
             }

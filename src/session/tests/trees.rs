@@ -117,7 +117,7 @@ async fn a_second_time_nothing_travels() {
     }
 }
 
-/// Fault 11 of the trials: one hop between threads for each file took longer than sending the files.
+/// Fault 11 of the trials: one thread switch per file took longer than sending the files.
 #[tokio::test(start_paused = true)]
 async fn fault_11_small_files_that_are_there_are_compared_in_batches() {
     let names: Vec<&'static str> =
@@ -138,7 +138,7 @@ async fn fault_11_small_files_that_are_there_are_compared_in_batches() {
     assert!(source.small_batches() < 200, "the sender read {} times", source.small_batches());
 }
 
-/// T14 of the trials: two transfers of one tree at the same time are no conflict.
+/// T14 of the trials: two concurrent transfers of one tree do not conflict.
 #[tokio::test(start_paused = true)]
 async fn t14_two_equal_transfers_at_once_are_both_well() {
     for exists in [Exists::Refuse, Exists::Rename] {
@@ -195,12 +195,12 @@ async fn what_is_there_stays_or_goes_as_the_receiver_says() {
     }
 }
 
-/// The demonstration: the consumer sleeps 3 to 5 seconds a MiB.
+/// The demonstration: the consumer sleeps 3 to 5 seconds per MiB.
 #[tokio::test(start_paused = true)]
 async fn the_sender_reads_no_further_than_the_credits_of_a_slow_disk() {
     let budget = Budget::new(2 * MIB, Some(2));
     let tree = one_file(24 * MIB);
-    // No ack can come within this time-out: only heart-beats keep the transfer up.
+    // No ack can arrive within this time-out: only heart-beats keep the transfer alive.
     let session = Session::with_budget(5, budget, Duration::from_secs(2));
     let (source, target) = (source(&tree), MemoryTarget::new().with_write_pace(Duration::from_secs(4)));
     let written = |target: &MemoryTarget| {

@@ -53,7 +53,7 @@ async fn walk(source: &FsSource) -> Vec<Walked> {
     }
 }
 
-/// Paths of what travels, and of what does not with the reason.
+/// Paths of entries, and of skipped ones with the reason.
 fn shown(found: &[Walked]) -> Vec<String> {
     let show = |found: &Walked| match found {
         Walked::Entry(Entry { path, kind: Kind::DirEnd, .. }) => format!("end of {path}"),
@@ -262,7 +262,7 @@ fn what_is_too_deep_or_unreadable_is_named_and_the_rest_travels() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async { walk(&source(&[&root]).unwrap()).await })
     });
-    // So that the temporary directory can be removed.
+    // Lets the temporary directory be removed.
     fs::set_permissions(root.join("closed"), fs::Permissions::from_mode(0o700)).unwrap();
     let shown = shown(&found);
     assert_eq!(shown.iter().filter(|line| line.contains("more than 128 components")).count(), 1, "{shown:?}");
@@ -301,7 +301,7 @@ async fn attack_3_a_source_swapped_for_a_link_is_not_followed() {
     assert!(is_changed(source.verify(&open).await.map(drop)));
     assert!(is_changed(source.open(entry.clone()).await.map(drop)));
 
-    // The same, and no link.
+    // The same, without a link.
     fs::remove_file(at("d/sub")).unwrap();
     fs::rename(at("secret"), at("d/sub")).unwrap();
     assert!(is_changed(source.verify(&open).await.map(drop)));
@@ -410,7 +410,7 @@ async fn the_target_is_made_and_may_be_a_link_and_staging_goes_with_it() {
     assert_eq!(names(&to), ["a"]);
 }
 
-/// Why nothing can be prepared below `to`.
+/// The reason why nothing can be prepared below `to`.
 async fn prepare_error(to: &Path, transfer: &str) -> String {
     let target = FsTarget::new(to, transfer, true).unwrap();
     let entry = Entry { path: rel_path("f"), meta: Meta::default(), kind: Kind::File { size: 1 } };

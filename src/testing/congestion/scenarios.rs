@@ -1,4 +1,4 @@
-//! What the controller does on links of all kinds; the bounds leave room, and every run is the same.
+//! The controller on links of all kinds. The bounds leave some margin, and every run is the same.
 
 use super::simulator::{PACKET, SimulatedPath, Simulator};
 
@@ -98,7 +98,7 @@ fn half_of_all_lost_is_never_noise() {
     assert!(share <= 30.0, "{share:.0} % of the link while half is lost");
 }
 
-/// One that drops what is above a rate, and delays nothing.
+/// A policer drops everything above a rate, and delays nothing.
 #[test]
 fn a_policer_is_found_and_kept_to() {
     for burst_ms in [10, 30] {
@@ -234,7 +234,7 @@ fn in_the_background_it_makes_way_for_cubic() {
     }
 }
 
-/// One that has left slow start at once.
+/// The other flow has left slow start at once.
 #[test]
 fn in_the_background_it_makes_way_for_one_that_grows_slowly() {
     let mut run = Simulator::new(SimulatedPath::new(MBIT, 40, 40));

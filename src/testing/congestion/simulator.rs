@@ -1,7 +1,8 @@
-//! A link without sockets or clocks: flows of ours and of CUBIC's share a queue, and every run is the same.
+//! A path without sockets or clocks: flows of this crate's controller and of CUBIC share a queue, and every run is
+//! the same.
 //!
-//! Senders behave as quinn does: a token bucket of 1.25 windows a round trip, acks of all that has come for every
-//! second packet, round trips measured by the newest packet only, loss by time. Data never run out.
+//! Senders behave like quinn: a token bucket of 1.25 windows a round trip, acks of everything received for every
+//! second packet, round trips measured by the newest packet only, loss by time. Data never runs out.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -14,14 +15,14 @@ use crate::transport::congestion::rate::{Manner, RateController};
 /// Bytes of a packet.
 pub(super) const PACKET: u64 = 1200;
 const INITIAL_WINDOW: u64 = crate::transport::congestion::INITIAL_WINDOW_DATAGRAMS * PACKET;
-/// A pacer's bucket lasts so long, and has so many packets at least and at most.
+/// Duration of a pacer's bucket, and its minimum and maximum packets.
 const BUCKET_US: u64 = 2000;
 const BUCKET_PACKETS: (u64, u64) = (10, 256);
-/// Packets that leave with one system call.
+/// Packets per system call.
 const BATCH: u64 = 10;
-/// What comes so many packets behind the newest is a duplicate to quinn.
+/// Packets this far behind the newest are duplicates to quinn.
 const DUPLICATES_SPAN: u64 = 128;
-/// A peer acks at the latest after so long.
+/// Maximum ack delay of a peer.
 const ACK_DELAY_US: u64 = 5_000;
 
 /// Either kind of sender.
@@ -33,7 +34,7 @@ pub(super) enum Control {
 /// The path of all flows, in one direction; acks come back on one without limits.
 #[derive(Clone)]
 pub(super) struct SimulatedPath {
-    /// Mbit/s from a time on, in ms; the first from 0.
+    /// Mbit/s from a time in ms on; the first from 0.
     pub(super) rates: Vec<(u64, u64)>,
     /// Round trip without a queue.
     pub(super) rtt_ms: u64,
@@ -49,7 +50,7 @@ pub(super) struct SimulatedPath {
     pub(super) ack_grid_us: u64,
     /// A queue longer than this marks packets instead of waiting to overflow.
     pub(super) mark_ms: Option<u64>,
-    /// Drops what is above the rate and delays nothing; `queue_ms` is what it lets through at once.
+    /// Drops everything above the rate and delays nothing; `queue_ms` is the burst it lets through.
     pub(super) polices: bool,
 }
 
