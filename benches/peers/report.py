@@ -41,16 +41,16 @@ def markdown(results: Results, plot: str) -> str:
     machine = results.machine
     parts = [
         f"# towline beside others, {machine.date}\n",
-        f"Medians of {rounds_text(machine)}, in which each program ran once; every file was compared after its "
-        f"run. Linux {machine.kernel}, {machine.processors} processors ({machine.model}), both ends on one machine. "
-        "Ratios count, not absolute figures; “towline is” says how many times as fast it was. A run that was ended "
-        "stands as longer than its limit, and its program did not run again in that case.\n",
+        f"Medians of {rounds_text(machine)}. Each program ran once a round, and every file was compared after its "
+        f"run. Linux {machine.kernel}, {machine.processors} processors ({machine.model}), both ends on one host. "
+        "Compare ratios, not absolute figures: “towline is” is the speed of towline relative to the program. A run "
+        "stopped at its limit counts as longer than the limit, and its program is not run again in that case.\n",
     ]
     if machine.remark:
         parts.append(machine.remark + "\n")
     if machine.quick:
-        parts.append("**A quick run**: less is sent, and for a shorter time, than the requirements are meant for. What "
-                     "is missed here need not be missed by a full run, nor the other way round.\n")
+        parts.append("**A quick run**: it sends less data for a shorter time than the requirements assume. Its verdicts "
+                     "may differ from those of a full run.\n")
     parts.append(f"![speed of each program beside towline]({plot})\n")
     parts.append(_verdicts(results.cases))
     parts += [case_section(case) for case in results.cases]
