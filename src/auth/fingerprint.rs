@@ -97,7 +97,7 @@ mod tests {
 
     /// [W-7]
     #[test]
-    fn what_is_no_fingerprint_says_why() {
+    fn invalid_fingerprints_say_why() {
         let text = Fingerprint::from_bytes([0; 32]).to_string();
         assert_eq!(text[1..].parse::<Fingerprint>(), Err(FingerprintError::Length(51)));
         assert_eq!("".parse::<Fingerprint>(), Err(FingerprintError::Length(0)));

@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_ticket_says_why() {
+    fn invalid_tickets_say_why() {
         let body = sample().to_bytes();
         let body = &body[..body.len() - CHECKSUM_BYTES];
         let mut many = body.to_vec();

@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn busy_is_what_is_not_idle_and_guests_count_once() {
+    fn busy_time_excludes_idle_and_counts_guests_once() {
         let stat = "cpu0 100 20 30 1000 50 6 7 8 90 10\n";
         assert_eq!(cores(stat, |_| true), Some(Ticks { busy: 171, all: 1221 }));
         for other in ["", "intr 1 2 3 4 5 6", "cpu 1 2 3 4 5 6 7 8", "cpu0 1 2 3", "cpu0 x"] {

@@ -23,7 +23,7 @@ impl RecordHasher {
         Self::new(u64::MAX, offset, 0)
     }
 
-    /// What has come is the whole file.
+    /// The bytes so far are the whole file.
     pub fn is_whole_file(&mut self) {
         self.is_root = true;
     }
@@ -73,7 +73,7 @@ pub struct RootBuilder {
 /// Why a chaining value was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TreeError {
-    /// There is no such chunk.
+    /// The file has no such chunk.
     #[error("the file has no such chunk")]
     OutOfRange,
     /// It was given before.
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_belong_is_refused() {
+    fn foreign_chunks_are_refused() {
         let mut builder = RootBuilder::new(CHUNKS_AHEAD_MAX as u64 * 2);
         builder.insert(0, [0; 32]).unwrap();
         assert_eq!(builder.insert(0, [0; 32]), Err(TreeError::Twice));

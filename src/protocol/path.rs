@@ -215,7 +215,7 @@ mod tests {
 
     ///
     #[test]
-    fn attack_4_what_a_terminal_would_obey_is_escaped() {
+    fn attack_4_terminal_controls_are_escaped() {
         assert_eq!(printable(b"a\x1b[2Jb"), "a\\u{1b}[2Jb");
         assert_eq!(printable("x\u{202e}txt\u{9b}".as_bytes()), "x\\u{202e}txt\\u{9b}");
         assert_eq!(printable(b"\xff\n\\"), "\\xff\\n\\\\");

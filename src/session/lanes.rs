@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn fast_is_more_than_one_processor_ever_has_trouble_with() {
+    fn extra_connections_help_above_a_hundred_mib_a_second() {
         assert!(is_fast(101 * MIB, Duration::from_secs(1)) && !is_fast(99 * MIB, Duration::from_secs(1)));
         assert!(is_fast(51 * MIB, Duration::from_millis(500)));
     }

@@ -271,7 +271,7 @@ mod tests {
 
     /// Readers take a block and find a packet; their returned bytes never came from the bucket.
     #[tokio::test(start_paused = true)]
-    async fn what_was_not_used_without_a_limit_does_not_count_under_one() {
+    async fn bytes_unused_without_a_limit_do_not_count_under_one() {
         let rate = 100 * KIB;
         let start = Instant::now();
         let time_of_day = move || Duration::from_secs(8 * 3600 - 10) + start.elapsed();

@@ -1,4 +1,4 @@
-//! The disk that a receiver writes to.
+//! The disk of a receiver.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -16,20 +16,20 @@ use crate::protocol::wire::entry::{Entry, EntryId, Meta};
 /// Bytes for a staged file: `block[range]` goes to `offset` of `id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// Which file.
+    /// The staged file.
     pub id: EntryId,
-    /// Where in the file.
+    /// Offset in the file.
     pub offset: u64,
-    /// Where in the block.
+    /// Range in the block.
     pub range: Range<usize>,
-    /// The bytes are a whole file, and this is what its commit will say: then it can be made complete at once.
+    /// The bytes are a whole file, and this is its commit, so it can be completed at once.
     pub whole: Option<Meta>,
 }
 
-/// What a staged entry becomes.
+/// The final kind of a staged entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Final {
-    /// A file of `size` bytes. What was not written of it is a hole; an entry without any write is all hole.
+    /// A file of `size` bytes. Unwritten ranges are holes; an entry without any write is one hole.
     File {
         /// Its size.
         size: u64,
@@ -41,64 +41,63 @@ pub enum Final {
     },
 }
 
-/// An entry that is complete and verified, to be given its final name.
+/// A complete and verified entry, ready for its final name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
-    /// Which one.
+    /// Its number.
     pub id: EntryId,
     /// Its final name.
     pub path: RelPath,
     /// File or link.
     pub kind: Final,
-    /// Permission bits and time, set before the name is.
+    /// Permission bits and time, set before the name.
     pub meta: Meta,
-    /// What becomes of it if its name is taken. Only files and links are replaced. Another name is `name~1`, or
-    /// `stem~1.ext`, with the first number that is free. Where many are taken it is found by bisection, which may pass
-    /// over a gap.
+    /// How to resolve a conflict. Only files and links are replaced. The other name is `name~1`, or `stem~1.ext`,
+    /// with the first free number; among many taken ones it is found by bisection, which may miss a gap.
     pub exists: Exists,
 }
 
-/// What a receiver writes to: one transfer into one directory.
+/// The target of a receiver: one transfer into one directory.
 ///
-/// What is written is staged and invisible until [`Target::commit`]; that syncs the data of all its entries, then
-/// renames, then syncs the directories (unless syncing is off), so that a final name never holds a part of a
-/// file, whenever the machine stops. No access leaves the directory or goes through a link in it.
+/// Written data is staged and invisible until [`Target::commit`]. A commit syncs the data of all its entries, then
+/// renames, then syncs the directories (unless syncing is off), so a final name never holds part of a file, whenever
+/// the host stops. No access leaves the directory or follows a link in it.
 pub trait Target: Send + Sync + 'static {
-    /// Looks at the final names of `entries` and changes nothing. One answer for each, in order. A name in a directory
-    /// that is missing is free. With [`Exists::Rename`] the names that a commit would give are looked at as well.
+    /// Looks up the final names of `entries` and changes nothing. One result for each, in order. A name in a missing
+    /// directory is free. With [`Exists::Rename`], the names a commit would give are looked up too.
     fn look(&self, entries: Vec<Entry>, exists: Exists) -> impl Future<Output = Vec<Result<Lookup>>> + Send;
 
-    /// Makes ready for `entries`, parents first: makes directories, and opens up those that are there (they have at
-    /// least `u+rwx` until [`Target::finish_dirs`]). What is written to these numbers is for these names. One answer
-    /// for each, in order: nothing, or what keeps it from being received.
+    /// Prepares for `entries`, parents first: makes directories, and opens up existing ones (they have at least
+    /// `u+rwx` until [`Target::finish_dirs`]). Later writes to these numbers are for these names. One result for
+    /// each, in order: nothing, or why it cannot be received.
     fn prepare(
         &self,
         entries: Vec<(EntryId, Entry)>,
     ) -> impl Future<Output = Vec<Result<Option<Lookup>>>> + Send;
 
-    /// Gives files and links that are there permission bits and time of their entries. One answer for each, in order:
-    /// whether that has changed anything.
+    /// Sets permission bits and times of existing files and links to those of their entries. One result for each, in
+    /// order: whether that changed anything.
     fn update(&self, entries: Vec<Entry>) -> impl Future<Output = Vec<Result<bool>>> + Send;
 
-    /// Writes pieces of one or several staged files, creating them at the first piece. A short write is
+    /// Writes pieces of one or several staged files, and makes each file at its first piece. A short write is
     /// continued, never reported as success.
     fn write(&self, writes: Vec<Write>, block: Block) -> impl Future<Output = Result<Block>> + Send;
 
-    /// Makes durable what has been written of staged entries. One answer for each, in order: whether it is durable
-    /// now. It is not when syncing is off or the file system has no sync. An error stays with its entry: a commit
+    /// Makes the written data of staged entries durable. One result for each, in order: whether it is durable now; it
+    /// is not when syncing is off or unsupported by the file system. An error stays with its entry: a later commit
     /// fails with it too.
     fn checkpoint(&self, ids: Vec<EntryId>) -> impl Future<Output = Vec<Result<bool>>> + Send;
 
-    /// Gives entries their final names. One answer for each, in order. Of an entry that is refused, denied or fails
-    /// nothing is left.
+    /// Gives entries their final names. One result for each, in order. Nothing is left of an entry that is refused,
+    /// denied or failed.
     fn commit(&self, commits: Vec<Commit>) -> impl Future<Output = Vec<Result<Committed>>> + Send;
 
-    /// Nothing more comes into these directories. Sets permission bits and times where there are some here; the
-    /// others get back what they had when they were opened up. One answer for each, in order.
+    /// Finishes these directories. Sets permission bits and times, if given; the others get back the bits they had
+    /// before they were opened up. One result for each, in order.
     fn finish_dirs(&self, dirs: Vec<(RelPath, Option<Meta>)>)
     -> impl Future<Output = Vec<Result<()>>> + Send;
 
-    /// The BLAKE3 roots of the regular files under final names, read through `block`. One answer for each, in order.
+    /// The BLAKE3 roots of the regular files under final names, read through `block`. One result for each, in order.
     fn roots(
         &self,
         paths: Vec<RelPath>,
@@ -108,17 +107,17 @@ pub trait Target: Send + Sync + 'static {
     /// Drops a staged entry.
     fn discard(&self, id: EntryId) -> impl Future<Output = ()> + Send;
 
-    /// After the last commit: everything durable (directories and their attributes too), staging removed. Says what
-    /// the disk does not keep.
+    /// After the last commit: makes everything durable (including directories and their attributes) and removes
+    /// staging. Returns the attributes the disk does not keep.
     fn finish(&self) -> impl Future<Output = Result<Vec<NotKept>>> + Send;
 
-    /// After a failure: removes what is staged and can be removed.
+    /// After a failure: removes staged files as far as possible.
     fn abort(&self) -> impl Future<Output = ()> + Send;
 
-    /// The call to the disk that has been under way for longest, as a failure, if that is longer than `limit`. It
-    /// answers at once, also while the disk does not. With it comes the entry, if it is one in staging.
+    /// The disk call that has been running longest, as a failure, if it exceeds `limit`, with its entry if that is in
+    /// staging. Returns at once, even while the disk hangs.
     fn hanging(&self, limit: Duration) -> Option<(StorageError, Option<EntryId>)>;
 
-    /// Where an entry lies.
+    /// The place of an entry.
     fn place(&self, path: &RelPath) -> Place;
 }

@@ -105,8 +105,8 @@ conformance!(
     an_unfinished_stream_is_never_taken_for_a_whole_one,
     a_writer_learns_that_its_reader_is_gone,
     a_reason_reaches_a_peer_that_reads_nothing,
-    a_reason_gets_past_what_was_written_before,
-    what_came_before_a_close_can_be_read,
+    a_reason_overtakes_earlier_writes,
+    data_before_a_close_can_be_read,
     the_last_clone_closes,
     everything_pending_ends_with_the_connection,
     both_ends_export_the_same_and_know_each_other,
@@ -279,7 +279,7 @@ async fn a_reason_reaches_a_peer_that_reads_nothing<C: Connection>(ends: Ends<C>
     assert_eq!(ends.listener.open_bi().await.err(), Some(TransportError::ClosedHere));
 }
 
-async fn a_reason_gets_past_what_was_written_before<C: Connection>(ends: Ends<C>) {
+async fn a_reason_overtakes_earlier_writes<C: Connection>(ends: Ends<C>) {
     drop(ends.keep);
     let mut writer = spawn_writer(&ends.dialler, 1024 * 1024);
     assert!(timeout(BLOCKED, &mut writer).await.is_err());
@@ -288,7 +288,7 @@ async fn a_reason_gets_past_what_was_written_before<C: Connection>(ends: Ends<C>
     assert_eq!(ends.listener.closed().await, told);
 }
 
-async fn what_came_before_a_close_can_be_read<C: Connection>(ends: Ends<C>) {
+async fn data_before_a_close_can_be_read<C: Connection>(ends: Ends<C>) {
     let mut send = ends.dialler.open_uni().await.unwrap();
     write(&mut send, &b"said"[..]).await.unwrap();
     let mut recv = ends.listener.accept_uni().await.unwrap();

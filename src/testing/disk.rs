@@ -1,4 +1,4 @@
-//! Disks in memory for tests: they fail, stall and crash as told, and record what was done to them.
+//! Disks in memory for tests: they fail, stall and crash on request, and record every operation.
 //!
 //! Time passes only by `tokio::time::sleep`, so a paused clock works.
 

@@ -377,7 +377,7 @@ fn a_walk_that_goes_on_is_no_stall_and_one_that_hangs_is() {
 }
 
 #[test]
-fn what_is_open_is_bounded_on_both_sides() {
+fn open_entries_are_bounded_on_both_sides() {
     let (mut sender, mut receiver) = small(Exists::Refuse);
     let mut announced = 0;
     while sender.can_announce() {

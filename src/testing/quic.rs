@@ -112,7 +112,7 @@ async fn a_silent_or_a_wrong_address_does_not_keep_the_right_one_from_winning() 
 }
 
 #[tokio::test]
-async fn nobody_there_is_said_within_the_time_given() {
+async fn a_missing_listener_is_reported_within_the_time_given() {
     let here = Identity::generate().unwrap();
     let silent = silent().await;
     let address = silent.local_addr().unwrap();

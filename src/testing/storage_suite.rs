@@ -50,14 +50,14 @@ suite!(
     everything_arrives_as_it_was,
     the_walk_does_not_depend_on_how_many_are_asked_for,
     walks_of_one_source_do_not_disturb_each_other,
-    what_is_not_written_is_a_hole,
+    unwritten_ranges_are_holes,
     a_look_tells_what_is_there,
     a_look_changes_nothing,
     conflicts_are_settled_as_asked,
     a_name_taken_meanwhile_is_not_replaced,
     t14_what_found_its_name_taken_can_be_committed_again,
     t15_names_that_a_rename_made_are_looked_at,
-    t16_what_is_there_gets_mode_and_time,
+    t16_existing_files_get_mode_and_time,
     one_failed_entry_does_not_keep_the_others,
     attack_2_a_parent_that_is_a_link_is_refused,
     attack_3_a_directory_swapped_for_a_link_is_refused,
@@ -212,7 +212,7 @@ async fn the_walk_does_not_depend_on_how_many_are_asked_for(rig: &impl Rig) {
     assert_eq!(rig.tree(), tree);
 }
 
-async fn what_is_not_written_is_a_hole(rig: &impl Rig) {
+async fn unwritten_ranges_are_holes(rig: &impl Rig) {
     let target = rig.target();
     stage(&target, 0, b"abc").await.unwrap();
     stage(&target, 1, b"longer than declared").await.unwrap();
@@ -422,7 +422,7 @@ async fn t15_names_that_a_rename_made_are_looked_at(rig: &impl Rig) {
 }
 
 /// T16 of the trials: existing files get mode and time.
-async fn t16_what_is_there_gets_mode_and_time(rig: &impl Rig) {
+async fn t16_existing_files_get_mode_and_time(rig: &impl Rig) {
     rig.put("file", file(b"12345"));
     rig.put("link", link("file"));
     let target = rig.target();

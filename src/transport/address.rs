@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_says_why() {
+    fn invalid_addresses_say_why() {
         for (text, part) in [
             ("", "missing"),
             (":4750", "missing"),

@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_a_sender() {
+    fn bottlenecks_of_a_sender() {
         let calm = SenderSnapshot::default();
         let one_core = SenderSnapshot { processor: Processor::OneCore, ..calm };
         for (moment, activity) in [
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_a_receiver() {
+    fn bottlenecks_of_a_receiver() {
         let calm = ReceiverSnapshot::default();
         let one_core = ReceiverSnapshot { processor: Processor::OneCore, ..calm };
         for (moment, activity) in [

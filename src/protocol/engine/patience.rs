@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_14_a_byte_a_second_is_no_progress_and_the_lowest_limit_is() {
+    fn fault_14_the_lowest_limit_is_progress_and_a_byte_a_second_is_not() {
         assert_eq!(lasts(0), 631);
         assert!((631..640).contains(&lasts(1)), "{}", lasts(1));
         assert_eq!(lasts(1024), 86_400, "--bwlimit 1K");

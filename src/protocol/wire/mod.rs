@@ -1,4 +1,4 @@
-//! What goes over the wire: codec, messages, records, and the limits that are checked before anything is allocated.
+//! The wire format: codec, messages, records, and limits, which are checked before anything is allocated.
 
 pub mod activity;
 pub mod codec;

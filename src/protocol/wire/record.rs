@@ -1,4 +1,4 @@
-//! Parcels: what travels on one bidirectional stream, and the records in it.
+//! Parcels: the content of one bidirectional stream, and its records.
 //!
 //! ```text
 //! parcel = record*                      then the sender finishes; the receiver answers Ack or Nack

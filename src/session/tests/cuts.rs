@@ -105,7 +105,7 @@ async fn a_crash_in_the_middle_leaves_whole_files_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_stopped_tells_the_peer() {
+async fn a_stopped_side_tells_the_peer() {
     let tree = one_file(20 * MIB);
     for stops_sender in [true, false] {
         let session = Session::new(1);

@@ -134,7 +134,7 @@ async fn a_source_that_changes_or_cannot_be_read_costs_that_file_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_sent_is_counted_on_both_sides() {
+async fn skipped_sources_are_counted_on_both_sides() {
     let source = source(&one_file(3)).with_skipped("pipe", Reason::SpecialFile);
     let ended = Session::new(1).run(&source, &MemoryTarget::new()).await;
     for summary in [ended.sent.unwrap(), ended.received.unwrap()] {

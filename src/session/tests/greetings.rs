@@ -198,7 +198,7 @@ async fn only_counterparts_are_let_in_and_others_keep_the_ticket() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_greeting_is_refused() {
+async fn invalid_greetings_are_refused() {
     let mut too_long = vec![1, 0xbf, 0xff, 0xff, 0xff];
     too_long.resize(100, 0);
     let hello_cut_short = vec![1, 10, 0, 1];

@@ -211,7 +211,7 @@ async fn a_file_of_several_chunks_is_durable_before_it_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn records_that_nobody_asked_for() {
+async fn unrequested_records() {
     let zeros = [0; 32];
     for (id, offset, len, reason) in [
         (1, 0, 3, Reason::UnknownTransfer),
@@ -470,7 +470,7 @@ async fn answer_parcel(answer: &[Message]) -> Failure {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_are_none() {
+async fn invalid_answers() {
     for (answer, reason) in [
         (vec![Message::Ack(0)], Reason::Protocol),
         (vec![Message::Ack(2)], Reason::Protocol),

@@ -140,7 +140,7 @@ async fn fault_11_small_files_that_are_there_are_compared_in_batches() {
 
 /// T14 of the trials: two concurrent transfers of one tree do not conflict.
 #[tokio::test(start_paused = true)]
-async fn t14_two_equal_transfers_at_once_are_both_well() {
+async fn t14_two_equal_transfers_at_once_both_succeed() {
     for exists in [Exists::Refuse, Exists::Rename] {
         for seed in seeds() {
             let (tree, target) = (tree(), MemoryTarget::new());
@@ -168,7 +168,7 @@ async fn t14_two_equal_transfers_at_once_are_both_well() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_there_stays_or_goes_as_the_receiver_says() {
+async fn existing_files_stay_or_go_as_the_receiver_says() {
     let tree = one_file(2 * MIB);
     let other = Node::File(bytes(77, 2 * MIB));
     for (exists, outcome, names) in [

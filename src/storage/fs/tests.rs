@@ -251,7 +251,7 @@ async fn attack_22_special_files_are_skipped_by_name() {
 }
 
 #[test]
-fn what_is_too_deep_or_unreadable_is_named_and_the_rest_travels() {
+fn sources_too_deep_or_unreadable_are_named_and_the_rest_is_sent() {
     let temp = tempfile::tempdir().unwrap();
     let root = temp.path().join("d");
     fs::create_dir_all(root.join(["x"; 130].join("/"))).unwrap();

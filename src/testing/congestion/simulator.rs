@@ -83,7 +83,7 @@ struct Flow {
     sent: BTreeMap<u64, (u64, bool)>,
     next: u64,
     largest_acked: u64,
-    /// What has come to the peer, in its order, and how much of it is acked.
+    /// Packets received by the peer, in its order, and how many of them are acked.
     received: Vec<u64>,
     newest: u64,
     acked: usize,
@@ -124,7 +124,7 @@ enum SimulatorEvent {
         marked: bool,
     },
     AckTimer(usize),
-    /// Covers the first so many that have come.
+    /// Covers this many of the received packets.
     Ack {
         flow: usize,
         received: usize,
@@ -355,7 +355,7 @@ impl Simulator {
         count
     }
 
-    /// Nothing was sent or acked for long: what is in flight is lost.
+    /// Nothing was sent or acked for long: everything in flight is lost.
     fn probe(&mut self, flow: usize) {
         let (now_us, now, start) = (self.now_us, self.at(self.now_us), self.start);
         let this = &mut self.flows[flow];

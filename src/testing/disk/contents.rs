@@ -1,4 +1,4 @@
-//! What is on a disk in memory: as programs see it, and as a crash leaves it.
+//! The contents of a disk in memory: as programs see them, and as a crash leaves them.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::{Node, rel_path};
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::Meta;
 
-/// Names and what is behind them: as programs see them, and as a crash leaves them.
+/// Names and their contents: as programs see them, and as a crash leaves them.
 #[derive(Default)]
 pub(super) struct Disk {
     pub(super) inodes: Vec<Inode>,
@@ -21,7 +21,7 @@ pub(super) struct Disk {
 pub(super) struct Inode {
     pub(super) node: Node,
     pub(super) meta: Meta,
-    /// What was synced of it.
+    /// The synced part of it.
     pub(super) durable: Option<(Node, Meta)>,
 }
 

@@ -147,7 +147,7 @@ impl MemorySource {
         self
     }
 
-    /// Reading takes so long a MiB.
+    /// Sets the time to read a MiB.
     pub(crate) fn with_read_pace(self, per_mib: Duration) -> Self {
         self.state().read_pace = per_mib;
         self

@@ -49,7 +49,7 @@ pub(crate) enum On {
     Finish,
 }
 
-/// What was done, in order.
+/// Operations, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Op {
     /// `len` bytes were written to `offset`.
@@ -147,13 +147,13 @@ impl MemoryTarget {
         self
     }
 
-    /// The disk is full at so many bytes.
+    /// Sets the capacity of the disk in bytes.
     pub(crate) fn with_capacity(self, bytes: u64) -> Self {
         self.disk().capacity = Some(bytes);
         self
     }
 
-    /// Writing takes so long a MiB.
+    /// Sets the time to write a MiB.
     pub(crate) fn with_write_pace(self, per_mib: Duration) -> Self {
         self.own().write_pace = per_mib;
         self
@@ -177,7 +177,7 @@ impl MemoryTarget {
         self
     }
 
-    /// The machine stops and starts again: what was not synced is gone, and so is this transfer.
+    /// The host restarts: everything not synced is gone, and so is this transfer.
     pub(crate) fn crash(&self) {
         self.own().end();
         self.disk().crash();
@@ -208,12 +208,12 @@ impl MemoryTarget {
         disk.names.iter().map(|(path, number)| (path.clone(), inode(number))).collect()
     }
 
-    /// What is staged, by number.
+    /// Staged entries, by number.
     pub(crate) fn staged(&self) -> BTreeSet<EntryId> {
         self.own().staged.keys().copied().collect()
     }
 
-    /// What was done so far.
+    /// Operations so far.
     pub(crate) fn ops(&self) -> Vec<Op> {
         self.own().ops.clone()
     }
@@ -558,7 +558,7 @@ impl Target for MemoryTarget {
     }
 }
 
-/// What is to be said of a name that is taken.
+/// The failure for a name that is taken.
 fn look_at_taken(disk: &Disk, entry: &Entry, exists: Exists) -> Lookup {
     let is_alike = |path: &RelPath| match (disk.node(path), &entry.kind) {
         (Some(Node::Link(there)), Kind::Symlink { target }) => there == target,

@@ -1,4 +1,4 @@
-//! What is said of chunks: that they are durable, and where a file of unknown size ends.
+//! Messages about chunks: that they are durable, and where a file of unknown size ends.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn an_open_end_is_read_once_and_in_order() {
     assert_eq!(sender.next_parcel(), None, "the end is known");
     assert!(sender.are_totals_final());
     assert_eq!(sender.totals().bytes, CHUNK + 3);
-    // What was read cannot be read again.
+    // Bytes of it are read only once.
     sender.parcel_acked(&first, &[(A, [0; 32])], ZERO).unwrap();
     sender.parcel_lost(second, &[]).unwrap();
     let Some(SenderAction::Control(Message::Abandon(A, reason, _))) = sender.poll() else {

@@ -36,7 +36,7 @@ fn is_blame(reason: Reason) -> bool {
 
 ///
 #[test]
-fn attack_14_records_that_are_no_chunk() {
+fn attack_14_records_outside_any_chunk() {
     let (_, mut receiver) = wanted(2 * CHUNK + 5);
     for (offset, len) in [
         (0, 0),

@@ -133,7 +133,7 @@ impl Node {
     }
 }
 
-/// Names and what is under them.
+/// Names and their contents.
 pub(super) type Tree = BTreeMap<RelPath, Node>;
 
 pub(super) fn entry(path: &RelPath, kind: Kind) -> Entry {
@@ -144,7 +144,7 @@ pub(super) fn path(path: &str) -> RelPath {
     RelPath::new(path.as_bytes()).unwrap()
 }
 
-/// A random tree in the order of a walk; and what is in it by name.
+/// A random tree in walk order, and its contents by name.
 pub(super) fn random_source(random: &mut Random) -> (Vec<Entry>, Tree) {
     let (mut walk, mut tree) = (Vec::new(), Tree::new());
     fill_dir(random, None, &mut walk, &mut tree);
@@ -233,7 +233,7 @@ pub(super) fn admit(disk: &mut Tree, entry: &Entry, exists: Exists) -> Lookup {
         let beside = (1..).map_while(|number| Some((number, disk.get(&entry.path.numbered(number).ok()?)?)));
         numbers.extend(beside.filter(|(_, node)| is_alike(node)).map(|(number, _)| number));
     }
-    // Attributes are not simulated; some of what is the same has others.
+    // Attributes are not simulated; some equal files have others.
     let is_current = entry.path.name().last().is_some_and(|byte| byte % 2 == 0);
     match (numbers.front(), &entry.kind) {
         (None, _) => Lookup::Conflict,

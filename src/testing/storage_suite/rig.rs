@@ -17,7 +17,7 @@ use crate::storage::fs::{FsSource, FsTarget};
 use crate::storage::{Source, Target};
 use crate::testing::disk::{MemorySource, MemoryTarget, Node};
 
-/// Paths and what is under them, parents first.
+/// Paths and their contents, parents first.
 pub(super) type Tree = BTreeMap<Vec<u8>, (Node, Meta)>;
 
 /// A pair of disks.
@@ -29,9 +29,9 @@ pub(super) trait Rig {
     fn source(&self, tree: &Tree) -> Self::S;
     /// Another transfer into the one target directory.
     fn target(&self) -> Self::T;
-    /// Somebody else puts something into the target directory, in place of what is there.
+    /// Another process replaces something in the target directory.
     fn put(&self, path: &str, node: Node);
-    /// What is in the target directory, but for staging.
+    /// The contents of the target directory, without staging.
     fn tree(&self) -> Tree;
     /// Everything that can be told apart of the target directory: staging, identities and times of change too.
     fn snapshot(&self) -> Vec<String>;

@@ -1,4 +1,4 @@
-//! What is asked of sources alone: walks, and files that are not what was announced.
+//! Tests of sources alone: walks, and files that differ from the announcement.
 
 use super::rig::Rig;
 use super::{big_file, file, tree, whole_tree};

@@ -18,7 +18,7 @@ pub(crate) struct Cubic {
     window_max: f64,
     /// Begin of the growth since the last reduction, and the Reno window in it.
     epoch: Option<(Instant, f64)>,
-    /// Losses of what was sent before belong to the last reduction.
+    /// Losses of packets sent before this belong to the last reduction.
     reduced_at: Option<Instant>,
     packet_bytes: u64,
 }

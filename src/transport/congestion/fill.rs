@@ -18,11 +18,11 @@ struct FillBlock {
     least: Duration,
 }
 
-/// Compares what arrives with what was sent a round trip before, over blocks of packets.
+/// Compares arrivals with the packets sent a round trip before, over blocks of packets.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Fill {
     block: Option<FillBlock>,
-    /// What usually arrives, in a thousand of what is sent.
+    /// The usual share of arrivals, per thousand sent.
     usual_permille: Option<u64>,
     full_blocks: u32,
 }
@@ -82,7 +82,7 @@ impl Fill {
 mod tests {
     use super::*;
 
-    /// Whether a path is taken to be full on which so much of what is sent arrives, `rtt_ms` later.
+    /// Whether a path counts as full when this share of packets arrives, `rtt_ms` later.
     fn is_full(arriving_percent: u64, rtt_ms: u64, usual_permille: u64) -> bool {
         let start = Instant::now();
         let rtt = Duration::from_millis(100);

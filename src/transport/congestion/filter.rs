@@ -1,4 +1,4 @@
-//! Windowed extremes: the most bandwidth and the least round-trip time of late.
+//! Windowed extremes: the highest recent bandwidth and the lowest recent round-trip time.
 
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ impl MaxBandwidth {
         self.current = self.current.max(bytes_per_s);
     }
 
-    /// Begins a cycle; one without samples does not count, else a pause would wipe out what is known.
+    /// Begins a cycle. A cycle without samples does not count, or a pause would erase the estimate.
     pub(super) fn advance(&mut self) {
         if self.current != 0 {
             self.previous = std::mem::take(&mut self.current);
@@ -74,12 +74,12 @@ impl MinRtt {
         }
     }
 
-    /// Whether the shortest has not been seen for so long that the path may have changed.
+    /// Whether the shortest is so old that the path may have changed.
     pub(super) fn is_stale(&self, now: Instant) -> bool {
         self.min.is_some_and(|(_, at)| now.saturating_duration_since(at) > MIN_RTT_WINDOW)
     }
 
-    /// What was measured on purpose replaces what is stale.
+    /// A deliberate measurement replaces a stale value.
     pub(super) fn replace(&mut self, now: Instant, rtt: Duration) {
         self.min = Some((rtt, now));
         keep_least(&mut self.base, now, rtt);

@@ -33,7 +33,7 @@ pub(super) struct Circumstances {
     pub(super) starting: Option<bool>,
 }
 
-/// What was sent at a low rate, and what became of it.
+/// Packets sent at a low rate, and their outcome.
 #[derive(Debug, Clone, Copy)]
 struct Trial {
     from: Instant,
@@ -54,7 +54,7 @@ impl Trial {
 #[derive(Debug, Clone, Default)]
 pub(super) struct LossJudge {
     stretch: Stretch,
-    /// The stretch begins then: what was sent before is acked or called lost.
+    /// The stretch begins here; earlier packets have been acked or declared lost.
     from: Option<Instant>,
     /// The rate is steady.
     steady: bool,
@@ -72,9 +72,9 @@ pub(super) struct LossJudge {
     /// Until then, loss above the usual is taken for congestion without a trial.
     blamed_until: Option<Instant>,
     cautious_until: Option<Instant>,
-    /// What was sent in a queue is called lost by then.
+    /// By this time, packets sent into a queue have been declared lost.
     queued_until: Option<Instant>,
-    /// What was sent before has been answered for.
+    /// Earlier packets have been accounted for.
     reacted_at: Option<Instant>,
 }
 
@@ -89,7 +89,7 @@ impl LossJudge {
         self.reacted_at.is_none_or(|at| sent > at)
     }
 
-    /// Loss of what was sent so far does not cause another reaction.
+    /// Loss of packets sent so far does not cause another reaction.
     pub(super) fn reacted(&mut self, now: Instant, smoothed_rtt: Duration) {
         self.reacted_at = Some(now);
         self.from = Some(now + called_after(smoothed_rtt));
@@ -114,7 +114,7 @@ impl LossJudge {
         }
     }
 
-    /// Another state has begun: stretches do not span two. In a `steady` one, what was sent before does not count.
+    /// Another state has begun: stretches do not span two. In a `steady` one, packets sent before do not count.
     pub(super) fn restart(&mut self, now: Instant, steady: bool, smoothed_rtt: Duration) {
         self.steady = steady;
         if steady {
@@ -140,12 +140,12 @@ impl LossJudge {
         self.steady_permille >= self.noise_permille + self.noise_permille / 8 + UNSURE_PERMILLE
     }
 
-    /// Loss has come from the rate not long ago: something drops what is above a rate.
+    /// The rate has caused loss recently: a policer drops everything above a rate.
     pub(super) fn is_cautious(&self, now: Instant) -> bool {
         self.cautious_until.is_some_and(|until| now < until)
     }
 
-    /// What is sent from now on is sent at a low rate.
+    /// Packets are sent at a low rate from now on.
     pub(super) fn begin_trial(&mut self, now: Instant) {
         let (before, sent) = (self.steady_permille, std::mem::take(&mut self.inconclusive));
         self.trial = Some(Trial { from: now, to: None, sent, before, queued: false });

@@ -1,4 +1,4 @@
-//! What is known of a path: how much it carries, how long it is, and how much gets lost on it.
+//! The model of a path: its capacity, its length, and its loss.
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ const BURSTS_MAX: usize = 16 * 1024;
 /// are acked.
 const BURSTS_PER_RTT: u32 = 4096;
 
-/// What was delivered when a burst (packets that quinn sends with one clock reading) left.
+/// Deliveries at the time a burst (packets that quinn sends with one clock reading) left.
 #[derive(Debug, Clone, Copy)]
 struct Burst {
     sent: Instant,
@@ -44,7 +44,7 @@ pub(super) struct Sample {
     pub(super) overtaken: u64,
 }
 
-/// Counts what is sent and acked.
+/// Counts bytes sent and acked.
 #[derive(Debug, Clone)]
 pub(super) struct Sampler {
     bursts: VecDeque<Burst>,
@@ -56,7 +56,7 @@ pub(super) struct Sampler {
     first_sent: Instant,
     /// Nothing was in flight after the last acks.
     idle: bool,
-    /// The application had nothing to send until so much was delivered.
+    /// The application had nothing to send until this much was delivered.
     app_limited_until: u64,
     round_ends_at: u64,
     /// Of this batch of acks.
@@ -124,7 +124,7 @@ impl Sampler {
         self.newest = Some(self.bursts[at]);
     }
 
-    /// Ends a batch of acks after which `in_flight` bytes are left. `None` when nothing of it is known.
+    /// Ends a batch of acks after which `in_flight` bytes are left. `None` for unknown packets.
     pub(super) fn end(
         &mut self,
         now: Instant,
@@ -144,7 +144,7 @@ impl Sampler {
         if round {
             self.round_ends_at = self.delivered;
         }
-        // What was sent more than a round trip before is hardly acked any more.
+        // Packets sent more than a round trip before are rarely acked any more.
         while self.bursts.front().is_some_and(|first| first.sent + 2 * rtt < newest.sent) {
             self.bursts.pop_front();
         }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_what_was_delivered_in_the_last_round_trip() {
+    fn a_rate_counts_deliveries_of_the_last_round_trip() {
         let start = Instant::now();
         let mut sampler = Sampler::new(start);
         for i in 0..10 {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_before_something_that_is_acked_is_overtaken() {
+    fn packets_sent_before_an_acked_one_are_overtaken() {
         let start = Instant::now();
         let mut sampler = Sampler::new(start);
         for i in 0..10 {

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-/// A stretch is a round and at least so many packets.
+/// A stretch is a round, and at least this many packets.
 const LOSS_STRETCH_PACKETS: u64 = 100;
 
-/// What is acked beyond the bandwidth for a while, because acks were held back (the draft's `BBR.extra_acked`).
+/// Acks beyond the bandwidth for a while, because acks were held back (the draft's `BBR.extra_acked`).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Aggregation {
     since: Instant,

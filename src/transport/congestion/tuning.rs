@@ -80,7 +80,7 @@ pub(super) const OVERTAKEN_PERCENT_START: u64 = 20;
 /// Start-up compares what is sent with what arrives over blocks: so many a round trip, of at least so many packets.
 pub(super) const FULL_BLOCKS_PER_RTT: u32 = 16;
 pub(super) const FULL_PACKETS_MIN: u64 = 64;
-/// A block takes at least so long, because packets leave in bursts.
+/// Minimum duration of a block, because packets leave in bursts.
 pub(super) const FULL_BLOCK_TIME_MIN: Duration = Duration::from_millis(4);
 /// The path is full when less than this arrives of what is sent, or all packets are later than at best by an eighth
 /// of the round trip within these bounds (as in RFC 9406), for so many blocks in a row.
@@ -94,7 +94,7 @@ pub(super) const CAUSED_PERMILLE: u64 = 20;
 pub(super) const TRIAL_LOST_MIN: u64 = 5;
 /// Lost in a thousand above what is noise that makes a look at the queue a trial as well.
 pub(super) const UNSURE_PERMILLE: u64 = 50;
-/// Noise is believed for so long without another trial.
+/// How long noise is believed without another trial.
 pub(super) const NOISE_TIME: Duration = Duration::from_secs(4);
 /// For how long a probe upwards is a small one after a trial has shown that the rate causes loss, and its window.
 pub(super) const CAUTION_TIME: Duration = Duration::from_secs(15);

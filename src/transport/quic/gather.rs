@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_no_room_for_another_batch_goes() {
+    fn a_batch_is_sent_when_no_other_fits_behind_it() {
         let mut rig = GatherRig::new();
         for _ in 0..9 {
             rig.send(1, &batch(10)).unwrap();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_goes_when_nothing_follows() {
+    fn held_batches_are_sent_when_nothing_follows() {
         let mut rig = GatherRig::new();
         rig.begin();
         rig.send(1, &batch(10)).unwrap();

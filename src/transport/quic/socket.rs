@@ -216,7 +216,7 @@ mod tests {
 
     use super::*;
 
-    /// Records what is sent as (bytes, segment size); takes `room` calls, then blocks.
+    /// Records calls as (bytes, segment size); takes `room` calls, then blocks.
     #[derive(Debug)]
     struct Recorder {
         sent: Mutex<Vec<(Vec<u8>, Option<usize>)>>,
@@ -225,7 +225,7 @@ mod tests {
         segments: AtomicUsize,
         /// As quinn-udp on a kernel that answers EIO: a batch is gone, and it asks for no more of them.
         refuses_segments: bool,
-        /// Bytes of what is received.
+        /// Bytes per receive.
         gives: AtomicUsize,
     }
 
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_a_datagram_goes_as_it_is() {
+    fn batches_that_fit_a_datagram_are_sent_unchanged() {
         let (recorder, socket) = recorder(usize::MAX);
         let ten = vec![7; 14_520];
         send(&socket, &ten, Some(1452)).unwrap();
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_split_between_segments() {
+    fn larger_batches_are_split_between_segments() {
         for segment in [6_554, 8_952, 30_000, 32_753, 32_754, 65_488] {
             let (recorder, socket) = recorder(usize::MAX);
             // Nine whole segments and a short one.

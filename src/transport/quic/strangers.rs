@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn fault_5_a_second_has_so_many_handshakes() {
+    async fn fault_5_handshakes_per_second_are_limited() {
         let strangers = Strangers::default();
         for second in 0..3 {
             let came =

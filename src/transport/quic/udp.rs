@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn t24_what_a_network_or_a_firewall_refuses_is_loss() {
+    fn t24_refusals_by_a_network_or_a_firewall_are_loss() {
         for errno in [Errno::PERM, Errno::ACCESS, Errno::NETUNREACH, Errno::MSGSIZE, Errno::CONNREFUSED] {
             assert!(!is_of_the_socket(&errno.into()), "{errno:?}");
         }
