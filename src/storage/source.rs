@@ -89,7 +89,7 @@ pub trait Source: Send + Sync + 'static {
     ) -> impl Future<Output = std::result::Result<Block, Failure>> + Send;
 
     /// Reads from `offset` of a file of unknown size to the front of `block`, and fills it except at the end of the
-    /// file. Each read begins where the one before ended.
+    /// file. Each read begins where the one before ended, and none follows the end.
     fn read_on(
         &self,
         file: &Self::File,

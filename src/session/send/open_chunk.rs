@@ -15,7 +15,8 @@ use crate::storage::Source;
 use crate::transport::SendStream;
 
 /// Sends the record of the chunk at `offset`, of at most `chunk_bytes` bytes, and says how far it has read. Gives the
-/// chaining value and the number of bytes. The pieces that it reads are blocks, so only the last may be shorter.
+/// chaining value and the number of bytes. The pieces that it reads are blocks. One that is shorter ends the file, also when
+/// the file has grown by then: a chunk is a number of whole blocks.
 pub(super) async fn send_open_record<S: Source, T: SendStream>(
     stream: &mut T,
     sending: &Sending<S>,
@@ -57,6 +58,9 @@ pub(super) async fn send_open_record<S: Source, T: SendStream>(
         sending.sent_bytes.fetch_add(n, Relaxed);
         handle.sent_bytes.fetch_add(n, Relaxed);
         at += n;
+        if n < BLOCK_BYTES as u64 {
+            break true;
+        }
     };
     drop(ahead);
     if is_last && offset == 0 {

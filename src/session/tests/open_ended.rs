@@ -36,6 +36,26 @@ async fn an_entry_of_unknown_size_arrives_whole() {
     }
 }
 
+/// The end that a read comes upon is the end, wherever it lies in a chunk.
+#[tokio::test(start_paused = true)]
+async fn an_entry_of_unknown_size_that_grows_at_its_end_ends_there() {
+    // Each read lets it grow by four bytes: the end is in the first block, two bytes before a chunk is full, behind a
+    // whole chunk, and in the second one.
+    for size in [0, 1, MIB - 14, MIB, 2 * MIB - 30] {
+        let session = Session::new(1);
+        let (target, data) = (MemoryTarget::new(), bytes(1, size));
+        let source = stream(&data);
+        source.grow_when_read("f");
+        let ended = session.run(&source, &target).await;
+        for summary in [ended.sent.unwrap(), ended.received.unwrap()] {
+            assert_eq!((summary.files, summary.failed), (1, 0), "{size} bytes");
+        }
+        let files = target.files();
+        let (begin, grown) = files[&b"f"[..]].split_at(data.len());
+        assert!(begin == data && grown.chunks(4).all(|more| more == b"more"), "{size} bytes");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_entry_of_unknown_size_that_is_there_is_no_conflict() {
     let (target, data) = (MemoryTarget::new(), bytes(1, 2 * MIB));
