@@ -64,6 +64,11 @@ pub(super) fn codec_failure(error: CodecError) -> Failure {
     Failure::protocol(printable(error.to_string().as_bytes()))
 }
 
+/// Whether `failure` only says that the connection is gone, by itself or by the peer.
+pub(super) fn is_of_the_connection(failure: &Failure) -> bool {
+    failure.reason == Reason::ConnectionLost || failure.from_peer
+}
+
 /// The result of a task; its panic becomes a failure.
 pub(super) fn joined<T>(result: Result<T, JoinError>) -> Result<T, Failure> {
     result.map_err(|e| Failure::new(Reason::Internal, format!("a task of the transfer ended early: {e}")))

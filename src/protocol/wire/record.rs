@@ -99,6 +99,12 @@ impl RecordHeader {
     }
 }
 
+/// Whether `len` bytes at `offset` are a chunk of a file of unknown size, which ends with them or not: chunks have
+/// `chunk_bytes` bytes. Only an empty file has an empty one.
+pub fn is_open_chunk(chunk_bytes: u64, offset: u64, len: u64, is_last: bool) -> bool {
+    len == chunk_bytes || is_last && (len > 0 || offset == 0) && len < chunk_bytes
+}
+
 /// The header of each piece of a record of unknown length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PieceHeader {

@@ -15,8 +15,8 @@ use crate::protocol::hash::RecordHasher;
 use crate::protocol::wire::entry::EntryId;
 use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::protocol::wire::message::Message;
-use crate::protocol::wire::record::{PieceHeader, RecordHeader, TRAILER_BYTES};
-use crate::session::closing::{codec_failure, transport_failure};
+use crate::protocol::wire::record::{PieceHeader, RecordHeader, TRAILER_BYTES, is_open_chunk};
+use crate::session::closing::{codec_failure, is_of_the_connection, transport_failure};
 use crate::session::messages::write_message;
 use crate::session::receive::shared::{Receiving, storage_failure};
 use crate::storage::block::Block;
@@ -70,7 +70,7 @@ pub(super) struct ParcelFailure {
 impl ParcelFailure {
     /// It is only that the connection is gone.
     pub(super) fn is_of_the_connection(&self) -> bool {
-        self.failure.reason == Reason::ConnectionLost || self.failure.from_peer
+        is_of_the_connection(&self.failure)
     }
 }
 
@@ -244,6 +244,11 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
                 PieceHeader::Data(n) => {
                     self.data(offset + len, n, Filling::Stream).await?;
                     len += n;
+                }
+                // Before it is hashed: there is no value for a chunk without a byte.
+                PieceHeader::End { is_last } if !is_open_chunk(chunk_bytes, offset, len, is_last) => {
+                    let message = format!("{len} bytes at {offset} are no chunk of entry {}", id.0);
+                    return Err(Failure::protocol(message).into());
                 }
                 PieceHeader::End { is_last } => {
                     let trailer = self.trailer().await?;

@@ -18,7 +18,7 @@ use crate::protocol::path::RelPath;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::wire::message::Message;
-use crate::protocol::wire::record::{RecordHeader, Run};
+use crate::protocol::wire::record::{PieceHeader, RecordHeader, Run};
 use crate::protocol::wire::status::Status;
 use crate::session::Link;
 use crate::session::messages::{MessageReader, write_message};
@@ -225,6 +225,23 @@ async fn unrequested_records() {
         })
         .await;
         assert_eq!(failure.reason, reason, "{len} bytes at {offset} of {id}");
+    }
+}
+
+/// [W-30] BLAKE3 has no value for a chunk without a byte, and asserts that it is not asked for one.
+#[tokio::test(start_paused = true)]
+async fn attack_14_open_records_without_a_byte() {
+    let path = RelPath::new(b"d").unwrap();
+    let open = Message::Entry(Entry { path, meta: Meta::default(), kind: Kind::OpenEnded });
+    for (offset, is_last) in [(0, false), (MIB, false), (MIB, true)] {
+        let failure = refuse(&[open.clone(), Message::End(1)], async |sender| {
+            assert_eq!(sender.status().await, Status::Want);
+            let mut end = BytesMut::new();
+            PieceHeader::End { is_last }.encode(&mut end);
+            sender.parcel(&[&header(0, offset, 0, vec![]), &end, &[0; 32]]).await;
+        })
+        .await;
+        assert_eq!(failure.reason, Reason::Protocol, "at {offset}, the last: {is_last}");
     }
 }
 

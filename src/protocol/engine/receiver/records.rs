@@ -8,6 +8,7 @@ use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::hash::TreeError;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind};
 use crate::protocol::wire::limits::SMALL_FILE_BYTES_MAX;
+use crate::protocol::wire::record::is_open_chunk;
 
 impl Receiver {
     /// Begins a record on a parcel's stream: `len` bytes of `id` at `offset`. A sender may reset a parcel and send it
@@ -111,9 +112,7 @@ impl Receiver {
         else {
             return Ok(());
         };
-        let (chunk, is_empty_file) = (1 << self.chunk_log2, len == 0 && offset == 0);
-        let fits = len == chunk || is_last && (is_empty_file || (1..chunk).contains(&len));
-        if !fits {
+        if !is_open_chunk(1 << self.chunk_log2, offset, len, is_last) {
             let message = format!("{}: {len} bytes at {offset} are no chunk", entry.path);
             return Err(Failure::protocol(message));
         }
