@@ -178,10 +178,7 @@ impl Sender {
     fn status_of_wanted(&mut self, id: EntryId, status: Status) -> Result<bool, Failure> {
         let (outcome, renamed) = match status {
             // Another process took the name while the bytes were in flight.
-            Status::Skipped => {
-                self.settle(id, None, None, Outcome::Skipped, None);
-                return Ok(true);
-            }
+            Status::Skipped => (Outcome::Skipped, None),
             Status::Done(renamed) => (Outcome::Written, renamed),
             // Another transfer may have delivered the same while the bytes were in flight.
             Status::Identical(renamed) => (Outcome::Identical, renamed),
@@ -193,6 +190,10 @@ impl Sender {
         };
         if (file.is_open_ended || !entry.is_small()) && !file.closed {
             return Ok(false);
+        }
+        if outcome == Outcome::Skipped {
+            self.settle(id, None, None, outcome, None);
+            return Ok(true);
         }
         self.is_durability_missing |=
             outcome == Outcome::Written && file.plan.chunks() > 1 && !file.plan.is_durable();

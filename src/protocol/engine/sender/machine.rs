@@ -215,7 +215,7 @@ impl Sender {
                     OutgoingState::Wanted(file) => file.plan.written_bytes(entry.size(), self.chunk_log2),
                     _ => 0,
                 };
-                self.totals.settled_bytes += entry.size() - acked;
+                self.totals.settled_bytes += entry.size().saturating_sub(acked);
             }
         }
         self.actions.push_back(SenderAction::Settled(Settled { id, entry, renamed, root, outcome, message }));
