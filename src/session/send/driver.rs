@@ -403,7 +403,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             debug!(parcel = ?end.parcel, "a parcel is sent again over another connection");
             let lost = self.lanes.forget_lost();
             lost.into_iter().for_each(|number| self.control_out.send(&Message::Left(number)));
-            return self.machine.parcel_lost(end.parcel, &end.values);
+            return self.machine.parcel_lost(end.parcel, &end.values, end.was_read);
         }
         match end.result {
             Ok(()) => {

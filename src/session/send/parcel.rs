@@ -26,6 +26,8 @@ pub(super) struct ParcelEnd {
     pub(super) parcel: Parcel,
     /// Its connection is gone.
     pub(super) is_lost: bool,
+    /// It had a stream, so reading of its sources began.
+    pub(super) was_read: bool,
     /// Chaining values of the records sent; of a chunk, only once acked.
     pub(super) values: Vec<(EntryId, [u8; 32])>,
     /// Entries whose source has grown.
@@ -48,7 +50,7 @@ pub(super) async fn send_parcel<C: Connection, S: Source>(
     let (mut values, mut abandoned, mut grown) = (Vec::new(), Vec::new(), Vec::new());
     let Some((lane, _counted, send, recv)) = sending.opening.during(open_any(lanes)).await else {
         let result = Err(transport_failure(TransportError::ClosedHere));
-        return ParcelEnd { parcel, is_lost: true, values, grown, abandoned, result };
+        return ParcelEnd { parcel, is_lost: true, was_read: false, values, grown, abandoned, result };
     };
     debug!(lane = lane.number, "stream credit taken");
     // The oldest parcel goes first. Otherwise its lost packets would wait for all data of other parcels that QUIC
@@ -69,7 +71,7 @@ pub(super) async fn send_parcel<C: Connection, S: Source>(
         _ => send_files::<C, S>(streams, &sending, entries, &mut values, &mut grown, &mut abandoned).await,
     };
     let is_lost = result.is_err() && lane.is_lost();
-    ParcelEnd { parcel, is_lost, values, grown, abandoned, result }
+    ParcelEnd { parcel, is_lost, was_read: true, values, grown, abandoned, result }
 }
 
 async fn send_chunk<C: Connection, S: Source>(

@@ -13,10 +13,11 @@ use crate::auth::{Fingerprint, JoinKey};
 use crate::event::Event;
 use crate::protocol::failure::Reason;
 use crate::protocol::final_name::Exists;
+use crate::protocol::wire::entry::Kind;
 use crate::session::handshake::{admit, join, join_key};
 use crate::session::{Budget, Joiner, Joining, Link};
 use crate::testing::connection::{MemoryConnection, MemoryLimits, MemoryLink, pair};
-use crate::testing::disk::{MemoryTarget, Node, Op};
+use crate::testing::disk::{MemorySource, MemoryTarget, Node, Op};
 use crate::transport::Connection;
 
 /// How long these sessions wait for a replacement.
@@ -67,9 +68,15 @@ impl Attacher {
 
 impl Rig {
     async fn new(seed: u64) -> Self {
+        Self::with_streams(seed, 9).await
+    }
+
+    /// The first connection has so many streams; those that take over have nine.
+    async fn with_streams(seed: u64, streams: usize) -> Self {
         let mut session = Session::with_budget(seed, Budget::new(64 * MIB, Some(8)), TIMEOUT);
         // Makes the manifest slow.
         session.limits.stream_window_bytes = 8 * 1024;
+        session.limits.streams = streams;
         let (ends, first) = session.connect();
         let (mut sending, mut receiving) = greet(ends).await;
         // Before that, there is no session on either side.
@@ -204,6 +211,25 @@ async fn a_manifest_that_is_cut_goes_on_where_it_was() {
         assert_eq!((sent.files, received.files), (300, 300), "seed {seed}");
         assert!(target.tree() == arrived(&tree), "seed {seed}");
     }
+}
+
+/// [W-29] Its first chunk waits for a stream until the connection is cut: nothing of it has been read by then.
+#[tokio::test(start_paused = true)]
+async fn a_file_of_unknown_size_of_which_nothing_was_read_is_sent_over_the_next_connection() {
+    let (target, data) = (MemoryTarget::new(), bytes(1, 2 * MIB));
+    // The control stream is the only one.
+    let Rig { session, sending, receiving, attacher, first } = Rig::with_streams(1, 1).await;
+    let source = MemorySource::new(vec![("f", Kind::OpenEnded, data.clone())]);
+    let sent = send_on(sending, &source, &session.sender.context);
+    let received = receive_on(receiving, &target, Exists::Refuse, &session.receiver.context);
+    let meddling = async {
+        sleep(Duration::from_secs(1)).await;
+        first.cut();
+        attacher.attach(1000, 0).await
+    };
+    let (sent, received, _replacement) = tokio::join!(sent, received, meddling);
+    assert_eq!((sent.unwrap().failed, received.unwrap().failed), (0, 0));
+    assert!(target.files() == [(b"f".to_vec(), data)].into());
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,6 +31,9 @@ fn an_open_end_is_read_once_and_in_order() {
     let (mut sender, _) = open_ended();
     let first = Parcel::OpenChunk { id: A, offset: 0 };
     assert_eq!(sender.next_parcel().as_ref(), Some(&first));
+    // It had no stream yet.
+    sender.parcel_lost(first.clone(), &[], false).unwrap();
+    assert_eq!(sender.next_parcel().as_ref(), Some(&first));
     assert_eq!(sender.next_parcel(), None, "the first chunk is being read");
     sender.chunk_read(A, CHUNK, false).unwrap();
     let second = Parcel::OpenChunk { id: A, offset: CHUNK };
@@ -42,11 +45,37 @@ fn an_open_end_is_read_once_and_in_order() {
     assert_eq!(sender.totals().bytes, CHUNK + 3);
     // Bytes of it are read only once.
     sender.parcel_acked(&first, &[(A, [0; 32])], ZERO).unwrap();
-    sender.parcel_lost(second, &[]).unwrap();
+    sender.parcel_lost(second, &[], true).unwrap();
     let Some(SenderAction::Control(Message::Abandon(A, reason, _))) = sender.poll() else {
         panic!("it was not abandoned")
     };
     assert_eq!(reason, Reason::SourceUnreadable);
+}
+
+/// [S-2] A receiver that skips a large file has found its name taken at the commit, and that is behind `Close`.
+#[test]
+fn attack_14_a_file_that_still_travels_is_not_skipped() {
+    let skipped = || Message::Status(A, Status::Skipped);
+    let (mut sender, _) = open_ended();
+    let first = sender.next_parcel().unwrap();
+    sender.chunk_read(A, CHUNK, false).unwrap();
+    sender.parcel_acked(&first, &[(A, [0; 32])], ZERO).unwrap();
+    assert_eq!(reason(sender.on_control(skipped(), ZERO)), Reason::Protocol, "it is read on");
+    let (mut sender, _) = wanted(2 * CHUNK);
+    assert_eq!(reason(sender.on_control(skipped(), ZERO)), Reason::Protocol, "nothing of it has come");
+
+    let (mut sender, _) = open_ended();
+    let only = sender.next_parcel().unwrap();
+    sender.chunk_read(A, 3, true).unwrap();
+    sender.parcel_acked(&only, &[(A, [7; 32])], ZERO).unwrap();
+    assert_eq!(reason(sender.on_control(skipped(), ZERO)), Reason::Protocol, "it is looked at once more");
+    let (mut sender, _) = open_ended();
+    let only = sender.next_parcel().unwrap();
+    sender.chunk_read(A, 3, true).unwrap();
+    sender.parcel_acked(&only, &[(A, [7; 32])], ZERO).unwrap();
+    sender.verified(A, false);
+    sender.on_control(skipped(), ZERO).unwrap();
+    assert_eq!((sender.totals().settled_files, sender.totals().settled_bytes), (1, 3));
 }
 
 /// [W-30]

@@ -165,12 +165,17 @@ impl Sender {
     }
 
     /// The connection of a parcel is gone and others are left: its wanted data is sent again. `values` are the
-    /// chaining values of the records sent, in order.
+    /// chaining values of the records sent, in order. `was_read` says whether reading of its sources began.
     ///
     /// # Errors
     ///
     /// As [`Sender::parcel_acked`].
-    pub fn parcel_lost(&mut self, parcel: Parcel, values: &[(EntryId, [u8; 32])]) -> Result<(), Failure> {
+    pub fn parcel_lost(
+        &mut self,
+        parcel: Parcel,
+        values: &[(EntryId, [u8; 32])],
+        was_read: bool,
+    ) -> Result<(), Failure> {
         self.parcels -= 1;
         for (id, value) in values {
             if let Some(OutgoingEntry { state: OutgoingState::Wanted(file), entry, .. }) =
@@ -182,14 +187,10 @@ impl Sender {
             }
         }
         match parcel {
-            Parcel::Chunk { id, offset, .. } => {
-                if let Some(OutgoingEntry { state: OutgoingState::Wanted(file), .. }) = self.open.get_mut(&id)
-                {
-                    file.plan.lose(offset >> self.chunk_log2);
-                    if !self.large.contains(&id) {
-                        self.large.push_front(id);
-                    }
-                }
+            Parcel::Chunk { id, offset, .. } => self.want_again(id, offset),
+            Parcel::OpenChunk { id, offset } if !was_read => {
+                self.open_end.take_if(|reading| *reading == id);
+                self.want_again(id, offset);
             }
             // The data read is gone with it.
             Parcel::OpenChunk { id, .. } => {
@@ -204,6 +205,16 @@ impl Sender {
             Parcel::Files(ids) => ids.into_iter().rev().for_each(|id| self.small.push_front(id)),
         }
         Ok(())
+    }
+
+    /// The chunk at `offset` was lost.
+    fn want_again(&mut self, id: EntryId, offset: u64) {
+        if let Some(OutgoingEntry { state: OutgoingState::Wanted(file), .. }) = self.open.get_mut(&id) {
+            file.plan.lose(offset >> self.chunk_log2);
+            if !self.large.contains(&id) {
+                self.large.push_front(id);
+            }
+        }
     }
 
     /// A small file under its final name needs no ack.

@@ -56,7 +56,7 @@ impl World {
         for id in abandoned {
             self.sender.abandon(id, changed());
         }
-        self.sender.parcel_lost(parcel, &values)?;
+        self.sender.parcel_lost(parcel, &values, true)?;
         let delay = self.delay();
         self.at(delay, WorldEvent::Reset(number));
         Ok(())
