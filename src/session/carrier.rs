@@ -9,10 +9,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-use super::closing::{CLOSE_DONE, joined, transport_failure};
+use super::closing::{CLOSE_DONE, is_of_the_connection, joined, transport_failure};
 use super::link::CONTROL_PRIORITY;
 use super::messages::{MessageReader, write_message};
-use crate::protocol::failure::{Failure, Side};
+use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::wire::message::{Message, Received};
 use crate::transport::{Connection, SendStream, TransportError};
 
@@ -104,8 +104,9 @@ impl<C: Connection> Carrier<C> {
     /// Lets `connection` take over, for the time of `replaced_within`. This side has `received` from the peer.
     pub(super) fn replace(&mut self, connection: C, received: Received, replaced_within: Duration) {
         debug!(peer = %connection.remote_address(), ?received, "another connection takes over");
-        self.tasks = JoinSet::new();
+        // Before its streams are dropped, which the peer would take for a breach.
         self.connection.close(CLOSE_DONE, b"");
+        self.tasks = JoinSet::new();
         self.closed = Box::pin(pending());
         self.connection = connection.clone();
         self.lost.get_or_insert_with(|| Lost {
@@ -123,8 +124,8 @@ impl<C: Connection> Carrier<C> {
             tokio::select! {
                 biased;
                 Some(end) = self.tasks.join_next() => match joined(end).and_then(identity) {
+                    Err(failure) if !is_of_the_connection(&failure) => return CarrierEvent::Failed(failure),
                     // Why a connection is gone is told below.
-                    Err(failure) if !self.connection.is_closed() => return CarrierEvent::Failed(failure),
                     _ => {}
                 },
                 Some(attached) = self.attaching.join_next() => match joined(attached).and_then(identity) {
@@ -133,8 +134,10 @@ impl<C: Connection> Carrier<C> {
                         self.closed = closed(self.connection.clone());
                         return CarrierEvent::Attached(attached);
                     }
-                    Err(failure) if !self.connection.is_closed() => return CarrierEvent::Failed(failure),
-                    Err(failure) => debug!(%failure, "the other connection is gone, too"),
+                    Err(failure) if failure.reason == Reason::ConnectionLost && !failure.from_peer => {
+                        debug!(%failure, "the other connection is gone, too");
+                    }
+                    Err(failure) => return CarrierEvent::Failed(failure),
                 },
                 error = &mut self.closed, if self.lost.is_none() => {
                     self.closed = Box::pin(pending());
@@ -172,5 +175,72 @@ async fn attach<C: Connection>(
     match control_in.expect().await? {
         Message::Attach(theirs) => Ok(Attached { control_out, control_in, theirs }),
         other => Err(Failure::protocol(format!("a connection took over with {}", other.name()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::testing::connection::{MemoryConnection, MemoryLimits, pair};
+
+    const WITHIN: Duration = Duration::from_secs(60);
+
+    /// What a carrier makes of a task that ends so, on a connection that the peer has closed by then.
+    async fn with_a_task(
+        work: impl Future<Output = Result<(), Failure>> + Send + 'static,
+    ) -> CarrierEvent<MemoryConnection> {
+        let (connection, peer, _link) = pair(1, MemoryLimits::default());
+        let mut carrier = Carrier::new(Side::Receiver, connection);
+        carrier.spawn(work);
+        peer.close(CLOSE_DONE, b"");
+        yield_now().await;
+        carrier.next().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_told_although_the_connection_is_gone_as_well() {
+        let verification = Failure::on(Side::Receiver, Reason::Verification, "it does not match");
+        for failure in [Failure::protocol("a breach"), verification] {
+            let said = failure.clone();
+            match with_a_task(async { Err(said) }).await {
+                CarrierEvent::Failed(told) => assert_eq!(told.reason, failure.reason),
+                _ => panic!("{failure} was dropped"),
+            }
+        }
+        let CarrierEvent::Failed(told) = with_a_task(async { panic!("a bug") }).await else {
+            panic!("a panic was dropped")
+        };
+        assert_eq!(told.reason, Reason::Internal);
+        // The connection itself tells these.
+        for failure in [transport_failure(TransportError::ClosedHere), Failure::from_wire(12, b"its disk")] {
+            let event = with_a_task(async { Err(failure) }).await;
+            assert!(matches!(event, CarrierEvent::Closed(TransportError::Closed { code: 0, .. })));
+        }
+    }
+
+    /// The next event of a carrier that has lost its connection, when the one that takes over is closed with `code`.
+    async fn replaced_by_one_closed_with(code: u32) -> CarrierEvent<MemoryConnection> {
+        let (first, _peer, _link) = pair(1, MemoryLimits::default());
+        let mut carrier = Carrier::new(Side::Sender, first);
+        carrier.lose(TransportError::Lost("cut".to_owned()), Some(WITHIN)).unwrap();
+        let (second, peer, _other_link) = pair(2, MemoryLimits::default());
+        carrier.replace(second, Received { control: 0, manifest: 0 }, WITHIN);
+        yield_now().await;
+        peer.close(code, b"its disk");
+        carrier.next().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_takes_over_and_is_closed_ends_the_session_unless_it_is_a_loss() {
+        for (code, reason) in [(12, Reason::Storage), (2, Reason::ConnectionLost)] {
+            let CarrierEvent::Failed(failure) = replaced_by_one_closed_with(code).await else {
+                panic!("a close with code {code} was taken for a loss")
+            };
+            assert_eq!((failure.reason, failure.from_peer), (reason, true));
+        }
+        let event = replaced_by_one_closed_with(CLOSE_DONE).await;
+        assert!(matches!(event, CarrierEvent::GivenUp(_)), "another one was not waited for");
     }
 }
