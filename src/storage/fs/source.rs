@@ -63,8 +63,8 @@ pub struct FsFile {
     seen: Arc<Seen>,
     /// Fewer blocks are stored than the size requires.
     is_sparse: bool,
-    /// The descriptor of a file of unknown size, which is read from one opening.
-    held: Option<Arc<File>>,
+    /// The descriptor of a file of unknown size, which is read from one opening; until its last byte has been read.
+    held: Mutex<Option<Arc<File>>>,
 }
 
 /// The file as it was when opened first.
@@ -73,6 +73,12 @@ struct Seen {
     /// Device and inode.
     identity: (u64, u64),
     disk: Arc<SourceDisk>,
+}
+
+impl FsFile {
+    fn held(&self) -> MutexGuard<'_, Option<Arc<File>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Seen {
@@ -212,8 +218,9 @@ impl Source for FsSource {
     }
 
     async fn read_on(&self, file: &FsFile, offset: u64, mut block: Block) -> Result<(Block, usize), Failure> {
-        let open = match &file.held {
-            Some(held) => Arc::clone(held),
+        let held = file.held().clone();
+        let open = match held {
+            Some(held) => held,
             None => self.descriptor(file).await?,
         };
         let (disk, path) = (Arc::clone(&self.disk), file.seen.entry.path.clone());
@@ -230,7 +237,12 @@ impl Source for FsSource {
             }
             Ok((block, n))
         });
-        read.await.map_err(|error| self.disk.failure("read", &file.seen.entry.path, error))
+        let read = read.await;
+        // Nothing is read behind the end, or after a failure. The receiver may settle the file much later.
+        if !matches!(&read, Ok((block, n)) if *n == block.len()) {
+            drop(file.held().take());
+        }
+        read.map_err(|error| self.disk.failure("read", &file.seen.entry.path, error))
     }
 
     async fn verify(&self, file: &FsFile) -> Result<Verdict, Failure> {
@@ -360,7 +372,7 @@ fn open(disk: Arc<SourceDisk>, entry: Entry) -> Result<FsFile, Failure> {
     let is_sparse = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < entry.size();
     let identity = identity_of(&stat);
     let file = disk.keep(identity, file);
-    let held = is_open_ended.then_some(file);
+    let held = Mutex::new(is_open_ended.then_some(file));
     Ok(FsFile { seen: Arc::new(Seen { entry, identity, disk }), is_sparse, held })
 }
 
@@ -382,4 +394,41 @@ fn reads_same(file: &File, bytes: &[u8]) -> io::Result<bool> {
 /// Whether reading a file at `offset` finds its end.
 fn is_end(file: &File, offset: u64) -> bool {
     matches!(file.read_at(&mut [0], offset), Ok(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::protocol::wire::entry::Meta;
+    use crate::protocol::wire::limits::BLOCK_BYTES;
+    use crate::storage::block::{BlockCount, BlockPool};
+
+    /// Fault 1: files that have been read wait for the receiver, and hold no descriptors for that.
+    #[tokio::test]
+    async fn fault_1_a_file_of_unknown_size_that_has_been_read_holds_no_descriptor() {
+        let (dir, pool) = (TempDir::new().unwrap(), BlockPool::new(1, BlockCount::default()));
+        let name = dir.path().join("f");
+        let path = RelPath::new(b"f").unwrap();
+        for (size, reads) in [(0, 1), (3, 1), (BLOCK_BYTES, 2), (BLOCK_BYTES + 1, 2)] {
+            fs::write(&name, vec![7; size]).unwrap();
+            let source = FsSource::new(std::slice::from_ref(&name)).unwrap();
+            let entry = Entry { path: path.clone(), meta: Meta::default(), kind: Kind::OpenEnded };
+            let file = source.open(entry).await.unwrap();
+            let held = Arc::downgrade(file.held().as_ref().unwrap());
+            // What is kept for the next read, others may close at any time.
+            source.disk.files().clear();
+            let mut at = 0;
+            for _ in 0..reads {
+                assert!(held.upgrade().is_some(), "{size} bytes: it has to be opened again at {at}");
+                at += source.read_on(&file, at, pool.acquire().await).await.unwrap().1 as u64;
+            }
+            assert_eq!(at, size as u64);
+            assert!(held.upgrade().is_none(), "{size} bytes: the descriptor is open");
+            assert_eq!(source.verify(&file).await.unwrap(), Verdict::Same, "{size} bytes");
+        }
+    }
 }
