@@ -55,9 +55,10 @@ impl Run {
     /// Both sides ended well and everything is there.
     #[track_caller]
     fn assert_well(self) {
-        tree::assert_same(&self.source, &self.inbox().join("source"));
+        let inbox = self.inbox();
         self.sent.expect(0);
         self.received.expect(0);
+        tree::assert_same(&self.source, &inbox.join("source"));
     }
 }
 

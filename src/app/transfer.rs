@@ -1,7 +1,7 @@
 //! One transfer over an established connection, as the commands use it.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Zoned;
@@ -49,8 +49,9 @@ pub(super) fn context(
 ) -> Context {
     let throttle = throttle(common.bwlimit.clone());
     let patience = Patience { timeout: common.timeout, disk_timeout: common.disk_timeout };
-    let quota = CpuQuota::find();
-    let processor_use = Arc::new(move || processor_use(&quota));
+    // Looked for when the transfer begins: a service manager may set the quota while this side waits.
+    let quota = OnceLock::new();
+    let processor_use = Arc::new(move || processor_use(quota.get_or_init(CpuQuota::find)));
     Context { memory, patience, throttle, processor_use, synced: common.fsync, reporter, stop }
 }
 

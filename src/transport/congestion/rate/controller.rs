@@ -164,7 +164,7 @@ impl RateController {
             self.window = self.window.min(self.ceiling);
         }
         if persistent {
-            self.window = self.window.min(self.initial_window);
+            self.window = self.window.min(self.initial_window).max(self.window_min());
         }
     }
 }

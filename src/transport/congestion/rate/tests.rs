@@ -1,5 +1,7 @@
 use std::time::{Duration, Instant};
 
+use quinn::congestion::Controller;
+
 use crate::transport::congestion::rate::controller::RateController;
 use crate::transport::congestion::rate::phase::{Manner, Phase};
 use crate::transport::congestion::tuning::DISPLACED_TIME;
@@ -45,4 +47,14 @@ fn what_it_had_before_a_queue_counts_too() {
     assert_eq!(rate.state, Phase::Up, "the path may be free again");
     rate.probe_up(now);
     assert_eq!(rate.state, Phase::Yield { window: 5520, until: now + DISPLACED_TIME });
+}
+
+/// On loopback a packet is larger than the first window, and a window without room for one would never grow again.
+#[test]
+fn persistent_congestion_leaves_room_for_packets_of_any_size() {
+    let now = Instant::now();
+    let mut rate = RateController::new(now, Manner::Compete, 32 * 1200, 1200);
+    Controller::on_mtu_update(&mut rate, 65_507);
+    rate.congested(now, now, true, 65_507);
+    assert_eq!(Controller::window(&rate), 4 * 65_507);
 }
