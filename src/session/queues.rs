@@ -10,18 +10,24 @@ const PRUNE_ITEMS: usize = 256;
 pub(super) const ROOTS_AT_ONCE: usize = 4;
 /// Maximum small files per such job.
 const ROOTS_BATCH: usize = 256;
-/// Maximum items per batch.
+/// Maximum items per batch, for work that takes little time per item.
 const BATCH: usize = 1024;
 
 /// Queued work of one kind, done in batches, one at a time.
 pub(super) struct BatchQueue<I> {
     waiting: VecDeque<I>,
+    batch_max: usize,
     running: bool,
 }
 
 impl<I> BatchQueue<I> {
     pub(super) fn new() -> Self {
-        Self { waiting: VecDeque::new(), running: false }
+        Self::with_batches_of(BATCH)
+    }
+
+    /// Of at most `batch_max` items each.
+    pub(super) fn with_batches_of(batch_max: usize) -> Self {
+        Self { waiting: VecDeque::new(), batch_max, running: false }
     }
 
     pub(super) fn push(&mut self, item: I) {
@@ -39,7 +45,7 @@ impl<I> BatchQueue<I> {
             return None;
         }
         self.running = true;
-        let n = self.waiting.len().min(BATCH);
+        let n = self.waiting.len().min(self.batch_max);
         Some(self.waiting.drain(..n).collect())
     }
 

@@ -30,11 +30,11 @@ pub async fn look_and_prepare<T: Target>(
     for (place, prepared) in places.into_iter().zip(target.prepare(wanted).await) {
         match prepared {
             Ok(None) => again.extend(denied.remove(&place).map(|entry| (place, entry))),
-            Ok(Some(obstacle)) => found[place] = Ok(obstacle),
+            Ok(Some(lookup)) => found[place] = Ok(lookup),
             Err(error) => found[place] = Err(error),
         }
     }
-    // The directory may have been one that could not be looked into before it was opened up.
+    // What it lies in may have been a directory that could not be looked into before it was opened up.
     if !again.is_empty() {
         let (places, entries): (Vec<_>, Vec<_>) = again.into_iter().unzip();
         for (place, lookup) in places.into_iter().zip(target.look(entries, exists).await) {

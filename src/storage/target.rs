@@ -69,7 +69,8 @@ pub trait Target: Send + Sync + 'static {
 
     /// Prepares for `entries`, parents first: makes directories, and opens up existing ones (they have at least
     /// `u+rwx` until [`Target::finish_dirs`]). Later writes to these numbers are for these names. One result for
-    /// each, in order: nothing, or why it cannot be received.
+    /// each, in order: nothing, or what replaces the result of the look-up. That is why the entry cannot be received,
+    /// or [`Lookup::Free`] for a new directory and [`Lookup::Same`] for an existing one.
     fn prepare(
         &self,
         entries: Vec<(EntryId, Entry)>,

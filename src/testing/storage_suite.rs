@@ -55,6 +55,7 @@ suite!(
     a_look_changes_nothing,
     conflicts_are_settled_as_asked,
     a_name_taken_meanwhile_is_not_replaced,
+    a_directory_that_has_appeared_is_not_a_new_one,
     t14_what_found_its_name_taken_can_be_committed_again,
     t15_names_that_a_rename_made_are_looked_at,
     t16_existing_files_get_mode_and_time,
@@ -419,6 +420,13 @@ async fn t15_names_that_a_rename_made_are_looked_at(rig: &impl Rig) {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// As `A` and `a` do where case means nothing.
+async fn a_directory_that_has_appeared_is_not_a_new_one(rig: &impl Rig) {
+    let target = rig.target();
+    let admitted = admit(&target, 0, vec![entry("d", Kind::Dir), entry("d", Kind::Dir)]).await;
+    assert!(matches!(admitted[..], [Ok(Lookup::Free), Ok(Lookup::Same { .. })]), "{admitted:?}");
 }
 
 /// T16 of the trials: existing files get mode and time.

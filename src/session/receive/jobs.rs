@@ -15,6 +15,10 @@ use crate::session::queues::{BatchQueue, RootsQueue};
 use crate::session::receive::shared::{Receiving, storage_failure};
 use crate::storage::{self, Commit, Final, StorageError, Target, look_and_prepare};
 
+/// Entries of one checkpoint. The sync of each may take a slow disk seconds, and the sender hears nothing of it before
+/// the last one has ended.
+const CHECKPOINT_BATCH: usize = 16;
+
 /// A finished job.
 pub(super) enum DiskJob {
     Admitted(Vec<(EntryId, storage::Result<Lookup>)>),
@@ -49,7 +53,7 @@ impl<T: Target> DiskJobs<T> {
             running: JoinSet::new(),
             admits: BatchQueue::new(),
             discards: BatchQueue::new(),
-            checkpoints: BatchQueue::new(),
+            checkpoints: BatchQueue::with_batches_of(CHECKPOINT_BATCH),
             commits: BatchQueue::new(),
             updates: BatchQueue::new(),
             dirs: BatchQueue::new(),
@@ -229,4 +233,43 @@ fn commit(id: EntryId, entry: Entry, exists: Exists) -> Commit {
 /// The receiver's disk failed for one entry.
 fn entry_failure(error: &StorageError) -> Failure {
     if error.is_refusal() { error.refusal() } else { storage_failure(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::protocol::engine::patience::Patience;
+    use crate::protocol::engine::receiver::Receiver;
+    use crate::session::schedule::Schedule;
+    use crate::session::throttle::Throttle;
+    use crate::storage::block::{BlockCount, BlockPool};
+    use crate::testing::disk::MemoryTarget;
+
+    #[tokio::test]
+    async fn a_checkpoint_of_many_entries_is_told_in_steps() {
+        let patience = Patience { timeout: Duration::from_secs(30), disk_timeout: Duration::from_secs(600) };
+        let machine = Receiver::new(20, Exists::Refuse, "to".into(), patience, Duration::ZERO);
+        let throttle = Arc::new(Throttle::new(Schedule::default(), || Duration::ZERO));
+        let pool = BlockPool::new(1, BlockCount::default());
+        let target = Arc::new(MemoryTarget::new());
+        let shared = Arc::new(Receiving::new(machine, Default::default(), target, pool, throttle));
+        let mut jobs = DiskJobs::new(shared, Exists::Refuse);
+        for id in 0..1000 {
+            assert!(jobs.take(ReceiverAction::Checkpoint(EntryId(id))).is_none());
+        }
+        let mut told = 0;
+        while told < 1000 {
+            jobs.begin();
+            match jobs.next().await {
+                Some(Ok(DiskJob::Checkpointed(batch))) => {
+                    assert!((1..=32).contains(&batch.len()), "{} at once", batch.len());
+                    told += batch.len();
+                }
+                _ => panic!("nothing else was to be done"),
+            }
+            jobs.checkpoints.batch_done();
+        }
+    }
 }

@@ -1,10 +1,13 @@
 //! Making durable what has been written of entries that are not complete yet.
 
+use std::sync::Arc;
+
 use rustix::io::Errno;
 
+use super::staged_files::Unsynced;
 use super::target_disk::TargetDisk;
-use super::volumes::Synced;
-use super::watch::Subject;
+use super::volumes::{FSYNC_MAX, Synced, Volume};
+use super::watch::{Call, Subject};
 use crate::protocol::wire::entry::EntryId;
 use crate::storage::error::{Result, failed};
 
@@ -14,6 +17,7 @@ pub(super) fn checkpoint(disk: &TargetDisk, ids: &[EntryId]) -> Vec<Result<bool>
         return ids.iter().map(|_| Ok(false)).collect();
     }
     let call = disk.watch.begin("sync", Subject::Top);
+    sync_volumes(disk, &call, ids);
     let checkpoint = |id: &EntryId| {
         call.step("sync", Subject::Staged(*id));
         match sync_entry(disk, *id) {
@@ -23,6 +27,33 @@ pub(super) fn checkpoint(disk: &TargetDisk, ids: &[EntryId]) -> Vec<Result<bool>
         }
     };
     ids.iter().map(checkpoint).collect()
+}
+
+/// Syncs all of each volume that has many of the entries and such a call. That also takes what else is staged there, so
+/// that the next checkpoints have less to do.
+fn sync_volumes(disk: &TargetDisk, call: &Call<'_>, ids: &[EntryId]) {
+    let mut volumes: Vec<(Arc<Volume>, Vec<EntryId>)> = Vec::new();
+    for id in ids {
+        let volume = disk.volumes.of(*id);
+        let Some(staging) = volume.made_staging().filter(|_| !volume.lacks_syncfs()) else { continue };
+        if let Ok(Some(_)) = staging.unsynced(*id) {
+            match volumes.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &volume)) {
+                Some((_, ids)) => ids.push(*id),
+                None => volumes.push((volume, vec![*id])),
+            }
+        }
+    }
+    for (volume, ids) in volumes.iter().filter(|(_, ids)| ids.len() > FSYNC_MAX) {
+        let Some(staging) = volume.made_staging() else { continue };
+        call.step("sync", Subject::Staged(ids[0]));
+        let unsynced = staging.all_unsynced();
+        match volume.sync_all() {
+            Ok(Synced::Yes) => unsynced.into_iter().for_each(Unsynced::note_durable),
+            // Then one by one.
+            Ok(Synced::Lacking(_)) => {}
+            Err(errno) => ids.iter().for_each(|id| staging.lost(*id, errno)),
+        }
+    }
 }
 
 fn sync_entry(disk: &TargetDisk, id: EntryId) -> std::result::Result<Synced, Errno> {
@@ -52,4 +83,41 @@ fn sync_entry(disk: &TargetDisk, id: EntryId) -> std::result::Result<Synced, Err
         unsynced.note_durable();
     }
     Ok(Synced::Yes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::fs::sys::sync::can_sync_all;
+    use crate::testing::host::skip;
+
+    const TRANSFER: &str = "0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn one_sync_of_the_volume_makes_many_files_durable() {
+        let temp = tempfile::tempdir().unwrap();
+        let disk = TargetDisk::open(temp.path(), TRANSFER, true).unwrap();
+        if !can_sync_all(&disk.root) {
+            return skip("no call syncs all of the file system");
+        }
+        let many: Vec<_> = (0..=FSYNC_MAX as u64).map(EntryId).collect();
+        let other = EntryId(1000);
+        let staging = disk.staging(other).unwrap();
+        for id in many.iter().chain([&other]) {
+            staging.open(*id).unwrap().write_at(b"bytes", 0).unwrap();
+        }
+        let is_durable = |id| staging.unsynced(id).unwrap().is_none();
+        let few = &many[..FSYNC_MAX];
+        assert!(checkpoint(&disk, few).into_iter().all(|durable| durable.unwrap()));
+        assert!(few.iter().all(|id| is_durable(*id)));
+        assert!(!is_durable(many[FSYNC_MAX]) && !is_durable(other), "few are synced one by one");
+
+        for id in few {
+            staging.open(*id).unwrap().write_at(b"again", 0).unwrap();
+        }
+        assert!(checkpoint(&disk, &many).into_iter().all(|durable| durable.unwrap()));
+        assert!(many.iter().all(|id| is_durable(*id)));
+        assert!(is_durable(other), "many are synced with all that is staged");
+        assert!(staging.unsynced_names().is_none());
+    }
 }

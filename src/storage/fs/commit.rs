@@ -19,7 +19,7 @@ use super::staging::Staging;
 use super::sys::rename;
 use super::sys::volume::is_fuse;
 use super::target_disk::TargetDisk;
-use super::volumes::{Synced, Volume};
+use super::volumes::{FSYNC_MAX, Synced, Volume};
 use super::watch::{Call, Subject};
 use crate::protocol::final_name::{Committed, Exists};
 use crate::protocol::not_kept::Aspect;
@@ -28,9 +28,6 @@ use crate::protocol::wire::entry::EntryId;
 use crate::protocol::wire::limits::RENAME_TRIES_MAX;
 use crate::storage::error::{Result, StorageError, failed};
 use crate::storage::target::{Commit, Final};
-
-/// Up to this many files or directories are synced one by one, more by one sync of the file system.
-const FSYNC_MAX: usize = 4;
 
 /// A commit in progress.
 enum CommitStep {

@@ -5,13 +5,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use rustix::fs::{FileType, fstat, fsync};
-use rustix::io::Errno;
 
 use super::attributes::size_of;
 use super::descriptors::patiently;
 use super::dirs::Dirs;
 use super::existing::update;
-use super::lacks::{Lacks, is_lacking};
+use super::lacks::{Lacks, is_lacking_sync};
 use super::open::open_file;
 use super::target_disk::TargetDisk;
 use crate::protocol::not_kept::Aspect;
@@ -48,7 +47,7 @@ impl TargetDisk {
             // It may have been written without a sync.
             match fsync(&file) {
                 Ok(()) => {}
-                Err(errno) if is_lacking(errno) || errno == Errno::BADF => {
+                Err(errno) if is_lacking_sync(errno) => {
                     self.note(Aspect::Sync, &path.to_string(), errno);
                 }
                 Err(errno) => return Err(failed("sync", self.place(path), errno)),

@@ -15,6 +15,12 @@ pub(super) fn is_lacking(errno: Errno) -> bool {
     )
 }
 
+/// Whether an error of a sync says that there is no such sync, for this file system or of this descriptor. EACCES and
+/// EPERM say that a write has failed: a server has refused it after all.
+pub(super) fn is_lacking_sync(errno: Errno) -> bool {
+    matches!(errno, Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL | Errno::BADF)
+}
+
 /// A missing attribute is not a reason to refuse an entry.
 pub(super) fn unless_lacking(
     result: Result<(), Errno>,

@@ -13,7 +13,7 @@ use crate::protocol::wire::entry::{Entry, Kind};
 use crate::storage::error::{Result, StorageError, failed};
 
 /// An existing directory.
-const THERE: Lookup = Lookup::Same { number: 0, is_current: true };
+pub(super) const THERE: Lookup = Lookup::Same { number: 0, is_current: true };
 
 impl TargetDisk {
     pub(super) fn look(&self, dirs: &mut Dirs, entry: &Entry, exists: Exists) -> Result<Lookup> {

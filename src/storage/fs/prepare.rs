@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::attributes::{MODE_BITS, SPECIAL_BITS};
 use super::dirs::{Blocked, Dirs};
-use super::look::obstacle;
+use super::look::{THERE, obstacle};
 use super::open::open_dir;
 use super::target_disk::TargetDisk;
 use crate::protocol::final_name::Lookup;
@@ -19,7 +19,7 @@ use crate::storage::error::{Result, failed};
 const OPENED_MAX: usize = 16 * 1024;
 
 impl TargetDisk {
-    /// Nothing, or what keeps the entry from being received.
+    /// What became of a directory, or what keeps the entry from being received; nothing of any other.
     pub(super) fn prepare(&self, dirs: &mut Dirs, id: EntryId, entry: &Entry) -> Result<Option<Lookup>> {
         // With the first entry, so that what makes it impossible is said before bytes travel.
         self.make_staging()?;
@@ -50,7 +50,7 @@ impl TargetDisk {
     ) -> std::result::Result<Option<Lookup>, Errno> {
         let mode = Mode::from_raw_mode(entry.meta.mode & MODE_BITS) | Mode::RWXU;
         match mkdirat(holder, name, mode) {
-            Ok(()) => return Ok(None),
+            Ok(()) => return Ok(Some(Lookup::Free)),
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),
         }
@@ -62,7 +62,8 @@ impl TargetDisk {
         if !there.contains(Mode::WUSR | Mode::XUSR) {
             self.open_up(holder, name, &entry.path);
         }
-        Ok(None)
+        // Also of one that was missing when it was looked up.
+        Ok(Some(THERE))
     }
 
     /// Makes a directory that is there, and may be read-only as the one sent is, writable until its end. If that does

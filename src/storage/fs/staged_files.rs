@@ -50,14 +50,10 @@ pub(super) struct StagedFile {
 }
 
 impl StagedFile {
-    /// Waits until no other piece is written.
+    /// Waits until nobody else writes pieces. Only tasks wait: a pool of threads that do so has none left for the one
+    /// whose turn it is.
     pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.turn.lock().await
-    }
-
-    /// The same on a thread that may wait.
-    pub(super) fn wait_for_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.turn.blocking_lock()
     }
 
     /// Writes a piece, whose turn it is.
@@ -174,6 +170,11 @@ impl StagedFiles {
             Some(errno) => Err(errno),
             None => Ok(entry.durability.unsynced(self.open.get(&id))),
         }
+    }
+
+    /// All entries of which something is not durable.
+    pub(super) fn all_unsynced(&self) -> Vec<Unsynced> {
+        self.staged.values().filter_map(|entry| entry.durability.unsynced(None)).collect()
     }
 
     /// A sync of an entry has failed.

@@ -103,14 +103,6 @@ impl Staging {
         (&self.dir, id.0.to_string())
     }
 
-    /// Writes all of `bytes` at `offset`, and makes the file if needed. It grows with each write: a size declared by
-    /// a peer costs nothing.
-    pub(super) fn write(&self, id: EntryId, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let file = self.open(id)?;
-        let _turn = file.wait_for_turn();
-        file.write_at(bytes, offset)
-    }
-
     /// Makes a file of `bytes` with the permission bits and time of `meta`, complete except for its final name, in as
     /// few calls as possible: this dominates the cost of ten thousand small files. `keep_open` is for a later sync.
     pub(super) fn write_whole(
@@ -197,6 +189,13 @@ impl Staging {
     /// earlier sync.
     pub(super) fn unsynced(&self, id: EntryId) -> Result<Option<Unsynced>, Errno> {
         self.files().unsynced(id)
+    }
+
+    /// All that is not durable here, names as well: what a sync of the whole volume is to be told to.
+    pub(super) fn all_unsynced(&self) -> Vec<Unsynced> {
+        let mut unsynced = self.files().all_unsynced();
+        unsynced.extend(self.names.unsynced(None));
+        unsynced
     }
 
     /// A sync of an entry has failed, so its data may be lost even if a later sync succeeds.

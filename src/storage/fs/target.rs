@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::io;
+use std::iter;
 use std::mem;
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,13 +28,13 @@ use crate::storage::block::Block;
 use crate::storage::error::{Result, StorageError, failed};
 use crate::storage::target::{Commit, Target, Write};
 
-/// Pieces of large files that are written at once, each to an open file.
+/// Files that pieces are written to at once, each of them open.
 const PIECES_AT_ONCE: usize = 64;
 
 /// A directory of the file system. What is staged is removed when the last use of it ends.
 pub struct FsTarget {
     disk: Arc<TargetDisk>,
-    /// Files that pieces are being written to.
+    /// Of files that pieces are being written to.
     pieces: Semaphore,
 }
 
@@ -54,16 +54,11 @@ impl FsTarget {
         blocking(move || work(&disk)).await
     }
 
-    /// Writes a piece of a large file.
-    async fn write_piece(
-        &self,
-        id: EntryId,
-        offset: u64,
-        range: Range<usize>,
-        block: Block,
-    ) -> io::Result<Block> {
+    /// Writes pieces of one staged file. A thread that may wait is asked for only once it is their turn: threads that
+    /// waited for a turn would be missing to the one whose turn it is.
+    async fn write_pieces(&self, id: EntryId, pieces: Vec<Write>, block: Block) -> io::Result<Block> {
         // What waits for a descriptor holds a thread, and those that have one need a thread to give it back.
-        let _piece = self.pieces.acquire().await;
+        let _permit = self.pieces.acquire().await;
         let open = self.disk.volumes.of(id).find_staging().and_then(|staging| staging.find_open(id));
         let file = match open {
             Some(file) => file,
@@ -76,12 +71,31 @@ impl FsTarget {
             }
         };
         let _turn = file.turn().await;
-        let (staged, disk) = (Arc::clone(&file), Arc::clone(&self.disk));
-        let write = move || {
-            let _call = disk.watch.begin("write", Subject::Staged(id));
-            staged.write_at(&block[range], offset).map(|()| block)
-        };
-        blocking(write).await
+        let staged = Arc::clone(&file);
+        self.run(move |disk| {
+            let call = disk.watch.begin("write", Subject::Staged(id));
+            for Write { offset, range, .. } in pieces {
+                call.step("write", Subject::Staged(id));
+                staged.write_at(&block[range], offset)?;
+            }
+            Ok(block)
+        })
+        .await
+    }
+
+    /// Writes whole files. Nobody else writes to them, so that they need no turn.
+    async fn write_whole(&self, files: Vec<(Write, Meta)>, block: Block) -> Result<Block> {
+        self.run(move |disk| {
+            let call = disk.watch.begin("write", Subject::Top);
+            for (Write { id, range, .. }, meta) in files {
+                call.step("write", Subject::Staged(id));
+                disk.staging(id)
+                    .and_then(|staging| staging.write_whole(id, &block[range], &meta, disk.sync))
+                    .map_err(|error| failed("write", disk.place_staged(id), error))?;
+            }
+            Ok(block)
+        })
+        .await
     }
 
     /// The BLAKE3 root of the first `size` bytes of a file, and the block that they went through.
@@ -156,24 +170,29 @@ impl Target for FsTarget {
         .await
     }
 
-    async fn write(&self, writes: Vec<Write>, block: Block) -> Result<Block> {
-        if let [Write { id, offset, range, whole: None }] = writes.as_slice() {
-            let written = self.write_piece(*id, *offset, range.clone(), block).await;
-            return written.map_err(|error| failed("write", self.disk.place_staged(*id), error));
+    async fn write(&self, writes: Vec<Write>, mut block: Block) -> Result<Block> {
+        let mut writes = writes.into_iter().peekable();
+        while let Some(write) = writes.next() {
+            let id = write.id;
+            block = match write.whole {
+                Some(meta) => {
+                    let mut files = vec![(write, meta)];
+                    while let Some(next) = writes.next_if(|next| next.whole.is_some()) {
+                        files.extend(next.whole.map(|meta| (next, meta)));
+                    }
+                    self.write_whole(files, block).await?
+                }
+                None => {
+                    let mut pieces = vec![write];
+                    let is_next = |next: &Write| next.id == id && next.whole.is_none();
+                    pieces.extend(iter::from_fn(|| writes.next_if(is_next)));
+                    self.write_pieces(id, pieces, block)
+                        .await
+                        .map_err(|error| failed("write", self.disk.place_staged(id), error))?
+                }
+            };
         }
-        self.run(move |disk| {
-            let call = disk.watch.begin("write", Subject::Top);
-            for Write { id, offset, range, whole } in writes {
-                call.step("write", Subject::Staged(id));
-                let written = disk.staging(id).and_then(|staging| match whole {
-                    Some(meta) => staging.write_whole(id, &block[range], &meta, disk.sync),
-                    None => staging.write(id, offset, &block[range]),
-                });
-                written.map_err(|error| failed("write", disk.place_staged(id), error))?;
-            }
-            Ok(block)
-        })
-        .await
+        Ok(block)
     }
 
     async fn checkpoint(&self, ids: Vec<EntryId>) -> Vec<Result<bool>> {
@@ -266,5 +285,43 @@ impl Target for FsTarget {
 
     fn place(&self, path: &RelPath) -> Place {
         self.disk.place(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::storage::block::{BlockCount, BlockPool};
+
+    const TRANSFER: &str = "0123456789abcdef0123456789abcdef";
+
+    /// Pieces of a sparse file come together, and a single one of the same file takes its turn while they wait for the only
+    /// thread.
+    #[test]
+    fn fault_10_writes_that_wait_for_their_turn_hold_no_thread() {
+        let temp = tempfile::tempdir().unwrap();
+        let target = FsTarget::new(temp.path(), TRANSFER, false).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let written = runtime.block_on(async {
+            let pool = BlockPool::new(2, BlockCount::default());
+            let piece = |offset| Write { id: EntryId(0), offset, range: 0..4, whole: None };
+            target.write(vec![piece(0)], pool.acquire().await).await.unwrap();
+            let (let_go, held) = mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || held.recv().unwrap());
+            let several = target.write(vec![piece(0), piece(8), piece(16)], pool.acquire().await);
+            let one = target.write(vec![piece(24)], pool.acquire().await);
+            let free = async { let_go.send(()).unwrap() };
+            tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(several, one, free, busy) })
+                .await
+        });
+        runtime.shutdown_background();
+        let (several, one, ..) = written.expect("each waits for the other");
+        assert!(several.is_ok() && one.is_ok());
     }
 }

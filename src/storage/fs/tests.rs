@@ -372,6 +372,29 @@ async fn a_directory_that_is_there_is_opened_up_and_gets_its_attributes() {
     assert_eq!((dir.metadata().unwrap().mode() & 0o777, dir.metadata().unwrap().mtime()), (0o511, 0));
 }
 
+#[test]
+fn a_directory_made_in_one_that_was_opened_up_is_a_new_one() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("d");
+    fs::create_dir(&dir).unwrap();
+    fs::create_dir(dir.join("old")).unwrap();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o600)).unwrap();
+    let admitted = bound_by_permissions(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let target = target(temp.path());
+        let dirs = ["d", "d/new", "d/old"].map(|path| {
+            let meta = Meta { mode: 0o500, ..Meta::default() };
+            Entry { path: rel_path(path), meta, kind: Kind::Dir }
+        });
+        let entries = (0..).map(EntryId).zip(dirs).collect();
+        runtime.block_on(look_and_prepare(&target, entries, Exists::Refuse))
+    });
+    assert!(
+        matches!(admitted[..], [Ok(Lookup::Same { .. }), Ok(Lookup::Free), Ok(Lookup::Same { .. })]),
+        "{admitted:?}"
+    );
+}
+
 #[tokio::test]
 async fn more_files_are_staged_than_are_kept_open() {
     let temp = tempfile::tempdir().unwrap();

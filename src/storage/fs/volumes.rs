@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{Mode, OFlags, fdatasync, fsync, openat};
 use rustix::io::Errno;
 
-use super::lacks::is_lacking;
+use super::lacks::is_lacking_sync;
 use super::staging::Staging;
 use super::sys::sync::{can_sync_all, sync_all};
 use super::sys::volume::VolumeId;
@@ -19,6 +19,9 @@ use crate::protocol::wire::entry::EntryId;
 
 /// How often the entries of one transfer may go from one volume to another: what is remembered of it.
 const CHANGES_MAX: usize = 64 * 1024;
+
+/// Up to so many files or directories are synced one by one, more of them by one sync of the file system.
+pub(super) const FSYNC_MAX: usize = 4;
 
 /// One of them.
 pub(super) struct Volume {
@@ -121,13 +124,15 @@ impl Volume {
         // The uppermost directory may be one that this process cannot read; its own one it can.
         let synced = match self.made_staging() {
             Some(staging) => sync_all(staging.dir()),
-            None => {
-                openat(&self.top, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).and_then(sync_all)
-            }
+            None => match openat(&self.top, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
+                Ok(top) => sync_all(top),
+                Err(errno @ (Errno::ACCESS | Errno::PERM)) => return Ok(Synced::Lacking(errno)),
+                Err(errno) => Err(errno),
+            },
         };
         match synced {
             Ok(()) => Ok(Synced::Yes),
-            Err(errno) if is_lacking(errno) => {
+            Err(errno) if is_lacking_sync(errno) => {
                 self.lacks_syncfs.store(true, Relaxed);
                 Ok(Synced::Lacking(errno))
             }
@@ -151,7 +156,7 @@ impl Volume {
     fn synced(&self, synced: Result<(), Errno>) -> Result<Synced, Errno> {
         match synced {
             Ok(()) => Ok(Synced::Yes),
-            Err(errno) if is_lacking(errno) || errno == Errno::BADF => match self.sync_all()? {
+            Err(errno) if is_lacking_sync(errno) => match self.sync_all()? {
                 Synced::Yes => Ok(Synced::Yes),
                 Synced::Lacking(_) => Ok(Synced::Lacking(errno)),
             },

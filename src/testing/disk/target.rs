@@ -293,8 +293,9 @@ impl MemoryTarget {
                 let meta = Meta { mode: entry.meta.mode | 0o700, ..Node::Dir.default_meta() };
                 let inode = disk.add(Node::Dir, meta);
                 disk.names.insert(path.as_bytes().to_vec(), inode);
-                Ok(None)
+                Ok(Some(Lookup::Free))
             }
+            (Some(Node::Dir), Kind::Dir) => Ok(Some(Lookup::Same { number: 0, is_current: true })),
             (Some(Node::File(_) | Node::Link(_)), Kind::Dir) => Ok(Some(Lookup::Conflict)),
             _ => Ok(None),
         }
