@@ -9,12 +9,11 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use super::meet::{meet, meet_itself};
+use super::meet::{Connected, meet, meet_itself};
 use super::settings::{BenchSettings, BenchWith, CommonSettings, Peer, Workload};
 use super::transfer::{
     Silent, Transferred, context, memory, memory_of_two, of_both, receive_through, receive_with, send_through,
 };
-use crate::connect::Connected;
 use crate::event::{Bench, Event, Outcome, Report, Reporter, TransferId};
 use crate::node::processor::processor_time;
 use crate::protocol::failure::{Failure, Reason};

@@ -7,12 +7,18 @@ use std::time::Duration;
 use super::id;
 use super::settings::{CommonSettings, Peer};
 use crate::auth::Identity;
-use crate::connect::{Connected, Destination, Invitation, Stop, Terms, dial, listen, pair};
+use crate::connect::{self, Destination, Invitation, Stop, dial, listen, pair};
 use crate::event::Reporter;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::role::Role;
 use crate::session::{self, Budget};
 use crate::transport::ListenAddress;
+use crate::transport::quic::endpoint::QuicNetwork;
+
+/// The transport of all commands.
+type Terms = connect::Terms<QuicNetwork>;
+/// A peer reached by it.
+pub(super) type Connected = connect::Connected<QuicNetwork>;
 
 /// After this long without an answer, the peer counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
@@ -47,7 +53,7 @@ pub(super) async fn meet(
 /// What this side connects with, over one connection.
 fn terms(role: Role, identity: Identity, common: &CommonSettings, budget: Budget) -> Terms {
     let limits = budget.limits(common.timeout, CONNECT_TIMEOUT.min(common.timeout), common.congestion);
-    Terms { role, identity, connections: Some(1), limits, budget }
+    Terms { role, network: QuicNetwork::new(identity), connections: Some(1), limits, budget }
 }
 
 /// The address of `peer`, and what the peer must prove.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Zoned;
 use tokio::sync::watch;
 
+use super::meet::Connected;
 use super::settings::CommonSettings;
-use crate::connect::Connected;
 use crate::event::{Event, OfTransfer, Report, Reporter, Summary, TransferId};
 use crate::node::memory::Memory;
 use crate::node::processor::processor_use;

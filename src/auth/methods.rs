@@ -81,10 +81,7 @@ impl Authorizer for AnyOf {
             Some(_) => "the ticket's secret is wrong; copy the ticket again from the waiting side".to_owned(),
             None => {
                 let peer = channel.peer;
-                format!(
-                    "the waiting side does not know the fingerprint of the dialling one ({peer}): dial with the \
-                     ticket, or let the waiting side start with --fingerprint {peer}"
-                )
+                format!("the waiting side does not know the fingerprint of the dialling one ({peer})")
             }
         };
         Err(Failure::new(Reason::NotAuthenticated, message))

@@ -10,8 +10,7 @@ use crate::event::{Event, Reporter};
 use crate::node::listener::Answering;
 use crate::protocol::failure::Failure;
 use crate::session::{Link, close_reason, close_with};
-use crate::transport::Endpoint;
-use crate::transport::quic::connection::Quic;
+use crate::transport::{Connection, Endpoint, Network};
 
 /// How long a process that fails makes sure that its peer learns why.
 pub(super) const GOODBYE: Duration = Duration::from_secs(2);
@@ -20,17 +19,17 @@ pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 const GOODBYE_WELL: Duration = Duration::from_millis(50);
 
 /// A link and what keeps it alive.
-pub struct Connected {
+pub struct Connected<N: Network> {
     /// The connection and its control stream.
-    pub link: Link<Quic>,
-    pub(super) endpoint: Endpoint,
+    pub link: Link<N::Connection>,
+    pub(super) endpoint: N::Endpoint,
     pub(super) answering: Option<Answering>,
     pub(super) joining: JoinSet<()>,
 }
 
-impl Connected {
+impl<N: Network> Connected<N> {
     /// Parts the link from its keeper.
-    pub fn split(self) -> (Link<Quic>, Keeper) {
+    pub fn split(self) -> (Link<N::Connection>, Keeper<N>) {
         let connection = self.link.connection.clone();
         let Self { link, endpoint, answering, joining } = self;
         (link, Keeper { connection, endpoint, answering, _joining: joining })
@@ -42,16 +41,16 @@ impl Connected {
     }
 }
 
-/// Keeps the socket until the last packets are sent.
-pub struct Keeper {
-    connection: Quic,
-    endpoint: Endpoint,
+/// Keeps the endpoint until the last packets are sent.
+pub struct Keeper<N: Network> {
+    connection: N::Connection,
+    endpoint: N::Endpoint,
     answering: Option<Answering>,
     /// Makes extra connections until dropped.
     _joining: JoinSet<()>,
 }
 
-impl Keeper {
+impl<N: Network> Keeper<N> {
     /// Lets the last words reach the peer, and tells what could be better on this machine.
     pub async fn goodbye(mut self, is_well: bool, reporter: &dyn Reporter) {
         if let Some(message) = self.endpoint.advice() {
@@ -69,7 +68,7 @@ impl Keeper {
     }
 }
 
-impl Keeper {
+impl<N: Network> Keeper<N> {
     /// Tells those that dial just now that they come too late. The session's connection is closed already.
     async fn turn_away(&self) {
         let failure = ticket_used();
@@ -81,7 +80,11 @@ impl Keeper {
 }
 
 /// Tells the peer of `failure` before this process may end; returns it.
-pub(super) async fn part(connection: &Quic, endpoint: &Endpoint, failure: Failure) -> Failure {
+pub(super) async fn part(
+    connection: &impl Connection,
+    endpoint: &impl Endpoint,
+    failure: Failure,
+) -> Failure {
     close_with(connection, &failure);
     if !connection.is_ended_by_peer() {
         endpoint.wait_idle(GOODBYE).await;

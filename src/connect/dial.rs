@@ -13,8 +13,8 @@ use crate::auth::methods::{ByKey, ByTicket};
 use crate::auth::{Fingerprint, Ticket};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::session::{handshake, transport_failure};
-use crate::transport::TransportError;
 use crate::transport::address::{HostPort, resolve};
+use crate::transport::{Network, TransportError};
 
 /// The peer to dial.
 #[derive(Debug, Clone)]
@@ -30,7 +30,11 @@ pub enum Destination {
 /// # Errors
 ///
 /// Why the peer was not reached, or does not take this side in.
-pub async fn dial(destination: &Destination, terms: &Terms, stop: &mut Stop) -> Result<Connected, Failure> {
+pub async fn dial<N: Network>(
+    destination: &Destination,
+    terms: &Terms<N>,
+    stop: &mut Stop,
+) -> Result<Connected<N>, Failure> {
     match destination {
         Destination::Ticket(Ticket { addresses, fingerprint, secret }) => {
             let method = ByTicket { listener: *fingerprint, secret: *secret };
@@ -46,17 +50,15 @@ pub async fn dial(destination: &Destination, terms: &Terms, stop: &mut Stop) -> 
 }
 
 /// Dials the peer at one of `addresses`, to be authenticated by `method`. `failure` says why it was not reached.
-pub(super) async fn dial_known(
+pub(super) async fn dial_known<N: Network>(
     addresses: &[SocketAddr],
     method: &dyn DiallerMethod,
     failure: impl Fn(TransportError) -> Failure,
-    terms: &Terms,
+    terms: &Terms<N>,
     stop: &mut Stop,
-) -> Result<Connected, Failure> {
-    let Terms { role, connections, identity, limits, .. } = terms;
-    let dialling = async {
-        crate::transport::dial(addresses, method.listener(), identity, limits).await.map_err(failure)
-    };
+) -> Result<Connected<N>, Failure> {
+    let Terms { role, connections, network, limits, .. } = terms;
+    let dialling = async { network.dial(addresses, method.listener(), limits).await.map_err(failure) };
     // Until then the peer knows nothing that it would have to be told about.
     let (connection, endpoint) = unless_stopped(stop, dialling).await?;
     let greeting = timeout(limits.idle_timeout, async {

@@ -17,8 +17,7 @@ use crate::node::listener::Listener;
 use crate::protocol::failure::{Failure, Reason};
 use crate::session::handshake::Slot;
 use crate::session::{Link, close_reason, transport_failure};
-use crate::transport::quic::connection::Quic;
-use crate::transport::{Endpoint, ListenAddress};
+use crate::transport::{Connection, Endpoint, ListenAddress, Network};
 
 /// Where a peer is waited for, and which.
 #[derive(Debug, Clone)]
@@ -38,19 +37,19 @@ pub struct Invitation {
 /// # Errors
 ///
 /// This side cannot listen, or nobody came.
-pub async fn listen(
+pub async fn listen<N: Network>(
     invitation: Invitation,
-    terms: &Terms,
+    terms: &Terms<N>,
     reporter: &dyn Reporter,
     stop: &mut Stop,
-) -> Result<Connected, Failure> {
+) -> Result<Connected<N>, Failure> {
     let Invitation { address, allowed, wait, what } = invitation;
-    let Terms { role, identity, limits, .. } = terms;
-    let endpoint = Endpoint::listen(&address, identity, limits)
-        .map_err(|e| Failure::new(Reason::Setup, e.to_string()))?;
+    let Terms { role, network, limits, .. } = terms;
+    let endpoint =
+        network.listen(&address, limits).map_err(|e| Failure::new(Reason::Setup, e.to_string()))?;
     let addresses = endpoint.local_addresses().map_err(transport_failure)?;
     let secret = Secret::generate();
-    let ticket = Ticket { addresses, fingerprint: identity.fingerprint(), secret };
+    let ticket = Ticket { addresses, fingerprint: network.fingerprint(), secret };
     let ip = endpoint.local_address().map_err(transport_failure)?.ip();
     let sockets = Sockets::new(terms.clone(), ip);
     let expected = [Some(Expected::Secret(secret)), allowed.map(Expected::Key)];
@@ -76,7 +75,7 @@ pub async fn listen(
             return Err(failure);
         }
     };
-    endpoint.close_door();
+    endpoint.close_to_newcomers();
     let answering = Some(listener.into_answering());
     match slot.sockets.serve(&mut link) {
         Ok(joining) => Ok(Connected { link, endpoint, answering, joining }),
@@ -85,10 +84,10 @@ pub async fn listen(
 }
 
 /// The first dialler that is let in.
-pub(super) async fn first_link(
-    endpoint: &Endpoint,
-    listener: &mut Listener<Quic>,
-) -> Result<Link<Quic>, Failure> {
+pub(super) async fn first_link<C: Connection>(
+    endpoint: &impl Endpoint,
+    listener: &mut Listener<C>,
+) -> Result<Link<C>, Failure> {
     let guest = listener.next().await.ok_or_else(|| {
         let fault = endpoint.fault().unwrap_or("the socket was closed while waiting");
         Failure::new(Reason::Setup, fault)

@@ -9,6 +9,9 @@ mod slot;
 mod terms;
 mod waiting;
 
+#[cfg(test)]
+mod tests;
+
 pub use connected::{Connected, Keeper};
 pub use dial::{Destination, dial};
 pub use listen::{Invitation, listen};

@@ -17,23 +17,25 @@ use crate::auth::methods::{AnyOf, ByKey};
 use crate::node::listener::Listener;
 use crate::protocol::failure::Failure;
 use crate::session::transport_failure;
-use crate::transport::{Endpoint, ListenAddress};
+use crate::transport::{Endpoint, ListenAddress, Network};
 
 /// A `sender` and a `receiver` of this process that reach each other over loopback by one connection.
 ///
 /// # Errors
 ///
 /// There is no loopback.
-pub async fn pair(sender: Terms, receiver: Terms) -> Result<(Connected, Connected), Failure> {
-    let expected = receiver.identity.fingerprint();
+pub async fn pair<N: Network>(
+    sender: Terms<N>,
+    receiver: Terms<N>,
+) -> Result<(Connected<N>, Connected<N>), Failure> {
+    let expected = receiver.network.fingerprint();
     let loopback = ListenAddress::At(([127, 0, 0, 1], 0).into());
-    let endpoint =
-        Endpoint::listen(&loopback, &receiver.identity, &receiver.limits).map_err(transport_failure)?;
+    let endpoint = receiver.network.listen(&loopback, &receiver.limits).map_err(transport_failure)?;
     let (_never, mut stop) = watch::channel(None);
     let address = endpoint.local_address().map_err(transport_failure)?;
     let role = receiver.role;
     let slot = OneSlot {
-        authorizer: AnyOf(vec![Expected::Key(sender.identity.fingerprint())]),
+        authorizer: AnyOf(vec![Expected::Key(sender.network.fingerprint())]),
         taken: AtomicBool::new(false),
         sockets: Sockets::new(receiver, address.ip()),
     };

@@ -7,6 +7,7 @@ use crate::auth::handshake::Authorizer;
 use crate::auth::methods::AnyOf;
 use crate::protocol::failure::{Failure, Reason};
 use crate::session::handshake::Slot;
+use crate::transport::Network;
 
 /// What the second dialler with a ticket is told.
 pub(super) fn ticket_used() -> Failure {
@@ -15,13 +16,13 @@ pub(super) fn ticket_used() -> Failure {
 }
 
 /// The one slot of a listener: for one session of whoever its authorizer lets in.
-pub(super) struct OneSlot {
+pub(super) struct OneSlot<N: Network> {
     pub(super) authorizer: AnyOf,
     pub(super) taken: AtomicBool,
-    pub(super) sockets: Sockets,
+    pub(super) sockets: Sockets<N>,
 }
 
-impl Slot for OneSlot {
+impl<N: Network> Slot for OneSlot<N> {
     fn authorizer(&self) -> &dyn Authorizer {
         &self.authorizer
     }

@@ -13,7 +13,7 @@ use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::role::Role;
 use crate::session::handshake::{Slot, answer};
 use crate::session::{Link, close_with};
-use crate::transport::{Arrival, Connection, Listen};
+use crate::transport::{Arrival, Connection, Endpoint};
 
 /// Time from the end of a dialler's TLS handshake until it must be let in.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -40,9 +40,9 @@ type SlotList = Arc<[Arc<dyn Slot>]>;
 impl<C: Connection> Listener<C> {
     /// Starts to answer diallers that arrive at `at` and have the counterpart of `role`. Each dialler gets the first
     /// free slot of `slots` that is for it.
-    pub fn new<L>(at: L, role: Role, slots: Vec<Arc<dyn Slot>>) -> Self
+    pub fn new<E>(at: E, role: Role, slots: Vec<Arc<dyn Slot>>) -> Self
     where
-        L: Listen<Arrival: Arrival<Connection = C>>,
+        E: Endpoint<Arrival: Arrival<Connection = C>>,
     {
         let (sender, guests) = mpsc::channel(1);
         let answering = Answering(tokio::spawn(answer_all(at, role, slots.into(), sender)).abort_handle());
@@ -67,11 +67,11 @@ impl Drop for Answering {
 }
 
 /// Answers every dialler in its own task. When all slots are taken, diallers still learn why they are refused.
-async fn answer_all<L: Listen>(
-    at: L,
+async fn answer_all<E: Endpoint>(
+    at: E,
     role: Role,
     slots: SlotList,
-    guests: mpsc::Sender<Guest<<L::Arrival as Arrival>::Connection>>,
+    guests: mpsc::Sender<Guest<<E::Arrival as Arrival>::Connection>>,
 ) {
     while let Some(arrival) = at.accept().await {
         tokio::spawn(answer_one(arrival, role, Arc::clone(&slots), guests.clone()));

@@ -1,10 +1,10 @@
 //! Several sessions on one listener.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::timeout;
 
 use super::listener::Listener;
@@ -12,49 +12,26 @@ use super::memory::Memory;
 use crate::auth::handshake::Authorizer;
 use crate::auth::methods::{AnyOf, ByTicket};
 use crate::auth::{Expected, Fingerprint, Secret};
-use crate::event::{Report, Reporter, Summary};
-use crate::protocol::engine::patience::Patience;
+use crate::event::Summary;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
 use crate::protocol::wire::role::Role;
 use crate::session::handshake::{Slot, dial};
-use crate::session::schedule::Schedule;
-use crate::session::{Budget, Context, Lease, Link, ProcessorUse, Throttle, receive, send};
-use crate::testing::connection::{MemoryConnection, MemoryLimits, pair};
+use crate::session::{Budget, Lease, Link, receive, send};
+use crate::testing::connection::{MemoryConnection, MemoryLimits};
+use crate::testing::connection_suite::limits;
 use crate::testing::disk::{MemorySource, MemoryTarget};
-use crate::transport::{Arrival, Listen, TransportError};
+use crate::testing::network::MemoryNetwork;
+use crate::testing::session::context;
+use crate::transport::{Endpoint, ListenAddress, Network};
 
 const MIB: usize = 1 << 20;
 /// Of both sessions together.
 const MEMORY_BYTES: u64 = 20 << 20;
 /// Secrets of the two slots.
 const SECRETS: [Secret; 2] = [Secret::from_bytes([1; 16]), Secret::from_bytes([2; 16])];
-
-/// Diallers that arrive in memory.
-#[derive(Clone)]
-struct Arrivals(Arc<Mutex<mpsc::Receiver<MemoryConnection>>>);
-
-impl Listen for Arrivals {
-    type Arrival = Arrived;
-
-    async fn accept(&self) -> Option<Arrived> {
-        self.0.lock().await.recv().await.map(Arrived)
-    }
-}
-
-struct Arrived(MemoryConnection);
-
-impl Arrival for Arrived {
-    type Connection = MemoryConnection;
-
-    fn remote_address(&self) -> std::net::SocketAddr {
-        crate::transport::Connection::remote_address(&self.0)
-    }
-
-    async fn handshake(self) -> Result<MemoryConnection, TransportError> {
-        Ok(self.0)
-    }
-}
+/// Key of the listener.
+const LISTENER: [u8; 32] = [2; 32];
 
 struct TicketSlot {
     authorizer: AnyOf,
@@ -86,27 +63,6 @@ impl Slot for TicketSlot {
     }
 }
 
-struct NoReporter;
-
-impl Reporter for NoReporter {
-    fn take(&self, _: Report) {}
-}
-
-fn context(memory: Lease) -> Context {
-    let (stop, stopped) = watch::channel(None);
-    // Nobody asks it to stop.
-    std::mem::forget(stop);
-    Context {
-        memory,
-        patience: Patience { timeout: Duration::from_secs(30), disk_timeout: Duration::from_secs(600) },
-        throttle: Arc::new(Throttle::new(Schedule::default(), || Duration::ZERO)),
-        processor_use: Arc::new(ProcessorUse::default),
-        synced: true,
-        reporter: Arc::new(NoReporter),
-        stop: stopped,
-    }
-}
-
 fn slots() -> Vec<Arc<dyn Slot>> {
     let slot = |secret| {
         let authorizer = AnyOf(vec![Expected::Secret(secret)]);
@@ -115,22 +71,25 @@ fn slots() -> Vec<Arc<dyn Slot>> {
     SECRETS.map(slot).into()
 }
 
-/// A connection to the listener, with as many streams as the receiver's lease has.
-async fn arrive(
-    seed: u64,
-    to: &mpsc::Sender<MemoryConnection>,
-    secret: Secret,
-) -> Result<Link<MemoryConnection>, Failure> {
+/// A network whose connections have as many streams as the receiver's lease has.
+fn network() -> MemoryNetwork {
     let limits = MemoryLimits {
         streams: 64,
         connection_window_bytes: 64 * MIB,
         stream_window_bytes: 2 * MIB,
         ..MemoryLimits::default()
     };
-    let (dialler, listener, _) = pair(seed, limits);
-    to.send(listener).await.unwrap();
-    let by_ticket = ByTicket { listener: Fingerprint::from_bytes([2; 32]), secret };
-    let mut link = dial(dialler, Role::Send, &by_ticket, None).await?;
+    MemoryNetwork::new([1; 32], limits)
+}
+
+async fn arrive(
+    at: SocketAddr,
+    network: &MemoryNetwork,
+    secret: Secret,
+) -> Result<Link<MemoryConnection>, Failure> {
+    let listener = Fingerprint::from_bytes(LISTENER);
+    let (dialler, _) = network.dial(&[at], Expected::Key(listener), &limits()).await.unwrap();
+    let mut link = dial(dialler, Role::Send, &ByTicket { listener, secret }, None).await?;
     link.welcome().await?;
     Ok(link)
 }
@@ -154,10 +113,12 @@ async fn receive_one(
 #[tokio::test(start_paused = true)]
 async fn two_senders_at_once_share_one_memory() {
     let memory = Memory::new(Budget::new(MEMORY_BYTES, Some(64)));
-    let (arriving, arrivals) = mpsc::channel(4);
-    let mut listener = Listener::new(Arrivals(Arc::new(Mutex::new(arrivals))), Role::Receive, slots());
+    let network = network();
+    let endpoint = network.seen_by(LISTENER).listen(&ListenAddress::Any, &limits()).unwrap();
+    let at = endpoint.local_address().unwrap();
+    let mut listener = Listener::new(endpoint, Role::Receive, slots());
     let contents = [vec![1; 24 * MIB], vec![2; 24 * MIB]];
-    let (first, second) = tokio::join!(arrive(1, &arriving, SECRETS[0]), arrive(2, &arriving, SECRETS[1]));
+    let (first, second) = tokio::join!(arrive(at, &network, SECRETS[0]), arrive(at, &network, SECRETS[1]));
     let senders = [first.unwrap(), second.unwrap()];
 
     let mut receiving = tokio::task::JoinSet::new();
@@ -171,7 +132,7 @@ async fn two_senders_at_once_share_one_memory() {
             (guest.slot, received.map(|_| target.files()[&b"f"[..]].clone()))
         });
     }
-    let third = arrive(3, &arriving, SECRETS[0]).await;
+    let third = arrive(at, &network, SECRETS[0]).await;
     assert_eq!(third.err().map(|failure| failure.reason), Some(Reason::TicketUsed));
 
     let [first, second] = senders;

@@ -82,6 +82,16 @@ impl MemoryLink {
         self.shared.changed.notify_waiters();
     }
 
+    /// The end `side` (0 or 1) closes the connection.
+    pub(crate) fn close_at(&self, side: usize, code: u32, reason: &[u8]) {
+        self.shared.close_at(side, code, reason);
+    }
+
+    /// The connection has ended at the end `side` (0 or 1).
+    pub(crate) fn is_ended(&self, side: usize) -> bool {
+        self.shared.lock().ended[side].is_some()
+    }
+
     /// Bytes sent to the end `side` (0 or 1) that it has not read.
     pub(crate) fn unread_bytes(&self, side: usize) -> usize {
         self.shared.lock().unread_bytes[side]
@@ -199,6 +209,17 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no test panics while it holds the state")
     }
+
+    fn close_at(&self, side: usize, code: u32, reason: &[u8]) {
+        let mut state = self.lock();
+        if state.ended[side].is_none() {
+            let reason = Bytes::copy_from_slice(&reason[..reason.len().min(REASON_BYTES_MAX)]);
+            state.ended[side] = Some(TransportError::ClosedHere);
+            state.ended[1 - side].get_or_insert(TransportError::Closed { code: code.into(), reason });
+            state.lose_what_is_on_the_way();
+        }
+        self.changed.notify_waiters();
+    }
 }
 
 impl Handle {
@@ -305,14 +326,7 @@ impl Handle {
     }
 
     fn close(&self, code: u32, reason: &[u8]) {
-        let mut state = self.shared.lock();
-        if state.ended[self.side].is_none() {
-            let reason = Bytes::copy_from_slice(&reason[..reason.len().min(REASON_BYTES_MAX)]);
-            state.ended[self.side] = Some(TransportError::ClosedHere);
-            state.ended[1 - self.side].get_or_insert(TransportError::Closed { code: code.into(), reason });
-            state.lose_what_is_on_the_way();
-        }
-        self.shared.changed.notify_waiters();
+        self.shared.close_at(self.side, code, reason);
     }
 }
 
@@ -505,6 +519,14 @@ impl Connection for MemoryConnection {
     fn is_closed(&self) -> bool {
         self.handle.shared.lock().ended[self.handle.side].is_some()
     }
+
+    fn is_ended_by_peer(&self) -> bool {
+        let ended = &self.handle.shared.lock().ended[self.handle.side];
+        ended.as_ref().is_some_and(|error| *error != TransportError::ClosedHere)
+    }
+
+    /// The peer knows at once.
+    async fn close_sent(&self) {}
 
     fn stats(&self) -> PathStats {
         PathStats { mtu_bytes: u16::MAX, ..PathStats::default() }

@@ -10,8 +10,10 @@ use super::connection::{self, MemoryConnection, MemoryLimits, MemoryLink};
 use crate::auth::{Expected, Fingerprint, Identity};
 use crate::protocol::wire::limits::REASON_BYTES_MAX;
 use crate::transport::quic::connection::Quic;
+use crate::transport::quic::endpoint::QuicNetwork;
 use crate::transport::{
-    Congestion, Connection, Endpoint, Limits, ListenAddress, RecvStream, SendStream, TransportError, dial,
+    Arrival, Congestion, Connection, Endpoint, Limits, ListenAddress, Network, RecvStream, SendStream,
+    TransportError,
 };
 
 /// An event that takes longer than this counts as blocked.
@@ -46,13 +48,18 @@ pub(crate) struct Ends<C> {
     keep: Box<dyn Any + Send>,
 }
 
+pub(crate) fn network(identity: &Identity) -> QuicNetwork {
+    QuicNetwork::new(identity.clone())
+}
+
 pub(crate) async fn quic_pair(limits: &Limits) -> Ends<Quic> {
     let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let address = ListenAddress::At(([127, 0, 0, 1], 0).into());
-    let listening = Endpoint::listen(&address, &there, limits).unwrap();
+    let listening = network(&there).listen(&address, limits).unwrap();
     let addresses = listening.local_addresses().unwrap();
+    let dialling = network(&here);
     let (dialled, accepted) =
-        tokio::join!(dial(&addresses, Expected::Key(there.fingerprint()), &here, limits), async {
+        tokio::join!(dialling.dial(&addresses, Expected::Key(there.fingerprint()), limits), async {
             listening.accept().await.unwrap().handshake().await
         });
     let (dialler, dialling) = dialled.unwrap();

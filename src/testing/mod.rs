@@ -8,7 +8,10 @@ pub(crate) mod connection_suite;
 pub(crate) mod disk;
 mod machines;
 pub(crate) mod memory;
+pub(crate) mod network;
+mod network_suite;
 mod quic;
+pub(crate) mod session;
 mod storage_suite;
 pub(crate) mod ticket;
 

@@ -10,13 +10,14 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::connection_suite::{limits, quic_pair};
+use super::connection_suite::{limits, network, quic_pair};
 use crate::auth::{Expected, Fingerprint, Identity};
 use crate::testing::host::skip;
 use crate::transport::quic::connection::Quic;
+use crate::transport::quic::endpoint::QuicEndpoint;
 use crate::transport::quic::tls::{self, ShownFingerprint};
 use crate::transport::{
-    Connection, Endpoint, Limits, ListenAddress, RecvStream, SendStream, TransportError, dial,
+    Arrival, Connection, Endpoint, Limits, ListenAddress, Network, RecvStream, SendStream, TransportError,
 };
 
 const LOOPBACK: ListenAddress =
@@ -30,7 +31,7 @@ fn short(connect_timeout: Duration) -> Limits {
 fn serve(
     identity: &Identity,
 ) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<Result<Quic, TransportError>>, JoinHandle<()>) {
-    let endpoint = Endpoint::listen(&LOOPBACK, identity, &limits()).unwrap();
+    let endpoint = network(identity).listen(&LOOPBACK, &limits()).unwrap();
     let address = endpoint.local_address().unwrap();
     let (results, received) = tokio::sync::mpsc::unbounded_channel();
     let task = tokio::spawn(async move {
@@ -47,12 +48,13 @@ async fn connect(
     address: SocketAddr,
     here: &Identity,
     there: &Identity,
-    endpoint: &Endpoint,
+    endpoint: &QuicEndpoint,
     limits: &Limits,
 ) -> (Quic, Quic) {
     let addresses = [address];
+    let dialling = network(here);
     let (dialled, accepted) =
-        tokio::join!(dial(&addresses, Expected::Key(there.fingerprint()), here, limits), async {
+        tokio::join!(dialling.dial(&addresses, Expected::Key(there.fingerprint()), limits), async {
             endpoint.accept().await.unwrap().handshake().await
         });
     let accepted = accepted.unwrap();
@@ -70,7 +72,7 @@ async fn another_fingerprint_is_named_on_the_dialling_side_and_noticed_on_the_ot
     let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     let (address, mut results, _task) = serve(&there);
     let expected = Fingerprint::from_bytes([3; 32]);
-    let error = dial(&[address], Expected::Key(expected), &here, &limits()).await.unwrap_err();
+    let error = network(&here).dial(&[address], Expected::Key(expected), &limits()).await.unwrap_err();
     let TransportError::NotAuthenticated(text) = &error else { panic!("{error:?}") };
     for part in [expected.to_string(), there.fingerprint().to_string(), address.to_string()] {
         assert!(text.contains(&part), "{text}");
@@ -87,8 +89,10 @@ async fn a_wrong_peer_outweighs_a_silent_one_and_does_not_wait_for_it() {
     let addresses = [silent.local_addr().unwrap(), address];
     let began = Instant::now();
     let limits = short(Duration::from_secs(60));
-    let error =
-        dial(&addresses, Expected::Key(Fingerprint::from_bytes([3; 32])), &here, &limits).await.unwrap_err();
+    let error = network(&here)
+        .dial(&addresses, Expected::Key(Fingerprint::from_bytes([3; 32])), &limits)
+        .await
+        .unwrap_err();
     assert!(matches!(error, TransportError::NotAuthenticated(_)), "{error:?}");
     assert!(began.elapsed() < Duration::from_secs(30));
 }
@@ -102,7 +106,7 @@ async fn a_silent_or_a_wrong_address_does_not_keep_the_right_one_from_winning() 
     let silent = silent().await;
     let addresses = [silent.local_addr().unwrap(), wrong, address];
     let (quic, endpoint) =
-        dial(&addresses, Expected::Key(there.fingerprint()), &here, &limits()).await.unwrap();
+        network(&here).dial(&addresses, Expected::Key(there.fingerprint()), &limits()).await.unwrap();
     assert_eq!(quic.remote_address(), address);
     let accepted = results.recv().await.unwrap().unwrap();
     assert_eq!(accepted.peer_fingerprint(), here.fingerprint());
@@ -118,11 +122,12 @@ async fn a_missing_listener_is_reported_within_the_time_given() {
     let address = silent.local_addr().unwrap();
     let began = Instant::now();
     let limits = short(Duration::from_millis(300));
-    let error = dial(&[address], Expected::Key(here.fingerprint()), &here, &limits).await.unwrap_err();
+    let error =
+        network(&here).dial(&[address], Expected::Key(here.fingerprint()), &limits).await.unwrap_err();
     assert_eq!(error, TransportError::NoAnswer(address.to_string()));
     assert!(began.elapsed() >= Duration::from_millis(300));
     assert!(began.elapsed() < Duration::from_secs(5));
-    let error = dial(&[], Expected::Key(here.fingerprint()), &here, &limits).await.unwrap_err();
+    let error = network(&here).dial(&[], Expected::Key(here.fingerprint()), &limits).await.unwrap_err();
     assert!(matches!(error, TransportError::NoAnswer(_)), "{error:?}");
 }
 
@@ -188,7 +193,7 @@ async fn another_protocol_is_called_incompatible_on_both_sides() {
 #[tokio::test]
 async fn stalled_diallers_hold_nobody_up() {
     let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
-    let endpoint = Endpoint::listen(&LOOPBACK, &there, &limits()).unwrap();
+    let endpoint = network(&there).listen(&LOOPBACK, &limits()).unwrap();
     let address = endpoint.local_address().unwrap();
     // Each is accepted and its handshake never driven, as if its packets stopped. After the eighth, a dialler must
     // return with a token, which an honest one does.
@@ -197,8 +202,9 @@ async fn stalled_diallers_hold_nobody_up() {
     for _ in 0..12 {
         let own = Identity::generate().unwrap();
         let expected = Expected::Key(there.fingerprint());
-        diallers
-            .push(tokio::spawn(async move { dial(&[address], expected, &own, &limits()).await.map(drop) }));
+        diallers.push(tokio::spawn(async move {
+            network(&own).dial(&[address], expected, &limits()).await.map(drop)
+        }));
         stalled.push(endpoint.accept().await.unwrap());
     }
     let (_dialled, accepted) = connect(address, &here, &there, &endpoint, &limits()).await;
@@ -216,11 +222,12 @@ async fn stalled_diallers_hold_nobody_up() {
 #[tokio::test]
 async fn a_handshake_that_stops_is_given_up() {
     let there = Identity::generate().unwrap();
-    let endpoint = Endpoint::listen(&LOOPBACK, &there, &short(Duration::from_millis(300))).unwrap();
+    let endpoint = network(&there).listen(&LOOPBACK, &short(Duration::from_millis(300))).unwrap();
     let (relay, link) = relay_to(endpoint.local_address().unwrap()).await;
     let own = Identity::generate().unwrap();
     let expected = Expected::Key(there.fingerprint());
-    let dialler = tokio::spawn(async move { dial(&[relay], expected, &own, &limits()).await.map(drop) });
+    let dialler =
+        tokio::spawn(async move { network(&own).dial(&[relay], expected, &limits()).await.map(drop) });
     let incoming = endpoint.accept().await.unwrap();
     link.abort();
     let error = timeout(Duration::from_secs(10), incoming.handshake()).await.unwrap().unwrap_err();
@@ -250,7 +257,7 @@ async fn a_link_that_dies_is_noticed_by_both_after_the_idle_timeout() {
     let idle = Duration::from_millis(500);
     let limits = Limits { idle_timeout: idle, ..limits() };
     let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
-    let endpoint = Endpoint::listen(&LOOPBACK, &there, &limits).unwrap();
+    let endpoint = network(&there).listen(&LOOPBACK, &limits).unwrap();
     let (relay, link) = relay_to(endpoint.local_address().unwrap()).await;
     let (dialled, accepted) = connect(relay, &here, &there, &endpoint, &limits).await;
     // Keep-alives hold an idle connection for longer than the time-out.
@@ -341,8 +348,8 @@ async fn a_large_transfer_on_this_machine_uses_large_datagrams() {
 #[tokio::test]
 async fn a_listener_on_all_addresses_takes_another_port_when_its_own_is_taken() {
     let identity = Identity::generate().unwrap();
-    let one = Endpoint::listen(&ListenAddress::Any, &identity, &limits()).unwrap();
-    let two = Endpoint::listen(&ListenAddress::Any, &identity, &limits()).unwrap();
+    let one = network(&identity).listen(&ListenAddress::Any, &limits()).unwrap();
+    let two = network(&identity).listen(&ListenAddress::Any, &limits()).unwrap();
     assert_ne!(one.local_address().unwrap().port(), two.local_address().unwrap().port());
     let named = two.local_addresses().unwrap();
     assert!(named.last().unwrap().ip().is_loopback());
@@ -351,14 +358,14 @@ async fn a_listener_on_all_addresses_takes_another_port_when_its_own_is_taken() 
     );
     // A requested port is not replaced by another.
     let taken = ListenAddress::At(two.local_address().unwrap());
-    let error = Endpoint::listen(&taken, &identity, &limits()).unwrap_err();
+    let error = network(&identity).listen(&taken, &limits()).unwrap_err();
     assert!(error.to_string().contains("cannot listen on"), "{error}");
 }
 
 #[tokio::test]
 async fn a_listener_on_all_addresses_is_reached_by_both_families() {
     let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
-    let endpoint = Endpoint::listen(&ListenAddress::Any, &there, &limits()).unwrap();
+    let endpoint = network(&there).listen(&ListenAddress::Any, &limits()).unwrap();
     let bound = endpoint.local_address().unwrap();
     for ip in ["127.0.0.1", "::1"] {
         if ip == "::1" && bound.is_ipv4() {
@@ -381,10 +388,11 @@ async fn fault_5_a_stranger_has_little_credit_until_it_is_let_in() {
     let window = 8 * 1024 * 1024;
     let limits = Limits { receive_window_bytes: window, stream_window_bytes: window, streams: 8, ..limits() };
     let (here, there) = (Identity::generate().unwrap(), Identity::generate().unwrap());
-    let endpoint = Endpoint::listen(&LOOPBACK, &there, &limits).unwrap();
+    let endpoint = network(&there).listen(&LOOPBACK, &limits).unwrap();
     let addresses = [endpoint.local_address().unwrap()];
+    let dialling = network(&here);
     let (dialled, accepted) =
-        tokio::join!(dial(&addresses, Expected::Key(there.fingerprint()), &here, &limits), async {
+        tokio::join!(dialling.dial(&addresses, Expected::Key(there.fingerprint()), &limits), async {
             endpoint.accept().await.unwrap().handshake().await
         });
     let ((dialler, _socket), listener) = (dialled.unwrap(), accepted.unwrap());

@@ -57,6 +57,11 @@ pub trait Connection: Clone + Send + Sync + 'static {
     fn closed(&self) -> impl Future<Output = TransportError> + Send;
     /// Whether the connection has ended.
     fn is_closed(&self) -> bool;
+    /// Whether the peer has closed the connection, or it is lost: there is nothing left to tell.
+    fn is_ended_by_peer(&self) -> bool;
+    /// After [`Connection::close`]: waits until the close is on its way to the peer. If it left before this could
+    /// check, waits until the peer answers, or forever.
+    fn close_sent(&self) -> impl Future<Output = ()> + Send;
     /// Statistics of the path.
     fn stats(&self) -> PathStats;
 }

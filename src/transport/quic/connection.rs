@@ -112,20 +112,6 @@ impl Quic {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// Whether the peer has closed the connection, or it is lost: there is nothing left to tell.
-    pub fn is_ended_by_peer(&self) -> bool {
-        !matches!(self.0.connection.close_reason(), None | Some(ConnectionError::LocallyClosed))
-    }
-
-    /// After [`Connection::close`]: waits until the kernel has the packet with the close. If it left before this
-    /// could check, waits until the peer answers, or forever.
-    pub async fn close_sent(&self) {
-        // A peer that closed first is told nothing more.
-        while !self.is_ended_by_peer() && !self.0.is_close_sent() {
-            sleep(CLOSE_LOOK_EVERY).await;
-        }
-    }
-
     fn stranger(&self) -> MutexGuard<'_, Option<Stranger>> {
         self.0.stranger.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -202,6 +188,18 @@ impl Connection for Quic {
 
     fn is_closed(&self) -> bool {
         self.0.connection.close_reason().is_some()
+    }
+
+    fn is_ended_by_peer(&self) -> bool {
+        !matches!(self.0.connection.close_reason(), None | Some(ConnectionError::LocallyClosed))
+    }
+
+    /// Waits until the kernel has the packet.
+    async fn close_sent(&self) {
+        // A peer that closed first is told nothing more.
+        while !self.is_ended_by_peer() && !self.0.is_close_sent() {
+            sleep(CLOSE_LOOK_EVERY).await;
+        }
     }
 
     fn stats(&self) -> PathStats {

@@ -11,12 +11,12 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::auth::{Expected, Identity};
+use crate::auth::{Expected, Fingerprint, Identity};
 use crate::transport::address::{self, DEFAULT_PORT, ListenAddress, canonical};
 use crate::transport::congestion::{self, PathWatch};
 use crate::transport::error::TransportError;
 use crate::transport::limits::Limits;
-use crate::transport::listen::{Arrival, Listen};
+use crate::transport::network::{Arrival, Endpoint, Network};
 use crate::transport::quic::buffers::SocketBuffers;
 use crate::transport::quic::connection::Quic;
 use crate::transport::quic::error::{error_over, is_busy};
@@ -49,9 +49,15 @@ const LOOPBACK_ACK_DELAY: Duration = Duration::from_millis(1);
 /// Time left to the other addresses after one has answered with an error.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// A UDP socket with QUIC. Cheap to clone; lives until the last clone and the last connection are gone.
+/// QUIC over UDP with the key of this side.
 #[derive(Debug, Clone)]
-pub struct Endpoint {
+pub struct QuicNetwork {
+    identity: Identity,
+}
+
+/// A UDP socket with QUIC on it.
+#[derive(Debug, Clone)]
+pub struct QuicEndpoint {
     inner: quinn::Endpoint,
     buffers: SocketBuffers,
     fault: Fault,
@@ -69,33 +75,49 @@ struct ListenState {
     handshake_timeout: Duration,
 }
 
-/// A dialler whose handshake has not begun. It is refused when dropped.
+/// A dialler by QUIC.
 #[derive(Debug)]
-pub struct Incoming {
+pub struct QuicArrival {
     inner: quinn::Incoming,
     listener: Arc<ListenState>,
     fault: Fault,
     stranger: Stranger,
 }
 
-impl Endpoint {
-    /// Listens; needs a tokio runtime.
-    ///
-    /// # Errors
-    ///
-    /// [`TransportError::Lost`] when the address cannot be bound, or the identity cannot be used.
-    pub fn listen(
-        address: &ListenAddress,
-        identity: &Identity,
+impl QuicNetwork {
+    /// With the key `identity`.
+    pub fn new(identity: Identity) -> Self {
+        Self { identity }
+    }
+}
+
+impl Network for QuicNetwork {
+    type Connection = Quic;
+    type Endpoint = QuicEndpoint;
+
+    fn fingerprint(&self) -> Fingerprint {
+        self.identity.fingerprint()
+    }
+
+    /// Tries the addresses in turn, a quarter of a second apart or as soon as one fails, until one handshake is
+    /// complete; the others are given up.
+    async fn dial(
+        &self,
+        addresses: &[SocketAddr],
+        expected: Expected,
         limits: &Limits,
-    ) -> Result<Self, TransportError> {
+    ) -> Result<(Quic, QuicEndpoint), TransportError> {
+        dial_all(addresses, expected, &self.identity, limits).await
+    }
+
+    fn listen(&self, address: &ListenAddress, limits: &Limits) -> Result<QuicEndpoint, TransportError> {
         let OpenSocket { socket, buffers, fault } = match *address {
             ListenAddress::At(address) => socket::open(address).map_err(|e| cannot_listen(address, &e))?,
             ListenAddress::Any => open_any(DEFAULT_PORT)
                 .or_else(|_| open_any(0))
                 .map_err(|e| cannot_listen((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into(), &e))?,
         };
-        let tls = tls::server_config(identity).map_err(|e| unusable(&e))?;
+        let tls = tls::server_config(&self.identity).map_err(|e| unusable(&e))?;
         let crypto = Arc::new(QuicServerConfig::try_from(tls).map_err(|e| unusable(&e))?);
         let mut config = quinn::ServerConfig::with_crypto(crypto);
         config
@@ -116,19 +138,21 @@ impl Endpoint {
             strangers: Strangers::default(),
             handshake_timeout: HANDSHAKE_TIME_MAX.min(limits.connect_timeout),
         };
-        Ok(Self { inner, buffers, fault, listener: Some(Arc::new(listener)) })
+        Ok(QuicEndpoint { inner, buffers, fault, listener: Some(Arc::new(listener)) })
     }
+}
 
-    /// The next dialler; `None` once the endpoint is closed, or if it does not listen. The caller should run its
-    /// handshake in its own task, so that a slow one delays no other.
-    pub async fn accept(&self) -> Option<Incoming> {
+impl Endpoint for QuicEndpoint {
+    type Arrival = QuicArrival;
+
+    async fn accept(&self) -> Option<QuicArrival> {
         let listener = self.listener.as_ref()?;
         loop {
             let inner = self.inner.accept().await?;
             match listener.strangers.enter(inner.remote_address().ip(), inner.remote_address_validated()) {
                 Admission::In(stranger) => {
                     let (listener, fault) = (listener.clone(), self.fault.clone());
-                    return Some(Incoming { inner, listener, fault, stranger });
+                    return Some(QuicArrival { inner, listener, fault, stranger });
                 }
                 Admission::Validate => {
                     // It can only fail for a validated address.
@@ -139,74 +163,52 @@ impl Endpoint {
         }
     }
 
-    /// No dialler can be let in any more. From now on diallers are only told so, a few at a time, so that they do not
-    /// slow down the running session.
-    pub fn close_door(&self) {
+    fn close_to_newcomers(&self) {
         if let Some(listener) = &self.listener {
-            listener.strangers.close_door();
+            listener.strangers.close_to_newcomers();
         }
     }
 
-    /// The fault of the socket, once it has failed.
-    pub fn fault(&self) -> Option<&str> {
+    fn fault(&self) -> Option<&str> {
         self.fault.get()
     }
 
-    /// Number of open connections.
-    pub fn connections(&self) -> usize {
+    fn connections(&self) -> usize {
         self.inner.open_connections()
     }
 
-    /// The bound address.
-    ///
-    /// # Errors
-    ///
-    /// [`TransportError::Lost`] when the system does not tell.
-    pub fn local_address(&self) -> Result<SocketAddr, TransportError> {
+    fn local_address(&self) -> Result<SocketAddr, TransportError> {
         self.inner.local_addr().map_err(|e| unusable(&e))
     }
 
-    /// The addresses for a ticket, the best first: one address if it was requested, else a few that other hosts may
-    /// reach, and then loopback.
-    ///
-    /// # Errors
-    ///
-    /// As [`Endpoint::local_address`].
-    pub fn local_addresses(&self) -> Result<Vec<SocketAddr>, TransportError> {
+    /// Loopback comes at the end.
+    fn local_addresses(&self) -> Result<Vec<SocketAddr>, TransportError> {
         Ok(address::to_name(self.local_address()?, &address::of_this_machine()))
     }
 
-    /// Advice for the administrator of this host, if its kernel has dropped datagrams because of small buffers.
-    pub fn advice(&self) -> Option<String> {
+    /// The kernel has thrown away datagrams for want of room that it did not give.
+    fn advice(&self) -> Option<String> {
         self.buffers.advice()
     }
 
-    /// Accepts no more connections, and ends the open ones. To tell a peer why, close its connection.
-    pub fn close(&self, code: u32, reason: &[u8]) {
+    fn close(&self, code: u32, reason: &[u8]) {
         let reason = &reason[..reason.len().min(crate::protocol::wire::limits::REASON_BYTES_MAX)];
         self.inner.close(VarInt::from_u32(code), reason);
     }
 
-    /// Waits until closed connections have told their peers, for `at_most`; true if all have. If the process exits
-    /// without this, its peer waits for the idle time-out.
-    pub async fn wait_idle(&self, at_most: Duration) -> bool {
+    async fn wait_idle(&self, at_most: Duration) -> bool {
         timeout(at_most, self.inner.wait_idle()).await.is_ok()
     }
 }
 
-impl Incoming {
-    /// Its address, not proved yet.
-    pub fn remote_address(&self) -> SocketAddr {
+impl Arrival for QuicArrival {
+    type Connection = Quic;
+
+    fn remote_address(&self) -> SocketAddr {
         canonical(self.inner.remote_address())
     }
 
-    /// Finishes the handshake. Any peer that proves a key succeeds: its fingerprint or secret must be checked before
-    /// anything is done for it. A dialler that tries several addresses may close the others at once, with code 0.
-    ///
-    /// # Errors
-    ///
-    /// A [`TransportError`] of the handshake; [`TransportError::TimedOut`] for a slow one.
-    pub async fn handshake(self) -> Result<Quic, TransportError> {
+    async fn handshake(self) -> Result<Quic, TransportError> {
         let Self { inner, listener, fault, stranger } = self;
         let limits = &listener.limits;
         let watch = PathWatch::default();
@@ -231,40 +233,12 @@ impl Incoming {
     }
 }
 
-impl Listen for Endpoint {
-    type Arrival = Incoming;
-
-    async fn accept(&self) -> Option<Incoming> {
-        Self::accept(self).await
-    }
-}
-
-impl Arrival for Incoming {
-    type Connection = Quic;
-
-    fn remote_address(&self) -> SocketAddr {
-        Self::remote_address(self)
-    }
-
-    async fn handshake(self) -> Result<Quic, TransportError> {
-        Self::handshake(self).await
-    }
-}
-
-/// Tries `addresses` in turn, a quarter of a second apart or as soon as one fails, until one handshake with the peer
-/// `expected` is complete; the others are given up. The endpoint is returned for its [`Endpoint::wait_idle`].
-///
-/// # Errors
-///
-/// The most informative error of all addresses: [`TransportError::NotAuthenticated`], which names both fingerprints,
-/// then [`TransportError::Incompatible`], then other errors, then [`TransportError::NoAnswer`] after
-/// `limits.connect_timeout`, or [`TransportError::NobodyThere`] earlier when all systems report it.
-pub async fn dial(
+async fn dial_all(
     addresses: &[SocketAddr],
     expected: Expected,
     identity: &Identity,
     limits: &Limits,
-) -> Result<(Quic, Endpoint), TransportError> {
+) -> Result<(Quic, QuicEndpoint), TransportError> {
     let own = address::of_this_machine();
 
     let mut deadline = Instant::now() + limits.connect_timeout;
@@ -330,7 +304,7 @@ async fn dial_one(
     limits: Limits,
     mtu: Mtu,
     refused: Arc<Notify>,
-) -> Result<(Quic, Endpoint), TransportError> {
+) -> Result<(Quic, QuicEndpoint), TransportError> {
     let found = ShownFingerprint::default();
     let tls = tls::client_config(&identity, expected, found.clone()).map_err(|e| unusable(&e))?;
     let crypto = QuicClientConfig::try_from(tls).map_err(|e| unusable(&e))?;
@@ -350,7 +324,7 @@ async fn dial_one(
     match connected {
         Ok(connection) => {
             let quic = Quic::new(connection, &limits, watch, fault.clone(), None)?;
-            Ok((quic, Endpoint { inner, buffers, fault, listener: None }))
+            Ok((quic, QuicEndpoint { inner, buffers, fault, listener: None }))
         }
         Err(quinn::ConnectionError::TimedOut) => Err(TransportError::NoAnswer(address.to_string())),
         Err(error) => Err(match (found.get(), expected) {

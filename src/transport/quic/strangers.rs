@@ -77,7 +77,7 @@ impl Strangers {
     }
 
     /// From now on nobody can be let in.
-    pub(in crate::transport) fn close_door(&self) {
+    pub(in crate::transport) fn close_to_newcomers(&self) {
         let mut present = self.lock();
         present.is_closed = true;
         while present.all.len() > STRANGERS_CLOSED_MAX {
@@ -238,7 +238,7 @@ mod tests {
         let strangers = Strangers::default();
         let before: Vec<_> = (0..10).map(|_| enter(&strangers, "192.0.2.1")).collect();
         tokio::time::advance(Duration::from_secs(1)).await;
-        strangers.close_door();
+        strangers.close_to_newcomers();
         assert_eq!(before.iter().filter(|stranger| left(stranger)).count(), 10 - STRANGERS_CLOSED_MAX);
         for second in 0..3 {
             let came =

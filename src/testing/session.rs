@@ -1,0 +1,34 @@
+//! What a session needs of its host, for tests that run whole sessions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::event::{Report, Reporter};
+use crate::protocol::engine::patience::Patience;
+use crate::session::schedule::Schedule;
+use crate::session::{Context, Lease, ProcessorUse, Throttle};
+
+/// Nobody who is told.
+pub(crate) struct Nobody;
+
+impl Reporter for Nobody {
+    fn take(&self, _: Report) {}
+}
+
+/// A session with `memory` that nothing limits and nobody stops.
+pub(crate) fn context(memory: Lease) -> Context {
+    let (stop, stopped) = watch::channel(None);
+    // Nobody asks it to stop.
+    std::mem::forget(stop);
+    Context {
+        memory,
+        patience: Patience { timeout: Duration::from_secs(30), disk_timeout: Duration::from_secs(600) },
+        throttle: Arc::new(Throttle::new(Schedule::default(), || Duration::ZERO)),
+        processor_use: Arc::new(ProcessorUse::default),
+        synced: true,
+        reporter: Arc::new(Nobody),
+        stop: stopped,
+    }
+}
