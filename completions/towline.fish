@@ -37,7 +37,7 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l background -d '
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Write a line for `b3sum --check` for each file sent' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l listen -d 'Address to listen on [default: port 4750]' -r
-complete -c towline -n "__fish_towline_using_subcommand send" -l fingerprint -d 'Fingerprint of the peer; `towline id` prints it' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l bwlimit -d 'Maximum bytes a second, such as 2M [default: off]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l memory -d 'Memory for the transfer, at least 8M and eight chunks [default: 64M]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l streams -d 'Maximum parcels in flight [default: as many as memory allows]' -r
@@ -47,7 +47,7 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l congestion -d '
 cubic\t'CUBIC (RFC 9438)'
 newreno\t'NewReno (RFC 9002)'"
 complete -c towline -n "__fish_towline_using_subcommand send" -l timeout -d 'Give up after this long without progress, such as 30s or 2m [default: 30s]' -r
-complete -c towline -n "__fish_towline_using_subcommand send" -l disk-timeout -d 'Give up after a disk made no progress for this long, such as 10m or 1h [default: 10m]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l disk-timeout -d 'Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l no-fsync -d 'Do not sync to disk: faster, but a crash of the machine can lose files that were reported as done' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l json -d 'Write events to standard output, one JSON object a line' -r -f -a "true\t''
@@ -74,7 +74,7 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l yes -d 'Rece
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l manifest -d 'Write a line for `b3sum --check` for each file received' -r -F
 complete -c towline -n "__fish_towline_using_subcommand receive" -l listen -d 'Address to listen on [default: port 4750]' -r
-complete -c towline -n "__fish_towline_using_subcommand receive" -l fingerprint -d 'Fingerprint of the peer; `towline id` prints it' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l bwlimit -d 'Maximum bytes a second, such as 2M [default: off]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l memory -d 'Memory for the transfer, at least 8M and eight chunks [default: 64M]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l streams -d 'Maximum parcels in flight [default: as many as memory allows]' -r
@@ -84,7 +84,7 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l congestion -
 cubic\t'CUBIC (RFC 9438)'
 newreno\t'NewReno (RFC 9002)'"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l timeout -d 'Give up after this long without progress, such as 30s or 2m [default: 30s]' -r
-complete -c towline -n "__fish_towline_using_subcommand receive" -l disk-timeout -d 'Give up after a disk made no progress for this long, such as 10m or 1h [default: 10m]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l disk-timeout -d 'Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l no-fsync -d 'Do not sync to disk: faster, but a crash of the machine can lose files that were reported as done' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l json -d 'Write events to standard output, one JSON object a line' -r -f -a "true\t''
@@ -100,12 +100,12 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l config -d 'C
 complete -c towline -n "__fish_towline_using_subcommand receive" -s v -l verbose -d 'List each file; -vv and -vvv show more'
 complete -c towline -n "__fish_towline_using_subcommand receive" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c towline -n "__fish_towline_using_subcommand bench" -l to -d 'Peer to measure with; it runs `towline bench --wait`' -r
-complete -c towline -n "__fish_towline_using_subcommand bench" -l wait -d 'Receive one bench from another machine' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l wait -d 'Wait for another machine to run one benchmark against this one' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l size -d 'Bytes to send [default: 4G; 512M with --to, --disk]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l files -d 'Send N files of 4 KiB instead of one large file' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l disk -d 'Use the disk of DIR, and remove the files at the end' -r -f -a "(__fish_complete_directories)"
 complete -c towline -n "__fish_towline_using_subcommand bench" -l listen -d 'Address to listen on [default: port 4750]' -r
-complete -c towline -n "__fish_towline_using_subcommand bench" -l fingerprint -d 'Fingerprint of the peer; `towline id` prints it' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l bwlimit -d 'Maximum bytes a second, such as 2M [default: off]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l memory -d 'Memory for the transfer, at least 8M and eight chunks [default: 64M]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l streams -d 'Maximum parcels in flight [default: as many as memory allows]' -r
@@ -115,7 +115,7 @@ complete -c towline -n "__fish_towline_using_subcommand bench" -l congestion -d 
 cubic\t'CUBIC (RFC 9438)'
 newreno\t'NewReno (RFC 9002)'"
 complete -c towline -n "__fish_towline_using_subcommand bench" -l timeout -d 'Give up after this long without progress, such as 30s or 2m [default: 30s]' -r
-complete -c towline -n "__fish_towline_using_subcommand bench" -l disk-timeout -d 'Give up after a disk made no progress for this long, such as 10m or 1h [default: 10m]' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l disk-timeout -d 'Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l no-fsync -d 'Do not sync to disk: faster, but a crash of the machine can lose files that were reported as done' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand bench" -l json -d 'Write events to standard output, one JSON object a line' -r -f -a "true\t''

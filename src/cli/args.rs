@@ -66,7 +66,7 @@ pub enum CliCommand {
 /// `towline send`.
 #[derive(Debug, Default, Args)]
 pub struct SendArgs {
-    /// Files and directories to send; a ticket may follow them
+    /// Files and directories to send; the last argument may be a ticket, instead of --to
     #[arg(required = true, value_name = "SOURCE", value_hint = clap::ValueHint::AnyPath)]
     pub sources: Vec<PathBuf>,
 
@@ -77,22 +77,22 @@ pub struct SendArgs {
     /// Peer to send to [default: wait for one receiver]
     ///
     /// A ticket (tl1…) that the waiting side printed; HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint; or
-    /// dir:PATH for a directory on this machine. @FILE reads the peer from a file and - from standard input: a ticket
-    /// is a secret, and other users can see command lines.
+    /// dir:PATH for a directory on this machine. `@FILE` reads the peer from a file, `-` reads it from standard input.
+    /// Both keep a ticket off the command line, where other users could see it.
     #[arg(long, env = "TOWLINE_TO", hide_env = true, value_name = "PEER")]
     pub to: Option<OsString>,
 
     /// Give up after this long without a peer [default: never]
     ///
-    /// Applies only while this side waits for the other one. The exit code is then 3. Durations are written like 30s or
-    /// 5m.
+    /// Applies only while this side waits for the other one. If the time runs out, the exit code is 3. Durations are
+    /// written like 30s or 5m.
     #[arg(long, env = "TOWLINE_WAIT", hide_env = true, value_name = "DURATION")]
     #[arg(value_parser = parse_wait)]
     pub wait: Option<Wait>,
 
     /// Give way to other traffic on the link
     ///
-    /// The sending side paces the data, so the receiving side has no such flag. Only with --congestion auto.
+    /// The sending side paces the data, so the receiving side has no such flag. It works only with --congestion auto.
     #[arg(long, env = "TOWLINE_BACKGROUND", hide_env = true, hide_short_help = true, value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
@@ -124,15 +124,15 @@ pub struct ReceiveArgs {
     /// Peer to receive from [default: wait for one sender]
     ///
     /// A ticket (tl1…) that the waiting side printed, or HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint.
-    /// @FILE reads the peer from a file and - from standard input: a ticket is a secret, and other users can see
-    /// command lines.
+    /// `@FILE` reads the peer from a file, `-` reads it from standard input. Both keep a ticket off the command line,
+    /// where other users could see it.
     #[arg(long, env = "TOWLINE_FROM", hide_env = true, value_name = "PEER")]
     pub from: Option<OsString>,
 
     /// Give up after this long without a peer [default: never]
     ///
-    /// Applies only while this side waits for the other one. The exit code is then 3. Durations are written like 30s or
-    /// 5m.
+    /// Applies only while this side waits for the other one. If the time runs out, the exit code is 3. Durations are
+    /// written like 30s or 5m.
     #[arg(long, env = "TOWLINE_WAIT", hide_env = true, value_name = "DURATION")]
     #[arg(value_parser = parse_wait)]
     pub wait: Option<Wait>,
@@ -144,9 +144,9 @@ pub struct ReceiveArgs {
 
     /// Existing files: refuse (default), skip, replace, rename
     ///
-    /// A file with the same content counts as received, whatever is given here. For any other file, refuse makes the
-    /// new file fail with exit code 5; skip keeps the existing file and is not an error; replace replaces it; rename
-    /// saves the new file under another name.
+    /// A file with the same content counts as received, whatever is given here. If the content differs: `refuse` fails
+    /// the file (exit code 5), `skip` keeps the existing file and is not an error, `replace` replaces it, `rename` saves
+    /// the new file under another name.
     #[arg(long, env = "TOWLINE_EXISTS", hide_env = true, value_name = "WHAT", hide_possible_values = true)]
     pub exists: Option<Exists>,
 
@@ -182,10 +182,10 @@ pub struct BenchArgs {
     #[arg(long, env = "TOWLINE_TO", hide_env = true, value_name = "PEER")]
     pub to: Option<OsString>,
 
-    /// Receive one bench from another machine
+    /// Wait for another machine to run one benchmark against this one
     ///
-    /// Wait for it; with a DURATION such as 5m, give up when nobody connects for this long; the exit code is then 3. --listen
-    /// implies --wait.
+    /// With a DURATION such as 5m, give up when nobody connects for this long; the exit code is then 3. --listen implies
+    /// --wait.
     #[arg(long, env = "TOWLINE_WAIT", hide_env = true, value_name = "DURATION")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
     #[arg(value_parser = parse_wait)]
@@ -246,10 +246,10 @@ pub struct TransferArgs {
     #[arg(value_parser = parse_listen)]
     pub listen: Option<SocketAddr>,
 
-    /// Fingerprint of the peer; `towline id` prints it
+    /// Fingerprint of the peer; run `towline id` there
     ///
-    /// The dialling side accepts only a peer with this fingerprint. The waiting side admits this one peer without the
-    /// ticket.
+    /// The dialling side accepts only a peer with this fingerprint. The waiting side admits this peer without a
+    /// ticket, and still admits whoever has the ticket.
     #[arg(long, env = "TOWLINE_FINGERPRINT", hide_env = true, value_name = "FP")]
     pub fingerprint: Option<String>,
 
@@ -277,8 +277,9 @@ pub struct TransferArgs {
     /// QUIC connections to the peer [default: what the peer asks for, or 1]
     ///
     /// Each connection uses its own UDP port and its own processor core on both sides. More connections help where a
-    /// core is the bottleneck. While the network is the bottleneck, all data goes over the first connection. When both sides give a number,
-    /// the smaller one counts. A firewall of the waiting side must admit all its ports; blocked ports are skipped.
+    /// core is the bottleneck. While the network is the bottleneck, all data goes over one connection.
+    /// When both sides give a number, the smaller one counts. towline uses only those ports that the firewall of the
+    /// waiting side admits.
     #[arg(long, env = "TOWLINE_CONNECTIONS", hide_env = true, hide_short_help = true, value_name = "N")]
     pub connections: Option<u32>,
 
@@ -298,7 +299,7 @@ pub struct TransferArgs {
     #[arg(value_parser = parse_duration)]
     pub timeout: Option<Duration>,
 
-    /// Give up after a disk made no progress for this long, such as 10m or 1h [default: 10m]
+    /// Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]
     ///
     /// Applies to a local disk that hangs, and to a peer that only reports that it is busy. towline waits for a slow disk
     /// as long as it makes progress. Both sides have this limit, so raise it on both.

@@ -24,8 +24,8 @@ NO_COLOR          no colours, when set and not empty";
 /// How a variable is named after its flag.
 pub const VARIABLES_OF_FLAGS: &str = "\
 Every long flag has a variable: --no-fsync is TOWLINE_NO_FSYNC. Flags override
-variables, which override the config file. The variable of a flag without a
-value is 1 or 0.";
+variables, which override the config file. For a flag without a
+value, set the variable to 1 or 0.";
 
 /// The files that the program reads, for the man pages.
 pub const FILES: &str = "\
