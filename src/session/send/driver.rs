@@ -373,8 +373,16 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
                 Ok(())
             }
             CarrierEvent::Closed(error) => self.on_closed(error).await,
-            CarrierEvent::Failed(_) if self.machine.has_heard_the_end() => Ok(()),
-            CarrierEvent::Failed(failure) | CarrierEvent::GivenUp(failure) => Err(failure),
+            CarrierEvent::Failed(failure) => {
+                // The last word may have come before the stream ended.
+                while !self.machine.has_heard_the_end()
+                    && let Ok(heard) = self.control_in.try_recv()
+                {
+                    self.on_control(heard)?;
+                }
+                if self.machine.has_heard_the_end() { Ok(()) } else { Err(failure) }
+            }
+            CarrierEvent::GivenUp(failure) => Err(failure),
         }
     }
 
