@@ -93,7 +93,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
         }
         'towline;bench' {
             [CompletionResult]::new('--to', '--to', [CompletionResultType]::ParameterName, 'Peer to measure with; it runs `towline bench --wait`')
-            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Wait for another machine to run one benchmark against this one')
+            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Wait for another machine to run one benchmark')
             [CompletionResult]::new('--size', '--size', [CompletionResultType]::ParameterName, 'Bytes to send [default: 4G; 512M with --to, --disk]')
             [CompletionResult]::new('--files', '--files', [CompletionResultType]::ParameterName, 'Send N files of 4 KiB instead of one large file')
             [CompletionResult]::new('--disk', '--disk', [CompletionResultType]::ParameterName, 'Use the disk of DIR, and remove the files at the end')

@@ -100,7 +100,7 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l config -d 'C
 complete -c towline -n "__fish_towline_using_subcommand receive" -s v -l verbose -d 'List each file; -vv and -vvv show more'
 complete -c towline -n "__fish_towline_using_subcommand receive" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c towline -n "__fish_towline_using_subcommand bench" -l to -d 'Peer to measure with; it runs `towline bench --wait`' -r
-complete -c towline -n "__fish_towline_using_subcommand bench" -l wait -d 'Wait for another machine to run one benchmark against this one' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l wait -d 'Wait for another machine to run one benchmark' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l size -d 'Bytes to send [default: 4G; 512M with --to, --disk]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l files -d 'Send N files of 4 KiB instead of one large file' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l disk -d 'Use the disk of DIR, and remove the files at the end' -r -f -a "(__fish_complete_directories)"

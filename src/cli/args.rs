@@ -66,7 +66,7 @@ pub enum CliCommand {
 /// `towline send`.
 #[derive(Debug, Default, Args)]
 pub struct SendArgs {
-    /// Files and directories to send; the last argument may be a ticket, instead of --to
+    /// Files and directories; the last may be a ticket, instead of --to
     #[arg(required = true, value_name = "SOURCE", value_hint = clap::ValueHint::AnyPath)]
     pub sources: Vec<PathBuf>,
 
@@ -182,7 +182,7 @@ pub struct BenchArgs {
     #[arg(long, env = "TOWLINE_TO", hide_env = true, value_name = "PEER")]
     pub to: Option<OsString>,
 
-    /// Wait for another machine to run one benchmark against this one
+    /// Wait for another machine to run one benchmark
     ///
     /// With a DURATION such as 5m, give up when nobody connects for this long; the exit code is then 3. --listen implies
     /// --wait.

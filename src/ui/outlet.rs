@@ -436,6 +436,9 @@ mod tests {
     fn fault_2_lines_about_failures_are_bounded_too() {
         let (outlet, asks, go) = outlet();
         let long = format!("{}\n", "x".repeat(1000));
+        // From here on the writer waits, so that all the others queue.
+        line(&outlet, "first\n", Keep::Always);
+        assert_eq!(asks.recv().unwrap(), b"first\n");
         for _ in 0..3000 {
             line(&outlet, &long, Keep::Grave);
         }
