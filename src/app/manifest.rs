@@ -155,12 +155,7 @@ fn failure(op: &str, path: &Path, error: &io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct Nobody;
-
-    impl Reporter for Nobody {
-        fn take(&self, _: Report) {}
-    }
+    use crate::testing::session::Nobody;
 
     fn settled(name: &str) -> Event {
         Event::File(FileSettled {

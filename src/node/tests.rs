@@ -2,14 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::listener::Listener;
 use super::memory::Memory;
-use crate::auth::handshake::Authorizer;
 use crate::auth::methods::{AnyOf, ByTicket};
 use crate::auth::{Expected, Fingerprint, Secret};
 use crate::event::Summary;
@@ -23,6 +21,7 @@ use crate::testing::connection_suite::limits;
 use crate::testing::disk::{MemorySource, MemoryTarget};
 use crate::testing::network::MemoryNetwork;
 use crate::testing::session::context;
+use crate::testing::slot::TestSlot;
 use crate::transport::{Endpoint, ListenAddress, Network};
 
 const MIB: usize = 1 << 20;
@@ -33,40 +32,10 @@ const SECRETS: [Secret; 2] = [Secret::from_bytes([1; 16]), Secret::from_bytes([2
 /// Key of the listener.
 const LISTENER: [u8; 32] = [2; 32];
 
-struct TicketSlot {
-    authorizer: AnyOf,
-    taken: AtomicBool,
-}
-
-impl Slot for TicketSlot {
-    fn authorizer(&self) -> &dyn Authorizer {
-        &self.authorizer
-    }
-
-    fn is_taken(&self) -> bool {
-        self.taken.load(Relaxed)
-    }
-
-    fn take(&self) -> Result<(), Failure> {
-        match self.taken.swap(true, Relaxed) {
-            false => Ok(()),
-            true => Err(Failure::new(Reason::TicketUsed, "taken")),
-        }
-    }
-
-    fn give_back(&self) {
-        self.taken.store(false, Relaxed);
-    }
-
-    fn ports(&self, _: Option<u32>) -> Vec<u16> {
-        Vec::new()
-    }
-}
-
 fn slots() -> Vec<Arc<dyn Slot>> {
     let slot = |secret| {
         let authorizer = AnyOf(vec![Expected::Secret(secret)]);
-        Arc::new(TicketSlot { authorizer, taken: AtomicBool::new(false) }) as Arc<dyn Slot>
+        Arc::new(TestSlot::new(authorizer)) as Arc<dyn Slot>
     };
     SECRETS.map(slot).into()
 }

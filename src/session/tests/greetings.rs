@@ -1,6 +1,5 @@
 //! Which diallers are let in, and what refused ones are told.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +22,7 @@ use crate::session::messages::{MessageReader, write_message};
 use crate::session::{Joining, Link, close_with};
 use crate::testing::auth::{FOUR_MESSAGES, FourMessages};
 use crate::testing::connection::{MemoryConnection, MemoryLimits, MemoryLink, pair};
+use crate::testing::slot::TestSlot;
 use crate::transport::{Connection, SendStream};
 
 const SECRET: Secret = Secret::from_bytes([1; 16]);
@@ -30,46 +30,9 @@ const SECRET: Secret = Secret::from_bytes([1; 16]);
 /// Diallers with and without the ticket.
 const BY_TICKET: ByTicket = ByTicket { listener: BY_KEY.listener, secret: SECRET };
 
-/// One slot for any dialler that is let in.
-struct TestSlot<A> {
-    authorizer: A,
-    taken: AtomicBool,
-}
-
-impl<A> TestSlot<A> {
-    fn new(authorizer: A) -> Self {
-        Self { authorizer, taken: AtomicBool::new(false) }
-    }
-}
-
 /// A slot for holders of the ticket.
 fn ticket_slot() -> TestSlot<AnyOf> {
     TestSlot::new(AnyOf(vec![Expected::Secret(SECRET)]))
-}
-
-impl<A: Authorizer> Slot for TestSlot<A> {
-    fn authorizer(&self) -> &dyn Authorizer {
-        &self.authorizer
-    }
-
-    fn is_taken(&self) -> bool {
-        self.taken.load(Relaxed)
-    }
-
-    fn take(&self) -> Result<(), Failure> {
-        match self.taken.swap(true, Relaxed) {
-            false => Ok(()),
-            true => Err(Failure::new(Reason::TicketUsed, "the ticket has been used")),
-        }
-    }
-
-    fn give_back(&self) {
-        self.taken.store(false, Relaxed);
-    }
-
-    fn ports(&self, _: Option<u32>) -> Vec<u16> {
-        Vec::new()
-    }
 }
 
 fn ends(seed: u64) -> (MemoryConnection, MemoryConnection) {
@@ -114,7 +77,7 @@ async fn the_ticket_lets_in_once() {
     let refused = (Some(Reason::NotAuthenticated), Some(Reason::NotAuthenticated));
     assert_eq!(meet(ends(1), &wrong, SEND, &slot).await, refused, "the wrong secret");
     assert_eq!(meet(ends(2), &BY_KEY, SEND, &slot).await, refused, "no secret");
-    assert!(!slot.taken.load(Relaxed), "whoever is not let in takes no slot");
+    assert!(!slot.is_taken(), "a refused dialler takes no slot");
     assert_eq!(meet(ends(3), &BY_TICKET, SEND, &slot).await, (None, None));
     let used = (Some(Reason::TicketUsed), Some(Reason::TicketUsed));
     assert_eq!(meet(ends(4), &BY_TICKET, SEND, &slot).await, used);
@@ -378,7 +341,7 @@ async fn offers_early(said: impl Fn(&Channel) -> Vec<Message>) -> (Failure, Opti
     let slot = TestSlot::new(CODE);
     let both = async { tokio::join!(speak, answer(listener, Role::Receive, &slot)) };
     let (told, answered) = timeout(Duration::from_secs(60), both).await.expect("it is not refused");
-    assert!(!slot.taken.load(Relaxed));
+    assert!(!slot.is_taken());
     (told, answered.err().map(|failure| failure.reason))
 }
 
