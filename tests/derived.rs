@@ -55,7 +55,9 @@ fn man_pages() {
 
 fn page(name: &str, command: &Command, bin: &str) -> String {
     let source = format!("towline {}", env!("CARGO_PKG_VERSION"));
-    let command = command.clone().display_name(name.to_owned()).bin_name(bin.to_owned());
+    // A page has the flags that `-h` leaves out; clap_mangen would name them without a word about them.
+    let command = command.clone().mut_args(|arg| arg.hide_short_help(false));
+    let command = command.display_name(name.to_owned()).bin_name(bin.to_owned());
     let man = Man::new(command.clone()).title(name.to_uppercase()).source(source).manual("towline manual");
     let mut out = Vec::new();
     man.render_title(&mut out).unwrap();
@@ -63,6 +65,12 @@ fn page(name: &str, command: &Command, bin: &str) -> String {
     man.render_synopsis_section(&mut out).unwrap();
     man.render_description_section(&mut out).unwrap();
     man.render_options_section(&mut out).unwrap();
+    let so_far = String::from_utf8_lossy(&out).replace("\\*(Aq", "'").replace('\\', "");
+    for flag in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+        let help = flag.get_long_help().or(flag.get_help()).map(ToString::to_string).unwrap_or_default();
+        let first = help.lines().next().unwrap_or_default();
+        assert!(!first.is_empty() && so_far.contains(first), "{name} does not describe {}", flag.get_id());
+    }
     if command.has_subcommands() {
         man.render_subcommands_section(&mut out).unwrap();
     }

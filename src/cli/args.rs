@@ -203,7 +203,7 @@ pub struct BenchArgs {
     /// Use the disk of DIR, and remove the files at the end
     ///
     /// The sending side writes its files there before the measurement starts. The receiving side writes what arrives.
-    /// A bench that is both sides does both and needs twice the space. It refuses to start without that space.
+    /// Without --to and --wait, bench writes both copies and needs twice the space. It refuses to start without that space.
     #[arg(long, env = "TOWLINE_DISK", hide_env = true, value_name = "DIR")]
     #[arg(value_hint = clap::ValueHint::DirPath)]
     pub disk: Option<PathBuf>,
@@ -278,8 +278,8 @@ pub struct TransferArgs {
     ///
     /// Each connection uses its own UDP port and its own processor core on both sides. More connections help where a
     /// core is the bottleneck. While the network is the bottleneck, all data goes over one connection.
-    /// When both sides give a number, the smaller one counts. towline uses only those ports that the firewall of the
-    /// waiting side admits.
+    /// When both sides give a number, the smaller one counts. If the firewall of the waiting side blocks some of
+    /// the ports, towline uses the others.
     #[arg(long, env = "TOWLINE_CONNECTIONS", hide_env = true, hide_short_help = true, value_name = "N")]
     pub connections: Option<u32>,
 
@@ -301,8 +301,8 @@ pub struct TransferArgs {
 
     /// Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]
     ///
-    /// Applies to a local disk that hangs, and to a peer that only reports that it is busy. towline waits for a slow disk
-    /// as long as it makes progress. Both sides have this limit, so raise it on both.
+    /// Also applies when the peer reports for this long that it is busy, but makes no progress. towline waits for a slow
+    /// disk as long as it makes progress. Both sides have this limit, so raise it on both.
     #[arg(
         long,
         env = "TOWLINE_DISK_TIMEOUT",

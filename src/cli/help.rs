@@ -5,7 +5,7 @@ pub const EXIT_STATUS: &str = "\
 0    done: durable and verified
 1    an error without a code of its own, such as a bug
 2    usage
-3    peer not reached: name, refused, no answer on UDP, --wait over
+3    peer not reached: name not found, refused, no answer on UDP, or --wait expired
 4    authentication failed: wrong fingerprint, ticket or certificate
 5    refused by the receiver: target exists, name not allowed
 6    storage: disk full, permission, I/O error
@@ -31,7 +31,7 @@ value, set the variable to 1 or 0.";
 pub const FILES: &str = "\
 ~/.config/towline/identity.pem
     This machine's key and certificate, made when first needed.
-    TOWLINE_IDENTITY names another file. Where no file can be made, a ticket
+    TOWLINE_IDENTITY names another file. If it cannot be created, a ticket
     works with a key for this run.
 ~/.config/towline/config.toml
     Settings in TOML. Each long flag without its dashes is a key:
