@@ -21,8 +21,8 @@ use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
 use crate::protocol::wire::role::Role;
 use crate::session::{Budget, Context, Lease};
-use crate::storage::fs::FsSource;
 use crate::storage::fs::sample::{disk_bytes, free_bytes, write_sample};
+use crate::storage::fs::{FsSource, NetworkThreads};
 use crate::storage::void::{VoidSource, VoidTarget};
 use crate::transport::Connection;
 use crate::transport::quic::connection::Quic;
@@ -34,12 +34,13 @@ type Measured = (TransferId, Bench);
 pub(super) async fn run(
     settings: BenchSettings,
     reporter: Arc<dyn Reporter>,
+    network: NetworkThreads,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
     let BenchSettings { with, disk, common } = settings;
     let reporter: Arc<dyn Reporter> = Arc::new(WithoutFiles(reporter));
     let scratch = disk.as_deref().map(Scratch::new).transpose()?;
-    let bench = Running { scratch: scratch.as_ref(), common: &common, reporter: &reporter, stop };
+    let bench = Running { scratch: scratch.as_ref(), common: &common, reporter: &reporter, network, stop };
     let result = match with {
         BenchWith::Itself(workload) => bench.with_itself(workload).await,
         BenchWith::Peer(peer, workload) => bench.send_to(&peer, workload).await,
@@ -78,6 +79,7 @@ struct Running<'a> {
     scratch: Option<&'a Scratch>,
     common: &'a CommonSettings,
     reporter: &'a Arc<dyn Reporter>,
+    network: NetworkThreads,
     stop: watch::Receiver<Option<Failure>>,
 }
 
@@ -155,7 +157,7 @@ impl Running<'_> {
     ) -> Result<Transferred, Failure> {
         match sample {
             Some(sample) => {
-                let source = match FsSource::new(&[sample.to_owned()]) {
+                let source = match FsSource::new(&[sample.to_owned()], self.network.clone()) {
                     Ok(source) => source,
                     Err(failure) => return Err(connected.fail(failure).await),
                 };
@@ -169,7 +171,8 @@ impl Running<'_> {
         match self.scratch {
             Some(scratch) => {
                 let into = scratch.dir.path().join("received");
-                receive_through(connected, &into, Exists::Refuse, self.common.fsync, context).await
+                let network = self.network.clone();
+                receive_through(connected, &into, network, Exists::Refuse, self.common.fsync, context).await
             }
             None => {
                 let open = |_| ready(Ok(VoidTarget));

@@ -11,12 +11,13 @@ use super::transfer::{conclude, context, memory, receive_through};
 use crate::event::Reporter;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::wire::role::Role;
-use crate::storage::fs::check_target;
+use crate::storage::fs::{NetworkThreads, check_target};
 
 /// Receives, and returns the exit code.
 pub(super) async fn run(
     settings: ReceiveSettings,
     reporter: Arc<dyn Reporter>,
+    network: NetworkThreads,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
     let ReceiveSettings { peer, into, exists, manifest, common, .. } = settings;
@@ -32,7 +33,7 @@ pub(super) async fn run(
     let connected =
         meet(Role::Receive, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
     let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
-    let done = receive_through(connected, &into, exists, common.fsync, context).await?;
+    let done = receive_through(connected, &into, network, exists, common.fsync, context).await?;
     if let Some(manifest) = manifest {
         manifest.finish(&stop).await?;
     }

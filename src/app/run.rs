@@ -12,6 +12,7 @@ use crate::event::Reporter;
 use crate::node::host::{Threads, threads};
 use crate::node::signals::{self, Signals};
 use crate::protocol::failure::{Failure, Reason};
+use crate::storage::fs::NetworkThreads;
 
 /// Runs a command to its end, and returns the exit code that `tell` gives. `tell` says how the run ended and may wait for
 /// readers: signals are still watched then, and its second argument gives the exit code of one that has come.
@@ -21,8 +22,8 @@ pub fn run(
     tell: impl FnOnce(Ending, &dyn Fn() -> Option<u8>) -> u8,
 ) -> u8 {
     match runtime() {
-        Ok(runtime) => {
-            let exit_code = run_on(&runtime, command, reporter, tell);
+        Ok((runtime, network)) => {
+            let exit_code = run_on(&runtime, network, command, reporter, tell);
             // A disk that hangs must not keep the process alive after its last message.
             runtime.shutdown_background();
             exit_code
@@ -33,13 +34,14 @@ pub fn run(
 
 fn run_on(
     runtime: &Runtime,
+    network: NetworkThreads,
     command: Command,
     reporter: Arc<dyn Reporter>,
     tell: impl FnOnce(Ending, &dyn Fn() -> Option<u8>) -> u8,
 ) -> u8 {
     match runtime.block_on(async { signals::watch() }) {
         Ok((signals, stop)) => {
-            let ending = runtime.block_on(run_to_end(command, reporter, &signals, stop));
+            let ending = runtime.block_on(run_to_end(command, reporter, network, &signals, stop));
             tell(ending, &|| signals.exit_code())
         }
         Err(error) => tell(cannot("watch signals", &error), &|| None),
@@ -50,22 +52,23 @@ fn cannot(what: &str, error: &io::Error) -> Ending {
     Ending::failed(Failure::new(Reason::Internal, format!("cannot {what}: {error}")))
 }
 
-fn runtime() -> io::Result<Runtime> {
+fn runtime() -> io::Result<(Runtime, NetworkThreads)> {
     let Threads { workers, disk_max } = threads();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(workers).max_blocking_threads(disk_max).enable_all();
-    builder.build()
+    Ok((builder.build()?, NetworkThreads::new(workers)))
 }
 
 async fn run_to_end(
     command: Command,
     reporter: Arc<dyn Reporter>,
+    network: NetworkThreads,
     signals: &Signals,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Ending {
     // As a task, because the main thread would be woken by another thread each time. A panic then ends the task only,
     // and the process can still clear its bars.
-    let ending = match tokio::spawn(dispatch(command, reporter, stop)).await {
+    let ending = match tokio::spawn(dispatch(command, reporter, network, stop)).await {
         Ok(Ok(exit_code)) => Ending { exit_code, failure: None },
         Ok(Err(failure)) => Ending::failed(failure),
         Err(_) => {
@@ -83,12 +86,13 @@ async fn run_to_end(
 async fn dispatch(
     command: Command,
     reporter: Arc<dyn Reporter>,
+    network: NetworkThreads,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
     match command {
-        Command::Send(settings) => send::run(settings, reporter, stop).await,
-        Command::Receive(settings) => receive::run(settings, reporter, stop).await,
-        Command::Bench(settings) => bench::run(settings, reporter, stop).await,
+        Command::Send(settings) => send::run(settings, reporter, network, stop).await,
+        Command::Receive(settings) => receive::run(settings, reporter, network, stop).await,
+        Command::Bench(settings) => bench::run(settings, reporter, network, stop).await,
         Command::Id(settings) => id::run(&settings, reporter.as_ref()),
     }
 }

@@ -19,16 +19,17 @@ use crate::protocol::path::printable;
 use crate::protocol::wire::role::Role;
 use crate::session::Context;
 use crate::session::schedule::Schedule;
-use crate::storage::fs::FsSource;
+use crate::storage::fs::{FsSource, NetworkThreads};
 
 /// Sends, and returns the exit code.
 pub(super) async fn run(
     settings: SendSettings,
     reporter: Arc<dyn Reporter>,
+    network: NetworkThreads,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
     let SendSettings { sources, peer, manifest, common } = settings;
-    let source = FsSource::new(&sources)?;
+    let source = FsSource::new(&sources, network.clone())?;
     let manifest = manifest.map(|path| WithManifest::create(path, Arc::clone(&reporter))).transpose()?;
     let reporter: Arc<dyn Reporter> = match &manifest {
         Some(manifest) => Arc::clone(manifest) as _,
@@ -37,7 +38,7 @@ pub(super) async fn run(
     let done = match peer {
         Some(Peer::Dir(dir)) => {
             refuse_inside(&dir, &sources)?;
-            send_to_dir(source, &dir, &common, &reporter, stop.clone()).await?
+            send_to_dir(source, &dir, network, &common, &reporter, stop.clone()).await?
         }
         peer => {
             let memory = memory(&common)?;
@@ -81,6 +82,7 @@ fn refuse_inside(dir: &Path, sources: &[PathBuf]) -> Result<(), Failure> {
 async fn send_to_dir(
     source: FsSource,
     dir: &Path,
+    network: NetworkThreads,
     common: &CommonSettings,
     reporter: &Arc<dyn Reporter>,
     stop: watch::Receiver<Option<Failure>>,
@@ -96,7 +98,7 @@ async fn send_to_dir(
         reporter: Arc::new(Silent),
         ..sending.clone()
     };
-    let receiving = receive_through(receiver, dir, Exists::default(), common.fsync, receiving);
+    let receiving = receive_through(receiver, dir, network, Exists::default(), common.fsync, receiving);
     let sending = send_through(sender, source, common, sending);
     let (sent, received) = tokio::join!(sending, receiving);
     of_both(sent, received)

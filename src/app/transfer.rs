@@ -20,7 +20,7 @@ use crate::protocol::path::printable;
 use crate::protocol::place::Place;
 use crate::session::schedule::Schedule;
 use crate::session::{self, Budget, Context, Lease, Throttle, close_with};
-use crate::storage::fs::FsTarget;
+use crate::storage::fs::{FsTarget, NetworkThreads};
 use crate::storage::{Source, Target};
 
 /// A completed transfer. Its summary counts the entries that failed.
@@ -90,6 +90,7 @@ pub(super) async fn send_through(
 pub(super) async fn receive_through(
     connected: Connected,
     dir: &Path,
+    network: NetworkThreads,
     exists: Exists,
     sync: bool,
     context: Context,
@@ -98,7 +99,7 @@ pub(super) async fn receive_through(
     let (limit, shown) = (context.patience.disk_timeout, name.clone());
     let open = async |transfer: String| {
         let dir = dir.to_owned();
-        let target = tokio::task::spawn_blocking(move || FsTarget::new(&dir, &transfer, sync));
+        let target = tokio::task::spawn_blocking(move || FsTarget::new(&dir, &transfer, sync, network));
         let Ok(target) = tokio::time::timeout(limit, target).await else {
             let sentence = |dir: &str| {
                 format!("cannot open {dir}: the disk has not answered for {limit:?} (--disk-timeout)")

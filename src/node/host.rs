@@ -10,7 +10,7 @@ const DISK_THREADS_MIN: usize = 16;
 /// Threads of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Threads {
-    /// Threads for the network and for hashing, one per core. They never wait for a disk.
+    /// Threads for the network and for hashing, one per core. All but one may make disk calls that do not wait.
     pub workers: usize,
     /// Maximum threads that wait for disks. They start when calls wait and end when idle.
     pub disk_max: usize,

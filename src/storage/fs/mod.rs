@@ -1,11 +1,12 @@
 //! The file system.
 //!
 //! Every access starts at an open directory and goes down one component at a time without following links. So nothing
-//! outside the source or the target is reached, whatever is swapped meanwhile. Calls that may block run on tokio's
-//! blocking threads, one call per batch or block.
+//! outside the source or the target is reached, whatever is swapped meanwhile. Calls run on tokio's blocking threads, one
+//! call per batch or block; network threads make those for blocks themselves while the disk does not wait (`calls.rs`).
 
 mod attributes;
 mod blocking;
+mod calls;
 mod check;
 mod checkpoint;
 mod commit;
@@ -33,6 +34,7 @@ mod volumes;
 mod walk;
 mod watch;
 
+pub use self::calls::NetworkThreads;
 pub use self::check::check_target;
 pub use self::source::{FsFile, FsSource, FsWalk};
 pub use self::target::FsTarget;

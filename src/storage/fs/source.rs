@@ -13,6 +13,7 @@ use rustix::fs::{AtFlags, fstat, statat};
 
 use super::attributes::{identity_of, may_be_wrong, size_of};
 use super::blocking::blocking;
+use super::calls::{BlockCalls, NetworkThreads};
 use super::descriptors::{OpenFiles, patiently, share};
 use super::dirs::Dirs;
 use super::open::open_file;
@@ -49,6 +50,8 @@ struct SourceDisk {
     /// By device and inode.
     files: Mutex<OpenFiles<(u64, u64), File>>,
     watch: DiskWatch,
+    /// Reads of blocks.
+    reads: BlockCalls,
 }
 
 /// A walk over the trees of an [`FsSource`].
@@ -93,7 +96,7 @@ impl FsSource {
     /// source that is missing, unreadable or of another kind is reported by the walk.
     ///
     /// Fails when no source is left, or when two have the same name.
-    pub fn new(sources: &[PathBuf]) -> Result<Self, Failure> {
+    pub fn new(sources: &[PathBuf], network: NetworkThreads) -> Result<Self, Failure> {
         let bases = Arc::new(Bases::default());
         let mut origins: Vec<Origin> = Vec::new();
         let mut by_name = HashMap::new();
@@ -125,6 +128,7 @@ impl FsSource {
             missing,
             files: Mutex::new(OpenFiles::new(share(OPEN_MAX))),
             watch: DiskWatch::default(),
+            reads: BlockCalls::new(network),
         };
         Ok(Self { disk: Arc::new(disk) })
     }
@@ -210,7 +214,7 @@ impl Source for FsSource {
     ) -> Result<Block, Failure> {
         let open = self.descriptor(file).await?;
         let (disk, path) = (Arc::clone(&self.disk), file.seen.entry.path.clone());
-        let read = blocking(move || {
+        let read = self.disk.reads.run(move || {
             let _call = disk.watch.begin("read", Subject::Path(path));
             open.read_exact_at(&mut block[..len], offset).map(|()| block)
         });
@@ -415,7 +419,7 @@ mod tests {
         let path = RelPath::new(b"f").unwrap();
         for (size, reads) in [(0, 1), (3, 1), (BLOCK_BYTES, 2), (BLOCK_BYTES + 1, 2)] {
             fs::write(&name, vec![7; size]).unwrap();
-            let source = FsSource::new(std::slice::from_ref(&name)).unwrap();
+            let source = FsSource::new(std::slice::from_ref(&name), NetworkThreads::new(1)).unwrap();
             let entry = Entry { path: path.clone(), meta: Meta::default(), kind: Kind::OpenEnded };
             let file = source.open(entry).await.unwrap();
             let held = Arc::downgrade(file.held().as_ref().unwrap());

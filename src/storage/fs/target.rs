@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::blocking::blocking;
+use super::calls::{BlockCalls, NetworkThreads};
 use super::checkpoint::checkpoint;
 use super::commit::commit_batch;
 use super::descriptors::share;
@@ -36,6 +37,8 @@ pub struct FsTarget {
     disk: Arc<TargetDisk>,
     /// Of files that pieces are being written to.
     pieces: Semaphore,
+    /// Writes of pieces.
+    writes: BlockCalls,
 }
 
 impl FsTarget {
@@ -44,9 +47,10 @@ impl FsTarget {
     ///
     /// Fails when `dir` cannot be made or opened. Staging is made, and what receivers before have left there removed,
     /// when something is prepared or written.
-    pub fn new(dir: &Path, transfer: &str, sync: bool) -> Result<Self> {
+    pub fn new(dir: &Path, transfer: &str, sync: bool, network: NetworkThreads) -> Result<Self> {
         let disk = Arc::new(TargetDisk::open(dir, transfer, sync)?);
-        Ok(Self { disk, pieces: Semaphore::new(share(PIECES_AT_ONCE)) })
+        let pieces = Semaphore::new(share(PIECES_AT_ONCE));
+        Ok(Self { disk, pieces, writes: BlockCalls::new(network) })
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&TargetDisk) -> T + Send + 'static) -> T {
@@ -71,16 +75,16 @@ impl FsTarget {
             }
         };
         let _turn = file.turn().await;
-        let staged = Arc::clone(&file);
-        self.run(move |disk| {
+        let (staged, disk) = (Arc::clone(&file), Arc::clone(&self.disk));
+        let write = move || {
             let call = disk.watch.begin("write", Subject::Staged(id));
             for Write { offset, range, .. } in pieces {
                 call.step("write", Subject::Staged(id));
                 staged.write_at(&block[range], offset)?;
             }
             Ok(block)
-        })
-        .await
+        };
+        self.writes.run(write).await
     }
 
     /// Writes whole files. Nobody else writes to them, so that they need no turn.
@@ -302,7 +306,7 @@ mod tests {
     #[test]
     fn fault_10_writes_that_wait_for_their_turn_hold_no_thread() {
         let temp = tempfile::tempdir().unwrap();
-        let target = FsTarget::new(temp.path(), TRANSFER, false).unwrap();
+        let target = FsTarget::new(temp.path(), TRANSFER, false, NetworkThreads::new(1)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .max_blocking_threads(1)

@@ -16,7 +16,7 @@ use rustix::fs::{CWD, FlockOperation, Mode, flock, mkfifoat};
 use tempfile::TempDir;
 
 use super::sys::holes::find_runs;
-use super::{FsSource, FsTarget};
+use super::{FsSource, FsTarget, NetworkThreads};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::path::RelPath;
@@ -35,11 +35,11 @@ fn rel_path(path: &str) -> RelPath {
 }
 
 fn target(dir: &Path) -> FsTarget {
-    FsTarget::new(dir, TRANSFER, true).unwrap()
+    FsTarget::new(dir, TRANSFER, true, NetworkThreads::new(2)).unwrap()
 }
 
 fn source(paths: &[&Path]) -> std::result::Result<FsSource, Failure> {
-    FsSource::new(&paths.iter().map(|path| path.to_path_buf()).collect::<Vec<_>>())
+    FsSource::new(&paths.iter().map(|path| path.to_path_buf()).collect::<Vec<_>>(), NetworkThreads::new(2))
 }
 
 async fn walk(source: &FsSource) -> Vec<Walked> {
@@ -93,7 +93,7 @@ async fn commit(target: &FsTarget, id: u64, path: &str, size: u64) -> Result<Com
 async fn a_whole_file_is_complete_when_it_is_written_and_can_come_again() {
     for sync in [true, false] {
         let temp = tempfile::tempdir().unwrap();
-        let target = FsTarget::new(temp.path(), TRANSFER, sync).unwrap();
+        let target = FsTarget::new(temp.path(), TRANSFER, sync, NetworkThreads::new(2)).unwrap();
         let meta = Meta { mode: 0o426, mtime: Time { seconds: 1_000_000_007, nanos: 5 } };
         let whole = async |id, bytes: &[u8]| {
             let mut block = BlockPool::new(1, BlockCount::default()).acquire().await;
@@ -200,7 +200,7 @@ async fn sources_are_sent_under_their_base_names() {
     symlink("a", at("link")).unwrap();
 
     let given = [at("a/sub/.."), at("b/"), at("link")];
-    let all = walk(&FsSource::new(&given).unwrap()).await;
+    let all = walk(&FsSource::new(&given, NetworkThreads::new(2)).unwrap()).await;
     let tree = |name: &str| {
         ["", "/file", "/sub", "end of /sub", "end of "].map(|path| match path.strip_prefix("end of ") {
             Some(path) => format!("end of {name}{path}"),
@@ -210,11 +210,11 @@ async fn sources_are_sent_under_their_base_names() {
     let mut want = [&tree("a")[..], &tree("link"), &["b", "b/file", "end of b"].map(String::from)].concat();
     want.sort();
     assert_eq!(shown(&all), want);
-    let followed = walk(&FsSource::new(&[at("link/")]).unwrap()).await;
+    let followed = walk(&FsSource::new(&[at("link/")], NetworkThreads::new(2)).unwrap()).await;
     assert!(shown(&followed).contains(&"a/file".to_owned()), "{followed:?}");
 
     let message = |given: &[PathBuf]| {
-        let failure = FsSource::new(given).err().unwrap();
+        let failure = FsSource::new(given, NetworkThreads::new(2)).err().unwrap();
         assert_eq!((failure.reason, failure.side), (Reason::SourceUnreadable, Some(Side::Sender)));
         failure.message.replace(temp.path().to_str().unwrap(), "T")
     };
@@ -398,7 +398,7 @@ fn a_directory_made_in_one_that_was_opened_up_is_a_new_one() {
 #[tokio::test]
 async fn more_files_are_staged_than_are_kept_open() {
     let temp = tempfile::tempdir().unwrap();
-    let target = FsTarget::new(temp.path(), TRANSFER, false).unwrap();
+    let target = FsTarget::new(temp.path(), TRANSFER, false, NetworkThreads::new(2)).unwrap();
     for offset in [0, 1] {
         for id in 0..300 {
             stage(&target, id, offset, &id.to_le_bytes()).await.unwrap();
@@ -435,7 +435,7 @@ async fn the_target_is_made_and_may_be_a_link_and_staging_goes_with_it() {
 
 /// The reason why nothing can be prepared below `to`.
 async fn prepare_error(to: &Path, transfer: &str) -> String {
-    let target = FsTarget::new(to, transfer, true).unwrap();
+    let target = FsTarget::new(to, transfer, true, NetworkThreads::new(2)).unwrap();
     let entry = Entry { path: rel_path("f"), meta: Meta::default(), kind: Kind::File { size: 1 } };
     target.prepare(vec![(EntryId(0), entry)]).await.remove(0).unwrap_err().to_string()
 }
@@ -457,7 +457,9 @@ async fn staging_is_a_directory_of_our_own_or_nothing() {
         assert!(error.contains(&format!("{name}/.towline: Not a directory")), "{error}");
     }
     assert!(names(&elsewhere).is_empty());
-    let error = FsTarget::new(&temp.path().join("b/.towline/c"), TRANSFER, true).err().unwrap();
+    let error = FsTarget::new(&temp.path().join("b/.towline/c"), TRANSFER, true, NetworkThreads::new(2))
+        .err()
+        .unwrap();
     assert!(error.to_string().starts_with("cannot create "), "{error}");
     let error = prepare_error(temp.path(), "../../../../../../../../../../../").await;
     assert!(error.contains("not the name of a transfer"), "{error}");
@@ -510,7 +512,7 @@ fn receivers_that_start_and_end_at_once_leave_each_other_alone() {
                 let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
                 for round in 0..40 {
                     let transfer = format!("{receiver:016x}{round:016x}");
-                    let target = FsTarget::new(dir, &transfer, false).unwrap();
+                    let target = FsTarget::new(dir, &transfer, false, NetworkThreads::new(2)).unwrap();
                     runtime.block_on(async {
                         stage(&target, 0, 0, b"x").await.unwrap();
                         let committed = commit(&target, 0, &transfer, 1).await;

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
 use tempfile::TempDir;
 
 use crate::protocol::wire::entry::{Kind, Meta, Time};
-use crate::storage::fs::{FsSource, FsTarget};
+use crate::storage::fs::{FsSource, FsTarget, NetworkThreads};
 use crate::storage::{Source, Target};
 use crate::testing::disk::{MemorySource, MemoryTarget, Node};
 
@@ -86,13 +86,14 @@ impl Rig for FsRig {
             set_meta(&join(&from, path), *meta);
         }
         let tops = tree.keys().filter(|path| !path.contains(&b'/'));
-        FsSource::new(&tops.map(|path| join(&from, path)).collect::<Vec<_>>()).unwrap()
+        FsSource::new(&tops.map(|path| join(&from, path)).collect::<Vec<_>>(), NetworkThreads::new(2))
+            .unwrap()
     }
 
     fn target(&self) -> FsTarget {
         let number = self.transfers.get();
         self.transfers.set(number + 1);
-        FsTarget::new(&self.to(), &format!("{number:032x}"), true).unwrap()
+        FsTarget::new(&self.to(), &format!("{number:032x}"), true, NetworkThreads::new(2)).unwrap()
     }
 
     fn put(&self, path: &str, node: Node) {
