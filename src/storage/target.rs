@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::block::Block;
 use super::error::{Result, StorageError};
+use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
@@ -57,6 +58,15 @@ pub struct Commit {
     pub exists: Exists,
 }
 
+/// The BLAKE3 chaining value of one chunk of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkValue {
+    /// Which chunk.
+    pub index: u64,
+    /// Its chaining value.
+    pub value: [u8; 32],
+}
+
 /// The target of a receiver: one transfer into one directory.
 ///
 /// Written data is staged and invisible until [`Target::commit`]. A commit syncs the data of all its entries, then
@@ -76,6 +86,22 @@ pub trait Target: Send + Sync + 'static {
         entries: Vec<(EntryId, Entry)>,
     ) -> impl Future<Output = Vec<Result<Option<Lookup>>>> + Send;
 
+    /// Opens what earlier transfers left of these entries, which are files of several chunks of 2^`chunk_log2` bytes.
+    /// One result for each, in order: the chunks that a checkpoint has recorded, none if there is nothing to resume
+    /// or it cannot be used. What is left belongs to this transfer from now on. Bytes outside of these chunks are
+    /// zero. Later checkpoints of these entries record their chunks. Called after [`Target::prepare`] and before the
+    /// first write.
+    fn held(
+        &self,
+        entries: Vec<(EntryId, Entry)>,
+        chunk_log2: u8,
+    ) -> impl Future<Output = Vec<ChunkSet>> + Send;
+
+    /// Compares held chunks of an entry with values that the sender has computed from its source. One answer for
+    /// each, in order: whether the chunk on the disk has this value. It has not if the chunk cannot be read, or may
+    /// have been lost in a crash. A chunk that differs is written again.
+    fn holds(&self, id: EntryId, chunks: Vec<ChunkValue>) -> impl Future<Output = Vec<bool>> + Send;
+
     /// Sets permission bits and times of existing files and links to those of their entries. One result for each, in
     /// order: whether that changed anything.
     fn update(&self, entries: Vec<Entry>) -> impl Future<Output = Vec<Result<bool>>> + Send;
@@ -84,10 +110,16 @@ pub trait Target: Send + Sync + 'static {
     /// continued, never reported as success.
     fn write(&self, writes: Vec<Write>, block: Block) -> impl Future<Output = Result<Block>> + Send;
 
-    /// Makes the written data of staged entries durable. One result for each, in order: whether it is durable now; it
-    /// is not when syncing is off or unsupported by the file system. An error stays with its entry: a later commit
-    /// fails with it too.
-    fn checkpoint(&self, ids: Vec<EntryId>) -> impl Future<Output = Vec<Result<bool>>> + Send;
+    /// Makes the written data of staged entries durable, then records the chunks that were written and verified since
+    /// their last checkpoint, so that a later transfer can resume them ([`Target::held`]). Nothing may have been written
+    /// for a chunk, if all of it is a hole. One result for each, in order: whether the data is durable now; it is not
+    /// when syncing is off or unsupported by the file system. The chunks are recorded all the same, since the data
+    /// outlives the process. An error stays with its entry: a later commit fails with it too. An entry may be discarded
+    /// while its checkpoint runs.
+    fn checkpoint(
+        &self,
+        entries: Vec<(EntryId, Vec<ChunkValue>)>,
+    ) -> impl Future<Output = Vec<Result<bool>>> + Send;
 
     /// Gives entries their final names. One result for each, in order. Nothing is left of an entry that is refused,
     /// denied or failed.
@@ -105,14 +137,14 @@ pub trait Target: Send + Sync + 'static {
         block: Block,
     ) -> impl Future<Output = Vec<Result<blake3::Hash>>> + Send;
 
-    /// Drops a staged entry.
+    /// Drops a staged entry, and what was recorded of it.
     fn discard(&self, id: EntryId) -> impl Future<Output = ()> + Send;
 
     /// After the last commit: makes everything durable (including directories and their attributes) and removes
     /// staging. Returns the attributes the disk does not keep.
     fn finish(&self) -> impl Future<Output = Result<Vec<NotKept>>> + Send;
 
-    /// After a failure: removes staged files as far as possible.
+    /// After a failure: removes staged files as far as possible, except for those that a later transfer can resume.
     fn abort(&self) -> impl Future<Output = ()> + Send;
 
     /// The disk call that has been running longest, as a failure, if it exceeds `limit`, with its entry if that is in

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::block::Block;
 use super::error::{Result, StorageError};
 use super::source::{SmallBatch, Source, Verdict, Walk, Walked};
-use super::target::{Commit, Target, Write};
+use super::target::{ChunkValue, Commit, Target, Write};
+use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::not_kept::NotKept;
@@ -195,12 +196,20 @@ impl Target for VoidTarget {
         entries.iter().map(|_| Ok(None)).collect()
     }
 
+    async fn held(&self, entries: Vec<(EntryId, Entry)>, _: u8) -> Vec<ChunkSet> {
+        entries.iter().map(|_| ChunkSet::default()).collect()
+    }
+
+    async fn holds(&self, _: EntryId, chunks: Vec<ChunkValue>) -> Vec<bool> {
+        chunks.iter().map(|_| false).collect()
+    }
+
     async fn write(&self, _: Vec<Write>, block: Block) -> Result<Block> {
         Ok(block)
     }
 
-    async fn checkpoint(&self, ids: Vec<EntryId>) -> Vec<Result<bool>> {
-        ids.iter().map(|_| Ok(true)).collect()
+    async fn checkpoint(&self, entries: Vec<(EntryId, Vec<ChunkValue>)>) -> Vec<Result<bool>> {
+        entries.iter().map(|_| Ok(true)).collect()
     }
 
     async fn commit(&self, commits: Vec<Commit>) -> Vec<Result<Committed>> {

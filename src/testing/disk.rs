@@ -3,6 +3,7 @@
 //! Time passes only by `tokio::time::sleep`, so a paused clock works.
 
 mod contents;
+mod kept;
 mod source;
 mod target;
 mod tests;

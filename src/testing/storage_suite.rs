@@ -1,5 +1,6 @@
 //! One suite for every [`Source`] and [`Target`]: the file system, memory, and memory that takes short writes.
 
+mod resume;
 mod rig;
 mod sources;
 
@@ -639,13 +640,13 @@ async fn a_discarded_entry_is_gone(rig: &impl Rig) {
 async fn a_checkpoint_takes_what_was_written_and_more_can_come(rig: &impl Rig) {
     let target = rig.target();
     // An unknown entry counts as durable.
-    for checkpoint in target.checkpoint(vec![EntryId(0), EntryId(7)]).await {
+    for checkpoint in target.checkpoint(vec![(EntryId(0), vec![]), (EntryId(7), vec![])]).await {
         assert!(checkpoint.unwrap());
     }
     stage(&target, 0, b"new and longer").await.unwrap();
     stage(&target, 1, b"other").await.unwrap();
-    for ids in [vec![EntryId(0), EntryId(1)], vec![EntryId(0)]] {
-        for checkpoint in target.checkpoint(ids).await {
+    for entries in [vec![(EntryId(0), vec![]), (EntryId(1), vec![])], vec![(EntryId(0), vec![])]] {
+        for checkpoint in target.checkpoint(entries).await {
             assert!(checkpoint.unwrap());
         }
     }

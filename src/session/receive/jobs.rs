@@ -129,7 +129,8 @@ impl<T: Target> DiskJobs<T> {
         if let Some(ids) = self.checkpoints.next_batch() {
             let shared = Arc::clone(&self.shared);
             self.running.spawn(async move {
-                let done = shared.target.checkpoint(ids.clone()).await;
+                let entries = ids.iter().map(|id| (*id, Vec::new())).collect();
+                let done = shared.target.checkpoint(entries).await;
                 DiskJob::Checkpointed(ids.into_iter().zip(done).collect())
             });
         }

@@ -20,6 +20,7 @@ use super::dirs::Dirs;
 use super::final_files::FinalFile;
 use super::target_disk::TargetDisk;
 use super::watch::{Subject, hangs};
+use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
@@ -27,7 +28,7 @@ use crate::protocol::place::Place;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::storage::block::Block;
 use crate::storage::error::{Result, StorageError, failed};
-use crate::storage::target::{Commit, Target, Write};
+use crate::storage::target::{ChunkValue, Commit, Target, Write};
 
 /// Files that pieces are written to at once, each of them open.
 const PIECES_AT_ONCE: usize = 64;
@@ -199,7 +200,16 @@ impl Target for FsTarget {
         Ok(block)
     }
 
-    async fn checkpoint(&self, ids: Vec<EntryId>) -> Vec<Result<bool>> {
+    async fn held(&self, entries: Vec<(EntryId, Entry)>, _: u8) -> Vec<ChunkSet> {
+        entries.iter().map(|_| ChunkSet::default()).collect()
+    }
+
+    async fn holds(&self, _: EntryId, chunks: Vec<ChunkValue>) -> Vec<bool> {
+        chunks.iter().map(|_| false).collect()
+    }
+
+    async fn checkpoint(&self, entries: Vec<(EntryId, Vec<ChunkValue>)>) -> Vec<Result<bool>> {
+        let ids: Vec<_> = entries.into_iter().map(|(id, _)| id).collect();
         self.run(move |disk| checkpoint(disk, &ids)).await
     }
 

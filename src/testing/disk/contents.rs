@@ -16,6 +16,20 @@ pub(super) struct Disk {
     pub(super) durable_names: BTreeMap<Vec<u8>, usize>,
     pub(super) bytes: u64,
     pub(super) capacity: Option<u64>,
+    /// Staged files that a later transfer can resume.
+    pub(super) kept: BTreeMap<KeptKey, Kept>,
+}
+
+/// Path, size and chunk size of a file: what names a staged file for a later transfer.
+pub(super) type KeptKey = (Vec<u8>, u64, u8);
+
+/// A staged file that a later transfer can resume.
+pub(super) struct Kept {
+    pub(super) inode: usize,
+    /// Recorded chunks and their chaining values.
+    pub(super) values: BTreeMap<u64, [u8; 32]>,
+    /// It belongs to a running transfer.
+    pub(super) is_taken: bool,
 }
 
 pub(super) struct Inode {
@@ -79,6 +93,7 @@ impl Disk {
                 (lost, meta)
             });
         }
+        self.kept.values_mut().for_each(|kept| kept.is_taken = false);
         self.names = self.durable_names.clone();
         let lost: Vec<_> =
             self.names.keys().filter(|path| self.check_parents(&rel_path(path)).is_err()).cloned().collect();

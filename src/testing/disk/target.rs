@@ -9,15 +9,16 @@ use std::time::Duration;
 use rustix::io::Errno;
 use tokio::time::Instant;
 
-use super::contents::Disk;
+use super::contents::{Disk, KeptKey};
 use super::{Node, pause, rel_path};
+use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::not_kept::{Aspect, NotKept, note};
 use crate::protocol::path::{RelPath, printable};
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::storage::block::Block;
-use crate::storage::{Commit, Final, Result, StorageError, Target, Write};
+use crate::storage::{ChunkValue, Commit, Final, Result, StorageError, Target, Write};
 
 /// Bytes of a file that this disk takes; more is EFBIG.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -73,8 +74,10 @@ pub(crate) enum Op {
 }
 
 /// What belongs to one transfer.
-struct Own {
-    staged: HashMap<EntryId, usize>,
+pub(super) struct Own {
+    pub(super) staged: HashMap<EntryId, usize>,
+    /// Entries whose staged files a later transfer can resume.
+    pub(super) resumable: HashMap<EntryId, KeptKey>,
     /// What a sync of an entry said that failed.
     lost: HashMap<EntryId, Errno>,
     has_ended: bool,
@@ -105,6 +108,7 @@ impl MemoryTarget {
     fn on(disk: Arc<Mutex<Disk>>) -> Self {
         let own = Own {
             staged: HashMap::new(),
+            resumable: HashMap::new(),
             lost: HashMap::new(),
             has_ended: false,
             is_synced: true,
@@ -223,11 +227,11 @@ impl MemoryTarget {
         self.own().root_batches
     }
 
-    fn disk(&self) -> MutexGuard<'_, Disk> {
+    pub(super) fn disk(&self) -> MutexGuard<'_, Disk> {
         self.disk.lock().unwrap()
     }
 
-    fn own(&self) -> MutexGuard<'_, Own> {
+    pub(super) fn own(&self) -> MutexGuard<'_, Own> {
         self.own.lock().unwrap()
     }
 
@@ -386,6 +390,7 @@ impl MemoryTarget {
                 .ok_or(Ok(Committed::Exists))?,
         };
         disk.names.insert(name.as_bytes().to_vec(), inode);
+        own.forget(&mut disk, commit.id, Some(inode));
         own.staged.remove(&commit.id);
         own.ops.push(Op::Rename(name.to_string()));
         Ok(name)
@@ -424,6 +429,14 @@ impl Target for MemoryTarget {
         entries.iter().map(|(_, entry)| self.prepare_one(entry)).collect()
     }
 
+    async fn held(&self, entries: Vec<(EntryId, Entry)>, chunk_log2: u8) -> Vec<ChunkSet> {
+        entries.iter().map(|(id, entry)| self.take_held(*id, entry, chunk_log2)).collect()
+    }
+
+    async fn holds(&self, id: EntryId, chunks: Vec<ChunkValue>) -> Vec<bool> {
+        chunks.into_iter().map(|chunk| self.has_value(id, chunk)).collect()
+    }
+
     async fn update(&self, entries: Vec<Entry>) -> Vec<Result<bool>> {
         entries.iter().map(|entry| self.update_one(entry)).collect()
     }
@@ -449,17 +462,17 @@ impl Target for MemoryTarget {
         Ok(block)
     }
 
-    async fn checkpoint(&self, ids: Vec<EntryId>) -> Vec<Result<bool>> {
-        let checkpoint = |id: &EntryId| {
-            let staged = self.own().staged.get(id).copied();
-            match staged.filter(|_| self.own().is_synced) {
-                Some(inode) => {
-                    self.sync(*id, inode).map(|()| true).map_err(|error| staged_error("sync", *id, error))
-                }
-                None => Ok(self.own().is_synced),
+    async fn checkpoint(&self, entries: Vec<(EntryId, Vec<ChunkValue>)>) -> Vec<Result<bool>> {
+        let checkpoint = |(id, chunks): (EntryId, Vec<ChunkValue>)| {
+            let is_synced = self.own().is_synced;
+            let staged = self.own().staged.get(&id).copied();
+            if let Some(inode) = staged.filter(|_| is_synced) {
+                self.sync(id, inode).map_err(|error| staged_error("sync", id, error))?;
             }
+            self.own().record(&mut self.disk(), id, chunks);
+            Ok(is_synced)
         };
-        ids.iter().map(checkpoint).collect()
+        entries.into_iter().map(checkpoint).collect()
     }
 
     async fn commit(&self, commits: Vec<Commit>) -> Vec<Result<Committed>> {
@@ -500,7 +513,7 @@ impl Target for MemoryTarget {
             Ok(path) => Ok(Committed::Done((path != commit.path).then_some(path))),
             Err(Ok(Committed::Exists)) => Ok(Committed::Exists),
             Err(committed) => {
-                self.own().staged.remove(&commit.id);
+                self.own().drop_staged(&mut self.disk(), commit.id);
                 committed
             }
         });
@@ -522,8 +535,8 @@ impl Target for MemoryTarget {
     }
 
     async fn discard(&self, id: EntryId) {
-        let mut own = self.own();
-        own.staged.remove(&id);
+        let (mut own, mut disk) = (self.own(), self.disk());
+        own.drop_staged(&mut disk, id);
         own.ops.push(Op::Discard(id));
     }
 
@@ -545,6 +558,7 @@ impl Target for MemoryTarget {
     async fn abort(&self) {
         let mut own = self.own();
         own.ops.push(Op::Abort);
+        own.leave(&mut self.disk());
         own.end();
     }
 
@@ -595,6 +609,12 @@ impl Own {
         self.staged.clear();
     }
 
+    /// Drops what is staged of an entry.
+    fn drop_staged(&mut self, disk: &mut Disk, id: EntryId) {
+        let inode = self.staged.remove(&id);
+        self.forget(disk, id, inode);
+    }
+
     /// Counts an operation, and fails it when it is to fail.
     fn check(&mut self, on: On) -> io::Result<()> {
         let count = self.counts.entry(on).or_default();
@@ -617,7 +637,7 @@ impl Own {
         usize::try_from(*seed % len as u64).unwrap_or(0) + 1
     }
 
-    fn staged_file(&mut self, disk: &mut Disk, id: EntryId) -> usize {
+    pub(super) fn staged_file(&mut self, disk: &mut Disk, id: EntryId) -> usize {
         *self.staged.entry(id).or_insert_with(|| {
             let node = Node::File(Vec::new());
             let meta = node.default_meta();

@@ -68,8 +68,8 @@ async fn a_commit_syncs_only_what_no_checkpoint_has_synced() {
         target.write(write(id, 3), block(b"abc").await).await.unwrap();
     }
     for _ in 0..2 {
-        let ids = vec![EntryId(0), EntryId(1)];
-        assert!(target.checkpoint(ids).await.into_iter().all(|checkpoint| checkpoint.unwrap()));
+        let entries = vec![(EntryId(0), vec![]), (EntryId(1), vec![])];
+        assert!(target.checkpoint(entries).await.into_iter().all(|checkpoint| checkpoint.unwrap()));
     }
     target.write(write(1, 3), block(b"xyz").await).await.unwrap();
     target.commit(vec![commit(0, "a", 3), commit(1, "b", 3)]).await;
@@ -85,13 +85,13 @@ async fn a_commit_syncs_only_what_no_checkpoint_has_synced() {
 async fn an_entry_whose_checkpoint_failed_is_never_committed() {
     let target = MemoryTarget::new().failing(On::Sync, 0..1, Errno::IO);
     target.write(write(0, 3), block(b"abc").await).await.unwrap();
-    assert!(target.checkpoint(vec![EntryId(0)]).await[0].is_err());
+    assert!(target.checkpoint(vec![(EntryId(0), vec![])]).await[0].is_err());
     let committed = target.commit(vec![commit(0, "a", 3)]).await;
     assert!(matches!(committed[..], [Err(_)]), "{committed:?}");
 
     let careless = MemoryTarget::new().without_sync();
     careless.write(write(0, 3), block(b"abc").await).await.unwrap();
-    assert!(!careless.checkpoint(vec![EntryId(0)]).await.remove(0).unwrap());
+    assert!(!careless.checkpoint(vec![(EntryId(0), vec![])]).await.remove(0).unwrap());
 }
 
 #[tokio::test]
