@@ -65,7 +65,7 @@ impl RelPath {
                 return Err(PathError::TooDeep);
             }
             Self::check_component(component)?;
-            // At any depth: a mount inside the target has staging of its own.
+            // At any depth: a mount inside the target has its own staging directory.
             if component.eq_ignore_ascii_case(STAGING_DIR.as_bytes()) {
                 return Err(PathError::Staging);
             }

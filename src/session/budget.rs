@@ -1,4 +1,4 @@
-//! How the memory budget is shared out.
+//! Divides the memory budget.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ const STREAMS_DEFAULT: u32 = 32;
 const PROGRAM_BYTES: u64 = 12 * 1024 * 1024;
 /// Memory of an open entry on either side, with its path and its places in queues.
 const ENTRY_BYTES: u64 = 512;
-/// Under a rate limit, the window holds the data of this time: enough for long paths, little beside ten seconds.
+/// Under a rate limit, the receive window holds the data of this time: enough for long round trips, and short beside
+/// the ten seconds within which the limit must hold.
 const RATE_WINDOW: Duration = Duration::from_millis(300);
 /// Minimum window under a rate limit: a few packets.
 const RATE_WINDOW_BYTES_MIN: u64 = 16 * 1024;
@@ -81,7 +82,7 @@ impl Budget {
         usize::try_from(self.shared_bytes() * 3 / 8 / BLOCK_BYTES as u64).unwrap_or(usize::MAX).max(2)
     }
 
-    /// Maximum open entries: an eighth of the rest, for their usual size.
+    /// Maximum open entries: an eighth of the rest, at their usual size.
     pub(super) fn open_entries(&self) -> usize {
         let fit = self.shared_bytes() / 8 / ENTRY_BYTES;
         usize::try_from(fit).unwrap_or(usize::MAX).clamp(OPEN_ENTRIES_MIN, OPEN_ENTRIES_MAX)
@@ -137,9 +138,10 @@ impl Budget {
         self.streams as usize
     }
 
-    /// The window: as many bytes again, for data that QUIC has received and nobody has read. The rest of the budget
-    /// is for entries, packets and the allocator's waste. No stream gets the whole window: an unread manifest may
-    /// fill its own, and parcels must still arrive.
+    /// The limits of a connection. The receive window is as large as all [blocks](Self::blocks): it holds data that
+    /// QUIC has received and this side has not read yet. The rest of the budget is for entries, packets and the
+    /// allocator's waste. A stream gets only half of the window: an unread manifest may fill its share, and parcels
+    /// must still arrive.
     pub fn limits(
         &self,
         idle_timeout: Duration,
@@ -165,8 +167,8 @@ impl Budget {
     }
 }
 
-/// The window of a stream. quinn sends new credit in a packet each time an eighth of it is read; with 64 MiB of
-/// memory, a parcel of 1 MiB ends before that.
+/// The window of a stream. quinn sends new credit each time an eighth of it has been read. With 64 MiB of memory, a
+/// parcel of 1 MiB ends before that.
 fn stream_window(window_bytes: u32) -> u32 {
     window_bytes / 2
 }

@@ -1,4 +1,4 @@
-//! The connection that carries the control and manifest streams, and how another one takes over.
+//! The connection that carries the control and manifest streams, and its replacement by another connection.
 
 use std::convert::identity;
 use std::future::pending;
@@ -16,12 +16,12 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::wire::message::{Message, Received};
 use crate::transport::{Connection, SendStream, TransportError};
 
-/// The streams of the connection, or the wait for another.
+/// The connection of these streams, or the wait for a replacement.
 pub(super) struct Carrier<C: Connection> {
     side: Side,
     connection: C,
     closed: Pin<Box<dyn Future<Output = TransportError> + Send>>,
-    /// Read and write the streams.
+    /// Tasks that read and write the streams.
     tasks: JoinSet<Result<(), Failure>>,
     attaching: JoinSet<Result<Attached<C>, Failure>>,
     lost: Option<Lost>,
@@ -37,19 +37,19 @@ struct Lost {
 pub(super) struct Attached<C: Connection> {
     pub(super) control_out: C::Send,
     pub(super) control_in: MessageReader<C::Recv>,
-    /// What the peer has of this side's messages.
+    /// Numbers of the last messages that the peer has from this side.
     pub(super) theirs: Received,
 }
 
-/// What has happened to the connection.
+/// An event of the connection.
 pub(super) enum CarrierEvent<C: Connection> {
-    /// The streams travel again.
+    /// A replacement carries the streams.
     Attached(Attached<C>),
-    /// It is gone.
+    /// The connection is gone.
     Closed(TransportError),
-    /// The peer did not keep to the protocol.
+    /// A task failed: the peer broke the protocol, or the transfer cannot go on.
     Failed(Failure),
-    /// No other has taken over in time.
+    /// No replacement came in time. The failure says why the connection was lost.
     GivenUp(Failure),
 }
 
@@ -59,7 +59,7 @@ impl<C: Connection> Carrier<C> {
         Self { side, connection, closed, tasks: JoinSet::new(), attaching: JoinSet::new(), lost: None }
     }
 
-    /// The connection, or the one that was lost.
+    /// The current connection, or the last one while there is none.
     pub(super) fn connection(&self) -> &C {
         &self.connection
     }
@@ -74,11 +74,11 @@ impl<C: Connection> Carrier<C> {
         self.lost.is_some()
     }
 
-    /// The connection is gone because of `error`; another may take over for the time of `replaced_within`.
+    /// The connection is gone because of `error`. Another may take over within `replaced_within`.
     ///
     /// # Errors
     ///
-    /// The peer has ended the session, or no other will come.
+    /// The peer has ended the session, or there will be no replacement.
     pub(super) fn lose(
         &mut self,
         error: TransportError,
@@ -101,10 +101,11 @@ impl<C: Connection> Carrier<C> {
         }
     }
 
-    /// Lets `connection` take over, for the time of `replaced_within`. This side has `received` from the peer.
+    /// Lets `connection` take over; it has `replaced_within` to do so. `received` are the numbers of the last
+    /// messages received from the peer.
     pub(super) fn replace(&mut self, connection: C, received: Received, replaced_within: Duration) {
         debug!(peer = %connection.remote_address(), ?received, "another connection takes over");
-        // Before its streams are dropped, which the peer would take for a breach.
+        // Closed before its streams are dropped, which the peer would take for a breach.
         self.connection.close(CLOSE_DONE, b"");
         self.tasks = JoinSet::new();
         self.closed = Box::pin(pending());
@@ -117,7 +118,7 @@ impl<C: Connection> Carrier<C> {
         self.attaching.spawn(attach(self.side, connection, received));
     }
 
-    /// What happens next to the connection.
+    /// The next event of the connection.
     pub(super) async fn next(&mut self) -> CarrierEvent<C> {
         loop {
             let give_up = self.lost.as_ref().map(|lost| lost.give_up);
@@ -125,7 +126,7 @@ impl<C: Connection> Carrier<C> {
                 biased;
                 Some(end) = self.tasks.join_next() => match joined(end).and_then(identity) {
                     Err(failure) if !is_of_the_connection(&failure) => return CarrierEvent::Failed(failure),
-                    // Why a connection is gone is told below.
+                    // Otherwise the connection is gone, and `closed` says why.
                     _ => {}
                 },
                 Some(attached) = self.attaching.join_next() => match joined(attached).and_then(identity) {
@@ -157,8 +158,8 @@ fn closed<C: Connection>(connection: C) -> Pin<Box<dyn Future<Output = Transport
     Box::pin(async move { connection.closed().await })
 }
 
-/// Opens the control stream of a connection that takes over, and exchanges what each side has. The sender opens it, as it
-/// opens all other streams.
+/// Opens the control stream of a replacement, and exchanges the numbers of the last messages received. The sender
+/// opens it, like all other streams.
 async fn attach<C: Connection>(
     side: Side,
     connection: C,
@@ -187,7 +188,7 @@ mod tests {
 
     const WITHIN: Duration = Duration::from_secs(60);
 
-    /// What a carrier makes of a task that ends so, on a connection that the peer has closed by then.
+    /// The event of a carrier when a task ends with this result after the peer has closed the connection.
     async fn with_a_task(
         work: impl Future<Output = Result<(), Failure>> + Send + 'static,
     ) -> CarrierEvent<MemoryConnection> {
@@ -213,14 +214,14 @@ mod tests {
             panic!("a panic was dropped")
         };
         assert_eq!(told.reason, Reason::Internal);
-        // The connection itself tells these.
+        // The connection's own close reports these.
         for failure in [transport_failure(TransportError::ClosedHere), Failure::from_wire(12, b"its disk")] {
             let event = with_a_task(async { Err(failure) }).await;
             assert!(matches!(event, CarrierEvent::Closed(TransportError::Closed { code: 0, .. })));
         }
     }
 
-    /// The next event of a carrier that has lost its connection, when the one that takes over is closed with `code`.
+    /// The next event of a carrier that has lost its connection and whose replacement is closed with `code`.
     async fn replaced_by_one_closed_with(code: u32) -> CarrierEvent<MemoryConnection> {
         let (first, _peer, _link) = pair(1, MemoryLimits::default());
         let mut carrier = Carrier::new(Side::Sender, first);

@@ -16,7 +16,7 @@ use crate::protocol::failure::{Failure, Side};
 pub struct Context {
     /// Memory and streams.
     pub memory: Lease,
-    /// How long to wait for the peer. The own disk gets `disk_timeout`, too.
+    /// How long to wait for the peer. `disk_timeout` is also the limit for this side's own disk.
     pub patience: Patience,
     /// The rate limit.
     pub throttle: Arc<Throttle>,

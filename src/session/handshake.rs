@@ -17,7 +17,8 @@ use crate::transport::{Connection, RecvStream, SendStream};
 
 /// Label of the TLS exporter that binds authentication to the connection.
 const AUTH_LABEL: &[u8] = b"EXPORTER-towline-auth";
-/// Labels of the TLS exporters that bind joining to the session, for its first and for a further connection.
+/// Label of the TLS exporter that gives the session's secret on the first connection, and binds a join to its own
+/// connection on every other.
 const JOIN_LABEL: &[u8] = b"EXPORTER-towline-join";
 
 /// Name and version of this program.
@@ -45,7 +46,7 @@ pub async fn dial<C: Connection>(
         let (method, auth) = (method.number(), first.into());
         write_message(control_out, &Message::Hello { role, agent: agent(), method, auth, connections })
             .await?;
-        // Until then, nothing about files is said.
+        // Before that, nothing about files is sent.
         while !machine.may_offer() {
             let message = match control_in.expect().await? {
                 Message::Auth(message) => message,

@@ -12,8 +12,8 @@ use crate::session::schedule::{Rate, Schedule};
 
 /// Capacity of the bucket when no parcel waits.
 const BURST: Duration = Duration::from_millis(50);
-/// Capacity when one waits: timers of a busy host come late, which this makes up for. Below three percent of ten
-/// seconds.
+/// Capacity while a parcel waits. Timers fire late on a busy host, and the larger capacity makes up for that. It is
+/// below three percent of ten seconds.
 const LATE: Duration = Duration::from_millis(250);
 /// A grant is this part of a second.
 const SLICES_PER_SECOND: u64 = 100;
@@ -45,7 +45,7 @@ pub struct Throttle {
 pub(super) struct Permit {
     /// Number of bytes.
     pub(super) bytes: usize,
-    /// They came out of the bucket, because a limit was set.
+    /// The bytes were taken from the bucket, because a limit was set.
     is_drawn: bool,
 }
 
@@ -86,13 +86,13 @@ impl Throttle {
                 Ok(bytes) => return Permit { bytes, is_drawn: true },
                 Err(wait) => wait,
             };
-            // No longer than this: the rate may change meanwhile.
+            // The wait is limited because the rate may change meanwhile.
             sleep(wait.min(LOOK_EVERY)).await;
             brim = LATE;
         }
     }
 
-    /// Returns the unused part of `leave`: only `bytes` were sent.
+    /// Returns the unused part of `permit`: only `bytes` were sent or read.
     pub(super) fn give_back(&self, permit: Permit, bytes: usize) {
         if permit.is_drawn {
             self.bucket().level += (permit.bytes - bytes) as f64;

@@ -1,4 +1,4 @@
-//! What a receiver does before it asks for an entry: it looks, then it makes ready.
+//! What a receiver does before it asks for an entry: it looks up the name, then it prepares the target.
 
 use std::collections::HashMap;
 
@@ -34,7 +34,7 @@ pub async fn look_and_prepare<T: Target>(
             Err(error) => found[place] = Err(error),
         }
     }
-    // What it lies in may have been a directory that could not be looked into before it was opened up.
+    // The directory above may have denied the first look-up and be open to this process by now.
     if !again.is_empty() {
         let (places, entries): (Vec<_>, Vec<_>) = again.into_iter().unzip();
         for (place, lookup) in places.into_iter().zip(target.look(entries, exists).await) {

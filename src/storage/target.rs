@@ -79,8 +79,8 @@ pub trait Target: Send + Sync + 'static {
 
     /// Prepares for `entries`, parents first: makes directories, and opens up existing ones (they have at least
     /// `u+rwx` until [`Target::finish_dirs`]). Later writes to these numbers are for these names. One result for
-    /// each, in order: nothing, or what replaces the result of the look-up. That is why the entry cannot be received,
-    /// or [`Lookup::Free`] for a new directory and [`Lookup::Same`] for an existing one.
+    /// each, in order. `None` leaves the result of the look-up as it is. `Some` replaces it: [`Lookup::Free`] for a
+    /// new directory, [`Lookup::Same`] for an existing one, or the reason why the entry cannot be received.
     fn prepare(
         &self,
         entries: Vec<(EntryId, Entry)>,

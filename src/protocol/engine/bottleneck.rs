@@ -101,9 +101,10 @@ pub struct SenderSnapshot {
 }
 
 impl SenderSnapshot {
-    /// The sender's bottleneck. All cores in use explain everything else. Next comes the congestion window, which is
-    /// measured rather than inferred. The disk is the cause when most parcels wait for it; memory and credits are
-    /// when parcels wait for them and neither the disk nor the network nor a core is busy.
+    /// The sender's bottleneck: the first of these that applies. The rate limit holds parcels back. All cores are
+    /// busy, which slows everything else down too. The congestion window is full, which is measured rather than
+    /// inferred. More parcels wait for the disk than for memory and QUIC together, and at least as many as for acks.
+    /// One core is busy. Parcels wait for memory, then for credits.
     pub fn activity(&self) -> Activity {
         if self.limited {
             Activity::Limited
@@ -141,8 +142,8 @@ pub struct ReceiverSnapshot {
 }
 
 impl ReceiverSnapshot {
-    /// The receiver's bottleneck: its disk when at least half of the parcels wait for it, unless all cores are busy,
-    /// which is how writing into memory looks.
+    /// The receiver's bottleneck. It is the disk when at least as many parcels wait for the disk as for bytes. Busy
+    /// cores take precedence: parcels also wait for a disk that is only memory, when all cores are busy.
     pub fn activity(&self) -> Activity {
         if self.limited {
             Activity::Limited

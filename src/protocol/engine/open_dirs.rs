@@ -13,7 +13,7 @@ pub(in crate::protocol) struct OpenDirs {
     walk: Vec<(EntryId, RelPath)>,
     /// Whether each directory existed before.
     were_there: BTreeMap<EntryId, bool>,
-    /// A missing directory and its outcome, which is also the outcome of everything inside it.
+    /// A directory that will be missing, and its outcome, which everything inside it shares.
     blocked: Option<(RelPath, Outcome)>,
 }
 

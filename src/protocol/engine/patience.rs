@@ -1,4 +1,4 @@
-//! How long a side waits for its peer: for a silent one, and for one that is alive without progress.
+//! How long a side waits for a silent peer, and for one that is alive but makes no progress.
 
 use std::time::Duration;
 

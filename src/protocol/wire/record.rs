@@ -99,8 +99,8 @@ impl RecordHeader {
     }
 }
 
-/// Whether `len` bytes at `offset` are a chunk of a file of unknown size, which ends with them or not: chunks have
-/// `chunk_bytes` bytes. Only an empty file has an empty one.
+/// Whether `len` bytes at `offset` are a valid chunk of a file of unknown size. A chunk has `chunk_bytes` bytes,
+/// unless it is the last. Only an empty file has an empty chunk.
 pub fn is_open_chunk(chunk_bytes: u64, offset: u64, len: u64, is_last: bool) -> bool {
     len == chunk_bytes || is_last && (len > 0 || offset == 0) && len < chunk_bytes
 }

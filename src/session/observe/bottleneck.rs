@@ -16,10 +16,11 @@ use crate::session::budget::Budget;
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(1);
 /// Above this share of one core, in percent, the process uses all of it.
 const CORE_BUSY_PERCENT: u128 = 90;
-/// Above this share of one core, a busy host is the bottleneck of this process.
+/// From this share of one core, in percent, the processor is the bottleneck if all cores of the host are busy.
 const OWN_PART_PERCENT: u128 = 50;
-/// A quota is the bottleneck if it withholds this share of the time, and work and waiting together take the next.
+/// A quota is the bottleneck if it pauses this process for at least this share of the time, in percent,
 const WITHHELD_PERCENT: u128 = 10;
+/// and if work and pauses together take at least this share.
 const QUOTA_BUSY_PERCENT: u128 = 75;
 
 /// Transfers shorter than this get no advice on making them faster.
@@ -34,7 +35,8 @@ pub(in crate::session) struct BottleneckMeter {
     looked: Instant,
     used: ProcessorUse,
     quota: Quota,
-    /// How long the congestion window was full by the last look, and the part of it not yet attributed to a look.
+    /// Total time that the congestion window was full, as of the last look; and the part of it not yet attributed to
+    /// a look.
     full: Duration,
     full_unspent: Duration,
     bottleneck: Bottleneck,
@@ -46,8 +48,8 @@ fn is_part(part: Duration, percent: u128, of: Duration) -> bool {
     part.as_nanos() * 100 >= percent * of.as_nanos()
 }
 
-/// Sums that decay by a quarter at each look. The system reports a pause only after its end, so one look sees nothing
-/// and another one twice as much.
+/// Sums that decay by a quarter at each look. The system reports a pause only after its end, so a look may miss a
+/// pause and the next one may see two.
 #[derive(Default)]
 struct Quota {
     own: Duration,

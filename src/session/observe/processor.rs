@@ -17,7 +17,7 @@ pub struct ProcessorUse {
     pub machine: Option<Ticks>,
 }
 
-/// Reads it from the host.
+/// Reads the processor time from the host.
 pub type ProcessorGauge = Arc<dyn Fn() -> ProcessorUse + Send + Sync>;
 
 /// Time of several cores together, in the system's unit.

@@ -61,10 +61,11 @@ pub async fn run<C: Connection, T: Target>(
         Err(failure) => close_with(driver.carrier.connection(), failure),
     }
     let disk_hangs = driver.disk_hangs;
-    // Only now: dropped streams would tell the peer less than the close does.
+    // Dropped after the close: a dropped stream tells the peer less than the close does.
     drop(driver);
     if disk_hangs {
-        // Removing staging would hang as well, also by dropping the target. The next receiver removes it.
+        // Removing staging would hang as well, and dropping the target removes it too. So both are left out, and the
+        // next receiver removes staging.
         mem::forget(target);
     } else if result.is_err() && timeout(CLEAR_UP, target.abort()).await.is_err() {
         // The disk hangs here too, only not yet for the time limit.
@@ -73,7 +74,7 @@ pub async fn run<C: Connection, T: Target>(
     result
 }
 
-/// The end of accepting streams on a connection.
+/// The result of a connection on which no more streams can be accepted.
 type Accepted<C> = (Lane<C>, Result<(<C as Connection>::Send, <C as Connection>::Recv), TransportError>);
 
 struct ReceiveDriver<C: Connection, T: Target> {
@@ -247,7 +248,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         self.teller.insist();
         self.tell_progress();
         self.shared.control_out.end();
-        // The sender may be slow to hear it. If it is gone, the transport reports that.
+        // The sender may be slow to read the last message. If it is gone, the transport reports that.
         let _ = timeout(self.context.patience.timeout, self.heard_out()).await;
         if let Some(advice) = self.meter.advice(&self.context.memory) {
             self.report(Event::Advice(advice));

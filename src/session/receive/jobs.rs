@@ -15,8 +15,8 @@ use crate::session::queues::{BatchQueue, RootsQueue};
 use crate::session::receive::shared::{Receiving, storage_failure};
 use crate::storage::{self, Commit, Final, StorageError, Target, look_and_prepare};
 
-/// Entries of one checkpoint. The sync of each may take a slow disk seconds, and the sender hears nothing of it before
-/// the last one has ended.
+/// Maximum entries of one checkpoint. Each sync may take seconds on a slow disk, and the sender hears about none of
+/// them before the last has ended.
 const CHECKPOINT_BATCH: usize = 16;
 
 /// A finished job.

@@ -1,4 +1,4 @@
-//! One parcel coming in: records are cut out, gathered into blocks, hashed, written, acked.
+//! Receives one parcel: splits it into records, gathers them in blocks, hashes, writes and acks.
 
 use std::any::Any;
 use std::ops::Range;
@@ -27,8 +27,8 @@ use crate::transport::{Connection, RecvStream, SendStream, TransportError};
 ///
 /// # Errors
 ///
-/// Only what ends the transfer. A parcel that the sender cut off, or that concerns an entry which has ended, is
-/// not that.
+/// Only a failure that ends the transfer. A parcel that the sender cut off, or that belongs to an entry which has
+/// ended, is not an error.
 pub(super) async fn receive_parcel<C: Connection, T: Target>(
     shared: Arc<Receiving<T>>,
     mut answer: C::Send,
@@ -53,22 +53,22 @@ pub(super) async fn receive_parcel<C: Connection, T: Target>(
     debug!(?message, "answered");
     let written = match write_message(&mut answer, &message).await {
         Ok(()) => answer.finish().map_err(transport_failure),
-        // The sender has no use for the answer any more.
+        // The sender no longer needs the answer.
         Err(failure) if failure.reason == Reason::Protocol => Ok(()),
         Err(failure) => Err(failure),
     };
     written.map_err(|failure| ParcelFailure { failure, streams: Box::new((answer, incoming)) })
 }
 
-/// What ends the transfer, with the streams of the parcel: they must not be dropped before the connection is closed,
-/// for that would tell the sender less.
+/// A failure that ends the transfer, with the streams of the parcel. They must not be dropped before the connection
+/// is closed: a dropped stream tells the sender less than the close does.
 pub(super) struct ParcelFailure {
     pub(super) failure: Failure,
     pub(super) streams: Box<dyn Any + Send>,
 }
 
 impl ParcelFailure {
-    /// It is only that the connection is gone.
+    /// Whether the connection is gone, and nothing else is wrong.
     pub(super) fn is_of_the_connection(&self) -> bool {
         is_of_the_connection(&self.failure)
     }
@@ -97,9 +97,9 @@ impl From<TransportError> for NotAcked {
     }
 }
 
-/// Bytes read at once for a header or a trailer. What comes along of the data behind it is copied twice.
+/// Bytes read at once for a header or a trailer. File data that is read along with it is copied twice.
 const FILL_BYTES: usize = 16 * 1024;
-/// Pieces that are gathered at most. What they take is not counted as blocks.
+/// Maximum pieces gathered before they are written. Their memory is not part of the blocks.
 const PIECES_MAX: usize = 1024;
 const _: () = assert!(size_of::<RecordPiece>() <= 48);
 
@@ -118,7 +118,7 @@ struct OpenRecord {
     hasher: RecordHasher,
 }
 
-/// What has been gathered into a block and is neither hashed nor written.
+/// Pieces gathered in a block, not yet hashed or written.
 #[derive(Default)]
 struct Gathered {
     block: Option<Block>,
@@ -126,12 +126,12 @@ struct Gathered {
     pieces: Vec<RecordPiece>,
 }
 
-/// What a run is filled with.
+/// The source of a run's bytes.
 #[derive(Clone, Copy)]
 enum Filling {
-    /// Bytes of the stream.
+    /// The stream.
     Stream,
-    /// Zeros: it is a hole, but an earlier stream may have left bytes there.
+    /// Zeros: the run is a hole, but an earlier stream may have left bytes there.
     Zeros,
 }
 
@@ -153,7 +153,7 @@ struct OpenEnd {
 struct IncomingParcel<T: Target, R: RecvStream> {
     shared: Arc<Receiving<T>>,
     stream: R,
-    /// Bytes read and not yet taken: headers and trailers, and whatever came behind them.
+    /// Bytes read and not yet taken: headers, trailers, and data that was read with them.
     head: BytesMut,
     gathered: Gathered,
     open: Option<OpenRecord>,
@@ -175,7 +175,7 @@ impl<T: Target, R: RecvStream> Drop for IncomingParcel<T, R> {
                 machine.record_cut(id, offset);
             }
         }
-        // Also for an entry that has ended: what waited for its record must not wait on.
+        // Also for an entry that has ended: streams that wait for its record must go on.
         self.shared.released.notify_waiters();
     }
 }
@@ -245,7 +245,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
                     self.data(offset + len, n, Filling::Stream).await?;
                     len += n;
                 }
-                // Before it is hashed: there is no value for a chunk without a byte.
+                // Checked before hashing: BLAKE3 has no value for an empty chunk.
                 PieceHeader::End { is_last } if !is_open_chunk(chunk_bytes, offset, len, is_last) => {
                     let message = format!("{len} bytes at {offset} are no chunk of entry {}", id.0);
                     return Err(Failure::protocol(message).into());
@@ -280,7 +280,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
             let begin = shared.machine().begin_record(header.id, header.offset, header.len);
             match begin {
                 Ok(Begin::Wait) => {
-                    // The other one may need the block that this one holds.
+                    // The stream that holds the record may need the block that this one holds.
                     self.flush().await?;
                     released.await;
                 }
@@ -325,7 +325,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
         Ok(())
     }
 
-    /// More bytes of the stream, behind those in `head`; false at its end.
+    /// Appends more bytes of the stream to `head`; false at its end.
     async fn fill(&mut self) -> Result<bool, NotAcked> {
         let before = self.head.len();
         self.head.resize(before + FILL_BYTES, 0);
@@ -401,7 +401,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
         Ok(read.ok_or_else(cut_short)?)
     }
 
-    /// Hashes and writes what has been gathered, and tells the machine of the records that end in it.
+    /// Hashes and writes the gathered pieces, and tells the machine which records have ended.
     async fn flush(&mut self) -> Result<(), NotAcked> {
         let Gathered { block, pieces, .. } = std::mem::take(&mut self.gathered);
         let (mut writes, mut ended, mut whole) = (Vec::new(), Vec::new(), Vec::new());
@@ -416,7 +416,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
                         open.hasher.update_zeros(len);
                     }
                     if len > BLOCK_BYTES as u64 {
-                        // Holes cost the peer nothing; the other streams shall not wait for many of them.
+                        // A peer can send many holes at no cost, and other streams must not wait for their hashing.
                         yield_now().await;
                     }
                 }
@@ -471,10 +471,11 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
         Ok(())
     }
 
-    /// The disk did not take what belongs to `id`. If it was only that, people know it by its final name.
+    /// The failure of a write that began with entry `id`. If the write was for no other entry, the error names the
+    /// final path, which users know.
     fn write_failure(&self, mut error: StorageError, id: EntryId, is_one: bool) -> NotAcked {
         match self.shared.machine().entry(id) {
-            // It was given up while this was on its way, and its staging may be gone.
+            // The entry was given up during the write, and its staging may be gone.
             None if is_one => return NotAcked::NotTaken(Reason::TransferFailed),
             Some(entry) if is_one => error.place = self.shared.target.place(&entry.path),
             _ => {}
@@ -496,7 +497,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
     }
 }
 
-/// Reads what has come of the stream, no more than fits `buffer` and than the throttle lets through.
+/// Reads bytes that have arrived on the stream: at most as many as fit `buffer` and as the throttle allows.
 async fn read<T, R: RecvStream>(
     shared: &Receiving<T>,
     stream: &mut R,

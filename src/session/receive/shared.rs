@@ -90,7 +90,6 @@ impl<T> Receiving<T> {
     }
 
     /// Whether to read on in the manifest. While the sender reads no answers, no more entries are taken.
-    /// answered.
     pub(super) fn takes_entries(&self) -> bool {
         self.control_out.has_room() && self.machine().takes_entries()
     }

@@ -69,7 +69,7 @@ pub async fn run<C: Connection, S: Source>(
     let mut driver = SendDriver::start(link, source, chunk_log2, transfer, context);
     let result = driver.run().await;
     let result = result.map_err(|failure| failure.heard_by(Side::Sender, driver.awaits_welcome));
-    // Before dropping the streams, which would tell the receiver less.
+    // Closed before the streams are dropped: a dropped stream tells the receiver less.
     match &result {
         Ok(_) => driver.carrier.connection().close(CLOSE_DONE, b""),
         Err(failure) => close_with(driver.carrier.connection(), failure),
@@ -374,7 +374,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             }
             CarrierEvent::Closed(error) => self.on_closed(error).await,
             CarrierEvent::Failed(failure) => {
-                // The last word may have come before the stream ended.
+                // The last message may have come before the stream ended.
                 while !self.machine.has_heard_the_end()
                     && let Ok(heard) = self.control_in.try_recv()
                 {
@@ -492,7 +492,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         if let Some(failure) = self.sending.source.hanging(self.context.patience.disk_timeout) {
             return Err(failure);
         }
-        // Waiting for the own limit or the own disk is not waiting for the peer.
+        // Waiting for this side's rate limit or disk is not waiting for the peer.
         let at_disk = !self.jobs.is_empty() || self.sending.reading.now() > 0;
         if at_disk || self.context.throttle.waiting.now() > 0 || self.carrier.is_lost() {
             self.machine.note_progress(now);

@@ -14,9 +14,9 @@ use crate::session::send::shared::{ChunkEnd, FileHandle, Sending};
 use crate::storage::Source;
 use crate::transport::SendStream;
 
-/// Sends the record of the chunk at `offset`, of at most `chunk_bytes` bytes, and says how far it has read. Gives the
-/// chaining value and the number of bytes. The pieces that it reads are blocks. One that is shorter ends the file, also when
-/// the file has grown by then: a chunk is a number of whole blocks.
+/// Sends the record of the chunk at `offset`, of at most `chunk_bytes` bytes, and tells the driver how far it has
+/// read. Returns the chaining value and the number of bytes. It reads a block at a time. A read that does not fill
+/// its block ends the file, even if the file has grown by then: only the last chunk may end inside a block.
 pub(super) async fn send_open_record<S: Source, T: SendStream>(
     stream: &mut T,
     sending: &Sending<S>,
@@ -30,7 +30,7 @@ pub(super) async fn send_open_record<S: Source, T: SendStream>(
     let mut out = BytesMut::new();
     RecordHeader { id, offset, len: 0, is_grown: false, runs: Vec::new() }.encode(&mut out);
     let mut hasher = RecordHasher::open_ended(offset);
-    // The end of the file is known only when nothing comes behind a whole chunk.
+    // After a whole chunk, only one more read shows whether the file ends there.
     let mut ahead = handle.ahead.lock().await;
     let mut at = offset;
     let is_last = loop {
@@ -68,7 +68,7 @@ pub(super) async fn send_open_record<S: Source, T: SendStream>(
     }
     let value = hasher.finish();
     PieceHeader::End { is_last }.encode(&mut out);
-    // The driver takes it before the ack. When it is gone, so is the transfer.
+    // The driver receives this before the ack. If the driver is gone, the transfer has ended.
     let _ = sending.chunk_ends.send(ChunkEnd { id, end: at, is_last }).await;
     write(sending, stream, &mut [out.freeze(), Bytes::copy_from_slice(&value)]).await?;
     Ok((value, at - offset))

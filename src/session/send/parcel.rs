@@ -159,7 +159,7 @@ fn count_sent<S, F>(sending: &Sending<S>, handle: &FileHandle<F>, bytes: u64) {
     handle.sent_bytes.fetch_add(bytes, Relaxed);
 }
 
-/// The runs of a header: none when all is data.
+/// The runs of a header: none when all of it is data.
 fn runs_of_header(runs: &[Run]) -> Vec<Run> {
     if runs.iter().any(|run| run.is_hole) { runs.to_vec() } else { Vec::new() }
 }

@@ -113,8 +113,7 @@ impl Slot for Cut {
     }
 }
 
-/// Fault 6 of the trials: the listener waited forever behind a slot that no dialler had.
-/// [W-5]
+/// Fault 6 of the trials: the listener waited forever for a slot that no dialler had. [W-5]
 #[tokio::test(start_paused = true)]
 async fn fault_6_the_slot_of_a_dialler_that_cannot_be_welcomed_is_free_again() {
     let (dialler, listener, link) = pair(1, MemoryLimits::default());

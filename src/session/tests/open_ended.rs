@@ -36,11 +36,11 @@ async fn an_entry_of_unknown_size_arrives_whole() {
     }
 }
 
-/// The end that a read comes upon is the end, wherever it lies in a chunk.
+/// The first end that a read finds is the end of the file, wherever in a chunk it lies.
 #[tokio::test(start_paused = true)]
 async fn an_entry_of_unknown_size_that_grows_at_its_end_ends_there() {
-    // Each read lets it grow by four bytes: the end is in the first block, two bytes before a chunk is full, behind a
-    // whole chunk, and in the second one.
+    // Each read lets the file grow by four bytes. The end is in the first block, two bytes before the end of a chunk,
+    // after a whole chunk, and in the second chunk.
     for size in [0, 1, MIB - 14, MIB, 2 * MIB - 30] {
         let session = Session::new(1);
         let (target, data) = (MemoryTarget::new(), bytes(1, size));

@@ -41,7 +41,7 @@ struct Attacher {
 }
 
 impl Attacher {
-    /// Attaches a connection with this number to both sides, to one a little later than to the other.
+    /// Attaches a connection with this number to both sides, to one of them a little later.
     async fn attach(&self, seed: u64, lane: u32) -> MemoryLink {
         let (dialler, listener, link) = pair(seed, self.limits);
         let (joined, admitted) = tokio::join!(

@@ -1,4 +1,4 @@
-//! What the system says of a file, and how it is told to keep what an entry says.
+//! Conversions between the system's metadata of a file and the attributes of an entry.
 
 use rustix::fs::{Stat, Timespec, Timestamps, UTIME_OMIT};
 

@@ -1,4 +1,4 @@
-//! Making durable what has been written of entries that are not complete yet.
+//! Makes the written data of incomplete entries durable.
 
 use std::sync::Arc;
 
@@ -29,8 +29,9 @@ pub(super) fn checkpoint(disk: &TargetDisk, ids: &[EntryId]) -> Vec<Result<bool>
     ids.iter().map(checkpoint).collect()
 }
 
-/// Syncs all of each volume that has many of the entries and such a call. That also takes what else is staged there, so
-/// that the next checkpoints have less to do.
+/// Syncs a whole volume with one call if more than [`FSYNC_MAX`] of the entries on it are not durable. The call
+/// includes everything else staged there, so later checkpoints have less to do. Volumes without such a call are left
+/// out.
 fn sync_volumes(disk: &TargetDisk, call: &Call<'_>, ids: &[EntryId]) {
     let mut volumes: Vec<(Arc<Volume>, Vec<EntryId>)> = Vec::new();
     for id in ids {
@@ -49,7 +50,7 @@ fn sync_volumes(disk: &TargetDisk, call: &Call<'_>, ids: &[EntryId]) {
         let unsynced = staging.all_unsynced();
         match volume.sync_all() {
             Ok(Synced::Yes) => unsynced.into_iter().for_each(Unsynced::note_durable),
-            // Then one by one.
+            // The caller syncs the entries one by one.
             Ok(Synced::Lacking(_)) => {}
             Err(errno) => ids.iter().for_each(|id| staging.lost(*id, errno)),
         }

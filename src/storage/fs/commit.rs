@@ -118,7 +118,6 @@ fn not_staged(disk: &TargetDisk, commit: &Commit, error: io::Error) -> Result<Co
 
 /// Whether the file system does not support links, or not this one. The staging directory is our own, so EPERM is not
 /// about permissions.
-/// not mean a permission.
 fn holds_no_link(disk: &TargetDisk, id: EntryId, errno: Errno) -> bool {
     match errno {
         Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NOENT | Errno::NAMETOOLONG => {
@@ -383,7 +382,7 @@ fn rename_new(
     link_new(staging, &staged, holder, name)
 }
 
-/// The same on file systems without such a rename: a link is never made over an existing file.
+/// The same for file systems without such a rename. It makes a link, which fails if the name is taken.
 fn link_new(
     staging: &OwnedFd,
     staged: &str,
@@ -395,7 +394,6 @@ fn link_new(
         Err(Errno::EXIST) => return Err(Errno::EXIST),
         // File systems without links report that in many ways, FUSE even with EIO. The rename reports any other error
         // too.
-        // rename says too.
         Err(_) => {}
     }
     // There are no links either: look first. A file that appears in between is replaced; no call prevents it.

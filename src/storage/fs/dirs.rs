@@ -25,16 +25,16 @@ const VOLUMES_MAX: usize = 1024;
 pub(super) struct Dirs {
     access: OFlags,
     open: OpenFiles<Box<[u8]>, OwnedFd>,
-    /// Volumes of directories, as far as they were asked for.
+    /// The volumes of directories that were asked about.
     volumes: HashMap<Box<[u8]>, Arc<Volume>>,
 }
 
-/// The start of paths.
+/// Where paths start.
 #[derive(Clone, Copy)]
 pub(super) struct Top<'b, 'n> {
     /// The directory that holds their first component.
     pub(super) base: &'b Arc<OwnedFd>,
-    /// The name of the first component there, if it differs from the paths.
+    /// The name of the first component in `base`, if it differs from the one in the path.
     pub(super) name: Option<&'n [u8]>,
 }
 
@@ -70,7 +70,7 @@ impl Dirs {
         self.parent_below(Top { base, name: None }, path)
     }
 
-    /// The same when the first component may have another name than in `path`.
+    /// The same for a first component that may have a different name in `base` than in `path`.
     pub(super) fn parent_below<'p>(
         &mut self,
         top: Top<'_, 'p>,
@@ -114,7 +114,8 @@ impl Dirs {
         self.open(Top { base, name: None }, path.as_bytes())
     }
 
-    /// The volume of the directory that holds `path`; the first component lies in the uppermost one of `volumes`.
+    /// The volume of the directory that holds `path`. The first component lies in `base`, which is on the root of
+    /// `volumes`.
     pub(super) fn volume(
         &mut self,
         base: &Arc<OwnedFd>,

@@ -1,4 +1,4 @@
-//! Making ready for what has been announced: staging, volumes, directories.
+//! Prepares the target for announced entries: staging, volumes, directories.
 
 use std::os::fd::OwnedFd;
 
@@ -15,15 +15,16 @@ use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind};
 use crate::storage::error::{Result, failed};
 
-/// Directories that are opened up at the same time; more of them stay as they are.
+/// Maximum directories opened up at the same time. Further ones keep their permission bits.
 const OPENED_MAX: usize = 16 * 1024;
 
 impl TargetDisk {
-    /// What became of a directory, or what keeps the entry from being received; nothing of any other.
+    /// Prepares for one entry. Returns the result for a directory, or why the entry cannot be received. `None` for
+    /// any other entry.
     pub(super) fn prepare(&self, dirs: &mut Dirs, id: EntryId, entry: &Entry) -> Result<Option<Lookup>> {
-        // With the first entry, so that what makes it impossible is said before bytes travel.
+        // At the first entry, so that an unusable target is reported before any bytes are sent.
         self.make_staging()?;
-        // Also of directories: what is made on a volume is synced at the end.
+        // For directories too: their volume must be known to be synced at the end.
         let entered = dirs.volume(&self.root, &self.volumes, &entry.path).and_then(|volume| {
             let far = |errno| Blocked { dir: entry.path.as_bytes().to_vec(), errno };
             self.volumes.enter(id, &volume).map_err(far)
@@ -62,12 +63,12 @@ impl TargetDisk {
         if !there.contains(Mode::WUSR | Mode::XUSR) {
             self.open_up(holder, name, &entry.path);
         }
-        // Also of one that was missing when it was looked up.
+        // Even if the directory was missing at the look-up.
         Ok(Some(THERE))
     }
 
-    /// Makes a directory that is there, and may be read-only as the one sent is, writable until its end. If that does
-    /// not work, what goes into it will say so.
+    /// Gives an existing directory `u+rwx` until its end. It may be read-only because the source is, and an earlier
+    /// transfer copied that. A failure is ignored here: the entries inside report it when they cannot be made.
     fn open_up(&self, holder: &OwnedFd, name: &[u8], path: &RelPath) {
         let mut opened = self.opened();
         if opened.len() >= OPENED_MAX || opened.contains_key(path) {
@@ -76,7 +77,7 @@ impl TargetDisk {
         let Ok(dir) = open_dir(holder, name, OFlags::RDONLY) else { return };
         let Ok(stat) = fstat(&dir) else { return };
         let there = Mode::from_raw_mode(stat.st_mode & (MODE_BITS | SPECIAL_BITS));
-        // Before the call, so that a receiver that is told to stop meanwhile gives it back.
+        // Noted before the call, so that a receiver that is stopped in between restores the bits.
         opened.insert(path.clone(), Mode::from_raw_mode(stat.st_mode & MODE_BITS));
         if fchmod(&dir, there | Mode::RWXU).is_err() {
             opened.remove(path);

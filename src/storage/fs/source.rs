@@ -242,7 +242,8 @@ impl Source for FsSource {
             Ok((block, n))
         });
         let read = read.await;
-        // Nothing is read behind the end, or after a failure. The receiver may settle the file much later.
+        // Nothing is read after the end or after a failure, so the descriptor is closed now. The receiver may settle
+        // the file much later.
         if !matches!(&read, Ok((block, n)) if *n == block.len()) {
             drop(file.held().take());
         }
@@ -411,7 +412,7 @@ mod tests {
     use crate::protocol::wire::limits::BLOCK_BYTES;
     use crate::storage::block::{BlockCount, BlockPool};
 
-    /// Fault 1: files that have been read wait for the receiver, and hold no descriptors for that.
+    /// Fault 1: files that have been read hold no descriptors while they wait for the receiver.
     #[tokio::test]
     async fn fault_1_a_file_of_unknown_size_that_has_been_read_holds_no_descriptor() {
         let (dir, pool) = (TempDir::new().unwrap(), BlockPool::new(1, BlockCount::default()));
@@ -423,7 +424,7 @@ mod tests {
             let entry = Entry { path: path.clone(), meta: Meta::default(), kind: Kind::OpenEnded };
             let file = source.open(entry).await.unwrap();
             let held = Arc::downgrade(file.held().as_ref().unwrap());
-            // What is kept for the next read, others may close at any time.
+            // Other files may take the cached descriptor at any time.
             source.disk.files().clear();
             let mut at = 0;
             for _ in 0..reads {

@@ -1,4 +1,4 @@
-//! What is staged of each entry: its file, whether that is complete, and whether it is durable.
+//! The staged data of each entry: its file, whether it is complete, and whether it is durable.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -14,9 +14,9 @@ use super::descriptors::{OpenFiles, share};
 use super::lacks::Lacks;
 use crate::protocol::wire::entry::EntryId;
 
-/// Staged files that are kept open; those above are closed and opened again when needed.
+/// Maximum staged files kept open. Others are closed, and opened again when needed.
 const OPEN_MAX: usize = 256;
-/// All that is staged in one directory.
+/// Everything staged in one directory.
 pub(super) struct StagedFiles {
     staged: HashMap<EntryId, StagedEntry>,
     open: OpenFiles<EntryId, StagedFile>,
@@ -24,10 +24,10 @@ pub(super) struct StagedFiles {
 
 #[derive(Default)]
 struct StagedEntry {
-    /// What it lacks, once it has its size, permission bits and time.
+    /// Set once the entry has its size, permission bits and time: the attributes that the file system does not keep.
     lacks: Option<Lacks>,
     durability: Arc<Durability>,
-    /// What a sync of its data said that failed. The kernel says it only once.
+    /// The first error of a sync of its data. Kept because the kernel reports it only once.
     lost: Option<Errno>,
 }
 
@@ -44,31 +44,31 @@ pub(super) struct Complete {
 pub(super) struct StagedFile {
     file: File,
     durability: Arc<Durability>,
-    /// Taken for each piece. The kernel writes one at a time to a file, and spins while another one does; on a host
-    /// of few cores that is the time the network needs.
+    /// Held while a piece is written. The kernel lets one thread write to a file at a time, and the others spin. On a
+    /// host with few cores, that takes processor time from the network.
     turn: tokio::sync::Mutex<()>,
 }
 
 impl StagedFile {
-    /// Waits until nobody else writes pieces. Only tasks wait: a pool of threads that do so has none left for the one
-    /// whose turn it is.
+    /// Waits until no other task writes pieces of this file. Only tasks wait here: if all blocking threads waited,
+    /// none would be left for the writer whose turn it is.
     pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.turn.lock().await
     }
 
-    /// Writes a piece, whose turn it is.
+    /// Writes a piece. The caller holds the [turn](Self::turn).
     pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let written = self.file.write_all_at(bytes, offset);
         self.durability.written();
         written
     }
 
-    /// It has got another size.
+    /// Notes that the size of the file was changed.
     pub(super) fn resized(&self) {
         self.durability.written();
     }
 
-    /// All that has been written is durable.
+    /// Whether everything written is durable.
     pub(super) fn is_synced(&self) -> bool {
         self.durability.is_synced()
     }
@@ -80,8 +80,8 @@ impl AsFd for StagedFile {
     }
 }
 
-/// How often something has been written to, and how many of those writes are durable. A write counts when it has
-/// ended, and a sync makes durable what counted when it began.
+/// Counts the writes to a file or directory, and how many of them are durable. A write is counted when it has ended.
+/// A sync makes those writes durable that were counted before it began.
 pub(super) struct Durability {
     writes: AtomicU64,
     synced: AtomicU64,
@@ -102,7 +102,8 @@ impl Durability {
         self.writes.load(Relaxed) == self.synced.load(Relaxed)
     }
 
-    /// What a sync is to be told to; `None` if there is nothing to sync. `file` is the file, if it is open.
+    /// The writes that the next sync makes durable; `None` if everything is durable. `file` is the file, if it is
+    /// open.
     pub(super) fn unsynced(self: &Arc<Self>, file: Option<Arc<StagedFile>>) -> Option<Unsynced> {
         let writes = self.writes.load(Relaxed);
         let is_synced = writes == self.synced.load(Relaxed);
@@ -110,21 +111,21 @@ impl Durability {
     }
 }
 
-/// Something that has been written and is not durable.
+/// Writes that are not durable.
 pub(super) struct Unsynced {
-    /// The file, if it is one that is open.
+    /// The file, if it is open.
     pub(super) file: Option<Arc<StagedFile>>,
     writes: u64,
     durability: Arc<Durability>,
 }
 
 impl Unsynced {
-    /// Nothing of it is durable.
+    /// Whether no earlier write is durable.
     pub(super) fn is_first(&self) -> bool {
         self.durability.synced.load(Relaxed) == 0
     }
 
-    /// A sync has begun since this was made, and ended well.
+    /// Notes that a sync has succeeded that began after this was made.
     pub(super) fn note_durable(self) {
         self.durability.synced.fetch_max(self.writes, Relaxed);
     }
@@ -137,22 +138,23 @@ impl Default for StagedFiles {
 }
 
 impl StagedFiles {
-    /// Something has been written of an entry.
+    /// Whether anything of the entry is staged.
     pub(super) fn is_staged(&self, id: EntryId) -> bool {
         self.staged.contains_key(&id)
     }
 
-    /// It has its size, permission bits and time.
+    /// Whether the entry has its size, permission bits and time.
     pub(super) fn is_complete(&self, id: EntryId) -> bool {
         self.staged.get(&id).is_some_and(|entry| entry.lacks.is_some())
     }
 
-    /// From now on it is.
+    /// Notes that the entry has its size, permission bits and time. `lacks` are the attributes that the file system
+    /// does not keep.
     pub(super) fn completed(&mut self, id: EntryId, lacks: Lacks) {
         self.staged.entry(id).or_default().lacks = Some(lacks);
     }
 
-    /// An entry that is complete, with its file if that is open.
+    /// The entry, if it is complete, with its file if that is open. The file leaves the open files.
     pub(super) fn take_complete(&mut self, id: EntryId) -> Result<Option<Complete>, Errno> {
         let Some(entry) = self.staged.get(&id) else { return Ok(None) };
         if let Some(errno) = entry.lost {
@@ -163,7 +165,8 @@ impl StagedFiles {
         Ok(Some(Complete { file: self.open.remove(&id), lacks, is_synced }))
     }
 
-    /// What of an entry is not durable, if anything has been written of it.
+    /// The writes of an entry that are not durable; `None` if all are, or nothing is staged. An error is that of an
+    /// earlier sync.
     pub(super) fn unsynced(&mut self, id: EntryId) -> Result<Option<Unsynced>, Errno> {
         let Some(entry) = self.staged.get(&id) else { return Ok(None) };
         match entry.lost {
@@ -172,12 +175,12 @@ impl StagedFiles {
         }
     }
 
-    /// All entries of which something is not durable.
+    /// The writes that are not durable, of all entries.
     pub(super) fn all_unsynced(&self) -> Vec<Unsynced> {
         self.staged.values().filter_map(|entry| entry.durability.unsynced(None)).collect()
     }
 
-    /// A sync of an entry has failed.
+    /// Notes that a sync of the entry has failed.
     pub(super) fn lost(&mut self, id: EntryId, errno: Errno) {
         if let Some(entry) = self.staged.get_mut(&id) {
             entry.lost.get_or_insert(errno);
@@ -189,17 +192,17 @@ impl StagedFiles {
         self.open.get(&id)
     }
 
-    /// The same; it is no longer kept open.
+    /// Takes the file of an entry out of the open files, if it is there.
     pub(super) fn take_open(&mut self, id: EntryId) -> Option<Arc<StagedFile>> {
         self.open.remove(&id)
     }
 
-    /// Closes the file that was not used for longest: gives it back, for closing may take its time.
+    /// Takes the least recently used file out of the open files. Returned because closing it may be slow.
     pub(super) fn close_oldest(&mut self) -> Option<Arc<StagedFile>> {
         self.open.pop_oldest()
     }
 
-    /// Keeps `file` open; gives back the one that must go for it, too.
+    /// Keeps `file` open. Also returns the file that must be closed for it, if any.
     pub(super) fn keep_open(
         &mut self,
         id: EntryId,
@@ -210,7 +213,7 @@ impl StagedFiles {
         (Arc::clone(&file), self.open.insert(id, file))
     }
 
-    /// Nothing is staged of an entry any more.
+    /// Notes that nothing of the entry is staged any more. Returns its file, if that is open.
     pub(super) fn forget(&mut self, id: EntryId) -> Option<Arc<StagedFile>> {
         self.staged.remove(&id);
         self.open.remove(&id)

@@ -191,7 +191,7 @@ impl Staging {
         self.files().unsynced(id)
     }
 
-    /// All that is not durable here, names as well: what a sync of the whole volume is to be told to.
+    /// All writes here that are not durable, names included: a sync of the whole volume makes them durable.
     pub(super) fn all_unsynced(&self) -> Vec<Unsynced> {
         let mut unsynced = self.files().all_unsynced();
         unsynced.extend(self.names.unsynced(None));

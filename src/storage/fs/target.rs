@@ -30,13 +30,14 @@ use crate::storage::block::Block;
 use crate::storage::error::{Result, StorageError, failed};
 use crate::storage::target::{ChunkValue, Commit, Target, Write};
 
-/// Files that pieces are written to at once, each of them open.
+/// Maximum files written in pieces at once. Each is open.
 const PIECES_AT_ONCE: usize = 64;
 
-/// A directory of the file system. What is staged is removed when the last use of it ends.
+/// A target directory in the file system. Its staging is removed once the target is dropped and its last call has
+/// ended.
 pub struct FsTarget {
     disk: Arc<TargetDisk>,
-    /// Of files that pieces are being written to.
+    /// One permit for each file that is being written in pieces.
     pieces: Semaphore,
     /// Writes of pieces.
     writes: BlockCalls,
@@ -46,8 +47,8 @@ impl FsTarget {
     /// Opens `dir`, which is made with its parents when it is missing, for the transfer named `transfer` (32 lower-case
     /// hexadecimal digits). Without `sync` nothing is synced.
     ///
-    /// Fails when `dir` cannot be made or opened. Staging is made, and what receivers before have left there removed,
-    /// when something is prepared or written.
+    /// Fails when `dir` cannot be made or opened. The first call that prepares or writes makes the staging directory,
+    /// and removes staging left by receivers that are gone.
     pub fn new(dir: &Path, transfer: &str, sync: bool, network: NetworkThreads) -> Result<Self> {
         let disk = Arc::new(TargetDisk::open(dir, transfer, sync)?);
         let pieces = Semaphore::new(share(PIECES_AT_ONCE));
@@ -59,10 +60,11 @@ impl FsTarget {
         blocking(move || work(&disk)).await
     }
 
-    /// Writes pieces of one staged file. A thread that may wait is asked for only once it is their turn: threads that
-    /// waited for a turn would be missing to the one whose turn it is.
+    /// Writes pieces of one staged file. Their turn comes before the disk call: if threads waited for turns, none
+    /// might be left for the writer whose turn it is.
     async fn write_pieces(&self, id: EntryId, pieces: Vec<Write>, block: Block) -> io::Result<Block> {
-        // What waits for a descriptor holds a thread, and those that have one need a thread to give it back.
+        // A call that waits for a descriptor holds a thread, and files that hold descriptors need threads before they
+        // can be closed. So the number of such files is limited.
         let _permit = self.pieces.acquire().await;
         let open = self.disk.volumes.of(id).find_staging().and_then(|staging| staging.find_open(id));
         let file = match open {
@@ -88,7 +90,7 @@ impl FsTarget {
         self.writes.run(write).await
     }
 
-    /// Writes whole files. Nobody else writes to them, so that they need no turn.
+    /// Writes whole files. Nothing else writes to them, so they need no turn.
     async fn write_whole(&self, files: Vec<(Write, Meta)>, block: Block) -> Result<Block> {
         self.run(move |disk| {
             let call = disk.watch.begin("write", Subject::Top);
@@ -103,7 +105,7 @@ impl FsTarget {
         .await
     }
 
-    /// The BLAKE3 root of the first `size` bytes of a file, and the block that they went through.
+    /// The BLAKE3 root of the first `size` bytes of a file, and the block they were read through.
     async fn large_root(
         &self,
         path: &RelPath,
@@ -231,7 +233,7 @@ impl Target for FsTarget {
     }
 
     async fn roots(&self, paths: Vec<RelPath>, mut block: Block) -> Vec<Result<blake3::Hash>> {
-        // One hop for all that fit the block; a large file takes one for each block.
+        // One blocking call for all files that fit the block, and one per block for each larger file.
         let (paths, looked, mut block) = self
             .run(move |disk| {
                 let mut dirs = Dirs::for_lookup();
@@ -311,8 +313,8 @@ mod tests {
 
     const TRANSFER: &str = "0123456789abcdef0123456789abcdef";
 
-    /// Pieces of a sparse file come together, and a single one of the same file takes its turn while they wait for the only
-    /// thread.
+    /// Three pieces of a sparse file arrive together. While they wait for the only thread, one more piece of the file
+    /// arrives and waits for its turn.
     #[test]
     fn fault_10_writes_that_wait_for_their_turn_hold_no_thread() {
         let temp = tempfile::tempdir().unwrap();

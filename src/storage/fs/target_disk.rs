@@ -1,4 +1,4 @@
-//! The directory that a transfer is received into: what all that is done there uses.
+//! The directory that a transfer is received into, with the state that all calls on it share.
 
 use std::collections::HashMap;
 use std::fs;
@@ -31,9 +31,9 @@ pub(super) struct TargetDisk {
     pub(super) watch: DiskWatch,
     pub(super) volumes: Volumes,
     pub(super) sync: bool,
-    /// What the disks do not keep.
+    /// Attributes that the disks do not keep.
     not_kept: Mutex<Vec<NotKept>>,
-    /// Directories that were there and were opened up, and the permission bits to give back to each.
+    /// Existing directories that were opened up, with the permission bits to restore.
     opened: Mutex<HashMap<RelPath, Mode>>,
 }
 
@@ -45,7 +45,7 @@ impl TargetDisk {
         let failed = |op, error: io::Error| failed(op, Place::target_directory(shown.clone()), error);
         fs::create_dir_all(dir).map_err(|error| failed("create", error))?;
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        // One that may not be listed can still be written to.
+        // A directory that may not be listed can still be written to.
         let root = match openat(CWD, dir, OFlags::RDONLY | flags, Mode::empty()) {
             Err(Errno::ACCESS) => openat(CWD, dir, LOOKUP | flags, Mode::empty()),
             opened => opened,
@@ -86,7 +86,7 @@ impl TargetDisk {
         Place::new(own, "a staged file")
     }
 
-    /// A directory under the target, by its path there; none is the target itself.
+    /// A directory under the target, by its path there. An empty path is the target itself.
     fn place_of_dir(&self, path: &str) -> Place {
         if path.is_empty() {
             return self.place_of_top();
@@ -126,7 +126,7 @@ impl TargetDisk {
         failed("open", self.place_of_dir(&printable(&blocked.dir)), blocked.errno)
     }
 
-    /// Whatever the syncs of commits left.
+    /// Syncs everything that the commits have not synced.
     pub(super) fn sync_last(&self) -> Result<()> {
         for volume in self.volumes.all() {
             let path = volume.path.trim_end_matches('/');

@@ -1,5 +1,5 @@
-//! The file systems that a target reaches into. A mount or a subvolume inside it is another one: nothing can be renamed
-//! from one to the other, and each is synced by itself, so each has staging of its own.
+//! The file systems of a target. A mount or a subvolume inside the target is a separate volume: no rename crosses
+//! from one volume to another, and each is synced separately. So each has its own staging directory.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -17,27 +17,28 @@ use super::sys::sync::{can_sync_all, sync_all};
 use super::sys::volume::VolumeId;
 use crate::protocol::wire::entry::EntryId;
 
-/// How often the entries of one transfer may go from one volume to another: what is remembered of it.
+/// Maximum changes of volume in the order of a transfer's entries, each of which is remembered. After that many, an
+/// entry on a different volume fails.
 const CHANGES_MAX: usize = 64 * 1024;
 
-/// Up to so many files or directories are synced one by one, more of them by one sync of the file system.
+/// Up to this many files or directories are synced one by one. More are synced with one sync of the file system.
 pub(super) const FSYNC_MAX: usize = 4;
 
-/// One of them.
+/// A file system of the target.
 pub(super) struct Volume {
     id: VolumeId,
-    /// Its uppermost directory under the target.
+    /// Its uppermost directory in the target.
     top: Arc<OwnedFd>,
-    /// The path of that under the target: nothing, or ended by a slash. Safe to print.
+    /// The path of `top` under the target: empty, or with a slash at the end. Safe to print.
     pub(super) path: String,
     staging: Mutex<StagingPlace>,
-    /// There is no call that syncs all of it.
+    /// No call syncs the whole volume.
     lacks_syncfs: AtomicBool,
-    /// What the first sync of all of it that failed said.
+    /// The first error of a sync of the whole volume.
     sync_error: Mutex<Option<Errno>>,
 }
 
-/// Where entries of a volume are staged.
+/// The state of a volume's staging directory.
 #[derive(Default)]
 enum StagingPlace {
     /// Nothing has been staged yet.
@@ -48,18 +49,18 @@ enum StagingPlace {
     Gone,
 }
 
-/// How a sync went that did not fail.
+/// The result of a sync that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Synced {
-    /// It is durable.
+    /// The data is durable.
     Yes,
-    /// There is no such sync here.
+    /// The file system does not support this sync.
     Lacking(Errno),
 }
 
 impl Volume {
-    /// The volume that the directory `top` is on, when it is not that of the directory above. It is synced only if
-    /// `sync`.
+    /// The volume with this `id`, whose uppermost directory in the target is `top`, at `path`. Without `sync` it is
+    /// never synced.
     pub(super) fn new(id: VolumeId, top: Arc<OwnedFd>, path: String, sync: bool) -> Self {
         let has_syncfs = !sync || can_sync_all(&top);
         Self {
@@ -72,7 +73,7 @@ impl Volume {
         }
     }
 
-    /// The staging directory, made for `transfer` if need be.
+    /// The staging directory. The first call makes it, for `transfer`.
     pub(super) fn staging(&self, transfer: &str) -> io::Result<Arc<Staging>> {
         let mut place = self.place();
         match &*place {
@@ -94,7 +95,7 @@ impl Volume {
         }
     }
 
-    /// The same, if that can be told without waiting: none is being made.
+    /// The same without waiting: `None` also while the staging directory is being made.
     pub(super) fn find_staging(&self) -> Option<Arc<Staging>> {
         match &*self.staging.try_lock().ok()? {
             StagingPlace::Made(staging) => Some(Arc::clone(staging)),
@@ -106,13 +107,13 @@ impl Volume {
         self.staging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Directories are to be synced one by one.
+    /// Whether no call syncs the whole volume, so that files and directories are synced one by one.
     pub(super) fn lacks_syncfs(&self) -> bool {
         self.lacks_syncfs.load(Relaxed)
     }
 
-    /// Everything on this volume, with one call. The kernel reports an error of writing back once, to whoever asks
-    /// next, so one failure fails every sync after it: the bytes it was about may be anybody's.
+    /// Syncs everything on this volume with one call. The kernel reports a failed write only once, to the next sync,
+    /// and the lost bytes may belong to any file. So after one failure every later call fails too.
     pub(super) fn sync_all(&self) -> Result<Synced, Errno> {
         let mut sync_error = self.sync_error.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(errno) = *sync_error {
@@ -121,7 +122,7 @@ impl Volume {
         if self.lacks_syncfs() {
             return Ok(Synced::Lacking(Errno::NOSYS));
         }
-        // The uppermost directory may be one that this process cannot read; its own one it can.
+        // This process may not be able to read the uppermost directory. It can read its own staging directory.
         let synced = match self.made_staging() {
             Some(staging) => sync_all(staging.dir()),
             None => match openat(&self.top, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
@@ -143,12 +144,12 @@ impl Volume {
         }
     }
 
-    /// An open file or directory; all of the volume where that cannot be synced by itself.
+    /// Syncs an open file or directory. If it cannot be synced by itself, syncs the whole volume.
     pub(super) fn sync(&self, fd: impl AsFd) -> Result<Synced, Errno> {
         self.synced(fsync(fd))
     }
 
-    /// The content of an open file, and of its attributes only the size.
+    /// Syncs the content and size of an open file, and no other attributes.
     pub(super) fn sync_data(&self, fd: impl AsFd) -> Result<Synced, Errno> {
         self.synced(fdatasync(fd))
     }
@@ -164,7 +165,8 @@ impl Volume {
         }
     }
 
-    /// What is left at the end: all of it, or the uppermost directory where the others have been synced one by one.
+    /// The last sync of a transfer: the whole volume. If no call does that, files and directories have been synced
+    /// one by one, and only the uppermost directory is left.
     pub(super) fn sync_last(&self) -> Result<Synced, Errno> {
         match self.sync_all()? {
             Synced::Yes => Ok(Synced::Yes),
@@ -173,7 +175,7 @@ impl Volume {
     }
 }
 
-/// All of a target.
+/// All volumes of a target.
 pub(super) struct Volumes {
     root: Arc<Volume>,
     sync: bool,
@@ -181,16 +183,17 @@ pub(super) struct Volumes {
     has_inside: AtomicBool,
 }
 
-/// Those inside of the target.
+/// Volumes inside the target, besides the one of its own directory.
 #[derive(Default)]
 struct Inside {
     known: HashMap<VolumeId, Arc<Volume>>,
-    /// The volume of each entry from this number on. A walk stays on one for long.
+    /// The volume of all entries from this number on, up to the next number in the map. A walk rarely changes
+    /// volumes.
     entries: BTreeMap<EntryId, Arc<Volume>>,
 }
 
 impl Volumes {
-    /// Of a target whose own one is `root`.
+    /// The volumes of a target whose own directory is on `root`.
     pub(super) fn new(root: Volume, sync: bool) -> Self {
         let inside = Mutex::default();
         Self { root: Arc::new(root), sync, inside, has_inside: AtomicBool::new(false) }
@@ -204,7 +207,8 @@ impl Volumes {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The volume of the directory `dir`, which lies in one on `above`; `path` makes its path under the target.
+    /// The volume of the directory `dir`. The directory above it is on `above`; `path` returns the path of `dir`
+    /// under the target.
     pub(super) fn find(
         &self,
         dir: &Arc<OwnedFd>,
@@ -221,12 +225,12 @@ impl Volumes {
         if let Some(known) = self.inside().known.get(&id) {
             return Ok(Arc::clone(known));
         }
-        // Outside of the lock: its disk may hang.
+        // Made without the lock, because its disk may hang.
         let found = Arc::new(Volume::new(id, Arc::clone(dir), path(), self.sync));
         Ok(Arc::clone(self.inside().known.entry(id).or_insert(found)))
     }
 
-    /// What is written to `entry`, and to those behind it until another call, is for `volume`.
+    /// Notes that `entry` is written to `volume`, and so are all entries after it until the next call.
     pub(super) fn enter(&self, entry: EntryId, volume: &Arc<Volume>) -> Result<(), Errno> {
         if !self.has_inside.load(Relaxed) {
             if volume.id == self.root.id {
@@ -246,7 +250,7 @@ impl Volumes {
         Ok(())
     }
 
-    /// The volume that `entry` is for.
+    /// The volume that `entry` is written to.
     pub(super) fn of(&self, entry: EntryId) -> Arc<Volume> {
         if !self.has_inside.load(Relaxed) {
             return Arc::clone(&self.root);
@@ -256,23 +260,24 @@ impl Volumes {
         found.map_or_else(|| Arc::clone(&self.root), |(_, volume)| Arc::clone(volume))
     }
 
-    /// Whether directories are to be synced one by one, on one of them.
+    /// Whether directories may have to be synced one by one: no call syncs the target's own volume, or there are
+    /// other volumes.
     pub(super) fn may_lack_syncfs(&self) -> bool {
         self.root.lacks_syncfs() || self.has_inside.load(Relaxed)
     }
 
-    /// Whether what is there already has to be synced by itself: no call at the end syncs all of it.
+    /// Whether existing files must be synced by themselves, because the sync at the end may not include them.
     pub(super) fn syncs_one_by_one(&self) -> bool {
         self.sync && self.may_lack_syncfs()
     }
 
-    /// All that were come upon.
+    /// All volumes found so far.
     pub(super) fn all(&self) -> Vec<Arc<Volume>> {
         let inside = self.inside();
         std::iter::once(&self.root).chain(inside.known.values()).cloned().collect()
     }
 
-    /// Removes whatever is staged, everywhere.
+    /// Removes the staging directories of all volumes.
     pub(super) fn remove_staging(&self) {
         for volume in self.all() {
             let place = mem::replace(&mut *volume.place(), StagingPlace::Gone);

@@ -25,7 +25,8 @@ pub struct Receiver {
     pub(super) open: BTreeMap<EntryId, IncomingEntry>,
     pub(super) leaving: BTreeMap<EntryId, Entry>,
     pub(super) dirs: OpenDirs,
-    /// Recently opened entries, up to the limit; anything older is treated as finished.
+    /// Numbers of entries that have failed. Above the limit of open entries the lowest is dropped: that entry counts
+    /// as ended.
     pub(super) failed: BTreeSet<EntryId>,
     pub(super) open_entries_max: usize,
     pub(super) open_path_bytes: usize,
@@ -121,7 +122,7 @@ impl Receiver {
         self.progress.alive(now);
     }
 
-    /// The own disk is working, or the own limit holds data back.
+    /// This side's disk is working, or its rate limit holds data back.
     pub fn note_progress(&mut self, now: Duration) {
         self.progress.step(now);
     }

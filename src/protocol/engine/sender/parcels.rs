@@ -77,7 +77,6 @@ impl Sender {
 
     /// The source of `id` was read up to `end`, the end of a chunk and, if `is_last`, of the file. The length so far
     /// is now known, and the next chunk may be read.
-    /// known how long the file is so far, and the next chunk may be read.
     pub fn chunk_read(&mut self, id: EntryId, end: u64, is_last: bool) -> Result<(), Failure> {
         let Some(OutgoingEntry { entry, state: OutgoingState::Wanted(file), .. }) = self.open.get_mut(&id)
         else {

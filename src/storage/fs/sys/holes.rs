@@ -1,4 +1,4 @@
-//! Where data and holes of a file lie.
+//! Finds the data and the holes of a file.
 
 use std::ops::Range;
 use std::os::fd::AsFd;
@@ -13,7 +13,8 @@ pub(crate) fn data(range: Range<u64>) -> Option<Run> {
     (!range.is_empty()).then_some(Run { len: range.end - range.start, is_hole: false })
 }
 
-/// Asks the file system where data lies. Past `runs_max` the rest counts as data: more bytes travel, none wrong.
+/// Asks the file system where data lies. After `runs_max` runs, the rest counts as data: more bytes are sent, but
+/// none are wrong.
 pub(crate) fn find_runs(file: impl AsFd, range: Range<u64>, runs_max: usize) -> Result<Vec<Run>, Errno> {
     let mut runs = Vec::new();
     let mut at = range.start;

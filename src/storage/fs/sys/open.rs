@@ -1,4 +1,4 @@
-//! How a directory is opened that is only gone through.
+//! How to open a directory that is only traversed.
 
 use rustix::fs::OFlags;
 

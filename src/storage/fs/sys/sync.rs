@@ -15,11 +15,11 @@ pub(crate) fn sync_all(fd: impl AsFd) -> Result<(), Errno> {
 
 /// Whether that works for the file system of the directory `dir`.
 pub(crate) fn can_sync_all(dir: impl AsFd) -> bool {
-    // The kernel answers for FUSE without asking its daemon, which has then written nothing.
+    // For FUSE, the kernel reports success without asking the daemon, so nothing has been written.
     if is_fuse(&dir) {
         return false;
     }
-    // Where there is the call, it refuses a descriptor that can only be looked at with EBADF.
+    // A kernel that has the call answers EBADF to an `O_PATH` descriptor.
     let flags = LOOKUP | OFlags::CLOEXEC;
     openat(&dir, ".", flags, Mode::empty()).and_then(syncfs) == Err(Errno::BADF)
 }

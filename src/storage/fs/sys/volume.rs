@@ -5,10 +5,10 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, FsWord, StatxFlags, fstat, fstatfs, statx};
 use rustix::io::Errno;
 
-/// What `statfs` calls FUSE.
+/// The type that `statfs` reports for FUSE.
 const FUSE_MAGIC: FsWord = 0x6573_5546;
 
-/// Which volume a directory is on: its device, and its mount, which a device can have several of.
+/// The volume that a directory is on: its device and its mount. A device can be mounted several times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct VolumeId {
     device: u64,
@@ -23,13 +23,13 @@ impl VolumeId {
                 let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
                 Ok(Self { device, mount: found.stx_mnt_id })
             }
-            // Old kernels and containers do not have it.
+            // Old kernels and containers do not report the mount.
             Err(_) => fstat(&dir).map(|stat| Self { device: stat.st_dev, mount: 0 }),
         }
     }
 }
 
-/// Whether the file system of `dir` is a program's.
+/// Whether the file system of `dir` is FUSE, so that a program implements it.
 pub(crate) fn is_fuse(dir: impl AsFd) -> bool {
     fstatfs(dir).is_ok_and(|found| found.f_type == FUSE_MAGIC)
 }
