@@ -1,4 +1,4 @@
-//! The methods that take one message: the dialler's key, and the secret of a ticket.
+//! The methods of one message: the dialler's key, and the secret of a ticket.
 
 use super::handshake::{Authorizer, Channel, DiallerMethod, DiallerState, Greeting, ListenerStep};
 use super::{Expected, Fingerprint, Secret};
@@ -8,7 +8,7 @@ use crate::protocol::failure::{Failure, Reason};
 const KEY: u8 = 0;
 const TICKET: u8 = 1;
 
-/// The dialler's key, which TLS has shown, is all that it has.
+/// The dialler proves itself by its key alone. TLS has already shown the key, so the message is empty.
 #[derive(Debug, Clone, Copy)]
 pub struct ByKey {
     /// The key of the listener.
@@ -34,7 +34,7 @@ impl DiallerMethod for ByKey {
 pub struct ByTicket {
     /// The key of the listener.
     pub listener: Fingerprint,
-    /// What the ticket carries.
+    /// The secret in the ticket.
     pub secret: Secret,
 }
 
@@ -52,7 +52,7 @@ impl DiallerMethod for ByTicket {
     }
 }
 
-/// The listener's end of both methods: lets in whoever is one of these.
+/// The listener's end of both methods: lets in a dialler that has one of these keys or secrets.
 #[derive(Debug, Clone)]
 pub struct AnyOf(pub Vec<Expected>);
 

@@ -9,7 +9,6 @@ const PROOF_CONTEXT: &str = "towline 1 2026 ticket secret, proved over the TLS e
 ///
 /// The secret itself is never sent: the dialler sends [`Secret::proof`] over the keying material of the TLS session,
 /// so a proof is useless in any other connection.
-/// session, so a proof is of no use in any other connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Secret([u8; 16]);
 

@@ -1,4 +1,4 @@
-//! A link with what keeps it alive, and how it is parted with.
+//! A session's first connection, the resources it needs, and its close.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::protocol::failure::Failure;
 use crate::session::{Link, close_reason, close_with};
 use crate::transport::{Connection, Endpoint, Network};
 
-/// How long a process that fails makes sure that its peer learns why.
+/// How long a process that fails waits for its peer to learn why.
 pub(super) const GOODBYE: Duration = Duration::from_secs(2);
-/// How long at most, when all is well, for the close to leave: it is one packet, and a peer that misses it knows that
-/// all is well, too.
+/// Maximum wait, after success, for the close to be sent. It is one packet, and a peer that misses it knows of the
+/// success anyway.
 const GOODBYE_WELL: Duration = Duration::from_millis(50);
 
-/// A link and what keeps it alive.
+/// A link, and the resources it needs while it is open.
 pub struct Connected<N: Network> {
     /// The connection and its control stream.
     pub link: Link<N::Connection>,
@@ -28,7 +28,7 @@ pub struct Connected<N: Network> {
 }
 
 impl<N: Network> Connected<N> {
-    /// Parts the link from its keeper.
+    /// Separates the link, which goes to the session, from its keeper.
     pub fn split(self) -> (Link<N::Connection>, Keeper<N>) {
         let connection = self.link.connection.clone();
         let Self { link, endpoint, answering, joining } = self;
@@ -41,7 +41,7 @@ impl<N: Network> Connected<N> {
     }
 }
 
-/// Keeps the endpoint until the last packets are sent.
+/// Keeps the endpoint open until the last packets are sent.
 pub struct Keeper<N: Network> {
     connection: N::Connection,
     endpoint: N::Endpoint,
@@ -51,7 +51,8 @@ pub struct Keeper<N: Network> {
 }
 
 impl<N: Network> Keeper<N> {
-    /// Lets the last words reach the peer, and tells what could be better on this machine.
+    /// Waits until the close has reached the peer or its time is over. Also reports the endpoint's advice for this
+    /// machine.
     pub async fn goodbye(mut self, is_well: bool, reporter: &dyn Reporter) {
         if let Some(message) = self.endpoint.advice() {
             reporter.report(Event::Warning { path: None, reason: None, message });
@@ -69,7 +70,7 @@ impl<N: Network> Keeper<N> {
 }
 
 impl<N: Network> Keeper<N> {
-    /// Tells those that dial just now that they come too late. The session's connection is closed already.
+    /// Refuses peers that are dialling now: the ticket is used. The session's own connection is closed already.
     async fn turn_away(&self) {
         let failure = ticket_used();
         self.endpoint.close(failure.reason.code(), &close_reason(&failure));
@@ -79,7 +80,7 @@ impl<N: Network> Keeper<N> {
     }
 }
 
-/// Tells the peer of `failure` before this process may end; returns it.
+/// Closes the connection with `failure`, waits until the peer can know it, and returns it.
 pub(super) async fn part(
     connection: &impl Connection,
     endpoint: &impl Endpoint,

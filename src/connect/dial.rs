@@ -19,17 +19,17 @@ use crate::transport::{Network, TransportError};
 /// The peer to dial.
 #[derive(Debug, Clone)]
 pub enum Destination {
-    /// Whoever made this ticket.
+    /// The side that made this ticket.
     Ticket(Ticket),
     /// The host that has this key.
     Host(HostPort, Fingerprint),
 }
 
-/// Dials `destination`. A sender that dials is not welcomed yet.
+/// Dials `destination`. The listener has not welcomed a dialling sender by the time this returns.
 ///
 /// # Errors
 ///
-/// Why the peer was not reached, or does not take this side in.
+/// The peer was not reached, or refused this side.
 pub async fn dial<N: Network>(
     destination: &Destination,
     terms: &Terms<N>,
@@ -49,7 +49,8 @@ pub async fn dial<N: Network>(
     }
 }
 
-/// Dials the peer at one of `addresses`, to be authenticated by `method`. `failure` says why it was not reached.
+/// Dials the peer at one of `addresses`, for authentication by `method`. `failure` turns a transport error into a
+/// failure.
 pub(super) async fn dial_known<N: Network>(
     addresses: &[SocketAddr],
     method: &dyn DiallerMethod,
@@ -59,7 +60,7 @@ pub(super) async fn dial_known<N: Network>(
 ) -> Result<Connected<N>, Failure> {
     let Terms { role, connections, network, limits, .. } = terms;
     let dialling = async { network.dial(addresses, method.listener(), limits).await.map_err(failure) };
-    // Until then the peer knows nothing that it would have to be told about.
+    // If stopped during this, there is no connection yet that the peer must be told about.
     let (connection, endpoint) = unless_stopped(stop, dialling).await?;
     let greeting = timeout(limits.idle_timeout, async {
         let mut link = handshake::dial(connection.clone(), *role, method, *connections).await?;
@@ -80,7 +81,7 @@ pub(super) async fn dial_known<N: Network>(
     }
 }
 
-/// Why the side that made a ticket was not reached.
+/// The failure when the side that made a ticket was not reached.
 fn ticket_failure(error: TransportError) -> Failure {
     let is_nobody_there = matches!(error, TransportError::NobodyThere(_));
     let mut failure = transport_failure(error);

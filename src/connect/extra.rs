@@ -1,5 +1,5 @@
-//! Extra connections of a session: the endpoints that a listener opens for them, and the dialling of them. None that
-//! fails ends anything: the session goes on over those that it has.
+//! Extra connections of a session: the listener opens an endpoint for each, and the dialler dials them. One that
+//! fails does no harm: the session continues over the others.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
@@ -15,7 +15,7 @@ use crate::session::handshake::{admit, join, join_key};
 use crate::session::{Joiner, Joining, Link, close_with, transport_failure};
 use crate::transport::{Arrival, Connection, Endpoint, ListenAddress, Network};
 
-/// Connections of a session, when neither side asks for a number.
+/// Connections of a session when neither side asks for a number.
 const AUTOMATIC: u32 = 1;
 
 /// The listener's endpoints for extra connections.
@@ -26,12 +26,13 @@ pub(super) struct Sockets<N: Network> {
 }
 
 impl<N: Network> Sockets<N> {
-    /// None yet; they will be at `ip`, as the first one is.
+    /// No endpoints yet. They will listen at `ip`, like the first one.
     pub(super) fn new(terms: Terms<N>, ip: IpAddr) -> Self {
         Self { terms, ip, open: Mutex::default() }
     }
 
-    /// Opens as many as the two sides agree on, when the dialler asks for `theirs`, and gives their ports.
+    /// Opens the endpoints and returns their ports. Their number follows from what both sides ask for; `theirs` is
+    /// the dialler's number.
     pub(super) fn open(&self, theirs: Option<u32>) -> Vec<u16> {
         let Terms { connections, network, limits, budget, .. } = &self.terms;
         let number = agreed(*connections, theirs).min(budget.connections_max());
@@ -47,12 +48,13 @@ impl<N: Network> Sockets<N> {
         open.iter().filter_map(|endpoint| Some(endpoint.local_address().ok()?.port())).collect()
     }
 
-    /// Closes those that nobody will come to.
+    /// Closes the endpoints, when no session will use them.
     pub(super) fn close(&self) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Lets one connection of the session of `link` in at each endpoint. The endpoints live as long as the tasks.
+    /// Lets one connection in at each endpoint, if it belongs to the session of `link`. The endpoints live as long as
+    /// the tasks.
     pub(super) fn serve(&self, link: &mut Link<N::Connection>) -> Result<JoinSet<()>, Failure> {
         let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
         let mut tasks = JoinSet::new();
@@ -69,7 +71,7 @@ impl<N: Network> Sockets<N> {
     }
 }
 
-/// The number of connections when the sides ask for these.
+/// The number of connections when the two sides ask for these numbers.
 fn agreed(ours: Option<u32>, theirs: Option<u32>) -> u32 {
     match (ours, theirs) {
         (Some(ours), Some(theirs)) => ours.min(theirs),
@@ -198,7 +200,7 @@ mod tests {
         let (joined, _socket) =
             here.dial(&address, Expected::Key(there.fingerprint()), &limits).await.unwrap();
         join(&joined, &key, 1).await.unwrap();
-        // Whoever comes behind it is refused.
+        // Later diallers are refused.
         let refused = here.dial(&address, Expected::Key(there.fingerprint()), &limits).await.unwrap_err();
         assert_eq!(refused, TransportError::Busy);
         assert!(!joined.is_closed());

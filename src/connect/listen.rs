@@ -19,24 +19,24 @@ use crate::session::handshake::Slot;
 use crate::session::{Link, close_reason, transport_failure};
 use crate::transport::{Connection, Endpoint, ListenAddress, Network};
 
-/// Where a peer is waited for, and which.
+/// Where to wait for a peer, and which peers may connect.
 #[derive(Debug, Clone)]
 pub struct Invitation {
     /// Where to listen.
     pub address: ListenAddress,
     /// The key of a dialler that needs no ticket.
     pub allowed: Option<Fingerprint>,
-    /// How long to wait; for ever without.
+    /// How long to wait; `None` is forever.
     pub wait: Option<Duration>,
-    /// What is offered, or where it goes, to be told with the ticket.
+    /// The sources that are offered, or the target directory. Reported with the ticket.
     pub what: Vec<PathBuf>,
 }
 
-/// Waits for one peer to dial. How to reach this side is told to `reporter`.
+/// Waits for one peer to dial, and tells `reporter` how to reach this side.
 ///
 /// # Errors
 ///
-/// This side cannot listen, or nobody came.
+/// This side cannot listen, or nobody connected.
 pub async fn listen<N: Network>(
     invitation: Invitation,
     terms: &Terms<N>,
@@ -69,7 +69,7 @@ pub async fn listen<N: Network>(
         Ok(link) => link,
         Err(failure) => {
             drop(listener);
-            // Somebody may be dialling just now.
+            // A peer may be dialling now.
             endpoint.close(failure.reason.code(), &close_reason(&failure));
             endpoint.wait_idle(GOODBYE).await;
             return Err(failure);

@@ -42,7 +42,7 @@ pub async fn pair<N: Network>(
     let mut listener = Listener::new(endpoint.clone(), role, vec![Arc::new(slot)]);
     let mut dialled =
         dial_known(&[address], &ByKey { listener: expected }, transport_failure, &sender, &mut stop).await?;
-    // Of this connection nobody is to be told.
+    // This connection is not reported.
     dialled.link.welcome().await?;
     let link = first_link(&endpoint, &mut listener).await?;
     let answering = Some(listener.into_answering());

@@ -1,4 +1,4 @@
-//! Who may take the one session that there is.
+//! The only slot of a listener that serves one session.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -9,13 +9,13 @@ use crate::protocol::failure::{Failure, Reason};
 use crate::session::handshake::Slot;
 use crate::transport::Network;
 
-/// What the second dialler with a ticket is told.
+/// The failure for a second dialler with the same ticket.
 pub(super) fn ticket_used() -> Failure {
     let message = "this ticket has been used; a ticket is good for one transfer, so ask for a new one";
     Failure::new(Reason::TicketUsed, message)
 }
 
-/// The one slot of a listener: for one session of whoever its authorizer lets in.
+/// A slot for one session, with any dialler that the authorizer lets in.
 pub(super) struct OneSlot<N: Network> {
     pub(super) authorizer: AnyOf,
     pub(super) taken: AtomicBool,

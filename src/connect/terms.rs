@@ -1,20 +1,20 @@
-//! What the connections of this side are made with.
+//! Settings for the connections of one side.
 
 use crate::protocol::wire::role::Role;
 use crate::session::Budget;
 use crate::transport::Limits;
 
-/// What the connections of this side are made with.
+/// The settings for this side's connections.
 #[derive(Debug, Clone)]
 pub struct Terms<N> {
-    /// What this side is there for.
+    /// What this side does: send or receive, files or a bench.
     pub role: Role,
     /// The transport, with the key of this side.
     pub network: N,
-    /// Connections that were asked for here.
+    /// The number of connections that the user of this side asked for.
     pub connections: Option<u32>,
     /// Limits of the first connection.
     pub limits: Limits,
-    /// What extra connections share with the first.
+    /// The memory that extra connections share with the first.
     pub budget: Budget,
 }

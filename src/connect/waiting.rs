@@ -1,4 +1,4 @@
-//! How long is waited for a peer: until it has been silent for too long, or this process is asked to stop.
+//! Ends of a wait for a peer: a time limit, or a request to stop this process.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::protocol::failure::{Failure, Reason};
 
-/// Turns to a failure when this process is asked to stop.
+/// Becomes a failure when this process is asked to stop.
 pub type Stop = watch::Receiver<Option<Failure>>;
 
 /// Does `work` unless this process is asked to stop before it is done.
@@ -24,7 +24,7 @@ pub(super) async fn unless_stopped<T>(
     }
 }
 
-/// Waits no longer than `limit` for the peer that `waiting` waits for.
+/// Runs `waiting`, which waits for a peer, for at most `limit`.
 pub(super) async fn within<T>(
     limit: Option<Duration>,
     waiting: impl Future<Output = Result<T, Failure>>,

@@ -54,7 +54,7 @@ impl<C: Connection> Listener<C> {
         self.guests.recv().await
     }
 
-    /// Lets no more diallers in; they are still told why.
+    /// Lets no more diallers in, but still tells them why.
     pub fn into_answering(self) -> Answering {
         self.answering
     }

@@ -1,4 +1,4 @@
-//! What of the processor has been used so far, as the system tells.
+//! Processor time used so far, as reported by the system.
 
 use std::fs;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use rustix::time::{ClockId, clock_gettime};
 use super::quota::CpuQuota;
 use crate::session::{ProcessorUse, Ticks};
 
-/// By this process, on all cores together.
+/// Processor time of this process, summed over all cores.
 pub fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// By this process, what `quota` kept from it, and by everybody on the cores that it may run on.
+/// Processor time of this process, the time that `quota` withheld from it, and the use of its cores by all processes.
 pub fn processor_use(quota: &CpuQuota) -> ProcessorUse {
     let mine = sched_getaffinity(None).ok();
     let is_mine = |core| mine.as_ref().is_none_or(|mine| core < CpuSet::MAX_CPU && mine.is_set(core));
@@ -30,7 +30,7 @@ fn cores(stat: &str, is_meant: impl Fn(usize) -> bool) -> Option<Ticks> {
         let Some((core, fields)) = line.strip_prefix("cpu").and_then(|line| line.split_once(' ')) else {
             continue;
         };
-        // The line of all of them has no number.
+        // The line for all cores together has no number.
         if core.parse().is_ok_and(&is_meant) {
             let Ticks { busy, all } = ticks(fields)?;
             let sum = sum.get_or_insert_default();
@@ -41,7 +41,8 @@ fn cores(stat: &str, is_meant: impl Fn(usize) -> bool) -> Option<Ticks> {
     sum
 }
 
-/// User, nice, system, idle, iowait, irq, softirq, steal. What comes behind those is counted in them already.
+/// The fields are user, nice, system, idle, iowait, irq, softirq, steal. The two after them, guest and guest_nice,
+/// are already counted in user and nice.
 fn ticks(fields: &str) -> Option<Ticks> {
     let ticks: Vec<u64> =
         fields.split_ascii_whitespace().take(8).map_while(|field| field.parse().ok()).collect();

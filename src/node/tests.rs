@@ -25,7 +25,7 @@ use crate::testing::slot::TestSlot;
 use crate::transport::{Endpoint, ListenAddress, Network};
 
 const MIB: usize = 1 << 20;
-/// Of both sessions together.
+/// The memory of both sessions together.
 const MEMORY_BYTES: u64 = 20 << 20;
 /// Secrets of the two slots.
 const SECRETS: [Secret; 2] = [Secret::from_bytes([1; 16]), Secret::from_bytes([2; 16])];
