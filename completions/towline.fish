@@ -39,7 +39,7 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Wr
 complete -c towline -n "__fish_towline_using_subcommand send" -l listen -d 'Address to listen on [default: port 4750]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l bwlimit -d 'Maximum bytes a second, such as 2M [default: off]' -r
-complete -c towline -n "__fish_towline_using_subcommand send" -l memory -d 'Memory for the transfer, at least 8M and eight chunks [default: 64M]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l memory -d 'Memory for the transfer, at least 8M and 8 times --chunk-size [default: 64M]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l streams -d 'Maximum parcels in flight [default: as many as memory allows]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l connections -d 'QUIC connections to the peer [default: what the peer asks for, or 1]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l chunk-size -d 'Chunk size, a power of two from 1M to 64M [default: 1M]' -r
@@ -76,7 +76,7 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l manifest -d 
 complete -c towline -n "__fish_towline_using_subcommand receive" -l listen -d 'Address to listen on [default: port 4750]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l bwlimit -d 'Maximum bytes a second, such as 2M [default: off]' -r
-complete -c towline -n "__fish_towline_using_subcommand receive" -l memory -d 'Memory for the transfer, at least 8M and eight chunks [default: 64M]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l memory -d 'Memory for the transfer, at least 8M and 8 times --chunk-size [default: 64M]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l streams -d 'Maximum parcels in flight [default: as many as memory allows]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l connections -d 'QUIC connections to the peer [default: what the peer asks for, or 1]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l chunk-size -d 'Chunk size, a power of two from 1M to 64M [default: 1M]' -r
@@ -107,7 +107,7 @@ complete -c towline -n "__fish_towline_using_subcommand bench" -l disk -d 'Use t
 complete -c towline -n "__fish_towline_using_subcommand bench" -l listen -d 'Address to listen on [default: port 4750]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l bwlimit -d 'Maximum bytes a second, such as 2M [default: off]' -r
-complete -c towline -n "__fish_towline_using_subcommand bench" -l memory -d 'Memory for the transfer, at least 8M and eight chunks [default: 64M]' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l memory -d 'Memory for the transfer, at least 8M and 8 times --chunk-size [default: 64M]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l streams -d 'Maximum parcels in flight [default: as many as memory allows]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l connections -d 'QUIC connections to the peer [default: what the peer asks for, or 1]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l chunk-size -d 'Chunk size, a power of two from 1M to 64M [default: 1M]' -r

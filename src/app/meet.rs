@@ -23,7 +23,8 @@ pub(super) type Connected = connect::Connected<QuicNetwork>;
 /// After this long without an answer, the peer counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Reaches the other side: dials `peer`, or waits for one peer to dial. A sender that dials is not welcomed yet.
+/// Reaches the other side: dials `peer`, or waits for one peer to dial. The listener has not welcomed a dialling
+/// sender by the time this returns.
 pub(super) async fn meet(
     role: Role,
     peer: Option<&Peer>,
@@ -50,7 +51,7 @@ pub(super) async fn meet(
     Ok(connected)
 }
 
-/// What this side connects with, over one connection.
+/// The settings for this side's connections, with one connection.
 fn terms(role: Role, identity: Identity, common: &CommonSettings, budget: Budget) -> Terms {
     let limits = budget.limits(common.timeout, CONNECT_TIMEOUT.min(common.timeout), common.congestion);
     Terms { role, network: QuicNetwork::new(identity), connections: Some(1), limits, budget }

@@ -14,8 +14,9 @@ use crate::node::signals::{self, Signals};
 use crate::protocol::failure::{Failure, Reason};
 use crate::storage::fs::NetworkThreads;
 
-/// Runs a command to its end, and returns the exit code that `tell` gives. `tell` says how the run ended and may wait for
-/// readers: signals are still watched then, and its second argument gives the exit code of one that has come.
+/// Runs a command to its end, and returns the exit code that `tell` returns. `tell` reports how the run ended and may
+/// wait for readers. Signals are still watched during that; its second argument returns the exit code for a signal
+/// that has come.
 pub fn run(
     command: Command,
     reporter: Arc<dyn Reporter>,

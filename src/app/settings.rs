@@ -116,7 +116,7 @@ pub enum IdAction {
 pub struct CommonSettings {
     /// Address to listen on; `None` is port 4750 on every address, or a free port when 4750 is in use.
     pub listen: Option<SocketAddr>,
-    /// How long to wait for a peer to dial; `None` is for ever.
+    /// How long to wait for a peer to dial; `None` is forever.
     pub wait: Option<Duration>,
     /// When dialling: the fingerprint that the listener must have. When listening: the only peer admitted without the
     /// ticket.
@@ -129,7 +129,7 @@ pub struct CommonSettings {
     pub chunk_size_bytes: u64,
     /// The rate limit, by time of day.
     pub bwlimit: Schedule,
-    /// The budget, at least 8 MiB and at least eight chunks.
+    /// The budget: at least 8 MiB, and at least eight times the chunk size.
     pub memory_bytes: u64,
     /// Congestion control.
     pub congestion: Congestion,

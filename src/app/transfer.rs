@@ -35,7 +35,7 @@ pub(super) fn memory(common: &CommonSettings) -> Result<Lease, Failure> {
     Memory::new(whole.with_rate(common.bwlimit.greatest_rate())).lease(1)
 }
 
-/// The same for two sessions of this process, of which the sender's limit holds both.
+/// The same, shared equally by two sessions of this process.
 pub(super) fn memory_of_two(common: &CommonSettings) -> Result<(Lease, Lease), Failure> {
     let memory = Memory::new(Budget::new(common.memory_bytes, common.streams));
     Ok((memory.lease(2)?, memory.lease(2)?))
@@ -49,7 +49,7 @@ pub(super) fn context(
 ) -> Context {
     let throttle = throttle(common.bwlimit.clone());
     let patience = Patience { timeout: common.timeout, disk_timeout: common.disk_timeout };
-    // Looked for when the transfer begins: a service manager may set the quota while this side waits.
+    // Read when the transfer begins: a service manager may set the quota while this side waits.
     let quota = OnceLock::new();
     let processor_use = Arc::new(move || processor_use(quota.get_or_init(CpuQuota::find)));
     Context { memory, patience, throttle, processor_use, synced: common.fsync, reporter, stop }
@@ -113,7 +113,8 @@ pub(super) async fn receive_through(
     receive_with(connected, open, name, exists, context).await
 }
 
-/// Receives one transfer into what `open` makes of its name, shown to people as `target_name`.
+/// Receives one transfer into the target that `open` returns for the transfer's name. People see the target as
+/// `target_name`.
 pub(super) async fn receive_with<T: Target>(
     connected: Connected,
     open: impl AsyncFnOnce(String) -> Result<T, Failure>,

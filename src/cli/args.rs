@@ -263,7 +263,7 @@ pub struct TransferArgs {
     #[arg(value_parser = parse_bwlimit)]
     pub bwlimit: Option<Schedule>,
 
-    /// Memory for the transfer, at least 8M and eight chunks [default: 64M]
+    /// Memory for the transfer, at least 8M and 8 times --chunk-size [default: 64M]
     #[arg(long, env = "TOWLINE_MEMORY", hide_env = true, hide_short_help = true, value_name = "SIZE")]
     #[arg(value_parser = parse_size)]
     pub memory: Option<u64>,

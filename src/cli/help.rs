@@ -96,7 +96,7 @@ towline id
 /// Examples of all commands.
 pub const EXAMPLES: [&str; 4] = [EXAMPLES_SEND, EXAMPLES_RECEIVE, EXAMPLES_BENCH, EXAMPLES_ID];
 
-/// What stands below the flags in `--help`.
+/// The text below the flags in `--help`.
 pub fn after(examples: &[&str]) -> String {
     let sections = [
         ("Environment", [VARIABLES_OF_FLAGS, VARIABLES].join("\n")),

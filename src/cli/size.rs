@@ -41,7 +41,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 pub enum Wait {
     /// Not at all.
     No,
-    /// For ever.
+    /// Forever.
     Yes,
     /// At most this long.
     For(Duration),

@@ -18,7 +18,7 @@ const HOST_CHARS_MAX: usize = 300;
 /// Address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ListenAddress {
-    /// All addresses, port 4750 or another if it is taken.
+    /// All addresses, port 4750, or a free port if it is taken.
     #[default]
     Any,
     /// Exactly this one; port 0 is any free port.

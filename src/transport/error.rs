@@ -33,7 +33,7 @@ pub enum TransportError {
     /// TLS: certificate, fingerprint, ALPN.
     #[error("{0}")]
     NotAuthenticated(String),
-    /// The peer speaks another protocol or version.
+    /// The peer speaks a different protocol or version.
     #[error("{0}")]
     Incompatible(String),
     /// The peer ended this stream only.

@@ -18,14 +18,15 @@ pub trait Network: Clone + Send + Sync + 'static {
 
     /// The key of this side, which its peers see.
     fn fingerprint(&self) -> Fingerprint;
-    /// Reaches the peer `expected` at the first of `addresses` that it proves its key at. The endpoint is for its
-    /// [`Endpoint::wait_idle`].
+    /// Connects to the peer `expected`, at the first of `addresses` where it proves its key. The endpoint is returned
+    /// for its [`Endpoint::wait_idle`].
     ///
     /// # Errors
     ///
-    /// The most telling of what the addresses gave: [`TransportError::NotAuthenticated`], which names both
-    /// fingerprints, over [`TransportError::Incompatible`], over the others, over [`TransportError::NoAnswer`] after
-    /// `limits.connect_timeout`, or [`TransportError::NobodyThere`] sooner when all systems there say so.
+    /// The most informative error of all addresses. [`TransportError::NotAuthenticated`], which names both
+    /// fingerprints, comes first, then [`TransportError::Incompatible`], then any other. [`TransportError::NoAnswer`]
+    /// comes last, after `limits.connect_timeout`; or [`TransportError::NobodyThere`], sooner, when all systems there
+    /// report that nothing listens.
     fn dial(
         &self,
         addresses: &[SocketAddr],

@@ -87,7 +87,6 @@ fn payload(ip: IpAddr, mtu: u32) -> u16 {
 
 /// The kernel's MTU of the route to `address`: that of the interface, or less if the route or an earlier answer of a
 /// router says so. Nothing is sent.
-/// answer of a router says so. Nothing is sent.
 #[cfg(target_os = "linux")]
 fn route_mtu(address: SocketAddr) -> io::Result<u32> {
     use rustix::net::sockopt::{ip_mtu, ipv6_mtu};

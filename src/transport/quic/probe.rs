@@ -1,6 +1,5 @@
 //! Detects UDP addresses without a listener. An unconnected socket never hears "port unreachable"; a connected one
-//! does, so one probes beside the dialling one.
-//! does, so one goes beside the dialling one.
+//! does. So a connected socket probes beside the dialling one.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

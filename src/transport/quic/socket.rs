@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(socket.max_receive_segments(), 1);
     }
 
-    /// Fault 7 of the trials: after a large probe that a relay did not carry, batches are gathered again.
+    /// Fault 7 of the trials: after a large probe that a relay dropped, batches are gathered again.
     #[test]
     fn fault_7_a_probe_that_comes_to_nothing_is_forgotten() {
         let (_, socket) = recorder(usize::MAX);
