@@ -386,7 +386,7 @@ fn a_sender_notices_that_the_receiver_was_killed() {
 fn attack_23_a_source_that_changes_while_it_is_read_is_not_delivered() {
     let setting = Setting::new();
     let under_way = setting.under_way(&[]);
-    // It shrinks: a read behind its new end shows it, or, when all has been read ahead, the check at the end.
+    // It shrinks. A read after the new end notices it or, if everything has been read before, the check at the end.
     let file = fs::File::options().write(true).open(&under_way.source).expect("the source");
     file.set_len(1 << 20).expect("shorter");
     under_way.link.set_rate(None);

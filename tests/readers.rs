@@ -106,7 +106,7 @@ fn full_pipe() -> (File, OwnedFd) {
     (reader.into(), writer.into())
 }
 
-/// The events behind the new lines.
+/// The events, one on each line.
 fn events(mut reader: impl Read) -> Vec<Value> {
     let mut text = String::new();
     reader.read_to_string(&mut text).expect("text");

@@ -168,8 +168,8 @@ impl Reason {
         }
     }
 
-    /// The text for the peer of a failure that has no text of its own for it. Reasons that never concern a file of
-    /// this host have none: their messages are sent as they are.
+    /// The text for the peer, for failures whose message was not written for it. `None` for reasons that never
+    /// concern a file of this host: their messages are sent as they are.
     fn gist(self) -> Option<&'static str> {
         match self {
             Self::Internal => Some("an internal error"),

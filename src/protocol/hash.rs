@@ -95,7 +95,7 @@ impl RootBuilder {
         Self::new(u64::MAX)
     }
 
-    /// The file has `chunks` chunks, at least one. Fails when one behind them has been taken.
+    /// The file has `chunks` chunks, at least one. Fails when a chunk after the last one has been taken.
     pub fn end_at(&mut self, chunks: u64) -> Result<(), TreeError> {
         let chunks = chunks.max(1);
         let taken = self.ahead.last_key_value().map_or(self.merged, |(last, _)| last + 1);

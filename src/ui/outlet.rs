@@ -141,7 +141,7 @@ impl Outlet {
         self.with(|queue| queue.push_latest(piece));
     }
 
-    /// Takes the bars away behind what waits.
+    /// Removes the bars after the lines that wait.
     pub(super) fn clear(&self) {
         self.with(|queue| queue.push(Pending::Clear, Keep::Always, false));
     }

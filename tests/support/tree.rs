@@ -132,7 +132,7 @@ fn subdirectory(parent: &Path, name: &str) -> PathBuf {
     path
 }
 
-/// Data in the middle, holes before and behind.
+/// Data in the middle, holes before and after.
 fn sparse_file(path: &Path, random: &mut Random) {
     let file = File::create(path).expect("a file");
     file.set_len(SPARSE_BYTES).expect("any length");

@@ -17,7 +17,7 @@ use super::blocking::blocking;
 const WAIT: Duration = Duration::from_millis(1);
 /// Calls in a row that must not wait before a network thread makes one.
 const TRIAL: u32 = 16;
-/// Maximum of the same, for a disk that keeps waiting now and then: 4 GiB in blocks.
+/// Maximum number of such calls, which grows for a disk that waits now and then: 4 GiB in blocks.
 const TRIAL_MAX: u32 = 16384;
 
 /// The network threads of a process that may make disk calls at the same time.

@@ -137,7 +137,7 @@ impl MemorySource {
         self
     }
 
-    /// Makes the walk come upon something that does not travel, at its end.
+    /// Makes the walk end with something that is not sent.
     pub(crate) fn with_skipped(self, path: &str, reason: Reason) -> Self {
         let failure =
             Failure::about(Side::Sender, reason, &Place::new(format!("/source/{path}"), path), |path| {

@@ -52,7 +52,7 @@ fn an_open_end_is_read_once_and_in_order() {
     assert_eq!(reason, Reason::SourceUnreadable);
 }
 
-/// [S-2] A receiver that skips a large file has found its name taken at the commit, and that is behind `Close`.
+/// [S-2] A receiver that skips a large file has found its name taken at the commit, which comes after `Close`.
 #[test]
 fn attack_14_a_file_that_still_travels_is_not_skipped() {
     let skipped = || Message::Status(A, Status::Skipped);

@@ -668,7 +668,7 @@ impl World {
         self.finishes > 0
     }
 
-    /// Entries that the walk came upon, and is to come upon yet.
+    /// Entries that the walk has found, and those that it has still to find.
     pub(super) fn entries_in_all(&self) -> usize {
         self.entries.len() + self.walk.len()
     }

@@ -186,7 +186,7 @@ impl Endpoint for QuicEndpoint {
         Ok(address::to_name(self.local_address()?, &address::of_this_machine()))
     }
 
-    /// The kernel has thrown away datagrams for want of room that it did not give.
+    /// The kernel dropped datagrams because the socket's buffer, smaller than requested, was full.
     fn advice(&self) -> Option<String> {
         self.buffers.advice()
     }
