@@ -67,7 +67,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__bench)
-            opts="-q -v -h --to --wait --size --files --disk --listen --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-q -v -h --to --wait --size --files --disk --listen --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -126,6 +126,10 @@ _towline() {
                     ;;
                 --congestion)
                     COMPREPLY=($(compgen -W "auto cubic newreno" -- "${cur}"))
+                    return 0
+                    ;;
+                --no-path-memory)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --timeout)
@@ -316,7 +320,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__receive)
-            opts="-q -v -h --from --wait --into --exists --yes --manifest --listen --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-q -v -h --from --wait --into --exists --yes --manifest --listen --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -392,6 +396,10 @@ _towline() {
                     COMPREPLY=($(compgen -W "auto cubic newreno" -- "${cur}"))
                     return 0
                     ;;
+                --no-path-memory)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
                 --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -447,7 +455,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__send)
-            opts="-q -v -h --to --wait --background --manifest --listen --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-q -v -h --to --wait --background --manifest --listen --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -510,6 +518,10 @@ _towline() {
                     ;;
                 --congestion)
                     COMPREPLY=($(compgen -W "auto cubic newreno" -- "${cur}"))
+                    return 0
+                    ;;
+                --no-path-memory)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --timeout)

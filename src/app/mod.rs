@@ -2,6 +2,7 @@
 
 mod bench;
 mod id;
+mod known_path;
 mod manifest;
 mod meet;
 mod receive;

@@ -137,6 +137,8 @@ pub struct CommonSettings {
     pub timeout: Duration,
     /// The transfer ends when a disk of either side makes no progress for this long; 1 s to 1 day.
     pub disk_timeout: Duration,
+    /// Start from what earlier transfers found about the path, and keep what this one finds.
+    pub path_memory: bool,
     /// Sync to disk before a file is reported as done.
     pub fsync: bool,
 }

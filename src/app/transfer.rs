@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Zoned;
 use tokio::sync::watch;
 
+use super::known_path::PathOfSender;
 use super::meet::Connected;
 use super::settings::CommonSettings;
 use crate::event::{Event, OfTransfer, Report, Reporter, Summary, TransferId};
@@ -78,11 +79,13 @@ pub(super) async fn send_through(
         Err(failure) => return Err(connected.fail(failure).await),
     };
     let (link, keeper) = connected.split();
+    let path = PathOfSender::take_up(&link.connection, common.path_memory).await;
     let reporter: Arc<dyn Reporter> = OfTransfer::new(transfer.into(), Arc::clone(&context.reporter));
     let context = Context { reporter: Arc::clone(&reporter), ..context };
     let chunk_log2 = u8::try_from(common.chunk_size_bytes.trailing_zeros()).unwrap_or(u8::MAX);
     let result = session::send::driver::run(link, Arc::new(source), chunk_log2, transfer, context).await;
     keeper.goodbye(result.is_ok(), reporter.as_ref()).await;
+    path.keep().await;
     Ok(Transferred { transfer: transfer.into(), summary: result? })
 }
 

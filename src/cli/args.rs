@@ -294,6 +294,21 @@ pub struct TransferArgs {
     #[arg(long, env = "TOWLINE_CONGESTION", hide_env = true, hide_short_help = true, value_name = "NAME")]
     pub congestion: Option<Congestion>,
 
+    /// Do not remember what the network path carries: each transfer measures it anew
+    ///
+    /// A sender keeps the bandwidth, round trip and loss of its paths for ten days in $XDG_STATE_HOME/towline/paths
+    /// (~/.local/state/towline/paths), and the next transfer over the same path starts at up to half of that bandwidth.
+    #[arg(
+        long,
+        env = "TOWLINE_NO_PATH_MEMORY",
+        hide_env = true,
+        hide_short_help = true,
+        value_name = "BOOL"
+    )]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub no_path_memory: Option<bool>,
+
     /// Give up after this long without progress, such as 30s or 2m [default: 30s]
     #[arg(long, env = "TOWLINE_TIMEOUT", hide_env = true, hide_short_help = true, value_name = "DURATION")]
     #[arg(value_parser = parse_duration)]

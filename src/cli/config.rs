@@ -92,6 +92,8 @@ pub struct Config {
     /// `--disk-timeout`
     #[serde(deserialize_with = "duration")]
     pub disk_timeout: Option<Duration>,
+    /// `--no-path-memory`
+    pub no_path_memory: Option<bool>,
     /// `--no-fsync`
     pub no_fsync: Option<bool>,
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::auth::Fingerprint;
 use crate::protocol::wire::limits::REASON_BYTES_MAX;
-use crate::transport::{Connection, PathStats, RecvStream, SendStream, TransportError};
+use crate::transport::{Connection, KnownPath, PathStats, RecvStream, SendStream, TransportError};
 
 /// The limits of either end.
 #[derive(Debug, Clone, Copy)]
@@ -527,6 +527,8 @@ impl Connection for MemoryConnection {
 
     /// The peer knows at once.
     async fn close_sent(&self) {}
+
+    fn know_path(&self, _: KnownPath) {}
 
     fn stats(&self) -> PathStats {
         PathStats { mtu_bytes: u16::MAX, ..PathStats::default() }

@@ -114,6 +114,7 @@ pub(super) fn resolve_common(
         congestion,
         timeout,
         disk_timeout,
+        path_memory: !given.no_path_memory.or(config.no_path_memory).unwrap_or(false),
         fsync: !given.no_fsync.or(config.no_fsync).unwrap_or(false),
     })
 }

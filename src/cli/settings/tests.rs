@@ -52,6 +52,7 @@ fn defaults() {
         congestion: Congestion::Auto,
         timeout: Duration::from_secs(30),
         disk_timeout: Duration::from_secs(600),
+        path_memory: true,
         fsync: true,
     };
     assert_eq!(settings.common, common);
@@ -73,7 +74,7 @@ fn background_needs_congestion_auto() {
 
 #[test]
 fn flags_override_the_file_which_overrides_defaults() {
-    let file = "memory = \"32M\"\ntimeout = \"5s\"\ndisk-timeout = \"7s\"\nno-fsync = true\nexists = \"skip\"\ninto = \"inbox\"\n\
+    let file = "memory = \"32M\"\ntimeout = \"5s\"\ndisk-timeout = \"7s\"\nno-fsync = true\nno-path-memory = true\nexists = \"skip\"\ninto = \"inbox\"\n\
                 yes = true\nmanifest = \"m\"\nstreams = 3\nconnections = 2\nbwlimit = \"3M\"\n\
                 congestion = \"newreno\"\nlisten = \"[::]:7\"";
     let from_file = receive("receive", file);
@@ -81,17 +82,17 @@ fn flags_override_the_file_which_overrides_defaults() {
     assert_eq!(from_file.common.bwlimit.greatest_rate(), NonZeroU64::new(3 << 20));
     assert_eq!(from_file.common.timeout, Duration::from_secs(5));
     assert_eq!(from_file.common.disk_timeout, Duration::from_secs(7));
-    assert!(!from_file.common.fsync && from_file.yes);
+    assert!(!from_file.common.fsync && !from_file.common.path_memory && from_file.yes);
     assert_eq!((from_file.exists, from_file.into), (Exists::Skip, PathBuf::from("inbox")));
     assert_eq!(from_file.manifest, Some(PathBuf::from("m")));
     assert_eq!(from_file.common.listen, Some("[::]:7".parse().unwrap()));
-    let flags = "receive --memory 16M --timeout 6s --disk-timeout 8s --no-fsync=false --exists rename --into . --yes=no \
+    let flags = "receive --memory 16M --timeout 6s --disk-timeout 8s --no-fsync=false --no-path-memory=no --exists rename --into . --yes=no \
                  --manifest n --streams 4 --connections 3 --bwlimit off --congestion auto --listen 127.0.0.1:8";
     let from_flags = receive(flags, file);
     assert_eq!(from_flags.common.memory_bytes, 16 << 20);
     assert_eq!(from_flags.common.timeout, Duration::from_secs(6));
     assert_eq!(from_flags.common.disk_timeout, Duration::from_secs(8));
-    assert!(from_flags.common.fsync && !from_flags.yes);
+    assert!(from_flags.common.fsync && from_flags.common.path_memory && !from_flags.yes);
     assert_eq!((from_flags.exists, from_flags.into), (Exists::Rename, PathBuf::from(".")));
     assert_eq!(from_flags.manifest, Some(PathBuf::from("n")));
     assert_eq!(from_flags.common.streams, Some(4));
