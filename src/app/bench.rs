@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use super::meet::{Connected, meet, meet_itself};
 use super::settings::{BenchSettings, BenchWith, CommonSettings, Peer, Workload};
 use super::transfer::{
-    Silent, Transferred, context, memory, memory_of_two, of_both, receive_through, receive_with, send_through,
+    Inbox, Silent, Transferred, context, memory, memory_of_two, of_both, receive_through, receive_with,
+    send_through,
 };
 use crate::event::{Bench, Event, Outcome, Report, Reporter, TransferId};
 use crate::node::processor::processor_time;
@@ -172,7 +173,9 @@ impl Running<'_> {
             Some(scratch) => {
                 let into = scratch.dir.path().join("received");
                 let network = self.network.clone();
-                receive_through(connected, &into, network, Exists::Refuse, self.common.fsync, context).await
+                let sender = connected.link.connection.peer_fingerprint();
+                let inbox = Inbox { dir: &into, sender, reporter: Arc::clone(self.reporter), network };
+                receive_through(connected, inbox, Exists::Refuse, context).await
             }
             None => {
                 let open = |_| ready(Ok(VoidTarget));

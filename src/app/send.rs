@@ -9,9 +9,10 @@ use super::manifest::WithManifest;
 use super::meet::{meet, meet_itself};
 use super::settings::{CommonSettings, Peer, SendSettings};
 use super::transfer::{
-    Silent, Transferred, conclude, context, memory, memory_of_two, of_both, receive_through, send_through,
-    throttle,
+    Inbox, Silent, Transferred, conclude, context, memory, memory_of_two, of_both, receive_through,
+    send_through, throttle,
 };
+use crate::auth::Fingerprint;
 use crate::event::Reporter;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::Exists;
@@ -20,6 +21,9 @@ use crate::protocol::wire::role::Role;
 use crate::session::Context;
 use crate::session::schedule::Schedule;
 use crate::storage::fs::{FsSource, NetworkThreads};
+
+/// Stands for a sender in the same process, whose key is for this run only.
+const THIS_MACHINE: Fingerprint = Fingerprint::from_bytes([0; 32]);
 
 /// Sends, and returns the exit code.
 pub(super) async fn run(
@@ -98,7 +102,8 @@ async fn send_to_dir(
         reporter: Arc::new(Silent),
         ..sending.clone()
     };
-    let receiving = receive_through(receiver, dir, network, Exists::default(), common.fsync, receiving);
+    let inbox = Inbox { dir, sender: THIS_MACHINE, reporter: Arc::clone(reporter), network };
+    let receiving = receive_through(receiver, inbox, Exists::default(), receiving);
     let sending = send_through(sender, source, common, sending);
     let (sent, received) = tokio::join!(sending, receiving);
     of_both(sent, received)

@@ -15,12 +15,22 @@ mod dirs;
 mod existing;
 mod final_files;
 mod finish_dirs;
+mod incoming;
+mod journal;
+mod journal_file;
 mod lacks;
+mod left_over;
 mod look;
 mod numbered;
 mod open;
 mod origin;
+mod partial;
+mod partial_names;
+#[cfg(test)]
+mod partial_tests;
+mod partials;
 mod prepare;
+mod resume;
 pub mod sample;
 mod source;
 mod staged_files;
@@ -30,11 +40,14 @@ mod target;
 mod target_disk;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod volumes;
 mod walk;
 mod watch;
 
 pub use self::calls::NetworkThreads;
 pub use self::check::check_target;
+pub use self::incoming::Incoming;
+pub use self::left_over::{LeftOver, PartialFile, discard_partials, list_partials};
 pub use self::source::{FsFile, FsSource, FsWalk};
 pub use self::target::FsTarget;
