@@ -51,6 +51,15 @@ pub enum Event {
     Advice(Advice),
     /// What the receiver's file system did not keep, for all entries together; shortly before the end.
     NotKept(NotKept),
+    /// Sources that should have been removed and were not, for one cause; shortly before the end.
+    SourcesRemain {
+        /// One of them, safe to print.
+        path: String,
+        /// Why.
+        cause: String,
+        /// How many there are.
+        count: u64,
+    },
     /// The transfer is complete, except for the entries in `failed`.
     Finished(Summary),
     /// A bench writes its files before it sends them.
@@ -144,7 +153,7 @@ pub struct ActiveFile {
     pub written_bytes: u64,
 }
 
-/// One settled entry (files and links; directories only when they fail).
+/// One settled entry (files and links; directories only when they fail or are skipped).
 #[derive(Debug, Clone)]
 pub struct FileSettled {
     /// Path in the manifest.
@@ -161,6 +170,8 @@ pub struct FileSettled {
     pub outcome: Outcome,
     /// Why it failed.
     pub message: Option<String>,
+    /// Whether its source was removed, where the sender was asked to.
+    pub removed: Option<bool>,
 }
 
 /// The end of a transfer.
@@ -196,6 +207,8 @@ pub struct Summary {
     pub synced: bool,
     /// What the receiver's file system does not keep.
     pub not_kept: Vec<NotKept>,
+    /// Sources that were removed (files, links, directories), where the sender was asked to.
+    pub removed: Option<u64>,
 }
 
 /// What a bench measured.

@@ -5,6 +5,7 @@ mod id;
 mod known_path;
 mod manifest;
 mod meet;
+mod moving;
 mod receive;
 mod run;
 mod send;

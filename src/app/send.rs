@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::manifest::WithManifest;
 use super::meet::{meet, meet_itself};
+use super::moving::WithRemoval;
 use super::settings::{CommonSettings, Peer, SendSettings};
 use super::transfer::{
     Inbox, Silent, Transferred, conclude, context, memory, memory_of_two, of_both, receive_through,
@@ -32,17 +33,25 @@ pub(super) async fn run(
     network: NetworkThreads,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
-    let SendSettings { sources, peer, manifest, common } = settings;
+    let SendSettings { sources, peer, manifest, remove_source, common } = settings;
     let source = FsSource::new(&sources, network.clone())?;
+    let removal = match remove_source {
+        true => Some(WithRemoval::create(source.clone(), Arc::clone(&reporter))?),
+        false => None,
+    };
+    let reporter: Arc<dyn Reporter> = match &removal {
+        Some(removal) => Arc::clone(removal) as _,
+        None => reporter,
+    };
     let manifest = manifest.map(|path| WithManifest::create(path, Arc::clone(&reporter))).transpose()?;
     let reporter: Arc<dyn Reporter> = match &manifest {
         Some(manifest) => Arc::clone(manifest) as _,
         None => reporter,
     };
-    let done = match peer {
+    let mut done = match peer {
         Some(Peer::Dir(dir)) => {
             refuse_inside(&dir, &sources)?;
-            send_to_dir(source, &dir, network, &common, &reporter, stop.clone()).await?
+            send_to_dir(source, &dir, network, &common, &reporter, stop.clone()).await
         }
         peer => {
             let memory = memory(&common)?;
@@ -50,12 +59,16 @@ pub(super) async fn run(
             let connected =
                 meet(Role::Send, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
             let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
-            send_through(connected, source, &common, context).await?
+            send_through(connected, source, &common, context).await
         }
     };
-    if let Some(manifest) = manifest {
+    if let (Ok(_), Some(manifest)) = (&done, manifest) {
         manifest.finish(&stop).await?;
     }
+    if let Some(removal) = removal {
+        removal.finish(done.as_mut().ok().map(|done| &mut done.summary), &stop).await?;
+    }
+    let done = done?;
     Ok(conclude(done, reporter.as_ref()))
 }
 

@@ -51,6 +51,8 @@ pub struct SendSettings {
     pub peer: Option<Peer>,
     /// Where the lines for `b3sum --check` go.
     pub manifest: Option<PathBuf>,
+    /// Remove each source that has arrived.
+    pub remove_source: bool,
     /// Settings of both sides.
     pub common: CommonSettings,
 }

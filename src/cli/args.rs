@@ -98,6 +98,17 @@ pub struct SendArgs {
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub background: Option<bool>,
 
+    /// Remove each source once it is on the receiver's disk
+    ///
+    /// Nothing is removed before everything is synced and verified there. A file stays if it has changed since, if the
+    /// receiver had it already (both sides may see the same file), if the receiver skipped it, or if the source was
+    /// named by a symbolic link. Directories are removed when they are empty. If anything stays, the exit code is 10;
+    /// if the receiver does not sync (--no-fsync, or a file system that cannot), everything stays.
+    #[arg(long, env = "TOWLINE_REMOVE_SOURCE", hide_env = true, hide_short_help = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub remove_source: Option<bool>,
+
     /// Write a line for `b3sum --check` for each file sent
     #[arg(long, env = "TOWLINE_MANIFEST", hide_env = true, hide_short_help = true, value_name = "FILE")]
     #[arg(value_hint = clap::ValueHint::FilePath)]

@@ -53,6 +53,8 @@ pub struct Config {
     pub yes: Option<bool>,
     /// `--background`
     pub background: Option<bool>,
+    /// `--remove-source`
+    pub remove_source: Option<bool>,
     /// `--manifest`
     pub manifest: Option<PathBuf>,
     /// `--wait`, a duration; true or false say whether a bench waits

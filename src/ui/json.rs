@@ -65,6 +65,8 @@ enum EventFields<'a> {
         outcome: &'static str,
         reason: Option<&'static str>,
         message: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        removed: Option<bool>,
     },
     Warning {
         path: Option<&'a str>,
@@ -93,6 +95,8 @@ enum EventFields<'a> {
         synced: bool,
         limited_by_shares: ShareMap<'a>,
         not_kept: CountMap<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        removed: Option<u64>,
     },
     Preparing {
         dir: String,
@@ -184,6 +188,13 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
             not_kept: Some(one.aspect.as_str()),
             count: Some(one.count),
         },
+        Event::SourcesRemain { path, cause, count } => EventFields::Warning {
+            path: Some(path),
+            reason: Some(Reason::SourceRemains.as_str()),
+            message: super::remaining::sentence(path, cause, *count).into(),
+            not_kept: None,
+            count: Some(*count),
+        },
         Event::Finished(summary) => self::finished(summary),
         Event::Preparing { dir, bytes, space_bytes } => EventFields::Preparing {
             dir: printable(dir.as_os_str().as_encoded_bytes()),
@@ -273,6 +284,7 @@ fn file(file: &FileSettled) -> EventFields<'_> {
         outcome,
         reason,
         message: file.message.as_deref(),
+        removed: file.removed,
     }
 }
 
@@ -303,6 +315,7 @@ fn finished(summary: &Summary) -> EventFields<'_> {
         synced: summary.synced,
         limited_by_shares: ShareMap(&summary.limited_by),
         not_kept: CountMap(&summary.not_kept),
+        removed: summary.removed,
     }
 }
 

@@ -71,6 +71,10 @@ impl Narrator {
             Event::NotKept(not_kept) => {
                 format!("towline: {} {not_kept}\n", self.paint.warning("warning:"))
             }
+            Event::SourcesRemain { path, cause, count } => {
+                let sentence = super::remaining::sentence(path, cause, *count);
+                format!("towline: {} {sentence}\n", self.paint.warning("warning:"))
+            }
             Event::Finished(summary) => self.summary(summary),
             Event::Preparing { dir, bytes, space_bytes } if !self.quiet => {
                 let dir = printable(dir.as_os_str().as_encoded_bytes());
@@ -352,6 +356,7 @@ mod tests {
             blake3: Some(root),
             outcome: Outcome::Written,
             message: None,
+            removed: None,
         };
         assert_eq!(narrator.tell(&Event::File(file)), "a/b\\u{1b}  1 B  written as a/b~1\n");
         let text = narrator.tell(&Event::Finished(Summary { files: 1, blake3: Some(root), ..summary() }));

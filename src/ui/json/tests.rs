@@ -16,7 +16,7 @@ fn line(event: Event) -> String {
 fn settled(path: &[u8], outcome: Outcome) -> FileSettled {
     let path = RelPath::new(path).unwrap();
     let message = None;
-    FileSettled { path, renamed: None, is_file: true, size: 1, blake3: None, outcome, message }
+    FileSettled { path, renamed: None, is_file: true, size: 1, blake3: None, outcome, message, removed: None }
 }
 
 #[test]
@@ -145,6 +145,7 @@ fn success_and_failure() {
         limited_by: vec![(Bottleneck::Network, 82), (Bottleneck::ReceiverDisk, 18)],
         synced: true,
         not_kept: vec![NotKept { aspect: Aspect::Mode, count: 3, path: "p".into(), cause: "c".into() }],
+        removed: None,
     };
     assert_eq!(
         line(Event::Finished(summary)),
