@@ -166,7 +166,6 @@ mod tests {
             blake3: Some(blake3::hash(b"")),
             outcome: crate::event::Outcome::Written,
             message: None,
-            removed: None,
         })
     }
 

@@ -2,10 +2,8 @@
 
 mod bench;
 mod id;
-mod known_path;
 mod manifest;
 mod meet;
-mod moving;
 mod receive;
 mod run;
 mod send;

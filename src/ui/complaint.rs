@@ -72,8 +72,7 @@ fn hint(reason: Reason) -> Option<&'static str> {
         | Reason::Verification
         | Reason::SpecialFile
         | Reason::NotKept
-        | Reason::SourceGrew
-        | Reason::SourceRemains => return None,
+        | Reason::SourceGrew => return None,
     })
 }
 

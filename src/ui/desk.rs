@@ -141,7 +141,6 @@ mod tests {
                 blake3: None,
                 outcome,
                 message: message.map(str::to_owned),
-                removed: None,
             })
         };
         vec![

@@ -16,7 +16,6 @@ mod options;
 mod outlet;
 mod output;
 mod paint;
-mod remaining;
 mod summary;
 
 pub use self::options::{Color, Options};

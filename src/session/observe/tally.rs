@@ -54,7 +54,7 @@ impl Tally {
                 self.bytes += entry.size();
             }
         }
-        if is_dir && !matches!(outcome, Outcome::Failed(_) | Outcome::Skipped) {
+        if is_dir && !matches!(outcome, Outcome::Failed(_)) {
             return None;
         }
         let size = entry.size();
@@ -66,7 +66,6 @@ impl Tally {
             blake3: root,
             outcome,
             message,
-            removed: None,
         }))
     }
 
@@ -119,7 +118,6 @@ impl Tally {
             limited_by,
             synced,
             not_kept,
-            removed: None,
         }
     }
 }

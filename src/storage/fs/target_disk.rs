@@ -12,7 +12,6 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::dirs::Blocked;
-use super::incoming::Incoming;
 use super::staging::Staging;
 use super::sys::open::LOOKUP;
 use super::sys::volume::VolumeId;
@@ -28,7 +27,7 @@ pub(super) struct TargetDisk {
     /// The target directory as an absolute path, safe to print, without a slash at the end.
     dir: String,
     pub(super) root: Arc<OwnedFd>,
-    pub(super) incoming: Incoming,
+    transfer: String,
     pub(super) watch: DiskWatch,
     pub(super) volumes: Volumes,
     pub(super) sync: bool,
@@ -40,8 +39,7 @@ pub(super) struct TargetDisk {
 
 impl TargetDisk {
     /// Opens `dir`, which is made with its parents when it is missing.
-    pub(super) fn open(dir: &Path, incoming: Incoming) -> Result<Self> {
-        let sync = incoming.sync;
+    pub(super) fn open(dir: &Path, transfer: &str, sync: bool) -> Result<Self> {
         let whole = path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
         let shown = printable(whole.as_os_str().as_bytes());
         let failed = |op, error: io::Error| failed(op, Place::target_directory(shown.clone()), error);
@@ -58,7 +56,7 @@ impl TargetDisk {
             dir: shown.trim_end_matches('/').to_owned(),
             volumes: Volumes::new(Volume::new(id, Arc::clone(&root), String::new(), sync), sync),
             root,
-            incoming,
+            transfer: transfer.to_owned(),
             watch: DiskWatch::default(),
             sync,
             not_kept: Mutex::default(),
@@ -68,7 +66,7 @@ impl TargetDisk {
 
     /// Makes the staging directory of the target itself.
     pub(super) fn make_staging(&self) -> Result<()> {
-        let made = self.volumes.root().staging(&self.incoming);
+        let made = self.volumes.root().staging(&self.transfer);
         let place = || Place::target_directory(format!("{}/{STAGING_DIR}", self.dir));
         made.map(drop).map_err(|error| failed("stage files in", place(), error))
     }
@@ -84,9 +82,7 @@ impl TargetDisk {
 
     pub(super) fn place_staged(&self, id: EntryId) -> Place {
         let volume = self.volumes.of(id);
-        let partial = volume.find_staging().and_then(|staging| staging.partials.name_of(id));
-        let name = partial.map_or_else(|| format!("{}/{}", self.incoming.transfer, id.0), |name| name.data());
-        let own = format!("{}/{}{STAGING_DIR}/{name}", self.dir, volume.path);
+        let own = format!("{}/{}{STAGING_DIR}/{}/{}", self.dir, volume.path, self.transfer, id.0);
         Place::new(own, "a staged file")
     }
 
@@ -100,7 +96,7 @@ impl TargetDisk {
 
     /// Where `id` is staged.
     pub(super) fn staging(&self, id: EntryId) -> io::Result<Arc<Staging>> {
-        self.volumes.of(id).staging(&self.incoming)
+        self.volumes.of(id).staging(&self.transfer)
     }
 
     /// Drops what is staged of `id`, if anything is.
@@ -110,10 +106,10 @@ impl TargetDisk {
         }
     }
 
-    /// An entry has its final name, which is for `path`.
-    pub(super) fn named(&self, id: EntryId, path: &RelPath) {
+    /// An entry has its final name.
+    pub(super) fn named(&self, id: EntryId) {
         if let Some(staging) = self.volumes.of(id).made_staging() {
-            staging.named(id, path);
+            staging.named(id);
         }
     }
 

@@ -7,7 +7,6 @@ mod controller;
 mod cycle;
 mod phase;
 mod quinn;
-mod resume;
 mod rounds;
 mod window;
 
