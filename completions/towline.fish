@@ -35,6 +35,8 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l to -d 'Peer to 
 complete -c towline -n "__fish_towline_using_subcommand send" -l wait -d 'Give up after this long without a peer [default: never]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l background -d 'Give way to other traffic on the link' -r -f -a "true\t''
 false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -l remove-source -d 'Remove each source once it is on the receiver\'s disk' -r -f -a "true\t''
+false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Write a line for `b3sum --check` for each file sent' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l listen -d 'Address to listen on [default: port 4750]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r
@@ -46,8 +48,9 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l chunk-size -d '
 complete -c towline -n "__fish_towline_using_subcommand send" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'By delivery rate and round-trip time'
 cubic\t'CUBIC (RFC 9438)'
 newreno\t'NewReno (RFC 9002)'"
+complete -c towline -n "__fish_towline_using_subcommand send" -l no-path-memory -d 'Do not remember what the network path carries: each transfer measures it anew' -r -f -a "true\t''
+false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l timeout -d 'Give up after this long without progress, such as 30s or 2m [default: 30s]' -r
-complete -c towline -n "__fish_towline_using_subcommand send" -l retry -d 'Reconnect for this long after the connection is lost; 0 or forever [default: 60s]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l disk-timeout -d 'Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l no-fsync -d 'Do not sync to disk: faster, but a crash of the machine can lose files that were reported as done' -r -f -a "true\t''
 false\t''"
@@ -84,8 +87,9 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l chunk-size -
 complete -c towline -n "__fish_towline_using_subcommand receive" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'By delivery rate and round-trip time'
 cubic\t'CUBIC (RFC 9438)'
 newreno\t'NewReno (RFC 9002)'"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l no-path-memory -d 'Do not remember what the network path carries: each transfer measures it anew' -r -f -a "true\t''
+false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l timeout -d 'Give up after this long without progress, such as 30s or 2m [default: 30s]' -r
-complete -c towline -n "__fish_towline_using_subcommand receive" -l retry -d 'Reconnect for this long after the connection is lost; 0 or forever [default: 60s]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l disk-timeout -d 'Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l no-fsync -d 'Do not sync to disk: faster, but a crash of the machine can lose files that were reported as done' -r -f -a "true\t''
 false\t''"
@@ -116,8 +120,9 @@ complete -c towline -n "__fish_towline_using_subcommand bench" -l chunk-size -d 
 complete -c towline -n "__fish_towline_using_subcommand bench" -l congestion -d 'Congestion control [default: auto]' -r -f -a "auto\t'By delivery rate and round-trip time'
 cubic\t'CUBIC (RFC 9438)'
 newreno\t'NewReno (RFC 9002)'"
+complete -c towline -n "__fish_towline_using_subcommand bench" -l no-path-memory -d 'Do not remember what the network path carries: each transfer measures it anew' -r -f -a "true\t''
+false\t''"
 complete -c towline -n "__fish_towline_using_subcommand bench" -l timeout -d 'Give up after this long without progress, such as 30s or 2m [default: 30s]' -r
-complete -c towline -n "__fish_towline_using_subcommand bench" -l retry -d 'Reconnect for this long after the connection is lost; 0 or forever [default: 60s]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l disk-timeout -d 'Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l no-fsync -d 'Do not sync to disk: faster, but a crash of the machine can lose files that were reported as done' -r -f -a "true\t''
 false\t''"

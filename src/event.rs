@@ -27,18 +27,6 @@ pub enum Event {
         /// Its name and version, escaped.
         agent: String,
     },
-    /// The connection is lost, and another one is tried for.
-    Reconnecting {
-        /// How long; without end if there is none.
-        limit: Option<Duration>,
-        /// Why it is lost, in one sentence.
-        message: String,
-    },
-    /// Another connection has taken over.
-    Reconnected {
-        /// How long there was none.
-        after: Duration,
-    },
     /// The transfer starts.
     Started {
         /// Which side this process is.
@@ -63,6 +51,15 @@ pub enum Event {
     Advice(Advice),
     /// What the receiver's file system did not keep, for all entries together; shortly before the end.
     NotKept(NotKept),
+    /// Sources that should have been removed and were not, for one cause; shortly before the end.
+    SourcesRemain {
+        /// One of them, safe to print.
+        path: String,
+        /// Why.
+        cause: String,
+        /// How many there are.
+        count: u64,
+    },
     /// The transfer is complete, except for the entries in `failed`.
     Finished(Summary),
     /// A bench writes its files before it sends them.
@@ -156,7 +153,7 @@ pub struct ActiveFile {
     pub written_bytes: u64,
 }
 
-/// One settled entry (files and links; directories only when they fail).
+/// One settled entry (files and links; directories only when they fail or are skipped).
 #[derive(Debug, Clone)]
 pub struct FileSettled {
     /// Path in the manifest.
@@ -173,6 +170,8 @@ pub struct FileSettled {
     pub outcome: Outcome,
     /// Why it failed.
     pub message: Option<String>,
+    /// Whether its source was removed, where the sender was asked to.
+    pub removed: Option<bool>,
 }
 
 /// The end of a transfer.
@@ -208,6 +207,8 @@ pub struct Summary {
     pub synced: bool,
     /// What the receiver's file system does not keep.
     pub not_kept: Vec<NotKept>,
+    /// Sources that were removed (files, links, directories), where the sender was asked to.
+    pub removed: Option<u64>,
 }
 
 /// What a bench measured.

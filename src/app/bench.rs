@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use super::meet::{Connected, meet, meet_itself};
 use super::settings::{BenchSettings, BenchWith, CommonSettings, Peer, Workload};
 use super::transfer::{
-    Silent, Transferred, context, memory, memory_of_two, of_both, receive_through, receive_with, send_through,
+    Inbox, Silent, Transferred, context, memory, memory_of_two, of_both, receive_through, receive_with,
+    send_through,
 };
 use crate::event::{Bench, Event, Outcome, Report, Reporter, TransferId};
 use crate::node::processor::processor_time;
@@ -20,7 +21,7 @@ use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
 use crate::protocol::wire::role::Role;
-use crate::session::{Budget, Carried, Context, Lease};
+use crate::session::{Budget, Context, Lease};
 use crate::storage::fs::sample::{disk_bytes, free_bytes, write_sample};
 use crate::storage::fs::{FsSource, NetworkThreads};
 use crate::storage::void::{VoidSource, VoidTarget};
@@ -172,7 +173,9 @@ impl Running<'_> {
             Some(scratch) => {
                 let into = scratch.dir.path().join("received");
                 let network = self.network.clone();
-                receive_through(connected, &into, network, Exists::Refuse, self.common.fsync, context).await
+                let sender = connected.link.connection.peer_fingerprint();
+                let inbox = Inbox { dir: &into, sender, reporter: Arc::clone(self.reporter), network };
+                receive_through(connected, inbox, Exists::Refuse, context).await
             }
             None => {
                 let open = |_| ready(Ok(VoidTarget));
@@ -182,7 +185,7 @@ impl Running<'_> {
     }
 
     fn result(&self, transferred: Transferred, meter: &Meter, budget: Budget) -> Measured {
-        let stats = meter.carried.connection().map(|connection| connection.stats()).unwrap_or_default();
+        let stats = meter.connection.stats();
         let bench = Bench {
             summary: transferred.summary,
             with_itself: false,
@@ -200,13 +203,13 @@ impl Running<'_> {
 
 /// What is read at the end of the transfer.
 struct Meter {
-    carried: Carried<Quic>,
+    connection: Quic,
     cpu_before: Duration,
 }
 
 impl Meter {
     fn start(connected: &Connected) -> Self {
-        Self { carried: connected.link.carried(), cpu_before: processor_time() }
+        Self { connection: connected.link.connection.clone(), cpu_before: processor_time() }
     }
 }
 

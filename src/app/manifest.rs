@@ -166,6 +166,7 @@ mod tests {
             blake3: Some(blake3::hash(b"")),
             outcome: crate::event::Outcome::Written,
             message: None,
+            removed: None,
         })
     }
 

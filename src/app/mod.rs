@@ -2,8 +2,10 @@
 
 mod bench;
 mod id;
+mod known_path;
 mod manifest;
 mod meet;
+mod moving;
 mod receive;
 mod run;
 mod send;

@@ -7,11 +7,12 @@ use tokio::sync::watch;
 use super::manifest::WithManifest;
 use super::meet::meet;
 use super::settings::ReceiveSettings;
-use super::transfer::{conclude, context, memory, receive_through};
+use super::transfer::{Inbox, conclude, context, memory, receive_through};
 use crate::event::Reporter;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::wire::role::Role;
 use crate::storage::fs::{NetworkThreads, check_target};
+use crate::transport::Connection;
 
 /// Receives, and returns the exit code.
 pub(super) async fn run(
@@ -33,7 +34,9 @@ pub(super) async fn run(
     let connected =
         meet(Role::Receive, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
     let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
-    let done = receive_through(connected, &into, network, exists, common.fsync, context).await?;
+    let sender = connected.link.connection.peer_fingerprint();
+    let inbox = Inbox { dir: &into, sender, reporter: Arc::clone(&reporter), network };
+    let done = receive_through(connected, inbox, exists, context).await?;
     if let Some(manifest) = manifest {
         manifest.finish(&stop).await?;
     }

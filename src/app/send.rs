@@ -7,11 +7,13 @@ use tokio::sync::watch;
 
 use super::manifest::WithManifest;
 use super::meet::{meet, meet_itself};
+use super::moving::WithRemoval;
 use super::settings::{CommonSettings, Peer, SendSettings};
 use super::transfer::{
-    Silent, Transferred, conclude, context, memory, memory_of_two, of_both, receive_through, send_through,
-    throttle,
+    Inbox, Silent, Transferred, conclude, context, memory, memory_of_two, of_both, receive_through,
+    send_through, throttle,
 };
+use crate::auth::Fingerprint;
 use crate::event::Reporter;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::Exists;
@@ -21,6 +23,9 @@ use crate::session::Context;
 use crate::session::schedule::Schedule;
 use crate::storage::fs::{FsSource, NetworkThreads};
 
+/// Stands for a sender in the same process, whose key is for this run only.
+const THIS_MACHINE: Fingerprint = Fingerprint::from_bytes([0; 32]);
+
 /// Sends, and returns the exit code.
 pub(super) async fn run(
     settings: SendSettings,
@@ -28,17 +33,25 @@ pub(super) async fn run(
     network: NetworkThreads,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
-    let SendSettings { sources, peer, manifest, common } = settings;
+    let SendSettings { sources, peer, manifest, remove_source, common } = settings;
     let source = FsSource::new(&sources, network.clone())?;
+    let removal = match remove_source {
+        true => Some(WithRemoval::create(source.clone(), Arc::clone(&reporter))?),
+        false => None,
+    };
+    let reporter: Arc<dyn Reporter> = match &removal {
+        Some(removal) => Arc::clone(removal) as _,
+        None => reporter,
+    };
     let manifest = manifest.map(|path| WithManifest::create(path, Arc::clone(&reporter))).transpose()?;
     let reporter: Arc<dyn Reporter> = match &manifest {
         Some(manifest) => Arc::clone(manifest) as _,
         None => reporter,
     };
-    let done = match peer {
+    let mut done = match peer {
         Some(Peer::Dir(dir)) => {
             refuse_inside(&dir, &sources)?;
-            send_to_dir(source, &dir, network, &common, &reporter, stop.clone()).await?
+            send_to_dir(source, &dir, network, &common, &reporter, stop.clone()).await
         }
         peer => {
             let memory = memory(&common)?;
@@ -46,12 +59,16 @@ pub(super) async fn run(
             let connected =
                 meet(Role::Send, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
             let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
-            send_through(connected, source, &common, context).await?
+            send_through(connected, source, &common, context).await
         }
     };
-    if let Some(manifest) = manifest {
+    if let (Ok(_), Some(manifest)) = (&done, manifest) {
         manifest.finish(&stop).await?;
     }
+    if let Some(removal) = removal {
+        removal.finish(done.as_mut().ok().map(|done| &mut done.summary), &stop).await?;
+    }
+    let done = done?;
     Ok(conclude(done, reporter.as_ref()))
 }
 
@@ -98,7 +115,8 @@ async fn send_to_dir(
         reporter: Arc::new(Silent),
         ..sending.clone()
     };
-    let receiving = receive_through(receiver, dir, network, Exists::default(), common.fsync, receiving);
+    let inbox = Inbox { dir, sender: THIS_MACHINE, reporter: Arc::clone(reporter), network };
+    let receiving = receive_through(receiver, inbox, Exists::default(), receiving);
     let sending = send_through(sender, source, common, sending);
     let (sent, received) = tokio::join!(sending, receiving);
     of_both(sent, received)

@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::auth::{Fingerprint, Ticket};
 use crate::protocol::failure::Failure;
 pub use crate::protocol::final_name::Exists;
-use crate::session::Retry;
 use crate::session::schedule::Schedule;
 pub use crate::storage::void::Workload;
 use crate::transport::Congestion;
@@ -52,6 +51,8 @@ pub struct SendSettings {
     pub peer: Option<Peer>,
     /// Where the lines for `b3sum --check` go.
     pub manifest: Option<PathBuf>,
+    /// Remove each source that has arrived.
+    pub remove_source: bool,
     /// Settings of both sides.
     pub common: CommonSettings,
 }
@@ -138,8 +139,8 @@ pub struct CommonSettings {
     pub timeout: Duration,
     /// The transfer ends when a disk of either side makes no progress for this long; 1 s to 1 day.
     pub disk_timeout: Duration,
-    /// How long a lost connection is tried for again.
-    pub retry: Retry,
+    /// Start from what earlier transfers found about the path, and keep what this one finds.
+    pub path_memory: bool,
     /// Sync to disk before a file is reported as done.
     pub fsync: bool,
 }

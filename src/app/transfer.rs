@@ -7,8 +7,10 @@ use std::time::Duration;
 use jiff::Zoned;
 use tokio::sync::watch;
 
+use super::known_path::PathOfSender;
 use super::meet::Connected;
 use super::settings::CommonSettings;
+use crate::auth::Fingerprint;
 use crate::event::{Event, OfTransfer, Report, Reporter, Summary, TransferId};
 use crate::node::memory::Memory;
 use crate::node::processor::processor_use;
@@ -20,7 +22,7 @@ use crate::protocol::path::printable;
 use crate::protocol::place::Place;
 use crate::session::schedule::Schedule;
 use crate::session::{self, Budget, Context, Lease, Throttle, close_with};
-use crate::storage::fs::{FsTarget, NetworkThreads};
+use crate::storage::fs::{FsTarget, Incoming, NetworkThreads};
 use crate::storage::{Source, Target};
 
 /// A completed transfer. Its summary counts the entries that failed.
@@ -78,28 +80,42 @@ pub(super) async fn send_through(
         Err(failure) => return Err(connected.fail(failure).await),
     };
     let (link, keeper) = connected.split();
+    let path = PathOfSender::take_up(&link.connection, common.path_memory).await;
     let reporter: Arc<dyn Reporter> = OfTransfer::new(transfer.into(), Arc::clone(&context.reporter));
     let context = Context { reporter: Arc::clone(&reporter), ..context };
     let chunk_log2 = u8::try_from(common.chunk_size_bytes.trailing_zeros()).unwrap_or(u8::MAX);
     let result = session::send::driver::run(link, Arc::new(source), chunk_log2, transfer, context).await;
     keeper.goodbye(result.is_ok(), reporter.as_ref()).await;
+    path.keep().await;
     Ok(Transferred { transfer: transfer.into(), summary: result? })
 }
 
-/// Receives one transfer into `dir`, which is created if needed.
+/// Where a transfer is received to.
+pub(super) struct Inbox<'a> {
+    /// Created if needed.
+    pub(super) dir: &'a Path,
+    /// The sender that interrupted files are resumed for.
+    pub(super) sender: Fingerprint,
+    /// Takes warnings of the disk.
+    pub(super) reporter: Arc<dyn Reporter>,
+    pub(super) network: NetworkThreads,
+}
+
+/// Receives one transfer into a directory.
 pub(super) async fn receive_through(
     connected: Connected,
-    dir: &Path,
-    network: NetworkThreads,
+    inbox: Inbox<'_>,
     exists: Exists,
-    sync: bool,
     context: Context,
 ) -> Result<Transferred, Failure> {
+    let Inbox { dir, sender, reporter, network } = inbox;
+    let sync = context.synced;
     let name = printable(dir.as_os_str().as_encoded_bytes());
     let (limit, shown) = (context.patience.disk_timeout, name.clone());
     let open = async |transfer: String| {
         let dir = dir.to_owned();
-        let target = tokio::task::spawn_blocking(move || FsTarget::new(&dir, &transfer, sync, network));
+        let incoming = Incoming { transfer, sender, sync, reporter };
+        let target = tokio::task::spawn_blocking(move || FsTarget::new(&dir, incoming, network));
         let Ok(target) = tokio::time::timeout(limit, target).await else {
             let sentence = |dir: &str| {
                 format!("cannot open {dir}: the disk has not answered for {limit:?} (--disk-timeout)")
@@ -123,6 +139,7 @@ pub(super) async fn receive_with<T: Target>(
     context: Context,
 ) -> Result<Transferred, Failure> {
     let (mut link, keeper) = connected.split();
+    let connection = link.connection.clone();
     let mut reporter = Arc::clone(&context.reporter);
     let opened = async {
         let offer = session::receive::offer::offer(&mut link, &context).await?;
@@ -139,7 +156,7 @@ pub(super) async fn receive_with<T: Target>(
             result.map(|summary| Transferred { transfer, summary })
         }
         Err(failure) => {
-            close_with(&link.connection, &failure);
+            close_with(&connection, &failure);
             Err(failure)
         }
     };

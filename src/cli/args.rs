@@ -10,9 +10,8 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use super::bwlimit::parse_bwlimit;
 use super::help;
-use super::size::{Wait, parse_duration, parse_listen, parse_retry, parse_size, parse_wait};
+use super::size::{Wait, parse_duration, parse_listen, parse_size, parse_wait};
 use crate::app::settings::{Exists, IdAction};
-use crate::session::Retry;
 use crate::session::schedule::Schedule;
 use crate::transport::Congestion;
 use crate::ui::Color;
@@ -98,6 +97,17 @@ pub struct SendArgs {
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub background: Option<bool>,
+
+    /// Remove each source once it is on the receiver's disk
+    ///
+    /// Nothing is removed before everything is synced and verified there. A file stays if it has changed since, if the
+    /// receiver had it already (both sides may see the same file), if the receiver skipped it, or if the source was
+    /// named by a symbolic link. Directories are removed when they are empty. If anything stays, the exit code is 10;
+    /// if the receiver does not sync (--no-fsync, or a file system that cannot), everything stays.
+    #[arg(long, env = "TOWLINE_REMOVE_SOURCE", hide_env = true, hide_short_help = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub remove_source: Option<bool>,
 
     /// Write a line for `b3sum --check` for each file sent
     #[arg(long, env = "TOWLINE_MANIFEST", hide_env = true, hide_short_help = true, value_name = "FILE")]
@@ -295,19 +305,25 @@ pub struct TransferArgs {
     #[arg(long, env = "TOWLINE_CONGESTION", hide_env = true, hide_short_help = true, value_name = "NAME")]
     pub congestion: Option<Congestion>,
 
+    /// Do not remember what the network path carries: each transfer measures it anew
+    ///
+    /// A sender keeps the bandwidth, round trip and loss of its paths for ten days in $XDG_STATE_HOME/towline/paths
+    /// (~/.local/state/towline/paths), and the next transfer over the same path starts at up to half of that bandwidth.
+    #[arg(
+        long,
+        env = "TOWLINE_NO_PATH_MEMORY",
+        hide_env = true,
+        hide_short_help = true,
+        value_name = "BOOL"
+    )]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub no_path_memory: Option<bool>,
+
     /// Give up after this long without progress, such as 30s or 2m [default: 30s]
     #[arg(long, env = "TOWLINE_TIMEOUT", hide_env = true, hide_short_help = true, value_name = "DURATION")]
     #[arg(value_parser = parse_duration)]
     pub timeout: Option<Duration>,
-
-    /// Reconnect for this long after the connection is lost; 0 or forever [default: 60s]
-    ///
-    /// A connection is lost after 15s without a packet, or half of --timeout when that is less. The side that dialled
-    /// dials again, and the transfer goes on where it was. After this long, both sides end with exit code 9. `0` ends the
-    /// transfer with the connection, `forever` never gives up. Each side has its own limit.
-    #[arg(long, env = "TOWLINE_RETRY", hide_env = true, hide_short_help = true, value_name = "DURATION")]
-    #[arg(value_parser = parse_retry)]
-    pub retry: Option<Retry>,
 
     /// Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]
     ///

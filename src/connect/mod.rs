@@ -1,6 +1,5 @@
 //! How the two sides find each other: one listens, the other dials.
 
-mod again;
 mod connected;
 mod dial;
 mod extra;

@@ -3,6 +3,7 @@
 pub mod host;
 pub mod listener;
 pub mod memory;
+pub mod path_memory;
 pub mod processor;
 pub mod quota;
 pub mod signals;

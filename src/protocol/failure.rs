@@ -78,11 +78,13 @@ pub enum Reason {
     NotKept = 21,
     /// The source grew while it was sent; the bytes announced are delivered. Never sent.
     SourceGrew = 22,
+    /// A source should have been removed, and was not. Never sent.
+    SourceRemains = 23,
 }
 
 impl Reason {
     /// All reasons, for look-ups and tests.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Internal,
         Self::Protocol,
         Self::Incompatible,
@@ -105,6 +107,7 @@ impl Reason {
         Self::Setup,
         Self::NotKept,
         Self::SourceGrew,
+        Self::SourceRemains,
     ];
 
     /// The number on the wire.
@@ -133,7 +136,7 @@ impl Reason {
             Self::SourceUnreadable | Self::SourceChanged => 7,
             Self::Verification => 8,
             Self::AckTimeout | Self::ConnectionLost | Self::Interrupted => 9,
-            Self::SpecialFile | Self::NotKept | Self::SourceGrew => 10,
+            Self::SpecialFile | Self::NotKept | Self::SourceGrew | Self::SourceRemains => 10,
         }
     }
 
@@ -182,6 +185,7 @@ impl Reason {
             Self::Setup => Some("the machine is not set up"),
             Self::NotKept => Some("the file system cannot keep everything"),
             Self::SourceGrew => Some("a source grew"),
+            Self::SourceRemains => Some("a source was not removed"),
             Self::Protocol
             | Self::Incompatible
             | Self::Unreachable
@@ -222,6 +226,7 @@ impl Reason {
             Self::Setup => "setup",
             Self::NotKept => "not-kept",
             Self::SourceGrew => "source-grew",
+            Self::SourceRemains => "source-remains",
         }
     }
 

@@ -4,7 +4,6 @@
 //! whose streams are blocked.
 
 mod budget;
-mod carried;
 mod carrier;
 mod clock;
 mod closing;
@@ -19,7 +18,6 @@ mod observe;
 mod outbox;
 mod queues;
 pub mod receive;
-mod retry;
 pub mod schedule;
 pub mod send;
 #[cfg(test)]
@@ -27,12 +25,10 @@ mod tests;
 mod throttle;
 
 pub use self::budget::Budget;
-pub use self::carried::Carried;
 pub use self::closing::{close_reason, close_with, transport_failure};
 pub use self::context::{Context, name_of};
 pub use self::joining::{Joiner, Joining};
 pub use self::lease::Lease;
 pub use self::link::{Link, connected};
 pub use self::observe::processor::{ProcessorGauge, ProcessorUse, Ticks};
-pub use self::retry::Retry;
 pub use self::throttle::Throttle;

@@ -8,14 +8,18 @@ mod source;
 mod target;
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use self::source::MemorySource;
 pub(crate) use self::target::{MemoryTarget, On, Op};
+use super::session::Nobody;
+use crate::auth::Fingerprint;
 use crate::protocol::failure::Failure;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, Meta, Time};
 use crate::storage::block::{BlockCount, BlockPool};
+use crate::storage::fs::Incoming;
 use crate::storage::{Result, Source, Target, source_roots};
 
 const MIB: f64 = (1 << 20) as f64;
@@ -38,6 +42,12 @@ impl Node {
         };
         Meta { mode, mtime: Time { seconds: 1_700_000_000, nanos: 123_456_789 } }
     }
+}
+
+/// The transfer with this number, of the one sender that these tests have.
+pub(crate) fn incoming(number: u32, sync: bool) -> Incoming {
+    let sender = Fingerprint::from_bytes([7; 32]);
+    Incoming { transfer: format!("{number:032x}"), sender, sync, reporter: Arc::new(Nobody) }
 }
 
 /// A path known to be valid.

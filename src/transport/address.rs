@@ -1,8 +1,8 @@
 //! Addresses: written by the user, resolved from a name, or listed in a ticket.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
+use std::{fmt, io};
 
 use crate::protocol::path::printable;
 
@@ -151,6 +151,24 @@ pub(super) fn of_this_machine() -> Vec<IpAddr> {
             Vec::new()
         }
     }
+}
+
+/// A socket from which the system would send to `peer`. Nothing is sent.
+pub(super) fn towards(peer: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr =
+        if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(peer)?;
+    Ok(socket)
+}
+
+/// The address of this host on the way to `peer`.
+///
+/// # Errors
+///
+/// There is no way.
+pub fn own_towards(peer: SocketAddr) -> io::Result<IpAddr> {
+    Ok(towards(peer)?.local_addr()?.ip())
 }
 
 /// Whether `ip` belongs to this host, whose addresses are `own`. Packets to it use loopback, with its large MTU, even

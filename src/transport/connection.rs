@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::congestion::KnownPath;
 use super::error::TransportError;
 use crate::auth::Fingerprint;
 
@@ -23,6 +24,8 @@ pub struct PathStats {
     pub lost_packets: u64,
     /// How long the congestion window was the bottleneck.
     pub window_full: Duration,
+    /// What the path carries, for later transfers, once that is known.
+    pub learned: Option<KnownPath>,
 }
 
 /// A connection between two authenticated peers. Cheap to clone. Closed on request, or when the last clone is
@@ -62,6 +65,8 @@ pub trait Connection: Clone + Send + Sync + 'static {
     /// After [`Connection::close`]: waits until the close is on its way to the peer. If it left before this could
     /// check, waits until the peer answers, or forever.
     fn close_sent(&self) -> impl Future<Output = ()> + Send;
+    /// An earlier transfer over this path found `known`: sending starts from that.
+    fn know_path(&self, known: KnownPath);
     /// Statistics of the path.
     fn stats(&self) -> PathStats;
 }
@@ -72,9 +77,6 @@ pub trait SendStream: Send + 'static {
     fn write_all(&mut self, chunks: &mut [Bytes]) -> impl Future<Output = Result<(), TransportError>> + Send;
     /// Ends the stream.
     fn finish(&mut self) -> Result<(), TransportError>;
-    /// After [`SendStream::finish`]: waits until the peer's transport has everything, so that the peer can read it also
-    /// when the connection is lost now. False if it may not have it.
-    fn is_delivered(&mut self) -> impl Future<Output = bool> + Send;
     /// Sets the priority: streams with a higher value go first; 0 at the start.
     fn set_priority(&self, priority: i32);
 }

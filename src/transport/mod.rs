@@ -9,6 +9,7 @@ mod network;
 pub mod quic;
 
 pub use address::ListenAddress;
+pub use congestion::KnownPath;
 pub use connection::{Connection, PathStats, RecvStream, SendStream};
 pub use error::TransportError;
 pub use limits::{Congestion, Limits};

@@ -94,6 +94,7 @@ pub(super) mod tests {
             limited_by: vec![(Bottleneck::Processor, 75), (Bottleneck::Network, 25)],
             synced: true,
             not_kept: Vec::new(),
+            removed: None,
         };
         Bench {
             summary,

@@ -72,7 +72,8 @@ fn hint(reason: Reason) -> Option<&'static str> {
         | Reason::Verification
         | Reason::SpecialFile
         | Reason::NotKept
-        | Reason::SourceGrew => return None,
+        | Reason::SourceGrew
+        | Reason::SourceRemains => return None,
     })
 }
 

@@ -141,6 +141,7 @@ mod tests {
                 blake3: None,
                 outcome,
                 message: message.map(str::to_owned),
+                removed: None,
             })
         };
         vec![

@@ -42,13 +42,6 @@ enum EventFields<'a> {
     Started {
         side: &'static str,
     },
-    Reconnecting {
-        limit_seconds: Option<f64>,
-        message: &'a str,
-    },
-    Reconnected {
-        seconds: f64,
-    },
     Progress {
         elapsed_seconds: f64,
         walked: bool,
@@ -72,6 +65,8 @@ enum EventFields<'a> {
         outcome: &'static str,
         reason: Option<&'static str>,
         message: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        removed: Option<bool>,
     },
     Warning {
         path: Option<&'a str>,
@@ -100,6 +95,8 @@ enum EventFields<'a> {
         synced: bool,
         limited_by_shares: ShareMap<'a>,
         not_kept: CountMap<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        removed: Option<u64>,
     },
     Preparing {
         dir: String,
@@ -168,10 +165,6 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
             EventFields::Connected { address: *address, fingerprint, agent }
         }
         Event::Started { side, .. } => EventFields::Started { side: side.as_str() },
-        Event::Reconnecting { limit, message } => {
-            EventFields::Reconnecting { limit_seconds: limit.map(|limit| limit.as_secs_f64()), message }
-        }
-        Event::Reconnected { after } => EventFields::Reconnected { seconds: after.as_secs_f64() },
         Event::Progress(progress) => self::progress(progress),
         Event::File(file) => self::file(file),
         Event::Warning { path, reason, message } => EventFields::Warning {
@@ -194,6 +187,13 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
             message: one.to_string().into(),
             not_kept: Some(one.aspect.as_str()),
             count: Some(one.count),
+        },
+        Event::SourcesRemain { path, cause, count } => EventFields::Warning {
+            path: Some(path),
+            reason: Some(Reason::SourceRemains.as_str()),
+            message: super::remaining::sentence(path, cause, *count).into(),
+            not_kept: None,
+            count: Some(*count),
         },
         Event::Finished(summary) => self::finished(summary),
         Event::Preparing { dir, bytes, space_bytes } => EventFields::Preparing {
@@ -284,6 +284,7 @@ fn file(file: &FileSettled) -> EventFields<'_> {
         outcome,
         reason,
         message: file.message.as_deref(),
+        removed: file.removed,
     }
 }
 
@@ -314,6 +315,7 @@ fn finished(summary: &Summary) -> EventFields<'_> {
         synced: summary.synced,
         limited_by_shares: ShareMap(&summary.limited_by),
         not_kept: CountMap(&summary.not_kept),
+        removed: summary.removed,
     }
 }
 

@@ -16,6 +16,7 @@ mod options;
 mod outlet;
 mod output;
 mod paint;
+mod remaining;
 mod summary;
 
 pub use self::options::{Color, Options};

@@ -58,6 +58,9 @@ pub(super) fn summary_line(summary: &Summary) -> String {
     if summary.skipped > 0 {
         out += &format!("; {} skipped", summary.skipped);
     }
+    if let Some(removed) = summary.removed {
+        out += &format!("; {} removed", format::count(removed, "source", "sources"));
+    }
     // A short transfer was limited by nothing that a person could change.
     if summary.elapsed >= LIMITED_MIN {
         match limits(summary) {
@@ -103,6 +106,7 @@ pub(super) mod tests {
             ],
             synced: true,
             not_kept: Vec::new(),
+            removed: None,
         }
     }
 }

@@ -62,6 +62,7 @@ impl Machine {
             .args(args)
             .env("TOWLINE_IDENTITY", self.home.join("identity.pem"))
             .env("XDG_CONFIG_HOME", self.home.join("config"))
+            .env("XDG_STATE_HOME", self.home.join("state"))
             .env("HOME", &self.home);
         piped(&mut command);
         command

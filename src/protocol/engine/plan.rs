@@ -38,7 +38,7 @@ impl ChunkSet {
     }
 
     /// The ranges, in order.
-    pub fn ranges(&self) -> impl Iterator<Item = Range<u64>> {
+    pub fn ranges(&self) -> impl ExactSizeIterator<Item = Range<u64>> {
         self.ranges.iter().map(|(start, end)| *start..*end)
     }
 

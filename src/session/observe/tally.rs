@@ -54,7 +54,7 @@ impl Tally {
                 self.bytes += entry.size();
             }
         }
-        if is_dir && !matches!(outcome, Outcome::Failed(_)) {
+        if is_dir && !matches!(outcome, Outcome::Failed(_) | Outcome::Skipped) {
             return None;
         }
         let size = entry.size();
@@ -66,6 +66,7 @@ impl Tally {
             blake3: root,
             outcome,
             message,
+            removed: None,
         }))
     }
 
@@ -118,6 +119,7 @@ impl Tally {
             limited_by,
             synced,
             not_kept,
+            removed: None,
         }
     }
 }

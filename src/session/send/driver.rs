@@ -34,7 +34,6 @@ use crate::session::observe::progress::{ACTIVE_FILES_MAX, Teller};
 use crate::session::observe::tally::Tally;
 use crate::session::outbox::Outbox;
 use crate::session::queues::RootsQueue;
-use crate::session::retry::Retry;
 use crate::session::send::parcel::{ParcelEnd, send_parcel};
 use crate::session::send::shared::{ChunkEnd, FileHandle, Sending};
 use crate::session::send::streams::{Heard, read_control, write_manifest};
@@ -112,13 +111,13 @@ struct SendDriver<C: Connection, S: Source> {
 
 impl<C: Connection, S: Source> SendDriver<C, S> {
     fn start(link: Link<C>, source: Arc<S>, chunk_log2: u8, transfer: [u8; 16], context: Context) -> Self {
-        let Link { connection, agent, control_out, control_in, control_log, joining, carried } = link;
+        let Link { connection, agent, control_out, control_in, control_log, joining } = link;
         let walk = source.walk();
         let (chunk_ends, ends) = mpsc::channel(1);
         let clock = Clock::start();
         let pool = context.memory.pool(context.memory.sender_blocks(joining.max()));
         let mut driver = Self {
-            carrier: Carrier::new(Side::Sender, connection.clone(), carried, Arc::clone(&context.reporter)),
+            carrier: Carrier::new(Side::Sender, connection.clone()),
             sending: Arc::new(Sending::new(source, pool, Arc::clone(&context.throttle), chunk_ends)),
             chunk_ends: ends,
             lanes: Lanes::new(connection, joining),
@@ -353,16 +352,13 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
 
     /// A connection has joined the session.
     fn on_joined(&mut self, number: u32, connection: C) {
-        match (number, self.lanes.retry()) {
-            (0, Retry::Off) => connection.close(CLOSE_DONE, b""),
-            (0, _) if self.closed.is_some() || self.awaits_welcome => connection.close(CLOSE_DONE, b""),
-            (0, retry) => {
+        match (number, self.lanes.replaced_within()) {
+            (0, Some(within)) if self.closed.is_none() && !self.awaits_welcome => {
                 let received = Received { control: self.control_log.received(), manifest: 0 };
                 self.told = received.control;
-                self.lanes.drop_first();
-                let before = self.lanes.end_of_first();
-                self.carrier.replace(connection, received, retry, before);
+                self.carrier.replace(connection, received, within);
             }
+            (0, _) => connection.close(CLOSE_DONE, b""),
             _ => self.lanes.add(number, connection),
         }
     }
@@ -401,9 +397,8 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             self.closed = Some(transport_failure(error));
             return Ok(());
         }
-        let retry = if self.awaits_welcome { Retry::Off } else { self.lanes.retry() };
-        self.lanes.drop_first();
-        self.carrier.lose(error, retry)
+        let replaced_within = self.lanes.replaced_within().filter(|_| !self.awaits_welcome);
+        self.carrier.lose(error, replaced_within)
     }
 
     fn on_parcel(&mut self, end: ParcelEnd) -> Result<(), Failure> {

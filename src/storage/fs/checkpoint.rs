@@ -1,32 +1,75 @@
 //! Makes the written data of incomplete entries durable.
 
+use std::io;
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::partial::Partial;
 use super::staged_files::Unsynced;
+use super::staging::Staging;
 use super::target_disk::TargetDisk;
 use super::volumes::{FSYNC_MAX, Synced, Volume};
 use super::watch::{Call, Subject};
 use crate::protocol::wire::entry::EntryId;
 use crate::storage::error::{Result, failed};
+use crate::storage::target::ChunkValue;
 
-/// Syncs the data of staged entries, then their names in staging. One answer for each: whether it is durable now.
-pub(super) fn checkpoint(disk: &TargetDisk, ids: &[EntryId]) -> Vec<Result<bool>> {
-    if !disk.sync {
-        return ids.iter().map(|_| Ok(false)).collect();
-    }
+/// Syncs the data of staged entries, then their names in staging, then records the chunks of those that can be
+/// resumed. One answer for each: whether the data is durable now.
+pub(super) fn checkpoint(disk: &TargetDisk, entries: Vec<(EntryId, Vec<ChunkValue>)>) -> Vec<Result<bool>> {
     let call = disk.watch.begin("sync", Subject::Top);
-    sync_volumes(disk, &call, ids);
-    let checkpoint = |id: &EntryId| {
+    let mut ids = Vec::with_capacity(entries.len());
+    let mut begun = Vec::with_capacity(entries.len());
+    for (id, values) in entries {
+        call.step("prepare a checkpoint of", Subject::Staged(id));
+        ids.push(id);
+        begun.push(begin_records(disk, id, values));
+    }
+    if disk.sync {
+        sync_volumes(disk, &call, &ids);
+    }
+    let end = |(id, begun): (&EntryId, io::Result<Option<Recording>>)| {
+        let recording = begun.map_err(|error| failed("write", disk.place_staged(*id), error))?;
         call.step("sync", Subject::Staged(*id));
-        match sync_entry(disk, *id) {
-            Ok(Synced::Yes) => Ok(true),
-            Ok(Synced::Lacking(_)) => Ok(false),
-            Err(errno) => Err(failed("sync", disk.place_staged(*id), errno)),
+        let synced = if disk.sync { sync_entry(disk, *id).map(|s| s == Synced::Yes) } else { Ok(false) };
+        if let Some(recording) = recording {
+            call.step("write the journal of", Subject::Staged(*id));
+            recording.end(synced.ok());
         }
+        synced.map_err(|errno| failed("sync", disk.place_staged(*id), errno))
     };
-    ids.iter().map(checkpoint).collect()
+    ids.iter().zip(begun).map(end).collect()
+}
+
+/// Chunks of an entry that get a record when they are durable.
+struct Recording {
+    staging: Arc<Staging>,
+    partial: Arc<Partial>,
+    values: Vec<ChunkValue>,
+}
+
+impl Recording {
+    /// Records the chunks, unless their sync failed. Without syncs too: the data outlives this process.
+    fn end(self, is_durable: Option<bool>) {
+        if let Err(error) = self.partial.end_checkpoint(self.values, is_durable) {
+            self.staging.partials.cannot("keep a journal", &error);
+        }
+    }
+}
+
+fn begin_records(disk: &TargetDisk, id: EntryId, values: Vec<ChunkValue>) -> io::Result<Option<Recording>> {
+    let Some(staging) = disk.volumes.of(id).made_staging() else { return Ok(None) };
+    if values.is_empty() || !staging.partials.is_for(id) {
+        return Ok(None);
+    }
+    let file = staging.open(id)?;
+    // It may have been discarded meanwhile, or its journal could not be made.
+    let Some(partial) = staging.partials.of(id) else { return Ok(None) };
+    if partial.begin_checkpoint(file.content(), &values)? {
+        file.resized();
+    }
+    Ok(Some(Recording { staging, partial, values }))
 }
 
 /// Syncs a whole volume with one call if more than [`FSYNC_MAX`] of the entries on it are not durable. The call
@@ -75,13 +118,18 @@ fn sync_entry(disk: &TargetDisk, id: EntryId) -> std::result::Result<Synced, Err
             }
         }
     }
+    sync_names(&staging, &volume)
+}
+
+/// Syncs the directories of staging, if names in them are not durable.
+pub(super) fn sync_names(staging: &Staging, volume: &Volume) -> std::result::Result<Synced, Errno> {
     if let Some((dirs, unsynced)) = staging.unsynced_names() {
         for dir in dirs {
             if let Synced::Lacking(errno) = volume.sync(dir)? {
                 return Ok(Synced::Lacking(errno));
             }
         }
-        unsynced.note_durable();
+        unsynced.into_iter().for_each(Unsynced::note_durable);
     }
     Ok(Synced::Yes)
 }
@@ -90,14 +138,13 @@ fn sync_entry(disk: &TargetDisk, id: EntryId) -> std::result::Result<Synced, Err
 mod tests {
     use super::*;
     use crate::storage::fs::sys::sync::can_sync_all;
+    use crate::testing::disk::incoming;
     use crate::testing::host::skip;
-
-    const TRANSFER: &str = "0123456789abcdef0123456789abcdef";
 
     #[test]
     fn one_sync_of_the_volume_makes_many_files_durable() {
         let temp = tempfile::tempdir().unwrap();
-        let disk = TargetDisk::open(temp.path(), TRANSFER, true).unwrap();
+        let disk = TargetDisk::open(temp.path(), incoming(1, true)).unwrap();
         if !can_sync_all(&disk.root) {
             return skip("no call syncs all of the file system");
         }
@@ -107,16 +154,17 @@ mod tests {
         for id in many.iter().chain([&other]) {
             staging.open(*id).unwrap().write_at(b"bytes", 0).unwrap();
         }
+        let entries = |ids: &[EntryId]| ids.iter().map(|id| (*id, Vec::new())).collect::<Vec<_>>();
         let is_durable = |id| staging.unsynced(id).unwrap().is_none();
         let few = &many[..FSYNC_MAX];
-        assert!(checkpoint(&disk, few).into_iter().all(|durable| durable.unwrap()));
+        assert!(checkpoint(&disk, entries(few)).into_iter().all(|durable| durable.unwrap()));
         assert!(few.iter().all(|id| is_durable(*id)));
         assert!(!is_durable(many[FSYNC_MAX]) && !is_durable(other), "few are synced one by one");
 
         for id in few {
             staging.open(*id).unwrap().write_at(b"again", 0).unwrap();
         }
-        assert!(checkpoint(&disk, &many).into_iter().all(|durable| durable.unwrap()));
+        assert!(checkpoint(&disk, entries(&many)).into_iter().all(|durable| durable.unwrap()));
         assert!(many.iter().all(|id| is_durable(*id)));
         assert!(is_durable(other), "many are synced with all that is staged");
         assert!(staging.unsynced_names().is_none());

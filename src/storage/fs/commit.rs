@@ -261,7 +261,7 @@ fn settle(disk: &TargetDisk, item: CommitItem) -> Result<Committed> {
         CommitStep::Named { other_name, .. } => {
             let path = other_name.as_ref().unwrap_or(&item.commit.path).to_string();
             item.lacks.iter().for_each(|(aspect, errno)| disk.note(*aspect, &path, *errno));
-            disk.named(item.commit.id);
+            disk.named(item.commit.id, &item.commit.path);
             Ok(Committed::Done(other_name))
         }
         CommitStep::Settled(Ok(Committed::Exists)) => Ok(Committed::Exists),

@@ -1,5 +1,6 @@
 //! The sources named by the user: their places, and the names they are sent under.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -38,6 +39,47 @@ pub(super) struct Origin {
     pub(super) path: RelPath,
     /// As the user wrote it, safe to print.
     pub(super) given: String,
+    /// The user named a link to it.
+    pub(super) is_link: bool,
+}
+
+/// All sources.
+#[derive(Default)]
+pub(super) struct Origins {
+    all: Vec<Origin>,
+    /// Index of the origin with this name.
+    by_name: HashMap<Vec<u8>, usize>,
+}
+
+impl Origins {
+    /// Adds `origin`; fails when another one has its name.
+    pub(super) fn add(&mut self, origin: Origin) -> Result<(), Failure> {
+        if let Some(other) = self.by_name.insert(origin.path.as_bytes().to_vec(), self.all.len()) {
+            let (one, two) = (&self.all[other].given, &origin.given);
+            let message = format!("{one} and {two} would both be sent as {}", origin.path);
+            return Err(Failure::on(Side::Sender, Reason::SourceUnreadable, message));
+        }
+        self.all.push(origin);
+        Ok(())
+    }
+
+    pub(super) fn all(&self) -> &[Origin] {
+        &self.all
+    }
+
+    /// The source of an entry.
+    pub(super) fn of(&self, path: &RelPath) -> Result<&Origin, Failure> {
+        let name = path.components().next().unwrap_or_default();
+        let index = self.by_name.get(name).copied();
+        index
+            .map(|index| &self.all[index])
+            .ok_or_else(|| Failure::on(Side::Sender, Reason::Internal, format!("{path} is in no source")))
+    }
+
+    /// The path of an entry, for users here.
+    pub(super) fn shown(&self, path: &RelPath) -> String {
+        self.of(path).map_or_else(|_| path.to_string(), |origin| origin.entry(path).own().to_owned())
+    }
 }
 
 /// The directories of the sources. `send */*` names many, so not all are kept open.
@@ -82,7 +124,8 @@ impl Origin {
         };
         let path = RelPath::new(name.as_bytes()).map_err(|error| unusable(&place, error))?;
 
-        let real = follow(named, &place)?;
+        let real = follow(named.clone(), &place)?;
+        let is_link = real != named;
         let parent = match real.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -96,7 +139,7 @@ impl Origin {
         let stat = fstat(&base).map_err(|errno| unreadable(errno.into()))?;
         check_readable(&base, name).map_err(|errno| unreadable(errno.into()))?;
         let base = (parent.to_owned(), identity_of(&stat));
-        Ok(Self { bases: Arc::clone(bases), base, name: name.to_owned(), path, given })
+        Ok(Self { bases: Arc::clone(bases), base, name: name.to_owned(), path, given, is_link })
     }
 
     /// Its directory, and its name there.

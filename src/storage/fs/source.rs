@@ -1,23 +1,23 @@
 //! The sender's disk.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, fstat, statat};
+use rustix::fs::{AtFlags, Stat, fstat, statat};
 
 use super::attributes::{identity_of, may_be_wrong, size_of};
 use super::blocking::blocking;
 use super::calls::{BlockCalls, NetworkThreads};
 use super::descriptors::{OpenFiles, patiently, share};
 use super::dirs::Dirs;
+use super::moving::{Found, Remaining, Version, remove_file};
 use super::open::open_file;
-use super::origin::{Bases, Origin, all_missing, shown};
+use super::origin::{Bases, Origin, Origins, all_missing, shown};
 use super::sys::holes::{data, find_runs};
 use super::walk::TreeWalk;
 use super::watch::{DiskWatch, Subject, hangs};
@@ -37,19 +37,20 @@ const OPEN_MAX: usize = 64;
 const AGAIN_BYTES: usize = 8 * 1024;
 
 /// Files, directories and links of the file system, named by the user.
+#[derive(Clone)]
 pub struct FsSource {
     disk: Arc<SourceDisk>,
 }
 
 struct SourceDisk {
-    origins: Vec<Origin>,
-    /// Index of the origin with this name.
-    by_name: HashMap<Vec<u8>, usize>,
+    origins: Origins,
     /// Sources that cannot be sent, as the user wrote them.
     missing: Vec<(String, Failure)>,
     /// By device and inode.
     files: Mutex<OpenFiles<(u64, u64), File>>,
     watch: DiskWatch,
+    /// What the walk has found, if it will be removed.
+    found: OnceLock<Found>,
     /// Reads of blocks.
     reads: BlockCalls,
 }
@@ -98,25 +99,15 @@ impl FsSource {
     /// Fails when no source is left, or when two have the same name.
     pub fn new(sources: &[PathBuf], network: NetworkThreads) -> Result<Self, Failure> {
         let bases = Arc::new(Bases::default());
-        let mut origins: Vec<Origin> = Vec::new();
-        let mut by_name = HashMap::new();
+        let mut origins = Origins::default();
         let mut missing = Vec::new();
         for source in sources {
-            let origin = match Origin::locate(source, &bases) {
-                Ok(origin) => origin,
-                Err(failure) => {
-                    missing.push((shown(source), failure));
-                    continue;
-                }
-            };
-            if let Some(other) = by_name.insert(origin.path.as_bytes().to_vec(), origins.len()) {
-                let (one, two) = (&origins[other].given, &origin.given);
-                let message = format!("{one} and {two} would both be sent as {}", origin.path);
-                return Err(Failure::on(Side::Sender, Reason::SourceUnreadable, message));
+            match Origin::locate(source, &bases) {
+                Ok(origin) => origins.add(origin)?,
+                Err(failure) => missing.push((shown(source), failure)),
             }
-            origins.push(origin);
         }
-        if origins.is_empty() {
+        if origins.all().is_empty() {
             let failures: Vec<_> = missing.iter().map(|(_, failure)| failure.clone()).collect();
             if let Some(failure) = all_missing(&failures) {
                 return Err(failure);
@@ -124,13 +115,59 @@ impl FsSource {
         }
         let disk = SourceDisk {
             origins,
-            by_name,
             missing,
             files: Mutex::new(OpenFiles::new(share(OPEN_MAX))),
             watch: DiskWatch::default(),
+            found: OnceLock::new(),
             reads: BlockCalls::new(network),
         };
         Ok(Self { disk: Arc::new(disk) })
+    }
+
+    /// Notes what the walk finds, so that it can be removed after it has arrived. Called before the walk.
+    pub fn note_found(&self) -> io::Result<()> {
+        // Noted already, if it is set.
+        let _ = self.disk.found.set(Found::new()?);
+        Ok(())
+    }
+
+    /// An entry has ended. Returns the file or link as the walk found it, for [`FsSource::remove`].
+    pub fn ended(&self, path: &RelPath) -> Option<Version> {
+        self.disk.found.get()?.take(path)
+    }
+
+    /// A directory did not arrive, so it stays.
+    pub fn keep_dir(&self, path: &RelPath) {
+        if let Some(found) = self.disk.found.get() {
+            found.keep_dir(path);
+        }
+    }
+
+    /// Removes files and links, each only if it is still the same. One answer for each, in order: whether it was
+    /// removed.
+    pub async fn remove(&self, files: Vec<(RelPath, Version)>) -> (Vec<bool>, Remaining) {
+        self.run(move |disk| {
+            let (mut dirs, mut remaining) = (Dirs::for_lookup(), Remaining::default());
+            let call = disk.watch.begin("remove", Subject::Top);
+            let remove = |(path, version): &(RelPath, Version)| {
+                call.step("remove", Subject::Path(path.clone()));
+                let removed = remove_file(&disk.origins, &mut dirs, path, *version);
+                removed.map_err(|cause| remaining.note(cause, disk.origins.shown(path))).is_ok()
+            };
+            (files.iter().map(remove).collect(), remaining)
+        })
+        .await
+    }
+
+    /// Removes the directories that arrived and are empty now, contents first. Returns how many, and those that could
+    /// not be removed.
+    pub async fn remove_dirs(&self) -> io::Result<(u64, Remaining)> {
+        let remove = |disk: &SourceDisk| {
+            disk.found
+                .get()
+                .map_or_else(|| Ok(Default::default()), |found| found.remove_dirs(&disk.origins, &disk.watch))
+        };
+        self.run(remove).await
     }
 
     /// The descriptor of a file, opened again if it has been closed.
@@ -274,7 +311,7 @@ impl Source for FsSource {
                 Ok(origin) => origin.entry(path),
                 Err(_) => Place::from(path),
             },
-            _ => self.disk.origins.first().map(|origin| origin.entry(&origin.path))?,
+            _ => self.disk.origins.all().first().map(|origin| origin.entry(&origin.path))?,
         };
         Some(failed(op, place, hangs(limit)).failure(Side::Sender, Reason::Storage))
     }
@@ -285,19 +322,26 @@ impl Walk for FsWalk {
         let (disk, walk) = (Arc::clone(&self.disk), Arc::clone(&self.walk));
         blocking(move || {
             let call = disk.watch.begin("list", Subject::Top);
-            walk.lock().unwrap_or_else(PoisonError::into_inner).next(&disk.origins, max, &call)
+            let mut walk = walk.lock().unwrap_or_else(PoisonError::into_inner);
+            walk.next(disk.origins.all(), disk.found.get(), max, &call)
         })
         .await
     }
 }
 
 impl SourceDisk {
+    /// Whether the file that was opened is the one that the walk found, if that is known.
+    fn check_found(&self, path: &RelPath, stat: &Stat) -> Result<(), Failure> {
+        match self.found.get() {
+            Some(found) if found.differs(path, stat) => {
+                Err(self.origin(path)?.changed(path, "it was replaced by another file"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn origin(&self, path: &RelPath) -> Result<&Origin, Failure> {
-        let name = path.components().next().unwrap_or_default();
-        let index = self.by_name.get(name).copied();
-        index
-            .map(|index| &self.origins[index])
-            .ok_or_else(|| Failure::on(Side::Sender, Reason::Internal, format!("{path} is in no source")))
+        self.origins.of(path)
     }
 
     fn failure(&self, op: &'static str, path: &RelPath, error: impl Into<io::Error>) -> Failure {
@@ -351,6 +395,7 @@ impl SourceDisk {
         let read = file.read_exact_at(bytes, 0);
         // One check after reading is enough: a file unchanged then was unchanged before.
         let stat = fstat(&file).map_err(|errno| origin.failure("read", path, errno))?;
+        self.check_found(path, &stat)?;
         let size = match &read {
             // Reading shows its length.
             Ok(()) if may_be_wrong(&stat) && is_end(&file, entry.size()) => entry.size(),
@@ -370,6 +415,7 @@ fn open(disk: Arc<SourceDisk>, entry: Entry) -> Result<FsFile, Failure> {
     let origin = disk.origin(&entry.path)?;
     let file = disk.open_as_is(&mut Dirs::for_lookup(), &entry)?;
     let stat = fstat(&file).map_err(|errno| origin.failure("read", &entry.path, errno))?;
+    disk.check_found(&entry.path, &stat)?;
     let is_open_ended = entry.kind == Kind::OpenEnded;
     if !is_open_ended {
         origin.check_longer(&stat, size_of(&stat), &entry)?;

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::descriptors::{OpenFiles, share};
 use super::lacks::Lacks;
+use super::partial::Partial;
 use crate::protocol::wire::entry::EntryId;
 
 /// Maximum staged files kept open. Others are closed, and opened again when needed.
@@ -43,6 +44,8 @@ pub(super) struct Complete {
 /// A staged file that is open.
 pub(super) struct StagedFile {
     file: File,
+    /// Set if the next attempt can go on with it.
+    partial: Option<Arc<Partial>>,
     durability: Arc<Durability>,
     /// Held while a piece is written. The kernel lets one thread write to a file at a time, and the others spin. On a
     /// host with few cores, that takes processor time from the network.
@@ -58,12 +61,25 @@ impl StagedFile {
 
     /// Writes a piece. The caller holds the [turn](Self::turn).
     pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if let Some(partial) = &self.partial {
+            partial.before_write(&self.file, offset, bytes.len())?;
+        }
         let written = self.file.write_all_at(bytes, offset);
         self.durability.written();
         written
     }
 
-    /// Notes that the size of the file was changed.
+    /// Makes what was not written of it a hole.
+    pub(super) fn complete(&self) -> io::Result<()> {
+        self.partial.as_ref().map_or(Ok(()), |partial| partial.complete(&self.file))
+    }
+
+    /// The file, to read from it.
+    pub(super) fn content(&self) -> &File {
+        &self.file
+    }
+
+    /// Notes that the size of the file, or its holes, were changed.
     pub(super) fn resized(&self) {
         self.durability.written();
     }
@@ -207,9 +223,10 @@ impl StagedFiles {
         &mut self,
         id: EntryId,
         file: File,
+        partial: Option<Arc<Partial>>,
     ) -> (Arc<StagedFile>, Option<Arc<StagedFile>>) {
         let durability = Arc::clone(&self.staged.entry(id).or_default().durability);
-        let file = Arc::new(StagedFile { file, durability, turn: tokio::sync::Mutex::default() });
+        let file = Arc::new(StagedFile { file, partial, durability, turn: tokio::sync::Mutex::default() });
         (Arc::clone(&file), self.open.insert(id, file))
     }
 

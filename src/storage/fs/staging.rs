@@ -1,4 +1,5 @@
-//! The staging directory of one transfer, `.towline/<transfer>/` under the target, and the files in it.
+//! The staging directory of one transfer, `.towline/<transfer>/` under the target, and the files in it. Files that the
+//! next attempt can resume lie beside it (`partial_names.rs`).
 //!
 //! A lock file, held while the receiver lives, distinguishes a directory in use from one left by a killed receiver;
 //! the next receiver removes the latter. Making and removing are not locked against each other, so each allows for
@@ -28,11 +29,15 @@ use rustix::io::Errno;
 
 use super::attributes::{MODE_BITS, size_of, timestamps};
 use super::descriptors::patiently;
+use super::incoming::Incoming;
 use super::lacks::{Lacks, unless_lacking};
 use super::open::open_dir;
+use super::partial::PartialFor;
+use super::partials::Partials;
 use super::staged_files::{Complete, Durability, StagedFile, StagedFiles, Unsynced};
+use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::not_kept::Aspect;
-use crate::protocol::path::STAGING_DIR;
+use crate::protocol::path::{RelPath, STAGING_DIR};
 use crate::protocol::wire::entry::{EntryId, Meta, Time};
 
 /// Name of the lock file; the staged files have numbers for names.
@@ -56,8 +61,12 @@ pub(super) struct Staging {
     /// Held for reading while a file is made, so that none is made after everything has been removed.
     has_ended: RwLock<bool>,
     files: Mutex<StagedFiles>,
+    /// Files that outlive the attempt. They lie in `.towline` itself.
+    pub(super) partials: Partials,
     /// Number of names made in the directory, and of those durable.
     names: Arc<Durability>,
+    /// The same of `.towline`.
+    hub_names: Arc<Durability>,
 }
 
 /// The result of [`make_and_lock`].
@@ -69,8 +78,9 @@ struct Made {
 }
 
 impl Staging {
-    /// Makes the staging directory of `transfer` (32 lower-case hexadecimal digits), and removes unused ones.
-    pub(super) fn create(root: &Arc<OwnedFd>, transfer: &str) -> io::Result<Self> {
+    /// Makes the staging directory of a transfer, and removes unused ones.
+    pub(super) fn create(root: &Arc<OwnedFd>, incoming: &Incoming) -> io::Result<Self> {
+        let transfer = incoming.transfer.as_str();
         if !is_transfer(transfer.as_bytes()) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the name of a transfer"));
         }
@@ -78,6 +88,7 @@ impl Staging {
             if let Some(Made { hub, dir, lock, granted_bits }) = try_create(root, transfer)? {
                 return Ok(Self {
                     root: Arc::clone(root),
+                    partials: Partials::find(&hub, incoming),
                     hub,
                     name: transfer.to_owned(),
                     dir,
@@ -86,6 +97,7 @@ impl Staging {
                     has_ended: RwLock::default(),
                     files: Mutex::default(),
                     names: Arc::default(),
+                    hub_names: Arc::default(),
                 });
             }
             thread::sleep(Duration::from_millis(1));
@@ -100,7 +112,10 @@ impl Staging {
 
     /// The directory and the name in it under which `id` is staged.
     pub(super) fn place(&self, id: EntryId) -> (&OwnedFd, String) {
-        (&self.dir, id.0.to_string())
+        match self.partials.name_of(id) {
+            Some(name) => (&self.hub, name.data()),
+            None => (&self.dir, id.0.to_string()),
+        }
     }
 
     /// Makes a file of `bytes` with the permission bits and time of `meta`, complete except for its final name, in as
@@ -129,7 +144,7 @@ impl Staging {
         set_time(&file, meta.mtime, &mut lacks)?;
         let mut files = self.files();
         let closed = if keep_open {
-            files.keep_open(id, file).1
+            files.keep_open(id, file, None).1
         } else {
             drop(file);
             None
@@ -159,6 +174,7 @@ impl Staging {
         }
         let file = self.open(id)?;
         self.files().take_open(id);
+        file.complete()?;
         if size_of(&fstat(&file)?) != size {
             ftruncate(&file, size)?;
             file.resized();
@@ -195,6 +211,7 @@ impl Staging {
     pub(super) fn all_unsynced(&self) -> Vec<Unsynced> {
         let mut unsynced = self.files().all_unsynced();
         unsynced.extend(self.names.unsynced(None));
+        unsynced.extend(self.hub_names.unsynced(None));
         unsynced
     }
 
@@ -203,19 +220,23 @@ impl Staging {
         self.files().lost(id, errno);
     }
 
-    /// The directories to sync so that names made here become durable, and the count to report then. `None` if they
+    /// The directories to sync so that names made here become durable, and the counts to report then. `None` if they
     /// are durable.
-    pub(super) fn unsynced_names(&self) -> Option<(Vec<BorrowedFd<'_>>, Unsynced)> {
-        let unsynced = self.names.unsynced(None)?;
-        let above = [self.hub.as_fd(), self.root.as_fd()];
-        let above = if unsynced.is_first() { &above[..] } else { &[] };
-        Some(([&[self.dir.as_fd()], above].concat(), unsynced))
+    pub(super) fn unsynced_names(&self) -> Option<(Vec<BorrowedFd<'_>>, Vec<Unsynced>)> {
+        let (names, hub_names) = (self.names.unsynced(None), self.hub_names.unsynced(None));
+        let mut dirs = Vec::new();
+        dirs.extend(names.as_ref().map(|_| self.dir.as_fd()));
+        dirs.extend(hub_names.as_ref().map(|_| self.hub.as_fd()));
+        dirs.extend(hub_names.as_ref().filter(|names| names.is_first()).map(|_| self.root.as_fd()));
+        let unsynced: Vec<_> = names.into_iter().chain(hub_names).collect();
+        (!unsynced.is_empty()).then_some((dirs, unsynced))
     }
 
-    /// An entry has its final name.
-    pub(super) fn named(&self, id: EntryId) {
+    /// An entry has its final name, which is for `path`.
+    pub(super) fn named(&self, id: EntryId, path: &RelPath) {
         let file = self.files().forget(id);
         drop(file);
+        self.partials.named(&self.hub, id, path);
     }
 
     /// Opens a complete file again, to sync it.
@@ -231,12 +252,14 @@ impl Staging {
     pub(super) fn discard(&self, id: EntryId) {
         let file = self.files().forget(id);
         drop(file);
-        let (dir, name) = self.place(id);
-        let _ = unlinkat(dir, &name, AtFlags::empty());
+        if !self.partials.discard(&self.hub, id) {
+            let (dir, name) = self.place(id);
+            let _ = unlinkat(dir, &name, AtFlags::empty());
+        }
     }
 
-    /// Removes everything staged, the directory, and `.towline` when no other transfer uses it. Nothing can be staged
-    /// afterwards. Files that cannot be removed are left to the next receiver.
+    /// Removes everything staged but partial files, the directory, and `.towline` when nothing else is there. Nothing
+    /// can be staged afterwards. Files that cannot be removed are left to the next receiver.
     pub(super) fn remove(&self) {
         let had_ended = {
             let mut has_ended = self.has_ended.write().unwrap_or_else(PoisonError::into_inner);
@@ -246,6 +269,7 @@ impl Staging {
             return;
         }
         drop(mem::take(&mut *self.files()));
+        self.partials.leave(&self.hub);
         remove_staged(&self.dir);
         // Closed first: FUSE and NFS keep an unlinked file while it is open, and its directory too. A process that
         // takes the lock now finds only files that are removed here anyway.
@@ -272,25 +296,45 @@ impl Staging {
         let mut files = self.files();
         if files.is_complete(id) {
             // It belongs to a record that was cut off; its mode may prevent opening it again.
-            files.forget(id);
-            let (dir, name) = self.place(id);
-            unlinkat(dir, &name, AtFlags::empty())?;
+            drop(files.forget(id));
+            if !self.partials.discard(&self.hub, id) {
+                let (dir, name) = self.place(id);
+                unlinkat(dir, &name, AtFlags::empty())?;
+            }
         }
         if let Some(file) = files.find_open(id) {
             return Ok(file);
         }
-        let file = if files.is_staged(id) {
+        let (file, partial) = if files.is_staged(id) {
             let (dir, name) = self.place(id);
-            let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let partial = self.partials.of(id);
+            let access = if partial.is_some() { OFlags::RDWR } else { OFlags::WRONLY };
+            let flags = access | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let open = || openat(dir, &name, flags, Mode::empty());
-            File::from(patiently(open, || drop(files.close_oldest()))?)
+            (File::from(patiently(open, || drop(files.close_oldest()))?), partial)
+        } else if let Some((partial, file)) = self.partials.begin(&self.hub, id) {
+            self.hub_names.written();
+            (file, Some(partial))
         } else {
-            self.make(id, Mode::RUSR | Mode::WUSR, || drop(files.close_oldest()))?
+            (self.make(id, Mode::RUSR | Mode::WUSR, || drop(files.close_oldest()))?, None)
         };
-        let (file, closed) = files.keep_open(id, file);
+        let (file, closed) = files.keep_open(id, file, partial);
         drop(files);
         drop(closed); // outside of the lock: closing may take its time
         Ok(file)
+    }
+
+    /// Opens what an earlier attempt has left of a file; returns the recorded chunks.
+    pub(super) fn resume(&self, id: EntryId, wanted: PartialFor) -> io::Result<ChunkSet> {
+        let _ended = self.not_ended()?;
+        let Some((partial, file)) = self.partials.resume(&self.hub, id, wanted)? else {
+            return Ok(ChunkSet::default());
+        };
+        self.hub_names.written();
+        let recorded = partial.recorded();
+        let closed = self.files().keep_open(id, file, Some(partial)).1;
+        drop(closed);
+        Ok(recorded)
     }
 
     /// Makes a file; `release` closes others while no descriptor is free.

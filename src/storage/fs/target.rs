@@ -18,6 +18,7 @@ use super::commit::commit_batch;
 use super::descriptors::share;
 use super::dirs::Dirs;
 use super::final_files::FinalFile;
+use super::incoming::Incoming;
 use super::target_disk::TargetDisk;
 use super::watch::{Subject, hangs};
 use crate::protocol::engine::plan::ChunkSet;
@@ -44,13 +45,12 @@ pub struct FsTarget {
 }
 
 impl FsTarget {
-    /// Opens `dir`, which is made with its parents when it is missing, for the transfer named `transfer` (32 lower-case
-    /// hexadecimal digits). Without `sync` nothing is synced.
+    /// Opens `dir`, which is made with its parents when it is missing, for the transfer `incoming`.
     ///
     /// Fails when `dir` cannot be made or opened. The first call that prepares or writes makes the staging directory,
-    /// and removes staging left by receivers that are gone.
-    pub fn new(dir: &Path, transfer: &str, sync: bool, network: NetworkThreads) -> Result<Self> {
-        let disk = Arc::new(TargetDisk::open(dir, transfer, sync)?);
+    /// and removes staging left by receivers that are gone, except for partial files that are not too old.
+    pub fn new(dir: &Path, incoming: Incoming, network: NetworkThreads) -> Result<Self> {
+        let disk = Arc::new(TargetDisk::open(dir, incoming)?);
         let pieces = Semaphore::new(share(PIECES_AT_ONCE));
         Ok(Self { disk, pieces, writes: BlockCalls::new(network) })
     }
@@ -202,17 +202,32 @@ impl Target for FsTarget {
         Ok(block)
     }
 
-    async fn held(&self, entries: Vec<(EntryId, Entry)>, _: u8) -> Vec<ChunkSet> {
-        entries.iter().map(|_| ChunkSet::default()).collect()
+    async fn held(&self, entries: Vec<(EntryId, Entry)>, chunk_log2: u8) -> Vec<ChunkSet> {
+        self.run(move |disk| {
+            let call = disk.watch.begin("resume", Subject::Top);
+            let held = |(id, entry): &(EntryId, Entry)| {
+                call.step("resume", Subject::Path(entry.path.clone()));
+                disk.held(*id, entry, chunk_log2)
+            };
+            entries.iter().map(held).collect()
+        })
+        .await
     }
 
-    async fn holds(&self, _: EntryId, chunks: Vec<ChunkValue>) -> Vec<bool> {
-        chunks.iter().map(|_| false).collect()
+    async fn holds(&self, id: EntryId, chunks: Vec<ChunkValue>) -> Vec<bool> {
+        self.run(move |disk| {
+            let call = disk.watch.begin("read", Subject::Staged(id));
+            let holds = |chunk: ChunkValue| {
+                call.step("read", Subject::Staged(id));
+                disk.holds(id, chunk)
+            };
+            chunks.into_iter().map(holds).collect()
+        })
+        .await
     }
 
     async fn checkpoint(&self, entries: Vec<(EntryId, Vec<ChunkValue>)>) -> Vec<Result<bool>> {
-        let ids: Vec<_> = entries.into_iter().map(|(id, _)| id).collect();
-        self.run(move |disk| checkpoint(disk, &ids)).await
+        self.run(move |disk| checkpoint(disk, entries)).await
     }
 
     async fn commit(&self, commits: Vec<Commit>) -> Vec<Result<Committed>> {
@@ -310,15 +325,14 @@ mod tests {
 
     use super::*;
     use crate::storage::block::{BlockCount, BlockPool};
-
-    const TRANSFER: &str = "0123456789abcdef0123456789abcdef";
+    use crate::testing::disk::incoming;
 
     /// Three pieces of a sparse file arrive together. While they wait for the only thread, one more piece of the file
     /// arrives and waits for its turn.
     #[test]
     fn fault_10_writes_that_wait_for_their_turn_hold_no_thread() {
         let temp = tempfile::tempdir().unwrap();
-        let target = FsTarget::new(temp.path(), TRANSFER, false, NetworkThreads::new(1)).unwrap();
+        let target = FsTarget::new(temp.path(), incoming(1, false), NetworkThreads::new(1)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .max_blocking_threads(1)

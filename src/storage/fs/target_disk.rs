@@ -12,6 +12,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::dirs::Blocked;
+use super::incoming::Incoming;
 use super::staging::Staging;
 use super::sys::open::LOOKUP;
 use super::sys::volume::VolumeId;
@@ -27,7 +28,7 @@ pub(super) struct TargetDisk {
     /// The target directory as an absolute path, safe to print, without a slash at the end.
     dir: String,
     pub(super) root: Arc<OwnedFd>,
-    transfer: String,
+    pub(super) incoming: Incoming,
     pub(super) watch: DiskWatch,
     pub(super) volumes: Volumes,
     pub(super) sync: bool,
@@ -39,7 +40,8 @@ pub(super) struct TargetDisk {
 
 impl TargetDisk {
     /// Opens `dir`, which is made with its parents when it is missing.
-    pub(super) fn open(dir: &Path, transfer: &str, sync: bool) -> Result<Self> {
+    pub(super) fn open(dir: &Path, incoming: Incoming) -> Result<Self> {
+        let sync = incoming.sync;
         let whole = path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
         let shown = printable(whole.as_os_str().as_bytes());
         let failed = |op, error: io::Error| failed(op, Place::target_directory(shown.clone()), error);
@@ -56,7 +58,7 @@ impl TargetDisk {
             dir: shown.trim_end_matches('/').to_owned(),
             volumes: Volumes::new(Volume::new(id, Arc::clone(&root), String::new(), sync), sync),
             root,
-            transfer: transfer.to_owned(),
+            incoming,
             watch: DiskWatch::default(),
             sync,
             not_kept: Mutex::default(),
@@ -66,7 +68,7 @@ impl TargetDisk {
 
     /// Makes the staging directory of the target itself.
     pub(super) fn make_staging(&self) -> Result<()> {
-        let made = self.volumes.root().staging(&self.transfer);
+        let made = self.volumes.root().staging(&self.incoming);
         let place = || Place::target_directory(format!("{}/{STAGING_DIR}", self.dir));
         made.map(drop).map_err(|error| failed("stage files in", place(), error))
     }
@@ -82,7 +84,9 @@ impl TargetDisk {
 
     pub(super) fn place_staged(&self, id: EntryId) -> Place {
         let volume = self.volumes.of(id);
-        let own = format!("{}/{}{STAGING_DIR}/{}/{}", self.dir, volume.path, self.transfer, id.0);
+        let partial = volume.find_staging().and_then(|staging| staging.partials.name_of(id));
+        let name = partial.map_or_else(|| format!("{}/{}", self.incoming.transfer, id.0), |name| name.data());
+        let own = format!("{}/{}{STAGING_DIR}/{name}", self.dir, volume.path);
         Place::new(own, "a staged file")
     }
 
@@ -96,7 +100,7 @@ impl TargetDisk {
 
     /// Where `id` is staged.
     pub(super) fn staging(&self, id: EntryId) -> io::Result<Arc<Staging>> {
-        self.volumes.of(id).staging(&self.transfer)
+        self.volumes.of(id).staging(&self.incoming)
     }
 
     /// Drops what is staged of `id`, if anything is.
@@ -106,10 +110,10 @@ impl TargetDisk {
         }
     }
 
-    /// An entry has its final name.
-    pub(super) fn named(&self, id: EntryId) {
+    /// An entry has its final name, which is for `path`.
+    pub(super) fn named(&self, id: EntryId, path: &RelPath) {
         if let Some(staging) = self.volumes.of(id).made_staging() {
-            staging.named(id);
+            staging.named(id, path);
         }
     }
 

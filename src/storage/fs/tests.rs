@@ -16,7 +16,7 @@ use rustix::fs::{CWD, FlockOperation, Mode, flock, mkfifoat};
 use tempfile::TempDir;
 
 use super::sys::holes::find_runs;
-use super::{FsSource, FsTarget, NetworkThreads};
+use super::{FsSource, FsTarget, Incoming, NetworkThreads};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::path::RelPath;
@@ -25,17 +25,15 @@ use crate::protocol::wire::limits::FILE_BYTES_MAX;
 use crate::protocol::wire::record::Run;
 use crate::storage::block::{BlockCount, BlockPool};
 use crate::storage::{Commit, Final, Result, Source, Target, Verdict, Walk, Walked, Write, look_and_prepare};
-use crate::testing::disk::{source_root, target_root};
+use crate::testing::disk::{incoming, source_root, target_root};
 use crate::testing::host::{bound_by_permissions, skip};
-
-const TRANSFER: &str = "0123456789abcdef0123456789abcdef";
 
 fn rel_path(path: &str) -> RelPath {
     RelPath::new(path.as_bytes()).unwrap()
 }
 
 fn target(dir: &Path) -> FsTarget {
-    FsTarget::new(dir, TRANSFER, true, NetworkThreads::new(2)).unwrap()
+    FsTarget::new(dir, incoming(1, true), NetworkThreads::new(2)).unwrap()
 }
 
 fn source(paths: &[&Path]) -> std::result::Result<FsSource, Failure> {
@@ -93,7 +91,7 @@ async fn commit(target: &FsTarget, id: u64, path: &str, size: u64) -> Result<Com
 async fn a_whole_file_is_complete_when_it_is_written_and_can_come_again() {
     for sync in [true, false] {
         let temp = tempfile::tempdir().unwrap();
-        let target = FsTarget::new(temp.path(), TRANSFER, sync, NetworkThreads::new(2)).unwrap();
+        let target = FsTarget::new(temp.path(), incoming(1, sync), NetworkThreads::new(2)).unwrap();
         let meta = Meta { mode: 0o426, mtime: Time { seconds: 1_000_000_007, nanos: 5 } };
         let whole = async |id, bytes: &[u8]| {
             let mut block = BlockPool::new(1, BlockCount::default()).acquire().await;
@@ -349,7 +347,7 @@ async fn attack_25_a_declared_size_costs_nothing() {
         [Ok(Lookup::Free)]
     ));
     stage(&target, 0, 0, b"ten bytes.").await.unwrap();
-    let staged = temp.path().join(".towline").join(TRANSFER).join("0");
+    let staged = temp.path().join(".towline").join(incoming(1, true).transfer).join("0");
     assert_eq!(staged.metadata().unwrap().len(), 10);
     assert!(stage(&target, 0, u64::MAX - 2, b"past the end").await.is_err());
 }
@@ -398,7 +396,7 @@ fn a_directory_made_in_one_that_was_opened_up_is_a_new_one() {
 #[tokio::test]
 async fn more_files_are_staged_than_are_kept_open() {
     let temp = tempfile::tempdir().unwrap();
-    let target = FsTarget::new(temp.path(), TRANSFER, false, NetworkThreads::new(2)).unwrap();
+    let target = FsTarget::new(temp.path(), incoming(1, false), NetworkThreads::new(2)).unwrap();
     for offset in [0, 1] {
         for id in 0..300 {
             stage(&target, id, offset, &id.to_le_bytes()).await.unwrap();
@@ -434,8 +432,8 @@ async fn the_target_is_made_and_may_be_a_link_and_staging_goes_with_it() {
 }
 
 /// The reason why nothing can be prepared below `to`.
-async fn prepare_error(to: &Path, transfer: &str) -> String {
-    let target = FsTarget::new(to, transfer, true, NetworkThreads::new(2)).unwrap();
+async fn prepare_error(to: &Path, incoming: Incoming) -> String {
+    let target = FsTarget::new(to, incoming, NetworkThreads::new(2)).unwrap();
     let entry = Entry { path: rel_path("f"), meta: Meta::default(), kind: Kind::File { size: 1 } };
     target.prepare(vec![(EntryId(0), entry)]).await.remove(0).unwrap_err().to_string()
 }
@@ -453,15 +451,16 @@ async fn staging_is_a_directory_of_our_own_or_nothing() {
         } else {
             fs::write(to.join(".towline"), b"").unwrap();
         }
-        let error = prepare_error(&to, TRANSFER).await;
+        let error = prepare_error(&to, incoming(1, true)).await;
         assert!(error.contains(&format!("{name}/.towline: Not a directory")), "{error}");
     }
     assert!(names(&elsewhere).is_empty());
-    let error = FsTarget::new(&temp.path().join("b/.towline/c"), TRANSFER, true, NetworkThreads::new(2))
+    let error = FsTarget::new(&temp.path().join("b/.towline/c"), incoming(1, true), NetworkThreads::new(2))
         .err()
         .unwrap();
     assert!(error.to_string().starts_with("cannot create "), "{error}");
-    let error = prepare_error(temp.path(), "../../../../../../../../../../../").await;
+    let outside = Incoming { transfer: "../".repeat(11), ..incoming(1, true) };
+    let error = prepare_error(temp.path(), outside).await;
     assert!(error.contains("not the name of a transfer"), "{error}");
 }
 
@@ -511,8 +510,9 @@ fn receivers_that_start_and_end_at_once_leave_each_other_alone() {
             scope.spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
                 for round in 0..40 {
-                    let transfer = format!("{receiver:016x}{round:016x}");
-                    let target = FsTarget::new(dir, &transfer, false, NetworkThreads::new(2)).unwrap();
+                    let incoming = incoming(1000 * receiver + round, false);
+                    let transfer = incoming.transfer.clone();
+                    let target = FsTarget::new(dir, incoming, NetworkThreads::new(2)).unwrap();
                     runtime.block_on(async {
                         stage(&target, 0, 0, b"x").await.unwrap();
                         let committed = commit(&target, 0, &transfer, 1).await;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{Mode, OFlags, fdatasync, fsync, openat};
 use rustix::io::Errno;
 
+use super::incoming::Incoming;
 use super::lacks::is_lacking_sync;
 use super::staging::Staging;
 use super::sys::sync::{can_sync_all, sync_all};
@@ -73,14 +74,14 @@ impl Volume {
         }
     }
 
-    /// The staging directory. The first call makes it, for `transfer`.
-    pub(super) fn staging(&self, transfer: &str) -> io::Result<Arc<Staging>> {
+    /// The staging directory. The first call makes it, for the transfer `incoming`.
+    pub(super) fn staging(&self, incoming: &Incoming) -> io::Result<Arc<Staging>> {
         let mut place = self.place();
         match &*place {
             StagingPlace::Made(staging) => Ok(Arc::clone(staging)),
             StagingPlace::Gone => Err(io::Error::other("the transfer has ended")),
             StagingPlace::None => {
-                let made = Arc::new(Staging::create(&self.top, transfer)?);
+                let made = Arc::new(Staging::create(&self.top, incoming)?);
                 *place = StagingPlace::Made(Arc::clone(&made));
                 Ok(made)
             }

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::attributes::{may_be_wrong, meta_of, size_of};
 use super::descriptors::patiently;
+use super::moving::{Found, Version};
 use super::open::{open_dir, open_file};
 use super::origin::{Origin, unusable};
 use super::watch::{Call, Subject};
@@ -38,19 +39,22 @@ struct Level {
     origin: usize,
     path: RelPath,
     meta: Meta,
+    version: Version,
     names: Dir,
 }
 
 /// The result of looking at one name.
 struct Looked {
     found: Walked,
+    /// The file or link found.
+    version: Option<Version>,
     /// The directory found.
     level: Option<Level>,
 }
 
 impl From<Walked> for Looked {
     fn from(found: Walked) -> Self {
-        Self { found, level: None }
+        Self { found, version: None, level: None }
     }
 }
 
@@ -62,7 +66,13 @@ impl TreeWalk {
     }
 
     /// The next few entries, at most `max`; empty at the end.
-    pub(super) fn next(&mut self, origins: &[Origin], max: usize, call: &Call<'_>) -> Vec<Walked> {
+    pub(super) fn next(
+        &mut self,
+        origins: &[Origin],
+        notes: Option<&Found>,
+        max: usize,
+        call: &Call<'_>,
+    ) -> Vec<Walked> {
         let mut batch = Vec::new();
         while batch.len() < max {
             if let Some(found) = self.ready.pop_front() {
@@ -80,11 +90,20 @@ impl TreeWalk {
                 break;
             };
             match looked {
-                Some(Looked { found, level }) => {
+                Some(Looked { found, version, level }) => {
+                    if let (Some(notes), Some(version), Walked::Entry(entry)) = (notes, version, &found) {
+                        notes.note(entry.path.clone(), version);
+                    }
                     self.ready.push_back(found);
                     self.stack.extend(level);
                 }
-                None => self.ready.extend(self.stack.pop().map(Level::end)),
+                None => {
+                    let ended = self.stack.pop();
+                    if let (Some(notes), Some(level)) = (notes, &ended) {
+                        notes.note_dir(&level.path, level.version);
+                    }
+                    self.ready.extend(ended.map(Level::end));
+                }
             }
         }
         batch
@@ -132,13 +151,20 @@ fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path
         Err(errno) => return unreadable(origin, &path, "read", errno).into(),
     };
     let meta = meta_of(&stat);
+    let version = Version::of(&stat);
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => match file_kind(origin, holder, name, &path, &stat) {
-            Ok(kind) => Walked::Entry(Entry { path, meta, kind }).into(),
+            Ok(kind) => {
+                let found = Walked::Entry(Entry { path, meta, kind });
+                Looked { found, version: Some(version), level: None }
+            }
             Err(failure) => skipped(&origin.entry(&path), failure).into(),
         },
-        FileType::Directory => look_into(index, origin, holder, name, path, meta),
-        FileType::Symlink => look_at_link(origin, holder, name, path, meta).into(),
+        FileType::Directory => look_into(origin, holder, name, (index, path, meta, version)),
+        FileType::Symlink => {
+            let found = look_at_link(origin, holder, name, path, meta);
+            Looked { found, version: Some(version), level: None }
+        }
         other => {
             let what = match other {
                 FileType::Fifo => "FIFO",
@@ -187,17 +213,16 @@ fn file_kind(
 }
 
 fn look_into(
-    index: usize,
     origin: &Origin,
     holder: BorrowedFd<'_>,
     name: &[u8],
-    path: RelPath,
-    meta: Meta,
+    (index, path, meta, version): (usize, RelPath, Meta, Version),
 ) -> Looked {
     match open_dir(holder, name, OFlags::RDONLY).and_then(Dir::new) {
         Ok(names) => {
             let found = Walked::Entry(Entry { path: path.clone(), meta, kind: Kind::Dir });
-            Looked { found, level: Some(Level { origin: index, path, meta, names }) }
+            let level = Level { origin: index, path, meta, version, names };
+            Looked { found, version: None, level: Some(level) }
         }
         // An empty directory in its place would look complete.
         Err(errno) => unreadable(origin, &path, "open", errno).into(),

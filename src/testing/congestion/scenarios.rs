@@ -1,6 +1,9 @@
 //! The controller on links of all kinds. The bounds leave some margin, and every run is the same.
 
+use std::time::Duration;
+
 use super::simulator::{PACKET, SimulatedPath, Simulator};
+use crate::transport::KnownPath;
 
 const MBIT: u64 = 12;
 
@@ -135,6 +138,82 @@ fn a_satellite_is_started_up_once() {
     let link = SimulatedPath { loss_permille: 10, ..SimulatedPath::new(20, 600, 200) };
     let seconds = seconds(link, 20);
     assert!(seconds <= 12.6, "{seconds} s for 20 MiB of 20 Mbit/s at 600 ms");
+}
+
+/// What an earlier transfer found on a path without loss.
+fn known(mbit: u64, rtt_ms: u64) -> KnownPath {
+    KnownPath { bandwidth: mbit * 125_000, min_rtt: Duration::from_millis(rtt_ms), lost_permille: 0 }
+}
+
+/// A lone flow that knows the path.
+fn resuming(link: SimulatedPath, known: KnownPath, ms: u64) -> Simulator {
+    let mut simulator = Simulator::new(link);
+    simulator.add_resuming(0, known);
+    simulator.run(ms);
+    simulator
+}
+
+fn dropped(run: &Simulator) -> u64 {
+    run.tenths[0].iter().map(|tenth| tenth.dropped).sum()
+}
+
+#[test]
+fn a_known_path_is_taken_up() {
+    for (mbit, rtt_ms, queue_ms) in [(200, 200, 5), (200, 200, 100), (20, 600, 200), (100, 40, 40)] {
+        let link = SimulatedPath::new(mbit, rtt_ms, queue_ms);
+        let bytes = mbit * 125_000 * rtt_ms / 1000 * 10;
+        let ms = 1000 + 20 * rtt_ms;
+        let (first, second) = (alone(link.clone(), ms), resuming(link, known(mbit, rtt_ms), ms));
+        let (slow, fast) = (first.seconds_to(0, bytes), second.seconds_to(0, bytes));
+        assert!(fast + 0.002 * rtt_ms as f64 <= slow, "{fast} s instead of {slow} at {rtt_ms} ms");
+        let (before, after) = (dropped(&first), dropped(&second));
+        assert!(after <= before * 7 / 10, "{after} packets dropped instead of {before} at {rtt_ms} ms");
+    }
+    let lossy = SimulatedPath { loss_permille: 120, ..SimulatedPath::new(100, 40, 50) };
+    let known = KnownPath { lost_permille: 120, ..known(100, 40) };
+    let (first, second) = (alone(lossy.clone(), 4000), resuming(lossy, known, 4000));
+    let (slow, fast) = (first.seconds_to(0, 10 << 20), second.seconds_to(0, 10 << 20));
+    assert!(fast < slow, "{fast} s instead of {slow} while 12 % are lost");
+}
+
+#[test]
+fn a_path_of_another_length_is_not_the_known_one() {
+    let link = SimulatedPath::new(30, 100, 100);
+    let first = alone(link.clone(), 1000).mbit(0, 0, 1000);
+    for (rtt_ms, is_alike) in [(40, false), (60, false), (80, true), (180, true), (220, false)] {
+        let second = resuming(link.clone(), known(30, rtt_ms), 1000).mbit(0, 0, 1000);
+        assert_eq!(second > first, is_alike, "{second} and {first} Mbit/s, known with {rtt_ms} ms");
+    }
+}
+
+#[test]
+fn a_known_path_that_is_slower_now_is_left_at_once() {
+    for queue_ms in [20, 100, 400] {
+        let link = SimulatedPath::new(3, 100, queue_ms);
+        let first = alone(link.clone(), 10_000);
+        let second = resuming(link, known(30, 100), 10_000);
+        let (fresh, resumed) = (first.seconds_to(0, 1 << 20), second.seconds_to(0, 1 << 20));
+        assert!(resumed <= fresh + 0.7, "{resumed} s instead of {fresh}, queue {queue_ms} ms");
+        // The jump sends half of what a path of 30 Mbit/s holds: 156 packets.
+        let (before, after) = (dropped(&first), dropped(&second));
+        assert!(after <= before + 156, "{after} packets dropped instead of {before}, queue {queue_ms} ms");
+        let (mbit, lost) = (second.mbit(0, 2000, 10_000), second.dropped_percent(0, 2000, 10_000));
+        assert!(mbit >= 0.85 * 3.0 && lost <= 3.0, "{mbit:.1} of 3 Mbit/s, {lost:.1} % lost");
+    }
+}
+
+#[test]
+fn a_known_path_that_is_shared_now_is_shared() {
+    for is_cubic in [true, false] {
+        let mut run = Simulator::new(SimulatedPath::new(MBIT, 40, 40));
+        let other = if is_cubic { run.add_cubic(0) } else { run.add_ours(0) };
+        let ours = run.add_resuming(5000, known(MBIT, 40));
+        run.run(40_000);
+        for (from, to) in [(5000, 6000), (10_000, 40_000)] {
+            let (ours, other) = (run.mbit(ours, from, to), run.mbit(other, from, to));
+            assert!(ours.min(other) >= 0.3 * MBIT as f64, "ours {ours:.1}, the other {other:.1} Mbit/s");
+        }
+    }
 }
 
 #[test]

@@ -8,7 +8,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::{Duration, Instant};
 
+use crate::transport::KnownPath;
 use crate::transport::congestion::LOSS_DELAY_PERCENT;
+use crate::transport::congestion::PathWatch;
 use crate::transport::congestion::cubic::Cubic;
 use crate::transport::congestion::rate::{Manner, RateController};
 
@@ -174,15 +176,23 @@ impl Simulator {
     }
 
     pub(super) fn add_ours(&mut self, at_ms: u64) -> usize {
-        self.add_rate(Manner::Compete, at_ms)
+        self.add_rate(Manner::Compete, at_ms, PathWatch::default())
+    }
+
+    /// One that an earlier transfer has told of the path.
+    pub(super) fn add_resuming(&mut self, at_ms: u64, known: KnownPath) -> usize {
+        let watch = PathWatch::default();
+        watch.know(known);
+        self.add_rate(Manner::Compete, at_ms, watch)
     }
 
     pub(super) fn add_background(&mut self, at_ms: u64) -> usize {
-        self.add_rate(Manner::Yield, at_ms)
+        self.add_rate(Manner::Yield, at_ms, PathWatch::default())
     }
 
-    fn add_rate(&mut self, manner: Manner, at_ms: u64) -> usize {
-        let control = RateController::new(self.at(at_ms * 1000), manner, INITIAL_WINDOW, PACKET);
+    fn add_rate(&mut self, manner: Manner, at_ms: u64, watch: PathWatch) -> usize {
+        let now = self.at(at_ms * 1000);
+        let control = RateController::new(now, manner, INITIAL_WINDOW, PACKET, watch);
         self.add(Control::Ours(Box::new(control)), at_ms)
     }
 

@@ -14,6 +14,7 @@ impl MemoryTarget {
     pub(super) fn take_held(&self, id: EntryId, entry: &Entry, chunk_log2: u8) -> ChunkSet {
         let (mut own, mut disk) = (self.own(), self.disk());
         let key = (entry.path.as_bytes().to_vec(), entry.size(), chunk_log2);
+        disk.rename_kept(&key);
         let mut held = ChunkSet::default();
         if let Some(kept) = disk.kept.get_mut(&key) {
             if kept.is_taken {
@@ -69,6 +70,21 @@ impl Own {
             {
                 kept.is_taken = false;
             }
+        }
+    }
+}
+
+impl Disk {
+    /// Gives what is left of a file of another size this key. Chunks of another length are not recorded any more.
+    fn rename_kept(&mut self, key: &KeptKey) {
+        let (path, size, chunk_log2) = key;
+        let is_it = |other: &&KeptKey| other.0 == *path && other.2 == *chunk_log2 && other.1 != *size;
+        let is_free = |other: &&KeptKey| is_it(other) && !self.kept[*other].is_taken;
+        let Some(other) = self.kept.keys().find(is_free).cloned() else { return };
+        if let Some(mut kept) = self.kept.remove(&other) {
+            let len = |size: u64, index: u64| size.saturating_sub(index << chunk_log2).min(1 << chunk_log2);
+            kept.values.retain(|index, _| len(other.1, *index) == len(*size, *index));
+            self.kept.insert(key.clone(), kept);
         }
     }
 }

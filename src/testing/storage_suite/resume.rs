@@ -1,6 +1,6 @@
 //! What a transfer leaves for the next one: chunks that a checkpoint has recorded.
 
-use super::rig::{MemoryRig, Rig, nodes};
+use super::rig::{FsRig, MemoryRig, Rig, nodes};
 use super::{Exists, admit, commit, entry};
 use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::final_name::Committed;
@@ -14,6 +14,12 @@ use crate::testing::disk::Node;
 /// Runs each function on each pair of disks.
 macro_rules! resume_suite {
     ($($test:ident),* $(,)?) => {
+        mod on_file_system {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(&super::FsRig::new()).await;
+            })*
+        }
         mod on_memory {
             $(#[tokio::test]
             async fn $test() {
@@ -34,6 +40,7 @@ resume_suite!(
     a_chunk_that_is_written_again_has_its_new_value,
     a_chunk_may_be_a_hole,
     only_the_same_file_is_resumed,
+    a_file_of_another_size_has_the_chunks_of_equal_length,
     nothing_is_left_of_what_was_committed_or_discarded,
     a_running_transfer_keeps_what_it_stages,
 );
@@ -154,17 +161,33 @@ async fn a_chunk_may_be_a_hole(rig: &impl Rig) {
 
 async fn only_the_same_file_is_resumed(rig: &impl Rig) {
     leave(rig, &[0, 1]).await;
-    let others = [entry("other", Kind::File { size: SIZE }), entry("big", Kind::File { size: SIZE - 1 })];
-    for other in others {
-        let target = rig.target();
-        assert!(held(&target, A, other).await.is_empty());
-        target.abort().await;
-    }
+    let target = rig.target();
+    assert!(held(&target, A, entry("other", Kind::File { size: SIZE })).await.is_empty());
+    target.abort().await;
     // A source that has changed may still have most of its chunks.
     let mut later = big();
     later.meta.mtime.seconds += 1;
     let target = rig.target();
     assert_eq!(held(&target, EntryId(5), later).await, set([0, 1]));
+    target.abort().await;
+}
+
+async fn a_file_of_another_size_has_the_chunks_of_equal_length(rig: &impl Rig) {
+    leave(rig, &[0, 1, 3]).await;
+    for (size, want) in [(SIZE + 1, vec![0, 1]), (3 * CHUNK, vec![0, 1]), (CHUNK + 1, vec![0])] {
+        let target = rig.target();
+        let other = entry("big", Kind::File { size });
+        assert_eq!(held(&target, A, other).await, set(want), "{size} bytes");
+        target.abort().await;
+    }
+    // What was given up stays so.
+    let target = rig.target();
+    assert_eq!(held(&target, A, big()).await, set([0]));
+    assert_eq!(target.holds(A, vec![filled(0, 0)]).await, [true]);
+    let committed = target.commit(vec![commit(0, "big", SIZE, Exists::Refuse)]).await;
+    assert!(matches!(committed[..], [Ok(Committed::Done(None))]), "{committed:?}");
+    let Node::File(bytes) = &nodes(&rig.tree())["big"] else { panic!("it is not a file") };
+    assert_eq!((bytes.len() as u64, bytes.iter().any(|byte| *byte != 0)), (SIZE, false));
 }
 
 async fn nothing_is_left_of_what_was_committed_or_discarded(rig: &impl Rig) {

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::protocol::wire::entry::{Kind, Meta, Time};
 use crate::storage::fs::{FsSource, FsTarget, NetworkThreads};
 use crate::storage::{Source, Target};
-use crate::testing::disk::{MemorySource, MemoryTarget, Node};
+use crate::testing::disk::{MemorySource, MemoryTarget, Node, incoming};
 
 /// Paths and their contents, parents first.
 pub(super) type Tree = BTreeMap<Vec<u8>, (Node, Meta)>;
@@ -93,7 +93,7 @@ impl Rig for FsRig {
     fn target(&self) -> FsTarget {
         let number = self.transfers.get();
         self.transfers.set(number + 1);
-        FsTarget::new(&self.to(), &format!("{number:032x}"), true, NetworkThreads::new(2)).unwrap()
+        FsTarget::new(&self.to(), incoming(number, true), NetworkThreads::new(2)).unwrap()
     }
 
     fn put(&self, path: &str, node: Node) {

@@ -36,7 +36,7 @@ pub(in crate::transport) fn controller(
                 Congestion::Background => Manner::Yield,
                 _ => Manner::Compete,
             };
-            let config = RateConfig { initial_window: window_bytes, manner };
+            let config = RateConfig { initial_window: window_bytes, manner, watch: watch.clone() };
             Arc::new(Gated { config: Arc::new(config), watch })
         }
         Congestion::Cubic => {

@@ -84,6 +84,11 @@ impl LossJudge {
         self.noise_permille
     }
 
+    /// As many are lost as an earlier transfer found, until this one knows better.
+    pub(super) fn presume(&mut self, noise_permille: u64) {
+        self.noise_permille = self.noise_permille.max(noise_permille);
+    }
+
     /// Whether packets of `sent` have not been answered for yet.
     pub(super) fn counts(&self, sent: Instant) -> bool {
         self.reacted_at.is_none_or(|at| sent > at)

@@ -4,6 +4,7 @@ pub(crate) mod cubic;
 mod fill;
 mod filter;
 mod gate;
+mod known;
 mod loss;
 mod path;
 pub(crate) mod rate;
@@ -15,7 +16,8 @@ mod watch;
 #[cfg(test)]
 pub(crate) use gate::INITIAL_WINDOW_DATAGRAMS;
 pub(super) use gate::{PROBE_INTERVAL, controller};
+pub use known::KnownPath;
 #[cfg(test)]
 pub(crate) use tuning::LOSS_DELAY_PERCENT;
 pub(super) use tuning::LOSS_DELAY_ROUND_TRIPS;
-pub(super) use watch::PathWatch;
+pub(crate) use watch::PathWatch;

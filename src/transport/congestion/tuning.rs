@@ -62,6 +62,15 @@ pub(super) const DISPLACED_PERCENT: u64 = 93;
 /// Then a flow that makes way keeps this part for this time.
 pub(super) const DISPLACED_KEEPS_PERCENT: u64 = 15;
 pub(super) const DISPLACED_TIME: Duration = Duration::from_secs(8);
+/// The first window of a known path, in percent of what it held (RFC 9959 allows no more).
+pub(super) const JUMP_PERCENT: u64 = 50;
+/// A known path is found again at this part of its bandwidth; then it is seen whether it carries more.
+pub(super) const RESUMED_PERCENT: u64 = 90;
+/// A path is known only if its least round trip is within these parts of the known one. RFC 9959 allows from half to
+/// ten times; a longer one here may be the queue of others. The slack is for handshakes, which keep a processor busy.
+pub(super) const RESUMED_RTT_PERCENT_MIN: u32 = 50;
+pub(super) const RESUMED_RTT_PERCENT_MAX: u32 = 150;
+pub(super) const RESUMED_RTT_SLACK: Duration = Duration::from_millis(2);
 /// Minimum time for probing the round trip, besides one round.
 pub(super) const PROBE_RTT_TIME: Duration = Duration::from_millis(100);
 /// Cycles in a row that do not empty the queue, after which another flow must hold it.

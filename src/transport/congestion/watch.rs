@@ -1,17 +1,23 @@
 //! What a connection and the congestion controllers of its paths tell each other.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use super::known::KnownPath;
 
 /// What a connection and the controllers of its paths tell each other.
 #[derive(Debug, Clone, Default)]
-pub(in crate::transport) struct PathWatch(Arc<PathNotes>);
+pub(crate) struct PathWatch(Arc<PathNotes>);
 
 #[derive(Debug, Default)]
 struct PathNotes {
     closing: AtomicBool,
     full_micros: AtomicU64,
+    /// An earlier transfer has told something, and no controller has taken it.
+    is_known: AtomicBool,
+    known: Mutex<Option<KnownPath>>,
+    learned: Mutex<Option<KnownPath>>,
 }
 
 impl PathWatch {
@@ -25,6 +31,17 @@ impl PathWatch {
         Duration::from_micros(self.0.full_micros.load(Relaxed))
     }
 
+    /// An earlier transfer over this path found `known`.
+    pub(crate) fn know(&self, known: KnownPath) {
+        *lock(&self.0.known) = Some(known);
+        self.0.is_known.store(true, Relaxed);
+    }
+
+    /// What the path carries, once that is known.
+    pub(in crate::transport) fn learned(&self) -> Option<KnownPath> {
+        *lock(&self.0.learned)
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         self.0.closing.load(Relaxed)
     }
@@ -32,4 +49,22 @@ impl PathWatch {
     pub(super) fn add_full(&self, time: Duration) {
         self.0.full_micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Relaxed);
     }
+
+    /// What an earlier transfer found. It is told once: a connection that moves to another path begins anew there.
+    pub(super) fn take_known(&self) -> Option<KnownPath> {
+        // Asked for each packet.
+        if !self.0.is_known.load(Relaxed) {
+            return None;
+        }
+        self.0.is_known.store(false, Relaxed);
+        lock(&self.0.known).take()
+    }
+
+    pub(super) fn learn(&self, learned: KnownPath) {
+        *lock(&self.0.learned) = Some(learned);
+    }
+}
+
+fn lock(known: &Mutex<Option<KnownPath>>) -> MutexGuard<'_, Option<KnownPath>> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,7 +17,7 @@ use crate::transport::congestion::PathWatch;
 use crate::transport::quic::error::error_over;
 use crate::transport::quic::strangers::Stranger;
 use crate::transport::quic::udp::Fault;
-use crate::transport::{Connection, Limits, PathStats, RecvStream, SendStream, TransportError};
+use crate::transport::{Connection, KnownPath, Limits, PathStats, RecvStream, SendStream, TransportError};
 
 /// Code for an unfinished stream that is given up; by then the session has told the reason, if there is one.
 const STREAM_DROPPED: VarInt = VarInt::from_u32(0);
@@ -202,6 +202,10 @@ impl Connection for Quic {
         }
     }
 
+    fn know_path(&self, known: KnownPath) {
+        self.0.watch.know(known);
+    }
+
     fn stats(&self) -> PathStats {
         let path = self.0.connection.stats().path;
         PathStats {
@@ -211,6 +215,7 @@ impl Connection for Quic {
             sent_packets: path.sent_packets,
             lost_packets: path.lost_packets,
             window_full: self.0.watch.window_full(),
+            learned: self.0.watch.learned(),
         }
     }
 }
@@ -229,10 +234,6 @@ impl SendStream for QuicSend {
     fn finish(&mut self) -> Result<(), TransportError> {
         self.is_finished = true;
         self.stream.finish().map_err(|_| TransportError::Lost("finished a stream that has ended".to_owned()))
-    }
-
-    async fn is_delivered(&mut self) -> bool {
-        matches!(self.stream.stopped().await, Ok(None))
     }
 
     fn set_priority(&self, priority: i32) {

@@ -1,7 +1,7 @@
 //! Datagram sizes of a path.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use quinn::MtuDiscoveryConfig;
@@ -91,10 +91,7 @@ fn payload(ip: IpAddr, mtu: u32) -> u16 {
 fn route_mtu(address: SocketAddr) -> io::Result<u32> {
     use rustix::net::sockopt::{ip_mtu, ipv6_mtu};
 
-    let any: IpAddr =
-        if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0))?;
-    socket.connect(address)?;
+    let socket = address::towards(address)?;
     Ok(if address.is_ipv4() { ip_mtu(&socket) } else { ipv6_mtu(&socket) }?)
 }
 
@@ -105,6 +102,8 @@ fn route_mtu(_: SocketAddr) -> io::Result<u32> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
     use crate::testing::host::skip;
 

@@ -16,7 +16,7 @@ fn line(event: Event) -> String {
 fn settled(path: &[u8], outcome: Outcome) -> FileSettled {
     let path = RelPath::new(path).unwrap();
     let message = None;
-    FileSettled { path, renamed: None, is_file: true, size: 1, blake3: None, outcome, message }
+    FileSettled { path, renamed: None, is_file: true, size: 1, blake3: None, outcome, message, removed: None }
 }
 
 #[test]
@@ -50,18 +50,6 @@ fn the_small_events() {
     assert_eq!(
         line(Event::Started { side: Side::Receiver, transfer: [0xab; 16].into() }),
         "{\"event\":\"started\",\"side\":\"receiver\"}\n"
-    );
-    assert_eq!(
-        [Some(Duration::from_secs(60)), None]
-            .map(|limit| line(Event::Reconnecting { limit, message: "m".into() })),
-        [
-            "{\"event\":\"reconnecting\",\"limit_seconds\":60.0,\"message\":\"m\"}\n",
-            "{\"event\":\"reconnecting\",\"limit_seconds\":null,\"message\":\"m\"}\n"
-        ]
-    );
-    assert_eq!(
-        line(Event::Reconnected { after: Duration::from_millis(12_300) }),
-        "{\"event\":\"reconnected\",\"seconds\":12.3}\n"
     );
     let warning = Event::Warning {
         path: Some("p".into()),
@@ -157,6 +145,7 @@ fn success_and_failure() {
         limited_by: vec![(Bottleneck::Network, 82), (Bottleneck::ReceiverDisk, 18)],
         synced: true,
         not_kept: vec![NotKept { aspect: Aspect::Mode, count: 3, path: "p".into(), cause: "c".into() }],
+        removed: None,
     };
     assert_eq!(
         line(Event::Finished(summary)),

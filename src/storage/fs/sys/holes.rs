@@ -1,9 +1,12 @@
 //! Finds the data and the holes of a file.
 
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use rustix::io::Errno;
 
 use crate::protocol::wire::record::Run;
@@ -43,4 +46,22 @@ pub(crate) fn find_runs(file: impl AsFd, range: Range<u64>, runs_max: usize) -> 
         at = data_end;
     }
     Ok(runs)
+}
+
+/// Makes the bytes of `range` zeros, as far as the file has them.
+pub(crate) fn clear(file: &File, range: Range<u64>) -> io::Result<()> {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    match fallocate(file, flags, range.start, range.end - range.start) {
+        Ok(()) => return Ok(()),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let zeros = [0; 16 * 1024];
+    let (mut at, end) = (range.start, range.end.min(file.metadata()?.len()));
+    while at < end {
+        let len = usize::try_from(end - at).unwrap_or(zeros.len()).min(zeros.len());
+        file.write_all_at(&zeros[..len], at)?;
+        at += len as u64;
+    }
+    Ok(())
 }

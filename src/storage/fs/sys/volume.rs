@@ -33,3 +33,11 @@ impl VolumeId {
 pub(crate) fn is_fuse(dir: impl AsFd) -> bool {
     fstatfs(dir).is_ok_and(|found| found.f_type == FUSE_MAGIC)
 }
+
+/// The mount that `dir` is on, by a number that no other mount gets before the next start of the system (Linux 6.8).
+pub(crate) fn unique_mount(dir: impl AsFd) -> Option<u64> {
+    // `STATX_MNT_ID_UNIQUE`; rustix does not name it.
+    let unique = StatxFlags::from_bits_retain(0x4000);
+    let found = statx(&dir, "", AtFlags::EMPTY_PATH, unique).ok()?;
+    StatxFlags::from_bits_retain(found.stx_mask).contains(unique).then_some(found.stx_mnt_id)
+}

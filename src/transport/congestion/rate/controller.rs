@@ -7,10 +7,11 @@ use crate::transport::congestion::fill::Fill;
 use crate::transport::congestion::filter::{BASE_RTT_WINDOW, YIELD_BASE_RTT_WINDOW};
 use crate::transport::congestion::loss::{LossJudge, called_after};
 use crate::transport::congestion::path::PathModel;
-use crate::transport::congestion::rate::phase::{Manner, Phase};
+use crate::transport::congestion::rate::phase::{Manner, Phase, Resume};
 use crate::transport::congestion::sampler::Sampler;
 use crate::transport::congestion::tally::Aggregation;
 use crate::transport::congestion::tuning::{OVERTAKEN_PERCENT_MAX, OVERTAKEN_PERCENT_START};
+use crate::transport::congestion::watch::PathWatch;
 
 /// The controller of one path.
 #[derive(Debug, Clone)]
@@ -63,10 +64,19 @@ pub(crate) struct RateController {
     /// There was a trial since the last probe upwards.
     pub(super) tried: bool,
     pub(super) shadow: Option<Cubic>,
+    pub(super) resume: Resume,
+    /// Tells what earlier transfers found, and is told what this one finds.
+    pub(super) watch: PathWatch,
 }
 
 impl RateController {
-    pub(crate) fn new(now: Instant, manner: Manner, initial_window: u64, packet_bytes: u64) -> Self {
+    pub(crate) fn new(
+        now: Instant,
+        manner: Manner,
+        initial_window: u64,
+        packet_bytes: u64,
+        watch: PathWatch,
+    ) -> Self {
         let base_window = match manner {
             Manner::Compete => BASE_RTT_WINDOW,
             Manner::Yield => YIELD_BASE_RTT_WINDOW,
@@ -105,6 +115,8 @@ impl RateController {
             trial_rate: None,
             tried: false,
             shadow: None,
+            resume: Resume::Normal,
+            watch,
         }
     }
 
@@ -140,6 +152,8 @@ impl RateController {
         if let (Some(shadow), Phase::Compete { .. }) = (&mut self.shadow, self.state) {
             shadow.on_ack(now, sample.acked, self.smoothed_rtt);
         }
+        self.resume(now);
+        self.validate(now, &sample);
         if sample.round {
             self.end_round(now, &sample);
         }

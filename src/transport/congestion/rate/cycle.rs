@@ -7,8 +7,8 @@ use tracing::debug;
 use crate::transport::congestion::cubic::Cubic;
 use crate::transport::congestion::fill::Fill;
 use crate::transport::congestion::rate::controller::RateController;
-use crate::transport::congestion::rate::phase::{Manner, Phase};
-use crate::transport::congestion::tally::percent;
+use crate::transport::congestion::rate::phase::{Manner, Phase, Resume};
+use crate::transport::congestion::tally::{Aggregation, percent};
 use crate::transport::congestion::tuning::{
     COMPETE_PERCENT, COMPETE_TIME, CRUISE_ROUNDS, CRUISE_TIME, DISPLACED_KEEPS_PERCENT, DISPLACED_PERCENT,
     DISPLACED_TIME, FULL_CYCLES, PROBE_RTT_PERCENT, PROBE_RTT_TIME,
@@ -129,6 +129,10 @@ impl RateController {
         }
         if self.state == Phase::Startup {
             self.started_at = Some(now);
+            if std::mem::replace(&mut self.resume, Resume::Normal) != Resume::Normal {
+                // The jump came in one bunch each round trip; the path has no part in that.
+                self.extra = Aggregation::new(now);
+            }
         }
         self.cautious = self.loss.is_cautious(now);
         match state {

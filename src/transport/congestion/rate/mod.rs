@@ -7,6 +7,7 @@ mod controller;
 mod cycle;
 mod phase;
 mod quinn;
+mod resume;
 mod rounds;
 mod window;
 

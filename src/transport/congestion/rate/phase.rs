@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use crate::transport::congestion::known::KnownPath;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Twice the window each round until the bandwidth grows no more.
@@ -37,4 +39,19 @@ pub(crate) enum Manner {
     Compete,
     /// Make way, also for a queue of its own.
     Yield,
+}
+
+/// What start-up does with what an earlier transfer found: the phases of RFC 9959, whose names these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Resume {
+    /// Nothing, or no more.
+    Normal,
+    /// Wait for a round trip that shows the same path.
+    Reconnaissance(KnownPath),
+    /// Send half of what the path carried. The first packet beyond the first window left at `from`.
+    Unvalidated { known: KnownPath, from: Option<Instant> },
+    /// See what of that arrives. Packets that left up to `until` were sent without knowing.
+    Validating { known: KnownPath, until: Instant },
+    /// All of that has arrived. Start-up goes on to what the path carried.
+    Validated(KnownPath),
 }

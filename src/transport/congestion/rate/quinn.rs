@@ -8,6 +8,7 @@ use quinn::congestion::{Controller, ControllerFactory};
 
 use crate::transport::congestion::rate::controller::RateController;
 use crate::transport::congestion::rate::phase::Manner;
+use crate::transport::congestion::watch::PathWatch;
 
 /// Makes a [`RateController`] for each path.
 #[derive(Debug)]
@@ -15,17 +16,20 @@ pub(crate) struct RateConfig {
     /// First window, bytes.
     pub(crate) initial_window: u64,
     pub(crate) manner: Manner,
+    pub(crate) watch: PathWatch,
 }
 
 impl ControllerFactory for RateConfig {
     fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
-        Box::new(RateController::new(now, self.manner, self.initial_window, u64::from(current_mtu)))
+        let packet_bytes = u64::from(current_mtu);
+        Box::new(RateController::new(now, self.manner, self.initial_window, packet_bytes, self.watch.clone()))
     }
 }
 
 impl Controller for RateController {
     fn on_sent(&mut self, now: Instant, bytes: u64, _last_packet_number: u64) {
         self.in_flight += bytes;
+        self.resume(now);
         self.sampler.sent(now, bytes, self.path.min_rtt.get());
     }
 

@@ -22,7 +22,7 @@ impl RateController {
         }
         self.forget_stale();
         match self.state {
-            Phase::Startup if !self.round_app_limited => self.check_startup(now),
+            Phase::Startup if !self.round_app_limited && !self.is_unvalidated() => self.check_startup(now),
             Phase::Up => self.check_up(now),
             Phase::Cruise { .. } => self.cruised_in_queue = self.path.has_queue(self.round_rtt),
             _ => {}
@@ -30,6 +30,7 @@ impl RateController {
         if self.manner == Manner::Yield {
             self.make_way(now);
         }
+        self.note_path();
         self.round_rtt = Duration::MAX;
         self.round_rate = 0;
         self.round_app_limited = false;

@@ -5,6 +5,7 @@ use quinn::congestion::Controller;
 use crate::transport::congestion::rate::controller::RateController;
 use crate::transport::congestion::rate::phase::{Manner, Phase};
 use crate::transport::congestion::tuning::DISPLACED_TIME;
+use crate::transport::congestion::watch::PathWatch;
 
 #[test]
 fn less_than_before_makes_way_in_the_background_only() {
@@ -12,7 +13,7 @@ fn less_than_before_makes_way_in_the_background_only() {
     for (manner, later, makes_way) in
         [(Manner::Yield, 920_000, true), (Manner::Yield, 940_000, false), (Manner::Compete, 920_000, false)]
     {
-        let mut rate = RateController::new(now, manner, 12_000, 1200);
+        let mut rate = RateController::new(now, manner, 12_000, 1200, PathWatch::default());
         rate.path.min_rtt.update(now, Duration::from_millis(40));
         rate.path.bandwidth.update(1_000_000);
         rate.probe_up(now);
@@ -31,7 +32,7 @@ fn less_than_before_makes_way_in_the_background_only() {
 #[test]
 fn what_it_had_before_a_queue_counts_too() {
     let now = Instant::now();
-    let mut rate = RateController::new(now, Manner::Yield, 12_000, 1200);
+    let mut rate = RateController::new(now, Manner::Yield, 12_000, 1200, PathWatch::default());
     rate.path.min_rtt.update(now, Duration::from_millis(40));
     rate.path.bandwidth.update(1_000_000);
     rate.enter_cruise(now);
@@ -53,7 +54,7 @@ fn what_it_had_before_a_queue_counts_too() {
 #[test]
 fn persistent_congestion_leaves_room_for_packets_of_any_size() {
     let now = Instant::now();
-    let mut rate = RateController::new(now, Manner::Compete, 32 * 1200, 1200);
+    let mut rate = RateController::new(now, Manner::Compete, 32 * 1200, 1200, PathWatch::default());
     Controller::on_mtu_update(&mut rate, 65_507);
     rate.congested(now, now, true, 65_507);
     assert_eq!(Controller::window(&rate), 4 * 65_507);

@@ -31,7 +31,7 @@ impl RateController {
         let target = match self.state {
             Phase::Startup => {
                 let share = if growing { STARTUP_GROWING_PERCENT } else { STARTUP_PERCENT };
-                self.share(share).max(self.initial_window)
+                self.resumed_window(self.share(share).max(self.initial_window))
             }
             Phase::Drain => self.share(100),
             Phase::Down => self.down_window(),

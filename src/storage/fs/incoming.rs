@@ -1,0 +1,25 @@
+//! What a target needs to know of its transfer.
+
+use std::sync::Arc;
+
+use crate::auth::Fingerprint;
+use crate::event::{Event, Reporter};
+
+/// What a target needs to know of its transfer.
+#[derive(Clone)]
+pub struct Incoming {
+    /// The name of the transfer: 32 lower-case hexadecimal digits.
+    pub transfer: String,
+    /// The sender. What is left of its files is resumed when the same sender sends them again.
+    pub sender: Fingerprint,
+    /// Whether data is synced.
+    pub sync: bool,
+    /// Takes warnings.
+    pub reporter: Arc<dyn Reporter>,
+}
+
+impl Incoming {
+    pub(super) fn warn(&self, message: String) {
+        self.reporter.report(Event::Warning { path: None, reason: None, message });
+    }
+}
