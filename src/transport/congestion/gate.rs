@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig, NewRenoConfig};
 
 use super::rate::{Manner, RateConfig};
-use super::watch::PathWatch;
+use super::watch::{DEAD_AFTER, PathWatch};
 use crate::transport::limits::Congestion;
 
 /// Datagrams of the first round trip. RFC 9002, section 7.2, has 10, for senders that let them go at once; these are
@@ -66,6 +66,7 @@ impl<F: ControllerFactory + Send + Sync + 'static> ControllerFactory for Gated<F
             mtu: current_mtu.into(),
             heard: now,
             sent: now,
+            unacked_since: None,
             in_flight: 0,
         })
     }
@@ -80,6 +81,8 @@ struct Gate {
     heard: Instant,
     /// The last packet.
     sent: Instant,
+    /// The last acks, or the first packet after those that left nothing in flight.
+    unacked_since: Option<Instant>,
     /// Bytes sent and neither acked nor lost.
     in_flight: u64,
 }
@@ -97,6 +100,10 @@ impl Gate {
 impl Controller for Gate {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
         self.sent = now;
+        if self.in_flight == 0 {
+            self.unacked_since = Some(now);
+            self.watch.set_unacked(self.unacked_since);
+        }
         self.in_flight += bytes;
         self.inner.on_sent(now, bytes, last_packet_number);
     }
@@ -120,10 +127,15 @@ impl Controller for Gate {
         largest_packet_num_acked: Option<u64>,
     ) {
         let since = now.saturating_duration_since(self.heard);
+        let unacked = self.unacked_since.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         self.heard = now;
         self.in_flight = in_flight;
+        self.unacked_since = (in_flight > 0).then_some(now);
+        self.watch.set_unacked(self.unacked_since);
         if !app_limited {
             self.watch.add_full(since);
+        } else if unacked >= DEAD_AFTER {
+            self.watch.add_full(unacked);
         }
         self.inner.on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
     }
@@ -203,6 +215,24 @@ mod tests {
         gate.on_end_acks(at(15), 12_000, false, Some(3));
         gate.on_end_acks(at(90), 0, true, Some(4));
         assert_eq!(watch.window_full(), Duration::from_millis(5));
+    }
+
+    #[test]
+    fn time_on_a_dead_path_counts_before_it_is_back() {
+        let ago = |ms| Instant::now() - Duration::from_millis(ms);
+        let watch = PathWatch::default();
+        let mut gate = controller(Congestion::Auto, 1200, watch.clone()).build(ago(9000), 1200);
+        gate.on_sent(ago(5000), 1200, 1);
+        let second = Duration::from_secs(1);
+        assert!((5 * second..7 * second).contains(&watch.window_full()), "{:?}", watch.window_full());
+        gate.on_end_acks(ago(500), 0, true, Some(1));
+        let dead = watch.window_full();
+        assert!((4 * second..5 * second).contains(&dead), "{dead:?}");
+        gate.on_sent(ago(400), 1200, 2);
+        assert_eq!(watch.window_full(), dead, "acks are not due yet");
+        let idle = PathWatch::default();
+        let _gate = controller(Congestion::Auto, 1200, idle.clone()).build(ago(9000), 1200);
+        assert_eq!(idle.window_full(), Duration::ZERO, "nothing is in flight");
     }
 
     #[test]

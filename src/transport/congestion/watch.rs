@@ -2,9 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::known::KnownPath;
+
+/// A path on which nothing has been acked for this long is dead, for now.
+pub(super) const DEAD_AFTER: Duration = Duration::from_secs(1);
 
 /// What a connection and the controllers of its paths tell each other.
 #[derive(Debug, Clone, Default)]
@@ -14,6 +17,8 @@ pub(crate) struct PathWatch(Arc<PathNotes>);
 struct PathNotes {
     closing: AtomicBool,
     full_micros: AtomicU64,
+    /// When the last acks came that did not cover everything, or the first packet was sent after those that did.
+    unacked_since: Mutex<Option<Instant>>,
     /// An earlier transfer has told something, and no controller has taken it.
     is_known: AtomicBool,
     known: Mutex<Option<KnownPath>>,
@@ -26,9 +31,11 @@ impl PathWatch {
         self.0.closing.store(true, Relaxed);
     }
 
-    /// How long the congestion window was what held the connection back.
+    /// How long the congestion window, or a dead path, was what held the connection back.
     pub(in crate::transport) fn window_full(&self) -> Duration {
-        Duration::from_micros(self.0.full_micros.load(Relaxed))
+        let silent = lock(&self.0.unacked_since).map_or(Duration::ZERO, |since| since.elapsed());
+        let dead = if silent >= DEAD_AFTER { silent } else { Duration::ZERO };
+        Duration::from_micros(self.0.full_micros.load(Relaxed)) + dead
     }
 
     /// An earlier transfer over this path found `known`.
@@ -50,6 +57,11 @@ impl PathWatch {
         self.0.full_micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Relaxed);
     }
 
+    /// From `since` on, something is in flight and nothing has been acked; `None` while nothing is in flight.
+    pub(super) fn set_unacked(&self, since: Option<Instant>) {
+        *lock(&self.0.unacked_since) = since;
+    }
+
     /// What an earlier transfer found. It is told once: a connection that moves to another path begins anew there.
     pub(super) fn take_known(&self) -> Option<KnownPath> {
         // Asked for each packet.
@@ -65,6 +77,6 @@ impl PathWatch {
     }
 }
 
-fn lock(known: &Mutex<Option<KnownPath>>) -> MutexGuard<'_, Option<KnownPath>> {
-    known.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
