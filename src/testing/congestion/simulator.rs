@@ -192,7 +192,9 @@ impl Simulator {
 
     fn add_rate(&mut self, manner: Manner, at_ms: u64, watch: PathWatch) -> usize {
         let now = self.at(at_ms * 1000);
-        let control = RateController::new(now, manner, INITIAL_WINDOW, PACKET, watch);
+        let mut control = RateController::new(now, manner, INITIAL_WINDOW, PACKET, watch);
+        // The handshake has told.
+        control.open_first_window(Duration::from_millis(self.link.rtt_ms));
         self.add(Control::Ours(Box::new(control)), at_ms)
     }
 
@@ -229,6 +231,7 @@ impl Simulator {
             ack_timer: u64::MAX,
             probes_at: u64::MAX,
         });
+        self.flows[flow].take_window();
         self.tenths.push(Vec::new());
         self.push(at_ms * 1000, SimulatorEvent::Wake(flow));
         flow

@@ -62,6 +62,10 @@ pub(super) const DISPLACED_PERCENT: u64 = 93;
 /// Then a flow that makes way keeps this part for this time.
 pub(super) const DISPLACED_KEEPS_PERCENT: u64 = 15;
 pub(super) const DISPLACED_TIME: Duration = Duration::from_secs(8);
+/// The first window is for a round trip up to this. A longer one has more, so that the rate is the same, up to so many
+/// times as much.
+pub(super) const FIRST_WINDOW_TIME: Duration = Duration::from_millis(150);
+pub(super) const FIRST_WINDOW_PERCENT_MAX: u64 = 400;
 /// The first window of a known path, in percent of what it held (RFC 9959 allows no more).
 pub(super) const JUMP_PERCENT: u64 = 50;
 /// A known path is found again at this part of its bandwidth; then it is seen whether it carries more.

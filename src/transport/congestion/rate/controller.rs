@@ -19,6 +19,8 @@ pub(crate) struct RateController {
     pub(super) manner: Manner,
     pub(super) packet_bytes: u64,
     pub(super) initial_window: u64,
+    /// The initial one, or more on a long path.
+    pub(super) first_window: u64,
     /// Bytes that may be in flight and have not been overtaken.
     pub(super) window: u64,
     /// Bytes in flight that were; none while the losses of start-up are not all called so.
@@ -85,6 +87,7 @@ impl RateController {
             manner,
             packet_bytes,
             initial_window,
+            first_window: initial_window,
             window: initial_window,
             overtaken: 0,
             started_at: None,
@@ -136,6 +139,9 @@ impl RateController {
         let most = self.share(if settles { OVERTAKEN_PERCENT_START } else { OVERTAKEN_PERCENT_MAX });
         self.overtaken = sample.overtaken.min(most);
         self.in_flight = in_flight;
+        if self.path.min_rtt.get().is_none() && self.state == Phase::Startup {
+            self.open_first_window(sample.rtt);
+        }
         self.path.min_rtt.update(now, sample.rtt);
         self.round_rtt = self.round_rtt.min(sample.rtt);
         self.round_app_limited |= sample.app_limited;

@@ -33,7 +33,7 @@ impl RateController {
                     self.jump(known, rtt);
                 }
             }
-            Resume::Unvalidated { known, from: None } if self.in_flight > self.initial_window => {
+            Resume::Unvalidated { known, from: None } if self.in_flight > self.first_window => {
                 self.resume = Resume::Unvalidated { known, from: Some(now) };
             }
             _ => {}

@@ -1,14 +1,16 @@
 //! How much may be in flight in each phase.
 
+use std::time::Duration;
+
 use crate::transport::congestion::cubic::Cubic;
 use crate::transport::congestion::rate::controller::RateController;
 use crate::transport::congestion::rate::phase::{Manner, Phase};
 use crate::transport::congestion::tally::{in_time, percent};
 use crate::transport::congestion::tuning::{
     CAUTIOUS_CRUISE_PERCENT, CAUTIOUS_UP_PERCENT, COMPETE_PERCENT, CRUISE_PERCENT, DOWN_PERCENT,
-    LATE_ACKS_PERCENT, PACED_PACKETS, PACED_PERCENT, PACED_TIME, PROBE_RTT_PERCENT, SPARE_PACKETS,
-    STARTUP_GROWING_PERCENT, STARTUP_GROWTH_PERCENT, STARTUP_PERCENT, TRIAL_PERCENT, UP_PERCENT,
-    WINDOW_PACKETS_MIN,
+    FIRST_WINDOW_PERCENT_MAX, FIRST_WINDOW_TIME, LATE_ACKS_PERCENT, PACED_PACKETS, PACED_PERCENT, PACED_TIME,
+    PROBE_RTT_PERCENT, SPARE_PACKETS, STARTUP_GROWING_PERCENT, STARTUP_GROWTH_PERCENT, STARTUP_PERCENT,
+    TRIAL_PERCENT, UP_PERCENT, WINDOW_PACKETS_MIN,
 };
 
 impl RateController {
@@ -31,7 +33,7 @@ impl RateController {
         let target = match self.state {
             Phase::Startup => {
                 let share = if growing { STARTUP_GROWING_PERCENT } else { STARTUP_PERCENT };
-                self.resumed_window(self.share(share).max(self.initial_window))
+                self.resumed_window(self.share(share).max(self.first_window))
             }
             Phase::Drain => self.share(100),
             Phase::Down => self.down_window(),
@@ -48,6 +50,14 @@ impl RateController {
             Phase::Yield { window, .. } => window,
         };
         self.window = target.max(self.window_min()).min(self.window.saturating_add(growth));
+    }
+
+    /// The first round trip is known: it is sent at the same rate over a long path as over a short one.
+    pub(crate) fn open_first_window(&mut self, rtt: Duration) {
+        let times = rtt.as_millis() * 100 / FIRST_WINDOW_TIME.as_millis();
+        let times = u64::try_from(times).unwrap_or(u64::MAX).clamp(100, FIRST_WINDOW_PERCENT_MAX);
+        self.window = self.window.max(percent(self.initial_window, times));
+        self.first_window = self.window;
     }
 
     /// `percent` of what the path holds, bytes; the initial window while nothing is known.
