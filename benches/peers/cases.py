@@ -12,7 +12,7 @@ from process import Failed
 from results import OWN, Requirement, Subject, at_least, at_most
 
 # In the order of the report.
-GROUPS = ("loopback", "veth", "tiny", "small", "wan", "long", "fairness", "change", "many", "empty", "huge")
+GROUPS = ("loopback", "veth", "tiny", "small", "wan", "bad", "long", "fairness", "change", "many", "empty", "huge")
 
 SCP = "scp aes128-gcm"
 # Over a link that is far slower than the programs, one that stands for all that use TCP and ssh is enough.

@@ -134,14 +134,18 @@ class Conditions:
     jitter_ms: float = 0.0  # up to this much more delay for each packet by itself, which reorders them
     mark_ms: float | None = None  # packets that wait for longer in the queue get ECN's mark
     changes: tuple[tuple[float, float], ...] = ()  # (seconds after the start, Mbit/s from then on)
+    outage: tuple[float, float] | None = None  # (seconds after the start, and for how long nothing crosses)
 
     def options(self) -> list[str]:
         changes = [word for at, rate in self.changes for word in ("--then", f"{at:g}:{rate:g}")]
         marks = [] if self.mark_ms is None else ["--mark-ms", f"{self.mark_ms:g}"]
+        cut = []
+        if self.outage is not None:
+            cut = ["--cut-after-s", f"{self.outage[0]:g}", "--cut-for-s", f"{self.outage[1]:g}"]
         return [
             "--rate-mbit", f"{self.rate_mbit:g}", "--delay-ms", f"{self.round_trip_ms / 2:g}",
             "--queue-ms", f"{self.queue_ms:g}", "--loss", f"{self.loss_percent:g}", "--burst", f"{self.burst:g}",
-            "--jitter-ms", f"{self.jitter_ms:g}", *marks, *changes,
+            "--jitter-ms", f"{self.jitter_ms:g}", *marks, *changes, *cut,
         ]
 
 

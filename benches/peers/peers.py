@@ -57,9 +57,10 @@ class Towline(Peer):
     name = "towline"
     note = "encrypted, verified with BLAKE3; `--no-fsync`, since the others do not sync"
 
-    def __init__(self, program: Path, is_bench: bool = False):
-        """With `is_bench` it waits for a `towline bench` instead of files."""
-        self.program, self.is_bench = program, is_bench
+    def __init__(self, program: Path, is_bench: bool = False, flags: tuple[str, ...] = (), home: Path | None = None):
+        """With `is_bench` it waits for a `towline bench` instead of files. Both sides get `flags`. What they remember is
+        in `home`; without it they remember nothing."""
+        self.program, self.is_bench, self.flags, self.home = program, is_bench, flags, home
         self.receiver: Server | None = None
 
     def missing(self) -> str | None:
@@ -73,15 +74,16 @@ class Towline(Peer):
         kept = {name: value for name, value in os.environ.items() if not name.startswith("TOWLINE_")}
         configuration = self.directory / f"{side}.toml"
         configuration.touch()
-        identity = str(self.directory / f"{side}.pem")
-        return kept | {"TOWLINE_IDENTITY": identity, "TOWLINE_CONFIG": str(configuration)}
+        kept |= {"TOWLINE_IDENTITY": str((self.home or self.directory) / f"{side}.pem")}
+        kept |= {"TOWLINE_NO_PATH_MEMORY": "yes"} if self.home is None else {"XDG_STATE_HOME": str(self.home)}
+        return kept | {"TOWLINE_CONFIG": str(configuration)}
 
     def start(self, link: Link, directory: Path, target: Path) -> None:
         self.link, self.directory = link, directory
         for side in ("receiver", "sender"):
             timed([str(self.program), "id"], 10, directory, self._environment(side))
         what = ["bench", "--wait"] if self.is_bench else ["receive", "--into", str(target)]
-        command = [str(self.program), *what, "--no-fsync", "--quiet", "--listen", f"{link.receiver_address}:0"]
+        command = [str(self.program), *what, *self.flags, "--no-fsync", "--quiet", "--listen", f"{link.receiver_address}:0"]
         self.receiver = Server(link.receiver + command, directory, "receiver", self._environment("receiver"))
         (directory / "ticket").write_text(self.receiver.wait_for_words(r"--to (tl1\S+)"))
 
@@ -95,7 +97,7 @@ class Towline(Peer):
 
     def launch(self, what: list[str]) -> Server:
         """The sending side, a command with its arguments, as something to watch; what it says is `--json`."""
-        command = [str(self.program), *what, "--no-fsync", "--json", "--to", f"@{self.directory / 'ticket'}"]
+        command = [str(self.program), *what, *self.flags, "--no-fsync", "--json", "--to", f"@{self.directory / 'ticket'}"]
         return Server(self.link.sender + command, self.directory, "sender", self._environment("sender"))
 
     def send(self, source: Path, target: Path, limit: float) -> float:

@@ -16,6 +16,7 @@ import unittest
 import xml.etree.ElementTree
 from pathlib import Path
 
+import bad
 import cases
 import data
 import links
@@ -453,7 +454,7 @@ class Arguments(unittest.TestCase):
 
     def test_cases_are_chosen_by_group(self):
         sizes, wanlink = cases.Sizes(), Path("wanlink")
-        every = cases.timed_cases(sizes, wanlink) + studies.all_studies(sizes, wanlink)
+        every = cases.timed_cases(sizes, wanlink) + studies.all_studies(sizes, wanlink) + bad.bad_paths(wanlink)
         self.assertEqual(len(cases.choose(every, ["wan", "tiny", "queue"])), 1 + 7 + 1)
         self.assertEqual(cases.choose(every, None), every)
         self.assertEqual({one.subject.group for one in every}, set(cases.GROUPS))

@@ -40,8 +40,9 @@ class Bench:
     sizes: Sizes
     limit: float
 
-    def transfer(self, name: str, is_bench: bool = False) -> Transfer:
-        return Transfer(self.towline, self.link, self.directory / name, is_bench)
+    def transfer(self, name: str, is_bench: bool = False, flags: tuple[str, ...] = (),
+                 home: Path | None = None) -> Transfer:
+        return Transfer(self.towline, self.link, self.directory / name, is_bench, flags, home)
 
 
 Reading = dict[str, Measure]  # of one round
@@ -138,9 +139,9 @@ def _fairness(sizes: Sizes, wanlink: Path, stream: Source) -> list[Study]:
     return [
         study("fairness-two", "Two towlines", about, (at_least(SMALLER_SHARE, 40, "%"),), _two_towlines),
         study("fairness-cubic", "towline beside TCP CUBIC", f"{about} TCP is iperf3.",
-              (at_least(SMALLER_SHARE, 30, "%"),), lambda bench: _beside_tcp(bench, "cubic"), _needs_tcp("cubic")),
+              (at_least(SMALLER_SHARE, 30, "%"),), lambda bench: _beside_tcp(bench, "cubic"), needs_tcp("cubic")),
         study("fairness-bbr", "towline beside TCP BBR", f"{about} TCP is iperf3, BBR that of the kernel.",
-              (at_least(SHARE, 15, "%", aim=25),), lambda bench: _beside_tcp(bench, "bbr"), _needs_tcp("bbr")),
+              (at_least(SHARE, 15, "%", aim=25),), lambda bench: _beside_tcp(bench, "bbr"), needs_tcp("bbr")),
         study("fairness-background", "towline --background beside TCP CUBIC", f"{about} TCP is iperf3.",
               (at_most(SHARE, 10, "%"),), lambda bench: _beside_tcp(bench, "cubic", ("--background",)),
               _needs_background),
@@ -201,7 +202,7 @@ def iperf3_bytes(text: str) -> float:
         raise Failed(f"iperf3 did not say what arrived: {text.strip()[-200:]}") from None
 
 
-def _needs_tcp(congestion: str) -> Callable[[Path], str | None]:
+def needs_tcp(congestion: str) -> Callable[[Path], str | None]:
     def needs(_: Path) -> str | None:
         if shutil.which("iperf3") is None:
             return "there is no `iperf3` (package iperf3)"
@@ -214,7 +215,7 @@ def _needs_tcp(congestion: str) -> Callable[[Path], str | None]:
 def _needs_background(towline: Path) -> str | None:
     if not Towline(towline).has_flag("send", "--background"):
         return "this towline has no --background"
-    return _needs_tcp("cubic")(towline)
+    return needs_tcp("cubic")(towline)
 
 
 def _standing_queue(bench: Bench) -> Reading:

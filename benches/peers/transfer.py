@@ -38,8 +38,9 @@ class Memory:
 class Transfer:
     """A context manager: at its end both sides are gone."""
 
-    def __init__(self, program: Path, link: Link, directory: Path, is_bench: bool = False):
-        self.towline, self.link, self.directory = Towline(program, is_bench), link, directory
+    def __init__(self, program: Path, link: Link, directory: Path, is_bench: bool = False,
+                 flags: tuple[str, ...] = (), home: Path | None = None):
+        self.towline, self.link, self.directory = Towline(program, is_bench, flags, home), link, directory
         self.target = directory / "target"
         self.sender: Server | None = None
         self.memory: list[Memory] = []
