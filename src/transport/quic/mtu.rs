@@ -14,9 +14,10 @@ pub(in crate::transport) const MIN: u16 = 1200;
 const ETHERNET: u32 = 1500;
 /// A route that carries this much is loopback; acks are requested accordingly.
 const LOOPBACK_MIN: u16 = 16_000;
-/// Minimum time before large datagrams are tried again on a path that stopped carrying them. On this host, bursts
-/// that overflow a socket's buffer can look like that.
-const COOL_DOWN: Duration = Duration::from_secs(60);
+/// Minimum time before large datagrams are tried again on a path that seems to have stopped carrying them. To
+/// quinn-proto, heavy random loss can look like that, as packets differ in size by a few bytes. A search costs a few
+/// probes without data. On this host, bursts that overflow a socket's buffer can look like that, too.
+const COOL_DOWN: Duration = Duration::from_secs(5);
 const COOL_DOWN_LOOPBACK: Duration = Duration::from_secs(1);
 /// The search ends below this step.
 const STEP: u16 = 20;
