@@ -94,9 +94,10 @@ impl RateController {
         window.max(percent(held, JUMP_PERCENT)).min(most)
     }
 
-    /// Start-up has found what the path carries, and this is kept for later transfers.
+    /// Start-up has found what the path carries, and this is kept for later transfers. Rounds with little to send do not
+    /// lower it, and a processor that is slower than the path is still worth a jump.
     pub(super) fn note_path(&self) {
-        if self.manner == Manner::Yield || self.state == Phase::Startup || self.round_app_limited {
+        if self.manner == Manner::Yield || self.state == Phase::Startup {
             return;
         }
         if let Some(min_rtt) = self.path.min_rtt.base() {

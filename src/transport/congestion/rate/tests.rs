@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use quinn::congestion::Controller;
 
+use crate::transport::congestion::known::KnownPath;
 use crate::transport::congestion::rate::controller::RateController;
 use crate::transport::congestion::rate::phase::{Manner, Phase};
 use crate::transport::congestion::tuning::DISPLACED_TIME;
@@ -58,4 +59,23 @@ fn persistent_congestion_leaves_room_for_packets_of_any_size() {
     Controller::on_mtu_update(&mut rate, 65_507);
     rate.congested(now, now, true, 65_507);
     assert_eq!(Controller::window(&rate), 4 * 65_507);
+}
+
+#[test]
+fn a_path_is_learned_once_start_up_has_found_its_end() {
+    let now = Instant::now();
+    for (manner, is_learned) in [(Manner::Compete, true), (Manner::Yield, false)] {
+        let watch = PathWatch::default();
+        let mut rate = RateController::new(now, manner, 12_000, 1200, watch.clone());
+        rate.path.min_rtt.update(now, Duration::from_millis(40));
+        rate.path.bandwidth.update(1_000_000);
+        rate.note_path();
+        assert_eq!(watch.learned(), None);
+        rate.enter_cruise(now);
+        rate.round_app_limited = true;
+        rate.note_path();
+        let learned =
+            KnownPath { bandwidth: 1_000_000, min_rtt: Duration::from_millis(40), lost_permille: 0 };
+        assert_eq!(watch.learned(), is_learned.then_some(learned), "{manner:?}");
+    }
 }
