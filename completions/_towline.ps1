@@ -70,6 +70,8 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--exists', '--exists', [CompletionResultType]::ParameterName, 'Existing files: refuse (default), skip, replace, rename')
             [CompletionResult]::new('--yes', '--yes', [CompletionResultType]::ParameterName, 'Receive without asking')
             [CompletionResult]::new('--manifest', '--manifest', [CompletionResultType]::ParameterName, 'Write a line for `b3sum --check` for each file received')
+            [CompletionResult]::new('--list-partial', '--list-partial', [CompletionResultType]::ParameterName, 'List what interrupted transfers left in DIR')
+            [CompletionResult]::new('--discard-partial', '--discard-partial', [CompletionResultType]::ParameterName, 'Remove what interrupted transfers left in DIR')
             [CompletionResult]::new('--listen', '--listen', [CompletionResultType]::ParameterName, 'Address to listen on [default: port 4750]')
             [CompletionResult]::new('--fingerprint', '--fingerprint', [CompletionResultType]::ParameterName, 'Fingerprint of the peer; run `towline id` there')
             [CompletionResult]::new('--bwlimit', '--bwlimit', [CompletionResultType]::ParameterName, 'Maximum bytes a second, such as 2M [default: off]')

@@ -82,6 +82,47 @@ pub enum Event {
         /// It has just been made.
         is_new: bool,
     },
+    /// What an interrupted transfer has left of a file (`--list-partial`, `--discard-partial`).
+    Partial(PartialFile),
+}
+
+/// What an interrupted transfer has left of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartialFile {
+    /// Fingerprint of the sender.
+    pub sender: String,
+    /// Its path under the target.
+    pub path: RelPath,
+    /// Bytes that do not have to be sent again.
+    pub safe_bytes: u64,
+    /// Its size at the sender.
+    pub size: u64,
+    /// Since its last checkpoint.
+    pub age: Duration,
+    /// What became of it.
+    pub state: PartialState,
+}
+
+/// What became of a partial file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartialState {
+    /// The next transfer can go on with it.
+    Kept,
+    /// A receiver is using it.
+    InUse,
+    /// It has been removed.
+    Removed,
+}
+
+impl PartialState {
+    /// A stable word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::InUse => "in-use",
+            Self::Removed => "removed",
+        }
+    }
 }
 
 /// Advice for the next transfer.

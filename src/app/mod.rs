@@ -6,6 +6,7 @@ mod known_path;
 mod manifest;
 mod meet;
 mod moving;
+mod partial;
 mod receive;
 mod run;
 mod send;

@@ -20,6 +20,8 @@ pub enum Command {
     Send(SendSettings),
     /// `towline receive`.
     Receive(ReceiveSettings),
+    /// `towline receive --list-partial` and `--discard-partial`.
+    Partial(PartialSettings),
     /// `towline bench`.
     Bench(BenchSettings),
     /// `towline id`.
@@ -72,6 +74,24 @@ pub struct ReceiveSettings {
     pub manifest: Option<PathBuf>,
     /// Settings of both sides.
     pub common: CommonSettings,
+}
+
+/// What a look at partial files needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartialSettings {
+    /// The target directory.
+    pub into: PathBuf,
+    /// What to do.
+    pub action: PartialAction,
+}
+
+/// What to do with partial files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartialAction {
+    /// List them.
+    List,
+    /// Remove those that are at least this old.
+    Discard(Duration),
 }
 
 /// What `towline bench` needs.

@@ -172,6 +172,29 @@ pub struct ReceiveArgs {
     #[arg(value_hint = clap::ValueHint::FilePath)]
     pub manifest: Option<PathBuf>,
 
+    /// List what interrupted transfers left in DIR
+    ///
+    /// Nothing is received. For each file: the start of the sender's fingerprint, the bytes that do not have to be sent
+    /// again, the size, the age and the path.
+    #[arg(long, env = "TOWLINE_LIST_PARTIAL", hide_env = true, hide_short_help = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub list_partial: Option<bool>,
+
+    /// Remove what interrupted transfers left in DIR
+    ///
+    /// Nothing is received. With an AGE such as 7d, only files whose last bytes are at least this old are removed. A
+    /// receiver removes by itself what is older than 14 days.
+    #[arg(
+        long,
+        env = "TOWLINE_DISCARD_PARTIAL",
+        hide_env = true,
+        hide_short_help = true,
+        value_name = "AGE"
+    )]
+    #[arg(num_args = 0..=1, default_missing_value = "0s", value_parser = parse_duration)]
+    pub discard_partial: Option<Duration>,
+
     /// Flags of both sides.
     #[command(flatten)]
     pub transfer: TransferArgs,

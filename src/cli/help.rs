@@ -34,13 +34,15 @@ pub const FILES: &str = "\
     TOWLINE_IDENTITY names another file. If it cannot be created, a ticket
     works with a key for this run.
 ~/.config/towline/config.toml
-    Settings in TOML. Each long flag without its dashes is a key:
+    Settings in TOML. Each long flag without its dashes is a key, except for
+    --config, --list-partial and --discard-partial:
     memory = \"128M\"
     no-fsync = true
     Flags override variables, which override this file. An unknown key is an
     error.
 .towline/ in the target directory
-    Incomplete files. It is removed at the end.";
+    Incomplete files. It is removed at the end, unless some of them can be
+    resumed.";
 
 /// The example of `towline -h`.
 pub const EXAMPLE: &str = "\
@@ -75,7 +77,9 @@ TOWLINE_FROM=tl1… towline receive --exists rename
     Receive from a machine where `towline send` waits. A file whose name is
     taken gets another name.
 towline receive --from tl1… --manifest sums.txt && b3sum --check sums.txt
-    Check the received files once more.";
+    Check the received files once more.
+towline receive --into inbox --discard-partial 7d
+    Remove what transfers that were interrupted a week ago have left.";
 
 /// Examples of `towline bench`.
 pub const EXAMPLES_BENCH: &str = "\

@@ -31,7 +31,7 @@ fn run(cli: Cli) -> ExitCode {
         Ok(ui) => ui,
         Err(error) => return exit::no_threads(&error),
     };
-    let only_shows = matches!(settings.command, Command::Bench(_) | Command::Id(_));
+    let only_shows = matches!(settings.command, Command::Bench(_) | Command::Id(_) | Command::Partial(_));
     log::start(&ui);
     let tell = |ending, signal: &dyn Fn() -> Option<u8>| last_words(&ui, ending, only_shows, signal);
     ExitCode::from(app::run(settings.command, ui.reporter(), tell))

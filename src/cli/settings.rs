@@ -50,7 +50,7 @@ impl Cli {
             }
             args::CliCommand::Receive(mut a) => {
                 let output = resolve_output(std::mem::take(&mut a.output), &config);
-                (output, Command::Receive(receive::resolve(a, config, stdin)?))
+                (output, receive::resolve(a, config, stdin)?)
             }
             args::CliCommand::Bench(mut a) => {
                 let output = resolve_output(std::mem::take(&mut a.output), &config);
@@ -65,7 +65,7 @@ impl Cli {
             Command::Send(s) => s.common.fingerprint.is_some(),
             Command::Receive(s) => s.common.fingerprint.is_some(),
             Command::Bench(s) => s.common.fingerprint.is_some(),
-            Command::Id(_) => false,
+            Command::Id(_) | Command::Partial(_) => false,
         };
         Ok(Settings { command, output })
     }

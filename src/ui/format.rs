@@ -27,6 +27,17 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// `5s`, `20m`, `3h`, `9d`: the largest unit that fits.
+pub fn age(age: Duration) -> String {
+    let seconds = age.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
 /// `1 file`, `2 files`; the plural is given.
 pub fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
@@ -46,6 +57,8 @@ mod tests {
         assert_eq!(duration(Duration::from_micros(4_100)), "0.004s");
         assert_eq!(duration(Duration::from_millis(6_140)), "6.1s");
         assert_eq!(duration(Duration::from_millis(80_900)), "1m 20s");
+        let ages = [59, 60, 7199, 86_400].map(|seconds| age(Duration::from_secs(seconds)));
+        assert_eq!(ages, ["59s", "1m", "1h", "1d"]);
         assert_eq!(count(1, "file", "files"), "1 file");
         assert_eq!(count(0, "entry", "entries"), "0 entries");
     }

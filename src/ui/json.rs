@@ -8,7 +8,9 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 use super::format::bytes_per_second;
-use crate::event::{Bench, Event, FileSettled, Listening, Outcome, Progress, Report, Summary, TransferId};
+use crate::event::{
+    Bench, Event, FileSettled, Listening, Outcome, PartialFile, Progress, Report, Summary, TransferId,
+};
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::not_kept::NotKept;
@@ -127,6 +129,16 @@ enum EventFields<'a> {
         path: String,
         new: bool,
     },
+    Partial {
+        sender: &'a str,
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_bytes: Option<String>,
+        safe_bytes: u64,
+        size: u64,
+        age_seconds: f64,
+        state: &'static str,
+    },
     LeftOut {
         lines: u64,
     },
@@ -202,6 +214,7 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
             space_bytes: *space_bytes,
         },
         Event::Bench(bench) => self::bench(bench),
+        Event::Partial(partial) => self::partial(partial),
         Event::Identity { fingerprint, path, is_new } => EventFields::Identity {
             fingerprint,
             path: printable(path.as_os_str().as_encoded_bytes()),
@@ -285,6 +298,19 @@ fn file(file: &FileSettled) -> EventFields<'_> {
         reason,
         message: file.message.as_deref(),
         removed: file.removed,
+    }
+}
+
+fn partial(partial: &PartialFile) -> EventFields<'_> {
+    let (path, path_bytes) = path(&partial.path);
+    EventFields::Partial {
+        sender: &partial.sender,
+        path,
+        path_bytes,
+        safe_bytes: partial.safe_bytes,
+        size: partial.size,
+        age_seconds: partial.age.as_secs_f64(),
+        state: partial.state.as_str(),
     }
 }
 

@@ -8,13 +8,16 @@ use super::options::Options;
 use super::paint::Paint;
 use super::summary::summary_line;
 use super::{advice, bench, format};
-use crate::event::{Event, FileSettled, Listening, Outcome, Progress, Summary};
+use crate::event::{Event, FileSettled, Listening, Outcome, PartialFile, PartialState, Progress, Summary};
 use crate::protocol::failure::Reason;
 use crate::protocol::path::{RelPath, printable};
 use crate::protocol::wire::role::Role;
 
 /// Without bars, a line tells of progress this often.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+
+/// Characters of a fingerprint that tell senders apart in a list.
+const SENDER_CHARS: usize = 8;
 
 /// What the last line about progress said. The clock is that of the transfer.
 #[derive(Debug, Default, Clone, Copy)]
@@ -90,6 +93,7 @@ impl Narrator {
             | Event::Warning { .. }
             | Event::Advice(_)
             | Event::Identity { .. }
+            | Event::Partial(_)
             | Event::Preparing { .. }
             | Event::Bench(_)
             | Event::Progress(_) => String::new(),
@@ -100,6 +104,7 @@ impl Narrator {
     pub(super) fn data(&self, event: &Event) -> String {
         match event {
             Event::Identity { fingerprint, .. } => format!("{fingerprint}\n"),
+            Event::Partial(partial) => partial_line(partial),
             Event::Bench(bench) => bench::table(bench),
             _ => String::new(),
         }
@@ -185,6 +190,19 @@ impl Narrator {
         }
         out
     }
+}
+
+fn partial_line(partial: &PartialFile) -> String {
+    let PartialFile { sender, path, safe_bytes, size, age, state } = partial;
+    let percent = (u128::from(*safe_bytes) * 100).checked_div(u128::from(*size)).unwrap_or(100);
+    let [safe, size] = [*safe_bytes, *size].map(format::bytes);
+    let sender = sender.get(..SENDER_CHARS).unwrap_or(sender);
+    let state = match state {
+        PartialState::Kept => "",
+        PartialState::InUse => "  (in use)",
+        PartialState::Removed => "  (removed)",
+    };
+    format!("{sender}  {safe} of {size} ({percent} %)  {}  {path}{state}\n", format::age(*age))
 }
 
 fn progress_line(progress: &Progress, rate: u64) -> String {
@@ -387,6 +405,16 @@ mod tests {
         );
         assert_eq!(narrator(options()).data(&preparing), "");
         assert_eq!(narrator(Options { quiet: true, ..options() }).tell(&preparing), "");
+    }
+
+    #[test]
+    fn a_partial_file_is_a_line_of_data() {
+        let path = RelPath::new(b"d/a\x1b").unwrap();
+        let age = Duration::from_secs(3 * 24 * 60 * 60 + 5);
+        let (sender, state) = ("abcdefghij".to_owned(), PartialState::InUse);
+        let partial = PartialFile { sender, path, safe_bytes: 3 << 20, size: 4 << 20, age, state };
+        let want = "abcdefgh  3.00 MiB of 4.00 MiB (75 %)  3d  d/a\\u{1b}  (in use)\n";
+        assert_eq!(narrator(options()).data(&Event::Partial(partial)), want);
     }
 
     #[test]

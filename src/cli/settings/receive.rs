@@ -7,13 +7,23 @@ use std::path::PathBuf;
 use anyhow::{Result, bail, ensure};
 
 use super::common::{resolve_common, resolve_peer};
-use crate::app::settings::{Peer, ReceiveSettings};
+use crate::app::settings::{Command, PartialAction, PartialSettings, Peer, ReceiveSettings};
 use crate::cli::args::ReceiveArgs;
 use crate::cli::config::Config;
 use crate::cli::peer;
 use crate::protocol::path::printable;
 
-pub(super) fn resolve(given: ReceiveArgs, config: Config, stdin: &mut dyn Read) -> Result<ReceiveSettings> {
+pub(super) fn resolve(given: ReceiveArgs, config: Config, stdin: &mut dyn Read) -> Result<Command> {
+    if let Some(action) = partial_action(&given)? {
+        ensure!(
+            given.ticket.is_empty(),
+            "--list-partial and --discard-partial only look at the directory of --into: leave out the ticket"
+        );
+        return Ok(Command::Partial(PartialSettings {
+            into: resolve_into(given.into, config.into)?,
+            action,
+        }));
+    }
     let ticket = joined_ticket(&given.ticket)?;
     ensure!(
         ticket.is_none() || given.from.is_none(),
@@ -29,15 +39,31 @@ pub(super) fn resolve(given: ReceiveArgs, config: Config, stdin: &mut dyn Read) 
             "--from does not accept `dir:`; to copy from a directory, use `towline send {path} --to dir:…`"
         );
     }
-    let into = given.into.or(config.into).unwrap_or_else(|| PathBuf::from("."));
+    let into = resolve_into(given.into, config.into)?;
+    let exists = given.exists.or(config.exists).unwrap_or_default();
+    let yes = given.yes.or(config.yes).unwrap_or(false);
+    Ok(Command::Receive(ReceiveSettings { peer, into, exists, yes, manifest, common }))
+}
+
+/// What is to be done with partial files, if this is not about a transfer.
+fn partial_action(given: &ReceiveArgs) -> Result<Option<PartialAction>> {
+    let lists = given.list_partial.unwrap_or(false);
+    ensure!(
+        !lists || given.discard_partial.is_none(),
+        "--list-partial and --discard-partial do different things: give one of them"
+    );
+    let discards = given.discard_partial.map(PartialAction::Discard);
+    Ok(if lists { Some(PartialAction::List) } else { discards })
+}
+
+fn resolve_into(given: Option<PathBuf>, config: Option<PathBuf>) -> Result<PathBuf> {
+    let into = given.or(config).unwrap_or_else(|| PathBuf::from("."));
     ensure!(!into.as_os_str().is_empty(), "--into is empty: expected the path of a directory");
     ensure!(
         into.as_os_str() != "-",
         "this version of towline cannot write to standard output; for a directory named `-` write `./-`"
     );
-    let exists = given.exists.or(config.exists).unwrap_or_default();
-    let yes = given.yes.or(config.yes).unwrap_or(false);
-    Ok(ReceiveSettings { peer, into, exists, yes, manifest, common })
+    Ok(into)
 }
 
 /// The ticket of `towline receive TICKET`. A shell splits a folded ticket into several words.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use super::*;
-use crate::app::settings::{CommonSettings, Exists, Peer, ReceiveSettings, SendSettings};
+use crate::app::settings::{CommonSettings, Exists, PartialAction, Peer, ReceiveSettings, SendSettings};
 use crate::session::schedule::Schedule;
 use crate::testing::ticket::TICKET;
 use crate::transport::Congestion;
@@ -180,4 +180,25 @@ fn output_settings() {
     assert!(!output.json && output.quiet && output.progress);
     assert_eq!(output.verbose, 3);
     assert!(resolve("receive --fingerprint FP", "").unwrap().output.known_dialler);
+}
+
+#[test]
+fn partial_files_are_listed_or_discarded() {
+    let partial = |line: &str| match resolve(line, "into = \"inbox\"").unwrap().command {
+        Command::Partial(settings) => settings,
+        other => panic!("{other:?}"),
+    };
+    let settings = partial("receive --list-partial");
+    assert_eq!((settings.into, settings.action), (PathBuf::from("inbox"), PartialAction::List));
+    let settings = partial("receive --discard-partial --into d");
+    assert_eq!(
+        (settings.into, settings.action),
+        (PathBuf::from("d"), PartialAction::Discard(Duration::ZERO))
+    );
+    let week = PartialAction::Discard(Duration::from_secs(7 * 24 * 60 * 60));
+    assert_eq!(partial("receive --discard-partial 7d").action, week);
+    let message = |line| resolve(line, "").unwrap_err().to_string();
+    assert!(message("receive --list-partial --discard-partial").contains("give one of them"));
+    assert!(message("receive TICKET --list-partial").contains("leave out the ticket"));
+    assert!(resolve("receive --discard-partial old", "").is_err());
 }

@@ -16,38 +16,13 @@ use super::journal_file::{Journal, recorded_bytes};
 use super::open::{open_dir, open_file};
 use super::partial_names::{PartialName, find_partials};
 use crate::auth::Fingerprint;
-use crate::protocol::path::{RelPath, STAGING_DIR, printable};
+use crate::event::{PartialFile, PartialState};
+use crate::protocol::path::{STAGING_DIR, printable};
 use crate::protocol::place::Place;
 use crate::storage::error::{Result, failed};
 
 /// A partial file that nobody has gone on with for this long is removed by the next receiver.
 const AGE_MAX: Duration = Duration::from_secs(14 * 24 * 60 * 60);
-
-/// What an interrupted transfer has left of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartialFile {
-    /// Who sent it.
-    pub sender: Fingerprint,
-    /// Its path under the target.
-    pub path: RelPath,
-    /// Bytes that do not have to be sent again.
-    pub safe_bytes: u64,
-    /// Its size at the sender.
-    pub size: u64,
-    /// Since its last checkpoint.
-    pub age: Duration,
-    /// A receiver is using it.
-    pub in_use: bool,
-}
-
-/// The result of [`discard_partials`].
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct LeftOver {
-    /// What was removed.
-    pub removed: Vec<PartialFile>,
-    /// What a receiver is using, which stays.
-    pub in_use: Vec<PartialFile>,
-}
 
 /// The partial files in the target directory `dir`, the oldest first. Nothing is changed.
 pub fn list_partials(dir: &Path) -> Result<Vec<PartialFile>> {
@@ -59,31 +34,29 @@ pub fn list_partials(dir: &Path) -> Result<Vec<PartialFile>> {
 }
 
 /// Removes the partial files in the target directory `dir` that are at least `age` old, and the staging directory if
-/// nothing else is in it.
-pub fn discard_partials(dir: &Path, age: Duration) -> Result<LeftOver> {
-    let mut done = LeftOver::default();
-    let Some(hub) = open_hub(dir)? else { return Ok(done) };
+/// nothing else is in it. Returns what it removed, and what is in use.
+pub fn discard_partials(dir: &Path, age: Duration) -> Result<Vec<PartialFile>> {
+    let Some(hub) = open_hub(dir)? else { return Ok(Vec::new()) };
     let names = find_partials(&hub).map_err(|errno| failed("list", place(dir), errno))?;
+    let mut found = Vec::new();
     for name in names {
-        let Some(partial) = look(&hub, &name) else { continue };
+        let Some(partial) = glance(&hub, &name).and_then(Found::partial) else { continue };
         if partial.age < age {
             continue;
         }
-        match name.lock(&hub, false) {
-            Ok(Some(_lock)) => name.remove(&hub),
-            Ok(None) => {
-                done.in_use.push(partial);
-                continue;
-            }
+        let state = match name.lock(&hub, false) {
+            Ok(Some(_lock)) => name.remove(&hub).map(|()| PartialState::Removed),
+            Ok(None) => Ok(PartialState::InUse),
             Err(errno) => Err(errno),
-        }
-        .map_err(|errno| failed("remove", Place::target_directory(shown(dir, &name.data())), errno))?;
-        done.removed.push(partial);
+        };
+        let place = || Place::target_directory(shown(dir, &name.data()));
+        let state = state.map_err(|errno| failed("remove", place(), errno))?;
+        found.push(PartialFile { state, ..partial });
     }
     drop(hub);
     let _ = openat(CWD, dir, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .and_then(|dir| unlinkat(dir, STAGING_DIR, AtFlags::REMOVEDIR));
-    Ok(done)
+    Ok(found)
 }
 
 /// Removes what is too old or not whole from `hub`; `warn` takes a line about each file that could have been resumed.
@@ -105,7 +78,7 @@ fn clean_one(hub: &OwnedFd, name: &PartialName, warn: impl Fn(String)) -> bool {
     if found.as_ref().is_some_and(|found| found.age <= AGE_MAX) {
         return false;
     }
-    let partial = found.and_then(|found| found.partial());
+    let partial = found.and_then(Found::partial);
     if name.remove(hub).is_err() {
         return false;
     }
@@ -146,15 +119,19 @@ impl Found {
         let Self { identity, state, journal, data_bytes, age } = self;
         let chunks = Chunking { size: state.size, log2: identity.chunk_log2 };
         let safe_bytes = recorded_bytes(&journal, chunks, data_bytes).ok()?;
-        let sender = Fingerprint::from_bytes(identity.sender);
-        Some(PartialFile { sender, path: identity.path, safe_bytes, size: state.size, age, in_use: false })
+        let sender = Fingerprint::from_bytes(identity.sender).to_string();
+        let (path, size) = (identity.path, state.size);
+        Some(PartialFile { sender, path, safe_bytes, size, age, state: PartialState::Kept })
     }
 }
 
 fn look(hub: &OwnedFd, name: &PartialName) -> Option<PartialFile> {
     let partial = glance(hub, name)?.partial()?;
-    let in_use = matches!(name.lock(hub, false), Ok(None));
-    Some(PartialFile { in_use, ..partial })
+    let state = match name.lock(hub, false) {
+        Ok(None) => PartialState::InUse,
+        _ => PartialState::Kept,
+    };
+    Some(PartialFile { state, ..partial })
 }
 
 /// The staging directory of `dir`, if there is one.

@@ -49,7 +49,7 @@ mod watch;
 pub use self::calls::NetworkThreads;
 pub use self::check::check_target;
 pub use self::incoming::Incoming;
-pub use self::left_over::{LeftOver, PartialFile, discard_partials, list_partials};
+pub use self::left_over::{discard_partials, list_partials};
 pub use self::moving::{Remaining, Version};
 pub use self::source::{FsFile, FsSource, FsWalk};
 pub use self::target::FsTarget;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::event::PartialState;
 use crate::protocol::failure::Side;
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::wire::role::Role;
@@ -66,6 +67,19 @@ fn the_small_events() {
         line(Event::NotKept(not_kept)),
         "{\"event\":\"warning\",\"path\":\"p\",\"reason\":\"not-kept\",\"message\":\"the receiver could \
          not make 2 symbolic links, such as p: c\",\"not_kept\":\"link\",\"count\":2}\n"
+    );
+    let partial = PartialFile {
+        sender: "fp".into(),
+        path: RelPath::new(b"\xff").unwrap(),
+        safe_bytes: 1,
+        size: 2,
+        age: Duration::from_millis(1500),
+        state: PartialState::InUse,
+    };
+    assert_eq!(
+        line(Event::Partial(partial)),
+        "{\"event\":\"partial\",\"sender\":\"fp\",\"path\":\"\\\\xff\",\"path_bytes\":\"ff\",\"safe_bytes\":1,\
+         \"size\":2,\"age_seconds\":1.5,\"state\":\"in-use\"}\n"
     );
     assert_eq!(
         line(Event::Identity { fingerprint: "fp".into(), path: "/k".into(), is_new: true }),
