@@ -34,6 +34,16 @@ pub enum Event {
         /// The transfer.
         transfer: TransferId,
     },
+    /// An earlier transfer has left chunks of a file at the receiver, which are not sent again unless they differ. Told
+    /// of the first such file.
+    Resumed {
+        /// Its path in the manifest.
+        path: RelPath,
+        /// Its size in bytes.
+        size: u64,
+        /// Bytes at the receiver.
+        held_bytes: u64,
+    },
     /// Progress, several times a second while data moves.
     Progress(Progress),
     /// One entry has been settled.
@@ -171,6 +181,9 @@ pub struct Progress {
     pub sent_bytes: u64,
     /// Bytes that the receiver has written and acked, or had before.
     pub written_bytes: u64,
+    /// Bytes in `written_bytes` that an earlier transfer left at the receiver. A chunk that turns out to differ no
+    /// longer counts.
+    pub resumed_bytes: u64,
     /// Files under their final name.
     pub done_files: u64,
     /// Large files in flight, at most a few.
@@ -236,8 +249,12 @@ pub struct Summary {
     pub failed: u64,
     /// The gravest reason among them, and for `not_kept`.
     pub gravest: Option<Reason>,
-    /// Bytes transferred.
+    /// Bytes of the files that were transferred.
     pub bytes: u64,
+    /// Bytes of files that were sent; on the receiver, bytes that arrived. Holes and repeated chunks count.
+    pub sent_bytes: u64,
+    /// Bytes that were not sent because an earlier transfer had left them at the receiver.
+    pub resumed_bytes: u64,
     /// From the start to the end.
     pub elapsed: Duration,
     /// The BLAKE3 root when there was exactly one file.

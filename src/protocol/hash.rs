@@ -8,6 +8,15 @@ use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, me
 
 use crate::protocol::wire::limits::CHUNKS_AHEAD_MAX;
 
+/// The chaining value of one chunk of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkValue {
+    /// Which chunk.
+    pub index: u64,
+    /// Its chaining value.
+    pub value: ChainingValue,
+}
+
 /// Hashes one record: a chunk of a larger file as a subtree, or a whole file as the root.
 #[derive(Debug, Clone)]
 pub struct RecordHasher {

@@ -1,5 +1,6 @@
 //! Whole sessions over a connection in memory and disks in memory, under a clock that jumps to the next timer.
 
+mod claims;
 mod cuts;
 mod disks;
 mod ends;
@@ -12,6 +13,7 @@ mod limits;
 mod open_ended;
 mod peers;
 mod replaced;
+mod resume;
 mod trees;
 
 use std::collections::BTreeMap;

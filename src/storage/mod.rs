@@ -16,4 +16,4 @@ pub use self::error::{Result, StorageError};
 pub use self::lookup::look_and_prepare;
 pub use self::roots::{read_again, source_roots};
 pub use self::source::{SmallBatch, Source, Verdict, Walk, Walked};
-pub use self::target::{ChunkValue, Commit, Final, Target, Write};
+pub use self::target::{Commit, Final, Target, Write};

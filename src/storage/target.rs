@@ -9,6 +9,7 @@ use super::block::Block;
 use super::error::{Result, StorageError};
 use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::final_name::{Committed, Exists, Lookup};
+use crate::protocol::hash::ChunkValue;
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
@@ -56,15 +57,6 @@ pub struct Commit {
     /// How to resolve a conflict. Only files and links are replaced. The other name is `name~1`, or `stem~1.ext`,
     /// with the first free number; among many taken ones it is found by bisection, which may miss a gap.
     pub exists: Exists,
-}
-
-/// The BLAKE3 chaining value of one chunk of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChunkValue {
-    /// Which chunk.
-    pub index: u64,
-    /// Its chaining value.
-    pub value: [u8; 32],
 }
 
 /// The target of a receiver: one transfer into one directory.

@@ -3,6 +3,7 @@
 
 mod chunks;
 mod hostile;
+mod resume;
 mod tree;
 mod world;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use self::tree::{CHUNK, CHUNK_LOG2, Content, Node, entry, path};
 use self::world::{Conditions, PATIENCE, TIMEOUT, World};
 use crate::protocol::engine::bottleneck::Bottleneck;
+use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::engine::receiver::{Begin, Receiver, ReceiverAction};
 use crate::protocol::engine::sender::{Parcel, Sender, SenderAction};
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -46,6 +48,7 @@ const CALM: Conditions = Conditions {
     changing_percent: 0,
     intruding_percent: 0,
     losing_percent: 0,
+    held_percent: 0,
     disk_max: Duration::from_millis(500),
 };
 
@@ -129,6 +132,21 @@ fn a_connection_that_is_lost_takes_nothing_with_it() {
 }
 
 #[test]
+fn what_an_earlier_transfer_left_is_sent_only_where_it_differs() {
+    for exists in POLICIES {
+        for_each_seed(|seed| {
+            let held = Conditions { exists, held_percent: 80, ..CALM };
+            let losing = Conditions { losing_percent: 50, existing_percent: 20, ..held };
+            for conditions in [held, losing, Conditions { changing_percent: 10, ..losing }] {
+                let mut world = World::new(seed, conditions);
+                world.run().unwrap();
+                world.check_end();
+            }
+        });
+    }
+}
+
+#[test]
 fn a_disk_that_takes_minutes_is_waited_for() {
     for_each_seed(|seed| {
         let mut world = World::new(seed, Conditions { disk_max: 10 * TIMEOUT, ..CALM });
@@ -169,11 +187,19 @@ fn small(exists: Exists) -> (Sender, Receiver) {
 
 /// Both machines know one file of `size` bytes, and the receiver wants it.
 fn wanted(size: u64) -> (Sender, Receiver) {
+    resumed(size, ChunkSet::default())
+}
+
+/// The same, and an earlier transfer left the chunks `held` of it.
+fn resumed(size: u64, held: ChunkSet) -> (Sender, Receiver) {
     let (mut sender, mut receiver) = small(Exists::Refuse);
     let message = sender.announce(entry(&path("a"), Kind::File { size }), Duration::ZERO);
     receiver.on_manifest(message).unwrap();
     receiver.on_manifest(sender.walk_ended(Duration::ZERO)).unwrap();
     receiver.admitted(EntryId(0), Lookup::Free);
+    if size > CHUNK {
+        receiver.held(EntryId(0), held);
+    }
     for message in statuses(&mut receiver) {
         sender.on_control(message, Duration::ZERO).unwrap();
     }
@@ -417,6 +443,9 @@ fn no_chunk_is_sent_too_far_ahead_of_one_that_is_late() {
         let Parcel::Chunk { id, offset, len } = *parcel else { panic!("{parcel:?}") };
         receiver.begin_record(id, offset, len).unwrap();
         receiver.record_written(id, offset, len, [7; 32]).unwrap();
+        // Too much that is in no checkpoint would stop it.
+        receiver.begin_checkpoint(id);
+        receiver.checkpointed(id, true);
         sender.parcel_acked(parcel, &[(id, [7; 32])], Duration::ZERO).unwrap();
     };
     while let Some(parcel) = sender.next_parcel() {

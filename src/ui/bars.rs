@@ -35,6 +35,8 @@ struct Whole {
     waiting: Option<ProgressBar>,
     bar: ProgressBar,
     walked: bool,
+    /// Bytes that an earlier transfer left, as shown last.
+    resumed_bytes: u64,
 }
 
 impl<S: Sink> Bars<S> {
@@ -82,7 +84,7 @@ impl Whole {
         let bar = multi.add(ProgressBar::new(0));
         bar.set_style(style(WALKING));
         bar.enable_steady_tick(TICK);
-        Self { numbers, waiting: None, bar, walked: false }
+        Self { numbers, waiting: None, bar, walked: false, resumed_bytes: 0 }
     }
 
     fn draw(&mut self, multi: &MultiProgress, progress: &Progress) {
@@ -92,6 +94,11 @@ impl Whole {
         }
         self.bar.set_length(progress.total_bytes);
         self.bar.set_position(progress.written_bytes);
+        // They count as progress, and not as speed.
+        if progress.resumed_bytes > self.resumed_bytes {
+            self.bar.reset_eta();
+        }
+        self.resumed_bytes = progress.resumed_bytes;
         self.numbers.set_message(numbers(progress));
         match progress.waiting_for {
             Some(what) => {
@@ -239,6 +246,7 @@ mod tests {
             total_bytes: 1 << 50,
             sent_bytes: 1 << 48,
             written_bytes: 1023 << 37,
+            resumed_bytes: 1 << 37,
             done_files: 999_999,
             active: (0..files).map(active).collect(),
             waiting_for: files

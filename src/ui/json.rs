@@ -53,6 +53,14 @@ enum EventFields<'a> {
         written_bytes: u64,
         done_files: u64,
         waiting_for: Option<&'static str>,
+        resumed_bytes: u64,
+    },
+    Resumed {
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_bytes: Option<String>,
+        size: u64,
+        held_bytes: u64,
     },
     File {
         path: String,
@@ -99,6 +107,8 @@ enum EventFields<'a> {
         not_kept: CountMap<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
         removed: Option<u64>,
+        sent_bytes: u64,
+        resumed_bytes: u64,
     },
     Preparing {
         dir: String,
@@ -178,6 +188,10 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
         }
         Event::Started { side, .. } => EventFields::Started { side: side.as_str() },
         Event::Progress(progress) => self::progress(progress),
+        Event::Resumed { path, size, held_bytes } => {
+            let (path, path_bytes) = self::path(path);
+            EventFields::Resumed { path, path_bytes, size: *size, held_bytes: *held_bytes }
+        }
         Event::File(file) => self::file(file),
         Event::Warning { path, reason, message } => EventFields::Warning {
             path: path.as_deref(),
@@ -272,6 +286,7 @@ fn progress(progress: &Progress) -> EventFields<'_> {
         written_bytes: progress.written_bytes,
         done_files: progress.done_files,
         waiting_for: progress.waiting_for,
+        resumed_bytes: progress.resumed_bytes,
     }
 }
 
@@ -335,13 +350,15 @@ fn finished(summary: &Summary) -> EventFields<'_> {
         gravest: summary.gravest.map(Reason::as_str),
         bytes: summary.bytes,
         seconds: summary.elapsed.as_secs_f64(),
-        rate: bytes_per_second(summary.bytes, summary.elapsed),
+        rate: bytes_per_second(summary.bytes.saturating_sub(summary.resumed_bytes), summary.elapsed),
         blake3: summary.blake3.map(|h| h.to_hex().to_string()),
         limited_by: greatest(summary),
         synced: summary.synced,
         limited_by_shares: ShareMap(&summary.limited_by),
         not_kept: CountMap(&summary.not_kept),
         removed: summary.removed,
+        sent_bytes: summary.sent_bytes,
+        resumed_bytes: summary.resumed_bytes,
     }
 }
 

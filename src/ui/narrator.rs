@@ -23,7 +23,8 @@ const SENDER_CHARS: usize = 8;
 #[derive(Debug, Default, Clone, Copy)]
 struct LastLine {
     elapsed: Duration,
-    written_bytes: u64,
+    /// Bytes written in this transfer.
+    new_bytes: u64,
 }
 
 /// Turns events into lines, each ended by a newline.
@@ -61,6 +62,10 @@ impl Narrator {
             Event::Started { transfer, .. } if self.verbose && !self.quiet => {
                 format!("transfer {transfer}\n")
             }
+            Event::Resumed { path, size, held_bytes } if !self.quiet => {
+                let percent = u128::from(*held_bytes) * 100 / u128::from(*size).max(1);
+                format!("resumed at {percent} %: {path}\n")
+            }
             Event::File(file) => self.file(file),
             Event::Progress(progress) if !self.quiet => self.progress(progress),
             // A warning with a reason decides the exit code, so it is always shown.
@@ -91,6 +96,7 @@ impl Narrator {
             Event::Connected { .. }
             | Event::Started { .. }
             | Event::Warning { .. }
+            | Event::Resumed { .. }
             | Event::Advice(_)
             | Event::Identity { .. }
             | Event::Partial(_)
@@ -165,8 +171,9 @@ impl Narrator {
         if since < PROGRESS_EVERY {
             return String::new();
         }
-        let bytes = progress.written_bytes.saturating_sub(told.written_bytes);
-        *told = LastLine { elapsed: progress.elapsed, written_bytes: progress.written_bytes };
+        let new_bytes = progress.written_bytes.saturating_sub(progress.resumed_bytes);
+        let bytes = new_bytes.saturating_sub(told.new_bytes);
+        *told = LastLine { elapsed: progress.elapsed, new_bytes };
         progress_line(progress, format::bytes_per_second(bytes, since))
     }
 
@@ -356,10 +363,34 @@ mod tests {
              synced (--no-fsync); 4 already there; 3 updated in mode or time; 5 skipped\n\
              towline: 2 entries failed; see the lines above\n"
         );
+        let resumed = Summary { resumed_bytes: 1 << 30, limited_by: Vec::new(), ..summary() };
+        assert_eq!(
+            say(resumed),
+            "sent 3 files, 2.00 GiB (1.00 GiB of them by an earlier attempt) in 6.1s (167.87 MiB/s), on disk and \
+             verified\n"
+        );
         let failed = Summary { files: 0, bytes: 0, failed: 1, elapsed: Duration::ZERO, ..summary() };
         assert_eq!(say(failed), "sent nothing\ntowline: 1 entry failed; see the lines above\n");
         let none = Summary { files: 0, bytes: 0, elapsed: Duration::ZERO, ..summary() };
         assert_eq!(say(none), "sent nothing new, on disk and verified\n");
+    }
+
+    #[test]
+    fn what_an_earlier_attempt_left_is_no_speed() {
+        let narrator = narrator(options());
+        let resumed = Event::Resumed { path: RelPath::new(b"a/b").unwrap(), size: 300, held_bytes: 184 };
+        assert_eq!(narrator.tell(&resumed), "resumed at 61 %: a/b\n");
+        let progress = Progress {
+            elapsed: Duration::from_secs(10),
+            total_bytes: 3000 << 20,
+            written_bytes: 1100 << 20,
+            resumed_bytes: 1000 << 20,
+            ..Progress::default()
+        };
+        let said = narrator.tell(&Event::Progress(progress));
+        assert!(said.ends_with("; 10.00 MiB/s\n"), "{said}");
+        let quiet = self::narrator(Options { quiet: true, ..options() });
+        assert_eq!(quiet.tell(&resumed), "");
     }
 
     #[test]

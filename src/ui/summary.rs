@@ -36,9 +36,16 @@ pub(super) fn summary_line(summary: &Summary) -> String {
     }
     let mut out = format!("{verb} {}", what.join(", "));
     if summary.bytes > 0 {
-        let rate = format::bytes(format::bytes_per_second(summary.bytes, summary.elapsed));
+        let new = summary.bytes.saturating_sub(summary.resumed_bytes);
+        let rate = format::bytes(format::bytes_per_second(new, summary.elapsed));
         let (bytes, time) = (format::bytes(summary.bytes), format::duration(summary.elapsed));
-        out += &format!(", {bytes} in {time} ({rate}/s)");
+        out += &match summary.resumed_bytes {
+            0 => format!(", {bytes} in {time} ({rate}/s)"),
+            resumed => {
+                let resumed = format::bytes(resumed);
+                format!(", {bytes} ({resumed} of them by an earlier attempt) in {time} ({rate}/s)")
+            }
+        };
     }
     out += if has_nothing && summary.failed > 0 {
         ""
@@ -97,6 +104,8 @@ pub(super) mod tests {
             failed: 0,
             gravest: None,
             bytes: 2 << 30,
+            sent_bytes: 2 << 30,
+            resumed_bytes: 0,
             elapsed: Duration::from_millis(6_100),
             blake3: None,
             limited_by: vec![

@@ -1,7 +1,8 @@
-//! The state of each chunk of a file: wanted, in flight, written or durable.
+//! The state of each chunk of a file: wanted, held, in flight, written or durable.
 //!
 //! Both sides work from a [`Plan`]. The sender takes *wanted* chunks and advances them as acks arrive; the receiver
-//! advances them as its disk works. Chunks lost with a connection or a stream become wanted again.
+//! advances them as its disk works. Chunks lost with a connection or a stream become wanted again. A chunk that an
+//! earlier transfer left at the receiver is held until the sender has claimed that its source has the same bytes.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -95,7 +96,9 @@ impl ChunkSet {
 pub enum ChunkState {
     /// It must be sent.
     Wanted,
-    /// In flight, not acked.
+    /// An earlier transfer left it at the receiver, and the sender has yet to claim it.
+    Held,
+    /// The chunk or the claim of it is in flight, not acked.
     InFlight,
     /// The receiver has written it. A crash of the receiver can undo that.
     Written,
@@ -108,6 +111,7 @@ pub enum ChunkState {
 pub struct Plan {
     chunks: u64,
     wanted: ChunkSet,
+    held: ChunkSet,
     in_flight: ChunkSet,
     durable: ChunkSet,
 }
@@ -118,6 +122,7 @@ impl Plan {
         Self {
             chunks,
             wanted: ChunkSet::of(0..chunks),
+            held: ChunkSet::default(),
             in_flight: ChunkSet::default(),
             durable: ChunkSet::default(),
         }
@@ -151,6 +156,7 @@ impl Plan {
     pub fn state(&self, index: u64) -> Option<ChunkState> {
         (index < self.chunks).then(|| match index {
             _ if self.wanted.contains(index) => ChunkState::Wanted,
+            _ if self.held.contains(index) => ChunkState::Held,
             _ if self.in_flight.contains(index) => ChunkState::InFlight,
             _ if self.durable.contains(index) => ChunkState::Durable,
             _ => ChunkState::Written,
@@ -162,9 +168,20 @@ impl Plan {
         self.wanted.first()
     }
 
+    /// Held chunks.
+    pub fn held(&self) -> &ChunkSet {
+        &self.held
+    }
+
+    /// Held bytes of a file of `size` bytes in chunks of 2^`chunk_log2`.
+    pub fn held_bytes(&self, size: u64, chunk_log2: u8) -> u64 {
+        let bytes = |range: Range<u64>| size.min(range.end << chunk_log2) - (range.start << chunk_log2);
+        self.held.ranges().map(bytes).sum()
+    }
+
     /// Written chunks, durable or not.
     pub fn written(&self) -> u64 {
-        self.chunks - self.wanted.len() - self.in_flight.len()
+        self.chunks - self.wanted.len() - self.held.len() - self.in_flight.len()
     }
 
     /// Written bytes of a file of `size` bytes in chunks of 2^`chunk_log2`.
@@ -190,7 +207,35 @@ impl Plan {
         is_wanted
     }
 
-    /// A chunk in flight was lost; it is wanted again.
+    /// An earlier transfer left the wanted chunks of `range`.
+    pub fn hold(&mut self, range: Range<u64>) {
+        let both = |wanted: Range<u64>| wanted.start.max(range.start)..wanted.end.min(range.end);
+        let held: Vec<_> = self.wanted.ranges().map(both).filter(|range| !range.is_empty()).collect();
+        for range in held {
+            self.wanted.remove(range.clone());
+            self.held.insert(range);
+        }
+    }
+
+    /// Puts the claim of a held chunk in flight. Returns false, and changes nothing, when it was not held.
+    pub fn claim(&mut self, index: u64) -> bool {
+        let is_held = self.held.contains(index);
+        if is_held {
+            self.held.remove(index..index + 1);
+            self.in_flight.insert(index..index + 1);
+        }
+        is_held
+    }
+
+    /// A claim in flight was lost; its chunk is held again.
+    pub fn lose_claim(&mut self, index: u64) {
+        if self.in_flight.contains(index) {
+            self.in_flight.remove(index..index + 1);
+            self.held.insert(index..index + 1);
+        }
+    }
+
+    /// A chunk in flight was lost, or a claim does not match; the chunk is wanted.
     pub fn lose(&mut self, index: u64) {
         if self.in_flight.contains(index) {
             self.in_flight.remove(index..index + 1);
@@ -198,18 +243,20 @@ impl Plan {
         }
     }
 
-    /// A chunk was written. Returns false when it was neither in flight nor wanted: it was written before.
+    /// A chunk was written, or its claim matches. Returns false when it was written before.
     pub fn write(&mut self, index: u64) -> bool {
-        let is_new = matches!(self.state(index), Some(ChunkState::InFlight | ChunkState::Wanted));
-        self.in_flight.remove(index..index.saturating_add(1));
-        self.wanted.remove(index..index.saturating_add(1));
+        let is_new =
+            matches!(self.state(index), Some(ChunkState::InFlight | ChunkState::Held | ChunkState::Wanted));
+        for open in [&mut self.in_flight, &mut self.held, &mut self.wanted] {
+            open.remove(index..index.saturating_add(1));
+        }
         is_new
     }
 
     /// Makes all written chunks durable.
     pub fn sync(&mut self) {
         let mut durable = ChunkSet::of(0..self.chunks);
-        for open in [&self.wanted, &self.in_flight] {
+        for open in [&self.wanted, &self.held, &self.in_flight] {
             open.ranges().for_each(|range| durable.remove(range));
         }
         self.durable = durable;
@@ -218,7 +265,7 @@ impl Plan {
     /// Makes the written chunks of `range` durable.
     pub fn sync_range(&mut self, range: Range<u64>) {
         let mut durable = ChunkSet::of(range.start.min(self.chunks)..range.end.min(self.chunks));
-        for open in [&self.wanted, &self.in_flight] {
+        for open in [&self.wanted, &self.held, &self.in_flight] {
             open.ranges().for_each(|range| durable.remove(range));
         }
         durable.ranges().for_each(|range| self.durable.insert(range));
@@ -226,7 +273,7 @@ impl Plan {
 
     /// Whether everything is written.
     pub fn is_written(&self) -> bool {
-        self.wanted.is_empty() && self.in_flight.is_empty()
+        self.wanted.is_empty() && self.held.is_empty() && self.in_flight.is_empty()
     }
 
     /// Whether everything is durable.
@@ -262,6 +309,9 @@ mod tests {
     #[derive(Debug, Clone)]
     enum PlanStep {
         Begin(u64),
+        Hold(Range<u64>),
+        Claim(u64),
+        LoseClaim(u64),
         Lose(u64),
         Write(u64),
         Sync,
@@ -274,6 +324,9 @@ mod tests {
         prop_oneof![
             4 => index.clone().prop_map(PlanStep::Begin),
             1 => index.clone().prop_map(PlanStep::Lose),
+            2 => (index.clone(), 0..9u64).prop_map(|(start, len)| PlanStep::Hold(start..start + len)),
+            2 => index.clone().prop_map(PlanStep::Claim),
+            1 => index.clone().prop_map(PlanStep::LoseClaim),
             4 => index.clone().prop_map(PlanStep::Write),
             1 => Just(PlanStep::Sync),
             2 => (index, 0..9u64).prop_map(|(start, len)| PlanStep::SyncRange(start..start + len)),
@@ -282,7 +335,7 @@ mod tests {
 
     /// The reference: a state for each chunk.
     fn apply(states: &mut [ChunkState], step: &PlanStep) {
-        use ChunkState::{Durable, InFlight, Wanted, Written};
+        use ChunkState::{Durable, Held, InFlight, Wanted, Written};
         let at = |index: u64| usize::try_from(index).unwrap();
         let replace = |states: &mut [ChunkState], from: ChunkState, to: ChunkState| {
             states.iter_mut().filter(|state| **state == from).for_each(|state| *state = to);
@@ -293,13 +346,27 @@ mod tests {
                     *state = InFlight;
                 }
             }
+            PlanStep::Hold(range) => {
+                let end = at(range.end).min(states.len());
+                replace(&mut states[at(range.start).min(end)..end], Wanted, Held);
+            }
+            PlanStep::Claim(index) => {
+                if let Some(state @ Held) = states.get_mut(at(*index)) {
+                    *state = InFlight;
+                }
+            }
+            PlanStep::LoseClaim(index) => {
+                if let Some(state @ InFlight) = states.get_mut(at(*index)) {
+                    *state = Held;
+                }
+            }
             PlanStep::Lose(index) => {
                 if let Some(state @ InFlight) = states.get_mut(at(*index)) {
                     *state = Wanted;
                 }
             }
             PlanStep::Write(index) => {
-                if let Some(state @ (Wanted | InFlight)) = states.get_mut(at(*index)) {
+                if let Some(state @ (Wanted | Held | InFlight)) = states.get_mut(at(*index)) {
                     *state = Written;
                 }
             }
@@ -347,6 +414,9 @@ mod tests {
                 apply(&mut states, &step);
                 match &step {
                     PlanStep::Begin(index) => prop_assert_eq!(plan.begin(*index), states != before),
+                    PlanStep::Hold(range) => plan.hold(range.clone()),
+                    PlanStep::Claim(index) => prop_assert_eq!(plan.claim(*index), states != before),
+                    PlanStep::LoseClaim(index) => plan.lose_claim(*index),
                     PlanStep::Lose(index) => plan.lose(*index),
                     PlanStep::Write(index) => prop_assert_eq!(plan.write(*index), states != before),
                     PlanStep::Sync => plan.sync(),
@@ -357,6 +427,7 @@ mod tests {
                 let count = |wanted: ChunkState| states.iter().filter(|state| **state == wanted).count() as u64;
                 let durable = count(ChunkState::Durable);
                 prop_assert_eq!(plan.written(), durable + count(ChunkState::Written));
+                prop_assert_eq!(plan.held().len(), count(ChunkState::Held));
                 prop_assert_eq!(plan.is_durable(), durable == CHUNKS);
                 prop_assert_eq!(plan.is_written(), plan.written() == CHUNKS);
                 let first = states.iter().position(|state| *state == ChunkState::Wanted);

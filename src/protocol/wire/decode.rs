@@ -12,7 +12,7 @@ use crate::protocol::wire::codec::{CodecError, Deframer, Fields};
 use crate::protocol::wire::encode::{EXTENSION_CONNECTIONS, EXTENSION_PORTS, EXTENSION_SIZE};
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::{
-    AUTH_BYTES_MAX, CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, DURABLE_RANGES_MAX, FILE_BYTES_MAX,
+    AUTH_BYTES_MAX, CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CHUNK_RANGES_MAX, CONNECTIONS_MAX, FILE_BYTES_MAX,
     LINK_TARGET_BYTES_MAX, PATH_BYTES_MAX,
 };
 use crate::protocol::wire::message::{Message, Received};
@@ -61,6 +61,7 @@ impl Message {
                 reason @ (Reason::TransferFailed | Reason::TransferEnded) => Self::Nack(reason),
                 _ => return Err(CodecError::BadValue("reason")),
             },
+            0x32 => Self::Matched(u64::from_be_bytes(f.array()?)),
             kind if kind >= FIRST_OPTIONAL_TYPE => return Ok(None),
             kind => return Err(CodecError::UnknownType(kind)),
         };
@@ -101,6 +102,10 @@ impl Message {
             6 => Status::Failed(reason(f)?, f.text()?),
             7 => Status::NotKept,
             8 => Status::Identical(Some(path(f)?)),
+            10 => match ranges(f)? {
+                ranges if ranges.is_empty() => return Err(CodecError::BadValue("ranges")),
+                ranges => Status::Resume(ranges),
+            },
             9 => Status::Updated,
             _ => return Err(CodecError::BadValue("status")),
         })
@@ -168,7 +173,7 @@ fn ports(content: Bytes) -> Result<Vec<u16>, CodecError> {
 
 /// Ranges of chunks: not empty, in order, and with a gap between two.
 fn ranges(fields: &mut Fields<Bytes>) -> Result<Vec<Range<u64>>, CodecError> {
-    let count = fields.varint_up_to(DURABLE_RANGES_MAX as u64, "ranges")?;
+    let count = fields.varint_up_to(CHUNK_RANGES_MAX as u64, "ranges")?;
     let mut ranges: Vec<Range<u64>> = Vec::new();
     for _ in 0..count {
         let start = fields.varint_up_to(FILE_BYTES_MAX, "first chunk")?;

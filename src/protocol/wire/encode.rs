@@ -6,8 +6,8 @@ use bytes::{BufMut, BytesMut};
 
 use crate::protocol::not_kept;
 use crate::protocol::wire::codec::{put_bytes, put_extension, put_frame, put_text, put_varint};
-use crate::protocol::wire::entry::{Entry, EntryId, Kind};
-use crate::protocol::wire::limits::DURABLE_RANGES_MAX;
+use crate::protocol::wire::entry::{Entry, Kind};
+use crate::protocol::wire::limits::CHUNK_RANGES_MAX;
 use crate::protocol::wire::message::{Message, Received};
 use crate::protocol::wire::status::Status;
 
@@ -52,6 +52,7 @@ impl Message {
             Self::Omitted(..) => 0x22,
             Self::Ack(_) => 0x30,
             Self::Nack(_) => 0x31,
+            Self::Matched(_) => 0x32,
         }
     }
 
@@ -114,7 +115,10 @@ impl Message {
                 p.put_u8(u8::from(*synced));
                 not_kept::put(p, not_kept);
             }
-            Self::Durable(id, ranges) => put_ranges(p, *id, ranges),
+            Self::Durable(id, ranges) => {
+                put_varint(p, id.0);
+                put_ranges(p, ranges);
+            }
             Self::Entry(entry) => put_entry(p, entry),
             Self::End(count) | Self::Ack(count) | Self::Came(count) => put_varint(p, *count),
             Self::Omitted(reason, message) => {
@@ -122,6 +126,7 @@ impl Message {
                 put_text(p, message);
             }
             Self::Nack(reason) => put_varint(p, u64::from(reason.code())),
+            Self::Matched(claims) => p.put_u64(*claims),
         }
     }
 }
@@ -129,6 +134,10 @@ impl Message {
 fn put_status(out: &mut BytesMut, status: &Status) {
     match status {
         Status::Want => out.put_u8(0),
+        Status::Resume(ranges) => {
+            out.put_u8(10);
+            put_ranges(out, ranges);
+        }
         Status::Check => out.put_u8(1),
         Status::Done(None) => out.put_u8(2),
         Status::Done(Some(path)) => {
@@ -151,9 +160,8 @@ fn put_status(out: &mut BytesMut, status: &Status) {
     }
 }
 
-fn put_ranges(out: &mut BytesMut, id: EntryId, ranges: &[Range<u64>]) {
-    let ranges = &ranges[..ranges.len().min(DURABLE_RANGES_MAX)];
-    put_varint(out, id.0);
+fn put_ranges(out: &mut BytesMut, ranges: &[Range<u64>]) {
+    let ranges = &ranges[..ranges.len().min(CHUNK_RANGES_MAX)];
     put_varint(out, ranges.len() as u64);
     for range in ranges {
         put_varint(out, range.start);

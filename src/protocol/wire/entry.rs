@@ -73,6 +73,11 @@ pub struct Totals {
     pub settled_bytes: u64,
     /// Files settled.
     pub settled_files: u64,
+    /// Bytes in `settled_bytes` that an earlier transfer left at the receiver.
+    pub resumed_bytes: u64,
+    /// Bytes that an earlier transfer left at the receiver, and of which it is not known yet whether they are still the
+    /// same.
+    pub held_bytes: u64,
 }
 
 /// The kind of an entry.
@@ -117,6 +122,11 @@ impl Entry {
     /// Whether it is a file sent as one record, without a `Close`.
     pub fn is_small(&self) -> bool {
         matches!(self.kind, Kind::File { size } if size <= SMALL_FILE_BYTES_MAX)
+    }
+
+    /// Whether it is a file of several chunks of 2^`chunk_log2` bytes, so that a later transfer can resume it.
+    pub fn is_resumable(&self, chunk_log2: u8) -> bool {
+        matches!(self.kind, Kind::File { size } if size > 1 << chunk_log2)
     }
 
     /// Size of the file; 0 for anything else and while it is unknown.

@@ -59,8 +59,10 @@ pub const RUNS_MAX: usize = 256;
 pub const PROGRESS_BYTES_PER_S_MIN: u64 = 256;
 /// Minimum bytes a second at which a peer hashes a file for comparison.
 pub const COMPARE_BYTES_PER_S_MIN: u64 = 1024 * 1024;
-/// Ranges of chunks in one `Durable`.
-pub const DURABLE_RANGES_MAX: usize = 256;
+/// Ranges of chunks in one message.
+pub const CHUNK_RANGES_MAX: usize = 256;
+/// Claims in one parcel.
+pub const CLAIMS_MAX: usize = 64;
 /// Aspects that a receiver may report as not kept.
 pub const NOT_KEPT_MAX: usize = 8;
 /// Names tried when `--exists rename` looks for a free one.

@@ -81,7 +81,7 @@ pub enum Message {
         not_kept: Vec<NotKept>,
     },
     /// Receiver to sender: all durable chunks of a file so far, as ranges in order that do not touch; at most
-    /// [`DURABLE_RANGES_MAX`](crate::protocol::wire::limits::DURABLE_RANGES_MAX).
+    /// [`CHUNK_RANGES_MAX`](crate::protocol::wire::limits::CHUNK_RANGES_MAX).
     Durable(EntryId, Vec<Range<u64>>),
     /// Manifest: the next entry. Its position is its number.
     Entry(Entry),
@@ -93,6 +93,9 @@ pub enum Message {
     Ack(u64),
     /// On a parcel's stream: a record was refused.
     Nack(Reason),
+    /// On the stream of a parcel of claims: bit `n`, counted from the lowest, says whether claim `n` is true of the
+    /// bytes that the receiver holds. The chunks of the others are wanted.
+    Matched(u64),
 }
 
 /// Numbers of the last messages that a side has handled.
@@ -134,6 +137,7 @@ impl Message {
             Self::Omitted(..) => "Omitted",
             Self::Ack(_) => "Ack",
             Self::Nack(_) => "Nack",
+            Self::Matched(_) => "Matched",
         }
     }
 }

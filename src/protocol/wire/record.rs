@@ -1,8 +1,9 @@
 //! Parcels: the content of one bidirectional stream, and its records.
 //!
 //! ```text
-//! parcel = record*                      then the sender finishes; the receiver answers Ack or Nack
+//! parcel = record* | claim*             then the sender finishes; the receiver answers Ack, Matched or Nack
 //! record = entry, offset, length, flags, run count, run*, data, chaining value (32 bytes)
+//! claim  = a record without runs and data
 //! run    = length × 2 + 1 for a hole, length × 2 for data; no runs: all of it is data
 //! ```
 
@@ -21,6 +22,28 @@ pub struct Run {
     pub is_hole: bool,
 }
 
+/// What a record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordKind {
+    /// The bytes of a chunk.
+    Data,
+    /// The bytes of a small file whose source has grown since it was announced: those announced.
+    Grown,
+    /// No bytes, only the chaining value of a chunk that the receiver holds.
+    Claim,
+}
+
+impl RecordKind {
+    /// Its flags in a header.
+    fn flags(self) -> u64 {
+        match self {
+            Self::Data => 0,
+            Self::Grown => 1,
+            Self::Claim => 2,
+        }
+    }
+}
+
 /// The header of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordHeader {
@@ -31,8 +54,8 @@ pub struct RecordHeader {
     /// Bytes of the file in this record. 0 when that is known only at its end; then it has no runs, and its data
     /// comes in pieces.
     pub len: u64,
-    /// A small file whose source has grown since it was announced; the record has the bytes announced.
-    pub is_grown: bool,
+    /// What it is.
+    pub kind: RecordKind,
     /// Their lengths add up to `len`; empty when all of it is data.
     pub runs: Vec<Run>,
 }
@@ -48,7 +71,7 @@ impl RecordHeader {
         put_varint(out, self.id.0);
         put_varint(out, self.offset);
         put_varint(out, self.len);
-        put_varint(out, u64::from(self.is_grown));
+        put_varint(out, self.kind.flags());
         put_varint(out, self.runs.len() as u64);
         for run in &self.runs {
             put_varint(out, run.len << 1 | u64::from(run.is_hole));
@@ -73,8 +96,15 @@ impl RecordHeader {
         let id = EntryId(f.varint()?);
         let offset = f.varint_up_to(FILE_BYTES_MAX, "offset")?;
         let len = f.varint_up_to(FILE_BYTES_MAX, "record length")?;
-        let is_grown = f.varint_up_to(1, "flags")? == 1;
+        let kind = match f.varint_up_to(2, "flags")? {
+            0 => RecordKind::Data,
+            1 => RecordKind::Grown,
+            _ => RecordKind::Claim,
+        };
         let count = f.varint_up_to(RUNS_MAX as u64, "runs")?;
+        if kind == RecordKind::Claim && count > 0 {
+            return Err(CodecError::BadValue("runs"));
+        }
         let mut runs = Vec::new();
         let mut sum = 0u64;
         for _ in 0..count {
@@ -89,7 +119,7 @@ impl RecordHeader {
         if count > 0 && sum != len {
             return Err(CodecError::BadValue("run"));
         }
-        Ok(Self { id, offset, len, is_grown, runs })
+        Ok(Self { id, offset, len, kind, runs })
     }
 
     /// The runs, with the short form expanded.
@@ -160,13 +190,18 @@ mod tests {
     #[test]
     fn golden_bytes() {
         let mut out = BytesMut::new();
-        RecordHeader { id: EntryId(5), offset: 1 << 20, len: 4096, is_grown: false, runs: vec![] }
+        RecordHeader { id: EntryId(5), offset: 1 << 20, len: 4096, kind: RecordKind::Data, runs: vec![] }
             .encode(&mut out);
         assert_eq!(&out[..], [5, 0x80, 0x10, 0, 0, 0x50, 0, 0, 0]);
         out.clear();
         let runs = vec![Run { len: 10, is_hole: true }, Run { len: 20, is_hole: false }];
-        RecordHeader { id: EntryId(5), offset: 0, len: 30, is_grown: true, runs }.encode(&mut out);
+        RecordHeader { id: EntryId(5), offset: 0, len: 30, kind: RecordKind::Grown, runs }.encode(&mut out);
         assert_eq!(&out[..], [5, 0, 30, 1, 2, 21, 40]);
+        out.clear();
+        let (id, offset) = (EntryId(5), 1 << 20);
+        let claim = RecordHeader { id, offset, len: 4096, kind: RecordKind::Claim, runs: vec![] };
+        claim.encode(&mut out);
+        assert_eq!(&out[..], [5, 0x80, 0x10, 0, 0, 0x50, 0, 2, 0]);
     }
 
     /// [R-8]
@@ -195,8 +230,10 @@ mod tests {
         for bytes in runs {
             assert_eq!(RecordHeader::decode(&mut BytesMut::from(bytes)), Err(CodecError::BadValue("run")));
         }
-        let flags = RecordHeader::decode(&mut BytesMut::from(&[5, 0, 30, 2, 0][..]));
+        let flags = RecordHeader::decode(&mut BytesMut::from(&[5, 0, 30, 3, 0][..]));
         assert_eq!(flags, Err(CodecError::TooLarge("flags")));
+        let claim = RecordHeader::decode(&mut BytesMut::from(&[5, 0, 30, 2, 1, 60][..]));
+        assert_eq!(claim, Err(CodecError::BadValue("runs")), "a claim has no runs");
     }
 
     proptest! {
@@ -211,7 +248,7 @@ mod tests {
                 id: EntryId(id),
                 offset,
                 len: runs.iter().map(|r| r.len).sum(),
-                is_grown: id % 2 == 1,
+                kind: if id % 2 == 1 { RecordKind::Grown } else { RecordKind::Data },
                 runs,
             };
             let mut out = BytesMut::new();

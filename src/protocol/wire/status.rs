@@ -1,5 +1,7 @@
 //! The receiver's status of an entry.
 
+use std::ops::Range;
+
 use crate::protocol::failure::Reason;
 use crate::protocol::path::RelPath;
 
@@ -8,6 +10,9 @@ use crate::protocol::path::RelPath;
 pub enum Status {
     /// Send it.
     Want,
+    /// Send it; an earlier transfer left these chunks here, so claim them. Ranges in order that do not touch, 1 to
+    /// [`CHUNK_RANGES_MAX`](crate::protocol::wire::limits::CHUNK_RANGES_MAX).
+    Resume(Vec<Range<u64>>),
     /// A file of this size exists; send its root.
     Check,
     /// Under its final name, or under this other one.
@@ -29,6 +34,7 @@ impl Status {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Want => "Want",
+            Self::Resume(_) => "Resume",
             Self::Check => "Check",
             Self::Done(_) => "Done",
             Self::Identical(_) => "Identical",

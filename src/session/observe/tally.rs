@@ -22,6 +22,16 @@ pub(in crate::session) struct Tally {
     bytes: u64,
     regular: u64,
     root: Option<blake3::Hash>,
+    has_resumed: bool,
+}
+
+/// The bytes of a transfer, and its time.
+pub(in crate::session) struct Moved {
+    pub(in crate::session) elapsed: Duration,
+    /// Bytes that travelled.
+    pub(in crate::session) sent_bytes: u64,
+    /// Bytes that an earlier transfer had left at the receiver.
+    pub(in crate::session) resumed_bytes: u64,
 }
 
 impl Tally {
@@ -70,6 +80,12 @@ impl Tally {
         }))
     }
 
+    /// An earlier transfer left `held_bytes` of a file. Returns the event, for the first file.
+    pub(in crate::session) fn resumed(&mut self, entry: &Entry, held_bytes: u64) -> Option<Event> {
+        let is_first = !std::mem::replace(&mut self.has_resumed, true);
+        is_first.then(|| Event::Resumed { path: entry.path.clone(), size: entry.size(), held_bytes })
+    }
+
     /// Counts an entry that the walk skipped.
     pub(in crate::session) fn count_failure(&mut self, reason: Reason) {
         self.failed += 1;
@@ -92,7 +108,7 @@ impl Tally {
     pub(in crate::session) fn summary(
         &self,
         side: Side,
-        elapsed: Duration,
+        moved: Moved,
         limited_by: Vec<(Bottleneck, u8)>,
         synced: bool,
         not_kept: Vec<NotKept>,
@@ -114,7 +130,9 @@ impl Tally {
             failed: self.failed,
             gravest,
             bytes: self.bytes,
-            elapsed,
+            sent_bytes: moved.sent_bytes,
+            resumed_bytes: moved.resumed_bytes,
+            elapsed: moved.elapsed,
             blake3: self.root.filter(|_| self.regular == 1),
             limited_by,
             synced,

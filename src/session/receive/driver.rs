@@ -28,7 +28,7 @@ use crate::session::link::Link;
 use crate::session::messages::MessageReader;
 use crate::session::observe::bottleneck::BottleneckMeter;
 use crate::session::observe::progress::{ACTIVE_FILES_MAX, Teller};
-use crate::session::observe::tally::Tally;
+use crate::session::observe::tally::{Moved, Tally};
 use crate::session::receive::jobs::{DiskJob, DiskJobs};
 use crate::session::receive::offer::Offer;
 use crate::session::receive::parcel::{ParcelFailure, receive_parcel};
@@ -126,7 +126,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
             context,
             parcels: JoinSet::new(),
             streams: None,
-            jobs: DiskJobs::new(Arc::clone(&shared), exists),
+            jobs: DiskJobs::new(Arc::clone(&shared), exists, offer.chunk_log2),
             tally: Tally::default(),
             not_kept: Vec::new(),
             disk_hangs: false,
@@ -253,10 +253,14 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         if let Some(advice) = self.meter.advice(&self.context.memory) {
             self.report(Event::Advice(advice));
         }
-        let elapsed = self.shared.clock.started().elapsed();
+        let moved = Moved {
+            elapsed: self.shared.clock.started().elapsed(),
+            sent_bytes: self.shared.came_bytes.load(Relaxed),
+            resumed_bytes: self.shared.machine().totals().resumed_bytes,
+        };
         let (synced, not_kept) = (self.is_synced(), std::mem::take(&mut self.not_kept));
         not_kept.iter().for_each(|one| self.report(Event::NotKept(one.clone())));
-        self.tally.summary(Side::Receiver, elapsed, self.meter.shares(), synced, not_kept)
+        self.tally.summary(Side::Receiver, moved, self.meter.shares(), synced, not_kept)
     }
 
     /// Waits until the sender has heard everything and closes the connection. If the connection is lost, the last
@@ -300,7 +304,13 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
                     let warning = self.tally.grew(&entry);
                     self.report(warning);
                 }
+                Some(ReceiverAction::Resumed(entry, bytes)) => {
+                    let resumed = self.tally.resumed(&entry, bytes);
+                    resumed.into_iter().for_each(|event| self.report(event));
+                }
                 Some(ReceiverAction::Settled(settled)) => {
+                    // What waited for room may go on.
+                    self.shared.released.notify_waiters();
                     if let Some(event) = self.tally.settled(settled) {
                         self.report(event);
                     }
@@ -357,6 +367,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         {
             let mut machine = self.shared.machine();
             machine.came(came, now);
+            machine.checkpoint_due(now);
             if busy || limited || self.carrier.is_lost() {
                 machine.note_progress(now);
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::{JoinError, JoinSet};
 
+use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::engine::receiver::{Existing, ReceiverAction};
 use crate::protocol::failure::Failure;
 use crate::protocol::final_name::{Committed, Exists, Lookup};
@@ -22,6 +23,7 @@ const CHECKPOINT_BATCH: usize = 16;
 /// A finished job.
 pub(super) enum DiskJob {
     Admitted(Vec<(EntryId, storage::Result<Lookup>)>),
+    Recalled(Vec<(EntryId, ChunkSet)>),
     Roots(Vec<(EntryId, storage::Result<blake3::Hash>)>),
     Checkpointed(Vec<(EntryId, storage::Result<bool>)>),
     Committed(Vec<(EntryId, storage::Result<Committed>)>),
@@ -35,7 +37,11 @@ pub(super) enum DiskJob {
 pub(super) struct DiskJobs<T> {
     shared: Arc<Receiving<T>>,
     exists: Exists,
+    chunk_log2: u8,
     running: JoinSet<DiskJob>,
+    /// A checkpoint is running that no complete entry waits for.
+    has_background: bool,
+    recalls: BatchQueue<(EntryId, Entry)>,
     admits: BatchQueue<(EntryId, Entry)>,
     discards: BatchQueue<EntryId>,
     checkpoints: BatchQueue<EntryId>,
@@ -46,11 +52,14 @@ pub(super) struct DiskJobs<T> {
 }
 
 impl<T: Target> DiskJobs<T> {
-    pub(super) fn new(shared: Arc<Receiving<T>>, exists: Exists) -> Self {
+    pub(super) fn new(shared: Arc<Receiving<T>>, exists: Exists, chunk_log2: u8) -> Self {
         Self {
             shared,
             exists,
+            chunk_log2,
             running: JoinSet::new(),
+            has_background: false,
+            recalls: BatchQueue::new(),
             admits: BatchQueue::new(),
             discards: BatchQueue::new(),
             checkpoints: BatchQueue::with_batches_of(CHECKPOINT_BATCH),
@@ -61,9 +70,9 @@ impl<T: Target> DiskJobs<T> {
         }
     }
 
-    /// Number of running jobs.
+    /// Number of running jobs that the transfer waits for.
     pub(super) fn running(&self) -> usize {
-        self.running.len()
+        self.running.len() - usize::from(self.has_background)
     }
 
     /// The next finished job; `None` when none is running.
@@ -80,6 +89,7 @@ impl<T: Target> DiskJobs<T> {
                 self.admits.prune(|(id, _)| machine.entry(*id).is_some());
                 self.admits.push((id, entry));
             }
+            ReceiverAction::Recall(id, entry) => self.recalls.push((id, entry)),
             ReceiverAction::Root(id, path, size) => {
                 let machine = self.shared.machine();
                 self.roots.push((id, path), size, |(id, _)| machine.entry(*id).is_some());
@@ -126,13 +136,16 @@ impl<T: Target> DiskJobs<T> {
                 DiskJob::Admitted(ids.into_iter().zip(found).collect())
             });
         }
-        if let Some(ids) = self.checkpoints.next_batch() {
-            let shared = Arc::clone(&self.shared);
+        if let Some(batch) = self.recalls.next_batch() {
+            let (shared, chunk_log2) = (Arc::clone(&self.shared), self.chunk_log2);
             self.running.spawn(async move {
-                let entries = ids.iter().map(|id| (*id, Vec::new())).collect();
-                let done = shared.target.checkpoint(entries).await;
-                DiskJob::Checkpointed(ids.into_iter().zip(done).collect())
+                let ids: Vec<_> = batch.iter().map(|(id, _)| *id).collect();
+                let held = shared.target.held(batch, chunk_log2).await;
+                DiskJob::Recalled(ids.into_iter().zip(held).collect())
             });
+        }
+        if let Some(ids) = self.checkpoints.next_batch() {
+            self.begin_checkpoint(&ids);
         }
         if let Some(commits) = self.commits.next_batch() {
             let shared = Arc::clone(&self.shared);
@@ -166,6 +179,20 @@ impl<T: Target> DiskJobs<T> {
         }
     }
 
+    fn begin_checkpoint(&mut self, ids: &[EntryId]) {
+        let shared = Arc::clone(&self.shared);
+        let entries: Vec<_> = {
+            let mut machine = shared.machine();
+            self.has_background = !ids.iter().any(|id| machine.awaits_checkpoint(*id));
+            ids.iter().filter_map(|id| Some((*id, machine.begin_checkpoint(*id)?))).collect()
+        };
+        self.running.spawn(async move {
+            let ids: Vec<_> = entries.iter().map(|(id, _)| *id).collect();
+            let done = shared.target.checkpoint(entries).await;
+            DiskJob::Checkpointed(ids.into_iter().zip(done).collect())
+        });
+    }
+
     /// Reports a finished job to the machine. Attributes not kept are known only when everything else is done.
     pub(super) fn done(&mut self, job: DiskJob) -> Result<Option<Vec<NotKept>>, Failure> {
         let shared = Arc::clone(&self.shared);
@@ -192,9 +219,18 @@ impl<T: Target> DiskJobs<T> {
             }
             DiskJob::Checkpointed(batch) => {
                 self.checkpoints.batch_done();
+                self.has_background = false;
                 for (id, is_durable) in batch {
-                    machine.checkpointed(id, is_durable.map_err(|error| storage_failure(&error))?);
+                    // What was given up meanwhile may have been removed under it.
+                    if machine.entry(id).is_some() {
+                        machine.checkpointed(id, is_durable.map_err(|error| storage_failure(&error))?);
+                    }
                 }
+                shared.released.notify_waiters();
+            }
+            DiskJob::Recalled(batch) => {
+                self.recalls.batch_done();
+                batch.into_iter().for_each(|(id, held)| machine.held(id, held));
             }
             DiskJob::Committed(batch) => {
                 self.commits.batch_done();
@@ -243,6 +279,7 @@ mod tests {
     use super::*;
     use crate::protocol::engine::patience::Patience;
     use crate::protocol::engine::receiver::Receiver;
+    use crate::protocol::wire::message::Message;
     use crate::session::schedule::Schedule;
     use crate::session::throttle::Throttle;
     use crate::storage::block::{BlockCount, BlockPool};
@@ -251,12 +288,21 @@ mod tests {
     #[tokio::test]
     async fn a_checkpoint_of_many_entries_is_told_in_steps() {
         let patience = Patience { timeout: Duration::from_secs(30), disk_timeout: Duration::from_secs(600) };
-        let machine = Receiver::new(20, Exists::Refuse, "to".into(), patience, Duration::ZERO);
+        let mut machine = Receiver::new(20, Exists::Refuse, "to".into(), patience, Duration::ZERO);
+        let kind = Kind::File { size: 2 << 20 };
+        let entry = Entry { path: RelPath::new(b"f").unwrap(), meta: Meta::default(), kind };
+        for id in (0..1000).map(EntryId) {
+            machine.on_manifest(Message::Entry(entry.clone())).unwrap();
+            machine.admitted(id, Lookup::Free);
+            machine.held(id, ChunkSet::default());
+            machine.begin_record(id, 0, 1 << 20).unwrap();
+            machine.record_written(id, 0, 1 << 20, [0; 32]).unwrap();
+        }
         let throttle = Arc::new(Throttle::new(Schedule::default(), || Duration::ZERO));
         let pool = BlockPool::new(1, BlockCount::default());
         let target = Arc::new(MemoryTarget::new());
         let shared = Arc::new(Receiving::new(machine, Default::default(), target, pool, throttle));
-        let mut jobs = DiskJobs::new(shared, Exists::Refuse);
+        let mut jobs = DiskJobs::new(shared, Exists::Refuse, 20);
         for id in 0..1000 {
             assert!(jobs.take(ReceiverAction::Checkpoint(EntryId(id))).is_none());
         }

@@ -13,11 +13,12 @@ use crate::protocol::engine::receiver::Begin;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::hash::RecordHasher;
 use crate::protocol::wire::entry::EntryId;
-use crate::protocol::wire::limits::BLOCK_BYTES;
+use crate::protocol::wire::limits::{BLOCK_BYTES, CLAIMS_MAX};
 use crate::protocol::wire::message::Message;
-use crate::protocol::wire::record::{PieceHeader, RecordHeader, TRAILER_BYTES, is_open_chunk};
+use crate::protocol::wire::record::{PieceHeader, RecordHeader, RecordKind, TRAILER_BYTES, is_open_chunk};
 use crate::session::closing::{codec_failure, is_of_the_connection, transport_failure};
 use crate::session::messages::write_message;
+use crate::session::receive::claims::{Claim, compare_claims};
 use crate::session::receive::shared::{Receiving, storage_failure};
 use crate::storage::block::Block;
 use crate::storage::{StorageError, Target, Write};
@@ -43,7 +44,7 @@ pub(super) async fn receive_parcel<C: Connection, T: Target>(
         records: 0,
     };
     let message = match incoming.receive().await {
-        Ok(()) => Message::Ack(incoming.records),
+        Ok(answer) => answer,
         Err(NotAcked::NotTaken(reason)) => Message::Nack(reason),
         Err(NotAcked::Cut) => return Ok(()),
         Err(NotAcked::Failed(failure)) => {
@@ -181,9 +182,13 @@ impl<T: Target, R: RecvStream> Drop for IncomingParcel<T, R> {
 }
 
 impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
-    async fn receive(&mut self) -> Result<(), NotAcked> {
+    /// Receives all of it, and returns the answer.
+    async fn receive(&mut self) -> Result<Message, NotAcked> {
         while let Some(header) = self.header().await? {
             let (id, offset, len) = (header.id, header.offset, header.len);
+            if header.kind == RecordKind::Claim {
+                return self.claims(header).await;
+            }
             let (size, is_again) = match self.begin(&header).await? {
                 Begin::TakeOpen(chunk_bytes) => {
                     self.open_record(&header, chunk_bytes).await?;
@@ -220,7 +225,34 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
             let trailer = self.trailer().await?;
             self.gathered.pieces.push(RecordPiece::End(trailer, None));
         }
-        self.flush().await
+        self.flush().await?;
+        Ok(Message::Ack(self.records))
+    }
+
+    /// Receives a parcel of claims, which begins with `header`.
+    async fn claims(&mut self, mut header: RecordHeader) -> Result<Message, NotAcked> {
+        let id = header.id;
+        if self.records > 0 || !self.gathered.pieces.is_empty() {
+            return Err(Failure::protocol("a parcel has records and claims").into());
+        }
+        let mut claims: Vec<Claim> = Vec::new();
+        loop {
+            let is_next = claims.last().is_none_or(|last| last.offset < header.offset);
+            if header.kind != RecordKind::Claim || header.id != id || !is_next || claims.len() == CLAIMS_MAX {
+                return Err(Failure::protocol("a parcel of claims has something else in it").into());
+            }
+            let (offset, len, value) = (header.offset, header.len, self.trailer().await?);
+            claims.push(Claim { offset, len, value });
+            match self.header().await? {
+                Some(next) => header = next,
+                None => break,
+            }
+        }
+        let compared = compare_claims(&self.shared, id, &claims).await;
+        compared.map(Message::Matched).map_err(|failure| match failure.reason {
+            reason @ (Reason::TransferEnded | Reason::TransferFailed) => NotAcked::NotTaken(reason),
+            _ => NotAcked::Failed(failure),
+        })
     }
 
     /// Gathers a record whose length is known at its end.
@@ -285,7 +317,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
                     released.await;
                 }
                 Ok(begin) => {
-                    if header.is_grown && begin != Begin::Pass {
+                    if header.kind == RecordKind::Grown && begin != Begin::Pass {
                         shared.machine().grew(header.id);
                     }
                     return Ok(begin);

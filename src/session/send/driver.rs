@@ -31,7 +31,7 @@ use crate::session::link::{Link, connected};
 use crate::session::messages::MessageReader;
 use crate::session::observe::bottleneck::BottleneckMeter;
 use crate::session::observe::progress::{ACTIVE_FILES_MAX, Teller};
-use crate::session::observe::tally::Tally;
+use crate::session::observe::tally::{Moved, Tally};
 use crate::session::outbox::Outbox;
 use crate::session::queues::RootsQueue;
 use crate::session::send::parcel::{ParcelEnd, send_parcel};
@@ -217,6 +217,10 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
                     self.roots.push(id, size, |id| self.machine.entry(*id).is_some());
                 }
                 SenderAction::Verify(id, root) => self.verify(id, root),
+                SenderAction::Resumed(entry, bytes) => {
+                    let resumed = self.tally.resumed(&entry, bytes);
+                    resumed.into_iter().for_each(|event| self.report(event));
+                }
                 SenderAction::Grew(entry) => {
                     let warning = self.tally.grew(&entry);
                     self.report(warning);
@@ -278,7 +282,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
 
     fn begin_parcel(&mut self, parcel: Parcel) {
         let entries = match &parcel {
-            Parcel::Chunk { id, .. } | Parcel::OpenChunk { id, .. } => {
+            Parcel::Chunk { id, .. } | Parcel::OpenChunk { id, .. } | Parcel::Claims { id, .. } => {
                 self.machine.entry(*id).map(|entry| (*id, entry.clone())).into_iter().collect()
             }
             Parcel::Files(ids) => {
@@ -286,7 +290,10 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             }
         };
         let handle = match (&parcel, entries.first()) {
-            (Parcel::Chunk { id, .. } | Parcel::OpenChunk { id, .. }, Some((_, entry))) => Some(Arc::clone(
+            (
+                Parcel::Chunk { id, .. } | Parcel::OpenChunk { id, .. } | Parcel::Claims { id, .. },
+                Some((_, entry)),
+            ) => Some(Arc::clone(
                 self.files.entry(*id).or_insert_with(|| Arc::new(FileHandle::new(entry.clone()))),
             )),
             _ => None,
@@ -413,16 +420,12 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             lost.into_iter().for_each(|number| self.control_out.send(&Message::Left(number)));
             return self.machine.parcel_lost(end.parcel, &end.values, end.was_read);
         }
-        match end.result {
-            Ok(()) => {
-                if let Parcel::Chunk { id, len, .. } = &end.parcel
-                    && let Some(handle) = self.files.get(id)
-                {
-                    handle.acked_bytes.fetch_add(*len, Relaxed);
-                }
-                self.machine.parcel_acked(&end.parcel, &end.values, now)
+        match (end.result, &end.parcel) {
+            (Ok(()), Parcel::Claims { id, chunks }) => {
+                self.machine.claims_answered(*id, chunks, &end.values, end.matched, now)
             }
-            Err(failure) => self.machine.parcel_failed(&end.parcel, failure),
+            (Ok(()), parcel) => self.machine.parcel_acked(parcel, &end.values, now),
+            (Err(failure), parcel) => self.machine.parcel_failed(parcel, failure),
         }
     }
 
@@ -559,7 +562,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             // For files of unknown size: the bytes so far.
             size: handle.entry.size().max(handle.sent_bytes.load(Relaxed)),
             sent_bytes: handle.sent_bytes.load(Relaxed),
-            written_bytes: handle.acked_bytes.load(Relaxed),
+            written_bytes: self.machine.written_bytes(*id),
         });
         active.collect()
     }
@@ -576,6 +579,9 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             self.report(Event::Advice(advice));
         }
         debug!(?shares, stats = ?self.carrier.connection().stats(), "finished");
-        self.tally.summary(Side::Sender, self.clock.started().elapsed(), shares, end.synced, end.not_kept)
+        let sent_bytes = self.sending.sent_bytes.load(Relaxed);
+        let elapsed = self.clock.started().elapsed();
+        let moved = Moved { elapsed, sent_bytes, resumed_bytes: self.machine.totals().resumed_bytes };
+        self.tally.summary(Side::Sender, moved, shares, end.synced, end.not_kept)
     }
 }

@@ -1,5 +1,6 @@
 //! The sending side of a transfer.
 
+mod claims;
 pub mod driver;
 mod open_chunk;
 mod parcel;

@@ -8,7 +8,7 @@ use crate::protocol::failure::Failure;
 use crate::protocol::hash::RecordHasher;
 use crate::protocol::wire::entry::EntryId;
 use crate::protocol::wire::limits::BLOCK_BYTES;
-use crate::protocol::wire::record::{PieceHeader, RecordHeader};
+use crate::protocol::wire::record::{PieceHeader, RecordHeader, RecordKind};
 use crate::session::send::parcel_stream::write;
 use crate::session::send::shared::{ChunkEnd, FileHandle, Sending};
 use crate::storage::Source;
@@ -28,7 +28,7 @@ pub(super) async fn send_open_record<S: Source, T: SendStream>(
 ) -> Result<([u8; 32], u64), Failure> {
     let file = sending.reading.during(handle.open(sending)).await.map_err(&mut give_up)?;
     let mut out = BytesMut::new();
-    RecordHeader { id, offset, len: 0, is_grown: false, runs: Vec::new() }.encode(&mut out);
+    RecordHeader { id, offset, len: 0, kind: RecordKind::Data, runs: Vec::new() }.encode(&mut out);
     let mut hasher = RecordHasher::open_ended(offset);
     // After a whole chunk, only one more read shows whether the file ends there.
     let mut ahead = handle.ahead.lock().await;

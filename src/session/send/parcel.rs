@@ -12,9 +12,10 @@ use crate::protocol::failure::Failure;
 use crate::protocol::hash::RecordHasher;
 use crate::protocol::wire::entry::{Entry, EntryId};
 use crate::protocol::wire::limits::BLOCK_BYTES;
-use crate::protocol::wire::record::{RecordHeader, Run};
+use crate::protocol::wire::record::{RecordHeader, RecordKind, Run};
 use crate::session::closing::transport_failure;
 use crate::session::lanes::{Lane, open_any};
+use crate::session::send::claims::send_claims;
 use crate::session::send::open_chunk::send_open_record;
 use crate::session::send::parcel_stream::{await_ack, write};
 use crate::session::send::shared::{FileHandle, Sending};
@@ -28,6 +29,8 @@ pub(super) struct ParcelEnd {
     pub(super) is_lost: bool,
     /// It had a stream, so reading of its sources began.
     pub(super) was_read: bool,
+    /// Which of the claims match, once answered.
+    pub(super) matched: u64,
     /// Chaining values of the records sent; of a chunk, only once acked.
     pub(super) values: Vec<(EntryId, [u8; 32])>,
     /// Entries whose source has grown.
@@ -50,7 +53,8 @@ pub(super) async fn send_parcel<C: Connection, S: Source>(
     let (mut values, mut abandoned, mut grown) = (Vec::new(), Vec::new(), Vec::new());
     let Some((lane, _counted, send, recv)) = sending.opening.during(open_any(lanes)).await else {
         let result = Err(transport_failure(TransportError::ClosedHere));
-        return ParcelEnd { parcel, is_lost: true, was_read: false, values, grown, abandoned, result };
+        let (is_lost, was_read, matched) = (true, false, 0);
+        return ParcelEnd { parcel, is_lost, was_read, matched, values, grown, abandoned, result };
     };
     debug!(lane = lane.number, "stream credit taken");
     // The oldest parcel goes first. Otherwise its lost packets would wait for all data of other parcels that QUIC
@@ -59,6 +63,7 @@ pub(super) async fn send_parcel<C: Connection, S: Source>(
     let (Ok(priority) | Err(priority)) = sending.next_priority.fetch_update(Relaxed, Relaxed, less);
     send.set_priority(priority);
     let streams = (send, recv);
+    let mut matched = 0;
     let result = match (&parcel, handle) {
         (Parcel::Chunk { id, offset, len }, Some(handle)) => {
             let range = *offset..*offset + *len;
@@ -68,10 +73,18 @@ pub(super) async fn send_parcel<C: Connection, S: Source>(
             let range = *offset..*offset + chunk_bytes;
             send_open_chunk::<C, S>(streams, &sending, *id, &handle, range, &mut values, &mut abandoned).await
         }
+        (Parcel::Claims { id, chunks }, Some(handle)) => {
+            let size = handle.entry.size();
+            let range = |index: &u64| index * chunk_bytes..size.min((index + 1) * chunk_bytes);
+            let chunks: Vec<_> = chunks.iter().map(range).collect();
+            send_claims::<C, S>(streams, &sending, *id, &handle, &chunks, &mut values, &mut abandoned)
+                .await
+                .map(|answer| matched = answer)
+        }
         _ => send_files::<C, S>(streams, &sending, entries, &mut values, &mut grown, &mut abandoned).await,
     };
     let is_lost = result.is_err() && lane.is_lost();
-    ParcelEnd { parcel, is_lost, was_read: true, values, grown, abandoned, result }
+    ParcelEnd { parcel, is_lost, was_read: true, matched, values, grown, abandoned, result }
 }
 
 async fn send_chunk<C: Connection, S: Source>(
@@ -94,7 +107,7 @@ async fn send_chunk<C: Connection, S: Source>(
     let mut out = BytesMut::new();
     let len = range.end - range.start;
     let holes = runs_of_header(&runs);
-    RecordHeader { id, offset: range.start, len, is_grown: false, runs: holes }.encode(&mut out);
+    RecordHeader { id, offset: range.start, len, kind: RecordKind::Data, runs: holes }.encode(&mut out);
     write(sending, &mut stream, &mut [out.freeze()]).await?;
     let mut hasher = RecordHasher::new(handle.entry.size(), range.start, len);
     let mut offset = range.start;
@@ -149,7 +162,6 @@ async fn send_open_chunk<C: Connection, S: Source>(
     drop(turn);
     await_ack::<C, S>(sending, stream, answer, 1).await?;
     debug!(entry = id.0, offset = range.start, bytes = len, "acked");
-    handle.acked_bytes.fetch_add(len, Relaxed);
     values.push((id, value));
     Ok(())
 }
@@ -217,7 +229,8 @@ async fn send_block<S: Source, T: SendStream>(
         let value = hasher.finish();
         let is_grown = read.grown.contains(&place);
         grown.extend(is_grown.then_some(id));
-        RecordHeader { id, offset: 0, len, is_grown, runs: Vec::new() }.encode(&mut between);
+        let kind = if is_grown { RecordKind::Grown } else { RecordKind::Data };
+        RecordHeader { id, offset: 0, len, kind, runs: Vec::new() }.encode(&mut between);
         chunks.push(between.split().freeze());
         chunks.push(data.slice(range));
         between.extend_from_slice(&value);

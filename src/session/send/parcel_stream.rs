@@ -49,21 +49,36 @@ fn front(chunks: &mut &mut [Bytes], mut bytes: usize) -> Vec<Bytes> {
     front
 }
 
-/// Finishes the stream and waits for the answer to its `records` records.
+/// Finishes the stream and waits for the ack of its `records` records.
 pub(super) async fn await_ack<C: Connection, S: Source>(
     sending: &Sending<S>,
-    mut stream: C::Send,
+    stream: C::Send,
     answer: C::Recv,
     records: usize,
 ) -> Result<(), Failure> {
-    stream.finish().map_err(transport_failure)?;
-    let answer = sending.acking.during(MessageReader::new(answer).only()).await?;
-    match answer {
+    match await_answer::<C, S>(sending, stream, answer).await? {
         Message::Ack(count) if count == records as u64 => Ok(()),
         Message::Ack(count) => Err(Failure::protocol(format!("{count} records were acked of {records}"))),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Finishes the stream and waits for the answer. A parcel that was not taken is a failure.
+pub(super) async fn await_answer<C: Connection, S: Source>(
+    sending: &Sending<S>,
+    mut stream: C::Send,
+    answer: C::Recv,
+) -> Result<Message, Failure> {
+    stream.finish().map_err(transport_failure)?;
+    match sending.acking.during(MessageReader::new(answer).only()).await? {
         Message::Nack(reason) => {
             Err(Failure::new(reason, format!("the receiver did not take a parcel: {}", reason.as_str())))
         }
-        other => Err(Failure::protocol(format!("{} is not an answer to a parcel", other.name()))),
+        answer => Ok(answer),
     }
+}
+
+/// The receiver answered a parcel with another message than it must.
+pub(super) fn unexpected(answer: &Message) -> Failure {
+    Failure::protocol(format!("{} is not an answer to this parcel", answer.name()))
 }

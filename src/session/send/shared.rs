@@ -82,18 +82,11 @@ pub(super) struct FileHandle<F> {
     /// Bytes read past the last chunk of a file of unknown size.
     pub(super) ahead: Mutex<Option<Bytes>>,
     pub(super) sent_bytes: AtomicU64,
-    pub(super) acked_bytes: AtomicU64,
 }
 
 impl<F: Send + Sync> FileHandle<F> {
     pub(super) fn new(entry: Entry) -> Self {
-        Self {
-            entry,
-            file: OnceCell::new(),
-            ahead: Mutex::default(),
-            sent_bytes: AtomicU64::new(0),
-            acked_bytes: AtomicU64::new(0),
-        }
+        Self { entry, file: OnceCell::new(), ahead: Mutex::default(), sent_bytes: AtomicU64::new(0) }
     }
 
     pub(super) async fn open<S: Source<File = F>>(&self, sending: &Sending<S>) -> Result<&F, Failure> {

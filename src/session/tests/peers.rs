@@ -18,7 +18,7 @@ use crate::protocol::path::RelPath;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::wire::message::Message;
-use crate::protocol::wire::record::{PieceHeader, RecordHeader, Run};
+use crate::protocol::wire::record::{PieceHeader, RecordHeader, RecordKind, Run};
 use crate::protocol::wire::status::Status;
 use crate::session::Link;
 use crate::session::messages::{MessageReader, write_message};
@@ -70,7 +70,7 @@ impl HandSender {
     }
 
     /// Sends a parcel of these pieces; returns the stream of the answer.
-    async fn parcel(&self, pieces: &[&[u8]]) -> MemoryRecv {
+    pub(super) async fn parcel(&self, pieces: &[&[u8]]) -> MemoryRecv {
         let (mut out, answer) = self.connection.open_bi().await.unwrap();
         let mut pieces: Vec<_> = pieces.iter().map(|piece| Bytes::copy_from_slice(piece)).collect();
         // A receiver that refuses a piece closes everything in the middle of this.
@@ -79,12 +79,12 @@ impl HandSender {
         answer
     }
 
-    async fn say(&mut self, message: Message) {
+    pub(super) async fn say(&mut self, message: Message) {
         self.control_out.say(&message).await.unwrap();
     }
 
     /// The receiver's close.
-    async fn closed(&self) -> Failure {
+    pub(super) async fn closed(&self) -> Failure {
         told(self.connection.closed().await)
     }
 }
@@ -96,7 +96,7 @@ pub(super) fn entry(name: &str, size: u64) -> Message {
 
 pub(super) fn header(id: u64, offset: u64, len: u64, runs: Vec<Run>) -> Vec<u8> {
     let mut out = BytesMut::new();
-    RecordHeader { id: EntryId(id), offset, len, is_grown: false, runs }.encode(&mut out);
+    RecordHeader { id: EntryId(id), offset, len, kind: RecordKind::Data, runs }.encode(&mut out);
     out.to_vec()
 }
 

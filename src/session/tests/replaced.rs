@@ -24,15 +24,15 @@ use crate::transport::Connection;
 const REPLACED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Two sides after the greeting, and a way to attach connections to both.
-struct Rig {
-    session: Session,
-    sending: Link<MemoryConnection>,
-    receiving: Link<MemoryConnection>,
-    attacher: Attacher,
-    first: MemoryLink,
+pub(super) struct Rig {
+    pub(super) session: Session,
+    pub(super) sending: Link<MemoryConnection>,
+    pub(super) receiving: Link<MemoryConnection>,
+    pub(super) attacher: Attacher,
+    pub(super) first: MemoryLink,
 }
 
-struct Attacher {
+pub(super) struct Attacher {
     sender: Joiner<MemoryConnection>,
     receiver: Joiner<MemoryConnection>,
     key: JoinKey,
@@ -42,7 +42,7 @@ struct Attacher {
 
 impl Attacher {
     /// Attaches a connection with this number to both sides, to one of them a little later.
-    async fn attach(&self, seed: u64, lane: u32) -> MemoryLink {
+    pub(super) async fn attach(&self, seed: u64, lane: u32) -> MemoryLink {
         let (dialler, listener, link) = pair(seed, self.limits);
         let (joined, admitted) = tokio::join!(
             join(&dialler, &self.key, lane),
@@ -67,7 +67,7 @@ impl Attacher {
 }
 
 impl Rig {
-    async fn new(seed: u64) -> Self {
+    pub(super) async fn new(seed: u64) -> Self {
         Self::with_streams(seed, 9).await
     }
 

@@ -11,9 +11,9 @@ use super::staging::Staging;
 use super::target_disk::TargetDisk;
 use super::volumes::{FSYNC_MAX, Synced, Volume};
 use super::watch::{Call, Subject};
+use crate::protocol::hash::ChunkValue;
 use crate::protocol::wire::entry::EntryId;
 use crate::storage::error::{Result, failed};
-use crate::storage::target::ChunkValue;
 
 /// Syncs the data of staged entries, then their names in staging, then records the chunks of those that can be
 /// resumed. One answer for each: whether the data is durable now.

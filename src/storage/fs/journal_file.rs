@@ -11,7 +11,7 @@ use super::journal::{
     decode_slot, encode_slot, slot_at,
 };
 use crate::protocol::engine::plan::ChunkSet;
-use crate::storage::target::ChunkValue;
+use crate::protocol::hash::ChunkValue;
 
 /// Chunks of a file that has a journal: 16 TiB in chunks of 1 MiB. A larger file with so small chunks starts over.
 pub(super) const CHUNKS_MAX: u64 = 1 << 24;

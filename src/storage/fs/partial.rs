@@ -23,9 +23,9 @@ use super::sys::holes;
 use super::trust::Trust;
 use crate::auth::Fingerprint;
 use crate::protocol::engine::plan::ChunkSet;
+use crate::protocol::hash::ChunkValue;
 use crate::protocol::hash::RecordHasher;
 use crate::protocol::wire::entry::{Entry, Time};
-use crate::storage::target::ChunkValue;
 
 /// Bytes that are read at once to verify a chunk.
 const READ_BYTES: usize = 256 * 1024;

@@ -14,12 +14,13 @@ use super::{FsTarget, Incoming, NetworkThreads, discard_partials, list_partials}
 use crate::event::{Event, PartialFile, PartialState, Report, Reporter};
 use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::final_name::{Committed, Exists};
+use crate::protocol::hash::ChunkValue;
 use crate::protocol::hash::RecordHasher;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::storage::block::{BlockCount, BlockPool};
-use crate::storage::{ChunkValue, Commit, Final, Target, Write, look_and_prepare};
+use crate::storage::{Commit, Final, Target, Write, look_and_prepare};
 use crate::testing::disk::incoming;
 use crate::testing::host::{bound_by_permissions, skip};
 

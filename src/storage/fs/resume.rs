@@ -6,8 +6,8 @@ use super::checkpoint::sync_names;
 use super::partial::PartialFor;
 use super::target_disk::TargetDisk;
 use crate::protocol::engine::plan::ChunkSet;
+use crate::protocol::hash::ChunkValue;
 use crate::protocol::wire::entry::{Entry, EntryId};
-use crate::storage::target::ChunkValue;
 
 impl TargetDisk {
     /// The chunks that an earlier attempt has recorded of a file.

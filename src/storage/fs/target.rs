@@ -23,13 +23,14 @@ use super::target_disk::TargetDisk;
 use super::watch::{Subject, hangs};
 use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::final_name::{Committed, Exists, Lookup};
+use crate::protocol::hash::ChunkValue;
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::storage::block::Block;
 use crate::storage::error::{Result, StorageError, failed};
-use crate::storage::target::{ChunkValue, Commit, Target, Write};
+use crate::storage::target::{Commit, Target, Write};
 
 /// Maximum files written in pieces at once. Each is open.
 const PIECES_AT_ONCE: usize = 64;

@@ -6,9 +6,8 @@ use super::Node;
 use super::contents::{Disk, Kept, KeptKey};
 use super::target::{MemoryTarget, Own};
 use crate::protocol::engine::plan::ChunkSet;
-use crate::protocol::hash::RecordHasher;
+use crate::protocol::hash::{ChunkValue, RecordHasher};
 use crate::protocol::wire::entry::{Entry, EntryId};
-use crate::storage::ChunkValue;
 
 impl MemoryTarget {
     pub(super) fn take_held(&self, id: EntryId, entry: &Entry, chunk_log2: u8) -> ChunkSet {
@@ -38,6 +37,29 @@ impl MemoryTarget {
         let Some(key) = own.resumable.get(&id) else { return false };
         let Some(kept) = disk.kept.get(key) else { return false };
         kept.values.contains_key(&chunk.index) && value_on_disk(&disk, kept, key, chunk.index) == chunk.value
+    }
+
+    /// Another program changes a byte of a chunk that an earlier transfer left of the file `path`.
+    pub(crate) fn corrupt_held(&self, path: &str, index: u64) {
+        let mut disk = self.disk();
+        let kept = disk.kept.iter().find(|((name, ..), _)| name == path.as_bytes());
+        let (inode, offset) = kept.map(|((.., log2), kept)| (kept.inode, index << log2)).unwrap();
+        let Node::File(bytes) = &mut disk.inodes[inode].node else { panic!("{path} is not a file") };
+        bytes[usize::try_from(offset).unwrap()] ^= 1;
+    }
+
+    /// Chunks that are recorded, by path.
+    pub(crate) fn kept(&self) -> BTreeMap<String, ChunkSet> {
+        let disk = self.disk();
+        let set = |kept: &Kept| {
+            let mut set = ChunkSet::default();
+            kept.values.keys().for_each(|index| set.insert(*index..*index + 1));
+            set
+        };
+        disk.kept
+            .iter()
+            .map(|((path, ..), kept)| (String::from_utf8_lossy(path).into_owned(), set(kept)))
+            .collect()
     }
 }
 

@@ -13,12 +13,13 @@ use super::contents::{Disk, KeptKey};
 use super::{Node, pause, rel_path};
 use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::final_name::{Committed, Exists, Lookup};
+use crate::protocol::hash::ChunkValue;
 use crate::protocol::not_kept::{Aspect, NotKept, note};
 use crate::protocol::path::{RelPath, printable};
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::storage::block::Block;
-use crate::storage::{ChunkValue, Commit, Final, Result, StorageError, Target, Write};
+use crate::storage::{Commit, Final, Result, StorageError, Target, Write};
 
 /// Bytes of a file that this disk takes; more is EFBIG.
 const FILE_BYTES_MAX: u64 = 1 << 30;

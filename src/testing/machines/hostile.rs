@@ -8,10 +8,12 @@ use proptest::prelude::*;
 
 use super::tree::{CHUNK, CHUNK_LOG2, Content, entry, path};
 use super::{FINISHED, reason, settled, small, statuses, wanted};
-use crate::protocol::engine::receiver::{Begin, Existing, Receiver, ReceiverAction};
+use crate::protocol::engine::plan::ChunkSet;
+use crate::protocol::engine::receiver::{Begin, BeginClaim, Existing, Receiver, ReceiverAction};
 use crate::protocol::engine::sender::{Parcel, Sender, SenderAction};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::{Committed, Exists, Lookup};
+use crate::protocol::hash::ChunkValue;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{EntryId, Kind, Outcome};
 use crate::protocol::wire::limits::{CHUNKS_AHEAD_MAX, FILE_BYTES_MAX, SMALL_FILE_BYTES_MAX};
@@ -290,6 +292,8 @@ enum ToReceiver {
     Whole(EntryId),
     Written,
     Cut,
+    /// A chunk is claimed, and is the same or not.
+    Claim(EntryId, u64, bool),
     /// The oldest wish is granted.
     Disk(Lookup, Committed, [u8; 32], bool),
 }
@@ -334,6 +338,7 @@ fn to_receiver() -> impl Strategy<Value = ToReceiver> {
         4 => ids().prop_map(ToReceiver::Whole),
         3 => Just(ToReceiver::Written),
         1 => Just(ToReceiver::Cut),
+        3 => (ids(), 0u64..4, any::<bool>()).prop_map(|(id, index, same)| ToReceiver::Claim(id, index, same)),
         9 => (found, committed, roots(), any::<bool>()).prop_map(|(f, c, r, ok)| ToReceiver::Disk(f, c, r, ok)),
     ]
 }
@@ -345,6 +350,7 @@ struct ReceiverRig {
     wishes: VecDeque<ReceiverAction>,
     begun: VecDeque<(EntryId, u64, u64)>,
     written: BTreeMap<EntryId, u64>,
+    held: BTreeSet<(EntryId, u64)>,
     commits: BTreeSet<EntryId>,
     ended: BTreeSet<EntryId>,
     finishes: u32,
@@ -358,6 +364,7 @@ impl ReceiverRig {
             wishes: VecDeque::new(),
             begun: VecDeque::new(),
             written: BTreeMap::new(),
+            held: BTreeSet::new(),
             commits: BTreeSet::new(),
             ended: BTreeSet::new(),
             finishes: 0,
@@ -389,6 +396,7 @@ impl ReceiverRig {
                     self.machine.record_cut(id, offset);
                 }
             }
+            ToReceiver::Claim(id, index, is_same) => self.claim(id, index, is_same)?,
             ToReceiver::Disk(found, committed, root, is_ok) => self.disk(found, committed, root, is_ok),
         }
         Ok(())
@@ -399,6 +407,24 @@ impl ReceiverRig {
             Ok(Begin::Take(_) | Begin::TakeAgain(_)) => self.begun.push_back((id, offset, len)),
             // No file of unknown size is announced here.
             Ok(Begin::Pass | Begin::Wait | Begin::TakeOpen(_)) => {}
+            Err(failure) if matches!(failure.reason, Reason::TransferFailed | Reason::TransferEnded) => {}
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, id: EntryId, index: u64, is_same: bool) -> Result<(), Failure> {
+        let size = self.machine.entry(id).map_or(0, |entry| entry.size());
+        let len = size.saturating_sub(index * CHUNK).min(CHUNK);
+        match self.machine.begin_claim(id, index * CHUNK, len) {
+            Ok(BeginClaim::Compare(index)) => {
+                assert!(self.held.contains(&(id, index)), "chunk {index} was not held");
+                if is_same {
+                    *self.written.entry(id).or_default() += len;
+                }
+                self.machine.claimed(id, ChunkValue { index, value: [0; 32] }, is_same)?;
+            }
+            Ok(BeginClaim::Matches | BeginClaim::Differs | BeginClaim::Wait) => {}
             Err(failure) if matches!(failure.reason, Reason::TransferFailed | Reason::TransferEnded) => {}
             Err(failure) => return Err(failure),
         }
@@ -419,7 +445,17 @@ impl ReceiverRig {
             Some(ReceiverAction::Root(id, ..)) => {
                 self.machine.hashed(id, Existing::Root(blake3::Hash::from_bytes(root)))
             }
-            Some(ReceiverAction::Checkpoint(id)) => self.machine.checkpointed(id, is_ok),
+            Some(ReceiverAction::Recall(id, _)) => {
+                // More than the file may have.
+                let mut held = ChunkSet::of(0..u64::from(root[0]));
+                held.insert(2..2 + u64::from(is_ok));
+                self.held.extend(held.ranges().flatten().map(|index| (id, index)));
+                self.machine.held(id, held);
+            }
+            Some(ReceiverAction::Checkpoint(id)) => {
+                self.machine.begin_checkpoint(id);
+                self.machine.checkpointed(id, is_ok);
+            }
             Some(ReceiverAction::Commit(id, _) | ReceiverAction::CommitBeside(id, _)) => {
                 if committed == Committed::Exists {
                     self.commits.remove(&id);
@@ -455,11 +491,12 @@ impl ReceiverRig {
                     self.wishes.push_back(ReceiverAction::Finish);
                 }
                 ReceiverAction::Omitted(_, why) => assert_eq!(why, "\\u{1b}"),
-                ReceiverAction::Control(_) | ReceiverAction::Discard(_) => {}
+                ReceiverAction::Control(_) | ReceiverAction::Discard(_) | ReceiverAction::Resumed(..) => {}
                 wish => self.wishes.push_back(wish),
             }
         }
         let totals = self.machine.totals();
+        assert!(totals.settled_bytes.saturating_add(totals.held_bytes) <= totals.bytes, "{totals:?}");
         assert!(totals.settled_bytes <= totals.bytes && totals.settled_files <= totals.files, "{totals:?}");
     }
 }
@@ -482,6 +519,8 @@ fn to_sender() -> impl Strategy<Value = ToSender> {
         Status::Want,
         Status::Want,
         Status::Want,
+        Status::Resume(std::iter::once(0..2).collect()),
+        Status::Resume(vec![1..2, 4..6]),
         Status::Check,
         Status::Done(None),
         Status::Done(Some(path("a~1"))),
@@ -546,7 +585,17 @@ impl SenderRig {
             ToSender::Cut => self.parcels.extend(self.machine.next_parcel()),
             ToSender::Acked(at) if at < self.parcels.len() => {
                 let parcel = self.parcels.remove(at);
+                if let Parcel::Claims { id, chunks } = &parcel {
+                    let size = self.machine.entry(*id).map_or(0, |entry| entry.size());
+                    // Every other one is still the same.
+                    for index in chunks.iter().step_by(2) {
+                        *self.acked.entry(*id).or_default() += size.saturating_sub(index * CHUNK).min(CHUNK);
+                    }
+                    let values = vec![(*id, [0; 32]); chunks.len()];
+                    return self.machine.claims_answered(*id, chunks, &values, 0x5555, ZERO);
+                }
                 let values: Vec<_> = match &parcel {
+                    Parcel::Claims { .. } => unreachable!("claims have an answer of their own"),
                     Parcel::Chunk { id, len, .. } => vec![(*id, *len)],
                     Parcel::OpenChunk { .. } => unreachable!("no file of unknown size is announced here"),
                     Parcel::Files(ids) => {
@@ -611,6 +660,7 @@ impl SenderRig {
         }
         assert_eq!(self.machine.parcels_on_the_way(), self.parcels.len() as u64);
         let totals = self.machine.totals();
+        assert!(totals.settled_bytes.saturating_add(totals.held_bytes) <= totals.bytes, "{totals:?}");
         assert!(totals.settled_bytes <= totals.bytes && totals.settled_files <= totals.files, "{totals:?}");
         if self.machine.finished().is_some() {
             assert_eq!(self.ended.len() as u64, self.announced);

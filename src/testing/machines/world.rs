@@ -1,5 +1,6 @@
 //! The simulator: both machines, the streams between them, and the disks at either end, in a time of its own.
 
+mod held;
 mod lost;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -36,6 +37,8 @@ pub(super) struct Conditions {
     pub(super) intruding_percent: u64,
     /// Chance that an extra connection is lost, each tenth of a second.
     pub(super) losing_percent: u64,
+    /// Files of several chunks of which an earlier transfer left some.
+    pub(super) held_percent: u64,
     /// The longest that a disk operation takes.
     pub(super) disk_max: Duration,
 }
@@ -51,7 +54,9 @@ enum WorldEvent {
     Admit(EntryId, Entry),
     TargetHashed(EntryId, Entry),
     /// Under another name if need be.
+    Recall(EntryId, Entry),
     Checkpoint(EntryId),
+    Checkpointed(EntryId),
     Commit(EntryId, Entry, bool),
     Update(EntryId),
     FinishDir(EntryId, RelPath),
@@ -88,6 +93,8 @@ struct Stream {
     /// At the receiver: begun and not written, begun at all.
     unwritten: Vec<Record>,
     begun: usize,
+    /// Which of its claims match.
+    matched: u64,
     is_open_at_sender: bool,
     is_open_at_receiver: bool,
 }
@@ -245,7 +252,9 @@ impl World {
             WorldEvent::Tick => self.on_tick()?,
             WorldEvent::Admit(..)
             | WorldEvent::TargetHashed(..)
+            | WorldEvent::Recall(..)
             | WorldEvent::Checkpoint(_)
+            | WorldEvent::Checkpointed(_)
             | WorldEvent::Commit(..)
             | WorldEvent::Update(_)
             | WorldEvent::FinishDir(..)
@@ -265,7 +274,14 @@ impl World {
                 Some(Node::File(content)) => self.receiver.hashed(id, Existing::Root(content.root())),
                 other => panic!("{other:?} was to be hashed"),
             },
-            WorldEvent::Checkpoint(id) => self.receiver.checkpointed(id, true),
+            WorldEvent::Recall(id, entry) => self.recall(id, &entry),
+            WorldEvent::Checkpoint(id) => {
+                if self.receiver.begin_checkpoint(id).is_some() {
+                    let delay = self.disk_latency();
+                    self.at(delay, WorldEvent::Checkpointed(id));
+                }
+            }
+            WorldEvent::Checkpointed(id) => self.receiver.checkpointed(id, true),
             WorldEvent::Commit(id, entry, is_beside) => {
                 let node = self.assemble(id, &entry);
                 let exists = self.conditions.exists;
@@ -342,6 +358,9 @@ impl World {
         let Some(stream) = self.streams.get_mut(&number).filter(|stream| stream.is_open_at_receiver) else {
             return Ok(());
         };
+        if matches!(stream.parcel, Parcel::Claims { .. }) {
+            return self.on_claim(number, at);
+        }
         let Some(record) = stream.records.get(at).cloned() else {
             self.at(Duration::ZERO, WorldEvent::Flush(number));
             return Ok(());
@@ -406,7 +425,7 @@ impl World {
             // The reset is on its way.
             return Ok(());
         }
-        let Stream { parcel, records, abandoned, .. } = self.streams.remove(&number).unwrap();
+        let Stream { parcel, records, abandoned, matched, .. } = self.streams.remove(&number).unwrap();
         for id in abandoned {
             self.sender.abandon(id, changed());
         }
@@ -414,7 +433,10 @@ impl World {
             Ok(()) => {
                 let values: Vec<_> =
                     records.iter().map(|r| (r.id, r.content.value(r.offset, r.len))).collect();
-                self.sender.parcel_acked(&parcel, &values, self.now)
+                match parcel {
+                    Parcel::Claims { .. } => self.on_matched(&parcel, &values, matched),
+                    _ => self.sender.parcel_acked(&parcel, &values, self.now),
+                }
             }
             Err(reason) => self.sender.parcel_failed(&parcel, Failure::new(reason, "not taken")),
         }
@@ -426,6 +448,7 @@ impl World {
         if self.disk_jobs > 0 {
             self.receiver.note_progress(self.now);
         }
+        self.receiver.checkpoint_due(self.now);
         self.check_stall()?;
         if self.ticks.is_multiple_of(10) {
             let activity = if self.disk_jobs > 0 { Activity::Disk } else { Activity::Waiting };
@@ -514,6 +537,7 @@ impl World {
                 }
                 SenderAction::Settled(settled) => self.on_sent(settled),
                 SenderAction::Grew(_) => panic!("nothing grows"),
+                SenderAction::Resumed(entry, bytes) => assert!((1..=entry.size()).contains(&bytes)),
             }
         }
         while let Some(action) = self.receiver.poll() {
@@ -538,6 +562,11 @@ impl World {
             ReceiverAction::Settled(settled) => self.on_received(settled),
             ReceiverAction::Omitted(..) => panic!("this walk omits nothing"),
             ReceiverAction::Grew(_) => panic!("nothing grows"),
+            ReceiverAction::Resumed(entry, bytes) => assert!((1..=entry.size()).contains(&bytes)),
+            ReceiverAction::Recall(id, entry) => {
+                let delay = self.disk_latency();
+                self.at(delay, WorldEvent::Recall(id, entry));
+            }
             ReceiverAction::Discard(id) => {
                 self.staged.remove(&id);
             }
@@ -598,6 +627,10 @@ impl World {
                 gives_up = self.random.percent(self.conditions.changing_percent);
             }
             Parcel::OpenChunk { .. } => unreachable!("no file of unknown size is announced here"),
+            Parcel::Claims { id, chunks } => {
+                records = self.send_claims(*id, chunks);
+                gives_up = self.random.percent(self.conditions.changing_percent);
+            }
             Parcel::Files(ids) => {
                 for id in ids {
                     let content = self.content(*id);
@@ -624,6 +657,7 @@ impl World {
             abandoned,
             unwritten: Vec::new(),
             begun: 0,
+            matched: 0,
             is_open_at_sender: true,
             is_open_at_receiver: true,
         };
@@ -678,7 +712,9 @@ impl World {
         let on_the_way = self.streams.values().filter(|stream| stream.is_open_at_sender).count();
         assert_eq!(self.sender.parcels_on_the_way(), on_the_way as u64);
         let (here, there) = (self.sender.totals(), self.receiver.totals());
-        assert!(here.settled_bytes <= here.bytes && there.settled_bytes <= there.bytes, "{here:?} {there:?}");
+        for totals in [here, there] {
+            assert!(totals.settled_bytes + totals.held_bytes <= totals.bytes, "{totals:?}");
+        }
         assert!(here.settled_files <= here.files && there.settled_files <= there.files);
         if self.sender.finished().is_some() {
             assert!(self.receiver.is_done());
@@ -714,6 +750,11 @@ impl World {
             if settled.values().all(is_well) {
                 assert_eq!(totals.0, totals.1, "bytes settled and announced");
             }
+        }
+        let (here, there) = (self.sender.totals(), self.receiver.totals());
+        assert_eq!((here.held_bytes, there.held_bytes), (0, 0));
+        if self.sent.values().all(is_well) {
+            assert_eq!(here.resumed_bytes, there.resumed_bytes);
         }
         assert_eq!(self.sender.totals().settled_files, self.sender.totals().files);
         assert_eq!(self.receiver.totals().settled_files, self.receiver.totals().files);

@@ -4,11 +4,11 @@ use super::rig::{FsRig, MemoryRig, Rig, nodes};
 use super::{Exists, admit, commit, entry};
 use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::final_name::Committed;
-use crate::protocol::hash::RecordHasher;
+use crate::protocol::hash::{ChunkValue, RecordHasher};
 use crate::protocol::wire::entry::{Entry, EntryId, Kind};
 use crate::protocol::wire::limits::{BLOCK_BYTES, CHUNK_LOG2_MIN};
 use crate::storage::block::{BlockCount, BlockPool};
-use crate::storage::{ChunkValue, Target, Write};
+use crate::storage::{Target, Write};
 use crate::testing::disk::Node;
 
 /// Runs each function on each pair of disks.

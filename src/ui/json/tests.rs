@@ -52,6 +52,8 @@ fn the_small_events() {
         line(Event::Started { side: Side::Receiver, transfer: [0xab; 16].into() }),
         "{\"event\":\"started\",\"side\":\"receiver\"}\n"
     );
+    let resumed = Event::Resumed { path: RelPath::new(b"a").unwrap(), size: 100, held_bytes: 61 };
+    assert_eq!(line(resumed), "{\"event\":\"resumed\",\"path\":\"a\",\"size\":100,\"held_bytes\":61}\n");
     let warning = Event::Warning {
         path: Some("p".into()),
         reason: Some(Reason::SpecialFile),
@@ -96,6 +98,7 @@ fn progress_has_both_numbers() {
         total_bytes: 30,
         sent_bytes: 20,
         written_bytes: 10,
+        resumed_bytes: 4,
         done_files: 1,
         active: Vec::new(),
         waiting_for: Some("receiver's disk"),
@@ -104,7 +107,7 @@ fn progress_has_both_numbers() {
         line(Event::Progress(progress)),
         "{\"event\":\"progress\",\"elapsed_seconds\":1.5,\"walked\":true,\"total_files\":2,\
          \"total_bytes\":30,\"sent_bytes\":20,\"written_bytes\":10,\"done_files\":1,\
-         \"waiting_for\":\"receiver's disk\"}\n"
+         \"waiting_for\":\"receiver's disk\",\"resumed_bytes\":4}\n"
     );
 }
 
@@ -154,6 +157,8 @@ fn success_and_failure() {
         failed: 6,
         gravest: Some(Reason::Storage),
         bytes: 300,
+        sent_bytes: 250,
+        resumed_bytes: 100,
         elapsed: Duration::from_secs(2),
         blake3: None,
         limited_by: vec![(Bottleneck::Network, 82), (Bottleneck::ReceiverDisk, 18)],
@@ -164,9 +169,10 @@ fn success_and_failure() {
     assert_eq!(
         line(Event::Finished(summary)),
         "{\"event\":\"finished\",\"side\":\"sender\",\"files\":1,\"dirs\":2,\"links\":3,\"identical\":4,\"updated\":7,\
-         \"skipped\":5,\"failed\":6,\"gravest\":\"storage\",\"bytes\":300,\"seconds\":2.0,\"rate\":150,\
+         \"skipped\":5,\"failed\":6,\"gravest\":\"storage\",\"bytes\":300,\"seconds\":2.0,\"rate\":100,\
          \"blake3\":null,\"limited_by\":\"network\",\"synced\":true,\
-         \"limited_by_shares\":{\"network\":82,\"receiver's disk\":18},\"not_kept\":{\"mode\":3}}\n"
+         \"limited_by_shares\":{\"network\":82,\"receiver's disk\":18},\"not_kept\":{\"mode\":3},\
+         \"sent_bytes\":250,\"resumed_bytes\":100}\n"
     );
     let error = error(None, &Failure::on(Side::Receiver, Reason::ConnectionLost, "gone"), 9);
     assert_eq!(

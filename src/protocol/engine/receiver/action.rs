@@ -14,8 +14,13 @@ pub enum ReceiverAction {
     Admit(EntryId, Entry),
     /// Compute the root of the existing file, of this many bytes, then call [`Receiver::hashed`].
     Root(EntryId, RelPath, u64),
-    /// Make its written bytes durable, then call [`Receiver::checkpointed`].
+    /// Find out what an earlier transfer left of a file of several chunks, then call [`Receiver::held`].
+    Recall(EntryId, Entry),
+    /// An earlier transfer left this many bytes of the file.
+    Resumed(Entry, u64),
+    /// Call [`Receiver::begin_checkpoint`] and make what it returns durable, then call [`Receiver::checkpointed`].
     ///
+    /// [`Receiver::begin_checkpoint`]: super::Receiver::begin_checkpoint
     /// [`Receiver::checkpointed`]: super::Receiver::checkpointed
     Checkpoint(EntryId),
     /// Sync, rename, sync, then call [`Receiver::committed`].
@@ -55,12 +60,28 @@ pub enum Existing {
 pub enum Begin {
     /// Write it; with the size of the file.
     Take(u64),
-    /// Write it, including its holes: a stream that was cut off may have left bytes there.
+    /// Write it, including its holes: a stream that was cut off or an earlier transfer may have left bytes there.
     TakeAgain(u64),
     /// Write it: a chunk of at most this many bytes, of a file of unknown size.
     TakeOpen(u64),
     /// Read and drop it: it is written already.
     Pass,
-    /// Ask again after a record has been cut or written: the chunk is on another stream, which may have been reset.
+    /// Ask again after a record has been cut or written, or a checkpoint has ended: the chunk is on another stream,
+    /// which may have been reset, or too much is not recorded yet.
+    Wait,
+}
+
+/// How to treat a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BeginClaim {
+    /// Compare it with this chunk on the disk, then call [`Receiver::claimed`].
+    ///
+    /// [`Receiver::claimed`]: super::Receiver::claimed
+    Compare(u64),
+    /// The chunk is written already.
+    Matches,
+    /// The chunk is wanted.
+    Differs,
+    /// Ask again after a record has been cut or written.
     Wait,
 }

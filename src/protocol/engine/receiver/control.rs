@@ -1,9 +1,11 @@
 //! Messages of the manifest and control streams.
 
+use crate::protocol::engine::plan::Plan;
 use crate::protocol::engine::receiver::action::ReceiverAction;
 use crate::protocol::engine::receiver::machine::Receiver;
-use crate::protocol::engine::receiver::state::{Comparison, IncomingEntry, IncomingState};
+use crate::protocol::engine::receiver::state::{Comparison, IncomingEntry, IncomingFile, IncomingState};
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::hash::RootBuilder;
 use crate::protocol::path::printable;
 use crate::protocol::wire::entry::{EntryId, Kind};
 use crate::protocol::wire::message::Message;
@@ -119,11 +121,11 @@ impl Receiver {
     fn on_close(&mut self, id: EntryId, theirs: blake3::Hash, size: Option<u64>) -> Result<(), Failure> {
         self.check_id(id)?;
         let Some(IncomingEntry { state, entry, .. }) = self.open.get_mut(&id) else { return Ok(()) };
-        let IncomingState::Receiving { root, plan, end, .. } = state else {
+        let IncomingState::Receiving(file) = state else {
             return Err(Failure::protocol(format!("entry {} is not being received", id.0)));
         };
-        if entry.kind == Kind::OpenEnded && root.is_complete() {
-            if *end != size {
+        if entry.kind == Kind::OpenEnded && file.root.is_complete() {
+            if file.end != size {
                 return Err(Failure::protocol(format!(
                     "{} was closed with another size than it has",
                     entry.path
@@ -131,17 +133,19 @@ impl Receiver {
             }
             entry.kind = Kind::File { size: size.unwrap_or(0) };
         }
-        match root.root() {
+        match file.root.root() {
             None => Err(Failure::protocol(format!("{} was closed before all of it was acked", entry.path))),
             Some(mine) if mine != theirs => Err(Failure::on(
                 Side::Receiver,
                 Reason::Verification,
                 format!("{}: the BLAKE3 root is {mine} here and {theirs} at the sender", entry.path),
             )),
-            Some(mine) if plan.chunks() > 1 => {
-                *state = IncomingState::Syncing { root: mine, plan: plan.clone() };
+            Some(mine) if file.plan.chunks() > 1 => {
+                let empty = IncomingFile::new(RootBuilder::new(0), Plan::new(0));
+                let file = std::mem::replace(file, empty);
+                *state = IncomingState::Syncing { root: mine, file };
                 self.step();
-                self.actions.push_back(ReceiverAction::Checkpoint(id));
+                self.go_on_syncing(id);
                 Ok(())
             }
             // For a file of one chunk, `Done` implies it.

@@ -11,6 +11,14 @@ use crate::protocol::wire::message::Message;
 use crate::protocol::wire::status::Status;
 
 impl Receiver {
+    /// Nothing more is known of the chunks of an entry that ends or is committed.
+    pub(super) fn forget_file(&mut self, state: &IncomingState) {
+        if let IncomingState::Receiving(file) | IncomingState::Syncing { file, .. } = state {
+            self.unrecorded -= file.checkpoints.unrecorded();
+            self.totals.held_bytes -= file.unresolved;
+        }
+    }
+
     /// Ends an entry and drops its staged file.
     pub(super) fn drop_staged(&mut self, id: EntryId, state: &IncomingState) {
         if state.staged().is_some() {
@@ -36,6 +44,7 @@ impl Receiver {
 
     pub(super) fn fail(&mut self, id: EntryId, failure: Failure) {
         let Some(IncomingEntry { entry, state, .. }) = self.open.remove(&id) else { return };
+        self.forget_file(&state);
         self.drop_staged(id, &state);
         self.failed.insert(id);
         if self.failed.len() > self.open_entries_max {
@@ -53,6 +62,7 @@ impl Receiver {
         outcome: Outcome,
     ) {
         let Some(IncomingEntry { entry, state, is_grown }) = self.open.remove(&id) else { return };
+        self.forget_file(&state);
         self.drop_staged(id, &state);
         if is_grown && outcome == Outcome::Written {
             self.actions.push_back(ReceiverAction::Grew(entry.clone()));

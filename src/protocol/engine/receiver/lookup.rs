@@ -1,11 +1,13 @@
 //! Final names: look-ups, comparisons and commits.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use crate::protocol::engine::plan::Plan;
 use crate::protocol::engine::receiver::action::{Existing, ReceiverAction};
 use crate::protocol::engine::receiver::machine::Receiver;
-use crate::protocol::engine::receiver::state::{Comparison, IncomingEntry, IncomingState, Staged};
+use crate::protocol::engine::receiver::state::{
+    Comparison, IncomingEntry, IncomingFile, IncomingState, Staged,
+};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::hash::RootBuilder;
@@ -173,17 +175,21 @@ impl Receiver {
 
     pub(super) fn want(&mut self, id: EntryId) {
         let Some(open) = self.open.get_mut(&id) else { return };
-        let chunks = open.entry.size().div_ceil(1 << self.chunk_log2);
-        let (root, plan) = match open.entry.kind {
-            Kind::OpenEnded => (RootBuilder::open_ended(), Plan::open_ended()),
-            Kind::File { size } if size > 0 => (RootBuilder::new(chunks), Plan::new(chunks)),
+        let file = match open.entry.kind {
+            Kind::OpenEnded => IncomingFile::new(RootBuilder::open_ended(), Plan::open_ended()),
+            Kind::File { .. } if open.entry.is_resumable(self.chunk_log2) => {
+                open.state = IncomingState::Recalling;
+                self.actions.push_back(ReceiverAction::Recall(id, open.entry.clone()));
+                return;
+            }
+            Kind::File { size } if size > 0 => IncomingFile::new(RootBuilder::new(1), Plan::new(1)),
             _ => {
                 let root = open.entry.is_file().then(|| blake3::hash(b""));
                 self.commit(id, root, false);
                 return;
             }
         };
-        open.state = IncomingState::Receiving { root, plan, cut: BTreeSet::new(), end: None };
+        open.state = IncomingState::Receiving(file);
         self.actions.push_back(ReceiverAction::Control(Message::Status(id, Status::Want)));
     }
 
@@ -196,21 +202,6 @@ impl Receiver {
             true => ReceiverAction::CommitBeside(id, entry),
             false => ReceiverAction::Commit(id, entry),
         });
-    }
-
-    /// The written bytes of `id` are durable, or the disk cannot make them so.
-    pub fn checkpointed(&mut self, id: EntryId, is_durable: bool) {
-        let Some(IncomingEntry { state: IncomingState::Syncing { root, plan }, .. }) = self.open.get_mut(&id)
-        else {
-            return;
-        };
-        let root = *root;
-        if is_durable {
-            plan.sync();
-            let ranges = plan.durable().ranges().collect();
-            self.actions.push_back(ReceiverAction::Control(Message::Durable(id, ranges)));
-        }
-        self.commit(id, Some(root), false);
     }
 
     /// The result of the commit of `id`.

@@ -35,6 +35,9 @@ pub struct Receiver {
     pub(super) finishing: bool,
     pub(super) done: bool,
     pub(super) totals: Totals,
+    /// Chaining values that wait for checkpoints, and when all files last got one.
+    pub(super) unrecorded: usize,
+    pub(super) checkpoints_at: Duration,
     pub(super) actions: VecDeque<ReceiverAction>,
 }
 
@@ -58,6 +61,8 @@ impl Receiver {
             finishing: false,
             done: false,
             totals: Totals::default(),
+            unrecorded: 0,
+            checkpoints_at: now,
             actions: VecDeque::new(),
         }
     }
@@ -95,12 +100,12 @@ impl Receiver {
         self.done
     }
 
-    /// The first `max` files of several chunks in transfer: number, entry and bytes written of each.
+    /// The first `max` files of several chunks in transfer: number, entry and bytes written or held of each.
     pub fn active(&self, max: usize) -> Vec<(EntryId, &Entry, u64)> {
         let active = self.open.iter().filter_map(|(id, IncomingEntry { entry, state, .. })| match state {
-            IncomingState::Receiving { plan, .. } if !entry.is_small() => {
-                let written = plan.written_bytes(entry.size(), self.chunk_log2);
-                Some((*id, entry, written))
+            IncomingState::Receiving(file) if !entry.is_small() => {
+                let written = file.plan.written_bytes(entry.size(), self.chunk_log2);
+                Some((*id, entry, written + file.unresolved))
             }
             _ => None,
         });
@@ -157,7 +162,7 @@ impl Receiver {
         let is_hashed = |open: &&IncomingEntry| match &open.state {
             IncomingState::Comparing { .. } => true,
             // A source that has grown is read again before its `Close`.
-            IncomingState::Receiving { root, .. } => root.is_complete(),
+            IncomingState::Receiving(file) => file.root.is_complete(),
             _ => false,
         };
         let compared = self.open.values().filter(is_hashed);

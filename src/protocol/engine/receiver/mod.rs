@@ -1,12 +1,15 @@
 //! The receiver as a state machine: which entries are announced, wanted, written and committed.
 
 mod action;
+mod checkpoints;
+mod claims;
 mod control;
 mod end;
 mod lookup;
 mod machine;
 mod records;
 mod state;
+mod unrecorded;
 
-pub use self::action::{Begin, Existing, ReceiverAction};
+pub use self::action::{Begin, BeginClaim, Existing, ReceiverAction};
 pub use self::machine::Receiver;

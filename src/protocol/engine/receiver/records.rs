@@ -2,10 +2,11 @@
 
 use crate::protocol::engine::plan::ChunkState;
 use crate::protocol::engine::receiver::action::Begin;
+use crate::protocol::engine::receiver::checkpoints::UNRECORDED_MAX;
 use crate::protocol::engine::receiver::machine::Receiver;
 use crate::protocol::engine::receiver::state::{IncomingEntry, IncomingState};
 use crate::protocol::failure::{Failure, Reason};
-use crate::protocol::hash::TreeError;
+use crate::protocol::hash::{ChunkValue, TreeError};
 use crate::protocol::wire::entry::{Entry, EntryId, Kind};
 use crate::protocol::wire::limits::SMALL_FILE_BYTES_MAX;
 use crate::protocol::wire::record::is_open_chunk;
@@ -28,7 +29,7 @@ impl Receiver {
             return if may_be_written { Ok(Begin::Pass) } else { Err(self.ended_failure(id)) };
         };
         let size = open.entry.size();
-        let IncomingState::Receiving { root, plan, cut, .. } = &mut open.state else {
+        let IncomingState::Receiving(file) = &mut open.state else {
             if open.state.is_complete() {
                 return Ok(Begin::Pass);
             }
@@ -49,14 +50,24 @@ impl Receiver {
             )));
         }
         let index = offset >> self.chunk_log2;
-        match root.admits(index) {
+        match file.root.admits(index) {
             Err(TreeError::Twice) => return Ok(Begin::Pass),
             other => other.map_err(|e| tree_failure(&open.entry, e))?,
         }
+        if open.entry.is_resumable(self.chunk_log2) && self.unrecorded >= UNRECORDED_MAX {
+            return Ok(Begin::Wait);
+        }
+        // A sender may send what it need only claim.
+        if file.plan.claim(index) {
+            let len = len.min(file.unresolved);
+            file.unresolved -= len;
+            self.totals.held_bytes -= len;
+            return Ok(Begin::TakeAgain(size));
+        }
         // Two streams must not write the same chunk: one could change what the other has verified.
-        Ok(match plan.begin(index) {
+        Ok(match file.plan.begin(index) {
             true if is_open_ended => Begin::TakeOpen(chunk),
-            true if cut.contains(&index) => Begin::TakeAgain(size),
+            true if file.cut.contains(index) => Begin::TakeAgain(size),
             true => Begin::Take(size),
             false => Begin::Wait,
         })
@@ -78,21 +89,22 @@ impl Receiver {
         value: [u8; 32],
     ) -> Result<(), Failure> {
         let index = offset >> self.chunk_log2;
-        let Some(IncomingEntry { entry, state: IncomingState::Receiving { root, plan, cut, .. }, .. }) =
-            self.open.get_mut(&id)
+        let Some(IncomingEntry { entry, state: IncomingState::Receiving(file), .. }) = self.open.get_mut(&id)
         else {
             return Ok(());
         };
-        if plan.state(index) != Some(ChunkState::InFlight) {
+        if file.plan.state(index) != Some(ChunkState::InFlight) {
             return Err(tree_failure(entry, TreeError::Twice));
         }
-        plan.write(index);
-        cut.remove(&index);
-        root.insert(index, value).map_err(|e| tree_failure(entry, e))?;
+        file.plan.write(index);
+        file.cut.remove(index..index + 1);
+        file.root.insert(index, value).map_err(|e| tree_failure(entry, e))?;
         self.totals.settled_bytes += len;
         if entry.is_small() {
-            let root = root.root();
+            let root = file.root.root();
             self.commit(id, root, false);
+        } else {
+            self.note_written(id, ChunkValue { index, value });
         }
         Ok(())
     }
@@ -107,8 +119,7 @@ impl Receiver {
         is_last: bool,
     ) -> Result<(), Failure> {
         let index = offset >> self.chunk_log2;
-        let Some(IncomingEntry { entry, state: IncomingState::Receiving { root, plan, end, .. }, .. }) =
-            self.open.get_mut(&id)
+        let Some(IncomingEntry { entry, state: IncomingState::Receiving(file), .. }) = self.open.get_mut(&id)
         else {
             return Ok(());
         };
@@ -117,11 +128,11 @@ impl Receiver {
             return Err(Failure::protocol(message));
         }
         if is_last {
-            if end.is_some() || !plan.end_at(index + 1) {
+            if file.end.is_some() || !file.plan.end_at(index + 1) {
                 return Err(tree_failure(entry, TreeError::OutOfRange));
             }
-            root.end_at(index + 1).map_err(|e| tree_failure(entry, e))?;
-            *end = Some(offset + len);
+            file.root.end_at(index + 1).map_err(|e| tree_failure(entry, e))?;
+            file.end = Some(offset + len);
         }
         self.totals.bytes = self.totals.bytes.saturating_add(len);
         self.record_written(id, offset, len, value)
@@ -130,12 +141,11 @@ impl Receiver {
     /// A parcel's stream ended inside a record; the chunk may be sent again.
     pub fn record_cut(&mut self, id: EntryId, offset: u64) {
         let index = offset >> self.chunk_log2;
-        if let Some(IncomingEntry { state: IncomingState::Receiving { plan, cut, .. }, .. }) =
-            self.open.get_mut(&id)
-            && plan.state(index) == Some(ChunkState::InFlight)
+        if let Some(IncomingEntry { state: IncomingState::Receiving(file), .. }) = self.open.get_mut(&id)
+            && file.plan.state(index) == Some(ChunkState::InFlight)
         {
-            plan.lose(index);
-            cut.insert(index);
+            file.plan.lose(index);
+            file.cut.insert(index..index + 1);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The states of an incoming entry.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
-use crate::protocol::engine::plan::Plan;
+use crate::protocol::engine::plan::{ChunkSet, Plan};
 use crate::protocol::engine::receiver::action::Existing;
+use crate::protocol::engine::receiver::unrecorded::Checkpoints;
 use crate::protocol::hash::RootBuilder;
 use crate::protocol::wire::entry::{Entry, EntryId};
 
@@ -14,19 +15,14 @@ pub(super) enum IncomingState {
         staged: Option<Staged>,
     },
     Comparing(Comparison),
+    /// The disk is asked what an earlier transfer left.
+    Recalling,
     /// Chunks are arriving.
-    Receiving {
-        root: RootBuilder,
-        plan: Plan,
-        /// Chunks that a cut stream may have written in part.
-        cut: BTreeSet<u64>,
-        /// Size of a file of unknown size, once its last chunk is written.
-        end: Option<u64>,
-    },
+    Receiving(IncomingFile),
     /// All of it is written and verified; it becomes durable before its commit.
     Syncing {
         root: blake3::Hash,
-        plan: Plan,
+        file: IncomingFile,
     },
     /// `is_again` when the name was taken before.
     Committing {
@@ -54,6 +50,36 @@ impl IncomingState {
     /// Whether all of the entry has arrived.
     pub(super) fn is_complete(&self) -> bool {
         matches!(self, Self::Syncing { .. } | Self::Committing { .. }) || self.staged().is_some()
+    }
+}
+
+/// A file of which chunks are arriving.
+#[derive(Debug)]
+pub(super) struct IncomingFile {
+    pub(super) root: RootBuilder,
+    pub(super) plan: Plan,
+    /// Chunks that an earlier transfer left, as the sender has been told.
+    pub(super) held: ChunkSet,
+    /// Wanted chunks that may have bytes on the disk: of a cut stream or an earlier transfer.
+    pub(super) cut: ChunkSet,
+    /// Held bytes of which it is not known whether they are still the same.
+    pub(super) unresolved: u64,
+    /// Size of a file of unknown size, once its last chunk is written.
+    pub(super) end: Option<u64>,
+    pub(super) checkpoints: Checkpoints,
+}
+
+impl IncomingFile {
+    pub(super) fn new(root: RootBuilder, plan: Plan) -> Self {
+        Self {
+            root,
+            plan,
+            held: ChunkSet::default(),
+            cut: ChunkSet::default(),
+            unresolved: 0,
+            end: None,
+            checkpoints: Checkpoints::default(),
+        }
     }
 }
 

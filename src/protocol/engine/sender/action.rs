@@ -27,6 +27,16 @@ pub enum Parcel {
     },
     /// Whole small files.
     Files(Vec<EntryId>),
+    /// Claims of chunks of a large file that the receiver holds, in order; call [`Sender::claims_answered`] with the
+    /// answer.
+    ///
+    /// [`Sender::claims_answered`]: super::Sender::claims_answered
+    Claims {
+        /// The file.
+        id: EntryId,
+        /// The chunks.
+        chunks: Vec<u64>,
+    },
 }
 
 /// The driver's next action.
@@ -39,6 +49,8 @@ pub enum SenderAction {
     /// Check whether the source is still as announced, or has only grown; the root is that of the bytes sent. Then
     /// call [`Sender::verified`].
     Verify(EntryId, blake3::Hash),
+    /// An earlier transfer left this many bytes of the file at the receiver.
+    Resumed(Entry, u64),
     /// The source of a delivered entry has grown since it was announced.
     Grew(Entry),
     /// An entry has ended; everything kept open for it can be closed.

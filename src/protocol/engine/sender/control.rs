@@ -124,7 +124,7 @@ impl Sender {
 
     fn status_of_abandoned(&mut self, id: EntryId, status: &Status) -> bool {
         // The receiver sent it before it knew.
-        if matches!(status, Status::Want | Status::Check) {
+        if matches!(status, Status::Want | Status::Resume(_) | Status::Check) {
             return true;
         }
         // The entry may have been done before the receiver knew; the change of the source must still be reported.
@@ -141,6 +141,7 @@ impl Sender {
         let root = is_file.then(|| blake3::hash(b""));
         match status {
             Status::Want if is_file => self.want(id),
+            Status::Resume(held) => return self.resume(id, &held),
             Status::Check if is_file && entry.kind != Kind::OpenEnded => {
                 *state = OutgoingState::Checking { root: None };
                 self.actions.push_back(SenderAction::Root(id));
@@ -165,6 +166,7 @@ impl Sender {
     fn status_of_checked(&mut self, id: EntryId, root: Option<blake3::Hash>, status: Status) -> bool {
         match status {
             Status::Want => self.want(id),
+            Status::Resume(held) => return self.resume(id, &held),
             Status::Identical(renamed) if root.is_some() => {
                 self.settle(id, renamed, root, Outcome::Identical, None);
             }

@@ -27,7 +27,11 @@ pub struct Sender {
     pub(super) small: VecDeque<EntryId>,
     /// Files with wanted chunks. A file that lost a chunk with a connection goes first.
     pub(super) large: VecDeque<EntryId>,
+    /// Files with held chunks.
+    pub(super) held: VecDeque<EntryId>,
     pub(super) parcels: u64,
+    /// Those of claims.
+    pub(super) claim_parcels: u64,
     pub(super) totals: Totals,
     pub(super) actions: VecDeque<SenderAction>,
     pub(super) finished: Option<ReceiverEnd>,
@@ -57,7 +61,9 @@ impl Sender {
             large: VecDeque::new(),
             open_end: None,
             is_durability_missing: false,
+            held: VecDeque::new(),
             parcels: 0,
+            claim_parcels: 0,
             totals: Totals::default(),
             actions: VecDeque::new(),
             finished: None,
@@ -188,7 +194,8 @@ impl Sender {
             return;
         }
         let message = Message::Abandon(id, failure.reason, failure.for_peer().to_owned());
-        open.state = OutgoingState::Abandoned(failure);
+        let state = std::mem::replace(&mut open.state, OutgoingState::Abandoned(failure));
+        self.forget_held(&state);
         self.open_end.take_if(|reading| *reading == id);
         self.actions.push_back(SenderAction::Control(message));
     }
@@ -203,6 +210,7 @@ impl Sender {
     ) {
         let Some(OutgoingEntry { entry, state, is_grown }) = self.open.remove(&id) else { return };
         self.open_end.take_if(|reading| *reading == id);
+        self.forget_held(&state);
         if is_grown && outcome == Outcome::Written {
             self.actions.push_back(SenderAction::Grew(entry.clone()));
         }

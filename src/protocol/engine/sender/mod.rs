@@ -1,6 +1,7 @@
 //! The sender as a state machine: which entries are announced, wanted, in flight and acked.
 
 mod action;
+mod claims;
 mod control;
 mod machine;
 mod parcels;

@@ -13,9 +13,9 @@ use crate::protocol::wire::entry::{Entry, EntryId, Kind};
 use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, PARCEL_FILES_MAX, SMALL_FILE_BYTES_MAX};
 
 impl Sender {
-    /// Cuts the next parcel. Small files go first; large ones use the remaining capacity.
+    /// Cuts the next parcel. Small files go first, then a few claims; chunks use the remaining capacity.
     pub fn next_parcel(&mut self) -> Option<Parcel> {
-        let parcel = self.next_files().or_else(|| self.next_chunk())?;
+        let parcel = self.next_files().or_else(|| self.next_claims()).or_else(|| self.next_chunk())?;
         self.parcels += 1;
         Some(parcel)
     }
@@ -110,7 +110,8 @@ impl Sender {
                 Parcel::OpenChunk { offset, .. } => {
                     (offset >> self.chunk_log2, self.open_chunk_bytes(*id, *offset))
                 }
-                Parcel::Files(_) => (0, self.entry(*id).map_or(0, Entry::size)),
+                // Claims have an answer of their own.
+                Parcel::Files(_) | Parcel::Claims { .. } => (0, self.entry(*id).map_or(0, Entry::size)),
             };
             self.record_acked(*id, index, len, *value)?;
         }
@@ -149,12 +150,13 @@ impl Sender {
     /// A parcel did not arrive whole. That is not a fault when either side has given up its entry.
     pub fn parcel_failed(&mut self, parcel: &Parcel, failure: Failure) -> Result<(), Failure> {
         self.parcels -= 1;
+        self.claim_parcels -= u64::from(matches!(parcel, Parcel::Claims { .. }));
         match (parcel, failure.reason) {
             (
-                Parcel::Chunk { .. } | Parcel::OpenChunk { .. },
+                Parcel::Chunk { .. } | Parcel::OpenChunk { .. } | Parcel::Claims { .. },
                 Reason::TransferFailed | Reason::TransferEnded,
             ) => Ok(()),
-            (Parcel::Chunk { id, .. } | Parcel::OpenChunk { id, .. }, _)
+            (Parcel::Chunk { id, .. } | Parcel::OpenChunk { id, .. } | Parcel::Claims { id, .. }, _)
                 if !matches!(self.state(*id), Some(OutgoingState::Wanted(_))) =>
             {
                 Ok(())
@@ -201,13 +203,14 @@ impl Sender {
                     self.abandon(id, failure);
                 }
             }
+            Parcel::Claims { id, chunks } => self.claims_lost(id, &chunks),
             Parcel::Files(ids) => ids.into_iter().rev().for_each(|id| self.small.push_front(id)),
         }
         Ok(())
     }
 
-    /// The chunk at `offset` was lost.
-    fn want_again(&mut self, id: EntryId, offset: u64) {
+    /// The chunk at `offset` was lost, or differs from what the receiver holds.
+    pub(super) fn want_again(&mut self, id: EntryId, offset: u64) {
         if let Some(OutgoingEntry { state: OutgoingState::Wanted(file), .. }) = self.open.get_mut(&id) {
             file.plan.lose(offset >> self.chunk_log2);
             if !self.large.contains(&id) {
@@ -239,18 +242,20 @@ impl Sender {
             true => (RootBuilder::open_ended(), Plan::open_ended()),
             false => (RootBuilder::new(chunks), Plan::new(chunks)),
         };
-        open.state = OutgoingState::Wanted(OutgoingFile {
+        open.state = OutgoingState::Wanted(Box::new(OutgoingFile {
             root,
             plan,
+            unresolved: 0,
             is_open_ended,
             closed: false,
             done: None,
             unacked: None,
-        });
+        }));
         // The receiver may keep giving up entries that it wanted, without accepting a parcel.
-        if self.small.len() + self.large.len() >= 2 * OPEN_ENTRIES_MAX {
+        if self.small.len() + self.large.len() + self.held.len() >= 2 * OPEN_ENTRIES_MAX {
             self.small.retain(|id| self.open.contains_key(id));
             self.large.retain(|id| self.open.contains_key(id));
+            self.held.retain(|id| self.open.contains_key(id));
         }
         if is_small {
             self.small.push_back(id);

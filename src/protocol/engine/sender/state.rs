@@ -13,7 +13,7 @@ pub(super) enum OutgoingState {
     /// The receiver has a file of this size and asked for the root.
     Checking { root: Option<blake3::Hash> },
     /// The receiver wants it.
-    Wanted(OutgoingFile),
+    Wanted(Box<OutgoingFile>),
     /// Given up here, not yet confirmed by the receiver.
     Abandoned(Failure),
 }
@@ -33,6 +33,8 @@ impl OutgoingState {
 pub(super) struct OutgoingFile {
     pub(super) root: RootBuilder,
     pub(super) plan: Plan,
+    /// Bytes that the receiver holds of an earlier transfer, and that have not been compared.
+    pub(super) unresolved: u64,
     /// Announced without a size. Its chunks are read once, one after the other.
     pub(super) is_open_ended: bool,
     /// [`Message::Close`] was sent.

@@ -167,6 +167,8 @@ fn golden_bytes_of_the_manifest_and_of_answers() {
         (Message::Omitted(Reason::SpecialFile, "x".into()), "2203130178".into()),
         (Message::Ack(1), "300101".into()),
         (Message::Nack(Reason::TransferFailed), "310108".into()),
+        (Message::Matched(1 << 63 | 5), "32088000000000000005".into()),
+        (Message::Status(EntryId(5), Status::Resume(vec![0..3, 300..301])), "0408050a020003412c01".into()),
     ]);
 }
 

@@ -8,6 +8,9 @@ use crate::protocol::wire::message::Message;
 impl World {
     /// What the receiver has begun of a parcel and not written may come again.
     pub(super) fn drop_unwritten(&mut self, number: u64) {
+        if matches!(self.streams[&number].parcel, Parcel::Claims { .. }) {
+            self.compare(number).unwrap();
+        }
         let stream = self.streams.get_mut(&number).unwrap();
         stream.is_open_at_receiver = false;
         for record in std::mem::take(&mut stream.unwritten) {
@@ -28,7 +31,9 @@ impl World {
         };
         stream.is_open_at_sender = false;
         let parcel = stream.parcel.clone();
-        let Parcel::Chunk { id, .. } = parcel else { panic!("only chunks are given up") };
+        let (Parcel::Chunk { id, .. } | Parcel::Claims { id, .. }) = parcel else {
+            panic!("only chunks are given up")
+        };
         self.sender.abandon(id, changed());
         self.sender.parcel_failed(&parcel, changed())?;
         let delay = self.delay();
