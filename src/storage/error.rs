@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::place::Place;
+use crate::protocol::wire::entry::EntryId;
 
 /// A failed disk operation.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,8 @@ pub struct StorageError {
     pub place: Place,
     /// The system's error.
     pub source: io::Error,
+    /// The staged entry that it is about, if it is about one.
+    pub entry: Option<EntryId>,
 }
 
 impl StorageError {
@@ -61,6 +64,17 @@ impl StorageError {
         matches!(self.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::NOENT))
     }
 
+    /// Whether the file system does not take any writes.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.errno() == Some(Errno::ROFS)
+    }
+
+    /// Whether later writes of other files fail as well: the disk is full, a quota is used up, or the file system is
+    /// read-only.
+    pub fn is_of_all_files(&self) -> bool {
+        matches!(self.errno(), Some(Errno::NOSPC | Errno::DQUOT | Errno::ROFS))
+    }
+
     fn errno(&self) -> Option<Errno> {
         self.source.raw_os_error().map(Errno::from_raw_os_error)
     }
@@ -71,5 +85,12 @@ pub type Result<T> = std::result::Result<T, StorageError>;
 
 /// `op`, a verb, failed at `place`.
 pub(super) fn failed(op: &'static str, place: Place, source: impl Into<io::Error>) -> StorageError {
-    StorageError { op, place, source: source.into() }
+    StorageError { op, place, source: source.into(), entry: None }
+}
+
+impl StorageError {
+    /// The same error, about a staged entry.
+    pub(super) fn about(self, id: EntryId) -> Self {
+        Self { entry: Some(id), ..self }
+    }
 }

@@ -108,7 +108,7 @@ impl VoidWalk {
         };
         let mode = if matches!(kind, Kind::File { .. }) { 0o644 } else { 0o755 };
         let path = RelPath::new(path.as_bytes()).ok()?;
-        Some(Entry { path, meta: Meta { mode, mtime: Time::default() }, kind })
+        Some(Entry { path, meta: Meta { mode, mtime: Time::default() }, kind, hole_bytes: 0 })
     }
 }
 
@@ -224,7 +224,7 @@ impl Target for VoidTarget {
     async fn roots(&self, paths: Vec<RelPath>, _: Block) -> Vec<Result<blake3::Hash>> {
         let missing = |path: &RelPath| {
             let source = std::io::ErrorKind::NotFound.into();
-            Err(StorageError { op: "read", place: self.place(path), source })
+            Err(StorageError { op: "read", place: self.place(path), source, entry: None })
         };
         paths.iter().map(missing).collect()
     }

@@ -81,7 +81,7 @@ fn link(target: &str) -> Node {
 }
 
 fn entry(path: &str, kind: Kind) -> Entry {
-    Entry { path: rel_path(path), meta: Node::Dir.default_meta(), kind }
+    Entry { path: rel_path(path), meta: Node::Dir.default_meta(), kind, hole_bytes: 0 }
 }
 
 fn commit(id: u64, path: &str, size: u64, exists: Exists) -> Commit {

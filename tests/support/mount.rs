@@ -26,6 +26,11 @@ impl Mount {
         Self::attach(&["-t", "tmpfs", "-o", &size, "towline-test"], path)
     }
 
+    /// A tmpfs with mount options, such as `nr_inodes=20` or `ro`.
+    pub(crate) fn tmpfs_with(path: &Path, options: &str) -> Option<Self> {
+        Self::attach(&["-t", "tmpfs", "-o", options, "towline-test"], path)
+    }
+
     /// The directory `from` once more.
     pub(crate) fn bind(from: &Path, path: &Path) -> Option<Self> {
         Self::attach(&["--bind", from.to_str().expect("a plain path")], path)

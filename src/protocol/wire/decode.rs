@@ -9,7 +9,9 @@ use crate::protocol::not_kept;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::codec::{CodecError, Deframer, Fields};
-use crate::protocol::wire::encode::{EXTENSION_CONNECTIONS, EXTENSION_PORTS, EXTENSION_SIZE};
+use crate::protocol::wire::encode::{
+    EXTENSION_CONNECTIONS, EXTENSION_HOLES, EXTENSION_PORTS, EXTENSION_SIZE,
+};
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::{
     AUTH_BYTES_MAX, CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CHUNK_RANGES_MAX, CONNECTIONS_MAX, FILE_BYTES_MAX,
@@ -53,7 +55,7 @@ impl Message {
             0x0e => Self::Auth(f.bytes(AUTH_BYTES_MAX, "message of the handshake")?),
             0x10 => Self::Attach(received(&mut f)?),
             0x11 => Self::Confirm(received(&mut f)?),
-            0x20 => Self::Entry(entry(&mut f)?),
+            0x20 => return entry(f).map(|entry| Some(Self::Entry(entry))),
             0x21 => Self::End(f.varint()?),
             0x22 => Self::Omitted(reason(&mut f)?, f.text()?),
             0x30 => Self::Ack(f.varint()?),
@@ -186,9 +188,9 @@ fn ranges(fields: &mut Fields<Bytes>) -> Result<Vec<Range<u64>>, CodecError> {
     Ok(ranges)
 }
 
-fn entry(fields: &mut Fields<Bytes>) -> Result<Entry, CodecError> {
+fn entry(mut fields: Fields<Bytes>) -> Result<Entry, CodecError> {
     let kind = fields.u8()?;
-    let path = path(fields)?;
+    let path = path(&mut fields)?;
     let mode = fields.varint_up_to(0o777, "mode")?;
     let seconds = i64::from_be_bytes(fields.array()?);
     let nanos = fields.varint_up_to(999_999_999, "nanoseconds")?;
@@ -208,5 +210,10 @@ fn entry(fields: &mut Fields<Bytes>) -> Result<Entry, CodecError> {
     };
     let (mode, nanos) = (u32::try_from(mode), u32::try_from(nanos));
     let (Ok(mode), Ok(nanos)) = (mode, nanos) else { return Err(CodecError::TooLarge("mode or time")) };
-    Ok(Entry { path, meta: Meta { mode, mtime: Time { seconds, nanos } }, kind })
+    let size = if let Kind::File { size } = kind { size } else { 0 };
+    let hole_bytes = match fields.extension(EXTENSION_HOLES)? {
+        Some(content) => Fields(content).varint_up_to(size, "holes")?,
+        None => 0,
+    };
+    Ok(Entry { path, meta: Meta { mode, mtime: Time { seconds, nanos } }, kind, hole_bytes })
 }

@@ -16,6 +16,8 @@ pub(super) const EXTENSION_CONNECTIONS: u64 = 1;
 /// Extension of [`Message::Welcome`]: ports for extra connections.
 pub(super) const EXTENSION_PORTS: u64 = 1;
 
+/// Extension of [`Message::Entry`]: bytes of a file that need no space.
+pub(super) const EXTENSION_HOLES: u64 = 1;
 /// Extension of [`Message::Close`]: the size of a file whose entry did not tell it.
 pub(super) const EXTENSION_SIZE: u64 = 1;
 
@@ -187,4 +189,5 @@ fn put_entry(out: &mut BytesMut, entry: &Entry) {
         Kind::Symlink { target } => put_bytes(out, target),
         Kind::OpenEnded | Kind::Dir | Kind::DirEnd => {}
     }
+    put_number_extension(out, EXTENSION_HOLES, (entry.hole_bytes > 0).then_some(entry.hole_bytes));
 }

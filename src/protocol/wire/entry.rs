@@ -111,6 +111,8 @@ pub struct Entry {
     pub meta: Meta,
     /// File, directory or link.
     pub kind: Kind,
+    /// Bytes of a file that need no space at the sender, as far as its disk tells.
+    pub hole_bytes: u64,
 }
 
 impl Entry {

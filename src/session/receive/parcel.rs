@@ -503,14 +503,25 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
         Ok(())
     }
 
-    /// The failure of a write that began with entry `id`. If the write was for no other entry, the error names the
-    /// final path, which users know.
+    /// The failure of a write that was for entry `id`, and for others unless it `is_one`. It names the final path,
+    /// which users know. A large file fails alone, unless its disk takes nothing more.
     fn write_failure(&self, mut error: StorageError, id: EntryId, is_one: bool) -> NotAcked {
-        match self.shared.machine().entry(id) {
+        let mut machine = self.shared.machine();
+        let about = error.entry.unwrap_or(id);
+        match machine.entry(about) {
             // The entry was given up during the write, and its staging may be gone.
             None if is_one => return NotAcked::NotTaken(Reason::TransferFailed),
-            Some(entry) if is_one => error.place = self.shared.target.place(&entry.path),
-            _ => {}
+            Some(entry) => {
+                let is_large = !entry.is_small();
+                error.place = self.shared.target.place(&entry.path);
+                if is_one && is_large && !error.is_of_all_files() {
+                    machine.write_failed(about, storage_failure(&error));
+                    drop(machine);
+                    self.shared.changed.notify_one();
+                    return NotAcked::NotTaken(Reason::TransferFailed);
+                }
+            }
+            None => {}
         }
         NotAcked::Failed(storage_failure(&error))
     }

@@ -91,7 +91,7 @@ impl HandSender {
 
 pub(super) fn entry(name: &str, size: u64) -> Message {
     let path = RelPath::new(name.as_bytes()).unwrap();
-    Message::Entry(Entry { path, meta: Meta::default(), kind: Kind::File { size } })
+    Message::Entry(Entry { path, meta: Meta::default(), kind: Kind::File { size }, hole_bytes: 0 })
 }
 
 pub(super) fn header(id: u64, offset: u64, len: u64, runs: Vec<Run>) -> Vec<u8> {
@@ -232,7 +232,7 @@ async fn unrequested_records() {
 #[tokio::test(start_paused = true)]
 async fn attack_14_open_records_without_a_byte() {
     let path = RelPath::new(b"d").unwrap();
-    let open = Message::Entry(Entry { path, meta: Meta::default(), kind: Kind::OpenEnded });
+    let open = Message::Entry(Entry { path, meta: Meta::default(), kind: Kind::OpenEnded, hole_bytes: 0 });
     for (offset, is_last) in [(0, false), (MIB, false), (MIB, true)] {
         let failure = refuse(&[open.clone(), Message::End(1)], async |sender| {
             assert_eq!(sender.status().await, Status::Want);
@@ -539,7 +539,7 @@ fn fault_9_a_link_target_does_not_keep_the_buffer_it_came_in() {
     let mut out = BytesMut::new();
     let path = RelPath::new(b"link").unwrap();
     let kind = Kind::Symlink { target: Bytes::from_static(b"t") };
-    Message::Entry(Entry { path, meta: Meta::default(), kind }).encode(&mut out);
+    Message::Entry(Entry { path, meta: Meta::default(), kind, hole_bytes: 0 }).encode(&mut out);
     let mut payload = out.freeze();
     payload.advance(2);
     let decoded = Message::decode(0x20, payload.clone()).unwrap();

@@ -34,6 +34,7 @@ mod prepare;
 mod resume;
 pub mod sample;
 mod source;
+mod space;
 mod staged_files;
 mod staging;
 mod sys;

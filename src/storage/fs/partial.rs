@@ -424,7 +424,7 @@ mod tests {
 
     fn wanted() -> PartialFor {
         let path = RelPath::new(b"big").unwrap();
-        let entry = Entry { path, meta: Meta::default(), kind: Kind::File { size: SIZE } };
+        let entry = Entry { path, meta: Meta::default(), kind: Kind::File { size: SIZE }, hole_bytes: 0 };
         PartialFor::new(&Fingerprint::from_bytes([1; 32]), &entry, 20).unwrap()
     }
 

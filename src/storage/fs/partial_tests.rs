@@ -32,7 +32,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn file(path: &str, size: u64) -> Entry {
     let meta = Meta { mode: 0o600, ..Meta::default() };
-    Entry { path: RelPath::new(path.as_bytes()).unwrap(), meta, kind: Kind::File { size } }
+    Entry { path: RelPath::new(path.as_bytes()).unwrap(), meta, kind: Kind::File { size }, hole_bytes: 0 }
 }
 
 fn chunk_len(index: u64) -> u64 {

@@ -10,6 +10,7 @@ use super::dirs::{Blocked, Dirs};
 use super::look::{THERE, obstacle};
 use super::open::open_dir;
 use super::target_disk::TargetDisk;
+use super::volumes::Volume;
 use crate::protocol::final_name::Lookup;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind};
@@ -27,13 +28,15 @@ impl TargetDisk {
         // For directories too: their volume must be known to be synced at the end.
         let entered = dirs.volume(&self.root, &self.volumes, &entry.path).and_then(|volume| {
             let far = |errno| Blocked { dir: entry.path.as_bytes().to_vec(), errno };
-            self.volumes.enter(id, &volume).map_err(far)
+            self.volumes.enter(id, &volume).map_err(far)?;
+            Ok(volume)
         });
-        if let Err(blocked) = entered {
-            return obstacle(self.blocked(blocked)).map(Some);
-        }
+        let volume = match entered {
+            Ok(volume) => volume,
+            Err(blocked) => return obstacle(self.blocked(blocked)).map(Some),
+        };
         if entry.kind != Kind::Dir {
-            return Ok(None);
+            return self.prepare_file(dirs, id, &volume, entry);
         }
         let (holder, name) = match dirs.parent(&self.root, &entry.path) {
             Ok(found) => found,
@@ -41,6 +44,25 @@ impl TargetDisk {
         };
         self.make_dir(&holder, name, entry)
             .or_else(|errno| obstacle(failed("create", self.place(&entry.path), errno)).map(Some))
+    }
+
+    /// A volume that cannot be written, or a file too large for it, costs the files concerned only.
+    fn prepare_file(
+        &self,
+        dirs: &mut Dirs,
+        id: EntryId,
+        volume: &Volume,
+        entry: &Entry,
+    ) -> Result<Option<Lookup>> {
+        if let Err(error) = self.staging(id) {
+            let error = failed("write", self.place(&entry.path), error);
+            return if error.is_read_only() {
+                Ok(Some(Lookup::Denied(error.of_target())))
+            } else {
+                Err(error)
+            };
+        }
+        Ok(self.lacks_space(dirs, volume, entry).map(|error| Lookup::Denied(error.of_target())))
     }
 
     fn make_dir(

@@ -44,6 +44,7 @@ pub fn write_sample(dir: &Path, workload: &Workload, is_stopped: impl Fn() -> bo
             op: "write",
             place: shown(&path),
             source,
+            entry: None,
         })?;
     }
     let synced = File::open(&into).and_then(|dir| Ok(sync_all(dir)?));

@@ -467,7 +467,8 @@ mod tests {
         for (size, reads) in [(0, 1), (3, 1), (BLOCK_BYTES, 2), (BLOCK_BYTES + 1, 2)] {
             fs::write(&name, vec![7; size]).unwrap();
             let source = FsSource::new(std::slice::from_ref(&name), NetworkThreads::new(1)).unwrap();
-            let entry = Entry { path: path.clone(), meta: Meta::default(), kind: Kind::OpenEnded };
+            let entry =
+                Entry { path: path.clone(), meta: Meta::default(), kind: Kind::OpenEnded, hole_bytes: 0 };
             let file = source.open(entry).await.unwrap();
             let held = Arc::downgrade(file.held().as_ref().unwrap());
             // Other files may take the cached descriptor at any time.

@@ -99,7 +99,7 @@ impl FsTarget {
                 call.step("write", Subject::Staged(id));
                 disk.staging(id)
                     .and_then(|staging| staging.write_whole(id, &block[range], &meta, disk.sync))
-                    .map_err(|error| failed("write", disk.place_staged(id), error))?;
+                    .map_err(|error| failed("write", disk.place_staged(id), error).about(id))?;
             }
             Ok(block)
         })
@@ -196,7 +196,7 @@ impl Target for FsTarget {
                     pieces.extend(iter::from_fn(|| writes.next_if(is_next)));
                     self.write_pieces(id, pieces, block)
                         .await
-                        .map_err(|error| failed("write", self.disk.place_staged(id), error))?
+                        .map_err(|error| failed("write", self.disk.place_staged(id), error).about(id))?
                 }
             };
         }
@@ -312,7 +312,7 @@ impl Target for FsTarget {
             Subject::Path(path) => (self.disk.place(&path), None),
             Subject::Staged(id) => (self.disk.place_staged(id), Some(id)),
         };
-        Some((StorageError { op, place, source: hangs(limit) }, id))
+        Some((StorageError { op, place, source: hangs(limit), entry: id }, id))
     }
 
     fn place(&self, path: &RelPath) -> Place {

@@ -341,7 +341,7 @@ async fn attack_25_a_declared_size_costs_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let target = target(temp.path());
     let kind = Kind::File { size: FILE_BYTES_MAX };
-    let entry = Entry { path: rel_path("huge"), meta: Meta::default(), kind };
+    let entry = Entry { path: rel_path("huge"), meta: Meta::default(), kind, hole_bytes: u64::MAX };
     assert!(matches!(
         look_and_prepare(&target, vec![(EntryId(0), entry)], Exists::Refuse).await[..],
         [Ok(Lookup::Free)]
@@ -360,7 +360,7 @@ async fn a_directory_that_is_there_is_opened_up_and_gets_its_attributes() {
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o555)).unwrap();
     let target = target(temp.path());
     let meta = Meta { mode: 0o511, ..Meta::default() };
-    let entry = Entry { path: rel_path("d"), meta, kind: Kind::Dir };
+    let entry = Entry { path: rel_path("d"), meta, kind: Kind::Dir, hole_bytes: 0 };
     assert!(matches!(
         look_and_prepare(&target, vec![(EntryId(0), entry)], Exists::Refuse).await[..],
         [Ok(Lookup::Same { .. })]
@@ -382,7 +382,7 @@ fn a_directory_made_in_one_that_was_opened_up_is_a_new_one() {
         let target = target(temp.path());
         let dirs = ["d", "d/new", "d/old"].map(|path| {
             let meta = Meta { mode: 0o500, ..Meta::default() };
-            Entry { path: rel_path(path), meta, kind: Kind::Dir }
+            Entry { path: rel_path(path), meta, kind: Kind::Dir, hole_bytes: 0 }
         });
         let entries = (0..).map(EntryId).zip(dirs).collect();
         runtime.block_on(look_and_prepare(&target, entries, Exists::Refuse))
@@ -434,7 +434,8 @@ async fn the_target_is_made_and_may_be_a_link_and_staging_goes_with_it() {
 /// The reason why nothing can be prepared below `to`.
 async fn prepare_error(to: &Path, incoming: Incoming) -> String {
     let target = FsTarget::new(to, incoming, NetworkThreads::new(2)).unwrap();
-    let entry = Entry { path: rel_path("f"), meta: Meta::default(), kind: Kind::File { size: 1 } };
+    let entry =
+        Entry { path: rel_path("f"), meta: Meta::default(), kind: Kind::File { size: 1 }, hole_bytes: 0 };
     target.prepare(vec![(EntryId(0), entry)]).await.remove(0).unwrap_err().to_string()
 }
 

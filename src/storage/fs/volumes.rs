@@ -88,6 +88,11 @@ impl Volume {
         }
     }
 
+    /// Its uppermost directory in the target.
+    pub(super) fn top(&self) -> &OwnedFd {
+        &self.top
+    }
+
     /// The staging directory, if there is one.
     pub(super) fn made_staging(&self) -> Option<Arc<Staging>> {
         match &*self.place() {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat, fstat, readlinkat, statat};
 use rustix::io::Errno;
 
-use super::attributes::{may_be_wrong, meta_of, size_of};
+use super::attributes::{allocated_of, may_be_wrong, meta_of, size_of};
 use super::descriptors::patiently;
 use super::moving::{Found, Version};
 use super::open::{open_dir, open_file};
@@ -134,7 +134,7 @@ impl Level {
     }
 
     fn end(self) -> Walked {
-        Walked::Entry(Entry { path: self.path, meta: self.meta, kind: Kind::DirEnd })
+        Walked::Entry(Entry { path: self.path, meta: self.meta, kind: Kind::DirEnd, hole_bytes: 0 })
     }
 }
 
@@ -155,7 +155,7 @@ fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => match file_kind(origin, holder, name, &path, &stat) {
             Ok(kind) => {
-                let found = Walked::Entry(Entry { path, meta, kind });
+                let found = Walked::Entry(Entry { path, meta, kind, hole_bytes: hole_bytes(&stat) });
                 Looked { found, version: Some(version), level: None }
             }
             Err(failure) => skipped(&origin.entry(&path), failure).into(),
@@ -177,6 +177,11 @@ fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path
             skipped(&place, Failure::about(Side::Sender, Reason::SpecialFile, &place, sentence)).into()
         }
     }
+}
+
+/// Bytes of a file for which no space is allocated.
+fn hole_bytes(stat: &Stat) -> u64 {
+    size_of(stat).saturating_sub(allocated_of(stat))
 }
 
 /// The size of a file. If its metadata may be wrong, the file is read to find out; the size of a large one is known
@@ -220,7 +225,7 @@ fn look_into(
 ) -> Looked {
     match open_dir(holder, name, OFlags::RDONLY).and_then(Dir::new) {
         Ok(names) => {
-            let found = Walked::Entry(Entry { path: path.clone(), meta, kind: Kind::Dir });
+            let found = Walked::Entry(Entry { path: path.clone(), meta, kind: Kind::Dir, hole_bytes: 0 });
             let level = Level { origin: index, path, meta, version, names };
             Looked { found, version: None, level: Some(level) }
         }
@@ -233,7 +238,7 @@ fn look_at_link(origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path: RelP
     match readlinkat(holder, name, Vec::new()) {
         Ok(target) if (1..=LINK_TARGET_BYTES_MAX).contains(&target.as_bytes().len()) => {
             let target = Bytes::from(target.into_bytes());
-            Walked::Entry(Entry { path, meta, kind: Kind::Symlink { target } })
+            Walked::Entry(Entry { path, meta, kind: Kind::Symlink { target }, hole_bytes: 0 })
         }
         Ok(target) => {
             let place = origin.entry(&path);

@@ -82,7 +82,7 @@ impl MemorySource {
             };
             let meta = node.default_meta();
             if kind == Kind::Dir {
-                open.push(Entry { path: path.clone(), meta, kind: Kind::DirEnd });
+                open.push(Entry { path: path.clone(), meta, kind: Kind::DirEnd, hole_bytes: 0 });
             }
             if let Node::File(contents) = node {
                 let stored = Stored {
@@ -96,7 +96,7 @@ impl MemorySource {
                 };
                 state.files.insert(path.clone(), stored);
             }
-            state.walked.push(Walked::Entry(Entry { path, meta, kind }));
+            state.walked.push(Walked::Entry(Entry { path, meta, kind, hole_bytes: 0 }));
         }
         state.walked.extend(open.into_iter().rev().map(Walked::Entry));
         Self { state: Arc::new(Mutex::new(state)) }

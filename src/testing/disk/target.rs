@@ -237,7 +237,7 @@ impl MemoryTarget {
     }
 
     fn error(&self, op: &'static str, path: &RelPath, source: impl Into<io::Error>) -> StorageError {
-        StorageError { op, place: self.place(path), source: source.into() }
+        StorageError { op, place: self.place(path), source: source.into(), entry: None }
     }
 
     /// One `pwrite`: says how many of `bytes` it took.
@@ -549,6 +549,7 @@ impl Target for MemoryTarget {
             op: "sync",
             place: Place::target_directory("/memory"),
             source,
+            entry: None,
         })?;
         if own.is_synced {
             self.disk().sync_all();
@@ -566,7 +567,10 @@ impl Target for MemoryTarget {
     fn hanging(&self, limit: Duration) -> Option<(StorageError, Option<EntryId>)> {
         self.own().hung.filter(|since| since.elapsed() > limit)?;
         let source = io::ErrorKind::TimedOut.into();
-        Some((StorageError { op: "sync", place: Place::target_directory("/memory"), source }, None))
+        Some((
+            StorageError { op: "sync", place: Place::target_directory("/memory"), source, entry: None },
+            None,
+        ))
     }
 
     fn place(&self, path: &RelPath) -> Place {
@@ -601,7 +605,7 @@ fn look_at_taken(disk: &Disk, entry: &Entry, exists: Exists) -> Lookup {
 
 fn staged_error(op: &'static str, id: EntryId, source: io::Error) -> StorageError {
     let path = format!("/memory/.towline/{}", id.0);
-    StorageError { op, place: Place::new(path, "a staged file"), source }
+    StorageError { op, place: Place::new(path, "a staged file"), source, entry: Some(id) }
 }
 
 impl Own {

@@ -137,7 +137,7 @@ impl Node {
 pub(super) type Tree = BTreeMap<RelPath, Node>;
 
 pub(super) fn entry(path: &RelPath, kind: Kind) -> Entry {
-    Entry { path: path.clone(), meta: Meta::default(), kind }
+    Entry { path: path.clone(), meta: Meta::default(), kind, hole_bytes: 0 }
 }
 
 pub(super) fn path(path: &str) -> RelPath {

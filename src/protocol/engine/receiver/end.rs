@@ -42,6 +42,14 @@ impl Receiver {
         self.done = true;
     }
 
+    /// The disk cannot take the bytes of `id`.
+    pub fn write_failed(&mut self, id: EntryId, failure: Failure) {
+        if self.open.get(&id).is_some_and(|open| !open.state.is_complete()) {
+            self.actions.push_back(ReceiverAction::Discard(id));
+            self.fail(id, failure);
+        }
+    }
+
     pub(super) fn fail(&mut self, id: EntryId, failure: Failure) {
         let Some(IncomingEntry { entry, state, .. }) = self.open.remove(&id) else { return };
         self.forget_file(&state);

@@ -150,11 +150,15 @@ fn golden_bytes_of_control() {
 fn golden_bytes_of_the_manifest_and_of_answers() {
     let path = RelPath::new(b"a/b").unwrap();
     let meta = Meta { mode: 0o644, mtime: Time { seconds: -2, nanos: 5 } };
-    let entry = |kind| Message::Entry(Entry { path: path.clone(), meta, kind });
+    let entry = |kind| Message::Entry(Entry { path: path.clone(), meta, kind, hole_bytes: 0 });
     check_golden([
         (
             entry(Kind::File { size: 1 << 60 }),
             "2018 00 03612f62 41a4 fffffffffffffffe 05 d000000000000000".into(),
+        ),
+        (
+            Message::Entry(Entry { path: path.clone(), meta, kind: Kind::File { size: 9 }, hole_bytes: 7 }),
+            "2014 00 03612f62 41a4 fffffffffffffffe 05 09 01 01 07".into(),
         ),
         (entry(Kind::OpenEnded), "2010 04 03612f62 41a4 fffffffffffffffe 05".into()),
         (entry(Kind::Dir), "2010 01 03612f62 41a4 fffffffffffffffe 05".into()),
@@ -261,11 +265,12 @@ fn any_entry() -> impl Strategy<Value = Entry> {
     ];
     let path = prop::collection::vec(prop::collection::vec(1u8.., 1..20), 1..5)
         .prop_filter_map("a path that is not allowed", |c| RelPath::new(&c.join(&b'/')).ok());
-    (path, 0u32..=0o777, any::<i64>(), 0u32..1_000_000_000, kind).prop_map(
-        |(path, mode, seconds, nanos, kind)| Entry {
-            path,
-            meta: Meta { mode, mtime: Time { seconds, nanos } },
-            kind,
+    (path, 0u32..=0o777, any::<i64>(), 0u32..1_000_000_000, kind, any::<u64>()).prop_map(
+        |(path, mode, seconds, nanos, kind, holes)| {
+            let meta = Meta { mode, mtime: Time { seconds, nanos } };
+            let hole_bytes =
+                if let Kind::File { size } = kind { holes.checked_rem(size).unwrap_or(0) } else { 0 };
+            Entry { path, meta, kind, hole_bytes }
         },
     )
 }

@@ -1,0 +1,276 @@
+//! Faults of either disk: the side, the final path and the exit code are the same on both sides, and only a disk that
+//! takes nothing more ends a transfer of many files.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use rustix::io::Errno;
+use support::host::{bound_by_permissions, has, skip};
+use support::mount::Mount;
+use support::process::{Ended, Machine};
+use support::setting::Setting;
+use support::tree::{random_file, set_mode};
+
+const MIB: u64 = 1 << 20;
+
+impl Setting {
+    /// A receiver with an identity, so that faults meet nothing else.
+    fn ready_receiver(&self) -> Machine {
+        let machine = Machine::new(self.path("receiver"));
+        machine.start(["id", "--json"]).end().expect(0);
+        machine
+    }
+
+    fn send_to(&self, receiver: &Machine, source: &Path, args: &[&str]) -> [Ended; 2] {
+        let (receiving, listening) = receiver.listen_receive(&self.inbox, args);
+        let sent = self.sender.send(["--to", &listening.ticket, source.to_str().expect("a plain path")]);
+        [sent, receiving.end()]
+    }
+
+    /// `tree` with a small and a large file in each of three directories.
+    fn tree(&self) -> PathBuf {
+        let tree = self.scratch.dir("from").join("tree");
+        for (number, dir) in (84..).zip(["first", "middle", "last"]) {
+            fs::create_dir_all(tree.join(dir)).expect("a directory");
+            fs::write(tree.join(dir).join("small"), dir).expect("a file");
+            random_file(&tree.join(dir).join("large"), 3 << 20, number);
+        }
+        tree
+    }
+
+    /// The whole run fails on both sides with `op`, the final path and `cause`.
+    #[track_caller]
+    fn assert_ends(&self, ended: [Ended; 2], op: &str, path: &str, cause: &str) {
+        let paths = [path.to_owned(), self.inbox.join(path).display().to_string()];
+        for (side, path) in ended.into_iter().zip(paths) {
+            let side = side.expect(6);
+            let error = side.event("error");
+            assert_eq!(
+                (&error["reason"], &error["side"]),
+                (&"storage".into(), &"receiver".into()),
+                "{error}"
+            );
+            let message = error["message"].as_str().expect("a text");
+            assert!(message.starts_with(&format!("cannot {op} {path}")), "{message}");
+            assert!(message.contains(cause), "{message}");
+        }
+    }
+
+    /// One entry fails on both sides, and the others arrive.
+    #[track_caller]
+    fn assert_fails_alone(&self, ended: &[Ended; 2], path: &str, cause: &str) {
+        let paths = [path.to_owned(), self.inbox.join(path).display().to_string()];
+        for (side, own) in ended.iter().zip(paths) {
+            let file = side.file(path);
+            assert_eq!((&file["outcome"], &file["reason"]), (&"failed".into(), &"storage".into()), "{file}");
+            let message = file["message"].as_str().expect("a text");
+            assert!(message.contains(&own) && message.contains(cause), "{message}");
+        }
+    }
+}
+
+#[test]
+fn a_large_file_that_cannot_fit_is_refused_before_it_is_sent() {
+    let setting = Setting::new();
+    let Some(_tmpfs) = Mount::tmpfs(&setting.inbox, 16) else {
+        return skip("a small file system cannot be mounted (it needs root)");
+    };
+    let tree = setting.tree();
+    random_file(&tree.join("middle/huge"), 20 << 20, 87);
+    let ended = setting.send_to(&setting.receiver, &tree, &[]).map(|side| side.expect(6));
+    setting.assert_fails_alone(&ended, "tree/middle/huge", "it needs 20971520 bytes, and ");
+    for side in &ended {
+        assert_eq!(side.event("finished")["files"], 6, "{}", side.said());
+        assert!(side.said().contains(" bytes are free"), "{}", side.said());
+    }
+    let sent = ended[0].events("progress").filter_map(|e| e["sent_bytes"].as_u64()).max().unwrap_or(0);
+    assert!(sent < 10 * MIB, "{sent} bytes were sent");
+}
+
+#[test]
+fn holes_and_what_is_there_already_need_no_space() {
+    let setting = Setting::new();
+    let Some(_tmpfs) = Mount::tmpfs(&setting.inbox, 16) else {
+        return skip("a small file system cannot be mounted (it needs root)");
+    };
+    let source = setting.path("file");
+    let file = fs::File::create(&source).expect("a file");
+    file.set_len(100 * MIB).and_then(|()| file.write_all_at(&[7; 1 << 16], 50 * MIB)).expect("a sparse file");
+    for _ in 0..2 {
+        for side in setting.send_to(&setting.receiver, &source, &[]) {
+            side.expect(0);
+        }
+    }
+    // The same content, although it would not fit once more.
+    let source = setting.path("twelve");
+    random_file(&source, 12 << 20, 88);
+    for _ in 0..2 {
+        for side in setting.send_to(&setting.receiver, &source, &["--exists", "replace"]) {
+            side.expect(0);
+        }
+    }
+}
+
+#[test]
+fn a_quota_that_is_used_up_is_named_with_the_final_path() {
+    let setting = Setting::new();
+    let source = setting.path("large");
+    random_file(&source, 3 << 20, 89);
+    let receiver = setting.ready_receiver().denying(libc::SYS_pwrite64, Errno::DQUOT);
+    setting.assert_ends(setting.send_to(&receiver, &source, &[]), "write", "large", "quota");
+}
+
+#[test]
+fn inodes_that_are_used_up_are_named_with_the_final_path() {
+    let setting = Setting::new();
+    let Some(_tmpfs) = Mount::tmpfs_with(&setting.inbox, "nr_inodes=20") else {
+        return skip("a small file system cannot be mounted (it needs root)");
+    };
+    let tree = setting.scratch.dir("from").join("tree");
+    fs::create_dir_all(&tree).expect("a directory");
+    (0..50).for_each(|n| fs::write(tree.join(format!("f{n}")), "x").expect("a file"));
+    setting.assert_ends(
+        setting.send_to(&setting.receiver, &tree, &[]),
+        "write",
+        "tree/f",
+        "No space left on device",
+    );
+}
+
+#[test]
+fn a_full_disk_that_is_found_at_the_sync_is_named_with_the_final_path() {
+    let setting = Setting::new();
+    let source = setting.path("file");
+    fs::write(&source, "bytes").expect("a file");
+    for errno in [Errno::NOSPC, Errno::DQUOT, Errno::IO] {
+        let receiver = setting.ready_receiver().denying(libc::SYS_fsync, errno);
+        let ended = setting.send_to(&receiver, &source, &[]);
+        setting.assert_ends(ended, "sync", "file", "");
+        assert!(!setting.inbox.join("file").exists(), "{errno:?}");
+    }
+}
+
+#[test]
+fn a_large_file_that_cannot_be_written_fails_alone() {
+    let setting = Setting::new();
+    let source = setting.scratch.dir("from").join("tree");
+    fs::create_dir_all(source.join("dir")).expect("a directory");
+    random_file(&source.join("large"), 3 << 20, 90);
+    // Nothing of these is written.
+    (0..9).for_each(|n| fs::write(source.join(format!("f{n}")), "").expect("a file"));
+    let receiver = setting.ready_receiver().denying(libc::SYS_pwrite64, Errno::IO);
+    let ended = setting.send_to(&receiver, &source, &[]).map(|side| side.expect(6));
+    setting.assert_fails_alone(&ended, "tree/large", "Input/output error");
+    for side in &ended {
+        assert_eq!(
+            (&side.event("finished")["files"], &side.event("finished")["failed"]),
+            (&9.into(), &1.into())
+        );
+    }
+    assert!(!setting.inbox.join("tree/large").exists() && setting.inbox.join("tree/f8").exists());
+}
+
+/// Several small files share a write, so an error of the disk ends the transfer.
+#[test]
+fn a_small_file_that_cannot_be_written_is_named_with_the_final_path() {
+    let setting = Setting::new();
+    let tree = setting.tree();
+    fs::remove_file(tree.join("middle/large")).expect("a file");
+    let receiver = setting.ready_receiver().denying(libc::SYS_pwrite64, Errno::IO);
+    let ended = setting.send_to(&receiver, &tree.join("middle"), &[]);
+    setting.assert_ends(ended, "write", "middle/small", "Input/output error");
+}
+
+#[test]
+fn a_read_only_mount_inside_the_target_costs_only_what_belongs_there() {
+    let setting = Setting::new();
+    let tree = setting.tree();
+    let inside = setting.inbox.join("tree/middle");
+    fs::create_dir_all(&inside).expect("directories");
+    let Some(_mount) = Mount::tmpfs_with(&inside, "ro") else {
+        return skip("a tmpfs cannot be mounted here (it needs root)");
+    };
+    let ended = setting.send_to(&setting.receiver, &tree, &[]).map(|side| side.expect(6));
+    for name in ["tree/middle/small", "tree/middle/large"] {
+        setting.assert_fails_alone(&ended, name, "Read-only file system");
+    }
+    for side in &ended {
+        assert_eq!(side.event("finished")["files"], 4, "{}", side.said());
+    }
+}
+
+#[test]
+fn a_read_only_target_ends_the_transfer() {
+    let setting = Setting::new();
+    let Some(_mount) = Mount::tmpfs_with(&setting.inbox, "ro") else {
+        return skip("a tmpfs cannot be mounted here (it needs root)");
+    };
+    let to = format!("dir:{}", setting.inbox());
+    let sent = setting.sender.send(["--to", &to, setting.tree().to_str().expect("a plain path")]).expect(6);
+    let message = sent.event("error")["message"].as_str().expect("a text").to_owned();
+    assert!(message.contains(setting.inbox()) && message.contains("Read-only file system"), "{message}");
+}
+
+#[test]
+fn a_directory_that_denies_access_costs_only_what_belongs_there() {
+    let setting = Setting::new();
+    let tree = setting.tree();
+    let denied = setting.inbox.join("tree/middle");
+    fs::create_dir_all(&denied).expect("directories");
+    set_mode(&denied, 0o555);
+    // As if it belonged to another user.
+    let receiver = setting.ready_receiver().denying(libc::SYS_fchmod, Errno::PERM);
+    let ended = bound_by_permissions(|| setting.send_to(&receiver, &tree, &[]));
+    let ended = ended.map(|side| side.expect(6));
+    for name in ["tree/middle/small", "tree/middle/large"] {
+        setting.assert_fails_alone(&ended, name, "Permission denied");
+    }
+    for side in &ended {
+        assert_eq!(side.event("finished")["files"], 4, "{}", side.said());
+    }
+}
+
+/// Reading the memory of a process at address 0 is an I/O error.
+#[test]
+fn a_source_that_cannot_be_read_fails_alone() {
+    let setting = Setting::new();
+    let tree = setting.tree();
+    let (receiving, listening) = setting.receiver.listen_receive(&setting.inbox, &[]);
+    let tree = tree.to_str().expect("a plain path");
+    let sent = setting.sender.send(["--to", &listening.ticket, tree, "/proc/self/mem"]);
+    for side in [sent, receiving.end()] {
+        let side = side.expect(7);
+        assert!(side.said().contains("mem: Input/output error"), "{}", side.said());
+        assert_eq!(
+            (&side.event("finished")["files"], &side.event("finished")["failed"]),
+            (&6.into(), &1.into())
+        );
+    }
+}
+
+#[test]
+fn a_large_source_that_fails_in_the_middle_fails_alone() {
+    if !has("strace") {
+        return;
+    }
+    let setting = Setting::new();
+    let tree = setting.scratch.dir("from").join("tree");
+    fs::create_dir_all(&tree).expect("a directory");
+    random_file(&tree.join("large"), 24 << 20, 91);
+    fs::create_dir(tree.join("empty")).expect("a directory");
+    // The loader reads a few times in the first thread.
+    let sender = Machine::new(setting.path("reader")).injecting("inject=pread64:error=EIO:when=12+");
+    let (receiving, listening) = setting.receiver.listen_receive(&setting.inbox, &[]);
+    let sent = sender.send(["--to", &listening.ticket, tree.to_str().expect("a plain path")]);
+    for side in [sent, receiving.end()] {
+        let side = side.expect(7);
+        let file = side.file("tree/large");
+        assert_eq!(file["reason"], "source-unreadable", "{file}");
+        assert!(file["message"].as_str().is_some_and(|m| m.contains("Input/output error")), "{file}");
+    }
+    assert!(!setting.inbox.join("tree/large").exists() && setting.inbox.join("tree/empty").is_dir());
+}
