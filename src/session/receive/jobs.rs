@@ -290,7 +290,7 @@ mod tests {
         let patience = Patience { timeout: Duration::from_secs(30), disk_timeout: Duration::from_secs(600) };
         let mut machine = Receiver::new(20, Exists::Refuse, "to".into(), patience, Duration::ZERO);
         let kind = Kind::File { size: 2 << 20 };
-        let entry = Entry { path: RelPath::new(b"f").unwrap(), meta: Meta::default(), kind };
+        let entry = Entry { path: RelPath::new(b"f").unwrap(), meta: Meta::default(), kind, hole_bytes: 0 };
         for id in (0..1000).map(EntryId) {
             machine.on_manifest(Message::Entry(entry.clone())).unwrap();
             machine.admitted(id, Lookup::Free);

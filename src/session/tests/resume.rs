@@ -27,7 +27,7 @@ fn at(offset: u64) -> usize {
 pub(super) async fn leave(earlier: &MemoryTarget, content: &[u8], chunks: impl IntoIterator<Item = u64>) {
     let (id, size) = (EntryId(0), content.len() as u64);
     let path = RelPath::new(b"f").unwrap();
-    let entry = Entry { path, meta: Meta::default(), kind: Kind::File { size } };
+    let entry = Entry { path, meta: Meta::default(), kind: Kind::File { size }, hole_bytes: 0 };
     assert!(earlier.held(vec![(id, entry)], CHUNK_LOG2).await[0].is_empty());
     let pool = BlockPool::new(1, BlockCount::default());
     let mut values = Vec::new();
