@@ -38,10 +38,12 @@ impl Mount {
 
     /// A new btrfs in the file `image`. Needs mkfs.btrfs.
     pub(crate) fn btrfs(image: &Path, path: &Path) -> Option<Self> {
-        let made = std::fs::File::create(image).and_then(|file| file.set_len(128 << 20));
-        made.expect("room for a sparse file");
-        let mkfs = Command::new("mkfs.btrfs").arg("-q").arg(image).status();
-        assert!(mkfs.is_ok_and(|status| status.success()), "mkfs.btrfs");
+        make_file_system("btrfs", image, 128);
+        Self::image(image, path)
+    }
+
+    /// The file system in the file `image`.
+    pub(crate) fn image(image: &Path, path: &Path) -> Option<Self> {
         Self::attach(&["-o", "loop", image.to_str().expect("a plain path")], path)
     }
 
@@ -82,6 +84,14 @@ impl Mount {
         }
         Some(mount)
     }
+}
+
+/// A new, empty file system of `size_mib` MiB in the sparse file `image`. Needs `mkfs.KIND`.
+pub(crate) fn make_file_system(kind: &str, image: &Path, size_mib: u64) {
+    let made = std::fs::File::create(image).and_then(|file| file.set_len(size_mib << 20));
+    made.expect("room for a sparse file");
+    let mkfs = Command::new(format!("mkfs.{kind}")).arg("-q").arg(image).output();
+    assert!(mkfs.is_ok_and(|output| output.status.success()), "mkfs.{kind}");
 }
 
 impl Drop for Mount {

@@ -1,0 +1,172 @@
+//! The receiver loses power in the middle of a transfer, and the same command is run again.
+//!
+//! The target is a file system in an image. A clone of the image, taken in one step while the transfer runs, has what was
+//! written back by then and nothing of what the kernel still cached: it is what a power cut leaves.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use support::host::skip;
+use support::mount::{Mount, make_file_system};
+use support::process::{Machine, Towline};
+use support::random::Random;
+use support::{Scratch, Seed};
+
+const MIB: u64 = 1 << 20;
+/// A file of many chunks.
+const LARGE: u64 = 48 * MIB;
+const SMALL: usize = 200;
+/// Three seconds for all of it, so that there are checkpoints on the way.
+const RATE: &str = "16M";
+/// The smallest xfs has 300 MiB.
+const IMAGE_MIB: u64 = 320;
+/// Power cuts in each file system; `TOWLINE_POWER_CUTS` overrides it.
+const CUTS: u64 = 2;
+/// Moments of one transfer at which the power may be cut.
+const STEPS: u64 = 6;
+
+/// An image, as it was while the transfer ran, and how many bytes of the large file were durable before.
+struct Cut {
+    image: PathBuf,
+    durable: u64,
+}
+
+fn cuts() -> u64 {
+    std::env::var("TOWLINE_POWER_CUTS").map_or(CUTS, |text| text.parse().expect("a number of power cuts"))
+}
+
+fn tree(scratch: &Scratch, seed: &Seed) -> PathBuf {
+    let tree = scratch.dir("tree");
+    let mut random = Random::new(seed.value);
+    let mut bytes =
+        |len: u64| -> Vec<u8> { (0..len / 8).flat_map(|_| random.next().to_le_bytes()).collect() };
+    fs::write(tree.join("large"), bytes(LARGE)).expect("a file");
+    fs::create_dir(tree.join("small")).expect("a directory");
+    for n in 0..SMALL {
+        fs::write(tree.join("small").join(n.to_string()), bytes(4096)).expect("a file");
+    }
+    tree
+}
+
+/// Starts the two commands. The receiver writes into `inbox`.
+fn start(from: &Machine, to: &Machine, tree: &Path, inbox: &Path, rate: &str) -> (Towline, Towline) {
+    let (receive, listening) = to.listen_receive(inbox, &[]);
+    let tree = tree.to_str().expect("a plain path");
+    (from.start_send([tree, "--to", &listening.ticket, "--bwlimit", rate]), receive)
+}
+
+/// Bytes of the large file that the journal has.
+fn recorded(to: &Machine, inbox: &Path) -> u64 {
+    let inbox = inbox.to_str().expect("a plain path");
+    let listed = to.start(["receive", "--json", "--list-partial", "--into", inbox]).end().expect(0);
+    listed.events("partial").filter_map(|partial| partial["safe_bytes"].as_u64()).sum()
+}
+
+/// Every final name holds the whole file of the source; true if all names are there.
+fn holds_whole_files(tree: &Path, inbox: &Path) -> bool {
+    let mut names: Vec<_> = (0..SMALL).map(|n| Path::new("small").join(n.to_string())).collect();
+    names.push("large".into());
+    let top = inbox.join(tree.file_name().expect("a name"));
+    let mut is_all = true;
+    for name in names {
+        match fs::read(top.join(&name)) {
+            Ok(bytes) => assert!(
+                bytes == fs::read(tree.join(&name)).expect("a file of the source"),
+                "{} holds other bytes than its source",
+                name.display()
+            ),
+            Err(_) => is_all = false,
+        }
+    }
+    is_all
+}
+
+fn power_cuts(kind: &str) {
+    let (scratch, seed) = (Scratch::new(), Seed::new(41));
+    let (outer, target) = (scratch.dir("outer"), scratch.dir("target"));
+    // Only a file system that clones files takes an image in one step.
+    make_file_system("btrfs", &scratch.path().join("outer.image"), 16 * 1024);
+    let Some(_outer) = Mount::image(&scratch.path().join("outer.image"), &outer) else {
+        return skip("an image cannot be mounted here (it needs root and loop devices)");
+    };
+    let image = outer.join("image");
+    make_file_system(kind, &image, IMAGE_MIB);
+    let tree = tree(&scratch, &seed);
+    let from = Machine::new(scratch.path().join("sender"));
+    let to = Machine::new(scratch.path().join("receiver"));
+    let inbox = target.join("inbox");
+
+    let mut random = Random::new(seed.value);
+    let (mut left, mut was_durable) = (cuts(), false);
+    while left > 0 {
+        let mut cuts = Vec::new();
+        {
+            let _mount = Mount::image(&image, &target).expect("the outer one could be mounted");
+            let _ = fs::remove_dir_all(&inbox);
+            let (mut send, receive) = start(&from, &to, &tree, &inbox, RATE);
+            // At random moments, each within a step of its own: the last steps, which have something to lose.
+            let steps = left.min(STEPS);
+            let (mut recorded_before, mut durable) = (0, 0);
+            for step in 0..STEPS {
+                let at = (step * LARGE + random.next() % LARGE) / STEPS;
+                let is_there = |event: &Value| {
+                    event["event"] == "progress" && event["written_bytes"].as_u64() >= Some(at)
+                };
+                send.wait_until("the bytes to be written", is_there);
+                // A record is durable at the latest when a later checkpoint records more.
+                let recorded = recorded(&to, &inbox);
+                if recorded > recorded_before {
+                    (durable, recorded_before) = (recorded_before, recorded);
+                }
+                if step >= STEPS - steps {
+                    let clone = outer.join(format!("cut-{step}"));
+                    let cloned = Command::new("cp").arg("--reflink=always").arg(&image).arg(&clone).status();
+                    assert!(cloned.is_ok_and(|status| status.success()), "cp --reflink");
+                    cuts.push(Cut { image: clone, durable });
+                }
+            }
+            left -= steps;
+            was_durable |= durable > 0;
+            send.end().expect(0);
+            receive.end().expect(0);
+            assert!(holds_whole_files(&tree, &inbox));
+        }
+        for cut in cuts {
+            let _mount = Mount::image(&cut.image, &target).expect("a file system after a power cut");
+            holds_whole_files(&tree, &inbox);
+            let (send, receive) = start(&from, &to, &tree, &inbox, "0");
+            let (sent, received) = (send.end().expect(0), receive.end().expect(0));
+            assert!(holds_whole_files(&tree, &inbox), "{kind}");
+            let resumed = sent.event("finished")["resumed_bytes"].as_u64().expect("a number");
+            let is_done = received.file("tree/large")["outcome"] == "identical";
+            assert!(
+                is_done || resumed >= cut.durable,
+                "{kind}: {} bytes were acked as durable, and {resumed} are there",
+                cut.durable
+            );
+            assert!(!inbox.join(".towline").exists());
+            fs::remove_file(&cut.image).expect("a clone");
+        }
+    }
+    assert!(was_durable, "{kind}: no cut had anything to lose");
+}
+
+#[test]
+fn ext4_loses_power() {
+    power_cuts("ext4");
+}
+
+#[test]
+fn xfs_loses_power() {
+    power_cuts("xfs");
+}
+
+#[test]
+fn btrfs_loses_power() {
+    power_cuts("btrfs");
+}
