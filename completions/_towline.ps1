@@ -37,6 +37,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Give up after this long without a peer [default: never]')
             [CompletionResult]::new('--background', '--background', [CompletionResultType]::ParameterName, 'Give way to other traffic on the link')
             [CompletionResult]::new('--remove-source', '--remove-source', [CompletionResultType]::ParameterName, 'Remove each source once it is on the receiver''s disk')
+            [CompletionResult]::new('--delta', '--delta', [CompletionResultType]::ParameterName, 'Send only what the file to be replaced does not have [default: auto]')
             [CompletionResult]::new('--manifest', '--manifest', [CompletionResultType]::ParameterName, 'Write a line for `b3sum --check` for each file sent')
             [CompletionResult]::new('--listen', '--listen', [CompletionResultType]::ParameterName, 'Address to listen on [default: port 4750]')
             [CompletionResult]::new('--fingerprint', '--fingerprint', [CompletionResultType]::ParameterName, 'Fingerprint of the peer; run `towline id` there')

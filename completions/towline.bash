@@ -463,7 +463,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__send)
-            opts="-q -v -h --to --wait --background --remove-source --manifest --listen --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-q -v -h --to --wait --background --remove-source --delta --manifest --listen --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -483,6 +483,10 @@ _towline() {
                     ;;
                 --remove-source)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --delta)
+                    COMPREPLY=($(compgen -W "auto off" -- "${cur}"))
                     return 0
                     ;;
                 --manifest)

@@ -37,6 +37,8 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l background -d '
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l remove-source -d 'Remove each source once it is on the receiver\'s disk' -r -f -a "true\t''
 false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -l delta -d 'Send only what the file to be replaced does not have [default: auto]' -r -f -a "auto\t'Where that saves time on the path at hand'
+off\t'Send each file whole'"
 complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Write a line for `b3sum --check` for each file sent' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l listen -d 'Address to listen on [default: port 4750]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r

@@ -255,6 +255,8 @@ pub struct Summary {
     pub sent_bytes: u64,
     /// Bytes that were not sent because an earlier transfer had left them at the receiver.
     pub resumed_bytes: u64,
+    /// Bytes that were not sent because the receiver took them from the old files.
+    pub copied_bytes: u64,
     /// From the start to the end.
     pub elapsed: Duration,
     /// The BLAKE3 root when there was exactly one file.
@@ -267,6 +269,13 @@ pub struct Summary {
     pub not_kept: Vec<NotKept>,
     /// Sources that were removed (files, links, directories), where the sender was asked to.
     pub removed: Option<u64>,
+}
+
+impl Summary {
+    /// Bytes that the receiver did not have before, in any file.
+    pub fn new_bytes(&self) -> u64 {
+        self.bytes.saturating_sub(self.resumed_bytes.saturating_add(self.copied_bytes))
+    }
 }
 
 /// What a bench measured.

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::manifest::WithManifest;
 use super::meet::{meet, meet_itself};
 use super::moving::WithRemoval;
-use super::settings::{CommonSettings, Peer, SendSettings};
+use super::settings::{CommonSettings, Delta, Peer, SendSettings};
 use super::transfer::{
     Inbox, Silent, Transferred, conclude, context, memory, memory_of_two, of_both, receive_through,
     send_through, throttle,
@@ -33,7 +33,7 @@ pub(super) async fn run(
     network: NetworkThreads,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
-    let SendSettings { sources, peer, manifest, remove_source, common } = settings;
+    let SendSettings { sources, peer, delta, manifest, remove_source, common } = settings;
     let source = FsSource::new(&sources, network.clone())?;
     let removal = match remove_source {
         true => Some(WithRemoval::create(source.clone(), Arc::clone(&reporter))?),
@@ -59,6 +59,7 @@ pub(super) async fn run(
             let connected =
                 meet(Role::Send, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
             let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
+            let context = Context { delta: delta == Delta::Auto, ..context };
             send_through(connected, source, &common, context).await
         }
     };

@@ -51,12 +51,24 @@ pub struct SendSettings {
     pub sources: Vec<PathBuf>,
     /// The peer to dial; `None` waits for one receiver.
     pub peer: Option<Peer>,
+    /// Whether the receiver takes from old files what they have.
+    pub delta: Delta,
     /// Where the lines for `b3sum --check` go.
     pub manifest: Option<PathBuf>,
     /// Remove each source that has arrived.
     pub remove_source: bool,
     /// Settings of both sides.
     pub common: CommonSettings,
+}
+
+/// When to send only what an old file at the receiver does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Delta {
+    /// Where that saves time.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// What `towline receive` needs.

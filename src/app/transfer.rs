@@ -54,7 +54,8 @@ pub(super) fn context(
     // Read when the transfer begins: a service manager may set the quota while this side waits.
     let quota = OnceLock::new();
     let processor_use = Arc::new(move || processor_use(quota.get_or_init(CpuQuota::find)));
-    Context { memory, patience, throttle, processor_use, synced: common.fsync, reporter, stop }
+    let synced = common.fsync;
+    Context { memory, patience, throttle, processor_use, delta: false, synced, reporter, stop }
 }
 
 pub(super) fn throttle(schedule: Schedule) -> Arc<Throttle> {

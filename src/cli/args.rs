@@ -11,7 +11,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use super::bwlimit::parse_bwlimit;
 use super::help;
 use super::size::{Wait, parse_duration, parse_listen, parse_size, parse_wait};
-use crate::app::settings::{Exists, IdAction};
+use crate::app::settings::{Delta, Exists, IdAction};
 use crate::session::schedule::Schedule;
 use crate::transport::Congestion;
 use crate::ui::Color;
@@ -108,6 +108,14 @@ pub struct SendArgs {
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub remove_source: Option<bool>,
+
+    /// Send only what the file to be replaced does not have [default: auto]
+    ///
+    /// The receiving side takes the rest from that file, when it runs with --exists replace. That costs what changed,
+    /// also when bytes were inserted or removed. `auto` does it where sending the whole file would take longer, so not in
+    /// a fast network.
+    #[arg(long, env = "TOWLINE_DELTA", hide_env = true, hide_short_help = true, value_name = "WHEN")]
+    pub delta: Option<Delta>,
 
     /// Write a line for `b3sum --check` for each file sent
     #[arg(long, env = "TOWLINE_MANIFEST", hide_env = true, hide_short_help = true, value_name = "FILE")]

@@ -14,7 +14,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use super::bwlimit::parse_bwlimit;
 use super::size::{Wait, parse_duration, parse_listen, parse_size, parse_wait};
 use super::values::word;
-use crate::app::settings::Exists;
+use crate::app::settings::{Delta, Exists};
 use crate::protocol::path::printable;
 use crate::session::schedule::Schedule;
 use crate::transport::Congestion;
@@ -49,6 +49,9 @@ pub struct Config {
     /// `--exists`
     #[serde(deserialize_with = "word")]
     pub exists: Option<Exists>,
+    /// `--delta`
+    #[serde(deserialize_with = "word")]
+    pub delta: Option<Delta>,
     /// `--yes`
     pub yes: Option<bool>,
     /// `--background`
@@ -228,14 +231,14 @@ mod tests {
     fn values_are_read_as_flags_are() {
         let config = Config::parse(
             "memory = \"128M\"\nchunk-size = 1048576\ntimeout = \"1m\"\nlisten = \"[::]:1\"\n\
-             exists = \"rename\"\nbwlimit = \"2M\"\ncongestion = \"newreno\"\ncolor = \"never\"\nno-fsync = true\nverbose = 2",
+             exists = \"rename\"\ndelta = \"off\"\nbwlimit = \"2M\"\ncongestion = \"newreno\"\ncolor = \"never\"\nno-fsync = true\nverbose = 2",
         )
         .unwrap();
         assert_eq!(config.memory, Some(128 << 20));
         assert_eq!(config.chunk_size, Some(1 << 20));
         assert_eq!(config.timeout, Some(Duration::from_secs(60)));
         assert_eq!(config.listen, Some("[::]:1".parse().unwrap()));
-        assert_eq!(config.exists, Some(Exists::Rename));
+        assert_eq!((config.exists, config.delta), (Some(Exists::Rename), Some(Delta::Off)));
         assert_eq!(config.bwlimit, parse_bwlimit("2M").ok());
         assert_eq!(config.congestion, Some(Congestion::NewReno));
         assert_eq!(config.color, Some(Color::Never));

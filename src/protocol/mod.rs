@@ -4,6 +4,7 @@
 //! It imports bytes, blake3 and thiserror, and nothing of this crate; everything else may import it.
 //! `docs/protocol.md` is the specification.
 
+pub mod delta;
 pub mod engine;
 pub mod failure;
 pub mod final_name;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::protocol::wire::limits::{BLOCK_BYTES, CONNECTIONS_MAX, OPEN_ENTRIES_MAX, STREAMS_MAX};
+use crate::protocol::wire::limits::{
+    BLOCK_BYTES, CONNECTIONS_MAX, OPEN_ENTRIES_MAX, PIECES_MAX, STREAMS_MAX,
+};
 use crate::session::schedule::Rate;
 use crate::transport::{Congestion, Limits};
 
@@ -13,6 +15,8 @@ const STREAMS_DEFAULT: u32 = 32;
 const PROGRAM_BYTES: u64 = 12 * 1024 * 1024;
 /// Memory of an open entry on either side, with its path and its places in queues.
 const ENTRY_BYTES: u64 = 512;
+/// Memory of a piece of an old file: 16 bytes of its hash, and its place.
+const PIECE_BYTES: u64 = 24;
 /// Under a rate limit, the receive window holds the data of this time: enough for long round trips, and short beside
 /// the ten seconds within which the limit must hold.
 const RATE_WINDOW: Duration = Duration::from_millis(300);
@@ -86,6 +90,12 @@ impl Budget {
     pub(super) fn open_entries(&self) -> usize {
         let fit = self.shared_bytes() / 8 / ENTRY_BYTES;
         usize::try_from(fit).unwrap_or(usize::MAX).clamp(OPEN_ENTRIES_MIN, OPEN_ENTRIES_MAX)
+    }
+
+    /// Pieces of old files whose places a sender keeps: a sixteenth of the rest.
+    pub(super) fn pieces(&self) -> usize {
+        let fit = self.shared_bytes() / 16 / PIECE_BYTES;
+        usize::try_from(fit).unwrap_or(usize::MAX).min(2 * PIECES_MAX)
     }
 
     /// Blocks left over in a receiver's part, with at most one parcel per block.
@@ -186,7 +196,7 @@ mod tests {
             let budget = Budget::new(mib << 20, None);
             let limits = budget.limits(Duration::ZERO, Duration::ZERO, Congestion::Cubic);
             let held = u64::from(limits.receive_window_bytes) + (budget.blocks() * BLOCK_BYTES) as u64;
-            let entries = budget.open_entries() as u64 * ENTRY_BYTES;
+            let entries = budget.open_entries() as u64 * ENTRY_BYTES + budget.pieces() as u64 * PIECE_BYTES;
             let beside = if mib < 16 { 0 } else { PROGRAM_BYTES };
             assert!(held + entries + beside <= mib << 20, "{mib} MiB");
             assert!(held <= (mib << 20) * 3 / 4, "{mib} MiB");

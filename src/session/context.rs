@@ -22,6 +22,8 @@ pub struct Context {
     pub throttle: Arc<Throttle>,
     /// Processor time used so far.
     pub processor_use: ProcessorGauge,
+    /// Whether a sender takes from old files what they have.
+    pub delta: bool,
     /// Whether the receiver syncs; reported in the summary.
     pub synced: bool,
     /// Receives the events.

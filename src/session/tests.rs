@@ -2,6 +2,7 @@
 
 mod claims;
 mod cuts;
+mod delta;
 mod disks;
 mod ends;
 mod greetings;
@@ -148,6 +149,7 @@ impl Setup {
                 throttle,
                 // Tests run under a paused clock, so real processor time is meaningless.
                 processor_use: Arc::new(ProcessorUse::default),
+                delta: true,
                 synced: true,
                 reporter,
                 stop: stopped,

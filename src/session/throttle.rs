@@ -112,7 +112,7 @@ impl Throttle {
     }
 
     /// The current rate.
-    fn rate(&self) -> Rate {
+    pub(super) fn rate(&self) -> Rate {
         if self.schedule.is_unlimited() {
             return None;
         }

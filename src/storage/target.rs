@@ -89,6 +89,22 @@ pub trait Target: Send + Sync + 'static {
         chunk_log2: u8,
     ) -> impl Future<Output = Vec<ChunkSet>> + Send;
 
+    /// Looks up the sizes of the regular files under these final names. `None` for anything else. Called for entries that
+    /// will replace them, after [`Target::prepare`].
+    fn old(&self, paths: Vec<RelPath>) -> impl Future<Output = Vec<Option<u64>>> + Send;
+
+    /// Reads from `offset` of the file under the final name of an entry, which will replace it, to `range` of `block`.
+    /// Returns how many bytes it read: fewer when the file ends before, has gone or cannot be read. The file stays open
+    /// until the entry has its name or is dropped.
+    fn read_old(
+        &self,
+        id: EntryId,
+        path: RelPath,
+        offset: u64,
+        range: Range<usize>,
+        block: Block,
+    ) -> impl Future<Output = (usize, Block)> + Send;
+
     /// Compares held chunks of an entry with values that the sender has computed from its source. One answer for
     /// each, in order: whether the chunk on the disk has this value. It has not if the chunk cannot be read, or may
     /// have been lost in a crash. A chunk that differs is written again.

@@ -201,6 +201,21 @@ impl Target for VoidTarget {
         entries.iter().map(|_| ChunkSet::default()).collect()
     }
 
+    async fn old(&self, paths: Vec<RelPath>) -> Vec<Option<u64>> {
+        vec![None; paths.len()]
+    }
+
+    async fn read_old(
+        &self,
+        _: EntryId,
+        _: RelPath,
+        _: u64,
+        _: Range<usize>,
+        block: Block,
+    ) -> (usize, Block) {
+        (0, block)
+    }
+
     async fn holds(&self, _: EntryId, chunks: Vec<ChunkValue>) -> Vec<bool> {
         chunks.iter().map(|_| false).collect()
     }

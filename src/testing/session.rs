@@ -27,6 +27,7 @@ pub(crate) fn context(memory: Lease) -> Context {
         patience: Patience { timeout: Duration::from_secs(30), disk_timeout: Duration::from_secs(600) },
         throttle: Arc::new(Throttle::new(Schedule::default(), || Duration::ZERO)),
         processor_use: Arc::new(ProcessorUse::default),
+        delta: false,
         synced: true,
         reporter: Arc::new(Nobody),
         stop: stopped,

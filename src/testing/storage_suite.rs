@@ -1,5 +1,6 @@
 //! One suite for every [`Source`] and [`Target`]: the file system, memory, and memory that takes short writes.
 
+mod old_files;
 mod resume;
 mod rig;
 mod sources;

@@ -91,6 +91,7 @@ pub(super) mod tests {
             bytes: 3 << 30,
             sent_bytes: 3 << 30,
             resumed_bytes: 0,
+            copied_bytes: 0,
             elapsed: Duration::from_secs(2),
             blake3: None,
             limited_by: vec![(Bottleneck::Processor, 75), (Bottleneck::Network, 25)],

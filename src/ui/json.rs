@@ -109,6 +109,7 @@ enum EventFields<'a> {
         removed: Option<u64>,
         sent_bytes: u64,
         resumed_bytes: u64,
+        copied_bytes: u64,
     },
     Preparing {
         dir: String,
@@ -350,7 +351,7 @@ fn finished(summary: &Summary) -> EventFields<'_> {
         gravest: summary.gravest.map(Reason::as_str),
         bytes: summary.bytes,
         seconds: summary.elapsed.as_secs_f64(),
-        rate: bytes_per_second(summary.bytes.saturating_sub(summary.resumed_bytes), summary.elapsed),
+        rate: bytes_per_second(summary.new_bytes(), summary.elapsed),
         blake3: summary.blake3.map(|h| h.to_hex().to_string()),
         limited_by: greatest(summary),
         synced: summary.synced,
@@ -359,6 +360,7 @@ fn finished(summary: &Summary) -> EventFields<'_> {
         removed: summary.removed,
         sent_bytes: summary.sent_bytes,
         resumed_bytes: summary.resumed_bytes,
+        copied_bytes: summary.copied_bytes,
     }
 }
 

@@ -369,6 +369,11 @@ mod tests {
             "sent 3 files, 2.00 GiB (1.00 GiB of them by an earlier attempt) in 6.1s (167.87 MiB/s), on disk and \
              verified\n"
         );
+        let copied = Summary { copied_bytes: 1 << 30, limited_by: Vec::new(), files: 1, ..summary() };
+        assert_eq!(
+            say(copied),
+            "sent 1 file, 2.00 GiB (1.00 GiB taken from the old file) in 6.1s (167.87 MiB/s), on disk and verified\n"
+        );
         let failed = Summary { files: 0, bytes: 0, failed: 1, elapsed: Duration::ZERO, ..summary() };
         assert_eq!(say(failed), "sent nothing\ntowline: 1 entry failed; see the lines above\n");
         let none = Summary { files: 0, bytes: 0, elapsed: Duration::ZERO, ..summary() };

@@ -36,16 +36,9 @@ pub(super) fn summary_line(summary: &Summary) -> String {
     }
     let mut out = format!("{verb} {}", what.join(", "));
     if summary.bytes > 0 {
-        let new = summary.bytes.saturating_sub(summary.resumed_bytes);
-        let rate = format::bytes(format::bytes_per_second(new, summary.elapsed));
+        let rate = format::bytes(format::bytes_per_second(summary.new_bytes(), summary.elapsed));
         let (bytes, time) = (format::bytes(summary.bytes), format::duration(summary.elapsed));
-        out += &match summary.resumed_bytes {
-            0 => format!(", {bytes} in {time} ({rate}/s)"),
-            resumed => {
-                let resumed = format::bytes(resumed);
-                format!(", {bytes} ({resumed} of them by an earlier attempt) in {time} ({rate}/s)")
-            }
-        };
+        out += &format!(", {bytes}{} in {time} ({rate}/s)", not_sent(summary));
     }
     out += if has_nothing && summary.failed > 0 {
         ""
@@ -78,6 +71,18 @@ pub(super) fn summary_line(summary: &Summary) -> String {
     out + "\n"
 }
 
+/// ` (1.00 GiB by an earlier attempt, 3.00 GiB taken from the old file)`.
+fn not_sent(summary: &Summary) -> String {
+    let from = if summary.files == 1 { "taken from the old file" } else { "taken from old files" };
+    let parts = [(summary.resumed_bytes, "of them by an earlier attempt"), (summary.copied_bytes, from)];
+    let parts: Vec<_> = parts
+        .into_iter()
+        .filter(|(bytes, _)| *bytes > 0)
+        .map(|(bytes, what)| format!("{} {what}", format::bytes(bytes)))
+        .collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+}
+
 /// `network 82 %, receiver's disk 18 %`.
 pub(super) fn limits(summary: &Summary) -> String {
     let shares = summary.limited_by.iter().filter(|(_, percent)| *percent >= SHARE_MIN);
@@ -106,6 +111,7 @@ pub(super) mod tests {
             bytes: 2 << 30,
             sent_bytes: 2 << 30,
             resumed_bytes: 0,
+            copied_bytes: 0,
             elapsed: Duration::from_millis(6_100),
             blake3: None,
             limited_by: vec![

@@ -44,7 +44,8 @@ pub(super) fn resolve(mut given: SendArgs, config: Config, stdin: &mut dyn Read)
     }
     let peer = resolve_peer(to.as_deref(), "--to", &common, stdin)?;
     let remove_source = given.remove_source.or(config.remove_source).unwrap_or(false);
-    Ok(SendSettings { sources: given.sources, peer, manifest, remove_source, common })
+    let delta = given.delta.or(config.delta).unwrap_or_default();
+    Ok(SendSettings { sources: given.sources, peer, delta, manifest, remove_source, common })
 }
 
 /// Takes a ticket after the sources, where other programs have it. An existing file of that name is a source.

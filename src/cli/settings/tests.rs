@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::Parser;
 
 use super::*;
-use crate::app::settings::{CommonSettings, Exists, PartialAction, Peer, ReceiveSettings, SendSettings};
+use crate::app::settings::{
+    CommonSettings, Delta, Exists, PartialAction, Peer, ReceiveSettings, SendSettings,
+};
 use crate::session::schedule::Schedule;
 use crate::testing::ticket::TICKET;
 use crate::transport::Congestion;
@@ -57,6 +59,14 @@ fn defaults() {
     };
     assert_eq!(settings.common, common);
     assert_eq!(send("send a b", "").sources.len(), 2);
+}
+
+#[test]
+fn old_files_are_used_unless_that_is_off() {
+    assert_eq!(send("send a", "").delta, Delta::Auto);
+    assert_eq!(send("send a", "delta = \"off\"").delta, Delta::Off);
+    assert_eq!(send("send a --delta auto", "delta = \"off\"").delta, Delta::Auto);
+    assert!(resolve("send a --delta always", "").is_err());
 }
 
 #[test]

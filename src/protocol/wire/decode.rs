@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::protocol::delta::pieces::{Piece, SignatureState};
 use crate::protocol::failure::Reason;
 use crate::protocol::not_kept;
 use crate::protocol::path::RelPath;
@@ -15,7 +16,7 @@ use crate::protocol::wire::encode::{
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::{
     AUTH_BYTES_MAX, CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CHUNK_RANGES_MAX, CONNECTIONS_MAX, FILE_BYTES_MAX,
-    LINK_TARGET_BYTES_MAX, PATH_BYTES_MAX,
+    LINK_TARGET_BYTES_MAX, MESSAGE_PIECES_MAX, PATH_BYTES_MAX,
 };
 use crate::protocol::wire::message::{Message, Received};
 use crate::protocol::wire::role::Role;
@@ -52,6 +53,10 @@ impl Message {
             },
             0x0c => Self::Came(f.varint()?),
             0x0d => Self::Durable(EntryId(f.varint()?), ranges(&mut f)?),
+            0x0f => match (EntryId(f.varint()?), f.varint_up_to(FILE_BYTES_MAX, "size of the old file")?) {
+                (_, 0) => return Err(CodecError::BadValue("size of the old file")),
+                (id, bytes) => Self::Old(id, bytes),
+            },
             0x0e => Self::Auth(f.bytes(AUTH_BYTES_MAX, "message of the handshake")?),
             0x10 => Self::Attach(received(&mut f)?),
             0x11 => Self::Confirm(received(&mut f)?),
@@ -64,6 +69,7 @@ impl Message {
                 _ => return Err(CodecError::BadValue("reason")),
             },
             0x32 => Self::Matched(u64::from_be_bytes(f.array()?)),
+            0x33 => pieces(&mut f)?,
             kind if kind >= FIRST_OPTIONAL_TYPE => return Ok(None),
             kind => return Err(CodecError::UnknownType(kind)),
         };
@@ -171,6 +177,24 @@ fn ports(content: Bytes) -> Result<Vec<u16>, CodecError> {
         return Err(CodecError::BadValue("ports"));
     }
     Ok(ports)
+}
+
+fn pieces(fields: &mut Fields<Bytes>) -> Result<Message, CodecError> {
+    let state = match fields.u8()? {
+        0 => SignatureState::More,
+        1 => SignatureState::Complete,
+        2 => SignatureState::GivenUp,
+        _ => return Err(CodecError::BadValue("state of a signature")),
+    };
+    let count = fields.varint_up_to(MESSAGE_PIECES_MAX as u64, "pieces")?;
+    let mut pieces = Vec::new();
+    for _ in 0..count {
+        match fields.varint_up_to(FILE_BYTES_MAX, "piece")? {
+            0 => return Err(CodecError::BadValue("piece")),
+            len => pieces.push(Piece { len, hash: fields.array()? }),
+        }
+    }
+    Ok(Message::Pieces(state, pieces))
 }
 
 /// Ranges of chunks: not empty, in order, and with a gap between two.

@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use bytes::{BufMut, BytesMut};
 
+use crate::protocol::delta::pieces::{Piece, SignatureState};
 use crate::protocol::not_kept;
 use crate::protocol::wire::codec::{put_bytes, put_extension, put_frame, put_text, put_varint};
 use crate::protocol::wire::entry::{Entry, Kind};
-use crate::protocol::wire::limits::CHUNK_RANGES_MAX;
+use crate::protocol::wire::limits::{CHUNK_RANGES_MAX, MESSAGE_PIECES_MAX};
 use crate::protocol::wire::message::{Message, Received};
 use crate::protocol::wire::status::Status;
 
@@ -55,6 +56,8 @@ impl Message {
             Self::Ack(_) => 0x30,
             Self::Nack(_) => 0x31,
             Self::Matched(_) => 0x32,
+            Self::Old(..) => 0x0f,
+            Self::Pieces(..) => 0x33,
         }
     }
 
@@ -129,7 +132,23 @@ impl Message {
             }
             Self::Nack(reason) => put_varint(p, u64::from(reason.code())),
             Self::Matched(claims) => p.put_u64(*claims),
+            Self::Old(id, bytes) => [id.0, *bytes].into_iter().for_each(|field| put_varint(p, field)),
+            Self::Pieces(state, pieces) => put_pieces(p, *state, pieces),
         }
+    }
+}
+
+fn put_pieces(out: &mut BytesMut, state: SignatureState, pieces: &[Piece]) {
+    let pieces = &pieces[..pieces.len().min(MESSAGE_PIECES_MAX)];
+    out.put_u8(match state {
+        SignatureState::More => 0,
+        SignatureState::Complete => 1,
+        SignatureState::GivenUp => 2,
+    });
+    put_varint(out, pieces.len() as u64);
+    for piece in pieces {
+        put_varint(out, piece.len);
+        out.put_slice(&piece.hash);
     }
 }
 

@@ -75,6 +75,8 @@ pub struct Totals {
     pub settled_files: u64,
     /// Bytes in `settled_bytes` that an earlier transfer left at the receiver.
     pub resumed_bytes: u64,
+    /// Bytes in `settled_bytes` that the receiver took from old files.
+    pub copied_bytes: u64,
     /// Bytes that an earlier transfer left at the receiver, and of which it is not known yet whether they are still the
     /// same.
     pub held_bytes: u64,

@@ -69,3 +69,15 @@ pub const NOT_KEPT_MAX: usize = 8;
 pub const RENAME_TRIES_MAX: u32 = 10_000;
 /// Existing files under such names that are compared with the incoming one: the latest ones.
 pub const RENAME_COMPARED_MAX: usize = 16;
+/// Average size of the pieces of an old file, as a power of two: 8 KiB.
+pub const PIECE_LOG2_MIN: u8 = 13;
+/// Largest average size of pieces, as a power of two: 4 MiB.
+pub const PIECE_LOG2_MAX: u8 = 22;
+/// Pieces in the signature of an old file.
+pub const PIECES_MAX: usize = 64 * 1024;
+/// Pieces in one message.
+pub const MESSAGE_PIECES_MAX: usize = 512;
+/// Requests for the signature of one old file: it costs a few bytes, and the receiver reads all of the file.
+pub const SIGNATURES_MAX: u32 = 3;
+/// Entries in transfer whose old file is signed.
+pub const SIGNED_ENTRIES_MAX: usize = 64;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::protocol::delta::pieces::{Piece, SignatureState};
 use crate::protocol::failure::Reason;
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::wire::activity::Activity;
@@ -93,9 +94,15 @@ pub enum Message {
     Ack(u64),
     /// On a parcel's stream: a record was refused.
     Nack(Reason),
+    /// Receiver to sender, before [`Status::Want`] or [`Status::Resume`]: a file of this size is under the name, and
+    /// will be replaced.
+    Old(EntryId, u64),
     /// On the stream of a parcel of claims: bit `n`, counted from the lowest, says whether claim `n` is true of the
     /// bytes that the receiver holds. The chunks of the others are wanted.
     Matched(u64),
+    /// On the stream of a request for a signature: the next pieces of the old file, at most
+    /// [`MESSAGE_PIECES_MAX`](crate::protocol::wire::limits::MESSAGE_PIECES_MAX).
+    Pieces(SignatureState, Vec<Piece>),
 }
 
 /// Numbers of the last messages that a side has handled.
@@ -138,6 +145,8 @@ impl Message {
             Self::Ack(_) => "Ack",
             Self::Nack(_) => "Nack",
             Self::Matched(_) => "Matched",
+            Self::Old(..) => "Old",
+            Self::Pieces(..) => "Pieces",
         }
     }
 }

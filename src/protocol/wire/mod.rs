@@ -7,6 +7,7 @@ mod encode;
 pub mod entry;
 pub mod limits;
 pub mod message;
+pub mod recipe;
 pub mod record;
 pub mod role;
 pub mod status;

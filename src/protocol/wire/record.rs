@@ -1,9 +1,12 @@
 //! Parcels: the content of one bidirectional stream, and its records.
 //!
 //! ```text
-//! parcel = record* | claim*             then the sender finishes; the receiver answers Ack, Matched or Nack
+//! parcel = record* | claim* | recipe | request
+//!                                       then the sender finishes; the receiver answers
 //! record = entry, offset, length, flags, run count, run*, data, chaining value (32 bytes)
 //! claim  = a record without runs and data
+//! recipe = a record with other runs (`wire/recipe.rs`) between header and data
+//! request = a header alone: the signature of the old file, in pieces of about `length` bytes
 //! run    = length × 2 + 1 for a hole, length × 2 for data; no runs: all of it is data
 //! ```
 
@@ -31,6 +34,10 @@ pub enum RecordKind {
     Grown,
     /// No bytes, only the chaining value of a chunk that the receiver holds.
     Claim,
+    /// A chunk that is made of the old file and bytes that are sent.
+    Recipe,
+    /// Nothing of a file: the sender asks for the signature of the old one.
+    Signature,
 }
 
 impl RecordKind {
@@ -40,6 +47,8 @@ impl RecordKind {
             Self::Data => 0,
             Self::Grown => 1,
             Self::Claim => 2,
+            Self::Recipe => 3,
+            Self::Signature => 4,
         }
     }
 }
@@ -96,13 +105,15 @@ impl RecordHeader {
         let id = EntryId(f.varint()?);
         let offset = f.varint_up_to(FILE_BYTES_MAX, "offset")?;
         let len = f.varint_up_to(FILE_BYTES_MAX, "record length")?;
-        let kind = match f.varint_up_to(2, "flags")? {
+        let kind = match f.varint_up_to(4, "flags")? {
             0 => RecordKind::Data,
             1 => RecordKind::Grown,
-            _ => RecordKind::Claim,
+            2 => RecordKind::Claim,
+            3 => RecordKind::Recipe,
+            _ => RecordKind::Signature,
         };
         let count = f.varint_up_to(RUNS_MAX as u64, "runs")?;
-        if kind == RecordKind::Claim && count > 0 {
+        if !matches!(kind, RecordKind::Data | RecordKind::Grown) && count > 0 {
             return Err(CodecError::BadValue("runs"));
         }
         let mut runs = Vec::new();
@@ -230,10 +241,13 @@ mod tests {
         for bytes in runs {
             assert_eq!(RecordHeader::decode(&mut BytesMut::from(bytes)), Err(CodecError::BadValue("run")));
         }
-        let flags = RecordHeader::decode(&mut BytesMut::from(&[5, 0, 30, 3, 0][..]));
+        let flags = RecordHeader::decode(&mut BytesMut::from(&[5, 0, 30, 5, 0][..]));
         assert_eq!(flags, Err(CodecError::TooLarge("flags")));
-        let claim = RecordHeader::decode(&mut BytesMut::from(&[5, 0, 30, 2, 1, 60][..]));
-        assert_eq!(claim, Err(CodecError::BadValue("runs")), "a claim has no runs");
+        for flags in 2..=4 {
+            let bytes = [5, 0, 30, flags, 1, 60];
+            let header = RecordHeader::decode(&mut BytesMut::from(&bytes[..]));
+            assert_eq!(header, Err(CodecError::BadValue("runs")), "flags {flags} have no runs");
+        }
     }
 
     proptest! {

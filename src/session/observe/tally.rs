@@ -32,6 +32,8 @@ pub(in crate::session) struct Moved {
     pub(in crate::session) sent_bytes: u64,
     /// Bytes that an earlier transfer had left at the receiver.
     pub(in crate::session) resumed_bytes: u64,
+    /// Bytes that the receiver took from old files.
+    pub(in crate::session) copied_bytes: u64,
 }
 
 impl Tally {
@@ -132,6 +134,7 @@ impl Tally {
             bytes: self.bytes,
             sent_bytes: moved.sent_bytes,
             resumed_bytes: moved.resumed_bytes,
+            copied_bytes: moved.copied_bytes,
             elapsed: moved.elapsed,
             blake3: self.root.filter(|_| self.regular == 1),
             limited_by,

@@ -1,17 +1,22 @@
 //! Compares claims with what an earlier transfer left on the disk.
 
 use crate::protocol::engine::receiver::BeginClaim;
-use crate::protocol::failure::Failure;
+use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::hash::ChunkValue;
 use crate::protocol::wire::entry::EntryId;
+use crate::protocol::wire::limits::CLAIMS_MAX;
+use crate::protocol::wire::message::Message;
+use crate::protocol::wire::record::{RecordHeader, RecordKind};
+use crate::session::receive::parcel::{IncomingParcel, NotAcked};
 use crate::session::receive::shared::Receiving;
 use crate::storage::Target;
+use crate::transport::RecvStream;
 
 /// A claim as it came: a chunk, its length and its chaining value.
-pub(super) struct Claim {
-    pub(super) offset: u64,
-    pub(super) len: u64,
-    pub(super) value: [u8; 32],
+struct Claim {
+    offset: u64,
+    len: u64,
+    value: [u8; 32],
 }
 
 /// Compares the claims of one parcel, which are in order and no more than bits. Bit `n` says whether claim `n` is true.
@@ -19,7 +24,7 @@ pub(super) struct Claim {
 /// # Errors
 ///
 /// As `Receiver::begin_claim`.
-pub(super) async fn compare_claims<T: Target>(
+async fn compare_claims<T: Target>(
     shared: &Receiving<T>,
     id: EntryId,
     claims: &[Claim],
@@ -59,5 +64,33 @@ async fn begin<T>(shared: &Receiving<T>, id: EntryId, claim: &Claim) -> Result<B
             begin => return Ok(begin),
         }
         released.await;
+    }
+}
+
+impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
+    /// Receives a parcel of claims, which begins with `header`.
+    pub(super) async fn claims(&mut self, mut header: RecordHeader) -> Result<Message, NotAcked> {
+        let id = header.id;
+        if self.records > 0 || !self.gathered.pieces.is_empty() {
+            return Err(Failure::protocol("a parcel has records and claims").into());
+        }
+        let mut claims: Vec<Claim> = Vec::new();
+        loop {
+            let is_next = claims.last().is_none_or(|last| last.offset < header.offset);
+            if header.kind != RecordKind::Claim || header.id != id || !is_next || claims.len() == CLAIMS_MAX {
+                return Err(Failure::protocol("a parcel of claims has something else in it").into());
+            }
+            let (offset, len, value) = (header.offset, header.len, self.trailer().await?);
+            claims.push(Claim { offset, len, value });
+            match self.header().await? {
+                Some(next) => header = next,
+                None => break,
+            }
+        }
+        let compared = compare_claims(&self.shared, id, &claims).await;
+        compared.map(Message::Matched).map_err(|failure| match failure.reason {
+            reason @ (Reason::TransferEnded | Reason::TransferFailed) => NotAcked::NotTaken(reason),
+            _ => NotAcked::Failed(failure),
+        })
     }
 }

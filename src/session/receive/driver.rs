@@ -253,10 +253,12 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         if let Some(advice) = self.meter.advice(&self.context.memory) {
             self.report(Event::Advice(advice));
         }
+        let totals = self.shared.machine().totals();
         let moved = Moved {
             elapsed: self.shared.clock.started().elapsed(),
             sent_bytes: self.shared.came_bytes.load(Relaxed),
-            resumed_bytes: self.shared.machine().totals().resumed_bytes,
+            resumed_bytes: totals.resumed_bytes,
+            copied_bytes: totals.copied_bytes,
         };
         let (synced, not_kept) = (self.is_synced(), std::mem::take(&mut self.not_kept));
         not_kept.iter().for_each(|one| self.report(Event::NotKept(one.clone())));

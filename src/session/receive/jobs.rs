@@ -23,7 +23,7 @@ const CHECKPOINT_BATCH: usize = 16;
 /// A finished job.
 pub(super) enum DiskJob {
     Admitted(Vec<(EntryId, storage::Result<Lookup>)>),
-    Recalled(Vec<(EntryId, ChunkSet)>),
+    Recalled(Vec<(EntryId, ChunkSet, Option<u64>)>),
     Roots(Vec<(EntryId, storage::Result<blake3::Hash>)>),
     Checkpointed(Vec<(EntryId, storage::Result<bool>)>),
     Committed(Vec<(EntryId, storage::Result<Committed>)>),
@@ -137,11 +137,18 @@ impl<T: Target> DiskJobs<T> {
             });
         }
         if let Some(batch) = self.recalls.next_batch() {
-            let (shared, chunk_log2) = (Arc::clone(&self.shared), self.chunk_log2);
+            let (shared, exists, chunk_log2) = (Arc::clone(&self.shared), self.exists, self.chunk_log2);
             self.running.spawn(async move {
                 let ids: Vec<_> = batch.iter().map(|(id, _)| *id).collect();
+                let paths = batch.iter().map(|(_, entry)| entry.path.clone()).collect();
+                let old = match exists {
+                    Exists::Replace => shared.target.old(paths).await,
+                    _ => vec![None; ids.len()],
+                };
                 let held = shared.target.held(batch, chunk_log2).await;
-                DiskJob::Recalled(ids.into_iter().zip(held).collect())
+                DiskJob::Recalled(
+                    ids.into_iter().zip(held).zip(old).map(|((id, held), old)| (id, held, old)).collect(),
+                )
             });
         }
         if let Some(ids) = self.checkpoints.next_batch() {
@@ -230,7 +237,10 @@ impl<T: Target> DiskJobs<T> {
             }
             DiskJob::Recalled(batch) => {
                 self.recalls.batch_done();
-                batch.into_iter().for_each(|(id, held)| machine.held(id, held));
+                for (id, held, old_bytes) in batch {
+                    machine.has_old(id, old_bytes.unwrap_or(0));
+                    machine.held(id, held);
+                }
             }
             DiskJob::Committed(batch) => {
                 self.commits.batch_done();

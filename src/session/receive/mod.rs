@@ -5,5 +5,7 @@ pub mod driver;
 mod jobs;
 pub mod offer;
 mod parcel;
+mod recipe;
 mod shared;
+mod signature;
 mod streams;

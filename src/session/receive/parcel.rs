@@ -9,16 +9,15 @@ use bytes::{Buf, BytesMut};
 use tokio::task::yield_now;
 use tracing::debug;
 
-use crate::protocol::engine::receiver::Begin;
+use crate::protocol::engine::receiver::{Begin, Receiver};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::hash::RecordHasher;
 use crate::protocol::wire::entry::EntryId;
-use crate::protocol::wire::limits::{BLOCK_BYTES, CLAIMS_MAX};
+use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::record::{PieceHeader, RecordHeader, RecordKind, TRAILER_BYTES, is_open_chunk};
 use crate::session::closing::{codec_failure, is_of_the_connection, transport_failure};
 use crate::session::messages::write_message;
-use crate::session::receive::claims::{Claim, compare_claims};
 use crate::session::receive::shared::{Receiving, storage_failure};
 use crate::storage::block::Block;
 use crate::storage::{StorageError, Target, Write};
@@ -42,8 +41,9 @@ pub(super) async fn receive_parcel<C: Connection, T: Target>(
         gathered: Gathered::default(),
         open: None,
         records: 0,
+        differs: false,
     };
-    let message = match incoming.receive().await {
+    let message = match incoming.receive(&mut answer).await {
         Ok(answer) => answer,
         Err(NotAcked::NotTaken(reason)) => Message::Nack(reason),
         Err(NotAcked::Cut) => return Ok(()),
@@ -75,7 +75,7 @@ impl ParcelFailure {
     }
 }
 
-enum NotAcked {
+pub(super) enum NotAcked {
     /// The sender reset the stream.
     Cut,
     /// A record concerns an entry that has ended.
@@ -106,37 +106,41 @@ const _: () = assert!(size_of::<RecordPiece>() <= 48);
 
 /// What a record covers.
 #[derive(Clone, Copy)]
-struct IncomingRecord {
-    id: EntryId,
-    offset: u64,
-    len: u64,
-    file_size: u64,
+pub(super) struct IncomingRecord {
+    pub(super) id: EntryId,
+    pub(super) offset: u64,
+    pub(super) len: u64,
+    pub(super) file_size: u64,
+    /// It may make other bytes than the sender has.
+    pub(super) is_recipe: bool,
 }
 
 /// A record whose end has not been hashed yet.
-struct OpenRecord {
+pub(super) struct OpenRecord {
     record: IncomingRecord,
     hasher: RecordHasher,
 }
 
 /// Pieces gathered in a block, not yet hashed or written.
 #[derive(Default)]
-struct Gathered {
-    block: Option<Block>,
+pub(super) struct Gathered {
+    pub(super) block: Option<Block>,
     used: usize,
-    pieces: Vec<RecordPiece>,
+    pub(super) pieces: Vec<RecordPiece>,
 }
 
 /// The source of a run's bytes.
 #[derive(Clone, Copy)]
-enum Filling {
+pub(super) enum Filling {
     /// The stream.
     Stream,
     /// Zeros: the run is a hole, but an earlier stream may have left bytes there.
     Zeros,
+    /// The file that this entry replaces, from this offset on.
+    Old(EntryId, u64),
 }
 
-enum RecordPiece {
+pub(super) enum RecordPiece {
     Begin(IncomingRecord),
     Data { offset: u64, range: Range<usize> },
     Hole(u64),
@@ -145,20 +149,22 @@ enum RecordPiece {
 
 /// The end of a record of unknown length.
 #[derive(Clone, Copy)]
-struct OpenEnd {
+pub(super) struct OpenEnd {
     len: u64,
     /// The file ends too.
     is_last: bool,
 }
 
-struct IncomingParcel<T: Target, R: RecvStream> {
-    shared: Arc<Receiving<T>>,
+pub(super) struct IncomingParcel<T: Target, R: RecvStream> {
+    pub(super) shared: Arc<Receiving<T>>,
     stream: R,
     /// Bytes read and not yet taken: headers, trailers, and data that was read with them.
-    head: BytesMut,
-    gathered: Gathered,
+    pub(super) head: BytesMut,
+    pub(super) gathered: Gathered,
     open: Option<OpenRecord>,
-    records: u64,
+    pub(super) records: u64,
+    /// The recipe made other bytes than the sender has.
+    pub(super) differs: bool,
 }
 
 /// When a parcel ends early, its chunks may come again on another stream.
@@ -182,12 +188,15 @@ impl<T: Target, R: RecvStream> Drop for IncomingParcel<T, R> {
 }
 
 impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
-    /// Receives all of it, and returns the answer.
-    async fn receive(&mut self) -> Result<Message, NotAcked> {
+    /// Receives all of it, and returns the end of the answer.
+    async fn receive<S: SendStream>(&mut self, answer: &mut S) -> Result<Message, NotAcked> {
         while let Some(header) = self.header().await? {
             let (id, offset, len) = (header.id, header.offset, header.len);
-            if header.kind == RecordKind::Claim {
-                return self.claims(header).await;
+            match header.kind {
+                RecordKind::Claim => return self.claims(header).await,
+                RecordKind::Recipe => return self.recipe(&header).await,
+                RecordKind::Signature => return self.signature(&header, answer).await,
+                RecordKind::Data | RecordKind::Grown => {}
             }
             let (size, is_again) = match self.begin(&header).await? {
                 Begin::TakeOpen(chunk_bytes) => {
@@ -206,6 +215,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
                 offset,
                 len,
                 file_size: size,
+                is_recipe: false,
             }));
             let mut at = offset;
             for run in header.runs() {
@@ -229,32 +239,6 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
         Ok(Message::Ack(self.records))
     }
 
-    /// Receives a parcel of claims, which begins with `header`.
-    async fn claims(&mut self, mut header: RecordHeader) -> Result<Message, NotAcked> {
-        let id = header.id;
-        if self.records > 0 || !self.gathered.pieces.is_empty() {
-            return Err(Failure::protocol("a parcel has records and claims").into());
-        }
-        let mut claims: Vec<Claim> = Vec::new();
-        loop {
-            let is_next = claims.last().is_none_or(|last| last.offset < header.offset);
-            if header.kind != RecordKind::Claim || header.id != id || !is_next || claims.len() == CLAIMS_MAX {
-                return Err(Failure::protocol("a parcel of claims has something else in it").into());
-            }
-            let (offset, len, value) = (header.offset, header.len, self.trailer().await?);
-            claims.push(Claim { offset, len, value });
-            match self.header().await? {
-                Some(next) => header = next,
-                None => break,
-            }
-        }
-        let compared = compare_claims(&self.shared, id, &claims).await;
-        compared.map(Message::Matched).map_err(|failure| match failure.reason {
-            reason @ (Reason::TransferEnded | Reason::TransferFailed) => NotAcked::NotTaken(reason),
-            _ => NotAcked::Failed(failure),
-        })
-    }
-
     /// Gathers a record whose length is known at its end.
     async fn open_record(&mut self, header: &RecordHeader, chunk_bytes: u64) -> Result<(), NotAcked> {
         let (id, offset) = (header.id, header.offset);
@@ -263,6 +247,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
             offset,
             len: 0,
             file_size: u64::MAX,
+            is_recipe: false,
         }));
         let mut len = 0;
         loop {
@@ -304,24 +289,32 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
 
     /// What to do with a record: take it, or read it and drop it.
     async fn begin(&mut self, header: &RecordHeader) -> Result<Begin, NotAcked> {
+        let begin = |machine: &mut Receiver| machine.begin_record(header.id, header.offset, header.len);
+        let begun = self.begin_with(begin).await?;
+        if header.kind == RecordKind::Grown && begun != Begin::Pass {
+            self.shared.machine().grew(header.id);
+        }
+        Ok(begun)
+    }
+
+    /// The same, as the machine says in `begin`.
+    pub(super) async fn begin_with(
+        &mut self,
+        begin: impl Fn(&mut Receiver) -> Result<Begin, Failure>,
+    ) -> Result<Begin, NotAcked> {
         let shared = Arc::clone(&self.shared);
         loop {
             let released = shared.released.notified();
             tokio::pin!(released);
             released.as_mut().enable();
-            let begin = shared.machine().begin_record(header.id, header.offset, header.len);
-            match begin {
+            let begun = begin(&mut shared.machine());
+            match begun {
                 Ok(Begin::Wait) => {
                     // The stream that holds the record may need the block that this one holds.
                     self.flush().await?;
                     released.await;
                 }
-                Ok(begin) => {
-                    if header.kind == RecordKind::Grown && begin != Begin::Pass {
-                        shared.machine().grew(header.id);
-                    }
-                    return Ok(begin);
-                }
+                Ok(begun) => return Ok(begun),
                 Err(Failure {
                     reason: reason @ (Reason::TransferEnded | Reason::TransferFailed), ..
                 }) => {
@@ -345,7 +338,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
         Ok(())
     }
 
-    async fn drop_bytes(&mut self, mut left: u64) -> Result<(), NotAcked> {
+    pub(super) async fn drop_bytes(&mut self, mut left: u64) -> Result<(), NotAcked> {
         while left > 0 {
             if self.head.is_empty() && !self.fill().await? {
                 return Err(cut_short().into());
@@ -358,7 +351,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
     }
 
     /// Appends more bytes of the stream to `head`; false at its end.
-    async fn fill(&mut self) -> Result<bool, NotAcked> {
+    pub(super) async fn fill(&mut self) -> Result<bool, NotAcked> {
         let before = self.head.len();
         self.head.resize(before + FILL_BYTES, 0);
         let read = read(&self.shared, &mut self.stream, &mut self.head[before..]).await?;
@@ -366,7 +359,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
         Ok(read.is_some())
     }
 
-    async fn header(&mut self) -> Result<Option<RecordHeader>, NotAcked> {
+    pub(super) async fn header(&mut self) -> Result<Option<RecordHeader>, NotAcked> {
         loop {
             if let Some(header) = RecordHeader::decode(&mut self.head).map_err(codec_failure)? {
                 return Ok(Some(header));
@@ -377,7 +370,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
         }
     }
 
-    async fn trailer(&mut self) -> Result<[u8; TRAILER_BYTES], NotAcked> {
+    pub(super) async fn trailer(&mut self) -> Result<[u8; TRAILER_BYTES], NotAcked> {
         while self.head.len() < TRAILER_BYTES {
             if !self.fill().await? {
                 return Err(cut_short().into());
@@ -389,7 +382,12 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
     }
 
     /// Gathers `len` bytes that belong at `offset`.
-    async fn data(&mut self, mut offset: u64, mut len: u64, filling: Filling) -> Result<(), NotAcked> {
+    pub(super) async fn data(
+        &mut self,
+        mut offset: u64,
+        mut len: u64,
+        mut filling: Filling,
+    ) -> Result<(), NotAcked> {
         while len > 0 {
             if self.gathered.used == BLOCK_BYTES {
                 self.flush().await?;
@@ -399,9 +397,14 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
             }
             let start = self.gathered.used;
             let room = usize::try_from(len).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES - start);
-            let n = match (filling, self.gathered.block.as_mut()) {
+            let n = match (&mut filling, self.gathered.block.as_mut()) {
                 (Filling::Zeros, Some(block)) => {
                     block[start..start + room].fill(0);
+                    room
+                }
+                (Filling::Old(id, from), _) => {
+                    self.copy_old(*id, *from, start..start + room).await;
+                    *from += room as u64;
                     room
                 }
                 _ => self.gather(start, room).await?,
@@ -411,7 +414,9 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
                 Some(RecordPiece::Data { range, .. }) => range.end += n,
                 _ => self.gathered.pieces.push(RecordPiece::Data { offset, range: start..start + n }),
             }
-            self.shared.came_bytes.fetch_add(n as u64, Relaxed);
+            if !matches!(filling, Filling::Old(..)) {
+                self.shared.came_bytes.fetch_add(n as u64, Relaxed);
+            }
             offset += n as u64;
             len -= n as u64;
         }
@@ -434,9 +439,10 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
     }
 
     /// Hashes and writes the gathered pieces, and tells the machine which records have ended.
-    async fn flush(&mut self) -> Result<(), NotAcked> {
+    pub(super) async fn flush(&mut self) -> Result<(), NotAcked> {
         let Gathered { block, pieces, .. } = std::mem::take(&mut self.gathered);
-        let (mut writes, mut ended, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut writes, mut ended, mut differing, mut whole) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for piece in pieces {
             match piece {
                 RecordPiece::Begin(record) => {
@@ -466,21 +472,16 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
                     if let Some(OpenRecord { mut record, mut hasher }) = self.open.take() {
                         record.len = open_end.map_or(record.len, |end| end.len);
                         let mine = value(&mut hasher, &record, open_end);
-                        if mine != theirs {
-                            return Err(self.mismatch(record).into());
+                        match mine == theirs {
+                            true => ended.push((record, mine, open_end)),
+                            false if record.is_recipe => differing.push(record),
+                            false => return Err(self.mismatch(record).into()),
                         }
-                        ended.push((record, mine, open_end));
                     }
                 }
             }
         }
-        if !whole.is_empty() {
-            let machine = self.shared.machine();
-            for at in whole {
-                let write: &mut Write = &mut writes[at];
-                write.whole = machine.entry(write.id).map(|entry| entry.meta);
-            }
-        }
+        self.complete(&mut writes, whole);
         if let Some(block) = block
             && let Some(id) = writes.first().map(|write| write.id)
         {
@@ -489,7 +490,10 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
             written.map_err(|error| self.write_failure(error, id, is_one))?;
         }
         self.records += ended.len() as u64;
+        self.differs |= !differing.is_empty();
+        let has_ended = !ended.is_empty() || self.differs;
         self.shared.with_machine(|machine| {
+            differing.iter().for_each(|record| machine.recipe_differs(record.id, record.offset));
             ended.iter().try_for_each(|(IncomingRecord { id, offset, len, .. }, value, open_end)| {
                 match open_end {
                     None => machine.record_written(*id, *offset, *len, *value),
@@ -497,10 +501,22 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
                 }
             })
         })?;
-        if !ended.is_empty() {
+        if has_ended {
             self.shared.released.notify_waiters();
         }
         Ok(())
+    }
+
+    /// Writes of whole files complete them.
+    fn complete(&self, writes: &mut [Write], whole: Vec<usize>) {
+        if whole.is_empty() {
+            return;
+        }
+        let machine = self.shared.machine();
+        for at in whole {
+            let write = &mut writes[at];
+            write.whole = machine.entry(write.id).map(|entry| entry.meta);
+        }
     }
 
     /// The failure of a write that was for entry `id`, and for others unless it `is_one`. It names the final path,
@@ -565,6 +581,6 @@ fn value(
     hasher.finish()
 }
 
-fn cut_short() -> Failure {
+pub(super) fn cut_short() -> Failure {
     Failure::protocol("a parcel ends inside a record")
 }

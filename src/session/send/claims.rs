@@ -11,8 +11,9 @@ use crate::protocol::wire::entry::EntryId;
 use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::record::{RecordHeader, RecordKind};
+use crate::session::send::file_handle::FileHandle;
 use crate::session::send::parcel_stream::{await_answer, unexpected, write};
-use crate::session::send::shared::{FileHandle, Sending};
+use crate::session::send::shared::Sending;
 use crate::storage::Source;
 use crate::transport::Connection;
 

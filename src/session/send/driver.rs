@@ -34,8 +34,10 @@ use crate::session::observe::progress::{ACTIVE_FILES_MAX, Teller};
 use crate::session::observe::tally::{Moved, Tally};
 use crate::session::outbox::Outbox;
 use crate::session::queues::RootsQueue;
+use crate::session::send::file_handle::FileHandle;
 use crate::session::send::parcel::{ParcelEnd, send_parcel};
-use crate::session::send::shared::{ChunkEnd, FileHandle, Sending};
+use crate::session::send::path::PathMeter;
+use crate::session::send::shared::{ChunkEnd, Sending};
 use crate::session::send::streams::{Heard, read_control, write_manifest};
 use crate::storage::{Source, Walk, Walked, source_roots};
 use crate::transport::{Connection, TransportError};
@@ -104,6 +106,7 @@ struct SendDriver<C: Connection, S: Source> {
     awaits_welcome: bool,
     peer_activity: Activity,
     meter: BottleneckMeter,
+    path: PathMeter,
     teller: Teller,
     /// Why the connection is gone, after the receiver's last message.
     closed: Option<Failure>,
@@ -122,8 +125,10 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             chunk_ends: ends,
             lanes: Lanes::new(connection, joining),
             machine: Sender::new(chunk_log2, context.patience, Duration::ZERO)
-                .with_open_entries(context.memory.open_entries()),
+                .with_open_entries(context.memory.open_entries())
+                .with_pieces(if context.delta { context.memory.pieces() } else { 0 }),
             meter: BottleneckMeter::new(Side::Sender, Arc::clone(&context.processor_use)),
+            path: PathMeter::default(),
             context,
             transfer,
             teller: Teller::new(clock.started()),
@@ -144,6 +149,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             peer_activity: Activity::Waiting,
         };
         driver.control_out.send(&Message::Offer { transfer, chunk_log2 });
+        driver.look_at_path(Duration::ZERO);
         driver.carry(control_out, control_in);
         driver
     }
@@ -281,20 +287,11 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
     }
 
     fn begin_parcel(&mut self, parcel: Parcel) {
-        let entries = match &parcel {
-            Parcel::Chunk { id, .. } | Parcel::OpenChunk { id, .. } | Parcel::Claims { id, .. } => {
-                self.machine.entry(*id).map(|entry| (*id, entry.clone())).into_iter().collect()
-            }
-            Parcel::Files(ids) => {
-                ids.iter().filter_map(|id| Some((*id, self.machine.entry(*id)?.clone()))).collect::<Vec<_>>()
-            }
-        };
-        let handle = match (&parcel, entries.first()) {
-            (
-                Parcel::Chunk { id, .. } | Parcel::OpenChunk { id, .. } | Parcel::Claims { id, .. },
-                Some((_, entry)),
-            ) => Some(Arc::clone(
-                self.files.entry(*id).or_insert_with(|| Arc::new(FileHandle::new(entry.clone()))),
+        let entries: Vec<_> =
+            parcel.ids().iter().filter_map(|id| Some((*id, self.machine.entry(*id)?.clone()))).collect();
+        let handle = match (parcel.file(), entries.first()) {
+            (Some(id), Some((_, entry))) => Some(Arc::clone(
+                self.files.entry(id).or_insert_with(|| Arc::new(FileHandle::new(entry.clone()))),
             )),
             _ => None,
         };
@@ -410,23 +407,15 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
 
     fn on_parcel(&mut self, end: ParcelEnd) -> Result<(), Failure> {
         let now = self.now();
-        for (id, failure) in end.abandoned {
-            self.machine.abandon(id, failure);
-        }
-        end.grown.into_iter().for_each(|id| self.machine.grew(id));
+        end.abandoned.iter().for_each(|(id, failure)| self.machine.abandon(*id, failure.clone()));
+        end.grown.iter().for_each(|id| self.machine.grew(*id));
         if end.is_lost {
             debug!(parcel = ?end.parcel, "a parcel is sent again over another connection");
             let lost = self.lanes.forget_lost();
             lost.into_iter().for_each(|number| self.control_out.send(&Message::Left(number)));
             return self.machine.parcel_lost(end.parcel, &end.values, end.was_read);
         }
-        match (end.result, &end.parcel) {
-            (Ok(()), Parcel::Claims { id, chunks }) => {
-                self.machine.claims_answered(*id, chunks, &end.values, end.matched, now)
-            }
-            (Ok(()), parcel) => self.machine.parcel_acked(parcel, &end.values, now),
-            (Err(failure), parcel) => self.machine.parcel_failed(parcel, failure),
-        }
+        end.tell(&mut self.machine, now)
     }
 
     fn on_job(&mut self, job: SendJob<S::Walk>) {
@@ -497,7 +486,8 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         }
         // Waiting for this side's rate limit or disk is not waiting for the peer.
         let at_disk = !self.jobs.is_empty() || self.sending.reading.now() > 0;
-        if at_disk || self.context.throttle.waiting.now() > 0 || self.carrier.is_lost() {
+        let is_signed = self.sending.take_signed() > 0;
+        if at_disk || is_signed || self.context.throttle.waiting.now() > 0 || self.carrier.is_lost() {
             self.machine.note_progress(now);
         }
         self.machine.note_sent(self.sending.offered_bytes.load(Relaxed), now);
@@ -505,8 +495,17 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         let by_network = self.observe();
         self.machine.check_stall(self.meter.bottleneck(), now)?;
         self.lanes.judge(now, self.sending.sent_bytes.load(Relaxed), by_network);
+        self.look_at_path(now);
         self.tell_progress();
         Ok(())
+    }
+
+    /// Tells the machine about the path.
+    fn look_at_path(&mut self, now: Duration) {
+        let is_network = matches!(self.meter.bottleneck(), Bottleneck::Network | Bottleneck::Bwlimit);
+        let (came, rtt) = (self.machine.came_bytes(), self.carrier.connection().stats().rtt);
+        let limit = self.context.throttle.rate();
+        self.machine.note_path(self.path.look(now, came, is_network, rtt, limit));
     }
 
     /// Confirms the receiver's messages.
@@ -581,7 +580,9 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         debug!(?shares, stats = ?self.carrier.connection().stats(), "finished");
         let sent_bytes = self.sending.sent_bytes.load(Relaxed);
         let elapsed = self.clock.started().elapsed();
-        let moved = Moved { elapsed, sent_bytes, resumed_bytes: self.machine.totals().resumed_bytes };
+        let totals = self.machine.totals();
+        let (resumed_bytes, copied_bytes) = (totals.resumed_bytes, totals.copied_bytes);
+        let moved = Moved { elapsed, sent_bytes, resumed_bytes, copied_bytes };
         self.tally.summary(Side::Sender, moved, shares, end.synced, end.not_kept)
     }
 }

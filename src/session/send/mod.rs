@@ -1,9 +1,13 @@
 //! The sending side of a transfer.
 
+mod chunk;
 mod claims;
 pub mod driver;
+mod file_handle;
+mod old_file;
 mod open_chunk;
 mod parcel;
 mod parcel_stream;
+mod path;
 mod shared;
 mod streams;

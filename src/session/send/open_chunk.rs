@@ -9,8 +9,9 @@ use crate::protocol::hash::RecordHasher;
 use crate::protocol::wire::entry::EntryId;
 use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::protocol::wire::record::{PieceHeader, RecordHeader, RecordKind};
+use crate::session::send::file_handle::FileHandle;
 use crate::session::send::parcel_stream::write;
-use crate::session::send::shared::{ChunkEnd, FileHandle, Sending};
+use crate::session::send::shared::{ChunkEnd, Sending};
 use crate::storage::Source;
 use crate::transport::SendStream;
 

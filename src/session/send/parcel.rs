@@ -3,22 +3,26 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tracing::debug;
 
-use crate::protocol::engine::sender::Parcel;
+use crate::protocol::engine::sender::{Parcel, Sender};
 use crate::protocol::failure::Failure;
 use crate::protocol::hash::RecordHasher;
 use crate::protocol::wire::entry::{Entry, EntryId};
 use crate::protocol::wire::limits::BLOCK_BYTES;
-use crate::protocol::wire::record::{RecordHeader, RecordKind, Run};
+use crate::protocol::wire::record::{RecordHeader, RecordKind};
 use crate::session::closing::transport_failure;
 use crate::session::lanes::{Lane, open_any};
+use crate::session::send::chunk::send_chunk;
 use crate::session::send::claims::send_claims;
+use crate::session::send::file_handle::FileHandle;
+use crate::session::send::old_file::OldFile;
 use crate::session::send::open_chunk::send_open_record;
-use crate::session::send::parcel_stream::{await_ack, write};
-use crate::session::send::shared::{FileHandle, Sending};
+use crate::session::send::parcel_stream::{Answer, await_ack, write};
+use crate::session::send::shared::Sending;
 use crate::storage::Source;
 use crate::transport::{Connection, SendStream, TransportError};
 
@@ -29,16 +33,40 @@ pub(super) struct ParcelEnd {
     pub(super) is_lost: bool,
     /// It had a stream, so reading of its sources began.
     pub(super) was_read: bool,
-    /// Which of the claims match, once answered.
-    pub(super) matched: u64,
     /// Chaining values of the records sent; of a chunk, only once acked.
     pub(super) values: Vec<(EntryId, [u8; 32])>,
     /// Entries whose source has grown.
     pub(super) grown: Vec<EntryId>,
     /// Entries whose source failed.
     pub(super) abandoned: Vec<(EntryId, Failure)>,
-    /// Acked, or the failure.
-    pub(super) result: Result<(), Failure>,
+    /// The answer, or the failure.
+    pub(super) result: Result<Answer, Failure>,
+}
+
+impl ParcelEnd {
+    /// Tells the machine how it ended, when its connection is not gone.
+    pub(super) fn tell(self, machine: &mut Sender, now: Duration) -> Result<(), Failure> {
+        let answer = match self.result {
+            Ok(answer) => answer,
+            Err(failure) => return machine.parcel_failed(&self.parcel, failure),
+        };
+        match (answer, &self.parcel) {
+            (Answer::Claims(matched), Parcel::Claims { id, chunks }) => {
+                return machine.claims_answered(*id, chunks, &self.values, matched, now);
+            }
+            (Answer::Signed(has_come), Parcel::Signature { id, .. }) => {
+                machine.signature_answered(*id, has_come, now);
+                return Ok(());
+            }
+            (Answer::Differs, Parcel::Chunk { id, offset, .. }) => {
+                machine.recipe_differed(*id, *offset, now);
+                return Ok(());
+            }
+            (Answer::Copied(bytes), _) => machine.note_copied(bytes),
+            _ => {}
+        }
+        machine.parcel_acked(&self.parcel, &self.values, now)
+    }
 }
 
 /// Sends one parcel over one of `lanes` and waits for its ack.
@@ -53,8 +81,7 @@ pub(super) async fn send_parcel<C: Connection, S: Source>(
     let (mut values, mut abandoned, mut grown) = (Vec::new(), Vec::new(), Vec::new());
     let Some((lane, _counted, send, recv)) = sending.opening.during(open_any(lanes)).await else {
         let result = Err(transport_failure(TransportError::ClosedHere));
-        let (is_lost, was_read, matched) = (true, false, 0);
-        return ParcelEnd { parcel, is_lost, was_read, matched, values, grown, abandoned, result };
+        return ParcelEnd { parcel, is_lost: true, was_read: false, values, grown, abandoned, result };
     };
     debug!(lane = lane.number, "stream credit taken");
     // The oldest parcel goes first. Otherwise its lost packets would wait for all data of other parcels that QUIC
@@ -63,84 +90,53 @@ pub(super) async fn send_parcel<C: Connection, S: Source>(
     let (Ok(priority) | Err(priority)) = sending.next_priority.fetch_update(Relaxed, Relaxed, less);
     send.set_priority(priority);
     let streams = (send, recv);
-    let mut matched = 0;
-    let result = match (&parcel, handle) {
+    let mut give_up = |id: EntryId, failure: Failure| {
+        abandoned.push((id, failure.clone()));
+        failure
+    };
+    let mut recipe = None;
+    let result = match (&parcel, &handle) {
         (Parcel::Chunk { id, offset, len }, Some(handle)) => {
             let range = *offset..*offset + *len;
-            send_chunk::<C, S>(streams, &sending, *id, &handle, range, &mut values, &mut abandoned).await
+            match handle.recipe(&sending, offset / chunk_bytes).await {
+                Ok(found) => {
+                    recipe = found;
+                    let give_up = |failure| give_up(*id, failure);
+                    let (id, recipe) = (*id, recipe.as_ref());
+                    let sent = send_chunk::<C, S>(streams, &sending, id, handle, range, recipe, give_up);
+                    sent.await.map(|(answer, value)| {
+                        values.push((id, value));
+                        answer
+                    })
+                }
+                Err(failure) => Err(give_up(*id, failure)),
+            }
         }
         (Parcel::OpenChunk { id, offset }, Some(handle)) => {
             let range = *offset..*offset + chunk_bytes;
-            send_open_chunk::<C, S>(streams, &sending, *id, &handle, range, &mut values, &mut abandoned).await
+            send_open_chunk::<C, S>(streams, &sending, *id, handle, range, &mut values, &mut abandoned).await
         }
         (Parcel::Claims { id, chunks }, Some(handle)) => {
             let size = handle.entry.size();
             let range = |index: &u64| index * chunk_bytes..size.min((index + 1) * chunk_bytes);
             let chunks: Vec<_> = chunks.iter().map(range).collect();
-            send_claims::<C, S>(streams, &sending, *id, &handle, &chunks, &mut values, &mut abandoned)
+            send_claims::<C, S>(streams, &sending, *id, handle, &chunks, &mut values, &mut abandoned)
                 .await
-                .map(|answer| matched = answer)
+                .map(Answer::Claims)
+        }
+        (Parcel::Signature { id, old_bytes, piece_log2 }, Some(handle)) => {
+            let old = OldFile { bytes: *old_bytes, piece_log2: *piece_log2 };
+            handle.sign::<C, S>(streams, &sending, *id, old, chunk_bytes).await.map(Answer::Signed)
         }
         _ => send_files::<C, S>(streams, &sending, entries, &mut values, &mut grown, &mut abandoned).await,
     };
     let is_lost = result.is_err() && lane.is_lost();
-    ParcelEnd { parcel, is_lost, was_read: true, matched, values, grown, abandoned, result }
-}
-
-async fn send_chunk<C: Connection, S: Source>(
-    (mut stream, answer): (C::Send, C::Recv),
-    sending: &Sending<S>,
-    id: EntryId,
-    handle: &FileHandle<S::File>,
-    range: Range<u64>,
-    values: &mut Vec<(EntryId, [u8; 32])>,
-    abandoned: &mut Vec<(EntryId, Failure)>,
-) -> Result<(), Failure> {
-    let turn = sending.turns.acquire().await;
-    let mut give_up = |failure: Failure| {
-        abandoned.push((id, failure.clone()));
-        failure
-    };
-    let file = sending.reading.during(handle.open(sending)).await.map_err(&mut give_up)?;
-    let runs =
-        sending.reading.during(sending.source.runs(file, range.clone())).await.map_err(&mut give_up)?;
-    let mut out = BytesMut::new();
-    let len = range.end - range.start;
-    let holes = runs_of_header(&runs);
-    RecordHeader { id, offset: range.start, len, kind: RecordKind::Data, runs: holes }.encode(&mut out);
-    write(sending, &mut stream, &mut [out.freeze()]).await?;
-    let mut hasher = RecordHasher::new(handle.entry.size(), range.start, len);
-    let mut offset = range.start;
-    for run in runs {
-        let end = offset + run.len;
-        if run.is_hole {
-            hasher.update_zeros(run.len);
-            sending.offered_bytes.fetch_add(run.len, Relaxed);
-            count_sent(sending, handle, run.len);
-            offset = end;
-        }
-        while offset < end {
-            let n = usize::try_from(end - offset).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
-            let block = sending.allocating.during(sending.pool.acquire()).await;
-            let block = sending
-                .reading
-                .during(sending.source.read_at(file, offset, n, block))
-                .await
-                .map_err(&mut give_up)?;
-            hasher.update(&block[..n]);
-            sending.offered_bytes.fetch_add(n as u64, Relaxed);
-            write(sending, &mut stream, &mut [block.into_bytes().slice(..n)]).await?;
-            count_sent(sending, handle, n as u64);
-            offset += n as u64;
-        }
+    if let (true, Parcel::Chunk { offset, .. }, Some(handle), Some(recipe)) =
+        (is_lost, &parcel, handle, recipe)
+    {
+        handle.keep_recipe(offset / chunk_bytes, recipe).await;
     }
-    drop(turn);
-    let value = hasher.finish();
-    write(sending, &mut stream, &mut [Bytes::copy_from_slice(&value)]).await?;
-    await_ack::<C, S>(sending, stream, answer, 1).await?;
-    debug!(entry = id.0, offset = range.start, bytes = len, "acked");
-    values.push((id, value));
-    Ok(())
+    ParcelEnd { parcel, is_lost, was_read: true, values, grown, abandoned, result }
 }
 
 async fn send_open_chunk<C: Connection, S: Source>(
@@ -151,7 +147,7 @@ async fn send_open_chunk<C: Connection, S: Source>(
     range: Range<u64>,
     values: &mut Vec<(EntryId, [u8; 32])>,
     abandoned: &mut Vec<(EntryId, Failure)>,
-) -> Result<(), Failure> {
+) -> Result<Answer, Failure> {
     let turn = sending.turns.acquire().await;
     let give_up = |failure: Failure| {
         abandoned.push((id, failure.clone()));
@@ -163,17 +159,7 @@ async fn send_open_chunk<C: Connection, S: Source>(
     await_ack::<C, S>(sending, stream, answer, 1).await?;
     debug!(entry = id.0, offset = range.start, bytes = len, "acked");
     values.push((id, value));
-    Ok(())
-}
-
-fn count_sent<S, F>(sending: &Sending<S>, handle: &FileHandle<F>, bytes: u64) {
-    sending.sent_bytes.fetch_add(bytes, Relaxed);
-    handle.sent_bytes.fetch_add(bytes, Relaxed);
-}
-
-/// The runs of a header: none when all of it is data.
-fn runs_of_header(runs: &[Run]) -> Vec<Run> {
-    if runs.iter().any(|run| run.is_hole) { runs.to_vec() } else { Vec::new() }
+    Ok(Answer::Acked)
 }
 
 async fn send_files<C: Connection, S: Source>(
@@ -183,7 +169,7 @@ async fn send_files<C: Connection, S: Source>(
     values: &mut Vec<(EntryId, [u8; 32])>,
     grown: &mut Vec<EntryId>,
     abandoned: &mut Vec<(EntryId, Failure)>,
-) -> Result<(), Failure> {
+) -> Result<Answer, Failure> {
     let mut rest = entries.into_iter().peekable();
     while rest.peek().is_some() {
         let mut batch = Vec::new();
@@ -196,7 +182,7 @@ async fn send_files<C: Connection, S: Source>(
     }
     await_ack::<C, S>(sending, stream, answer, values.len()).await?;
     debug!(files = values.len(), "acked");
-    Ok(())
+    Ok(Answer::Acked)
 }
 
 /// Sends the records of files that fit one block.

@@ -2,13 +2,28 @@
 
 use bytes::Bytes;
 
-use crate::protocol::failure::Failure;
+use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::message::Message;
 use crate::session::closing::transport_failure;
 use crate::session::messages::MessageReader;
 use crate::session::send::shared::Sending;
 use crate::storage::Source;
 use crate::transport::{Connection, SendStream};
+
+/// The receiver's answer to a parcel.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// All of it is written.
+    Acked,
+    /// These claims match.
+    Claims(u64),
+    /// The chunk is written, with so many bytes of the old file.
+    Copied(u64),
+    /// The recipe made other bytes.
+    Differs,
+    /// The signature of the old file has come, or the receiver cannot give it.
+    Signed(bool),
+}
 
 /// Gives `chunks` to QUIC at the throttle's rate.
 pub(super) async fn write<S, T: SendStream>(
@@ -71,11 +86,14 @@ pub(super) async fn await_answer<C: Connection, S: Source>(
 ) -> Result<Message, Failure> {
     stream.finish().map_err(transport_failure)?;
     match sending.acking.during(MessageReader::new(answer).only()).await? {
-        Message::Nack(reason) => {
-            Err(Failure::new(reason, format!("the receiver did not take a parcel: {}", reason.as_str())))
-        }
+        Message::Nack(reason) => Err(refused(reason)),
         answer => Ok(answer),
     }
+}
+
+/// The receiver did not take a parcel.
+pub(super) fn refused(reason: Reason) -> Failure {
+    Failure::new(reason, format!("the receiver did not take a parcel: {}", reason.as_str()))
 }
 
 /// The receiver answered a parcel with another message than it must.

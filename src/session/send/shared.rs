@@ -1,17 +1,14 @@
 //! State shared by the parcels of a sender.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 
-use bytes::Bytes;
-use tokio::sync::{Mutex, OnceCell, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
-use crate::protocol::failure::Failure;
-use crate::protocol::wire::entry::{Entry, EntryId};
+use crate::protocol::wire::entry::EntryId;
 use crate::session::observe::gauge::Gauge;
 use crate::session::throttle::Throttle;
 use crate::storage::block::BlockPool;
-use crate::storage::{Source, Verdict, read_again};
 
 /// Maximum chunks read at once. They take turns with blocks, so they all end at about the same time. If all chunks
 /// with a stream took part, no credit would return until the last block is written.
@@ -36,6 +33,8 @@ pub(super) struct Sending<S> {
     /// Bytes of files offered to QUIC, and bytes it accepted.
     pub(super) offered_bytes: AtomicU64,
     pub(super) sent_bytes: AtomicU64,
+    /// Messages of signatures that have come.
+    signed: AtomicU64,
     /// Tells the driver how far files of unknown size have been read.
     pub(super) chunk_ends: mpsc::Sender<ChunkEnd>,
     /// Waiting for a stream credit.
@@ -63,6 +62,7 @@ impl<S> Sending<S> {
             turns: Semaphore::new(READ_AT_ONCE),
             next_priority: AtomicI32::new(0),
             throttle,
+            signed: AtomicU64::new(0),
             chunk_ends,
             offered_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
@@ -75,37 +75,14 @@ impl<S> Sending<S> {
     }
 }
 
-/// A large file, opened when its first chunk is read.
-pub(super) struct FileHandle<F> {
-    pub(super) entry: Entry,
-    file: OnceCell<F>,
-    /// Bytes read past the last chunk of a file of unknown size.
-    pub(super) ahead: Mutex<Option<Bytes>>,
-    pub(super) sent_bytes: AtomicU64,
-}
-
-impl<F: Send + Sync> FileHandle<F> {
-    pub(super) fn new(entry: Entry) -> Self {
-        Self { entry, file: OnceCell::new(), ahead: Mutex::default(), sent_bytes: AtomicU64::new(0) }
+impl<S> Sending<S> {
+    /// A part of a signature has come.
+    pub(super) fn note_signed(&self) {
+        self.signed.fetch_add(1, Relaxed);
     }
 
-    pub(super) async fn open<S: Source<File = F>>(&self, sending: &Sending<S>) -> Result<&F, Failure> {
-        self.file.get_or_try_init(|| sending.source.open(self.entry.clone())).await
-    }
-
-    /// Whether the source is still as announced and sent with this root; true if it has only grown.
-    pub(super) async fn verify<S: Source<File = F>>(
-        &self,
-        sending: &Sending<S>,
-        root: blake3::Hash,
-    ) -> Result<bool, Failure> {
-        let file = self.open(sending).await?;
-        match sending.source.verify(file).await? {
-            Verdict::Same => Ok(false),
-            Verdict::Longer => {
-                let block = sending.pool.acquire().await;
-                read_again(&*sending.source, file, &self.entry, root, block).await.map(|()| true)
-            }
-        }
+    /// How many parts of signatures have come since the last call.
+    pub(super) fn take_signed(&self) -> u64 {
+        self.signed.swap(0, Relaxed)
     }
 }

@@ -58,12 +58,12 @@ impl HandSender {
         sender
     }
 
-    /// The next status; heart-beats and `Durable` are skipped.
+    /// The next status; heart-beats, `Durable` and `Old` are skipped.
     pub(super) async fn status(&mut self) -> Status {
         loop {
             match hear(&mut self.control_in).await.unwrap() {
                 Message::Status(_, status) => return status,
-                Message::Heartbeat(_) | Message::Came(_) | Message::Durable(..) => {}
+                Message::Heartbeat(_) | Message::Came(_) | Message::Durable(..) | Message::Old(..) => {}
                 other => panic!("{other:?}"),
             }
         }

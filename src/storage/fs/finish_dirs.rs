@@ -62,8 +62,9 @@ impl TargetDisk {
         Ok(())
     }
 
-    /// Restores the permission bits of directories that were opened up and have not reached their end.
+    /// Closes old files, and restores the permission bits of directories that were opened up and have not reached their end.
     pub(super) fn close_all(&self) {
+        self.old_files.close_all();
         let opened = mem::take(&mut *self.opened());
         let mut dirs = Dirs::for_lookup();
         for (path, mode) in opened {

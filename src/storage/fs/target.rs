@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::iter;
 use std::mem;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,8 +42,9 @@ pub struct FsTarget {
     disk: Arc<TargetDisk>,
     /// One permit for each file that is being written in pieces.
     pieces: Semaphore,
-    /// Writes of pieces.
+    /// Writes of pieces, and reads of old files.
     writes: BlockCalls,
+    reads: BlockCalls,
 }
 
 impl FsTarget {
@@ -53,7 +55,8 @@ impl FsTarget {
     pub fn new(dir: &Path, incoming: Incoming, network: NetworkThreads) -> Result<Self> {
         let disk = Arc::new(TargetDisk::open(dir, incoming)?);
         let pieces = Semaphore::new(share(PIECES_AT_ONCE));
-        Ok(Self { disk, pieces, writes: BlockCalls::new(network) })
+        let reads = BlockCalls::new(network.clone());
+        Ok(Self { disk, pieces, writes: BlockCalls::new(network), reads })
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&TargetDisk) -> T + Send + 'static) -> T {
@@ -213,6 +216,31 @@ impl Target for FsTarget {
             entries.iter().map(held).collect()
         })
         .await
+    }
+
+    async fn old(&self, paths: Vec<RelPath>) -> Vec<Option<u64>> {
+        self.run(move |disk| {
+            let mut dirs = Dirs::for_lookup();
+            let call = disk.watch.begin("look up", Subject::Top);
+            let look = |path: &RelPath| {
+                call.step("look up", Subject::Path(path.clone()));
+                disk.old_size(&mut dirs, path)
+            };
+            paths.iter().map(look).collect()
+        })
+        .await
+    }
+
+    async fn read_old(
+        &self,
+        id: EntryId,
+        path: RelPath,
+        offset: u64,
+        range: Range<usize>,
+        mut block: Block,
+    ) -> (usize, Block) {
+        let disk = Arc::clone(&self.disk);
+        self.reads.run(move || (disk.read_old(id, &path, offset, &mut block[range]), block)).await
     }
 
     async fn holds(&self, id: EntryId, chunks: Vec<ChunkValue>) -> Vec<bool> {

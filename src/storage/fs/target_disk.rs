@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::dirs::Blocked;
 use super::incoming::Incoming;
+use super::old_files::OldFiles;
 use super::staging::Staging;
 use super::sys::open::LOOKUP;
 use super::sys::volume::VolumeId;
@@ -32,6 +33,7 @@ pub(super) struct TargetDisk {
     pub(super) watch: DiskWatch,
     pub(super) volumes: Volumes,
     pub(super) sync: bool,
+    pub(super) old_files: OldFiles,
     /// Attributes that the disks do not keep.
     not_kept: Mutex<Vec<NotKept>>,
     /// Existing directories that were opened up, with the permission bits to restore.
@@ -61,6 +63,7 @@ impl TargetDisk {
             incoming,
             watch: DiskWatch::default(),
             sync,
+            old_files: OldFiles::new(),
             not_kept: Mutex::default(),
             opened: Mutex::default(),
         })
@@ -105,6 +108,7 @@ impl TargetDisk {
 
     /// Drops what is staged of `id`, if anything is.
     pub(super) fn discard(&self, id: EntryId) {
+        self.old_files.close(id);
         if let Some(staging) = self.volumes.of(id).made_staging() {
             staging.discard(id);
         }
@@ -112,6 +116,7 @@ impl TargetDisk {
 
     /// An entry has its final name, which is for `path`.
     pub(super) fn named(&self, id: EntryId, path: &RelPath) {
+        self.old_files.close(id);
         if let Some(staging) = self.volumes.of(id).made_staging() {
             staging.named(id, path);
         }

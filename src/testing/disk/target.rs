@@ -77,6 +77,8 @@ pub(crate) enum Op {
 /// What belongs to one transfer.
 pub(super) struct Own {
     pub(super) staged: HashMap<EntryId, usize>,
+    /// Old files that were opened.
+    old: HashMap<EntryId, usize>,
     /// Entries whose staged files a later transfer can resume.
     pub(super) resumable: HashMap<EntryId, KeptKey>,
     /// What a sync of an entry said that failed.
@@ -109,6 +111,7 @@ impl MemoryTarget {
     fn on(disk: Arc<Mutex<Disk>>) -> Self {
         let own = Own {
             staged: HashMap::new(),
+            old: HashMap::new(),
             resumable: HashMap::new(),
             lost: HashMap::new(),
             has_ended: false,
@@ -211,6 +214,16 @@ impl MemoryTarget {
         let disk = self.disk();
         let inode = |inode: &usize| (disk.inodes[*inode].node.clone(), disk.inodes[*inode].meta);
         disk.names.iter().map(|(path, number)| (path.clone(), inode(number))).collect()
+    }
+
+    /// Another program writes this to a file under its name.
+    pub(crate) fn overwrite(&self, path: &str, content: Vec<u8>) {
+        let mut disk = self.disk();
+        let inode = disk.names[rel_path(path).as_bytes()];
+        // The transfer may have put the new file there.
+        if !self.own().has_renamed() {
+            disk.inodes[inode].node = Node::File(content);
+        }
     }
 
     /// Staged entries, by number.
@@ -434,6 +447,34 @@ impl Target for MemoryTarget {
         entries.iter().map(|(id, entry)| self.take_held(*id, entry, chunk_log2)).collect()
     }
 
+    async fn old(&self, paths: Vec<RelPath>) -> Vec<Option<u64>> {
+        let disk = self.disk();
+        let size = |path: &RelPath| match disk.node(path) {
+            Some(Node::File(bytes)) => Some(bytes.len() as u64),
+            _ => None,
+        };
+        paths.iter().map(size).collect()
+    }
+
+    async fn read_old(
+        &self,
+        id: EntryId,
+        path: RelPath,
+        offset: u64,
+        range: Range<usize>,
+        mut block: Block,
+    ) -> (usize, Block) {
+        let (mut own, disk) = (self.own(), self.disk());
+        let named = disk.names.get(path.as_bytes()).copied();
+        let Some(inode) = own.old.get(&id).copied().or(named) else { return (0, block) };
+        own.old.insert(id, inode);
+        let Node::File(bytes) = &disk.inodes[inode].node else { return (0, block) };
+        let start = usize::try_from(offset).unwrap().min(bytes.len());
+        let n = range.len().min(bytes.len() - start);
+        block[range][..n].copy_from_slice(&bytes[start..start + n]);
+        (n, block)
+    }
+
     async fn holds(&self, id: EntryId, chunks: Vec<ChunkValue>) -> Vec<bool> {
         chunks.into_iter().map(|chunk| self.has_value(id, chunk)).collect()
     }
@@ -614,8 +655,13 @@ impl Own {
         self.staged.clear();
     }
 
+    fn has_renamed(&self) -> bool {
+        self.ops.iter().any(|op| matches!(op, Op::Rename(_)))
+    }
+
     /// Drops what is staged of an entry.
     fn drop_staged(&mut self, disk: &mut Disk, id: EntryId) {
+        self.old.remove(&id);
         let inode = self.staged.remove(&id);
         self.forget(disk, id, inode);
     }

@@ -596,6 +596,7 @@ impl SenderRig {
                 }
                 let values: Vec<_> = match &parcel {
                     Parcel::Claims { .. } => unreachable!("claims have an answer of their own"),
+                    Parcel::Signature { .. } => unreachable!("no old file is used here"),
                     Parcel::Chunk { id, len, .. } => vec![(*id, *len)],
                     Parcel::OpenChunk { .. } => unreachable!("no file of unknown size is announced here"),
                     Parcel::Files(ids) => {

@@ -627,6 +627,7 @@ impl World {
                 gives_up = self.random.percent(self.conditions.changing_percent);
             }
             Parcel::OpenChunk { .. } => unreachable!("no file of unknown size is announced here"),
+            Parcel::Signature { .. } => unreachable!("no old file is used here"),
             Parcel::Claims { id, chunks } => {
                 records = self.send_claims(*id, chunks);
                 gives_up = self.random.percent(self.conditions.changing_percent);

@@ -159,6 +159,7 @@ fn success_and_failure() {
         bytes: 300,
         sent_bytes: 250,
         resumed_bytes: 100,
+        copied_bytes: 50,
         elapsed: Duration::from_secs(2),
         blake3: None,
         limited_by: vec![(Bottleneck::Network, 82), (Bottleneck::ReceiverDisk, 18)],
@@ -169,10 +170,10 @@ fn success_and_failure() {
     assert_eq!(
         line(Event::Finished(summary)),
         "{\"event\":\"finished\",\"side\":\"sender\",\"files\":1,\"dirs\":2,\"links\":3,\"identical\":4,\"updated\":7,\
-         \"skipped\":5,\"failed\":6,\"gravest\":\"storage\",\"bytes\":300,\"seconds\":2.0,\"rate\":100,\
+         \"skipped\":5,\"failed\":6,\"gravest\":\"storage\",\"bytes\":300,\"seconds\":2.0,\"rate\":75,\
          \"blake3\":null,\"limited_by\":\"network\",\"synced\":true,\
          \"limited_by_shares\":{\"network\":82,\"receiver's disk\":18},\"not_kept\":{\"mode\":3},\
-         \"sent_bytes\":250,\"resumed_bytes\":100}\n"
+         \"sent_bytes\":250,\"resumed_bytes\":100,\"copied_bytes\":50}\n"
     );
     let error = error(None, &Failure::on(Side::Receiver, Reason::ConnectionLost, "gone"), 9);
     assert_eq!(

@@ -42,6 +42,9 @@ impl Receiver {
                 Status::Resume(told)
             }
         };
+        if let Some(old) = open.old {
+            self.actions.push_back(ReceiverAction::Control(Message::Old(id, old.bytes)));
+        }
         open.state = IncomingState::Receiving(file);
         self.actions.push_back(ReceiverAction::Control(Message::Status(id, status)));
     }

@@ -34,7 +34,7 @@ impl Receiver {
                         IncomingState::Admitting { staged: None }
                     }
                 };
-                self.open.insert(id, IncomingEntry { entry, state, is_grown: false });
+                self.open.insert(id, IncomingEntry { entry, state, is_grown: false, old: None });
                 self.advance();
                 Ok(())
             }

@@ -69,7 +69,7 @@ impl Receiver {
         root: Option<blake3::Hash>,
         outcome: Outcome,
     ) {
-        let Some(IncomingEntry { entry, state, is_grown }) = self.open.remove(&id) else { return };
+        let Some(IncomingEntry { entry, state, is_grown, .. }) = self.open.remove(&id) else { return };
         self.forget_file(&state);
         self.drop_staged(id, &state);
         if is_grown && outcome == Outcome::Written {

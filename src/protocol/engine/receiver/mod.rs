@@ -7,6 +7,7 @@ mod control;
 mod end;
 mod lookup;
 mod machine;
+mod old_files;
 mod records;
 mod state;
 mod unrecorded;

@@ -67,6 +67,8 @@ pub(super) struct IncomingFile {
     /// Size of a file of unknown size, once its last chunk is written.
     pub(super) end: Option<u64>,
     pub(super) checkpoints: Checkpoints,
+    /// Chunks whose recipe made other bytes. They must come as data.
+    pub(super) unmade: ChunkSet,
 }
 
 impl IncomingFile {
@@ -79,8 +81,17 @@ impl IncomingFile {
             unresolved: 0,
             end: None,
             checkpoints: Checkpoints::default(),
+            unmade: ChunkSet::default(),
         }
     }
+}
+
+/// A file under the name of an entry that will replace it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OldFile {
+    pub(super) bytes: u64,
+    /// How often its signature was asked for.
+    pub(super) asked: u32,
 }
 
 /// A complete entry, and its root if it is a file.
@@ -106,4 +117,6 @@ pub(super) struct IncomingEntry {
     pub(super) state: IncomingState,
     /// The source has grown since it was announced.
     pub(super) is_grown: bool,
+    /// The file that it will replace.
+    pub(super) old: Option<OldFile>,
 }

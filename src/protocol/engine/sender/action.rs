@@ -25,6 +25,18 @@ pub enum Parcel {
         /// First byte.
         offset: u64,
     },
+    /// A request for the signature of the file that this one replaces; call [`Sender::signature_answered`] with the
+    /// answer.
+    ///
+    /// [`Sender::signature_answered`]: super::Sender::signature_answered
+    Signature {
+        /// The file.
+        id: EntryId,
+        /// Size of the old file.
+        old_bytes: u64,
+        /// Average size of pieces, as a power of two.
+        piece_log2: u8,
+    },
     /// Whole small files.
     Files(Vec<EntryId>),
     /// Claims of chunks of a large file that the receiver holds, in order; call [`Sender::claims_answered`] with the
@@ -37,6 +49,27 @@ pub enum Parcel {
         /// The chunks.
         chunks: Vec<u64>,
     },
+}
+
+impl Parcel {
+    /// Its files.
+    pub fn ids(&self) -> &[EntryId] {
+        match self {
+            Self::Chunk { id, .. }
+            | Self::OpenChunk { id, .. }
+            | Self::Signature { id, .. }
+            | Self::Claims { id, .. } => std::slice::from_ref(id),
+            Self::Files(ids) => ids,
+        }
+    }
+
+    /// The large file that it is about.
+    pub fn file(&self) -> Option<EntryId> {
+        match self {
+            Self::Files(_) => None,
+            _ => self.ids().first().copied(),
+        }
+    }
 }
 
 /// The driver's next action.

@@ -37,6 +37,7 @@ impl Sender {
                 self.said_came = bytes;
                 Ok(())
             }
+            Message::Old(id, bytes) => self.on_old(id, bytes),
             Message::Durable(id, ranges) => self.on_durable(id, ranges, now),
             Message::Finished { synced: true, .. } if self.is_durability_missing => Err(Failure::protocol(
                 "the receiver never said that all of a file is durable, but has synced all",
@@ -85,7 +86,7 @@ impl Sender {
     }
 
     /// An open entry.
-    fn check_id(&self, id: EntryId) -> Result<(), Failure> {
+    pub(super) fn check_id(&self, id: EntryId) -> Result<(), Failure> {
         if id.0 >= self.next_id {
             return Err(Failure::new(Reason::UnknownTransfer, format!("there is no entry {}", id.0)));
         }

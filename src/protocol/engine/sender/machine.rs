@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::engine::patience::{Patience, ProgressWatch};
 use crate::protocol::engine::sender::action::{ReceiverEnd, SenderAction};
+use crate::protocol::engine::sender::path::PathFacts;
 use crate::protocol::engine::sender::state::{OutgoingEntry, OutgoingState};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::RelPath;
@@ -30,6 +31,12 @@ pub struct Sender {
     /// Files with held chunks.
     pub(super) held: VecDeque<EntryId>,
     pub(super) parcels: u64,
+    /// Pieces of old files that fit the memory that is left, and all of them. None when old files are not used.
+    pub(super) pieces_free: usize,
+    pub(super) pieces_max: usize,
+    pub(super) path: PathFacts,
+    /// Files whose old one is signed.
+    pub(super) signed: usize,
     /// Those of claims.
     pub(super) claim_parcels: u64,
     pub(super) totals: Totals,
@@ -64,6 +71,10 @@ impl Sender {
             held: VecDeque::new(),
             parcels: 0,
             claim_parcels: 0,
+            pieces_free: 0,
+            pieces_max: 0,
+            path: PathFacts::default(),
+            signed: 0,
             totals: Totals::default(),
             actions: VecDeque::new(),
             finished: None,
@@ -94,7 +105,10 @@ impl Sender {
         self.totals.bytes += entry.size();
         self.open_path_bytes += entry.path_bytes();
         let message = Message::Entry(entry.clone());
-        self.open.insert(id, OutgoingEntry { entry, state: OutgoingState::Announced, is_grown: false });
+        self.open.insert(
+            id,
+            OutgoingEntry { entry, state: OutgoingState::Announced, is_grown: false, old_bytes: None },
+        );
         message
     }
 
@@ -196,6 +210,7 @@ impl Sender {
         let message = Message::Abandon(id, failure.reason, failure.for_peer().to_owned());
         let state = std::mem::replace(&mut open.state, OutgoingState::Abandoned(failure));
         self.forget_held(&state);
+        self.free_pieces(&state);
         self.open_end.take_if(|reading| *reading == id);
         self.actions.push_back(SenderAction::Control(message));
     }
@@ -208,9 +223,10 @@ impl Sender {
         outcome: Outcome,
         message: Option<String>,
     ) {
-        let Some(OutgoingEntry { entry, state, is_grown }) = self.open.remove(&id) else { return };
+        let Some(OutgoingEntry { entry, state, is_grown, .. }) = self.open.remove(&id) else { return };
         self.open_end.take_if(|reading| *reading == id);
         self.forget_held(&state);
+        self.free_pieces(&state);
         if is_grown && outcome == Outcome::Written {
             self.actions.push_back(SenderAction::Grew(entry.clone()));
         }

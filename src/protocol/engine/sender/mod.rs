@@ -3,9 +3,12 @@
 mod action;
 mod claims;
 mod control;
+mod delta;
 mod machine;
 mod parcels;
+mod path;
 mod state;
 
 pub use self::action::{Parcel, ReceiverEnd, SenderAction};
 pub use self::machine::Sender;
+pub use self::path::PathFacts;

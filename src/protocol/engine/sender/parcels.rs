@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::protocol::engine::plan::Plan;
 use crate::protocol::engine::sender::action::{Parcel, SenderAction};
 use crate::protocol::engine::sender::machine::Sender;
-use crate::protocol::engine::sender::state::{OutgoingEntry, OutgoingFile, OutgoingState};
+use crate::protocol::engine::sender::state::{Delta, OutgoingEntry, OutgoingFile, OutgoingState};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::hash::RootBuilder;
 use crate::protocol::place::Place;
@@ -13,9 +13,14 @@ use crate::protocol::wire::entry::{Entry, EntryId, Kind};
 use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, PARCEL_FILES_MAX, SMALL_FILE_BYTES_MAX};
 
 impl Sender {
-    /// Cuts the next parcel. Small files go first, then a few claims; chunks use the remaining capacity.
+    /// Cuts the next parcel. Small files go first, then a few claims and requests for signatures; chunks
+    /// use the remaining capacity.
     pub fn next_parcel(&mut self) -> Option<Parcel> {
-        let parcel = self.next_files().or_else(|| self.next_claims()).or_else(|| self.next_chunk())?;
+        let parcel = self
+            .next_files()
+            .or_else(|| self.next_claims())
+            .or_else(|| self.next_signature())
+            .or_else(|| self.next_chunk())?;
         self.parcels += 1;
         Some(parcel)
     }
@@ -43,6 +48,10 @@ impl Sender {
     fn next_chunk(&mut self) -> Option<Parcel> {
         let mut at = 0;
         while let Some(&id) = self.large.get(at) {
+            if self.awaits_signature(id) {
+                at += 1;
+                continue;
+            }
             let wanted = self.open.get_mut(&id).and_then(|open| match &mut open.state {
                 OutgoingState::Wanted(file) => Some((open.entry.size(), file)),
                 _ => None,
@@ -110,8 +119,10 @@ impl Sender {
                 Parcel::OpenChunk { offset, .. } => {
                     (offset >> self.chunk_log2, self.open_chunk_bytes(*id, *offset))
                 }
-                // Claims have an answer of their own.
-                Parcel::Files(_) | Parcel::Claims { .. } => (0, self.entry(*id).map_or(0, Entry::size)),
+                // Claims and signatures have answers of their own.
+                Parcel::Files(_) | Parcel::Claims { .. } | Parcel::Signature { .. } => {
+                    (0, self.entry(*id).map_or(0, Entry::size))
+                }
             };
             self.record_acked(*id, index, len, *value)?;
         }
@@ -137,6 +148,9 @@ impl Sender {
         if !file.plan.is_written() {
             return Ok(());
         }
+        let delta = std::mem::replace(&mut file.delta, Delta::None);
+        self.pieces_free += delta.pieces();
+        self.signed -= usize::from(delta.pieces() > 0);
         if let Some((outcome, renamed)) = file.done.take() {
             let root = file.root.root();
             self.settle(id, renamed, root, outcome, None);
@@ -153,14 +167,19 @@ impl Sender {
         self.claim_parcels -= u64::from(matches!(parcel, Parcel::Claims { .. }));
         match (parcel, failure.reason) {
             (
-                Parcel::Chunk { .. } | Parcel::OpenChunk { .. } | Parcel::Claims { .. },
+                Parcel::Chunk { .. }
+                | Parcel::OpenChunk { .. }
+                | Parcel::Claims { .. }
+                | Parcel::Signature { .. },
                 Reason::TransferFailed | Reason::TransferEnded,
             ) => Ok(()),
-            (Parcel::Chunk { id, .. } | Parcel::OpenChunk { id, .. } | Parcel::Claims { id, .. }, _)
-                if !matches!(self.state(*id), Some(OutgoingState::Wanted(_))) =>
-            {
-                Ok(())
-            }
+            (
+                Parcel::Chunk { id, .. }
+                | Parcel::OpenChunk { id, .. }
+                | Parcel::Claims { id, .. }
+                | Parcel::Signature { id, .. },
+                _,
+            ) if !matches!(self.state(*id), Some(OutgoingState::Wanted(_))) => Ok(()),
             _ => Err(failure),
         }
     }
@@ -204,6 +223,7 @@ impl Sender {
                 }
             }
             Parcel::Claims { id, chunks } => self.claims_lost(id, &chunks),
+            Parcel::Signature { id, .. } => self.signature_lost(id),
             Parcel::Files(ids) => ids.into_iter().rev().for_each(|id| self.small.push_front(id)),
         }
         Ok(())
@@ -246,6 +266,7 @@ impl Sender {
             root,
             plan,
             unresolved: 0,
+            delta: open.old_bytes.map_or(Delta::None, |old_bytes| Delta::Possible { old_bytes, lost: 0 }),
             is_open_ended,
             closed: false,
             done: None,

@@ -35,6 +35,7 @@ pub(super) struct OutgoingFile {
     pub(super) plan: Plan,
     /// Bytes that the receiver holds of an earlier transfer, and that have not been compared.
     pub(super) unresolved: u64,
+    pub(super) delta: Delta,
     /// Announced without a size. Its chunks are read once, one after the other.
     pub(super) is_open_ended: bool,
     /// [`Message::Close`] was sent.
@@ -45,9 +46,34 @@ pub(super) struct OutgoingFile {
     pub(super) unacked: Option<[u8; 32]>,
 }
 
+/// How far taking bytes from an old file has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delta {
+    /// All chunks are sent: there is no old file, or it is of no use.
+    None,
+    /// There is an old file of this size, and its signature was lost with connections so often.
+    Possible { old_bytes: u64, lost: u32 },
+    /// Its signature is on its way. Memory is reserved for so many pieces.
+    Asked { old_bytes: u64, lost: u32, pieces: usize },
+    /// Chunks have recipes.
+    Matching { pieces: usize },
+}
+
+impl Delta {
+    /// Pieces for which memory is reserved.
+    pub(super) fn pieces(self) -> usize {
+        match self {
+            Self::None | Self::Possible { .. } => 0,
+            Self::Asked { pieces, .. } | Self::Matching { pieces } => pieces,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct OutgoingEntry {
     pub(super) entry: Entry,
     pub(super) state: OutgoingState,
     pub(super) is_grown: bool,
+    /// Size of the file that it replaces at the receiver.
+    pub(super) old_bytes: Option<u64>,
 }

@@ -172,6 +172,12 @@ fn golden_bytes_of_the_manifest_and_of_answers() {
         (Message::Ack(1), "300101".into()),
         (Message::Nack(Reason::TransferFailed), "310108".into()),
         (Message::Matched(1 << 63 | 5), "32088000000000000005".into()),
+        (Message::Old(EntryId(5), 300), "0f0305412c".into()),
+        (
+            Message::Pieces(SignatureState::Complete, vec![Piece { len: 300, hash: [7; 16] }]),
+            format!("33140101412c{}", "07".repeat(16)),
+        ),
+        (Message::Pieces(SignatureState::GivenUp, vec![]), "33020200".into()),
         (Message::Status(EntryId(5), Status::Resume(vec![0..3, 300..301])), "0408050a020003412c01".into()),
     ]);
 }
@@ -214,6 +220,23 @@ fn attack_14_ranges_that_are_none() {
         assert_eq!(Message::decode(0x0d, payload), Err(CodecError::BadValue("ranges")), "{ranges:?}");
     }
     assert_eq!(Message::decode(0x0d, vec![5, 0x41, 1].into()), Err(CodecError::TooLarge("ranges")));
+}
+
+///
+#[test]
+fn attack_34_pieces_and_old_files_that_are_none() {
+    let hash = [7; 16];
+    let piece = |len: &[u8]| [&[0, 1], len, &hash].concat();
+    for (payload, error) in [
+        (vec![3, 0], CodecError::BadValue("state of a signature")),
+        (vec![0, 0x42, 1], CodecError::TooLarge("pieces")),
+        (piece(&[0]), CodecError::BadValue("piece")),
+        (piece(&[0xff; 8]), CodecError::TooLarge("piece")),
+        (piece(&[5])[..10].to_vec(), CodecError::Truncated),
+    ] {
+        assert_eq!(Message::decode(0x33, payload.into()), Err(error));
+    }
+    assert_eq!(Message::decode(0x0f, vec![5, 0].into()), Err(CodecError::BadValue("size of the old file")));
 }
 
 #[test]
