@@ -53,6 +53,7 @@ newreno\t'NewReno (RFC 9002)'"
 complete -c towline -n "__fish_towline_using_subcommand send" -l no-path-memory -d 'Do not remember what the network path carries: each transfer measures it anew' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l timeout -d 'Give up after this long without progress, such as 30s or 2m [default: 30s]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l retry -d 'Reconnect for this long after the connection is lost; 0 or forever [default: 60s]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l disk-timeout -d 'Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l no-fsync -d 'Do not sync to disk: faster, but a crash of the machine can lose files that were reported as done' -r -f -a "true\t''
 false\t''"
@@ -95,6 +96,7 @@ newreno\t'NewReno (RFC 9002)'"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l no-path-memory -d 'Do not remember what the network path carries: each transfer measures it anew' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l timeout -d 'Give up after this long without progress, such as 30s or 2m [default: 30s]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l retry -d 'Reconnect for this long after the connection is lost; 0 or forever [default: 60s]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l disk-timeout -d 'Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l no-fsync -d 'Do not sync to disk: faster, but a crash of the machine can lose files that were reported as done' -r -f -a "true\t''
 false\t''"
@@ -128,6 +130,7 @@ newreno\t'NewReno (RFC 9002)'"
 complete -c towline -n "__fish_towline_using_subcommand bench" -l no-path-memory -d 'Do not remember what the network path carries: each transfer measures it anew' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand bench" -l timeout -d 'Give up after this long without progress, such as 30s or 2m [default: 30s]' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l retry -d 'Reconnect for this long after the connection is lost; 0 or forever [default: 60s]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l disk-timeout -d 'Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l no-fsync -d 'Do not sync to disk: faster, but a crash of the machine can lose files that were reported as done' -r -f -a "true\t''
 false\t''"

@@ -27,6 +27,18 @@ pub enum Event {
         /// Its name and version, escaped.
         agent: String,
     },
+    /// The connection is lost, and another one is tried for.
+    Reconnecting {
+        /// How long; without end if there is none.
+        limit: Option<Duration>,
+        /// Why it is lost, in one sentence.
+        message: String,
+    },
+    /// Another connection has taken over.
+    Reconnected {
+        /// How long there was none.
+        after: Duration,
+    },
     /// The transfer starts.
     Started {
         /// Which side this process is.

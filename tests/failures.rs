@@ -364,7 +364,7 @@ fn a_signal_of_the_system_is_a_clean_stop_too() {
 #[test]
 fn a_receiver_notices_that_the_sender_was_killed() {
     let setting = Setting::new();
-    let under_way = setting.under_way(&["--timeout", "2s"]);
+    let under_way = setting.under_way(&["--timeout", "2s", "--retry", "1s"]);
     under_way.sender.signal(Signal::KILL);
     assert_eq!(under_way.sender.end().code, None);
     under_way.receiver.end().expect(9);
@@ -374,7 +374,7 @@ fn a_receiver_notices_that_the_sender_was_killed() {
 #[test]
 fn a_sender_notices_that_the_receiver_was_killed() {
     let setting = Setting::new();
-    let under_way = setting.under_way(&["--timeout", "2s"]);
+    let under_way = setting.under_way(&["--timeout", "2s", "--retry", "1s"]);
     under_way.receiver.signal(Signal::KILL);
     assert_eq!(under_way.receiver.end().code, None);
     under_way.sender.end().expect(9);

@@ -132,7 +132,7 @@ fn a_cut_that_stays_ends_both_sides_with_9() {
     let seed = Seed::new(57);
     let cut = Cut { after_bytes: 2 << 20, lasts: None };
     let options = LinkOptions { seed: seed.value, cut: Some(cut), ..Default::default() };
-    let run = Run::new(&options, &["--timeout", "2s"]);
+    let run = Run::new(&options, &["--timeout", "2s", "--retry", "2s"]);
     assert!(run.up.cut > 0, "{:?}", run.up);
     let inbox = run.inbox();
     run.sent.expect(9);

@@ -146,7 +146,7 @@ fn t24_a_socket_that_fails_in_the_middle_ends_its_side() {
             "sender" => (&failing, &setting.receiver),
             _ => (&setting.sender, &failing),
         };
-        let args = ["--timeout", "8s", "--no-fsync"];
+        let args = ["--timeout", "8s", "--retry", "0", "--no-fsync"];
         let (receiving, listening) = receiver.listen_receive(&setting.inbox, &args);
         let slow = LinkOptions { rate_bytes_per_s: Some(8 << 20), ..Default::default() };
         let link = UdpLink::start(listening.address, &slow);

@@ -21,7 +21,7 @@ use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
 use crate::protocol::wire::role::Role;
-use crate::session::{Budget, Context, Lease};
+use crate::session::{Budget, Carried, Context, Lease};
 use crate::storage::fs::sample::{disk_bytes, free_bytes, write_sample};
 use crate::storage::fs::{FsSource, NetworkThreads};
 use crate::storage::void::{VoidSource, VoidTarget};
@@ -185,7 +185,7 @@ impl Running<'_> {
     }
 
     fn result(&self, transferred: Transferred, meter: &Meter, budget: Budget) -> Measured {
-        let stats = meter.connection.stats();
+        let stats = meter.carried.connection().map(|connection| connection.stats()).unwrap_or_default();
         let bench = Bench {
             summary: transferred.summary,
             with_itself: false,
@@ -203,13 +203,13 @@ impl Running<'_> {
 
 /// What is read at the end of the transfer.
 struct Meter {
-    connection: Quic,
+    carried: Carried<Quic>,
     cpu_before: Duration,
 }
 
 impl Meter {
     fn start(connected: &Connected) -> Self {
-        Self { connection: connected.link.connection.clone(), cpu_before: processor_time() }
+        Self { carried: connected.link.carried(), cpu_before: processor_time() }
     }
 }
 

@@ -53,8 +53,10 @@ pub(super) async fn meet(
 
 /// The settings for this side's connections, with one connection.
 fn terms(role: Role, identity: Identity, common: &CommonSettings, budget: Budget) -> Terms {
-    let limits = budget.limits(common.timeout, CONNECT_TIMEOUT.min(common.timeout), common.congestion);
-    Terms { role, network: QuicNetwork::new(identity), connections: Some(1), limits, budget }
+    let idle_timeout = common.retry.idle_timeout(common.timeout);
+    let limits = budget.limits(idle_timeout, CONNECT_TIMEOUT.min(common.timeout), common.congestion);
+    let (network, retry) = (QuicNetwork::new(identity), common.retry);
+    Terms { role, network, connections: Some(1), limits, retry, budget }
 }
 
 /// The address of `peer`, and what the peer must prove.

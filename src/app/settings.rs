@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::auth::{Fingerprint, Ticket};
 use crate::protocol::failure::Failure;
 pub use crate::protocol::final_name::Exists;
+use crate::session::Retry;
 use crate::session::schedule::Schedule;
 pub use crate::storage::void::Workload;
 use crate::transport::Congestion;
@@ -173,6 +174,8 @@ pub struct CommonSettings {
     pub disk_timeout: Duration,
     /// Start from what earlier transfers found about the path, and keep what this one finds.
     pub path_memory: bool,
+    /// How long a lost connection is tried for again.
+    pub retry: Retry,
     /// Sync to disk before a file is reported as done.
     pub fsync: bool,
 }

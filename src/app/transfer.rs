@@ -140,7 +140,6 @@ pub(super) async fn receive_with<T: Target>(
     context: Context,
 ) -> Result<Transferred, Failure> {
     let (mut link, keeper) = connected.split();
-    let connection = link.connection.clone();
     let mut reporter = Arc::clone(&context.reporter);
     let opened = async {
         let offer = session::receive::offer::offer(&mut link, &context).await?;
@@ -157,7 +156,7 @@ pub(super) async fn receive_with<T: Target>(
             result.map(|summary| Transferred { transfer, summary })
         }
         Err(failure) => {
-            close_with(&connection, &failure);
+            close_with(&link.connection, &failure);
             Err(failure)
         }
     };

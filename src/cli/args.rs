@@ -10,8 +10,9 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use super::bwlimit::parse_bwlimit;
 use super::help;
-use super::size::{Wait, parse_duration, parse_listen, parse_size, parse_wait};
+use super::size::{Wait, parse_duration, parse_listen, parse_retry, parse_size, parse_wait};
 use crate::app::settings::{Delta, Exists, IdAction};
+use crate::session::Retry;
 use crate::session::schedule::Schedule;
 use crate::transport::Congestion;
 use crate::ui::Color;
@@ -355,6 +356,15 @@ pub struct TransferArgs {
     #[arg(long, env = "TOWLINE_TIMEOUT", hide_env = true, hide_short_help = true, value_name = "DURATION")]
     #[arg(value_parser = parse_duration)]
     pub timeout: Option<Duration>,
+
+    /// Reconnect for this long after the connection is lost; 0 or forever [default: 60s]
+    ///
+    /// A connection is lost after 15s without a packet, or half of --timeout when that is less. The side that dialled
+    /// dials again, and the transfer goes on where it was. After this long, both sides end with exit code 9. `0` ends the
+    /// transfer with the connection, `forever` never gives up. Each side has its own limit.
+    #[arg(long, env = "TOWLINE_RETRY", hide_env = true, hide_short_help = true, value_name = "DURATION")]
+    #[arg(value_parser = parse_retry)]
+    pub retry: Option<Retry>,
 
     /// Give up when a disk makes no progress for this long, such as 10m or 1h [default: 10m]
     ///

@@ -12,10 +12,11 @@ use etcetera::BaseStrategy;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::bwlimit::parse_bwlimit;
-use super::size::{Wait, parse_duration, parse_listen, parse_size, parse_wait};
+use super::size::{Wait, parse_duration, parse_listen, parse_retry, parse_size, parse_wait};
 use super::values::word;
 use crate::app::settings::{Delta, Exists};
 use crate::protocol::path::printable;
+use crate::session::Retry;
 use crate::session::schedule::Schedule;
 use crate::transport::Congestion;
 use crate::ui::Color;
@@ -94,6 +95,9 @@ pub struct Config {
     /// `--timeout`
     #[serde(deserialize_with = "duration")]
     pub timeout: Option<Duration>,
+    /// `--retry`, a duration or "forever"
+    #[serde(deserialize_with = "retry")]
+    pub retry: Option<Retry>,
     /// `--disk-timeout`
     #[serde(deserialize_with = "duration")]
     pub disk_timeout: Option<Duration>,
@@ -170,6 +174,10 @@ fn bwlimit<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Sch
 
 fn duration<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Duration>, D::Error> {
     parse_duration(&String::deserialize(from)?).map(Some).map_err(de::Error::custom)
+}
+
+fn retry<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Retry>, D::Error> {
+    parse_retry(&String::deserialize(from)?).map(Some).map_err(de::Error::custom)
 }
 
 /// A duration such as "5m", or true or false.

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::session::Retry;
+
 /// Parses a number of bytes: `65536`, `512k`, `64M`, `1MiB`. Units are powers of 1024.
 ///
 /// # Errors
@@ -69,6 +71,22 @@ pub(super) fn parse_wait(text: &str) -> Result<Wait, String> {
     }
 }
 
+/// Parses a duration, `0` or `forever`.
+///
+/// # Errors
+/// A sentence for people.
+pub(super) fn parse_retry(text: &str) -> Result<Retry, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "forever" => Ok(Retry::Forever),
+        "0" | "off" => Ok(Retry::Off),
+        _ => match humantime::parse_duration(text) {
+            Ok(Duration::ZERO) => Ok(Retry::Off),
+            Ok(limit) => Ok(Retry::For(limit)),
+            Err(e) => Err(format!("{e}; expected a duration such as 60s or 5m, 0 or forever")),
+        },
+    }
+}
+
 /// Parses `ADDR:PORT`.
 ///
 /// # Errors
@@ -131,6 +149,14 @@ mod tests {
     fn durations_need_a_unit() {
         assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
         assert!(parse_duration("30").unwrap_err().ends_with("expected a duration such as 30s or 2m"));
+    }
+
+    #[test]
+    fn a_retry_is_a_duration_or_a_word() {
+        assert_eq!(parse_retry("90s"), Ok(Retry::For(Duration::from_secs(90))));
+        assert_eq!(parse_retry("Forever"), Ok(Retry::Forever));
+        assert_eq!([parse_retry("0"), parse_retry("0s"), parse_retry("off")], [const { Ok(Retry::Off) }; 3]);
+        assert!(parse_retry("60").unwrap_err().ends_with("such as 60s or 5m, 0 or forever"));
     }
 
     #[test]

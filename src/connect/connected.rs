@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -9,7 +10,7 @@ use super::slot::ticket_used;
 use crate::event::{Event, Reporter};
 use crate::node::listener::Answering;
 use crate::protocol::failure::Failure;
-use crate::session::{Link, close_reason, close_with};
+use crate::session::{Carried, Link, close_reason, close_with};
 use crate::transport::{Connection, Endpoint, Network};
 
 /// How long a process that fails waits for its peer to learn why.
@@ -22,31 +23,33 @@ const GOODBYE_WELL: Duration = Duration::from_millis(50);
 pub struct Connected<N: Network> {
     /// The connection and its control stream.
     pub link: Link<N::Connection>,
-    pub(super) endpoint: N::Endpoint,
-    pub(super) answering: Option<Answering>,
+    /// Of the connection in use.
+    pub(super) endpoint: watch::Receiver<N::Endpoint>,
+    pub(super) answering: Option<Answering<N::Connection>>,
     pub(super) joining: JoinSet<()>,
 }
 
 impl<N: Network> Connected<N> {
     /// Separates the link, which goes to the session, from its keeper.
     pub fn split(self) -> (Link<N::Connection>, Keeper<N>) {
-        let connection = self.link.connection.clone();
         let Self { link, endpoint, answering, joining } = self;
-        (link, Keeper { connection, endpoint, answering, _joining: joining })
+        let carried = link.carried();
+        (link, Keeper { carried, endpoint, answering, _joining: joining })
     }
 
     /// Tells the peer of a failure before the transfer has begun; returns it.
     pub async fn fail(self, failure: Failure) -> Failure {
-        part(&self.link.connection, &self.endpoint, failure).await
+        let endpoint = self.endpoint.borrow().clone();
+        part(&self.link.connection, &endpoint, failure).await
     }
 }
 
 /// Keeps the endpoint open until the last packets are sent.
 pub struct Keeper<N: Network> {
-    connection: N::Connection,
-    endpoint: N::Endpoint,
-    answering: Option<Answering>,
-    /// Makes extra connections until dropped.
+    carried: Carried<N::Connection>,
+    endpoint: watch::Receiver<N::Endpoint>,
+    answering: Option<Answering<N::Connection>>,
+    /// Makes further connections until dropped.
     _joining: JoinSet<()>,
 }
 
@@ -54,29 +57,30 @@ impl<N: Network> Keeper<N> {
     /// Waits until the close has reached the peer or its time is over. Also reports the endpoint's advice for this
     /// machine.
     pub async fn goodbye(mut self, is_well: bool, reporter: &dyn Reporter) {
-        if let Some(message) = self.endpoint.advice() {
+        let endpoint = self.endpoint.borrow().clone();
+        if let Some(message) = endpoint.advice() {
             reporter.report(Event::Warning { path: None, reason: None, message });
         }
         if let Some(answering) = self.answering.take() {
             drop(answering);
-            self.turn_away().await;
+            turn_away(&endpoint).await;
         }
+        // Over a lost connection, nothing can be told.
+        let Some(connection) = self.carried.connection() else { return };
         if is_well {
-            let _ = timeout(GOODBYE_WELL, self.connection.close_sent()).await;
-        } else if !self.connection.is_ended_by_peer() {
-            self.endpoint.wait_idle(GOODBYE).await;
+            let _ = timeout(GOODBYE_WELL, connection.close_sent()).await;
+        } else if !connection.is_ended_by_peer() {
+            endpoint.wait_idle(GOODBYE).await;
         }
     }
 }
 
-impl<N: Network> Keeper<N> {
-    /// Refuses peers that are dialling now: the ticket is used. The session's own connection is closed already.
-    async fn turn_away(&self) {
-        let failure = ticket_used();
-        self.endpoint.close(failure.reason.code(), &close_reason(&failure));
-        if self.endpoint.connections() > 1 {
-            self.endpoint.wait_idle(GOODBYE_WELL).await;
-        }
+/// Refuses peers that are dialling now: the ticket is used. The session's own connection is closed already.
+async fn turn_away(endpoint: &impl Endpoint) {
+    let failure = ticket_used();
+    endpoint.close(failure.reason.code(), &close_reason(&failure));
+    if endpoint.connections() > 1 {
+        endpoint.wait_idle(GOODBYE_WELL).await;
     }
 }
 

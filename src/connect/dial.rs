@@ -2,17 +2,20 @@
 
 use std::net::SocketAddr;
 
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::again::Again;
 use super::connected::{Connected, part};
-use super::extra::dial_all;
+use super::extra::{dial_all, prepare_dialler};
 use super::terms::Terms;
 use super::waiting::{Stop, unless_stopped};
 use crate::auth::handshake::DiallerMethod;
 use crate::auth::methods::{ByKey, ByTicket};
 use crate::auth::{Fingerprint, Ticket};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::session::{handshake, transport_failure};
+use crate::session::{Retry, handshake, transport_failure};
 use crate::transport::address::{HostPort, resolve};
 use crate::transport::{Network, TransportError};
 
@@ -58,13 +61,20 @@ pub(super) async fn dial_known<N: Network>(
     terms: &Terms<N>,
     stop: &mut Stop,
 ) -> Result<Connected<N>, Failure> {
-    let Terms { role, connections, network, limits, .. } = terms;
+    let Terms { role, connections, network, limits, retry, .. } = terms;
     let dialling = async { network.dial(addresses, method.listener(), limits).await.map_err(failure) };
     // If stopped during this, there is no connection yet that the peer must be told about.
     let (connection, endpoint) = unless_stopped(stop, dialling).await?;
+    let (current, in_use) = watch::channel(endpoint.clone());
     let greeting = timeout(limits.idle_timeout, async {
         let mut link = handshake::dial(connection.clone(), *role, method, *connections).await?;
-        let joining = dial_all(&mut link, terms)?;
+        let joiner = prepare_dialler(&mut link, terms);
+        let mut joining = JoinSet::new();
+        if *retry != Retry::Off {
+            let made_with = (network.clone(), *limits);
+            joining.spawn(Again::new(&link, addresses, joiner.clone(), made_with, current)?.run());
+        }
+        dial_all(&link, joiner, terms, &mut joining)?;
         if role.side() == Side::Receiver {
             link.welcome().await?;
         }
@@ -76,7 +86,7 @@ pub(super) async fn dial_known<N: Network>(
         })
     };
     match unless_stopped(stop, greeting).await {
-        Ok((link, joining)) => Ok(Connected { link, endpoint, answering: None, joining }),
+        Ok((link, joining)) => Ok(Connected { link, endpoint: in_use, answering: None, joining }),
         Err(failure) => Err(part(&connection, &endpoint, failure).await),
     }
 }

@@ -8,11 +8,11 @@ use tokio::task::JoinSet;
 use tracing::debug;
 
 use super::terms::Terms;
-use crate::auth::{Expected, Fingerprint, JoinKey};
-use crate::node::listener::unless_silent;
+use crate::auth::Expected;
+use crate::node::listener::{Answering, unless_silent};
 use crate::protocol::failure::Failure;
-use crate::session::handshake::{admit, join, join_key};
-use crate::session::{Joiner, Joining, Link, close_with, transport_failure};
+use crate::session::handshake::{Membership, admit, join, opening};
+use crate::session::{Joiner, Joining, Link, Retry, close_with, transport_failure};
 use crate::transport::{Arrival, Connection, Endpoint, ListenAddress, Network};
 
 /// Connections of a session when neither side asks for a number.
@@ -53,19 +53,24 @@ impl<N: Network> Sockets<N> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Lets one connection in at each endpoint, if it belongs to the session of `link`. The endpoints live as long as
-    /// the tasks.
-    pub(super) fn serve(&self, link: &mut Link<N::Connection>) -> Result<JoinSet<()>, Failure> {
+    /// Lets one connection in at each endpoint, if it belongs to the session of `link`. `answering` lets one in that
+    /// replaces the first connection. The endpoints live as long as the tasks.
+    pub(super) fn serve(
+        &self,
+        link: &mut Link<N::Connection>,
+        answering: &Answering<N::Connection>,
+    ) -> Result<JoinSet<()>, Failure> {
+        let Terms { connections, retry, .. } = self.terms;
         let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut tasks = JoinSet::new();
-        if open.is_empty() {
-            return Ok(tasks);
-        }
         let number = u32::try_from(open.len()).unwrap_or(u32::MAX);
-        let joiner = prepare(link, number, self.terms.connections.is_none());
-        let (key, fingerprint) = (join_key(&link.connection)?, link.connection.peer_fingerprint());
+        let joiner = prepare(link, number, connections.is_none(), retry);
+        let membership = Membership::of(&link.connection)?;
+        let mut tasks = JoinSet::new();
         for (lane, endpoint) in (1..).zip(open) {
-            tasks.spawn(serve_one(endpoint, lane, key, fingerprint, joiner.clone()));
+            tasks.spawn(serve_one(endpoint, lane, membership, joiner.clone()));
+        }
+        if retry != Retry::Off {
+            answering.lets_back(membership, joiner);
         }
         Ok(tasks)
     }
@@ -80,8 +85,8 @@ fn agreed(ours: Option<u32>, theirs: Option<u32>) -> u32 {
     }
 }
 
-fn prepare<C: Connection>(link: &mut Link<C>, extra: u32, automatic: bool) -> Joiner<C> {
-    let (joining, joiner) = Joining::new(extra, automatic, None);
+fn prepare<C: Connection>(link: &mut Link<C>, extra: u32, automatic: bool, retry: Retry) -> Joiner<C> {
+    let (joining, joiner) = Joining::new(extra, automatic, retry);
     link.joining = joining;
     joiner
 }
@@ -89,8 +94,7 @@ fn prepare<C: Connection>(link: &mut Link<C>, extra: u32, automatic: bool) -> Jo
 async fn serve_one<E: Endpoint>(
     endpoint: E,
     lane: u32,
-    key: JoinKey,
-    fingerprint: Fingerprint,
+    membership: Membership,
     joiner: Joiner<<E::Arrival as Arrival>::Connection>,
 ) {
     let mut is_taken = false;
@@ -101,7 +105,9 @@ async fn serve_one<E: Endpoint>(
         let from = incoming.remote_address();
         let joined = async {
             let connection = incoming.handshake().await.map_err(transport_failure)?;
-            let admitted = unless_silent(&connection, admit(&connection, &key, fingerprint, lane)).await;
+            let admitting =
+                async { admit(&connection, opening(&connection).await?, &[membership], lane).await };
+            let admitted = unless_silent(&connection, admitting).await;
             admitted.inspect_err(|failure| close_with(&connection, failure))?;
             Ok::<_, Failure>(connection)
         };
@@ -116,20 +122,25 @@ async fn serve_one<E: Endpoint>(
     }
 }
 
-/// Dials the extra connections that the listener of `link` will offer.
-pub(super) fn dial_all<N: Network>(
+/// Prepares `link`, which this side has dialled, for the connections that it may make.
+pub(super) fn prepare_dialler<N: Network>(
     link: &mut Link<N::Connection>,
     terms: &Terms<N>,
-) -> Result<JoinSet<()>, Failure> {
-    let mut tasks = JoinSet::new();
+) -> Joiner<N::Connection> {
     let max = terms.connections.unwrap_or(u32::MAX).min(terms.budget.connections_max());
-    if max <= 1 {
-        return Ok(tasks);
-    }
-    let mut joiner = prepare(link, max - 1, terms.connections.is_none());
-    let key = join_key(&link.connection)?;
+    prepare(link, max.saturating_sub(1), terms.connections.is_none(), terms.retry)
+}
+
+/// Dials the extra connections that the listener of `link` will offer.
+pub(super) fn dial_all<N: Network>(
+    link: &Link<N::Connection>,
+    mut joiner: Joiner<N::Connection>,
+    terms: &Terms<N>,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), Failure> {
+    let Membership { key, fingerprint } = Membership::of(&link.connection)?;
     let peer = link.connection.remote_address();
-    let expected = Expected::Key(link.connection.peer_fingerprint());
+    let expected = Expected::Key(fingerprint);
     let terms = terms.clone();
     tasks.spawn(async move {
         let ports = joiner.ports().await;
@@ -159,7 +170,7 @@ pub(super) fn dial_all<N: Network>(
         }
         dialling.join_all().await;
     });
-    Ok(tasks)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -167,7 +178,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::auth::Identity;
+    use crate::auth::{Identity, JoinKey};
     use crate::protocol::failure::Reason;
     use crate::session::Budget;
     use crate::transport::quic::endpoint::QuicNetwork;
@@ -182,8 +193,9 @@ mod tests {
         let endpoint = there.listen(&loopback, &limits).unwrap();
         let address = [endpoint.local_address().unwrap()];
         let key = JoinKey::new(&[1; 32]);
-        let (_joining, joiner) = Joining::new(1, false, None);
-        let serving = tokio::spawn(serve_one(endpoint, 1, key, here.fingerprint(), joiner));
+        let (_joining, joiner) = Joining::new(1, false, Retry::Off);
+        let membership = Membership { key, fingerprint: here.fingerprint() };
+        let serving = tokio::spawn(serve_one(endpoint, 1, membership, joiner));
 
         for (network, key) in [(&stranger, key), (&here, JoinKey::new(&[2; 32]))] {
             let (connection, _socket) =

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::connected::{Connected, GOODBYE, part};
 use super::extra::Sockets;
 use super::slot::OneSlot;
@@ -76,9 +78,12 @@ pub async fn listen<N: Network>(
         }
     };
     endpoint.close_to_newcomers();
-    let answering = Some(listener.into_answering());
-    match slot.sockets.serve(&mut link) {
-        Ok(joining) => Ok(Connected { link, endpoint, answering, joining }),
+    let answering = listener.into_answering();
+    match slot.sockets.serve(&mut link, &answering) {
+        Ok(joining) => {
+            let endpoint = watch::Sender::new(endpoint).subscribe();
+            Ok(Connected { link, endpoint, answering: Some(answering), joining })
+        }
         Err(failure) => Err(part(&link.connection, &endpoint, failure).await),
     }
 }

@@ -1,5 +1,6 @@
 //! How the two sides find each other: one listens, the other dials.
 
+mod again;
 mod connected;
 mod dial;
 mod extra;

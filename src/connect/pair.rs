@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::connected::Connected;
 use super::dial::dial_known;
@@ -16,6 +15,7 @@ use crate::auth::Expected;
 use crate::auth::methods::{AnyOf, ByKey};
 use crate::node::listener::Listener;
 use crate::protocol::failure::Failure;
+use crate::session::handshake::Slot;
 use crate::session::transport_failure;
 use crate::transport::{Endpoint, ListenAddress, Network};
 
@@ -34,17 +34,19 @@ pub async fn pair<N: Network>(
     let (_never, mut stop) = watch::channel(None);
     let address = endpoint.local_address().map_err(transport_failure)?;
     let role = receiver.role;
-    let slot = OneSlot {
+    let slot = Arc::new(OneSlot {
         authorizer: AnyOf(vec![Expected::Key(sender.network.fingerprint())]),
         taken: AtomicBool::new(false),
         sockets: Sockets::new(receiver, address.ip()),
-    };
-    let mut listener = Listener::new(endpoint.clone(), role, vec![Arc::new(slot)]);
+    });
+    let mut listener = Listener::new(endpoint.clone(), role, vec![Arc::clone(&slot) as Arc<dyn Slot>]);
     let mut dialled =
         dial_known(&[address], &ByKey { listener: expected }, transport_failure, &sender, &mut stop).await?;
     // This connection is not reported.
     dialled.link.welcome().await?;
-    let link = first_link(&endpoint, &mut listener).await?;
-    let answering = Some(listener.into_answering());
-    Ok((dialled, Connected { link, endpoint, answering, joining: JoinSet::new() }))
+    let mut link = first_link(&endpoint, &mut listener).await?;
+    let answering = listener.into_answering();
+    let joining = slot.sockets.serve(&mut link, &answering)?;
+    let endpoint = watch::Sender::new(endpoint).subscribe();
+    Ok((dialled, Connected { link, endpoint, answering: Some(answering), joining }))
 }

@@ -1,7 +1,7 @@
 //! Settings for the connections of one side.
 
 use crate::protocol::wire::role::Role;
-use crate::session::Budget;
+use crate::session::{Budget, Retry};
 use crate::transport::Limits;
 
 /// The settings for this side's connections.
@@ -15,6 +15,8 @@ pub struct Terms<N> {
     pub connections: Option<u32>,
     /// Limits of the first connection.
     pub limits: Limits,
+    /// How long to wait for another connection after a loss.
+    pub retry: Retry,
     /// The memory that extra connections share with the first.
     pub budget: Budget,
 }

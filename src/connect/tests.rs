@@ -1,5 +1,7 @@
 //! Two sides that meet over a network in memory.
 
+mod again;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use crate::event::{Event, Report, Reporter};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
 use crate::protocol::wire::role::Role;
-use crate::session::{Budget, receive, send};
+use crate::session::{Budget, Retry, receive, send};
 use crate::testing::connection::MemoryLimits;
 use crate::testing::disk::{MemorySource, MemoryTarget};
 use crate::testing::memory::lease;
@@ -40,9 +42,14 @@ fn budget() -> Budget {
     Budget::new(256 << 20, Some(64))
 }
 
-fn terms(role: Role, network: &MemoryNetwork, connections: Option<u32>) -> Terms<MemoryNetwork> {
+fn terms(
+    role: Role,
+    network: &MemoryNetwork,
+    connections: Option<u32>,
+    retry: Retry,
+) -> Terms<MemoryNetwork> {
     let limits = budget().limits(IDLE_TIMEOUT, Duration::from_secs(8), Congestion::Auto);
-    Terms { role, network: network.clone(), connections, limits, budget: budget() }
+    Terms { role, network: network.clone(), connections, limits, retry, budget: budget() }
 }
 
 /// Hands on the ticket that a listener tells of.
@@ -61,9 +68,10 @@ async fn receiver(
     network: &MemoryNetwork,
     connections: Option<u32>,
     wait: Option<Duration>,
+    retry: Retry,
 ) -> (JoinHandle<Met>, Ticket) {
     let (sender, mut tickets) = mpsc::unbounded_channel();
-    let terms = terms(Role::Receive, &network.seen_by(LISTENER), connections);
+    let terms = terms(Role::Receive, &network.seen_by(LISTENER), connections, retry);
     let listening = tokio::spawn(async move {
         let invitation = Invitation { address: ListenAddress::Any, allowed: None, wait, what: Vec::new() };
         let (_never, mut stop) = watch::channel(None);
@@ -73,9 +81,9 @@ async fn receiver(
 }
 
 /// A sender that dials by `ticket` and waits until it is let in.
-async fn sender(network: &MemoryNetwork, ticket: &Ticket, connections: Option<u32>) -> Met {
+async fn sender(network: &MemoryNetwork, ticket: &Ticket, connections: Option<u32>, retry: Retry) -> Met {
     let (_never, mut stop) = watch::channel(None);
-    let terms = terms(Role::Send, network, connections);
+    let terms = terms(Role::Send, network, connections, retry);
     let mut connected = dial(&Destination::Ticket(ticket.clone()), &terms, &mut stop).await?;
     connected.link.welcome().await?;
     Ok(connected)
@@ -88,24 +96,24 @@ fn reason(met: Met) -> Option<Reason> {
 #[tokio::test(start_paused = true)]
 async fn whoever_has_the_ticket_is_let_in_and_the_second_is_told_that_it_was_used() {
     let network = network();
-    let (listening, ticket) = receiver(&network, Some(1), None).await;
-    let dialled = sender(&network, &ticket, Some(1)).await.unwrap();
+    let (listening, ticket) = receiver(&network, Some(1), None, Retry::Off).await;
+    let dialled = sender(&network, &ticket, Some(1), Retry::Off).await.unwrap();
     let listened = listening.await.unwrap().unwrap();
     assert_eq!(dialled.link.connection.peer_fingerprint(), network.seen_by(LISTENER).fingerprint());
     assert_eq!(listened.link.connection.peer_fingerprint(), network.fingerprint());
     assert!(dialled.link.agent.is_some() && listened.link.agent.is_some());
-    assert_eq!(reason(sender(&network, &ticket, Some(1)).await), Some(Reason::TicketUsed));
+    assert_eq!(reason(sender(&network, &ticket, Some(1), Retry::Off).await), Some(Reason::TicketUsed));
     assert!(!dialled.link.connection.is_closed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wrong_ticket_is_refused_and_the_right_one_let_in_after_it() {
     let network = network();
-    let (listening, ticket) = receiver(&network, Some(1), None).await;
+    let (listening, ticket) = receiver(&network, Some(1), None, Retry::Off).await;
     let wrong = Ticket { secret: Secret::from_bytes([9; 16]), ..ticket.clone() };
-    assert_eq!(reason(sender(&network, &wrong, Some(1)).await), Some(Reason::NotAuthenticated));
+    assert_eq!(reason(sender(&network, &wrong, Some(1), Retry::Off).await), Some(Reason::NotAuthenticated));
     assert!(!listening.is_finished());
-    assert!(sender(&network, &ticket, Some(1)).await.is_ok());
+    assert!(sender(&network, &ticket, Some(1), Retry::Off).await.is_ok());
     assert!(listening.await.unwrap().is_ok());
 }
 
@@ -113,7 +121,7 @@ async fn a_wrong_ticket_is_refused_and_the_right_one_let_in_after_it() {
 async fn a_listener_that_says_nothing_is_left_after_the_time_limit() {
     let network = network();
     let silent = network.seen_by(LISTENER);
-    let limits = terms(Role::Receive, &silent, None).limits;
+    let limits = terms(Role::Receive, &silent, None, Retry::Off).limits;
     let endpoint = silent.listen(&ListenAddress::Any, &limits).unwrap();
     let ticket = Ticket {
         addresses: endpoint.local_addresses().unwrap(),
@@ -123,7 +131,7 @@ async fn a_listener_that_says_nothing_is_left_after_the_time_limit() {
     let accepting = tokio::spawn(async move { endpoint.accept().await.unwrap().handshake().await });
     let began = Instant::now();
     let (_never, mut stop) = watch::channel(None);
-    let terms = terms(Role::Receive, &network, None);
+    let terms = terms(Role::Receive, &network, None, Retry::Off);
     let met = dial(&Destination::Ticket(ticket), &terms, &mut stop).await;
     assert_eq!(reason(met), Some(Reason::AckTimeout));
     assert!((IDLE_TIMEOUT..IDLE_TIMEOUT * 2).contains(&began.elapsed()), "{:?}", began.elapsed());
@@ -135,12 +143,12 @@ async fn a_listener_that_says_nothing_is_left_after_the_time_limit() {
 #[tokio::test(start_paused = true)]
 async fn a_dialler_that_says_nothing_has_to_go_and_holds_nobody_up() {
     let network = network();
-    let (listening, ticket) = receiver(&network, Some(1), None).await;
-    let terms = terms(Role::Send, &network, None);
+    let (listening, ticket) = receiver(&network, Some(1), None, Retry::Off).await;
+    let terms = terms(Role::Send, &network, None, Retry::Off);
     let expected = Expected::Key(ticket.fingerprint);
     let (silent, _endpoint) = network.dial(&ticket.addresses, expected, &terms.limits).await.unwrap();
     let began = Instant::now();
-    let _dialled = sender(&network, &ticket, Some(1)).await.unwrap();
+    let _dialled = sender(&network, &ticket, Some(1), Retry::Off).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(1));
     let listened = listening.await.unwrap().unwrap();
     let TransportError::Closed { code, .. } = silent.closed().await else { panic!("not told") };
@@ -152,19 +160,23 @@ async fn a_dialler_that_says_nothing_has_to_go_and_holds_nobody_up() {
 async fn nobody_who_comes_in_time_is_unreachable() {
     let network = network();
     let began = Instant::now();
-    let (listening, ticket) = receiver(&network, None, Some(Duration::from_secs(5))).await;
+    let (listening, ticket) = receiver(&network, None, Some(Duration::from_secs(5)), Retry::Off).await;
     let failure = listening.await.unwrap().err().unwrap();
     assert_eq!((failure.reason, failure.reason.exit_code()), (Reason::Unreachable, 3));
     assert_eq!(failure.message, "nobody connected within 5s");
     assert_eq!(began.elapsed().as_secs(), 5);
-    assert_eq!(reason(sender(&network, &ticket, None).await), Some(Reason::Unreachable), "it has closed");
+    assert_eq!(
+        reason(sender(&network, &ticket, None, Retry::Off).await),
+        Some(Reason::Unreachable),
+        "it has closed"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn extra_connections_join_and_carry_a_part_of_the_transfer() {
     let network = network();
-    let (listening, ticket) = receiver(&network, Some(3), None).await;
-    let dialled = sender(&network, &ticket, Some(5)).await.unwrap();
+    let (listening, ticket) = receiver(&network, Some(3), None, Retry::Off).await;
+    let dialled = sender(&network, &ticket, Some(5), Retry::Off).await.unwrap();
     let listened = listening.await.unwrap().unwrap();
     let ((dialled, _dialling), (mut listened, _listening)) = (dialled.split(), listened.split());
     let contents = vec![7; 48 << 20];

@@ -1,6 +1,6 @@
 //! Answers diallers, and serves one session per slot at a time.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -11,8 +11,8 @@ use tracing::{debug, info};
 use crate::auth::handshake::{Authorizer, Greeting, ListenerStep};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::role::Role;
-use crate::session::handshake::{Slot, answer};
-use crate::session::{Link, close_with};
+use crate::session::handshake::{Membership, Slot, admit, answer, opening};
+use crate::session::{Joiner, Link, close_with};
 use crate::transport::{Arrival, Connection, Endpoint};
 
 /// Time from the end of a dialler's TLS handshake until it must be let in.
@@ -29,11 +29,17 @@ pub struct Guest<C: Connection> {
 /// Diallers that were let in. Others are answered as long as this lives.
 pub struct Listener<C: Connection> {
     guests: mpsc::Receiver<Guest<C>>,
-    answering: Answering,
+    answering: Answering<C>,
 }
 
 /// Answers diallers until dropped.
-pub struct Answering(AbortHandle);
+pub struct Answering<C> {
+    task: AbortHandle,
+    sessions: Sessions<C>,
+}
+
+/// Sessions that their diallers may come back to.
+type Sessions<C> = Arc<Mutex<Vec<(Membership, Joiner<C>)>>>;
 
 type SlotList = Arc<[Arc<dyn Slot>]>;
 
@@ -45,8 +51,9 @@ impl<C: Connection> Listener<C> {
         E: Endpoint<Arrival: Arrival<Connection = C>>,
     {
         let (sender, guests) = mpsc::channel(1);
-        let answering = Answering(tokio::spawn(answer_all(at, role, slots.into(), sender)).abort_handle());
-        Self { guests, answering }
+        let sessions = Sessions::default();
+        let task = tokio::spawn(answer_all(at, role, slots.into(), Arc::clone(&sessions), sender));
+        Self { guests, answering: Answering { task: task.abort_handle(), sessions } }
     }
 
     /// The next dialler that was let in; `None` when no more can arrive.
@@ -55,14 +62,23 @@ impl<C: Connection> Listener<C> {
     }
 
     /// Lets no more diallers in, but still tells them why.
-    pub fn into_answering(self) -> Answering {
+    pub fn into_answering(self) -> Answering<C> {
         self.answering
     }
 }
 
-impl Drop for Answering {
+impl<C> Answering<C> {
+    /// Lets the dialler of a session back in with a connection that takes over, until the session has ended.
+    pub fn lets_back(&self, membership: Membership, joiner: Joiner<C>) {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|(_, joiner)| !joiner.is_closed());
+        sessions.push((membership, joiner));
+    }
+}
+
+impl<C> Drop for Answering<C> {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -71,17 +87,28 @@ async fn answer_all<E: Endpoint>(
     at: E,
     role: Role,
     slots: SlotList,
+    sessions: Sessions<<E::Arrival as Arrival>::Connection>,
     guests: mpsc::Sender<Guest<<E::Arrival as Arrival>::Connection>>,
 ) {
     while let Some(arrival) = at.accept().await {
-        tokio::spawn(answer_one(arrival, role, Arc::clone(&slots), guests.clone()));
+        let (slots, sessions) = (Arc::clone(&slots), Arc::clone(&sessions));
+        tokio::spawn(answer_one(arrival, role, slots, sessions, guests.clone()));
     }
+}
+
+/// A dialler that may stay.
+enum Greeted<C: Connection> {
+    /// It begins a session.
+    New(Link<C>),
+    /// It goes on with a session, over this connection.
+    Back(Option<Joiner<C>>),
 }
 
 async fn answer_one<A: Arrival>(
     arrival: A,
     role: Role,
     slots: SlotList,
+    sessions: Sessions<A::Connection>,
     guests: mpsc::Sender<Guest<A::Connection>>,
 ) {
     let from = arrival.remote_address();
@@ -93,11 +120,27 @@ async fn answer_one<A: Arrival>(
         }
     };
     let visit = Visit { slots, chosen: OnceLock::new() };
-    match unless_silent(&connection, answer(connection.clone(), role, &visit)).await {
-        Ok(link) => {
+    let greeting = async {
+        let opening = opening(&connection).await?;
+        if opening.is_join() {
+            let sessions = sessions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let (members, joiners): (Vec<_>, Vec<_>) = sessions.into_iter().unzip();
+            let session = admit(&connection, opening, &members, 0).await?;
+            return Ok(Greeted::Back(joiners.into_iter().nth(session)));
+        }
+        answer(connection.clone(), opening, role, &visit).await.map(Greeted::New)
+    };
+    match unless_silent(&connection, greeting).await {
+        Ok(Greeted::New(link)) => {
             debug!(%from, "let in");
             let slot = visit.chosen.get().copied().unwrap_or_default();
             let _ = guests.send(Guest { link, slot }).await;
+        }
+        Ok(Greeted::Back(joiner)) => {
+            debug!(%from, "let back in");
+            if let Some(joiner) = joiner {
+                joiner.join(0, connection).await;
+            }
         }
         Err(failure) => {
             info!(%from, %failure, "a dialler was not let in");

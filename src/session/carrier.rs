@@ -3,15 +3,19 @@
 use std::convert::identity;
 use std::future::pending;
 use std::pin::Pin;
-use std::time::Duration;
+use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::closing::{CLOSE_DONE, is_of_the_connection, joined, transport_failure};
+use super::lanes::LaneEnd;
 use super::link::CONTROL_PRIORITY;
 use super::messages::{MessageReader, write_message};
+use super::retry::Retry;
+use crate::event::{Event, Reporter};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::wire::message::{Message, Received};
 use crate::transport::{Connection, SendStream, TransportError};
@@ -20,6 +24,9 @@ use crate::transport::{Connection, SendStream, TransportError};
 pub(super) struct Carrier<C: Connection> {
     side: Side,
     connection: C,
+    /// Tells who is outside which connection carries the session.
+    carried: watch::Sender<Option<C>>,
+    reporter: Arc<dyn Reporter>,
     closed: Pin<Box<dyn Future<Output = TransportError> + Send>>,
     /// Tasks that read and write the streams.
     tasks: JoinSet<Result<(), Failure>>,
@@ -30,7 +37,24 @@ pub(super) struct Carrier<C: Connection> {
 /// Nothing carries the streams.
 struct Lost {
     why: Failure,
-    give_up: Instant,
+    since: Instant,
+    retry: Retry,
+}
+
+impl Lost {
+    fn new(why: Failure, retry: Retry) -> Self {
+        Self { why, since: Instant::now(), retry }
+    }
+
+    /// Waits until the time for another connection is over; returns why there is none.
+    async fn given_up(&self) -> Failure {
+        let Retry::For(limit) = self.retry else { return pending().await };
+        let Some(end) = self.since.checked_add(limit) else { return pending().await };
+        sleep_until(end).await;
+        let mut failure = self.why.clone();
+        failure.message += &format!(", and no other was made within {}", humantime::format_duration(limit));
+        failure
+    }
 }
 
 /// A connection that has taken over.
@@ -54,9 +78,16 @@ pub(super) enum CarrierEvent<C: Connection> {
 }
 
 impl<C: Connection> Carrier<C> {
-    pub(super) fn new(side: Side, connection: C) -> Self {
+    /// `connection` carries the streams. `carried` and `reporter` learn when another one does.
+    pub(super) fn new(
+        side: Side,
+        connection: C,
+        carried: watch::Sender<Option<C>>,
+        reporter: Arc<dyn Reporter>,
+    ) -> Self {
         let closed = closed(connection.clone());
-        Self { side, connection, closed, tasks: JoinSet::new(), attaching: JoinSet::new(), lost: None }
+        let (tasks, attaching) = (JoinSet::new(), JoinSet::new());
+        Self { side, connection, carried, reporter, closed, tasks, attaching, lost: None }
     }
 
     /// The current connection, or the last one while there is none.
@@ -74,54 +105,75 @@ impl<C: Connection> Carrier<C> {
         self.lost.is_some()
     }
 
-    /// The connection is gone because of `error`. Another may take over within `replaced_within`.
+    /// The connection is gone because of `error`. Another may take over for the time of `retry`.
     ///
     /// # Errors
     ///
     /// The peer has ended the session, or there will be no replacement.
-    pub(super) fn lose(
-        &mut self,
-        error: TransportError,
-        replaced_within: Option<Duration>,
-    ) -> Result<(), Failure> {
+    pub(super) fn lose(&mut self, error: TransportError, retry: Retry) -> Result<(), Failure> {
         let is_loss = match &error {
             TransportError::Closed { code, .. } => *code == u64::from(CLOSE_DONE),
             TransportError::TimedOut(_) | TransportError::Lost(_) => true,
             _ => false,
         };
         let why = transport_failure(error);
-        match replaced_within.filter(|_| is_loss) {
-            Some(within) => {
-                debug!(%why, ?within, "waiting for another connection");
-                self.tasks = JoinSet::new();
-                self.lost = Some(Lost { why, give_up: Instant::now() + within });
-                Ok(())
-            }
-            None => Err(why),
+        if !is_loss || retry == Retry::Off {
+            return Err(why);
         }
+        self.tasks = JoinSet::new();
+        self.begin_to_wait(why, retry);
+        self.carried.send_replace(None);
+        Ok(())
     }
 
-    /// Lets `connection` take over; it has `replaced_within` to do so. `received` are the numbers of the last
-    /// messages received from the peer.
-    pub(super) fn replace(&mut self, connection: C, received: Received, replaced_within: Duration) {
+    /// Lets `connection` take over; it has the time of `retry` to do so. `received` are the numbers of the last
+    /// messages received from the peer. Nothing is sent on it before the end of the lane `before`.
+    pub(super) fn replace(
+        &mut self,
+        connection: C,
+        received: Received,
+        retry: Retry,
+        before: Option<LaneEnd>,
+    ) {
         debug!(peer = %connection.remote_address(), ?received, "another connection takes over");
         // Closed before its streams are dropped, which the peer would take for a breach.
         self.connection.close(CLOSE_DONE, b"");
         self.tasks = JoinSet::new();
+        self.attaching = JoinSet::new();
         self.closed = Box::pin(pending());
         self.connection = connection.clone();
-        self.lost.get_or_insert_with(|| Lost {
-            why: transport_failure(TransportError::ClosedHere),
-            give_up: Instant::now() + replaced_within,
+        self.carried.send_replace(Some(connection.clone()));
+        if self.lost.is_none() {
+            let why = Failure::new(Reason::ConnectionLost, "the peer lost the connection");
+            self.begin_to_wait(why, retry);
+        }
+        let side = self.side;
+        self.attaching.spawn(async move {
+            // So that the memory of the connection before is free when this one takes its own.
+            if let Some(before) = before {
+                before.reached().await;
+            }
+            attach(side, connection, received).await
         });
-        self.attaching = JoinSet::new();
-        self.attaching.spawn(attach(self.side, connection, received));
+    }
+
+    /// Nothing carries the streams from now on.
+    fn begin_to_wait(&mut self, why: Failure, retry: Retry) {
+        debug!(%why, ?retry, "waiting for another connection");
+        let limit = if let Retry::For(limit) = retry { Some(limit) } else { None };
+        self.reporter.report(Event::Reconnecting { limit, message: why.message.clone() });
+        self.lost = Some(Lost::new(why, retry));
     }
 
     /// The next event of the connection.
     pub(super) async fn next(&mut self) -> CarrierEvent<C> {
         loop {
-            let give_up = self.lost.as_ref().map(|lost| lost.give_up);
+            let given_up = async {
+                match &self.lost {
+                    Some(lost) => lost.given_up().await,
+                    None => pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 Some(end) = self.tasks.join_next() => match joined(end).and_then(identity) {
@@ -131,12 +183,15 @@ impl<C: Connection> Carrier<C> {
                 },
                 Some(attached) = self.attaching.join_next() => match joined(attached).and_then(identity) {
                     Ok(attached) => {
-                        self.lost = None;
+                        if let Some(lost) = self.lost.take() {
+                            self.reporter.report(Event::Reconnected { after: lost.since.elapsed() });
+                        }
                         self.closed = closed(self.connection.clone());
                         return CarrierEvent::Attached(attached);
                     }
                     Err(failure) if failure.reason == Reason::ConnectionLost && !failure.from_peer => {
                         debug!(%failure, "the other connection is gone, too");
+                        self.carried.send_replace(None);
                     }
                     Err(failure) => return CarrierEvent::Failed(failure),
                 },
@@ -144,11 +199,7 @@ impl<C: Connection> Carrier<C> {
                     self.closed = Box::pin(pending());
                     return CarrierEvent::Closed(error);
                 }
-                () = sleep_until(give_up.unwrap_or_else(Instant::now)), if give_up.is_some() => {
-                    if let Some(lost) = &self.lost {
-                        return CarrierEvent::GivenUp(lost.why.clone());
-                    }
-                }
+                failure = given_up => return CarrierEvent::GivenUp(failure),
             }
         }
     }
@@ -181,19 +232,26 @@ async fn attach<C: Connection>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::task::yield_now;
 
     use super::*;
     use crate::testing::connection::{MemoryConnection, MemoryLimits, pair};
+    use crate::testing::session::Nobody;
 
-    const WITHIN: Duration = Duration::from_secs(60);
+    const RETRY: Retry = Retry::For(Duration::from_secs(60));
+
+    fn carrier(side: Side, connection: MemoryConnection) -> Carrier<MemoryConnection> {
+        Carrier::new(side, connection.clone(), watch::Sender::new(Some(connection)), Arc::new(Nobody))
+    }
 
     /// The event of a carrier when a task ends with this result after the peer has closed the connection.
     async fn with_a_task(
         work: impl Future<Output = Result<(), Failure>> + Send + 'static,
     ) -> CarrierEvent<MemoryConnection> {
         let (connection, peer, _link) = pair(1, MemoryLimits::default());
-        let mut carrier = Carrier::new(Side::Receiver, connection);
+        let mut carrier = carrier(Side::Receiver, connection);
         carrier.spawn(work);
         peer.close(CLOSE_DONE, b"");
         yield_now().await;
@@ -224,10 +282,10 @@ mod tests {
     /// The next event of a carrier that has lost its connection and whose replacement is closed with `code`.
     async fn replaced_by_one_closed_with(code: u32) -> CarrierEvent<MemoryConnection> {
         let (first, _peer, _link) = pair(1, MemoryLimits::default());
-        let mut carrier = Carrier::new(Side::Sender, first);
-        carrier.lose(TransportError::Lost("cut".to_owned()), Some(WITHIN)).unwrap();
+        let mut carrier = carrier(Side::Sender, first);
+        carrier.lose(TransportError::Lost("cut".to_owned()), RETRY).unwrap();
         let (second, peer, _other_link) = pair(2, MemoryLimits::default());
-        carrier.replace(second, Received { control: 0, manifest: 0 }, WITHIN);
+        carrier.replace(second, Received { control: 0, manifest: 0 }, RETRY, None);
         yield_now().await;
         peer.close(code, b"its disk");
         carrier.next().await

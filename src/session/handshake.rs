@@ -1,5 +1,7 @@
 //! The greeting: which side wants what, and who is let in.
 
+use tokio::sync::watch;
+
 use super::closing::{close_with, transport_failure};
 use super::joining::Joining;
 use super::link::{CONTROL_PRIORITY, Link};
@@ -40,7 +42,8 @@ pub async fn dial<C: Connection>(
     connections: Option<u32>,
 ) -> Result<Link<C>, Failure> {
     let channel = channel(&connection)?;
-    let streams = connection.open_bi().await.map_err(transport_failure)?;
+    let (control_out, control_in) = connection.open_bi().await.map_err(transport_failure)?;
+    let streams = (control_out, MessageReader::new(control_in));
     converse(connection, streams, async |control_out, control_in| {
         let (mut machine, first) = DiallerHandshake::new(method, &channel);
         let (method, auth) = (method.number(), first.into());
@@ -109,16 +112,16 @@ pub(super) fn welcomed(first: Message) -> Result<(String, Vec<u16>), Failure> {
 /// the peer before the stream is dropped, which would say less.
 async fn converse<C: Connection>(
     connection: C,
-    (mut control_out, control_in): (C::Send, C::Recv),
+    (mut control_out, mut control_in): (C::Send, MessageReader<C::Recv>),
     talk: impl AsyncFnOnce(&mut C::Send, &mut MessageReader<C::Recv>) -> Result<Option<String>, Failure>,
 ) -> Result<Link<C>, Failure> {
     control_out.set_priority(CONTROL_PRIORITY);
-    let mut control_in = MessageReader::new(control_in);
     match talk(&mut control_out, &mut control_in).await {
         Ok(agent) => {
             let agent = agent.map(|agent| printable(agent.as_bytes()));
             let control_log = IncomingLog::default();
-            Ok(Link { connection, agent, joining: Joining::none(), control_out, control_in, control_log })
+            let (carried, joining) = (watch::Sender::new(Some(connection.clone())), Joining::none());
+            Ok(Link { connection, agent, joining, carried, control_out, control_in, control_log })
         }
         Err(failure) => {
             close_with(&connection, &failure);
@@ -167,19 +170,47 @@ impl Drop for Taken<'_> {
     }
 }
 
+/// What a dialler begins with.
+pub struct Opening<C: Connection> {
+    streams: (C::Send, MessageReader<C::Recv>),
+    first: Message,
+}
+
+impl<C: Connection> Opening<C> {
+    /// The dialler says that `connection` belongs to a session.
+    pub fn is_join(&self) -> bool {
+        matches!(self.first, Message::Join { .. })
+    }
+}
+
+/// Waits for the dialler's first message on `connection`.
+///
+/// # Errors
+///
+/// It is no message, and the dialler has been told so. Or the connection is gone.
+pub async fn opening<C: Connection>(connection: &C) -> Result<Opening<C>, Failure> {
+    let (out, stream) = connection.accept_bi().await.map_err(transport_failure)?;
+    let mut streams = (out, MessageReader::new(stream));
+    let first = streams.1.expect().await.inspect_err(|failure| close_with(connection, failure))?;
+    Ok(Opening { streams, first })
+}
+
 /// The listener's part. A refused dialler learns the reason and nothing else.
 ///
 /// # Errors
 ///
 /// The reason for refusing.
-pub async fn answer<C: Connection>(connection: C, own: Role, slot: &dyn Slot) -> Result<Link<C>, Failure> {
-    let streams = connection.accept_bi().await.map_err(transport_failure)?;
+pub async fn answer<C: Connection>(
+    connection: C,
+    opening: Opening<C>,
+    own: Role,
+    slot: &dyn Slot,
+) -> Result<Link<C>, Failure> {
+    let Opening { streams, first } = opening;
     let channel = channel(&connection)?;
     let guest = connection.clone();
     converse(connection, streams, async |control_out, control_in| {
-        let Message::Hello { role, agent: peer_agent, method, auth, connections } =
-            control_in.expect().await?
-        else {
+        let Message::Hello { role, agent: peer_agent, method, auth, connections } = first else {
             return Err(Failure::protocol("the dialler did not begin with Hello"));
         };
         let step = slot.authorizer().authorize(&Greeting { method, message: &auth, channel: &channel })?;
@@ -247,48 +278,69 @@ pub fn join_key<C: Connection>(connection: &C) -> Result<JoinKey, Failure> {
     connection.export_keying_material(JOIN_LABEL).map(|key| JoinKey::new(&key)).map_err(transport_failure)
 }
 
-/// The dialler's part on the extra connection `lane`.
+/// The dialler's part on a further connection: it has the number `lane`, which is 0 when it takes over.
 ///
 /// # Errors
 ///
 /// The connection is gone.
 pub async fn join<C: Connection>(connection: &C, key: &JoinKey, lane: u32) -> Result<(), Failure> {
     let exporter = connection.export_keying_material(JOIN_LABEL).map_err(transport_failure)?;
-    let mut stream = connection.open_uni().await.map_err(transport_failure)?;
+    // The listener answers nothing.
+    let (mut stream, _) = connection.open_bi().await.map_err(transport_failure)?;
     write_message(&mut stream, &Message::Join { lane, proof: key.proof(&exporter) }).await?;
     stream.finish().map_err(transport_failure)
 }
 
-/// The listener's part on the extra connection `lane` of the session with `key` and the peer `fingerprint`. Each lane
-/// has its own port.
+/// A session that further connections may join.
+#[derive(Debug, Clone, Copy)]
+pub struct Membership {
+    /// What they prove.
+    pub key: JoinKey,
+    /// The dialler's.
+    pub fingerprint: Fingerprint,
+}
+
+impl Membership {
+    /// Of the session whose first connection is `connection`.
+    ///
+    /// # Errors
+    ///
+    /// TLS gives no keying material.
+    pub fn of<C: Connection>(connection: &C) -> Result<Self, Failure> {
+        Ok(Self { key: join_key(connection)?, fingerprint: connection.peer_fingerprint() })
+    }
+}
+
+/// The listener's part on a further connection with the number `lane`. Each extra one has its own port. Returns which
+/// of `sessions` it belongs to.
 ///
 /// # Errors
 ///
-/// The connection does not belong to the session, and has been told so. Or it is gone.
+/// The connection belongs to none, and has been told so. Or it is gone.
 pub async fn admit<C: Connection>(
     connection: &C,
-    key: &JoinKey,
-    fingerprint: Fingerprint,
+    opening: Opening<C>,
+    sessions: &[Membership],
     lane: u32,
-) -> Result<(), Failure> {
+) -> Result<usize, Failure> {
+    let Opening { streams: (_out, control_in), first } = opening;
     let admitted = async {
-        let stream = connection.accept_uni().await.map_err(transport_failure)?;
         let exporter = connection.export_keying_material(JOIN_LABEL).map_err(transport_failure)?;
-        match MessageReader::new(stream).only().await? {
-            Message::Join { proof, .. }
-                if !key.verify(&exporter, &proof) || connection.peer_fingerprint() != fingerprint =>
-            {
-                Err(Failure::new(Reason::NotAuthenticated, "the connection is not of this session"))
-            }
-            Message::Join { lane: said, .. } if said != lane => {
-                Err(Failure::protocol(format!("connection {lane} joins as number {said}")))
-            }
-            Message::Join { .. } => {
-                connection.let_in();
-                Ok(())
-            }
-            other => Err(Failure::protocol(format!("an extra connection began with {}", other.name()))),
+        control_in.ends_after(&first).await?;
+        let Message::Join { lane: said, proof } = first else {
+            return Err(Failure::protocol(format!("a further connection began with {}", first.name())));
+        };
+        let is_of = |session: &Membership| {
+            session.key.verify(&exporter, &proof) && connection.peer_fingerprint() == session.fingerprint
+        };
+        let Some(session) = sessions.iter().position(is_of) else {
+            return Err(Failure::new(Reason::NotAuthenticated, "the connection is not of this session"));
+        };
+        if said != lane {
+            return Err(Failure::protocol(format!("connection {lane} joins as number {said}")));
         }
+        connection.let_in();
+        Ok(session)
     };
     admitted.await.inspect_err(|failure| close_with(connection, failure))
 }

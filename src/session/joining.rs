@@ -1,14 +1,15 @@
 //! How connections join a running session: extra ones, and replacements of a lost one.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
+
+use super::retry::Retry;
 
 /// A session's extra connections: the maximum, and those that have joined.
 pub struct Joining<C> {
     max: u32,
-    replaced_within: Option<Duration>,
+    retry: Retry,
     automatic: bool,
     joined: mpsc::Receiver<(u32, C)>,
     wanted: Arc<Notify>,
@@ -25,8 +26,8 @@ pub struct Joiner<C> {
 
 impl<C> Joining<C> {
     /// At most `max` extra connections. When `automatic`, they are requested and used only while they help.
-    /// `replaced_within` is how long to wait for the replacement of a lost connection, if there can be one.
-    pub fn new(max: u32, automatic: bool, replaced_within: Option<Duration>) -> (Self, Joiner<C>) {
+    /// `retry` is how long to wait for the replacement of a lost connection.
+    pub fn new(max: u32, automatic: bool, retry: Retry) -> (Self, Joiner<C>) {
         let (sender, joined) = mpsc::channel(1);
         let wanted = Arc::new(Notify::new());
         if !automatic {
@@ -34,12 +35,12 @@ impl<C> Joining<C> {
         }
         let (offer, ports) = watch::channel(None);
         let joiner = Joiner { joined: sender, wanted: Arc::clone(&wanted), ports };
-        (Self { max, replaced_within, automatic, joined, wanted, ports: offer }, joiner)
+        (Self { max, retry, automatic, joined, wanted, ports: offer }, joiner)
     }
 
     /// No extra connections.
     pub(super) fn none() -> Self {
-        Self::new(0, true, None).0
+        Self::new(0, true, Retry::Off).0
     }
 
     /// Whether extra connections are requested and used only while they help.
@@ -52,10 +53,9 @@ impl<C> Joining<C> {
         self.max
     }
 
-    /// How long to wait for a replacement of the connection that carries the control stream; `None` if there will be
-    /// none.
-    pub(super) fn replaced_within(&self) -> Option<Duration> {
-        self.replaced_within.filter(|_| !self.joined.is_closed())
+    /// How long to wait for a replacement of the connection that carries the control stream.
+    pub(super) fn retry(&self) -> Retry {
+        if self.joined.is_closed() { Retry::Off } else { self.retry }
     }
 
     /// The next connection that joins, with its number; `None` after the last.
@@ -86,6 +86,11 @@ impl<C> Joiner<C> {
     /// Waits until extra connections would help.
     pub async fn wanted(&self) {
         self.wanted.notified().await;
+    }
+
+    /// Whether the session has ended.
+    pub fn is_closed(&self) -> bool {
+        self.joined.is_closed()
     }
 
     /// Hands over a connection that has proved to belong to the session, with its number. Number 0 replaces the

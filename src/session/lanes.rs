@@ -1,16 +1,19 @@
 //! The connections that carry parcels. When one is lost, its parcels are sent again over the others.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::joining::Joining;
-use crate::transport::Connection;
+use super::retry::Retry;
+use crate::transport::{Connection, RecvStream, TransportError};
 
 /// Interval between decisions on the number of connections for parcels.
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
@@ -33,11 +36,21 @@ pub(super) struct Lane<C> {
     pub(super) connection: C,
     /// Parcels of this side in flight.
     parcels: Arc<AtomicUsize>,
+    /// Its parcels read nothing more.
+    is_left: Arc<AtomicBool>,
+    /// Gone with the last clone.
+    _held: Option<mpsc::Sender<Infallible>>,
 }
 
 impl<C> Lane<C> {
     pub(super) fn new(number: u32, connection: C) -> Self {
-        Self { number, connection, parcels: Arc::default() }
+        Self { number, connection, parcels: Arc::default(), is_left: Arc::default(), _held: None }
+    }
+
+    /// The lane of the connection that carries the control stream, and its end.
+    pub(super) fn first(connection: C) -> (Self, LaneEnd) {
+        let (held, end) = mpsc::channel(1);
+        (Self { _held: Some(held), ..Self::new(0, connection) }, LaneEnd(end))
     }
 }
 
@@ -47,10 +60,45 @@ impl<C: Connection> Lane<C> {
         self.connection.is_closed()
     }
 
+    /// Lets its parcels read nothing more: what has arrived is sent again over another connection. Unread, it goes with
+    /// the memory of this one.
+    pub(super) fn leave(&self) {
+        self.is_left.store(true, Relaxed);
+    }
+
+    /// `stream` until this lane is left.
+    pub(super) fn reader(&self, stream: C::Recv) -> LaneReader<C::Recv> {
+        LaneReader { stream, is_left: Arc::clone(&self.is_left) }
+    }
+
     /// Counts a parcel until the guard is dropped.
     pub(super) fn count(&self) -> Counted {
         self.parcels.fetch_add(1, Relaxed);
         Counted(Arc::clone(&self.parcels))
+    }
+}
+
+/// The end of a lane: no parcel holds its connection, and the memory of it, any more.
+pub(super) struct LaneEnd(mpsc::Receiver<Infallible>);
+
+impl LaneEnd {
+    pub(super) async fn reached(mut self) {
+        self.0.recv().await;
+    }
+}
+
+/// A stream of a lane that may be left.
+pub(super) struct LaneReader<R> {
+    stream: R,
+    is_left: Arc<AtomicBool>,
+}
+
+impl<R: RecvStream> RecvStream for LaneReader<R> {
+    async fn read(&mut self, room: &mut [u8]) -> Result<Option<usize>, TransportError> {
+        if self.is_left.load(Relaxed) {
+            return Err(TransportError::Lost("another connection takes over".to_owned()));
+        }
+        self.stream.read(room).await
     }
 }
 
@@ -91,13 +139,16 @@ pub(super) async fn open_any<C: Connection>(
 pub(super) struct Lanes<C> {
     joining: Joining<C>,
     lanes: Vec<Lane<C>>,
+    first_end: Option<LaneEnd>,
     spread: Spread,
 }
 
 impl<C: Connection> Lanes<C> {
     pub(super) fn new(first: C, joining: Joining<C>) -> Self {
         let spread = Spread::new(joining.is_automatic());
-        Self { joining, lanes: vec![Lane::new(0, first)], spread }
+        let mut lanes = Self { joining, lanes: Vec::new(), first_end: None, spread };
+        lanes.set_first(first);
+        lanes
     }
 
     /// The listener takes extra connections at these ports.
@@ -116,8 +167,8 @@ impl<C: Connection> Lanes<C> {
     }
 
     /// How long to wait for a lost connection to be replaced.
-    pub(super) fn replaced_within(&self) -> Option<Duration> {
-        self.joining.replaced_within()
+    pub(super) fn retry(&self) -> Retry {
+        self.joining.retry()
     }
 
     /// Starts to use an extra connection.
@@ -126,10 +177,21 @@ impl<C: Connection> Lanes<C> {
         self.lanes.push(Lane::new(number, connection));
     }
 
+    /// Forgets the connection that carried the control stream.
+    pub(super) fn drop_first(&mut self) {
+        self.lanes.retain(|lane| lane.number != 0);
+    }
+
+    /// The end of that connection.
+    pub(super) fn end_of_first(&mut self) -> Option<LaneEnd> {
+        self.first_end.take()
+    }
+
     /// Starts to use the connection that carries the control stream.
     pub(super) fn set_first(&mut self, connection: C) {
-        self.lanes.retain(|lane| lane.number != 0);
-        self.lanes.insert(0, Lane::new(0, connection));
+        let (lane, end) = Lane::first(connection);
+        self.lanes.insert(0, lane);
+        self.first_end = Some(end);
     }
 
     /// Drops lost connections. Returns the numbers of the extra ones.

@@ -1,5 +1,8 @@
 //! The first connection of a session.
 
+use tokio::sync::watch;
+
+use super::carried::Carried;
 use super::joining::Joining;
 use super::messages::MessageReader;
 use crate::event::Event;
@@ -17,10 +20,19 @@ pub struct Link<C: Connection> {
     pub agent: Option<String>,
     /// Extra connections.
     pub joining: Joining<C>,
+    /// Tells who is outside which connection carries the session.
+    pub(super) carried: watch::Sender<Option<C>>,
     pub(super) control_out: C::Send,
     pub(super) control_in: MessageReader<C::Recv>,
     /// Numbers the messages after the greeting.
     pub(super) control_log: IncomingLog,
+}
+
+impl<C: Connection> Link<C> {
+    /// Follows the connection that carries the session.
+    pub fn carried(&self) -> Carried<C> {
+        Carried::of(&self.carried)
+    }
 }
 
 /// The event for the authenticated peer of `connection`, whose program is `agent`.

@@ -88,9 +88,15 @@ impl<R: RecvStream> MessageReader<R> {
     /// The only message of a stream, which must end after it.
     pub(super) async fn only(mut self) -> Result<Message, Failure> {
         let message = self.expect().await?;
+        self.ends_after(&message).await?;
+        Ok(message)
+    }
+
+    /// `last` must be the last message of the stream.
+    pub(super) async fn ends_after(mut self, last: &Message) -> Result<(), Failure> {
         match self.next().await? {
-            None => Ok(message),
-            Some(_) => Err(Failure::protocol(format!("something stands behind {}", message.name()))),
+            None => Ok(()),
+            Some(_) => Err(Failure::protocol(format!("something stands behind {}", last.name()))),
         }
     }
 }

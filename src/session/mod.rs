@@ -4,6 +4,7 @@
 //! whose streams are blocked.
 
 mod budget;
+mod carried;
 mod carrier;
 mod clock;
 mod closing;
@@ -18,6 +19,7 @@ mod observe;
 mod outbox;
 mod queues;
 pub mod receive;
+mod retry;
 pub mod schedule;
 pub mod send;
 #[cfg(test)]
@@ -25,10 +27,12 @@ mod tests;
 mod throttle;
 
 pub use self::budget::Budget;
+pub use self::carried::Carried;
 pub use self::closing::{close_reason, close_with, transport_failure};
 pub use self::context::{Context, name_of};
 pub use self::joining::{Joiner, Joining};
 pub use self::lease::Lease;
 pub use self::link::{Link, connected};
 pub use self::observe::processor::{ProcessorGauge, ProcessorUse, Ticks};
+pub use self::retry::Retry;
 pub use self::throttle::Throttle;

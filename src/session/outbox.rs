@@ -43,6 +43,7 @@ struct OutboxState {
     /// Counts the streams this outbox was written to; only the last one is still written.
     stream: u64,
     is_ended: bool,
+    is_delivered: bool,
 }
 
 /// What a writer does next.
@@ -117,6 +118,11 @@ impl Outbox {
     /// Waits until something has been written or confirmed.
     pub(super) async fn drained(&self) {
         self.0.drained.notified().await;
+    }
+
+    /// Whether the peer has everything up to the end, and can read it whatever becomes of the connection.
+    pub(super) fn is_delivered(&self) -> bool {
+        self.0.state().is_delivered
     }
 
     /// Ends the outbox; nothing more will be sent.
@@ -201,7 +207,13 @@ async fn write_out<S: SendStream>(
                 drop(state);
                 shared.drained.notify_one();
             }
-            WriterStep::Finish => return stream.finish().map_err(failure),
+            WriterStep::Finish => {
+                stream.finish().map_err(failure)?;
+                if stream.is_delivered().await {
+                    shared.state().is_delivered = true;
+                }
+                return Ok(());
+            }
             WriterStep::Stop => {
                 // Passes the wake-up on to the next writer.
                 shared.filled.notify_one();

@@ -24,16 +24,16 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{Budget, Context, Link, ProcessorUse, Throttle, receive, send, transport_failure};
-use crate::auth::Fingerprint;
 use crate::auth::handshake::{Authorizer, Greeting, ListenerStep};
 use crate::auth::methods::ByKey;
+use crate::auth::{Fingerprint, JoinKey};
 use crate::event::{Event, Report, Reporter, Summary};
 use crate::protocol::engine::patience::Patience;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
 use crate::protocol::wire::entry::{Kind, Meta};
 use crate::protocol::wire::role::Role;
-use crate::session::handshake::{Slot, answer, dial};
+use crate::session::handshake::{Membership, Slot, admit, answer, dial, opening};
 use crate::session::schedule::Schedule;
 use crate::testing::connection::{MemoryConnection, MemoryLimits, MemoryLink, pair};
 use crate::testing::disk::{MemorySource, MemoryTarget, Node};
@@ -202,11 +202,32 @@ impl Slot for Open {
 /// A dialler and a listener that know each other's keys.
 const BY_KEY: ByKey = ByKey { listener: Fingerprint::from_bytes([2; 32]) };
 
+/// The listener's part from the dialler's first message on.
+async fn answer_all(
+    connection: MemoryConnection,
+    own: Role,
+    slot: &dyn Slot,
+) -> Result<Link<MemoryConnection>, Failure> {
+    let opening = opening(&connection).await?;
+    answer(connection, opening, own, slot).await
+}
+
+/// The same for a connection that is to belong to the session with `key` and the dialler `fingerprint`.
+async fn admit_to(
+    connection: &MemoryConnection,
+    key: &JoinKey,
+    fingerprint: Fingerprint,
+    lane: u32,
+) -> Result<(), Failure> {
+    let session = Membership { key: *key, fingerprint };
+    admit(connection, opening(connection).await?, &[session], lane).await.map(drop)
+}
+
 async fn greet(
     ends: (MemoryConnection, MemoryConnection),
 ) -> (Link<MemoryConnection>, Link<MemoryConnection>) {
     let (dialled, answered) =
-        tokio::join!(dial(ends.0, Role::Send, &BY_KEY, None), answer(ends.1, Role::Receive, &Open));
+        tokio::join!(dial(ends.0, Role::Send, &BY_KEY, None), answer_all(ends.1, Role::Receive, &Open));
     (dialled.unwrap(), answered.unwrap())
 }
 

@@ -56,6 +56,8 @@ pub(crate) fn pair(seed: u64, limits: MemoryLimits) -> (MemoryConnection, Memory
         announced_at: [[Instant::now(); 2]; 2],
         unread_bytes: [0; 2],
         unread_bytes_max: [0; 2],
+        held_since: None,
+        let_go: [false; 2],
     };
     let shared = Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() });
     let end = |side| MemoryConnection { handle: Arc::new(Handle { shared: shared.clone(), side }) };
@@ -78,13 +80,27 @@ impl MemoryLink {
     /// The end `side` (0 or 1) loses the connection; the other one does not know yet.
     pub(crate) fn cut_at(&self, side: usize) {
         let cut = || TransportError::Lost("the link was cut".to_owned());
-        self.shared.lock().ended[side].get_or_insert_with(cut);
+        let mut state = self.shared.lock();
+        state.ended[side].get_or_insert_with(cut);
+        state.lose_what_is_on_the_way(&[side]);
+        drop(state);
+        self.shared.changed.notify_waiters();
+    }
+
+    /// From now on nothing gets to the other end, and neither end knows, until it is let go.
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.shared.lock().held_since = is_held.then(Instant::now);
         self.shared.changed.notify_waiters();
     }
 
     /// The end `side` (0 or 1) closes the connection.
     pub(crate) fn close_at(&self, side: usize, code: u32, reason: &[u8]) {
         self.shared.close_at(side, code, reason);
+    }
+
+    /// Neither end is held by anybody.
+    pub(crate) fn is_let_go(&self) -> bool {
+        self.shared.lock().let_go == [true; 2]
     }
 
     /// The connection has ended at the end `side` (0 or 1).
@@ -171,6 +187,10 @@ struct State {
     /// By receiving side.
     unread_bytes: [usize; 2],
     unread_bytes_max: [usize; 2],
+    /// Nothing gets to the other end, and neither end knows.
+    held_since: Option<Instant>,
+    /// Which ends nobody holds any more.
+    let_go: [bool; 2],
 }
 
 #[derive(Debug, Default)]
@@ -215,8 +235,10 @@ impl Shared {
         if state.ended[side].is_none() {
             let reason = Bytes::copy_from_slice(&reason[..reason.len().min(REASON_BYTES_MAX)]);
             state.ended[side] = Some(TransportError::ClosedHere);
-            state.ended[1 - side].get_or_insert(TransportError::Closed { code: code.into(), reason });
-            state.lose_what_is_on_the_way();
+            if state.held_since.is_none() {
+                state.ended[1 - side].get_or_insert(TransportError::Closed { code: code.into(), reason });
+            }
+            state.lose_what_is_on_the_way(&[0, 1]);
         }
         self.changed.notify_waiters();
     }
@@ -266,13 +288,13 @@ impl Handle {
         }
     }
 
-    /// The same for actions still possible after the peer's close, such as reading earlier data.
+    /// The same for actions still possible after the end by the peer or the link, such as reading earlier data.
     async fn until_read<T: Send>(
         &self,
         mut step: impl FnMut(&mut State) -> Attempt<T> + Send,
     ) -> Result<T, TransportError> {
         self.until_either(|state, ended| match ended {
-            Some(error) if !matches!(error, TransportError::Closed { .. }) => Attempt::Ready(Err(error)),
+            Some(TransportError::ClosedHere) => Attempt::Ready(Err(TransportError::ClosedHere)),
             ended => match (step(state), ended) {
                 (Attempt::Wait(_), Some(error)) => Attempt::Ready(Err(error)),
                 (Attempt::Wait(until), None) => Attempt::Wait(until),
@@ -304,7 +326,7 @@ impl Handle {
         let (opener, kind_at) = (1 - self.side, kind as usize);
         self.until(|state| {
             let next = state.accepted[opener][kind_at];
-            if next >= state.announced[opener][kind_at] {
+            if next >= state.announced[opener][kind_at] || state.held_since.is_some() {
                 return Attempt::Wait(None);
             }
             let at = state.announced_at[opener][kind_at];
@@ -333,6 +355,7 @@ impl Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.close(0, b"");
+        self.shared.lock().let_go[self.side] = true;
     }
 }
 
@@ -342,12 +365,19 @@ impl State {
         self.streams.range(range).filter(|(_, stream)| !stream.is_done(side)).count()
     }
 
-    /// A close overtakes everything, and nothing arrives after it.
-    fn lose_what_is_on_the_way(&mut self) {
-        let now = Instant::now();
-        for half in self.streams.values_mut().flat_map(|stream| &mut stream.halves) {
-            half.items.retain(|(arrival, _)| *arrival <= now);
+    /// A close overtakes everything, and nothing arrives after it; nor after a cut.
+    fn lose_what_is_on_the_way(&mut self, to: &[usize]) {
+        let now = self.heard_until();
+        for stream in self.streams.values_mut() {
+            for side in to {
+                stream.halves[1 - side].items.retain(|(arrival, _)| *arrival <= now);
+            }
         }
+    }
+
+    /// What arrives later than this has not arrived.
+    fn heard_until(&self) -> Instant {
+        self.held_since.unwrap_or_else(Instant::now)
     }
 
     /// splitmix64.
@@ -427,10 +457,11 @@ impl State {
         id: Id,
         max: usize,
     ) -> Attempt<Result<Option<Bytes>, TransportError>> {
+        let (is_held, now) = (self.held_since.is_some(), self.heard_until());
         let half = self.half(id, 1 - side);
         let Some((arrival, item)) = half.items.front_mut() else { return Attempt::Wait(None) };
-        if *arrival > Instant::now() {
-            return Attempt::Wait(Some(*arrival));
+        if *arrival > now {
+            return Attempt::Wait((!is_held).then_some(*arrival));
         }
         match item {
             Item::Data(bytes) => {
@@ -561,6 +592,18 @@ impl SendStream for MemorySend {
         Ok(())
     }
 
+    async fn is_delivered(&mut self) -> bool {
+        let side = self.handle.side;
+        let delivered = self.handle.until(|state| {
+            let (is_held, now) = (state.held_since.is_some(), state.heard_until());
+            match state.half(self.id, side).items.back() {
+                Some((arrival, _)) if *arrival > now => Attempt::Wait((!is_held).then_some(*arrival)),
+                _ => Attempt::Ready(()),
+            }
+        });
+        delivered.await.is_ok()
+    }
+
     fn set_priority(&self, _priority: i32) {}
 }
 
@@ -569,7 +612,7 @@ impl Drop for MemorySend {
         let mut state = self.handle.shared.lock();
         let side = self.handle.side;
         // Nothing gets past the end of the connection.
-        let is_heard = state.ended[side].is_none();
+        let is_heard = state.ended[side].is_none() && state.held_since.is_none();
         let half = state.half(self.id, side);
         if is_heard && !std::mem::replace(&mut half.is_ended, true) && !half.is_stopped {
             state.discard(self.id, side);
@@ -596,7 +639,7 @@ impl Drop for MemoryRecv {
     fn drop(&mut self) {
         let mut state = self.handle.shared.lock();
         let sender = 1 - self.handle.side;
-        if state.ended[self.handle.side].is_none() {
+        if state.ended[self.handle.side].is_none() && state.held_since.is_none() {
             state.half(self.id, sender).is_stopped = true;
             state.discard(self.id, sender);
         }

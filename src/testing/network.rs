@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::connection::{MemoryConnection, MemoryLimits, MemoryLink, pair};
 use crate::auth::{Expected, Fingerprint};
@@ -34,6 +34,7 @@ struct Hub {
     listening: BTreeMap<SocketAddr, (Fingerprint, mpsc::UnboundedSender<Caller>)>,
     last_port: u16,
     links: Vec<MemoryLink>,
+    is_cut: bool,
 }
 
 /// One that dials: its connection to be, and what tells it that the handshake is done.
@@ -76,6 +77,23 @@ impl MemoryNetwork {
         Self { fingerprint: Fingerprint::from_bytes(fingerprint), ..self.clone() }
     }
 
+    /// Nothing gets anywhere for `time`. The ends of a connection lose it after `idle_timeout`.
+    pub(crate) async fn cut_for(&self, time: Duration, idle_timeout: Duration) {
+        let links = {
+            let mut hub = lock(&self.hub);
+            hub.is_cut = true;
+            hub.links.clone()
+        };
+        links.iter().for_each(|link| link.hold(true));
+        sleep(time.min(idle_timeout)).await;
+        if time > idle_timeout {
+            links.iter().for_each(MemoryLink::cut);
+            sleep(time - idle_timeout).await;
+        }
+        lock(&self.hub).is_cut = false;
+        links.iter().for_each(|link| link.hold(false));
+    }
+
     /// All connections that were dialled, in this order.
     pub(crate) fn links(&self) -> Vec<MemoryLink> {
         lock(&self.hub).links.clone()
@@ -97,6 +115,10 @@ impl Network for MemoryNetwork {
         limits: &Limits,
     ) -> Result<(MemoryConnection, MemoryEndpoint), TransportError> {
         let named = format!("{addresses:?}");
+        if lock(&self.hub).is_cut {
+            sleep(limits.connect_timeout).await;
+            return Err(TransportError::NoAnswer(named));
+        }
         let (dialler, link, done) = {
             let mut hub = lock(&self.hub);
             let found = addresses.iter().find_map(|address| hub.listening.get(address).cloned());

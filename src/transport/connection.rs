@@ -77,6 +77,9 @@ pub trait SendStream: Send + 'static {
     fn write_all(&mut self, chunks: &mut [Bytes]) -> impl Future<Output = Result<(), TransportError>> + Send;
     /// Ends the stream.
     fn finish(&mut self) -> Result<(), TransportError>;
+    /// After [`SendStream::finish`]: waits until the peer's transport has everything, so that the peer can read it also
+    /// when the connection is lost now. False if it may not have it.
+    fn is_delivered(&mut self) -> impl Future<Output = bool> + Send;
     /// Sets the priority: streams with a higher value go first; 0 at the start.
     fn set_priority(&self, priority: i32);
 }

@@ -38,6 +38,14 @@ pub fn age(age: Duration) -> String {
     }
 }
 
+/// `60 s`, `5m`: a time that people count in seconds, without fractions of one.
+pub fn seconds(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds => humantime::format_duration(Duration::from_secs(seconds)).to_string(),
+    }
+}
+
 /// `1 file`, `2 files`; the plural is given.
 pub fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
@@ -46,6 +54,12 @@ pub fn count(number: u64, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_seconds() {
+        let texts = [0, 12_900, 119_000, 120_000, 90_061_000].map(|ms| seconds(Duration::from_millis(ms)));
+        assert_eq!(texts, ["0 s", "12 s", "119 s", "2m", "1day 1h 1m 1s"]);
+    }
 
     #[test]
     fn numbers() {

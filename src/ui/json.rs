@@ -44,6 +44,13 @@ enum EventFields<'a> {
     Started {
         side: &'static str,
     },
+    Reconnecting {
+        limit_seconds: Option<f64>,
+        message: &'a str,
+    },
+    Reconnected {
+        seconds: f64,
+    },
     Progress {
         elapsed_seconds: f64,
         walked: bool,
@@ -188,6 +195,10 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
             EventFields::Connected { address: *address, fingerprint, agent }
         }
         Event::Started { side, .. } => EventFields::Started { side: side.as_str() },
+        Event::Reconnecting { limit, message } => {
+            EventFields::Reconnecting { limit_seconds: limit.map(|limit| limit.as_secs_f64()), message }
+        }
+        Event::Reconnected { after } => EventFields::Reconnected { seconds: after.as_secs_f64() },
         Event::Progress(progress) => self::progress(progress),
         Event::Resumed { path, size, held_bytes } => {
             let (path, path_bytes) = self::path(path);

@@ -59,6 +59,14 @@ impl Narrator {
                 let agent = if self.verbose { format!(", {agent}") } else { String::new() };
                 format!("connected to {address} ({fingerprint}{agent})\n")
             }
+            Event::Reconnecting { limit, message } if !self.quiet => {
+                let limit = limit.map(|limit| format!(" for {}", format::seconds(limit)));
+                let message = if self.verbose { format!(" ({message})") } else { String::new() };
+                format!("connection lost; trying again{}{message}\n", limit.unwrap_or_default())
+            }
+            Event::Reconnected { after } if !self.quiet => {
+                format!("connected again after {}\n", format::seconds(*after))
+            }
             Event::Started { transfer, .. } if self.verbose && !self.quiet => {
                 format!("transfer {transfer}\n")
             }
@@ -95,6 +103,8 @@ impl Narrator {
             }
             Event::Connected { .. }
             | Event::Started { .. }
+            | Event::Reconnecting { .. }
+            | Event::Reconnected { .. }
             | Event::Warning { .. }
             | Event::Resumed { .. }
             | Event::Advice(_)
@@ -415,6 +425,26 @@ mod tests {
         assert_eq!(narrator.tell(&Event::File(file)), "a/b\\u{1b}  1 B  written as a/b~1\n");
         let text = narrator.tell(&Event::Finished(Summary { files: 1, blake3: Some(root), ..summary() }));
         assert!(text.ends_with(&format!("\nblake3 {root}  a/b\\u{{1b}}\n")), "{text}");
+    }
+
+    #[test]
+    fn a_lost_connection_and_the_next_one_are_told() {
+        let lost = |seconds: Option<u64>| Event::Reconnecting {
+            limit: seconds.map(Duration::from_secs),
+            message: "nothing was heard".into(),
+        };
+        let again = Event::Reconnected { after: Duration::from_millis(12_345) };
+        let narrator = narrator(options());
+        assert_eq!(narrator.tell(&lost(Some(60))), "connection lost; trying again for 60 s\n");
+        assert_eq!(narrator.tell(&lost(None)), "connection lost; trying again\n");
+        assert_eq!(narrator.tell(&again), "connected again after 12 s\n");
+        let verbose = Narrator::new(Options { verbose: 1, ..options() }, Paint::new(false));
+        assert_eq!(
+            verbose.tell(&lost(Some(60))),
+            "connection lost; trying again for 60 s (nothing was heard)\n"
+        );
+        let quiet = Narrator::new(Options { quiet: true, ..options() }, Paint::new(false));
+        assert_eq!((quiet.tell(&lost(None)), quiet.tell(&again)), (String::new(), String::new()));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::cli::config::Config;
 use crate::cli::peer;
 use crate::cli::size::{Wait, exact};
 use crate::protocol::wire::limits::{CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, STREAMS_MAX};
+use crate::session::Retry;
 use crate::transport::address::HostPort;
 
 /// Default for `--chunk-size`.
@@ -30,9 +31,11 @@ const MEMORY_CHUNKS_MIN: u64 = 8;
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Default for `--disk-timeout`.
 const DISK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10 * 60);
-/// Minimum for `--timeout` and `--disk-timeout`.
+/// Default for `--retry`.
+const RETRY_DEFAULT: Retry = Retry::For(Duration::from_secs(60));
+/// Minimum for `--timeout`, `--disk-timeout` and `--retry`.
 const TIMEOUT_MIN: Duration = Duration::from_secs(1);
-/// Maximum for `--timeout` and `--disk-timeout`.
+/// Maximum for `--timeout`, `--disk-timeout` and `--retry`.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Minimum for `--wait`.
@@ -97,6 +100,10 @@ pub(super) fn resolve_common(
     check_duration("--timeout", timeout, TIMEOUT_MIN..=TIMEOUT_MAX)?;
     let disk_timeout = given.disk_timeout.or(config.disk_timeout).unwrap_or(DISK_TIMEOUT_DEFAULT);
     check_duration("--disk-timeout", disk_timeout, TIMEOUT_MIN..=TIMEOUT_MAX)?;
+    let retry = given.retry.or(config.retry).unwrap_or(RETRY_DEFAULT);
+    if let Retry::For(limit) = retry {
+        check_duration("--retry", limit, TIMEOUT_MIN..=TIMEOUT_MAX)?;
+    }
     let wait = wait.or(config.wait).and_then(Wait::limit);
     if let Some(wait) = wait {
         check_duration("--wait", wait, WAIT_MIN..=WAIT_MAX)?;
@@ -113,6 +120,7 @@ pub(super) fn resolve_common(
         memory_bytes,
         congestion,
         timeout,
+        retry,
         disk_timeout,
         path_memory: !given.no_path_memory.or(config.no_path_memory).unwrap_or(false),
         fsync: !given.no_fsync.or(config.no_fsync).unwrap_or(false),

@@ -10,6 +10,7 @@ use super::*;
 use crate::app::settings::{
     CommonSettings, Delta, Exists, PartialAction, Peer, ReceiveSettings, SendSettings,
 };
+use crate::session::Retry;
 use crate::session::schedule::Schedule;
 use crate::testing::ticket::TICKET;
 use crate::transport::Congestion;
@@ -53,6 +54,7 @@ fn defaults() {
         memory_bytes: 64 << 20,
         congestion: Congestion::Auto,
         timeout: Duration::from_secs(30),
+        retry: Retry::For(Duration::from_secs(60)),
         disk_timeout: Duration::from_secs(600),
         path_memory: true,
         fsync: true,
@@ -84,7 +86,7 @@ fn background_needs_congestion_auto() {
 
 #[test]
 fn flags_override_the_file_which_overrides_defaults() {
-    let file = "memory = \"32M\"\ntimeout = \"5s\"\ndisk-timeout = \"7s\"\nno-fsync = true\nno-path-memory = true\nexists = \"skip\"\ninto = \"inbox\"\n\
+    let file = "memory = \"32M\"\ntimeout = \"5s\"\ndisk-timeout = \"7s\"\nretry = \"forever\"\nno-fsync = true\nno-path-memory = true\nexists = \"skip\"\ninto = \"inbox\"\n\
                 yes = true\nmanifest = \"m\"\nstreams = 3\nconnections = 2\nbwlimit = \"3M\"\n\
                 congestion = \"newreno\"\nlisten = \"[::]:7\"";
     let from_file = receive("receive", file);
@@ -92,16 +94,18 @@ fn flags_override_the_file_which_overrides_defaults() {
     assert_eq!(from_file.common.bwlimit.greatest_rate(), NonZeroU64::new(3 << 20));
     assert_eq!(from_file.common.timeout, Duration::from_secs(5));
     assert_eq!(from_file.common.disk_timeout, Duration::from_secs(7));
+    assert_eq!(from_file.common.retry, Retry::Forever);
     assert!(!from_file.common.fsync && !from_file.common.path_memory && from_file.yes);
     assert_eq!((from_file.exists, from_file.into), (Exists::Skip, PathBuf::from("inbox")));
     assert_eq!(from_file.manifest, Some(PathBuf::from("m")));
     assert_eq!(from_file.common.listen, Some("[::]:7".parse().unwrap()));
-    let flags = "receive --memory 16M --timeout 6s --disk-timeout 8s --no-fsync=false --no-path-memory=no --exists rename --into . --yes=no \
+    let flags = "receive --memory 16M --timeout 6s --disk-timeout 8s --retry 0 --no-fsync=false --no-path-memory=no --exists rename --into . --yes=no \
                  --manifest n --streams 4 --connections 3 --bwlimit off --congestion auto --listen 127.0.0.1:8";
     let from_flags = receive(flags, file);
     assert_eq!(from_flags.common.memory_bytes, 16 << 20);
     assert_eq!(from_flags.common.timeout, Duration::from_secs(6));
     assert_eq!(from_flags.common.disk_timeout, Duration::from_secs(8));
+    assert_eq!(from_flags.common.retry, Retry::Off);
     assert!(from_flags.common.fsync && from_flags.common.path_memory && !from_flags.yes);
     assert_eq!((from_flags.exists, from_flags.into), (Exists::Rename, PathBuf::from(".")));
     assert_eq!(from_flags.manifest, Some(PathBuf::from("n")));
@@ -157,6 +161,8 @@ fn t19_invalid_settings_say_how_to_fix_them() {
         ("send a --timeout 10ms", "--timeout 10ms: expected 1s to 1day"),
         ("send a --timeout 2days", "--timeout 2days: expected 1s to 1day"),
         ("send a --disk-timeout 10ms", "--disk-timeout 10ms: expected 1s to 1day"),
+        ("send a --retry 10ms", "--retry 10ms: expected 1s to 1day"),
+        ("send a --retry 60", "expected a duration such as 60s or 5m, 0 or forever"),
         ("receive --wait 10ms", "--wait 10ms: expected 1s to 1year"),
         ("send a --wait 3years", "--wait 3years: expected 1s to 1year"),
         ("send TICKET", "nothing to send"),

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tracing::debug;
 
 use crate::event::{ActiveFile, Event, Summary};
@@ -23,7 +23,7 @@ use crate::session::clock::TICK_EVERY;
 use crate::session::closing::{CLOSE_DONE, close_with, joined};
 use crate::session::context::Context;
 use crate::session::joining::Joining;
-use crate::session::lanes::{Lane, is_fast};
+use crate::session::lanes::{Lane, LaneEnd, is_fast};
 use crate::session::link::Link;
 use crate::session::messages::MessageReader;
 use crate::session::observe::bottleneck::BottleneckMeter;
@@ -34,6 +34,7 @@ use crate::session::receive::offer::Offer;
 use crate::session::receive::parcel::{ParcelFailure, receive_parcel};
 use crate::session::receive::shared::{Receiving, storage_failure};
 use crate::session::receive::streams::{read_control, read_manifest};
+use crate::session::retry::Retry;
 use crate::storage::Target;
 use crate::transport::{Connection, TransportError};
 
@@ -83,6 +84,7 @@ struct ReceiveDriver<C: Connection, T: Target> {
     told: Received,
     joining: Joining<C>,
     lanes: Vec<Lane<C>>,
+    first_end: Option<LaneEnd>,
     accepting: JoinSet<Accepted<C>>,
     shared: Arc<Receiving<T>>,
     context: Context,
@@ -110,17 +112,18 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         exists: Exists,
         context: Context,
     ) -> Self {
-        let Link { connection, control_out, control_in, control_log, joining, .. } = link;
+        let Link { connection, control_out, control_in, control_log, joining, carried, .. } = link;
         let machine = Receiver::new(offer.chunk_log2, exists, target_name, context.patience, Duration::ZERO)
             .with_open_entries(context.memory.open_entries());
         let pool = context.memory.pool(context.memory.receiver_blocks(joining.max()));
         let throttle = Arc::clone(&context.throttle);
         let shared = Arc::new(Receiving::new(machine, control_log, target, pool, throttle));
         let mut driver = Self {
-            carrier: Carrier::new(Side::Receiver, connection),
+            carrier: Carrier::new(Side::Receiver, connection, carried, Arc::clone(&context.reporter)),
             told: Received::default(),
             joining,
             lanes: Vec::new(),
+            first_end: None,
             accepting: JoinSet::new(),
             meter: BottleneckMeter::new(Side::Receiver, Arc::clone(&context.processor_use)),
             context,
@@ -144,18 +147,20 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         self.carrier.spawn(self.shared.control_out.write_to(control_out));
         self.carrier.spawn(read_control(Arc::clone(&self.shared), control_in));
         self.carrier.spawn(read_manifest(Arc::clone(&self.shared), connection.clone()));
-        self.lanes.retain(|lane| lane.number != 0);
-        self.accept_from(Lane::new(0, connection));
+        let (lane, end) = Lane::first(connection);
+        self.first_end = Some(end);
+        self.accept_from(lane);
     }
 
     /// A connection has joined the session.
     fn on_joined(&mut self, number: u32, connection: C) {
-        match (number, self.joining.replaced_within()) {
-            (0, Some(within)) => {
+        match (number, self.joining.retry()) {
+            (0, Retry::Off) => connection.close(CLOSE_DONE, b""),
+            (0, retry) => {
                 self.told = self.shared.received();
-                self.carrier.replace(connection, self.told, within);
+                self.leave_first();
+                self.carrier.replace(connection, self.told, retry, self.first_end.take());
             }
-            (0, None) => connection.close(CLOSE_DONE, b""),
             _ => self.accept_from(Lane::new(number, connection)),
         }
     }
@@ -170,9 +175,17 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
                 self.carry(control_out, control_in);
                 Ok(())
             }
-            CarrierEvent::Closed(error) => self.carrier.lose(error, self.joining.replaced_within()),
+            CarrierEvent::Closed(error) => {
+                self.leave_first();
+                self.carrier.lose(error, self.joining.retry())
+            }
             CarrierEvent::Failed(failure) | CarrierEvent::GivenUp(failure) => Err(failure),
         }
+    }
+
+    /// The connection that carried the control stream is gone.
+    fn leave_first(&mut self) {
+        self.lanes.extract_if(.., |lane| lane.number == 0).for_each(|lane| lane.leave());
     }
 
     /// Accepts parcels over `lane`.
@@ -202,7 +215,8 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         self.accept(lane.clone());
         let shared = Arc::clone(&self.shared);
         self.parcels.spawn(async move {
-            match receive_parcel::<C, T>(shared, answer, parcel).await {
+            let parcel = lane.reader(parcel);
+            match receive_parcel(shared, answer, parcel).await {
                 // Data of a lost connection is sent again over another one.
                 Err(end) if end.is_of_the_connection() && lane.is_lost() => Ok(()),
                 end => end,
@@ -248,8 +262,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         self.teller.insist();
         self.tell_progress();
         self.shared.control_out.end();
-        // The sender may be slow to read the last message. If it is gone, the transport reports that.
-        let _ = timeout(self.context.patience.timeout, self.heard_out()).await;
+        self.heard_out().await;
         if let Some(advice) = self.meter.advice(&self.context.memory) {
             self.report(Event::Advice(advice));
         }
@@ -265,22 +278,36 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         self.tally.summary(Side::Receiver, moved, self.meter.shares(), synced, not_kept)
     }
 
-    /// Waits until the sender has heard everything and closes the connection. If the connection is lost, the last
-    /// messages are sent again over another one.
+    /// Waits until the sender has heard everything and closes the connection. If the connection is lost before that, the
+    /// last messages are sent again over another one. On each connection, the sender has the time-out to hear them.
     async fn heard_out(&mut self) {
+        let patience = self.context.patience.timeout;
+        let mut end = Instant::now() + patience;
         loop {
+            let was_lost = self.carrier.is_lost();
             let result = tokio::select! {
+                biased;
                 Some((number, connection)) = self.joining.next() => {
                     self.on_joined(number, connection);
                     Ok(())
                 }
+                Some(Ok(accepted)) = self.accepting.join_next() => {
+                    self.on_accepted(accepted);
+                    Ok(())
+                }
                 event = self.carrier.next() => match event {
                     CarrierEvent::Closed(TransportError::Closed { .. }) => return,
+                    CarrierEvent::Closed(_) if self.shared.control_out.is_delivered() => return,
                     event => self.on_carrier(event),
                 },
+                () = sleep_until(end), if !self.carrier.is_lost() => return,
+                _ = self.context.stopped(), if self.carrier.is_lost() => return,
             };
             if result.is_err() {
                 return;
+            }
+            if was_lost && !self.carrier.is_lost() {
+                end = Instant::now() + patience;
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::session::messages::write_message;
 use crate::session::receive::shared::{Receiving, storage_failure};
 use crate::storage::block::Block;
 use crate::storage::{StorageError, Target, Write};
-use crate::transport::{Connection, RecvStream, SendStream, TransportError};
+use crate::transport::{RecvStream, SendStream, TransportError};
 
 /// Receives one parcel and answers it.
 ///
@@ -29,10 +29,10 @@ use crate::transport::{Connection, RecvStream, SendStream, TransportError};
 ///
 /// Only a failure that ends the transfer. A parcel that the sender cut off, or that belongs to an entry which has
 /// ended, is not an error.
-pub(super) async fn receive_parcel<C: Connection, T: Target>(
+pub(super) async fn receive_parcel<T: Target>(
     shared: Arc<Receiving<T>>,
-    mut answer: C::Send,
-    stream: C::Recv,
+    mut answer: impl SendStream,
+    stream: impl RecvStream,
 ) -> Result<(), ParcelFailure> {
     let mut incoming = IncomingParcel {
         shared,

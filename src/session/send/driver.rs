@@ -34,6 +34,7 @@ use crate::session::observe::progress::{ACTIVE_FILES_MAX, Teller};
 use crate::session::observe::tally::{Moved, Tally};
 use crate::session::outbox::Outbox;
 use crate::session::queues::RootsQueue;
+use crate::session::retry::Retry;
 use crate::session::send::file_handle::FileHandle;
 use crate::session::send::parcel::{ParcelEnd, send_parcel};
 use crate::session::send::path::PathMeter;
@@ -114,13 +115,13 @@ struct SendDriver<C: Connection, S: Source> {
 
 impl<C: Connection, S: Source> SendDriver<C, S> {
     fn start(link: Link<C>, source: Arc<S>, chunk_log2: u8, transfer: [u8; 16], context: Context) -> Self {
-        let Link { connection, agent, control_out, control_in, control_log, joining } = link;
+        let Link { connection, agent, control_out, control_in, control_log, joining, carried } = link;
         let walk = source.walk();
         let (chunk_ends, ends) = mpsc::channel(1);
         let clock = Clock::start();
         let pool = context.memory.pool(context.memory.sender_blocks(joining.max()));
         let mut driver = Self {
-            carrier: Carrier::new(Side::Sender, connection.clone()),
+            carrier: Carrier::new(Side::Sender, connection.clone(), carried, Arc::clone(&context.reporter)),
             sending: Arc::new(Sending::new(source, pool, Arc::clone(&context.throttle), chunk_ends)),
             chunk_ends: ends,
             lanes: Lanes::new(connection, joining),
@@ -356,13 +357,16 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
 
     /// A connection has joined the session.
     fn on_joined(&mut self, number: u32, connection: C) {
-        match (number, self.lanes.replaced_within()) {
-            (0, Some(within)) if self.closed.is_none() && !self.awaits_welcome => {
+        match (number, self.lanes.retry()) {
+            (0, Retry::Off) => connection.close(CLOSE_DONE, b""),
+            (0, _) if self.closed.is_some() || self.awaits_welcome => connection.close(CLOSE_DONE, b""),
+            (0, retry) => {
                 let received = Received { control: self.control_log.received(), manifest: 0 };
                 self.told = received.control;
-                self.carrier.replace(connection, received, within);
+                self.lanes.drop_first();
+                let before = self.lanes.end_of_first();
+                self.carrier.replace(connection, received, retry, before);
             }
-            (0, _) => connection.close(CLOSE_DONE, b""),
             _ => self.lanes.add(number, connection),
         }
     }
@@ -401,8 +405,9 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             self.closed = Some(transport_failure(error));
             return Ok(());
         }
-        let replaced_within = self.lanes.replaced_within().filter(|_| !self.awaits_welcome);
-        self.carrier.lose(error, replaced_within)
+        let retry = if self.awaits_welcome { Retry::Off } else { self.lanes.retry() };
+        self.lanes.drop_first();
+        self.carrier.lose(error, retry)
     }
 
     fn on_parcel(&mut self, end: ParcelEnd) -> Result<(), Failure> {

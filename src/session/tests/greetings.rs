@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::hand::hear;
 use super::told;
-use super::{BY_KEY, Open, Session, one_file, send_on, source};
+use super::{BY_KEY, Open, Session, answer_all, one_file, send_on, source};
 use crate::auth::handshake::{Authorizer, Channel, DiallerMethod};
 use crate::auth::methods::{AnyOf, ByTicket};
 use crate::auth::{Expected, Secret};
@@ -17,9 +17,9 @@ use crate::protocol::wire::entry::EntryId;
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::role::Role;
 use crate::protocol::wire::status::Status;
-use crate::session::handshake::{Slot, answer, dial};
+use crate::session::handshake::{Slot, dial};
 use crate::session::messages::{MessageReader, write_message};
-use crate::session::{Joining, Link, close_with};
+use crate::session::{Joining, Link, Retry, close_with};
 use crate::testing::auth::{FOUR_MESSAGES, FourMessages};
 use crate::testing::connection::{MemoryConnection, MemoryLimits, MemoryLink, pair};
 use crate::testing::slot::TestSlot;
@@ -58,7 +58,8 @@ async fn meet(
 ) -> (Option<Reason>, Option<Reason>) {
     // The caller may be slow to close the connection, so the reason must have been sent before.
     let _kept = ends.1.clone();
-    let (dialled, answered) = tokio::join!(dialled(ends.0, roles.0, method), answer(ends.1, roles.1, slot));
+    let (dialled, answered) =
+        tokio::join!(dialled(ends.0, roles.0, method), answer_all(ends.1, roles.1, slot));
     (dialled.err().map(|failure| failure.reason), answered.err().map(|failure| failure.reason))
 }
 
@@ -137,7 +138,7 @@ async fn attack_10_a_proof_of_another_connection_is_worth_nothing() {
         write_message(&mut control, &hello("", 1, &proof)).await.unwrap();
         told(dialler.closed().await)
     };
-    let (told, answered) = tokio::join!(replay, answer(listener, Role::Receive, &slot));
+    let (told, answered) = tokio::join!(replay, answer_all(listener, Role::Receive, &slot));
     assert_eq!(answered.err().map(|failure| failure.reason), Some(Reason::NotAuthenticated));
     assert_eq!(told.reason, Reason::NotAuthenticated);
     assert!(told.message.starts_with("the ticket's secret is wrong"), "{}", told.message);
@@ -172,7 +173,7 @@ async fn invalid_greetings_are_refused() {
             control.finish().unwrap();
             told(dialler.closed().await).reason
         };
-        let (told, answered) = tokio::join!(speak, answer(listener, Role::Receive, &Open));
+        let (told, answered) = tokio::join!(speak, answer_all(listener, Role::Receive, &Open));
         let reason = answered.err().map(|failure| failure.reason);
         assert_eq!((told, reason), (Reason::Protocol, Some(Reason::Protocol)), "{first:?}");
     }
@@ -243,7 +244,7 @@ async fn ports_are_told_to_a_dialler_and_may_be_missing() {
         };
         let listen = async {
             let mut link = dial(dialler, Role::Send, &BY_KEY, Some(3)).await.unwrap();
-            let (joining, mut joiner) = Joining::new(2, false, None);
+            let (joining, mut joiner) = Joining::new(2, false, Retry::Off);
             link.joining = joining;
             link.welcome().await.unwrap();
             assert_eq!(joiner.ports().await, ports[..used]);
@@ -259,7 +260,7 @@ async fn ports_are_told_to_a_dialler_and_may_be_missing() {
 #[tokio::test(start_paused = true)]
 async fn attack_12_a_greeting_that_never_comes_can_be_given_up() {
     let (dialler, listener) = ends(1);
-    let waiting = timeout(Duration::from_secs(10), answer(listener, Role::Receive, &Open));
+    let waiting = timeout(Duration::from_secs(10), answer_all(listener, Role::Receive, &Open));
     assert!(waiting.await.is_err());
     assert_eq!(told(dialler.closed().await).reason, Reason::ConnectionLost);
 }
@@ -273,7 +274,7 @@ async fn attack_4_the_name_of_the_peers_program_is_escaped() {
         write_message(&mut control, &hello).await.unwrap();
         (control, answer)
     };
-    let (_control, answered) = tokio::join!(speak, answer(listener, Role::Receive, &Open));
+    let (_control, answered) = tokio::join!(speak, answer_all(listener, Role::Receive, &Open));
     assert_eq!(answered.unwrap().agent.as_deref(), Some("\\u{1b}]0;x\\u{7}"));
 }
 
@@ -338,7 +339,7 @@ async fn offers_early(said: impl Fn(&Channel) -> Vec<Message>) -> (Failure, Opti
         told(dialler.closed().await)
     };
     let slot = TestSlot::new(CODE);
-    let both = async { tokio::join!(speak, answer(listener, Role::Receive, &slot)) };
+    let both = async { tokio::join!(speak, answer_all(listener, Role::Receive, &slot)) };
     let (told, answered) = timeout(Duration::from_secs(60), both).await.expect("it is not refused");
     assert!(!slot.is_taken());
     (told, answered.err().map(|failure| failure.reason))

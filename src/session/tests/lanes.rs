@@ -8,17 +8,17 @@ use tokio::time::{sleep, timeout};
 
 use super::told;
 use super::{
-    MIB, Session, TIMEOUT, Tree, arrived, assert_whole, bytes, greet, one_file, random, receive_on, seeds,
-    send_on, source, tree,
+    MIB, Session, TIMEOUT, Tree, admit_to, arrived, assert_whole, bytes, greet, one_file, random, receive_on,
+    seeds, send_on, source, tree,
 };
 use crate::auth::{Fingerprint, JoinKey};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::role::Role;
-use crate::session::handshake::{admit, join, join_key};
+use crate::session::handshake::{join, join_key};
 use crate::session::messages::write_message;
-use crate::session::{Budget, Joining, Link};
+use crate::session::{Budget, Joining, Link, Retry};
 use crate::testing::connection::{MemoryConnection, MemoryLimits, MemoryLink, pair};
 use crate::testing::disk::{MemoryTarget, Node};
 use crate::transport::{Connection, SendStream};
@@ -45,8 +45,8 @@ impl Rig {
         let session = Session::with_budget(seed, Budget::new(64 * MIB, Some(8)), TIMEOUT);
         let (ends, first) = session.connect();
         let (mut sending, mut receiving) = greet(ends).await;
-        let (sender_joining, sender) = Joining::new(EXTRA, false, None);
-        let (receiver_joining, receiver) = Joining::new(EXTRA, false, None);
+        let (sender_joining, sender) = Joining::new(EXTRA, false, Retry::Off);
+        let (receiver_joining, receiver) = Joining::new(EXTRA, false, Retry::Off);
         (sending.joining, receiving.joining) = (sender_joining, receiver_joining);
         let key = join_key(&sending.connection).unwrap();
         let fingerprint = receiving.connection.peer_fingerprint();
@@ -55,7 +55,7 @@ impl Rig {
             let limits = MemoryLimits { streams: 4, delay_max, ..session.limits };
             let (dialler, listener, link) = pair(random(seed) ^ u64::from(lane), limits);
             let (joined, admitted) =
-                tokio::join!(join(&dialler, &key, lane), admit(&listener, &key, fingerprint, lane));
+                tokio::join!(join(&dialler, &key, lane), admit_to(&listener, &key, fingerprint, lane));
             assert_eq!((joined, admitted), (Ok(()), Ok(())));
             extra.push(link);
             let (sender, receiver) = (sender.clone(), receiver.clone());
@@ -194,7 +194,7 @@ async fn one_that_nobody_dials_is_not_waited_for() {
     let session = Session::with_budget(1, Budget::new(64 * MIB, None), TIMEOUT);
     let (mut sending, mut receiving) = greet(session.connect().0).await;
     let ((sender, _sender), (receiver, _receiver)) =
-        (Joining::new(2, false, None), Joining::new(2, true, None));
+        (Joining::new(2, false, Retry::Off), Joining::new(2, true, Retry::Off));
     (sending.joining, receiving.joining) = (sender, receiver);
     let (tree, target) = (tree(), MemoryTarget::new());
     let source = source(&tree);
@@ -217,7 +217,7 @@ async fn refused(
         speak(&dialler).await;
         told(dialler.closed().await).reason
     };
-    let (told, admitted) = tokio::join!(dial, admit(&listener, &key, fingerprint, 1));
+    let (told, admitted) = tokio::join!(dial, admit_to(&listener, &key, fingerprint, 1));
     (admitted.err().map(|failure| failure.reason), told)
 }
 
@@ -240,7 +240,7 @@ async fn attack_10_nobody_else_joins_a_session() {
     let exporter = first.export_keying_material(b"EXPORTER-towline-join").unwrap();
     let replayed = Message::Join { lane: 1, proof: key.proof(&exporter) };
     let says = async |c: &MemoryConnection, message: &Message| {
-        let mut stream = c.open_uni().await.unwrap();
+        let (mut stream, _) = c.open_bi().await.unwrap();
         write_message(&mut stream, message).await.unwrap();
         stream.finish().unwrap();
     };

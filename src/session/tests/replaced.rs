@@ -6,16 +6,16 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    MIB, Session, Setup, TIMEOUT, Tree, arrived, assert_whole, bytes, greet, one_file, random, receive_on,
-    seeds, send_on, source,
+    MIB, Session, Setup, TIMEOUT, Tree, admit_to, arrived, assert_whole, bytes, greet, one_file, random,
+    receive_on, seeds, send_on, source,
 };
 use crate::auth::{Fingerprint, JoinKey};
 use crate::event::Event;
 use crate::protocol::failure::Reason;
 use crate::protocol::final_name::Exists;
 use crate::protocol::wire::entry::Kind;
-use crate::session::handshake::{admit, join, join_key};
-use crate::session::{Budget, Joiner, Joining, Link};
+use crate::session::handshake::{join, join_key};
+use crate::session::{Budget, Joiner, Joining, Link, Retry};
 use crate::testing::connection::{MemoryConnection, MemoryLimits, MemoryLink, pair};
 use crate::testing::disk::{MemorySource, MemoryTarget, Node, Op};
 use crate::transport::Connection;
@@ -46,7 +46,7 @@ impl Attacher {
         let (dialler, listener, link) = pair(seed, self.limits);
         let (joined, admitted) = tokio::join!(
             join(&dialler, &self.key, lane),
-            admit(&listener, &self.key, self.fingerprint, lane)
+            admit_to(&listener, &self.key, self.fingerprint, lane)
         );
         assert_eq!((joined, admitted), (Ok(()), Ok(())));
         let late = Duration::from_millis(random(seed) % 300);
@@ -81,8 +81,8 @@ impl Rig {
         let (mut sending, mut receiving) = greet(ends).await;
         // Before that, there is no session on either side.
         sending.welcome().await.unwrap();
-        let (sender_joining, sender) = Joining::new(1, false, Some(REPLACED_WITHIN));
-        let (receiver_joining, receiver) = Joining::new(1, false, Some(REPLACED_WITHIN));
+        let (sender_joining, sender) = Joining::new(1, false, Retry::For(REPLACED_WITHIN));
+        let (receiver_joining, receiver) = Joining::new(1, false, Retry::For(REPLACED_WITHIN));
         (sending.joining, receiving.joining) = (sender_joining, receiver_joining);
         let key = join_key(&sending.connection).unwrap();
         let fingerprint = receiving.connection.peer_fingerprint();

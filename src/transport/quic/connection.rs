@@ -236,6 +236,10 @@ impl SendStream for QuicSend {
         self.stream.finish().map_err(|_| TransportError::Lost("finished a stream that has ended".to_owned()))
     }
 
+    async fn is_delivered(&mut self) -> bool {
+        matches!(self.stream.stopped().await, Ok(None))
+    }
+
     fn set_priority(&self, priority: i32) {
         // It is missing only for an ended stream, and there it does not matter.
         let _ = self.stream.set_priority(priority);

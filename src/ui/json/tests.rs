@@ -54,6 +54,18 @@ fn the_small_events() {
     );
     let resumed = Event::Resumed { path: RelPath::new(b"a").unwrap(), size: 100, held_bytes: 61 };
     assert_eq!(line(resumed), "{\"event\":\"resumed\",\"path\":\"a\",\"size\":100,\"held_bytes\":61}\n");
+    assert_eq!(
+        [Some(Duration::from_secs(60)), None]
+            .map(|limit| line(Event::Reconnecting { limit, message: "m".into() })),
+        [
+            "{\"event\":\"reconnecting\",\"limit_seconds\":60.0,\"message\":\"m\"}\n",
+            "{\"event\":\"reconnecting\",\"limit_seconds\":null,\"message\":\"m\"}\n"
+        ]
+    );
+    assert_eq!(
+        line(Event::Reconnected { after: Duration::from_millis(12_300) }),
+        "{\"event\":\"reconnected\",\"seconds\":12.3}\n"
+    );
     let warning = Event::Warning {
         path: Some("p".into()),
         reason: Some(Reason::SpecialFile),
