@@ -138,7 +138,7 @@ impl Budget {
             stream_window_bytes: stream_window(window_bytes),
             // The first connection has one more stream, for control.
             streams: u32::try_from(parcels.saturating_sub(1)).unwrap_or(u32::MAX),
-            idle_timeout: first.idle_timeout / 4,
+            idle_timeout: first.idle_timeout / 2,
             ..*first
         }
     }
