@@ -13,6 +13,7 @@ pub(crate) mod faults;
 pub(crate) mod host;
 pub(crate) mod link;
 pub(crate) mod mount;
+pub(crate) mod netns;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod setting;

@@ -1,0 +1,106 @@
+//! Two network namespaces with a cable between them. Needs root, ip and, for the rewriting of ports, nft.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::host::{has, skip};
+use super::process::piped;
+
+/// Namespaces of this process so far.
+static LAST: AtomicU32 = AtomicU32::new(0);
+/// The cable's end in each namespace.
+const CARD: &str = "cable";
+
+/// Two hosts and a cable between them. Both go when it is dropped.
+pub(crate) struct Cable {
+    hosts: [String; 2],
+}
+
+impl Cable {
+    /// Connects two hosts. `None`, with the reason, where this is not possible.
+    pub(crate) fn new() -> Option<Self> {
+        if !has("ip") || !has("nft") {
+            return None;
+        }
+        let number = LAST.fetch_add(1, Relaxed);
+        let hosts = ["a", "b"].map(|end| format!("towline-{}-{number}-{end}", std::process::id()));
+        let cable = Self { hosts };
+        let [a, b] = &cable.hosts;
+        if !ip(&["netns", "add", a]) || !ip(&["netns", "add", b]) {
+            skip("network namespaces need root");
+            return None;
+        }
+        let made = ip(&["link", "add", CARD, "netns", a, "type", "veth", "peer", "name", CARD, "netns", b]);
+        assert!(made, "a cable between two namespaces");
+        for (host, address) in cable.hosts.iter().zip(["10.77.0.1/24", "10.77.0.2/24"]) {
+            assert!(ip(&["-n", host, "address", "add", address, "dev", CARD]), "an address");
+            assert!(ip(&["-n", host, "link", "set", "lo", "up"]), "loopback");
+            assert!(ip(&["-n", host, "link", "set", CARD, "up"]), "a card that is up");
+        }
+        Some(cable)
+    }
+
+    /// The address of the first host.
+    pub(crate) const FIRST: &str = "10.77.0.1";
+
+    /// `command` on the host `number` (0 or 1).
+    pub(crate) fn on(&self, number: usize, command: &Command) -> Command {
+        let mut on_host = Command::new("ip");
+        on_host.args(["netns", "exec", &self.hosts[number]]);
+        on_host.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => on_host.env(name, value),
+                None => on_host.env_remove(name),
+            };
+        }
+        piped(&mut on_host);
+        on_host
+    }
+
+    /// Pulls the cable out of the first host.
+    pub(crate) fn pull(&self) {
+        assert!(ip(&["-n", &self.hosts[0], "link", "set", CARD, "down"]), "a card that is down");
+    }
+
+    /// Puts it back.
+    pub(crate) fn plug_in(&self) {
+        assert!(ip(&["-n", &self.hosts[0], "link", "set", CARD, "up"]), "a card that is up");
+    }
+
+    /// From now on the second host's packets from `own` seem to come from port `shown`, as after a router that has
+    /// forgotten an earlier port: nothing gets back through that one.
+    pub(crate) fn rewrite_port(&self, own: SocketAddr, shown: u16) {
+        let port = own.port();
+        let rules = format!(
+            "add table ip router\n\
+             delete table ip router\n\
+             table ip router {{\n\
+             chain out {{ type filter hook output priority -300; udp sport {port} udp sport set {shown}; }}\n\
+             chain in {{ type filter hook prerouting priority -300; udp dport {shown} udp dport set {port}; }}\n\
+             }}\n"
+        );
+        let mut nft = Command::new("ip")
+            .args(["netns", "exec", &self.hosts[1], "nft", "-f", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("nft starts");
+        nft.stdin.take().expect("piped").write_all(rules.as_bytes()).expect("nft reads");
+        assert!(nft.wait().is_ok_and(|status| status.success()), "nft takes {rules}");
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        for host in &self.hosts {
+            ip(&["netns", "delete", host]);
+        }
+    }
+}
+
+fn ip(args: &[&str]) -> bool {
+    let status = Command::new("ip").args(args).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
