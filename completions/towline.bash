@@ -67,7 +67,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__bench)
-            opts="-q -v -h --to --wait --size --files --disk --listen --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-q -v -h --to --wait --size --files --disk --listen --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -133,6 +133,10 @@ _towline() {
                     return 0
                     ;;
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retry)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -320,7 +324,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__receive)
-            opts="-q -v -h --from --wait --into --exists --yes --manifest --list-partial --discard-partial --listen --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-q -v -h --from --wait --into --exists --yes --manifest --list-partial --discard-partial --listen --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -412,6 +416,10 @@ _towline() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --retry)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --disk-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -463,7 +471,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__send)
-            opts="-q -v -h --to --wait --background --remove-source --delta --manifest --listen --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-q -v -h --to --wait --background --remove-source --delta --manifest --listen --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -541,6 +549,10 @@ _towline() {
                     return 0
                     ;;
                 --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --retry)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
