@@ -8,7 +8,7 @@ use crate::session::closing::transport_failure;
 use crate::session::messages::MessageReader;
 use crate::session::send::shared::Sending;
 use crate::storage::Source;
-use crate::transport::{Connection, SendStream};
+use crate::transport::{Connection, SendStream, TransportError};
 
 /// The receiver's answer to a parcel.
 #[derive(Debug)]
@@ -42,9 +42,19 @@ pub(super) async fn write<S, T: SendStream>(
             slice.extend(front(&mut rest, granted));
             &mut slice
         };
-        sending.writing.during(stream.write_all(now)).await.map_err(transport_failure)?;
+        sending.writing.during(stream.write_all(now)).await.map_err(write_failure)?;
     }
     Ok(())
+}
+
+/// A receiver that has given up an entry stops the streams of its chunks, perhaps before its status is here.
+fn write_failure(error: TransportError) -> Failure {
+    match error {
+        TransportError::StreamEnded(_) => {
+            Failure::new(Reason::TransferFailed, "the receiver stopped a parcel before its end")
+        }
+        other => transport_failure(other),
+    }
 }
 
 /// Cuts the first `bytes` bytes off `chunks`.
