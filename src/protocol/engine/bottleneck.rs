@@ -135,6 +135,8 @@ pub struct ReceiverSnapshot {
     pub processor: Processor,
     /// Work waiting for the disk: parcels, names, commits and hashes.
     pub writing: u64,
+    /// A job of the disk runs, if only a checkpoint that nothing waits for.
+    pub disk_works: bool,
     /// Parcels waiting for bytes.
     pub starving: u64,
     /// Bytes have arrived since the last look.
@@ -155,7 +157,7 @@ impl ReceiverSnapshot {
             Activity::Processor
         } else if self.receiving {
             Activity::Receiving
-        } else if self.writing > 0 {
+        } else if self.writing > 0 || self.disk_works {
             // Not a cause, but shows the peer that this side is alive.
             Activity::Disk
         } else {

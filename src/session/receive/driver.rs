@@ -382,7 +382,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
     }
 
     fn disk_is_at_work(&self) -> bool {
-        self.shared.writing.now() > 0 || self.jobs.running() > 0
+        self.shared.writing.now() > 0 || self.jobs.is_busy()
     }
 
     fn on_tick(&mut self) -> Result<(), Failure> {
@@ -427,6 +427,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
             limited: shared.throttle.waiting.now() > 0,
             processor: look.processor,
             writing: shared.writing.now() + self.jobs.running() as u64,
+            disk_works: self.jobs.is_busy(),
             starving: shared.starving.now(),
             receiving: came != before,
         };

@@ -75,6 +75,11 @@ impl<T: Target> DiskJobs<T> {
         self.running.len() - usize::from(self.has_background)
     }
 
+    /// Whether any job runs.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.running.is_empty()
+    }
+
     /// The next finished job; `None` when none is running.
     pub(super) async fn next(&mut self) -> Option<Result<DiskJob, JoinError>> {
         self.running.join_next().await
@@ -89,7 +94,11 @@ impl<T: Target> DiskJobs<T> {
                 self.admits.prune(|(id, _)| machine.entry(*id).is_some());
                 self.admits.push((id, entry));
             }
-            ReceiverAction::Recall(id, entry) => self.recalls.push((id, entry)),
+            ReceiverAction::Recall(id, entry) => {
+                let machine = self.shared.machine();
+                self.recalls.prune(|(id, _)| machine.entry(*id).is_some());
+                self.recalls.push((id, entry));
+            }
             ReceiverAction::Root(id, path, size) => {
                 let machine = self.shared.machine();
                 self.roots.push((id, path), size, |(id, _)| machine.entry(*id).is_some());
@@ -230,7 +239,14 @@ impl<T: Target> DiskJobs<T> {
                 for (id, is_durable) in batch {
                     // What was given up meanwhile may have been removed under it.
                     if machine.entry(id).is_some() {
-                        machine.checkpointed(id, is_durable.map_err(|error| storage_failure(&error))?);
+                        let failure = |mut error: StorageError| {
+                            if let Some(entry) = machine.entry(id) {
+                                error.place = shared.target.place(&entry.path);
+                            }
+                            storage_failure(&error)
+                        };
+                        let is_durable = is_durable.map_err(failure)?;
+                        machine.checkpointed(id, is_durable);
                     }
                 }
                 shared.released.notify_waiters();

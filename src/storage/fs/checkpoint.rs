@@ -35,7 +35,9 @@ pub(super) fn checkpoint(disk: &TargetDisk, entries: Vec<(EntryId, Vec<ChunkValu
         let synced = if disk.sync { sync_entry(disk, *id).map(|s| s == Synced::Yes) } else { Ok(false) };
         if let Some(recording) = recording {
             call.step("write the journal of", Subject::Staged(*id));
-            recording.end(synced.ok());
+            // Nothing is synced of a staging directory that an abort has given up.
+            let is_staged = disk.volumes.of(*id).made_staging().is_some();
+            recording.end(synced.ok().filter(|_| is_staged));
         }
         synced.map_err(|errno| failed("sync", disk.place_staged(*id), errno))
     };

@@ -248,20 +248,17 @@ impl Partial {
         if records.checkpoints == 1 {
             records.rewritten = ChunkSet::default();
         }
-        let (mut has_changed, mut end) = (false, 0);
+        let mut has_changed = false;
         for ChunkValue { index, value } in values.iter().filter(|v| v.index < self.chunks.count()) {
             let is_other = records.recorded.contains(*index)
-                && records.journal.value(self.chunks, *index)? != Some(*value);
+                && records.journal.value(self.chunks, *index).ok().flatten() != Some(*value);
             if is_other || records.stale.contains(*index) {
                 records.renew(self.chunks, data, *index)?;
                 has_changed = true;
             }
-            end = end.max(self.chunks.end_of(*index));
         }
-        // If that fails, the records of holes at the end do not count.
-        if size_of(&fstat(data)?) < end && ftruncate(data, end).is_ok() {
-            has_changed = true;
-        }
+        // The file may end before a chunk that ends in a hole. Its record counts once a later chunk makes the file longer.
+        // To make it longer here would cut off what another stream writes behind it at the same time.
         Ok(has_changed)
     }
 
@@ -386,6 +383,8 @@ fn open_data(hub: &OwnedFd, name: &PartialName) -> io::Result<Option<File>> {
         opened => opened,
     };
     match opened {
+        // With a second name it may be a final file, after a crash in the middle of a rename that was made of two steps.
+        Ok(file) if is_regular(&file)? && fstat(&file)?.st_nlink != 1 => Ok(None),
         Ok(file) if is_regular(&file)? => Ok(Some(File::from(file))),
         Ok(_) => Err(Errno::INVAL.into()),
         Err(Errno::NOENT) => Ok(None),

@@ -392,3 +392,35 @@ async fn a_file_whose_journal_cannot_be_made_is_received_all_the_same() {
         "{lines:?}"
     );
 }
+
+/// A checkpoint that makes the file longer could cut off what another stream writes behind it.
+#[tokio::test]
+async fn a_checkpoint_of_a_hole_leaves_the_length_alone() {
+    let temp = tempfile::tempdir().unwrap();
+    let target = target(temp.path(), incoming(1, true));
+    held(&target, &file("big", SIZE)).await;
+    let values = vec![write_chunk(&target, 0, 1).await, filled(2, 0)];
+    assert!(target.checkpoint(vec![(A, values)]).await.remove(0).unwrap());
+    assert_eq!(fs::metadata(left(temp.path(), ".part")).unwrap().len(), CHUNK);
+    let last = write_chunk(&target, 3, 4).await;
+    assert!(target.checkpoint(vec![(A, vec![last])]).await.remove(0).unwrap());
+    target.abort().await;
+
+    let again = self::target(temp.path(), incoming(2, true));
+    assert_eq!(held(&again, &file("big", SIZE)).await, [0, 2, 3]);
+    assert_eq!(again.holds(A, vec![filled(0, 1), filled(2, 0), filled(3, 4)]).await, [true; 3]);
+}
+
+/// Without `RENAME_NOREPLACE`, a commit links the final name first. A crash then leaves one file with two names.
+#[tokio::test]
+async fn a_staged_file_with_a_final_name_is_not_written_to() {
+    let temp = tempfile::tempdir().unwrap();
+    leave(temp.path(), incoming(3, true), &[0, 1]).await;
+    fs::hard_link(left(temp.path(), ".part"), temp.path().join("final")).unwrap();
+    let before = fs::read(temp.path().join("final")).unwrap();
+
+    let target = target(temp.path(), incoming(4, true));
+    assert!(held(&target, &file("big", SIZE)).await.is_empty());
+    write_chunk(&target, 0, 9).await;
+    assert!(fs::read(temp.path().join("final")).unwrap() == before);
+}

@@ -23,7 +23,8 @@ impl TargetDisk {
         if entry.is_small() || entry.size() == 0 || !stores_bytes_as_they_are(volume.top()) {
             return None;
         }
-        let found = fstatfs(volume.top()).ok()?;
+        // A tmpfs without a limit has no blocks.
+        let found = fstatfs(volume.top()).ok().filter(|found| found.f_blocks > 0)?;
         let free = found.f_bfree.saturating_mul(u64::try_from(found.f_bsize).ok()?);
         let needed = entry.size() - entry.hole_bytes.min(entry.size());
         if needed <= free || needed <= free.saturating_add(self.reusable(dirs, volume, entry)) {
