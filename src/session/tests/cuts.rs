@@ -95,7 +95,8 @@ async fn a_crash_in_the_middle_leaves_whole_files_only() {
         let source = source(&tree);
         let (ended, ()) = tokio::join!(session.run(&source, &target), crash);
         assert_whole(&tree, &target);
-        if ended.sent.is_ok() {
+        // A write that fails may cost its file alone, which is counted.
+        if ended.sent.is_ok_and(|summary| summary.failed == 0) {
             assert!(target.tree() == arrived(&tree), "seed {seed}");
         } else {
             failed += 1;

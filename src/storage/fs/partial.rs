@@ -248,7 +248,7 @@ impl Partial {
         if records.checkpoints == 1 {
             records.rewritten = ChunkSet::default();
         }
-        let mut has_changed = false;
+        let (mut has_changed, mut end) = (false, 0);
         for ChunkValue { index, value } in values.iter().filter(|v| v.index < self.chunks.count()) {
             let is_other = records.recorded.contains(*index)
                 && records.journal.value(self.chunks, *index).ok().flatten() != Some(*value);
@@ -256,9 +256,13 @@ impl Partial {
                 records.renew(self.chunks, data, *index)?;
                 has_changed = true;
             }
+            end = end.max(self.chunks.end_of(*index));
         }
-        // The file may end before a chunk that ends in a hole. Its record counts once a later chunk makes the file longer.
-        // To make it longer here would cut off what another stream writes behind it at the same time.
+        // The last chunk ends in a hole. Its last byte is written, because to set the length could cut off what another
+        // stream writes behind it at the same time. If that fails, the record does not count.
+        if size_of(&fstat(data)?) < end && data.write_all_at(&[0], end - 1).is_ok() {
+            has_changed = true;
+        }
         Ok(has_changed)
     }
 

@@ -393,15 +393,14 @@ async fn a_file_whose_journal_cannot_be_made_is_received_all_the_same() {
     );
 }
 
-/// A checkpoint that makes the file longer could cut off what another stream writes behind it.
 #[tokio::test]
-async fn a_checkpoint_of_a_hole_leaves_the_length_alone() {
+async fn a_recorded_hole_ends_the_file_until_more_comes() {
     let temp = tempfile::tempdir().unwrap();
     let target = target(temp.path(), incoming(1, true));
     held(&target, &file("big", SIZE)).await;
     let values = vec![write_chunk(&target, 0, 1).await, filled(2, 0)];
     assert!(target.checkpoint(vec![(A, values)]).await.remove(0).unwrap());
-    assert_eq!(fs::metadata(left(temp.path(), ".part")).unwrap().len(), CHUNK);
+    assert_eq!(fs::metadata(left(temp.path(), ".part")).unwrap().len(), 3 * CHUNK);
     let last = write_chunk(&target, 3, 4).await;
     assert!(target.checkpoint(vec![(A, vec![last])]).await.remove(0).unwrap());
     target.abort().await;
