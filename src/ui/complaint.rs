@@ -53,11 +53,11 @@ fn hint(reason: Reason) -> Option<&'static str> {
         }
         Reason::SourceChanged => "run the command again when nothing writes to the source",
         Reason::AckTimeout => {
-            "start both sides again to continue; complete files are not sent again. --timeout and --disk-timeout \
-             set how long to wait"
+            "start both sides again to continue; what is safe at the receiver is not sent again. --timeout and \
+             --disk-timeout set how long to wait"
         }
         Reason::ConnectionLost | Reason::Interrupted => {
-            "start both sides again to continue; complete files are not sent again"
+            "start both sides again to continue; what is safe at the receiver is not sent again"
         }
         Reason::Internal
         | Reason::Protocol
