@@ -59,24 +59,29 @@ fn goes_on(killed: Killed, sender_waits: bool) {
     let to = Machine::new(scratch.path().join("receiver"));
     let start = || {
         if sender_waits {
-            let (send, listening) = from.listen_send(&source, &["--bwlimit", RATE, "--retry", "0"]);
+            let (send, listening) =
+                from.listen_send(&source, &["--bwlimit", RATE, "--timeout", "2s", "--retry", "0"]);
             let receive = to.start_receive([
                 "--from".as_ref(),
                 listening.ticket.as_ref(),
                 "--into".as_ref(),
                 inbox.as_os_str(),
+                "--timeout".as_ref(),
+                "2s".as_ref(),
                 "--retry".as_ref(),
                 "0".as_ref(),
             ]);
             (send, receive)
         } else {
-            let (receive, listening) = to.listen_receive(&inbox, &["--retry", "0"]);
-            let to: [&std::ffi::OsStr; 7] = [
+            let (receive, listening) = to.listen_receive(&inbox, &["--timeout", "2s", "--retry", "0"]);
+            let to: [&std::ffi::OsStr; 9] = [
                 source.as_ref(),
                 "--to".as_ref(),
                 listening.ticket.as_ref(),
                 "--bwlimit".as_ref(),
                 RATE.as_ref(),
+                "--timeout".as_ref(),
+                "2s".as_ref(),
                 "--retry".as_ref(),
                 "0".as_ref(),
             ];

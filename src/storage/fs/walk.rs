@@ -155,7 +155,8 @@ fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => match file_kind(origin, holder, name, &path, &stat) {
             Ok(kind) => {
-                let found = Walked::Entry(Entry { path, meta, kind, hole_bytes: hole_bytes(&stat) });
+                let hole_bytes = hole_bytes(&kind, &stat);
+                let found = Walked::Entry(Entry { path, meta, kind, hole_bytes });
                 Looked { found, version: Some(version), level: None }
             }
             Err(failure) => skipped(&origin.entry(&path), failure).into(),
@@ -179,9 +180,12 @@ fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path
     }
 }
 
-/// Bytes of a file for which no space is allocated.
-fn hole_bytes(stat: &Stat) -> u64 {
-    size_of(stat).saturating_sub(allocated_of(stat))
+/// Bytes of a file for which no space is allocated; 0 if its metadata is wrong.
+fn hole_bytes(kind: &Kind, stat: &Stat) -> u64 {
+    match kind {
+        Kind::File { size } if *size == size_of(stat) => size.saturating_sub(allocated_of(stat)),
+        _ => 0,
+    }
 }
 
 /// The size of a file. If its metadata may be wrong, the file is read to find out; the size of a large one is known
