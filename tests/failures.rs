@@ -14,7 +14,7 @@ use support::link::{LinkOptions, UdpLink};
 use support::mount::Mount;
 use support::process::{Ended, Listening, Machine, Towline};
 use support::random::Random;
-use support::setting::Setting;
+use support::setting::{Setting, assert_only_partials};
 use support::ticket::redirect;
 
 /// A link so slow that a transfer of [`LARGE_BYTES`] is still running when a test interferes.
@@ -114,6 +114,12 @@ fn both_sides_report_a_full_disk() {
         assert!(is_told("one") || is_told("two"), "path and cause: {said}");
         assert!(said.contains("receiver"), "the side: {said}");
     }
+    for name in ["one", "two"] {
+        if let Ok(bytes) = std::fs::read(setting.inbox.join("tree").join(name)) {
+            assert!(bytes == block.repeat(40), "{name} is not whole under its final name");
+        }
+    }
+    assert_only_partials(&setting.inbox);
 }
 
 /// [W-3]

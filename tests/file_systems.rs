@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use support::host::{bound_by_permissions, has, skip};
 use support::mount::Mount;
 use support::process::{Ended, Machine};
-use support::setting::Setting;
+use support::setting::{Setting, assert_only_partials};
 use support::tree::{self, set_mode};
 
 impl Setting {
@@ -548,4 +548,5 @@ fn fault_10_a_disk_of_the_sender_that_hangs_is_named_on_both_sides() {
         assert!(message.starts_with("cannot read ") && message.contains("large"), "{message}");
     }
     assert!(!setting.inbox.join("large").exists());
+    assert_only_partials(&setting.inbox);
 }

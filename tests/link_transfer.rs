@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use support::link::{Cut, Direction, LinkOptions, Statistics, UdpLink};
 use support::process::{Ended, Machine};
+use support::setting::assert_only_partials;
 use support::ticket::redirect;
 use support::{Scratch, Seed, tree};
 
@@ -138,4 +139,5 @@ fn a_cut_that_stays_ends_both_sides_with_9() {
     run.sent.expect(9);
     run.received.expect(9);
     assert!(!inbox.join("source/large").exists(), "a part of a file is under its final name");
+    assert_only_partials(&inbox);
 }

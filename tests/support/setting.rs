@@ -1,6 +1,6 @@
 //! Two machines, and a directory for what arrives.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Scratch;
 use super::process::Machine;
@@ -34,5 +34,15 @@ impl Setting {
     /// The inbox, as an argument.
     pub(crate) fn inbox(&self) -> &str {
         self.inbox.to_str().expect("a plain path")
+    }
+}
+
+/// Panics if staging holds anything but what an interrupted file can be resumed from.
+#[track_caller]
+pub(crate) fn assert_only_partials(inbox: &Path) {
+    for entry in std::fs::read_dir(inbox.join(".towline")).into_iter().flatten() {
+        let path = entry.expect("an entry").path();
+        let is_partial = path.extension().is_some_and(|end| end == "part" || end == "journal");
+        assert!(is_partial && path.is_file(), "left behind: {}", path.display());
     }
 }

@@ -95,11 +95,16 @@ async fn a_crash_in_the_middle_leaves_whole_files_only() {
         let source = source(&tree);
         let (ended, ()) = tokio::join!(session.run(&source, &target), crash);
         assert_whole(&tree, &target);
-        // A write that fails may cost its file alone, which is counted.
-        if ended.sent.is_ok_and(|summary| summary.failed == 0) {
-            assert!(target.tree() == arrived(&tree), "seed {seed}");
-        } else {
-            failed += 1;
+        match ended.sent {
+            Ok(summary) if summary.failed == 0 => {
+                assert!(target.tree() == arrived(&tree), "seed {seed}");
+            }
+            // A write that fails may cost its file alone. The exit code tells.
+            Ok(summary) => {
+                assert_eq!(summary.gravest, Some(Reason::Storage), "seed {seed}");
+                failed += 1;
+            }
+            Err(_) => failed += 1,
         }
     }
     assert!(failed > 0, "no transfer crashed");
