@@ -89,13 +89,13 @@ fn both_sides_of_a_bench_report() {
 
 #[test]
 fn a_quota_on_the_processor_is_the_processor() {
-    let Some(group) = Group::with_quota(10) else {
+    let Some(group) = Group::with_quota(5) else {
         return skip("a group of processes with a quota cannot be made (it needs root and cgroups)");
     };
     let setting = Setting::new();
     let (waiting, listening) = setting.receiver.listen_bench(&[]);
     group.take(waiting.pid());
-    let here = setting.sender.bench(["--to", &listening.ticket, "--size", "96M"]).expect(0);
+    let here = setting.sender.bench(["--to", &listening.ticket, "--size", "48M"]).expect(0);
     let there = waiting.end().expect(0);
     for bench in [here.event("bench"), there.event("bench")] {
         assert_eq!(bench["limited_by"], "processor", "{bench}");

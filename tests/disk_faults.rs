@@ -262,10 +262,11 @@ fn a_large_source_that_fails_in_the_middle_fails_alone() {
     fs::create_dir_all(&tree).expect("a directory");
     random_file(&tree.join("large"), 24 << 20, 91);
     fs::create_dir(tree.join("empty")).expect("a directory");
-    // The loader reads a few times in the first thread.
+    // The loader reads a few times in the first thread. With one stream, few threads share the other reads.
     let sender = Machine::new(setting.path("reader")).injecting("inject=pread64:error=EIO:when=12+");
     let (receiving, listening) = setting.receiver.listen_receive(&setting.inbox, &[]);
-    let sent = sender.send(["--to", &listening.ticket, tree.to_str().expect("a plain path")]);
+    let tree = tree.to_str().expect("a plain path");
+    let sent = sender.send(["--streams", "1", "--to", &listening.ticket, tree]);
     for side in [sent, receiving.end()] {
         let side = side.expect(7);
         let file = side.file("tree/large");

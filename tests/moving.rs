@@ -17,8 +17,9 @@ use support::ticket::redirect;
 use support::tree::{random_file, set_mode};
 
 const MOVE: &str = "--remove-source";
-/// A link so slow that a large file is still in flight when a test changes what has arrived before it.
-const SLOW_BYTES_PER_S: u64 = 2 << 20;
+/// A link so slow that a large file is still in flight when a test changes what has arrived before it, on a busy machine
+/// too.
+const SLOW_BYTES_PER_S: u64 = 256 << 10;
 
 impl Setting {
     /// A directory `tree` with files of all sizes, links, hard links and empty directories.

@@ -8,7 +8,10 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use support::host::skip;
@@ -19,21 +22,50 @@ use support::{Scratch, Seed};
 
 const MIB: u64 = 1 << 20;
 /// A file of many chunks.
-const LARGE: u64 = 48 * MIB;
+const LARGE: u64 = 24 * MIB;
 const SMALL: usize = 200;
-/// Three seconds for all of it, so that there are checkpoints on the way.
-const RATE: &str = "16M";
+const SMALL_BYTES: u64 = 4096;
+/// Four seconds for all of it, so that there are checkpoints on the way.
+const RATE: &str = "6M";
 /// The smallest xfs has 300 MiB.
 const IMAGE_MIB: u64 = 320;
 /// Power cuts in each file system; `TOWLINE_POWER_CUTS` overrides it.
 const CUTS: u64 = 2;
 /// Moments of one transfer at which the power may be cut.
 const STEPS: u64 = 6;
+/// After these steps the transfer pauses until the journal has more. So the last cut has something to lose, however slow
+/// the disk is.
+const PAUSES: [u64; 2] = [STEPS - 4, STEPS - 2];
+/// Between two looks at the journal.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A sync takes its time on a disk that does more than this test.
+const RECORD_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// An image, as it was while the transfer ran, and how many bytes of the large file were durable before.
 struct Cut {
     image: PathBuf,
     durable: u64,
+}
+
+/// What the journal of a running transfer is known to have.
+#[derive(Default)]
+struct JournalSeen {
+    recorded: u64,
+    /// A record is durable at the latest when a later checkpoint records more.
+    durable: u64,
+}
+
+impl JournalSeen {
+    fn note(&mut self, recorded: u64) {
+        if recorded > self.recorded {
+            (self.durable, self.recorded) = (self.recorded, recorded);
+        }
+    }
+
+    /// When this much is written of all files, some of the large one is not recorded.
+    fn not_all(&self) -> u64 {
+        self.recorded + SMALL as u64 * SMALL_BYTES + 2 * MIB
+    }
 }
 
 fn cuts() -> u64 {
@@ -48,7 +80,7 @@ fn tree(scratch: &Scratch, seed: &Seed) -> PathBuf {
     fs::write(tree.join("large"), bytes(LARGE)).expect("a file");
     fs::create_dir(tree.join("small")).expect("a directory");
     for n in 0..SMALL {
-        fs::write(tree.join("small").join(n.to_string()), bytes(4096)).expect("a file");
+        fs::write(tree.join("small").join(n.to_string()), bytes(SMALL_BYTES)).expect("a file");
     }
     tree
 }
@@ -65,6 +97,22 @@ fn recorded(to: &Machine, inbox: &Path) -> u64 {
     let inbox = inbox.to_str().expect("a plain path");
     let listed = to.start(["receive", "--json", "--list-partial", "--into", inbox]).end().expect(0);
     listed.events("partial").filter_map(|partial| partial["safe_bytes"].as_u64()).sum()
+}
+
+/// Stops the sender until everything that has arrived may be recorded, and more than `before` is.
+fn pause_for_a_record(send: &Towline, to: &Machine, inbox: &Path, before: u64) -> u64 {
+    send.signal(Signal::STOP);
+    let began = Instant::now();
+    let recorded = loop {
+        let recorded = recorded(to, inbox);
+        if recorded > before {
+            break recorded;
+        }
+        assert!(began.elapsed() < RECORD_TIME_MAX, "no checkpoint records more than {before} bytes");
+        sleep(LOOK_EVERY);
+    };
+    send.signal(Signal::CONT);
+    recorded
 }
 
 /// Every final name holds the whole file of the source; true if all names are there.
@@ -111,27 +159,26 @@ fn power_cuts(kind: &str) {
             let (mut send, receive) = start(&from, &to, &tree, &inbox, RATE);
             // At random moments, each within a step of its own: the last steps, which have something to lose.
             let steps = left.min(STEPS);
-            let (mut recorded_before, mut durable) = (0, 0);
+            let mut journal = JournalSeen::default();
             for step in 0..STEPS {
                 let at = (step * LARGE + random.next() % LARGE) / STEPS;
                 let is_there = |event: &Value| {
-                    event["event"] == "progress" && event["written_bytes"].as_u64() >= Some(at)
+                    event["event"] == "progress"
+                        && event["written_bytes"].as_u64() >= Some(at.max(journal.not_all()))
                 };
                 send.wait_until("the bytes to be written", is_there);
-                // A record is durable at the latest when a later checkpoint records more.
-                let recorded = recorded(&to, &inbox);
-                if recorded > recorded_before {
-                    (durable, recorded_before) = (recorded_before, recorded);
-                }
                 if step >= STEPS - steps {
                     let clone = outer.join(format!("cut-{step}"));
                     let cloned = Command::new("cp").arg("--reflink=always").arg(&image).arg(&clone).status();
                     assert!(cloned.is_ok_and(|status| status.success()), "cp --reflink");
-                    cuts.push(Cut { image: clone, durable });
+                    cuts.push(Cut { image: clone, durable: journal.durable });
+                }
+                if PAUSES.contains(&step) {
+                    journal.note(pause_for_a_record(&send, &to, &inbox, journal.recorded));
                 }
             }
             left -= steps;
-            was_durable |= durable > 0;
+            was_durable |= cuts.iter().any(|cut| cut.durable > 0);
             send.end().expect(0);
             receive.end().expect(0);
             assert!(holds_whole_files(&tree, &inbox));

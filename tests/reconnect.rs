@@ -7,7 +7,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use support::Seed;
@@ -101,7 +101,6 @@ fn a_process_that_is_stopped_goes_on_by_itself() {
 fn a_cable_that_stays_out_ends_both_sides_with_9() {
     let Some(running) = Running::start(24, &["--timeout", "2s", "--retry", "3s"]) else { return };
     running.cable.pull();
-    let began = Instant::now();
     let Running { sender, receiver, .. } = running;
     for side in [sender, receiver] {
         let ended = side.end().expect(9);
@@ -110,7 +109,6 @@ fn a_cable_that_stays_out_ends_both_sides_with_9() {
         assert_eq!((&error["reason"], &error["retryable"]), (&"connection-lost".into(), &true.into()));
         assert!(ended.stderr.contains("start both sides again to continue"), "{}", ended.stderr);
     }
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -119,13 +117,12 @@ fn a_stop_while_the_cable_is_out_ends_at_once() {
     running.cable.pull();
     running.sender.wait_for("reconnecting");
     running.receiver.wait_for("reconnecting");
-    let began = Instant::now();
+    // Without the signal it ends with 9, when the time for a new connection is over.
     let Running { sender, receiver, .. } = running;
     for side in [sender, receiver] {
         side.signal(Signal::INT);
         side.end().expect(130);
     }
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 /// A router between the hosts forgets the sender's port every 0.7 s and takes another.

@@ -214,6 +214,12 @@ impl Towline {
         }
     }
 
+    /// Waits until an event fulfils `condition`, or the process has ended.
+    pub(crate) fn reaches(&mut self, condition: impl Fn(&Value) -> bool) {
+        let end = Instant::now() + DEADLINE;
+        while self.next_event(end).is_some_and(|event| !condition(&event)) {}
+    }
+
     /// `None` when standard output has ended.
     fn next_event(&mut self, end: Instant) -> Option<Value> {
         match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
