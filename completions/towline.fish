@@ -30,6 +30,7 @@ complete -c towline -n "__fish_towline_needs_command" -f -a "send" -d 'Send file
 complete -c towline -n "__fish_towline_needs_command" -f -a "receive" -d 'Receive files and directories'
 complete -c towline -n "__fish_towline_needs_command" -f -a "bench" -d 'Measure speed with test data, and show what limited it'
 complete -c towline -n "__fish_towline_needs_command" -f -a "id" -d 'Show this machine\'s identity, or make a new one'
+complete -c towline -n "__fish_towline_needs_command" -f -a "peers" -d 'List, add, remove or rename the machines that this one knows'
 complete -c towline -n "__fish_towline_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c towline -n "__fish_towline_using_subcommand send" -l to -d 'Peer to send to [default: wait for one receiver]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l wait -d 'Give up after this long without a peer [default: never]' -r
@@ -40,6 +41,8 @@ false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l delta -d 'Send only what the file to be replaced does not have [default: auto]' -r -f -a "auto\t'Where that saves time on the path at hand'
 off\t'Send each file whole'"
 complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Write a line for `b3sum --check` for each file sent' -r -F
+complete -c towline -n "__fish_towline_using_subcommand send" -l allow -d 'Let in this known peer without a ticket; may be repeated' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l remember -d 'Keep the peer as a known peer under this name' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l listen -d 'Address to listen on [default: port 4750]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l bwlimit -d 'Maximum bytes a second, such as 2M [default: off]' -r
@@ -83,6 +86,8 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l manifest -d 
 complete -c towline -n "__fish_towline_using_subcommand receive" -l list-partial -d 'List what interrupted transfers left in DIR' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l discard-partial -d 'Remove what interrupted transfers left in DIR' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l allow -d 'Let in this known peer without a ticket; may be repeated' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l remember -d 'Keep the peer as a known peer under this name' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l listen -d 'Address to listen on [default: port 4750]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l bwlimit -d 'Maximum bytes a second, such as 2M [default: off]' -r
@@ -158,8 +163,23 @@ never\t'No colours'"
 complete -c towline -n "__fish_towline_using_subcommand id" -l config -d 'Config file [default: ~/.config/towline/config.toml]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand id" -s v -l verbose -d 'List each file; -vv and -vvv show more'
 complete -c towline -n "__fish_towline_using_subcommand id" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id help" -f -a "send" -d 'Send files and directories'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id help" -f -a "receive" -d 'Receive files and directories'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id help" -f -a "bench" -d 'Measure speed with test data, and show what limited it'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id help" -f -a "id" -d 'Show this machine\'s identity, or make a new one'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c towline -n "__fish_towline_using_subcommand peers" -l may -d 'What the added peer may do here: send, receive' -r -f -a "send\t'Send to this machine'
+receive\t'Receive what this machine offers'"
+complete -c towline -n "__fish_towline_using_subcommand peers" -l json -d 'Write events to standard output, one JSON object a line' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand peers" -s q -l quiet -d 'Show only errors (and the command for the peer)' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand peers" -l no-progress -d 'Show plain lines instead of bars' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand peers" -l color -d 'When to use colours [default: auto]' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Even into a file'
+never\t'No colours'"
+complete -c towline -n "__fish_towline_using_subcommand peers" -l config -d 'Config file [default: ~/.config/towline/config.toml]' -r -F
+complete -c towline -n "__fish_towline_using_subcommand peers" -s v -l verbose -d 'List each file; -vv and -vvv show more'
+complete -c towline -n "__fish_towline_using_subcommand peers" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers help" -f -a "send" -d 'Send files and directories'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers help" -f -a "receive" -d 'Receive files and directories'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers help" -f -a "bench" -d 'Measure speed with test data, and show what limited it'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers help" -f -a "id" -d 'Show this machine\'s identity, or make a new one'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers help" -f -a "peers" -d 'List, add, remove or rename the machines that this one knows'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -104,8 +104,25 @@ pub enum Event {
         /// It has just been made.
         is_new: bool,
     },
+    /// A machine that this one knows (`towline peers`).
+    Peer(KnownMachine),
+    /// The peer of this transfer has been kept as a known one.
+    Remembered(KnownMachine),
     /// What an interrupted transfer has left of a file (`--list-partial`, `--discard-partial`).
     Partial(PartialFile),
+}
+
+/// A machine that this one knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownMachine {
+    /// Its name here.
+    pub name: String,
+    /// Its fingerprint.
+    pub fingerprint: String,
+    /// What it may do when it dials this machine: `send`, `receive`.
+    pub may: Vec<&'static str>,
+    /// Where it waits, best first.
+    pub addresses: Vec<String>,
 }
 
 /// What an interrupted transfer has left of a file.

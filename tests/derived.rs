@@ -11,8 +11,8 @@ use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 use towline::cli::args;
 use towline::cli::help::{
-    EXAMPLES, EXAMPLES_BENCH, EXAMPLES_ID, EXAMPLES_RECEIVE, EXAMPLES_SEND, EXIT_STATUS, FILES, VARIABLES,
-    VARIABLES_OF_FLAGS,
+    EXAMPLES, EXAMPLES_BENCH, EXAMPLES_ID, EXAMPLES_PEERS, EXAMPLES_RECEIVE, EXAMPLES_SEND, EXIT_STATUS,
+    FILES, VARIABLES, VARIABLES_OF_FLAGS,
 };
 
 fn root(dir: &str) -> PathBuf {
@@ -83,6 +83,7 @@ fn page(name: &str, command: &Command, bin: &str) -> String {
         "receive" => EXAMPLES_RECEIVE.to_owned(),
         "bench" => EXAMPLES_BENCH.to_owned(),
         "id" => EXAMPLES_ID.to_owned(),
+        "peers" => EXAMPLES_PEERS.to_owned(),
         _ => EXAMPLES.join("\n"),
     };
     section(&mut out, "EXAMPLES", &examples);
@@ -121,7 +122,7 @@ fn environment(command: &Command) -> String {
 }
 
 fn see_also(name: &str) -> String {
-    let all = ["towline", "towline-send", "towline-receive", "towline-bench", "towline-id"];
+    let all = ["towline", "towline-send", "towline-receive", "towline-bench", "towline-id", "towline-peers"];
     let others: Vec<_> = all.iter().filter(|n| **n != name).map(|n| format!("{n}(1)")).collect();
     format!("{}, b3sum(1)", others.join(", "))
 }

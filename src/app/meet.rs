@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::id;
-use super::settings::{CommonSettings, Peer};
+use super::remember::{self, Met};
+use super::settings::{CommonSettings, Machine, Peer};
 use crate::auth::Identity;
 use crate::connect::{self, Destination, Invitation, Stop, dial, listen, pair};
 use crate::event::Reporter;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::role::Role;
 use crate::session::{self, Budget};
-use crate::transport::ListenAddress;
 use crate::transport::quic::endpoint::QuicNetwork;
+use crate::transport::{Connection, ListenAddress};
 
 /// The transport of all commands.
 type Terms = connect::Terms<QuicNetwork>;
@@ -34,21 +35,30 @@ pub(super) async fn meet(
     reporter: &Arc<dyn Reporter>,
     mut stop: Stop,
 ) -> Result<Connected, Failure> {
-    let is_known_by_key = matches!(peer, Some(Peer::Host(_)));
+    let is_known_by_key = matches!(peer, Some(Peer::Machine(_))) || common.remember.is_some();
     let terms =
         Terms { connections: common.connections, ..terms(role, id::own(is_known_by_key)?, common, budget) };
     let connected = match peer {
         Some(peer) => dial(&destination(peer, common)?, &terms, &mut stop).await?,
         None => {
             let address = common.listen.map_or(ListenAddress::Any, ListenAddress::At);
-            let invitation = Invitation { address, allowed: common.fingerprint, wait: common.wait, what };
+            let invitation = Invitation { address, allowed: common.allowed.clone(), wait: common.wait, what };
             listen(invitation, &terms, reporter.as_ref(), &mut stop).await?
         }
     };
+    if let Some(changed) = remember::changed_key(common, connected.link.connection.peer_fingerprint()) {
+        return Err(connected.fail(changed).await);
+    }
     if let Some(agent) = connected.link.agent.clone() {
         reporter.report(session::connected(&connected.link.connection, agent));
     }
     Ok(connected)
+}
+
+/// The peer that was reached.
+pub(super) fn met(connected: &Connected, is_dialled: bool) -> Met {
+    let connection = &connected.link.connection;
+    Met { fingerprint: connection.peer_fingerprint(), address: connection.remote_address(), is_dialled }
 }
 
 /// The settings for this side's connections, with one connection.
@@ -70,14 +80,8 @@ fn destination(peer: &Peer, common: &CommonSettings) -> Result<Destination, Fail
             }
             Ok(Destination::Ticket(ticket.clone()))
         }
-        Peer::Host(host) => {
-            let fingerprint = common.fingerprint.ok_or_else(|| {
-                Failure::new(
-                    Reason::NotAuthenticated,
-                    format!("{host} is not a known peer: add --fingerprint"),
-                )
-            })?;
-            Ok(Destination::Host(host.clone(), fingerprint))
+        Peer::Machine(Machine { addresses, fingerprint }) => {
+            Ok(Destination::Machine(addresses.clone(), *fingerprint))
         }
         // The sender handles `dir:` itself before it dials.
         Peer::Dir(_) => Err(Failure::new(Reason::Internal, "dir: works only with `send --to`")),

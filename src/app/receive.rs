@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::manifest::WithManifest;
-use super::meet::meet;
-use super::settings::ReceiveSettings;
+use super::meet::{meet, met};
+use super::remember::keep;
+use super::settings::{ReceiveSettings, Right};
 use super::transfer::{Inbox, conclude, context, memory, receive_through};
 use crate::event::Reporter;
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -35,8 +36,11 @@ pub(super) async fn run(
         meet(Role::Receive, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
     let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
     let sender = connected.link.connection.peer_fingerprint();
+    let met = met(&connected, peer.is_some());
     let inbox = Inbox { dir: &into, sender, reporter: Arc::clone(&reporter), network };
-    let done = receive_through(connected, inbox, exists, context).await?;
+    let done = receive_through(connected, inbox, exists, context).await;
+    keep(common.remember, met, Right::Send, done.as_ref().err(), reporter.as_ref()).await;
+    let done = done?;
     if let Some(manifest) = manifest {
         manifest.finish(&stop).await?;
     }

@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::settings::{Command, Ending};
-use super::{bench, id, partial, receive, send};
+use super::{bench, id, partial, peers, receive, send};
 use crate::event::Reporter;
 use crate::node::host::{Threads, threads};
 use crate::node::signals::{self, Signals};
@@ -95,6 +95,7 @@ async fn dispatch(
         Command::Receive(settings) => receive::run(settings, reporter, network, stop).await,
         Command::Bench(settings) => bench::run(settings, reporter, network, stop).await,
         Command::Id(settings) => id::run(&settings, reporter.as_ref()),
+        Command::Peers(settings) => peers::run(&settings, reporter.as_ref()),
         Command::Partial(settings) => {
             let look = move || partial::run(&settings, reporter.as_ref());
             let looked = tokio::task::spawn_blocking(look).await;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::manifest::WithManifest;
-use super::meet::{meet, meet_itself};
+use super::meet::{meet, meet_itself, met};
 use super::moving::WithRemoval;
-use super::settings::{CommonSettings, Delta, Peer, SendSettings};
+use super::remember::keep;
+use super::settings::{CommonSettings, Delta, Peer, Right, SendSettings};
 use super::transfer::{
     Inbox, Silent, Transferred, conclude, context, memory, memory_of_two, of_both, receive_through,
     send_through, throttle,
@@ -60,7 +61,10 @@ pub(super) async fn run(
                 meet(Role::Send, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
             let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
             let context = Context { delta: delta == Delta::Auto, ..context };
-            send_through(connected, source, &common, context).await
+            let met = met(&connected, peer.is_some());
+            let done = send_through(connected, source, &common, context).await;
+            keep(common.remember, met, Right::Receive, done.as_ref().err(), reporter.as_ref()).await;
+            done
         }
     };
     if let (Ok(_), Some(manifest)) = (&done, manifest) {

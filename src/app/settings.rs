@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::{Fingerprint, Ticket};
+pub use crate::node::peers::{KnownPeer, PeerName, PeersFile, Right};
 use crate::protocol::failure::Failure;
 pub use crate::protocol::final_name::Exists;
 use crate::session::Retry;
@@ -27,6 +28,8 @@ pub enum Command {
     Bench(BenchSettings),
     /// `towline id`.
     Id(IdSettings),
+    /// `towline peers`.
+    Peers(PeersSettings),
 }
 
 /// How a run ended.
@@ -146,6 +149,28 @@ pub enum IdAction {
     New,
 }
 
+/// What `towline peers` needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeersSettings {
+    /// The file of known peers.
+    pub file: PeersFile,
+    /// What to do with it.
+    pub action: PeersAction,
+}
+
+/// What `towline peers` does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeersAction {
+    /// Lists all.
+    List,
+    /// Adds one.
+    Add(PeerName, KnownPeer),
+    /// Removes one.
+    Remove(PeerName),
+    /// Gives one another name.
+    Rename(PeerName, PeerName),
+}
+
 /// Settings that both sides of a transfer have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommonSettings {
@@ -153,9 +178,12 @@ pub struct CommonSettings {
     pub listen: Option<SocketAddr>,
     /// How long to wait for a peer to dial; `None` is forever.
     pub wait: Option<Duration>,
-    /// When dialling: the fingerprint that the listener must have. When listening: the only peer admitted without the
-    /// ticket.
+    /// The fingerprint of a peer by ticket must be this one.
     pub fingerprint: Option<Fingerprint>,
+    /// When listening: the keys that are admitted without the ticket.
+    pub allowed: Vec<Fingerprint>,
+    /// Keep the peer under this name.
+    pub remember: Option<Remember>,
     /// Maximum parcels in flight, 1 to `STREAMS_MAX`; `None` lets the session decide.
     pub streams: Option<u32>,
     /// Connections of a session, 1 to `CONNECTIONS_MAX`; `None` lets the other side decide.
@@ -185,8 +213,8 @@ pub struct CommonSettings {
 pub enum Peer {
     /// `tl1…`. It holds a secret.
     Ticket(Ticket),
-    /// A machine by name or address.
-    Host(HostPort),
+    /// A machine whose key is known.
+    Machine(Machine),
     /// An embedded receiver that writes to this directory.
     Dir(PathBuf),
 }
@@ -196,10 +224,30 @@ impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ticket(_) => f.write_str("Ticket(…)"),
-            Self::Host(host) => write!(f, "Host({host})"),
+            Self::Machine(machine) => write!(f, "{machine:?}"),
             Self::Dir(path) => write!(f, "Dir({path:?})"),
         }
     }
+}
+
+/// A machine whose key is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// Where it may be, at least one, best first.
+    pub addresses: Vec<HostPort>,
+    /// Its key.
+    pub fingerprint: Fingerprint,
+}
+
+/// A name for the peer of this transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remember {
+    /// The name.
+    pub name: PeerName,
+    /// The file that keeps it.
+    pub file: PeersFile,
+    /// The key that the name stands for already; the peer must have it.
+    pub known: Option<Fingerprint>,
 }
 
 #[cfg(test)]

@@ -1,13 +1,20 @@
 //! The command line. Parser, help, man pages and completions all come from here; nothing is decided here.
 
+mod meeting;
+mod output;
+mod peers;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub use self::meeting::MeetingArgs;
+pub use self::output::{GeneralArgs, OutputArgs};
+pub use self::peers::{PeersArgs, PeersVerb};
 use super::bwlimit::parse_bwlimit;
 use super::help;
 use super::size::{Wait, parse_duration, parse_listen, parse_retry, parse_size, parse_wait};
@@ -15,7 +22,6 @@ use crate::app::settings::{Delta, Exists, IdAction};
 use crate::session::Retry;
 use crate::session::schedule::Schedule;
 use crate::transport::Congestion;
-use crate::ui::Color;
 
 /// The definition that everything is derived from.
 pub fn command() -> clap::Command {
@@ -62,6 +68,12 @@ pub enum CliCommand {
     /// The identity is a key and a certificate, made when it is first needed. Its fingerprint goes to standard output.
     #[command(after_help = help::EXAMPLE_ID, after_long_help = help::after(&[help::EXAMPLES_ID]))]
     Id(IdArgs),
+    /// List, add, remove or rename the machines that this one knows
+    ///
+    /// A known peer needs no ticket: `send --to NAME` and `receive --from NAME` dial it, and --allow NAME lets it in. The
+    /// file of known peers may also be edited by hand.
+    #[command(after_help = help::EXAMPLE_PEERS, after_long_help = help::after(&[help::EXAMPLES_PEERS]))]
+    Peers(PeersArgs),
 }
 
 /// `towline send`.
@@ -77,8 +89,8 @@ pub struct SendArgs {
 
     /// Peer to send to [default: wait for one receiver]
     ///
-    /// A ticket (tl1…) that the waiting side printed; HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint; or
-    /// dir:PATH for a directory on this machine. `@FILE` reads the peer from a file, `-` reads it from standard input.
+    /// A ticket (tl1…) that the waiting side printed; the NAME or HOST[:PORT] of a known peer (see towline-peers(1));
+    /// HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint; or dir:PATH for a directory on this machine. `@FILE` reads the peer from a file, `-` reads it from standard input.
     /// Both keep a ticket off the command line, where other users could see it.
     #[arg(long, env = "TOWLINE_TO", hide_env = true, value_name = "PEER")]
     pub to: Option<OsString>,
@@ -123,6 +135,9 @@ pub struct SendArgs {
     #[arg(value_hint = clap::ValueHint::FilePath)]
     pub manifest: Option<PathBuf>,
 
+    /// Flags about the peer.
+    #[command(flatten)]
+    pub meeting: MeetingArgs,
     /// Flags of both sides.
     #[command(flatten)]
     pub transfer: TransferArgs,
@@ -143,8 +158,8 @@ pub struct ReceiveArgs {
 
     /// Peer to receive from [default: wait for one sender]
     ///
-    /// A ticket (tl1…) that the waiting side printed, or HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint.
-    /// `@FILE` reads the peer from a file, `-` reads it from standard input. Both keep a ticket off the command line,
+    /// A ticket (tl1…) that the waiting side printed; the NAME or HOST[:PORT] of a known peer (see towline-peers(1)); or
+    /// HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint. `@FILE` reads the peer from a file, `-` reads it from standard input. Both keep a ticket off the command line,
     /// where other users could see it.
     #[arg(long, env = "TOWLINE_FROM", hide_env = true, value_name = "PEER")]
     pub from: Option<OsString>,
@@ -204,6 +219,9 @@ pub struct ReceiveArgs {
     #[arg(num_args = 0..=1, default_missing_value = "0s", value_parser = parse_duration)]
     pub discard_partial: Option<Duration>,
 
+    /// Flags about the peer.
+    #[command(flatten)]
+    pub meeting: MeetingArgs,
     /// Flags of both sides.
     #[command(flatten)]
     pub transfer: TransferArgs,
@@ -387,51 +405,6 @@ pub struct TransferArgs {
     pub no_fsync: Option<bool>,
 }
 
-/// Flags about what is shown.
-#[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Output options")]
-pub struct OutputArgs {
-    /// Write events to standard output, one JSON object a line
-    ///
-    /// Standard error then has only errors, and what -v adds.
-    #[arg(long, env = "TOWLINE_JSON", hide_env = true, value_name = "BOOL")]
-    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
-    pub json: Option<bool>,
-
-    /// Show only errors (and the command for the peer)
-    #[arg(short, long, env = "TOWLINE_QUIET", hide_env = true, value_name = "BOOL")]
-    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
-    pub quiet: Option<bool>,
-
-    /// List each file; -vv and -vvv show more
-    ///
-    /// -v also shows decisions, -vv the steps of the protocol, -vvv the messages of libraries.
-    #[arg(short, long, env = "TOWLINE_VERBOSE", hide_env = true, action = ArgAction::Count)]
-    pub verbose: u8,
-
-    /// Show plain lines instead of bars
-    #[arg(long, env = "TOWLINE_NO_PROGRESS", hide_env = true, hide_short_help = true, value_name = "BOOL")]
-    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
-    pub no_progress: Option<bool>,
-
-    /// When to use colours [default: auto]
-    #[arg(long, env = "TOWLINE_COLOR", hide_env = true, hide_short_help = true, value_name = "WHEN")]
-    pub color: Option<Color>,
-}
-
-/// Flags of all commands.
-#[derive(Debug, Default, Args)]
-#[command(next_help_heading = "General options")]
-pub struct GeneralArgs {
-    /// Config file [default: ~/.config/towline/config.toml]
-    #[arg(long, env = "TOWLINE_CONFIG", hide_env = true, hide_short_help = true, value_name = "FILE")]
-    #[arg(value_hint = clap::ValueHint::FilePath)]
-    pub config: Option<PathBuf>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -453,7 +426,7 @@ mod tests {
         command.build();
         let commands = command.get_subcommands().filter(|sub| sub.get_name() != "help").cloned();
         let commands: Vec<_> = commands.chain([command.clone()]).collect();
-        assert_eq!(commands.len(), 5);
+        assert_eq!(commands.len(), 6);
         for mut command in commands {
             let (name, help) = (command.get_name().to_owned(), command.render_help().to_string());
             let lines = help.lines().count();

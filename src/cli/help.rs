@@ -35,11 +35,19 @@ pub const FILES: &str = "\
     works with a key for this run.
 ~/.config/towline/config.toml
     Settings in TOML. Each long flag without its dashes is a key, except for
-    --config, --list-partial and --discard-partial:
+    --config, --list-partial, --discard-partial, --remember and --may:
     memory = \"128M\"
     no-fsync = true
     Flags override variables, which override this file. An unknown key is an
     error.
+~/.config/towline/peers.toml
+    The machines that this one knows. It is made when first needed, with mode
+    0600; comments survive changes by `towline peers` and --remember.
+    [laptop]
+    fingerprint = \"…\"             # what `towline id` prints there
+    addresses = [\"192.0.2.7\"]     # HOST[:PORT] where it waits, best first
+    may = [\"send\", \"receive\"]     # what it may do when it dials this machine
+    addresses and may can be left out. An unknown key is an error.
 .towline/ in the target directory
     Incomplete files. It is removed at the end, unless some of them can be
     resumed.";
@@ -57,6 +65,8 @@ pub const EXAMPLE_RECEIVE: &str = "Example: towline receive --into inbox";
 pub const EXAMPLE_BENCH: &str = "Example: towline bench --disk /srv --size 2G";
 /// The example of `towline id -h`.
 pub const EXAMPLE_ID: &str = "Example: towline id";
+/// The example of `towline peers -h`.
+pub const EXAMPLE_PEERS: &str = "Example: towline peers";
 
 /// Examples of `towline send`.
 pub const EXAMPLES_SEND: &str = "\
@@ -66,6 +76,10 @@ towline send disk.img --to tl1…
     Send to a machine where `towline receive` waits.
 towline send disk.img --to @ticket.txt
     The same, with the ticket in a file, so that it is in no process list.
+towline send disk.img --to tl1… --remember laptop
+    The same, and keep the receiver as a known peer.
+towline send disk.img --to laptop
+    Send to a known peer where `towline receive --allow NAME` waits.
 towline send Cargo.lock --to dir:/tmp/inbox
     Copy to a directory of this machine, through the whole protocol.";
 
@@ -76,6 +90,8 @@ towline receive --into inbox
 TOWLINE_FROM=tl1… towline receive --exists rename
     Receive from a machine where `towline send` waits. A file whose name is
     taken gets another name.
+towline receive --allow laptop --into inbox
+    Wait for the known peer laptop, or for whoever has the ticket.
 towline receive --from tl1… --manifest sums.txt && b3sum --check sums.txt
     Check the received files once more.
 towline receive --into inbox --discard-partial 7d
@@ -97,8 +113,19 @@ pub const EXAMPLES_ID: &str = "\
 towline id
     Print the fingerprint that other machines name with --fingerprint.";
 
+/// Examples of `towline peers`.
+pub const EXAMPLES_PEERS: &str = "\
+towline peers
+    List the known peers.
+towline peers add laptop FINGERPRINT 192.0.2.7 --may send
+    Let laptop send to this machine, and dial it at 192.0.2.7 by its name.
+    `towline id` on laptop prints the fingerprint.
+towline peers remove laptop
+    Forget it.";
+
 /// Examples of all commands.
-pub const EXAMPLES: [&str; 4] = [EXAMPLES_SEND, EXAMPLES_RECEIVE, EXAMPLES_BENCH, EXAMPLES_ID];
+pub const EXAMPLES: [&str; 5] =
+    [EXAMPLES_SEND, EXAMPLES_RECEIVE, EXAMPLES_BENCH, EXAMPLES_ID, EXAMPLES_PEERS];
 
 /// The text below the flags in `--help`.
 pub fn after(examples: &[&str]) -> String {

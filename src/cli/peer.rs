@@ -1,27 +1,55 @@
 //! The forms of PEER.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::io::Read;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::app::settings::Peer;
 use crate::auth::{Ticket, TicketError, resembles_ticket, without_parts_of_tickets};
 use crate::protocol::path::printable;
-use crate::transport::address::AddressError;
+use crate::transport::address::{AddressError, HostPort};
 
 /// Bytes of a file that holds a PEER.
 const PEER_FILE_BYTES_MAX: u64 = 64 * 1024;
 
-const FORMS: &str = "expected a ticket (tl1…), HOST, HOST:PORT, [ADDRESS]:PORT or dir:PATH";
+const FORMS: &str =
+    "expected a ticket (tl1…), the name of a known peer, HOST, HOST:PORT, [ADDRESS]:PORT or dir:PATH";
+
+/// A PEER as it is written.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Written {
+    /// `tl1…`. It holds a secret.
+    Ticket(Ticket),
+    /// The name of a known peer, or a host.
+    Host {
+        /// As written.
+        text: String,
+        /// Read as a host.
+        host: HostPort,
+    },
+    /// `dir:PATH`.
+    Dir(PathBuf),
+}
+
+impl fmt::Debug for Written {
+    /// A ticket is a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ticket(_) => f.write_str("Ticket(…)"),
+            Self::Host { text, .. } => write!(f, "Host({text})"),
+            Self::Dir(path) => write!(f, "Dir({path:?})"),
+        }
+    }
+}
 
 /// Parses `text`. `@FILE` and `-` read the peer from a file or from `stdin`, so that other users do not see a secret
 /// on the command line.
 ///
 /// # Errors
 /// A sentence that says what is wrong and how to fix it.
-pub fn read(text: &OsStr, stdin: &mut dyn Read) -> Result<Peer> {
+pub fn read(text: &OsStr, stdin: &mut dyn Read) -> Result<Written> {
     let Some(text) = text.to_str() else { return parse(text) };
     if text == "-" {
         return parse_secret(stdin).context("cannot read the peer from standard input");
@@ -35,14 +63,14 @@ pub fn read(text: &OsStr, stdin: &mut dyn Read) -> Result<Peer> {
     parse(OsStr::new(text))
 }
 
-fn parse_secret(from: &mut dyn Read) -> Result<Peer> {
+fn parse_secret(from: &mut dyn Read) -> Result<Written> {
     let mut text = String::new();
     from.take(PEER_FILE_BYTES_MAX).read_to_string(&mut text)?;
     let text = text.trim();
     ensure!(!text.is_empty(), "it is empty");
     // The ticket may be part of the command that the other side printed.
     if let Some(ticket) = Ticket::find(text) {
-        return Ok(Peer::Ticket(ticket?));
+        return Ok(Written::Ticket(ticket?));
     }
     ensure!(!text.contains(['\n', '\r']), "it has more than one line");
     refuse_later_forms(text)?;
@@ -54,10 +82,10 @@ fn parse_secret(from: &mut dyn Read) -> Result<Peer> {
 ///
 /// # Errors
 /// A sentence that says what is wrong and how to fix it.
-pub fn parse(text: &OsStr) -> Result<Peer> {
+pub fn parse(text: &OsStr) -> Result<Written> {
     if let Some(path) = strip_dir(text) {
         ensure!(!path.as_os_str().is_empty(), "`dir:` needs a path");
-        return Ok(Peer::Dir(path));
+        return Ok(Written::Dir(path));
     }
     let Some(text) = text.to_str() else {
         bail!("`{}` is not a valid peer: {FORMS}", printable(text.as_encoded_bytes()));
@@ -66,11 +94,12 @@ pub fn parse(text: &OsStr) -> Result<Peer> {
     ensure!(!text.is_empty(), "the peer is empty: {FORMS}");
     // A host name that starts like a ticket can be given with a port.
     if let Some(ticket) = Ticket::find(text) {
-        return Ok(Peer::Ticket(ticket?));
+        return Ok(Written::Ticket(ticket?));
     }
     ensure!(!may_be_ticket(text), TicketError::Checksum);
     refuse_later_forms(text)?;
-    text.parse().map(Peer::Host).map_err(|e: AddressError| anyhow!("{e} ({FORMS})"))
+    let host = text.parse().map_err(|e: AddressError| anyhow!("{e} ({FORMS})"))?;
+    Ok(Written::Host { text: text.to_owned(), host })
 }
 
 /// Whether `text` is a ticket or part of one, and so not a host name.
@@ -110,13 +139,12 @@ fn strip_dir(text: &OsStr) -> Option<PathBuf> {
 mod tests {
     use super::*;
     use crate::testing::ticket::TICKET;
-    use crate::transport::address::HostPort;
 
-    fn ticket() -> Peer {
-        Peer::Ticket(TICKET.parse().unwrap())
+    fn ticket() -> Written {
+        Written::Ticket(TICKET.parse().unwrap())
     }
 
-    fn peer(text: &str) -> Result<Peer> {
+    fn peer(text: &str) -> Result<Written> {
         parse(OsStr::new(text))
     }
 
@@ -145,8 +173,8 @@ mod tests {
             ("grün.example", "grün.example", 4750),
             ("7-up", "7-up", 4750),
         ] {
-            let expected = HostPort { host: host.to_owned(), port };
-            assert_eq!(peer(text).unwrap(), Peer::Host(expected), "{text}");
+            let host = HostPort { host: host.to_owned(), port };
+            assert_eq!(peer(text).unwrap(), Written::Host { text: text.to_owned(), host }, "{text}");
         }
     }
 
@@ -182,7 +210,7 @@ mod tests {
     fn directories_are_bytes() {
         use std::os::unix::ffi::OsStrExt;
         let text = OsStr::from_bytes(b"dir:/a/\xff");
-        assert_eq!(parse(text).unwrap(), Peer::Dir(OsStr::from_bytes(b"/a/\xff").into()));
+        assert_eq!(parse(text).unwrap(), Written::Dir(OsStr::from_bytes(b"/a/\xff").into()));
         assert!(parse(OsStr::from_bytes(b"h\xff")).unwrap_err().to_string().contains("h\\xff"));
     }
 

@@ -9,7 +9,7 @@ use super::config::Config;
 use super::settings::Settings;
 use super::{exit, log};
 use crate::app;
-use crate::app::settings::{Command, Ending};
+use crate::app::settings::{Command, Ending, PeersFile};
 use crate::auth::without_tickets;
 use crate::protocol::failure::{Failure, Reason};
 use crate::ui::{ReaderPatience, Ui};
@@ -31,7 +31,10 @@ fn run(cli: Cli) -> ExitCode {
         Ok(ui) => ui,
         Err(error) => return exit::no_threads(&error),
     };
-    let only_shows = matches!(settings.command, Command::Bench(_) | Command::Id(_) | Command::Partial(_));
+    let only_shows = matches!(
+        settings.command,
+        Command::Bench(_) | Command::Id(_) | Command::Peers(_) | Command::Partial(_)
+    );
     log::start(&ui);
     let tell = |ending, signal: &dyn Fn() -> Option<u8>| last_words(&ui, ending, only_shows, signal);
     ExitCode::from(app::run(settings.command, ui.reporter(), tell))
@@ -61,5 +64,5 @@ fn last_words(ui: &Ui, mut ending: Ending, only_shows: bool, signal: &dyn Fn() -
 
 fn resolve(cli: Cli) -> anyhow::Result<Settings> {
     let config = Config::load(cli.config_path())?;
-    cli.resolve(config, &mut std::io::stdin().lock())
+    cli.resolve(config, &PeersFile::of_this_user(), &mut std::io::stdin().lock())
 }

@@ -3,6 +3,8 @@
 
 mod bench;
 mod common;
+mod meeting;
+mod peers;
 mod receive;
 mod send;
 #[cfg(test)]
@@ -14,7 +16,7 @@ use anyhow::Result;
 
 use super::args::{self, Cli, GeneralArgs, OutputArgs};
 use super::config::Config;
-use crate::app::settings::{Command, IdSettings};
+use crate::app::settings::{Command, IdSettings, PeersFile};
 use crate::ui;
 
 /// What one run is asked to do and to show.
@@ -34,38 +36,44 @@ impl Cli {
             args::CliCommand::Receive(a) => &a.general,
             args::CliCommand::Bench(a) => &a.general,
             args::CliCommand::Id(a) => &a.general,
+            args::CliCommand::Peers(a) => &a.general,
         };
         config.as_deref()
     }
 
-    /// Resolves everything. `stdin` is read only for `--to -` and `--from -`.
+    /// Resolves everything. `stdin` is read only for `--to -` and `--from -`, and `peers` only where a known peer may be
+    /// named.
     ///
     /// # Errors
     /// A usage error that says why and how to fix it.
-    pub fn resolve(self, config: Config, stdin: &mut dyn Read) -> Result<Settings> {
+    pub fn resolve(self, config: Config, peers: &PeersFile, stdin: &mut dyn Read) -> Result<Settings> {
         let (mut output, command) = match self.command {
             args::CliCommand::Send(mut a) => {
                 let output = resolve_output(std::mem::take(&mut a.output), &config);
-                (output, Command::Send(send::resolve(a, config, stdin)?))
+                (output, Command::Send(send::resolve(a, config, peers, stdin)?))
             }
             args::CliCommand::Receive(mut a) => {
                 let output = resolve_output(std::mem::take(&mut a.output), &config);
-                (output, receive::resolve(a, config, stdin)?)
+                (output, receive::resolve(a, config, peers, stdin)?)
             }
             args::CliCommand::Bench(mut a) => {
                 let output = resolve_output(std::mem::take(&mut a.output), &config);
-                (output, Command::Bench(bench::resolve(a, config, stdin)?))
+                (output, Command::Bench(bench::resolve(a, config, peers, stdin)?))
             }
             args::CliCommand::Id(a) => {
                 let action = a.action;
                 (resolve_output(a.output, &config), Command::Id(IdSettings { action }))
             }
+            args::CliCommand::Peers(mut a) => {
+                let output = resolve_output(std::mem::take(&mut a.output), &config);
+                (output, Command::Peers(peers::resolve(a, peers.clone())?))
+            }
         };
         output.known_dialler = match &command {
-            Command::Send(s) => s.common.fingerprint.is_some(),
-            Command::Receive(s) => s.common.fingerprint.is_some(),
-            Command::Bench(s) => s.common.fingerprint.is_some(),
-            Command::Id(_) | Command::Partial(_) => false,
+            Command::Send(s) => !s.common.allowed.is_empty(),
+            Command::Receive(s) => !s.common.allowed.is_empty(),
+            Command::Bench(s) => !s.common.allowed.is_empty(),
+            Command::Id(_) | Command::Peers(_) | Command::Partial(_) => false,
         };
         Ok(Settings { command, output })
     }

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde::de::{Deserialize, Deserializer, Error};
 
-use crate::app::settings::{Delta, Exists, IdAction};
+use crate::app::settings::{Delta, Exists, IdAction, Right};
 use crate::transport::Congestion;
 use crate::ui::Color;
 
@@ -21,6 +21,19 @@ impl ValueEnum for Exists {
             Self::Skip => PossibleValue::new("skip").help("Keep the existing file; this is not an error"),
             Self::Replace => PossibleValue::new("replace").help("Replace the existing file"),
             Self::Rename => PossibleValue::new("rename").help("Save the new file under another name"),
+        })
+    }
+}
+
+impl ValueEnum for Right {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Send, Self::Receive]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Send => PossibleValue::new("send").help("Send to this machine"),
+            Self::Receive => PossibleValue::new("receive").help("Receive what this machine offers"),
         })
     }
 }

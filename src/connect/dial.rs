@@ -1,5 +1,6 @@
 //! The side that dials.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use tokio::sync::watch;
@@ -24,8 +25,8 @@ use crate::transport::{Network, TransportError};
 pub enum Destination {
     /// The side that made this ticket.
     Ticket(Ticket),
-    /// The host that has this key.
-    Host(HostPort, Fingerprint),
+    /// The machine that has this key, at one of these addresses.
+    Machine(Vec<HostPort>, Fingerprint),
 }
 
 /// Dials `destination`. The listener has not welcomed a dialling sender by the time this returns.
@@ -43,12 +44,29 @@ pub async fn dial<N: Network>(
             let method = ByTicket { listener: *fingerprint, secret: *secret };
             dial_known(addresses, &method, ticket_failure, terms, stop).await
         }
-        Destination::Host(host, fingerprint) => {
-            let resolving =
-                async { resolve(host).await.map_err(|e| Failure::new(Reason::Unreachable, e.to_string())) };
-            let addresses = unless_stopped(stop, resolving).await?;
+        Destination::Machine(hosts, fingerprint) => {
+            let addresses = unless_stopped(stop, resolve_all(hosts)).await?;
             dial_known(&addresses, &ByKey { listener: *fingerprint }, transport_failure, terms, stop).await
         }
+    }
+}
+
+/// The addresses of all `hosts` that can be resolved, in order and without duplicates.
+async fn resolve_all(hosts: &[HostPort]) -> Result<Vec<SocketAddr>, Failure> {
+    let (mut addresses, mut failure) = (Vec::new(), None);
+    for host in hosts {
+        match resolve(host).await {
+            Ok(found) => addresses.extend(found),
+            Err(error) => {
+                failure.get_or_insert_with(|| Failure::new(Reason::Unreachable, error.to_string()));
+            }
+        }
+    }
+    let mut seen = HashSet::new();
+    addresses.retain(|address| seen.insert(*address));
+    match failure {
+        Some(failure) if addresses.is_empty() => Err(failure),
+        _ => Ok(addresses),
     }
 }
 

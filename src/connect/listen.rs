@@ -26,8 +26,8 @@ use crate::transport::{Connection, Endpoint, ListenAddress, Network};
 pub struct Invitation {
     /// Where to listen.
     pub address: ListenAddress,
-    /// The key of a dialler that needs no ticket.
-    pub allowed: Option<Fingerprint>,
+    /// Keys of diallers that need no ticket.
+    pub allowed: Vec<Fingerprint>,
     /// How long to wait; `None` is forever.
     pub wait: Option<Duration>,
     /// The sources that are offered, or the target directory. Reported with the ticket.
@@ -54,8 +54,8 @@ pub async fn listen<N: Network>(
     let ticket = Ticket { addresses, fingerprint: network.fingerprint(), secret };
     let ip = endpoint.local_address().map_err(transport_failure)?.ip();
     let sockets = Sockets::new(terms.clone(), ip);
-    let expected = [Some(Expected::Secret(secret)), allowed.map(Expected::Key)];
-    let authorizer = AnyOf(expected.into_iter().flatten().collect());
+    let by_key = allowed.into_iter().map(Expected::Key);
+    let authorizer = AnyOf(std::iter::once(Expected::Secret(secret)).chain(by_key).collect());
     let slot = Arc::new(OneSlot { authorizer, taken: AtomicBool::new(false), sockets });
     let slots = vec![Arc::clone(&slot) as Arc<dyn Slot>];
     let mut listener = Listener::new(endpoint.clone(), *role, slots);

@@ -1,9 +1,11 @@
-//! Resources that exist once per process: memory, a listener, signals, and what the host allows.
+//! Resources that exist once per process: memory, a listener, the peers that it knows, signals, and what the host allows.
 
 pub mod host;
 pub mod listener;
 pub mod memory;
 pub mod path_memory;
+pub mod peers;
+mod private_dir;
 pub mod processor;
 pub mod quota;
 pub mod signals;

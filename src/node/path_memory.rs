@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::debug;
 
+use super::private_dir;
 use crate::auth::Fingerprint;
 use crate::transport::KnownPath;
 
@@ -131,7 +132,7 @@ impl PathMemory {
 
     fn write(&self, name: PathName, path: KnownPath, now: SystemTime) -> io::Result<()> {
         let dir = self.file.parent().unwrap_or(Path::new("."));
-        create_dir(dir)?;
+        private_dir::create(dir)?;
         let mut paths = self.read(now);
         paths.retain(|known| known.name != name);
         paths.insert(0, Remembered { name, path, at: now });
@@ -151,14 +152,6 @@ fn read_up_to(file: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
         File::open(file)?.take(bytes_max).read_to_end(&mut text)?;
     }
     Ok(text)
-}
-
-fn create_dir(dir: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(dir)
 }
 
 #[cfg(test)]
@@ -256,7 +249,7 @@ mod tests {
             &long,
         ] {
             let (_dir, memory) = memory();
-            create_dir(memory.file.parent().unwrap()).unwrap();
+            private_dir::create(memory.file.parent().unwrap()).unwrap();
             fs::write(&memory.file, broken).unwrap();
             assert_eq!(memory.read(at(1)), [], "{broken:?}");
             memory.write(name(1), OTHER, at(1)).unwrap();

@@ -9,7 +9,8 @@ use serde_json::ser::{Formatter, Serializer};
 
 use super::format::bytes_per_second;
 use crate::event::{
-    Bench, Event, FileSettled, Listening, Outcome, PartialFile, Progress, Report, Summary, TransferId,
+    Bench, Event, FileSettled, KnownMachine, Listening, Outcome, PartialFile, Progress, Report, Summary,
+    TransferId,
 };
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::failure::{Failure, Reason};
@@ -147,6 +148,18 @@ enum EventFields<'a> {
         path: String,
         new: bool,
     },
+    Peer {
+        name: &'a str,
+        fingerprint: &'a str,
+        may: &'a [&'static str],
+        addresses: &'a [String],
+    },
+    Remembered {
+        name: &'a str,
+        fingerprint: &'a str,
+        may: &'a [&'static str],
+        addresses: &'a [String],
+    },
     Partial {
         sender: &'a str,
         path: String,
@@ -241,6 +254,12 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
         },
         Event::Bench(bench) => self::bench(bench),
         Event::Partial(partial) => self::partial(partial),
+        Event::Peer(KnownMachine { name, fingerprint, may, addresses }) => {
+            EventFields::Peer { name, fingerprint, may, addresses }
+        }
+        Event::Remembered(KnownMachine { name, fingerprint, may, addresses }) => {
+            EventFields::Remembered { name, fingerprint, may, addresses }
+        }
         Event::Identity { fingerprint, path, is_new } => EventFields::Identity {
             fingerprint,
             path: printable(path.as_os_str().as_encoded_bytes()),

@@ -8,7 +8,9 @@ use super::options::Options;
 use super::paint::Paint;
 use super::summary::summary_line;
 use super::{advice, bench, format};
-use crate::event::{Event, FileSettled, Listening, Outcome, PartialFile, PartialState, Progress, Summary};
+use crate::event::{
+    Event, FileSettled, KnownMachine, Listening, Outcome, PartialFile, PartialState, Progress, Summary,
+};
 use crate::protocol::failure::Reason;
 use crate::protocol::path::{RelPath, printable};
 use crate::protocol::wire::role::Role;
@@ -101,7 +103,10 @@ impl Narrator {
                 let path = printable(path.as_os_str().as_encoded_bytes());
                 format!("made a new identity in {path}\n")
             }
-            Event::Connected { .. }
+            Event::Remembered(peer) if !self.quiet => remembered(peer),
+            Event::Remembered(_)
+            | Event::Peer(_)
+            | Event::Connected { .. }
             | Event::Started { .. }
             | Event::Reconnecting { .. }
             | Event::Reconnected { .. }
@@ -121,6 +126,7 @@ impl Narrator {
         match event {
             Event::Identity { fingerprint, .. } => format!("{fingerprint}\n"),
             Event::Partial(partial) => partial_line(partial),
+            Event::Peer(peer) => peer_line(peer),
             Event::Bench(bench) => bench::table(bench),
             _ => String::new(),
         }
@@ -143,7 +149,7 @@ impl Narrator {
         out += &format!("on the other machine, run\n\n  {command}\n\n");
         if let Some(address) = listening.addresses.first().filter(|_| self.known_dialler) {
             let fingerprint = &listening.fingerprint;
-            out += "or, on the machine that --fingerprint names,\n\n";
+            out += "or, on a machine that --fingerprint or --allow names,\n\n";
             out += &format!("  {dial} {address} --fingerprint {fingerprint}\n\n");
         }
         let addresses: Vec<_> = listening.addresses.iter().map(ToString::to_string).collect();
@@ -207,6 +213,20 @@ impl Narrator {
         }
         out
     }
+}
+
+/// What the peer may do now, and where it was.
+fn remembered(peer: &KnownMachine) -> String {
+    let KnownMachine { name, may, addresses, .. } = peer;
+    let (may, at) = (may.join(" and "), addresses.first().map(|at| format!(" at {at}")).unwrap_or_default());
+    format!("remembered as {name}{at}; it may {may} here with --allow {name}\n")
+}
+
+fn peer_line(peer: &KnownMachine) -> String {
+    let KnownMachine { name, fingerprint, may, addresses } = peer;
+    let may = if may.is_empty() { "-".to_owned() } else { may.join(",") };
+    let addresses = if addresses.is_empty() { "-".to_owned() } else { addresses.join(" ") };
+    format!("{name}  {fingerprint}  {may}  {addresses}\n")
 }
 
 fn partial_line(partial: &PartialFile) -> String {

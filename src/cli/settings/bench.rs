@@ -5,8 +5,9 @@ use std::io::Read;
 
 use anyhow::{Result, bail, ensure};
 
-use super::common::{resolve_common, resolve_peer};
-use crate::app::settings::{BenchSettings, BenchWith, Peer, Workload};
+use super::common::resolve_common;
+use super::meeting::resolve_peer;
+use crate::app::settings::{BenchSettings, BenchWith, Peer, PeersFile, Workload};
 use crate::cli::args::BenchArgs;
 use crate::cli::config::Config;
 use crate::cli::size::Wait;
@@ -22,7 +23,12 @@ const SMALL_FILE_BYTES: u64 = 4 << 10;
 /// Maximum for `--files`: the file names have this many numbers.
 const FILES_MAX: u64 = 100_000_000;
 
-pub(super) fn resolve(given: BenchArgs, config: Config, stdin: &mut dyn Read) -> Result<BenchSettings> {
+pub(super) fn resolve(
+    given: BenchArgs,
+    config: Config,
+    peers: &PeersFile,
+    stdin: &mut dyn Read,
+) -> Result<BenchSettings> {
     let is_given_a_place = given.transfer.listen.is_some();
     let common = resolve_common(given.transfer, given.wait, &config)?;
     let disk = given.disk.or(config.disk);
@@ -45,7 +51,7 @@ pub(super) fn resolve(given: BenchArgs, config: Config, stdin: &mut dyn Read) ->
         return Ok(BenchSettings { with: BenchWith::Anyone, disk, common });
     }
     let to = given.to.or_else(|| config.to.map(OsString::from));
-    let peer = resolve_peer(to.as_deref(), "--to", &common, stdin)?;
+    let peer = resolve_peer(to.as_deref(), "--to", &common, peers, stdin)?;
     if let Some(Peer::Dir(path)) = &peer {
         let path = printable(path.as_os_str().as_encoded_bytes());
         bail!("--to does not accept `dir:` here; to measure a disk, use `--disk {path}`");
@@ -89,7 +95,11 @@ mod tests {
     fn resolve(line: &str, config: &str) -> Result<BenchSettings> {
         let (line, config) = (line.replace("TICKET", TICKET), config.replace("TICKET", TICKET));
         let words = ["towline", "bench"].into_iter().chain(line.split_whitespace());
-        let settings = Cli::try_parse_from(words)?.resolve(Config::parse(&config)?, &mut std::io::empty())?;
+        let settings = Cli::try_parse_from(words)?.resolve(
+            Config::parse(&config)?,
+            &PeersFile::at(None),
+            &mut std::io::empty(),
+        )?;
         match settings.command {
             Command::Bench(settings) => Ok(settings),
             other => panic!("{other:?}"),

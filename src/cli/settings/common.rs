@@ -1,21 +1,17 @@
 //! What the commands have in common.
 
-use std::ffi::OsStr;
-use std::io::Read;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 
-use crate::app::settings::{CommonSettings, Peer};
+use crate::app::settings::CommonSettings;
 use crate::auth::Fingerprint;
 use crate::cli::args::TransferArgs;
 use crate::cli::config::Config;
-use crate::cli::peer;
 use crate::cli::size::{Wait, exact};
 use crate::protocol::wire::limits::{CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, STREAMS_MAX};
 use crate::session::Retry;
-use crate::transport::address::HostPort;
 
 /// Default for `--chunk-size`.
 const CHUNK_BYTES_DEFAULT: u64 = 1 << 20;
@@ -42,23 +38,6 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const WAIT_MIN: Duration = Duration::from_secs(1);
 /// Maximum for `--wait`.
 const WAIT_MAX: Duration = Duration::from_secs(31_557_600);
-
-pub(super) fn resolve_peer(
-    text: Option<&OsStr>,
-    flag: &str,
-    common: &CommonSettings,
-    stdin: &mut dyn Read,
-) -> Result<Option<Peer>> {
-    let Some(text) = text else { return Ok(None) };
-    let peer = peer::read(text, stdin).context(flag.to_owned())?;
-    if let Peer::Host(HostPort { host, .. }) = &peer {
-        ensure!(
-            common.fingerprint.is_some(),
-            "{flag}: `{host}` needs --fingerprint FP, with the fingerprint that it prints when it waits; or give its ticket (tl1…) instead"
-        );
-    }
-    Ok(Some(peer))
-}
 
 fn parse_fingerprint(text: &str) -> Result<Fingerprint> {
     let text = text.trim();
@@ -113,6 +92,8 @@ pub(super) fn resolve_common(
         listen: given.listen.or(config.listen),
         wait,
         fingerprint,
+        allowed: fingerprint.into_iter().collect(),
+        remember: None,
         streams,
         connections,
         chunk_size_bytes,

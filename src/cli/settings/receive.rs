@@ -6,14 +6,22 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 
-use super::common::{resolve_common, resolve_peer};
-use crate::app::settings::{Command, PartialAction, PartialSettings, Peer, ReceiveSettings};
+use super::common::resolve_common;
+use super::meeting::{resolve_meeting, resolve_peer};
+use crate::app::settings::{
+    Command, PartialAction, PartialSettings, Peer, PeersFile, ReceiveSettings, Right,
+};
 use crate::cli::args::ReceiveArgs;
 use crate::cli::config::Config;
 use crate::cli::peer;
 use crate::protocol::path::printable;
 
-pub(super) fn resolve(given: ReceiveArgs, config: Config, stdin: &mut dyn Read) -> Result<Command> {
+pub(super) fn resolve(
+    given: ReceiveArgs,
+    config: Config,
+    peers: &PeersFile,
+    stdin: &mut dyn Read,
+) -> Result<Command> {
     if let Some(action) = partial_action(&given)? {
         ensure!(
             given.ticket.is_empty(),
@@ -31,8 +39,9 @@ pub(super) fn resolve(given: ReceiveArgs, config: Config, stdin: &mut dyn Read) 
     );
     let from = ticket.or(given.from).or_else(|| config.from.as_deref().map(OsString::from));
     let manifest = given.manifest.or_else(|| config.manifest.clone());
-    let common = resolve_common(given.transfer, given.wait, &config)?;
-    let peer = resolve_peer(from.as_deref(), "--from", &common, stdin)?;
+    let mut common = resolve_common(given.transfer, given.wait, &config)?;
+    resolve_meeting(given.meeting, Right::Send, &config, peers, &mut common)?;
+    let peer = resolve_peer(from.as_deref(), "--from", &common, peers, stdin)?;
     if let Some(Peer::Dir(path)) = &peer {
         let path = printable(path.as_os_str().as_encoded_bytes());
         bail!(

@@ -7,15 +7,21 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 
-use super::common::{resolve_common, resolve_peer};
-use crate::app::settings::SendSettings;
+use super::common::resolve_common;
+use super::meeting::{resolve_meeting, resolve_peer};
+use crate::app::settings::{PeersFile, Right, SendSettings};
 use crate::cli::args::SendArgs;
 use crate::cli::config::Config;
 use crate::cli::peer;
 use crate::protocol::path::printable;
 use crate::transport::Congestion;
 
-pub(super) fn resolve(mut given: SendArgs, config: Config, stdin: &mut dyn Read) -> Result<SendSettings> {
+pub(super) fn resolve(
+    mut given: SendArgs,
+    config: Config,
+    peers: &PeersFile,
+    stdin: &mut dyn Read,
+) -> Result<SendSettings> {
     let ticket = take_ticket(&mut given.sources)?;
     ensure!(
         ticket.is_none() || given.to.is_none(),
@@ -35,6 +41,7 @@ pub(super) fn resolve(mut given: SendArgs, config: Config, stdin: &mut dyn Read)
     let to = ticket.or(given.to).or_else(|| config.to.as_deref().map(OsString::from));
     let manifest = given.manifest.or_else(|| config.manifest.clone());
     let mut common = resolve_common(given.transfer, given.wait, &config)?;
+    resolve_meeting(given.meeting, Right::Receive, &config, peers, &mut common)?;
     if given.background.or(config.background).unwrap_or(false) {
         ensure!(
             common.congestion == Congestion::Auto,
@@ -42,7 +49,7 @@ pub(super) fn resolve(mut given: SendArgs, config: Config, stdin: &mut dyn Read)
         );
         common.congestion = Congestion::Background;
     }
-    let peer = resolve_peer(to.as_deref(), "--to", &common, stdin)?;
+    let peer = resolve_peer(to.as_deref(), "--to", &common, peers, stdin)?;
     let remove_source = given.remove_source.or(config.remove_source).unwrap_or(false);
     let delta = given.delta.or(config.delta).unwrap_or_default();
     Ok(SendSettings { sources: given.sources, peer, delta, manifest, remove_source, common })

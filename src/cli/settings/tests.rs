@@ -8,8 +8,9 @@ use clap::Parser;
 
 use super::*;
 use crate::app::settings::{
-    CommonSettings, Delta, Exists, PartialAction, Peer, ReceiveSettings, SendSettings,
+    CommonSettings, Delta, Exists, Machine, PartialAction, Peer, ReceiveSettings, SendSettings,
 };
+use crate::auth::Fingerprint;
 use crate::session::Retry;
 use crate::session::schedule::Schedule;
 use crate::testing::ticket::TICKET;
@@ -20,7 +21,7 @@ use crate::transport::address::HostPort;
 fn resolve(line: &str, config: &str) -> Result<Settings> {
     let line = &line.replace("TICKET", TICKET).replace("FP", &"a".repeat(52));
     let words = ["towline"].into_iter().chain(line.split_whitespace());
-    Cli::try_parse_from(words)?.resolve(Config::parse(config)?, &mut std::io::empty())
+    Cli::try_parse_from(words)?.resolve(Config::parse(config)?, &PeersFile::at(None), &mut std::io::empty())
 }
 
 fn send(line: &str, config: &str) -> SendSettings {
@@ -47,6 +48,8 @@ fn defaults() {
         listen: None,
         wait: None,
         fingerprint: None,
+        allowed: Vec::new(),
+        remember: None,
         streams: None,
         connections: None,
         chunk_size_bytes: 1 << 20,
@@ -130,7 +133,8 @@ fn peers_of_both_commands() {
     assert_eq!(send("send a", "to = \"dir:/x\"").peer, Some(Peer::Dir("/x".into())));
     let ticket = || Some(Peer::Ticket(TICKET.parse().unwrap()));
     assert_eq!(send("send a --to TICKET", "to = \"dir:/x\"").peer, ticket());
-    let host = Peer::Host(HostPort { host: "h".into(), port: 4750 });
+    let addresses = vec![HostPort { host: "h".into(), port: 4750 }];
+    let host = Peer::Machine(Machine { addresses, fingerprint: Fingerprint::from_bytes([0; 32]) });
     assert_eq!(receive("receive --from h --fingerprint FP", "").peer, Some(host));
 }
 

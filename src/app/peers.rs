@@ -1,0 +1,43 @@
+//! `towline peers`: the machines that this one knows.
+
+use super::settings::{PeersAction, PeersSettings};
+use crate::event::{Event, KnownMachine, Reporter};
+use crate::node::peers::{KnownPeer, PeerName, PeersError};
+use crate::protocol::failure::{Failure, Reason};
+
+/// Lists or changes the known peers.
+pub(super) fn run(settings: &PeersSettings, reporter: &dyn Reporter) -> Result<u8, Failure> {
+    let PeersSettings { file, action } = settings;
+    let tell = |name: &PeerName, peer: &KnownPeer| reporter.report(Event::Peer(machine(name, peer)));
+    match action {
+        PeersAction::List => {
+            let known = file.load().map_err(|error| failure(&error))?;
+            known.iter().for_each(|(name, peer)| tell(name, peer));
+        }
+        PeersAction::Add(name, peer) => {
+            file.add(name, peer).map_err(|error| failure(&error))?;
+            tell(name, peer);
+        }
+        PeersAction::Remove(name) => {
+            file.remove(name).map_err(|error| failure(&error))?;
+        }
+        PeersAction::Rename(name, to) => {
+            let peer = file.rename(name, to).map_err(|error| failure(&error))?;
+            tell(to, &peer);
+        }
+    }
+    Ok(0)
+}
+
+pub(super) fn machine(name: &PeerName, peer: &KnownPeer) -> KnownMachine {
+    KnownMachine {
+        name: name.to_string(),
+        fingerprint: peer.fingerprint.to_string(),
+        may: peer.may.iter().map(|right| right.as_str()).collect(),
+        addresses: peer.addresses.iter().map(ToString::to_string).collect(),
+    }
+}
+
+pub(super) fn failure(error: &PeersError) -> Failure {
+    Failure::new(Reason::Setup, error.to_string())
+}

@@ -1,0 +1,122 @@
+//! Which peer a transfer is with.
+
+use std::ffi::OsStr;
+use std::io::Read;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::app::settings::{CommonSettings, Machine, Peer, PeersFile, Remember, Right};
+use crate::cli::args::MeetingArgs;
+use crate::cli::config::Config;
+use crate::cli::peer::{self, Written};
+use crate::protocol::path::printable;
+use crate::transport::address::HostPort;
+
+/// The peer to dial in `text`, which `flag` gave.
+pub(super) fn resolve_peer(
+    text: Option<&OsStr>,
+    flag: &str,
+    common: &CommonSettings,
+    peers: &PeersFile,
+    stdin: &mut dyn Read,
+) -> Result<Option<Peer>> {
+    let Some(text) = text else { return Ok(None) };
+    Ok(Some(match peer::read(text, stdin).context(flag.to_owned())? {
+        Written::Ticket(ticket) => Peer::Ticket(ticket),
+        Written::Dir(path) => Peer::Dir(path),
+        Written::Host { text, host } => {
+            Peer::Machine(machine(&text, host, common, peers).context(flag.to_owned())?)
+        }
+    }))
+}
+
+/// The machine that `text` names: a known peer by its name, a known peer by its host, or any host whose fingerprint is
+/// given.
+fn machine(text: &str, host: HostPort, common: &CommonSettings, peers: &PeersFile) -> Result<Machine> {
+    let known = peers.load()?;
+    if let Some((name, peer)) = known.named(text) {
+        if let Some(given) = common.fingerprint {
+            let known = peer.fingerprint;
+            ensure!(
+                given == known,
+                "{name} is known with the fingerprint {known}, but --fingerprint is {given}"
+            );
+        }
+        ensure!(
+            !peer.addresses.is_empty(),
+            "{name} is known without an address: add one in {}, or let this side wait (--allow {name})",
+            peers.shown()
+        );
+        return Ok(Machine { addresses: peer.addresses.clone(), fingerprint: peer.fingerprint });
+    }
+    if let Some(fingerprint) = common.fingerprint {
+        return Ok(Machine { addresses: vec![host], fingerprint });
+    }
+    let mut found = known.at_host(&host.host);
+    // Without a port, that of the entry counts.
+    let is_bare = text.trim_matches(['[', ']']) == host.host;
+    if found.len() > 1 {
+        found.retain(|(_, peer)| peer.addresses.contains(&host));
+    }
+    match found[..] {
+        [(_, peer)] => {
+            let mut addresses: Vec<_> = peer
+                .addresses
+                .iter()
+                .filter(|at| is_bare && at.host.eq_ignore_ascii_case(&host.host))
+                .cloned()
+                .collect();
+            if addresses.is_empty() {
+                addresses.push(host);
+            }
+            Ok(Machine { addresses, fingerprint: peer.fingerprint })
+        }
+        [] => bail!(
+            "`{}` is neither a ticket (tl1…) nor a known peer (in {}){}; a host that is not known needs --fingerprint \
+             FP, with the fingerprint that it prints when it waits",
+            printable(text.as_bytes()),
+            peers.shown(),
+            known.suggestion(text)
+        ),
+        _ => {
+            let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
+            bail!(
+                "`{text}` is an address of several known peers: give the name of one of {}",
+                names.join(", ")
+            )
+        }
+    }
+}
+
+/// Completes `common` by the flags about the peer, which may do `right` here.
+pub(super) fn resolve_meeting(
+    given: MeetingArgs,
+    right: Right,
+    config: &Config,
+    peers: &PeersFile,
+    common: &mut CommonSettings,
+) -> Result<()> {
+    let allow = if given.allow.is_empty() { &config.allow } else { &given.allow };
+    if allow.is_empty() && given.remember.is_none() {
+        return Ok(());
+    }
+    let known = peers.load()?;
+    for name in allow {
+        let Some((_, peer)) = known.named(name.as_str()) else {
+            let (file, suggestion) = (peers.shown(), known.suggestion(name.as_str()));
+            bail!("--allow: `{name}` is not a known peer (in {file}){suggestion}");
+        };
+        let word = right.as_str();
+        ensure!(
+            peer.may.contains(&right),
+            "--allow: {name} has no right to {word} here: add \"{word}\" to its `may` in {}",
+            peers.shown()
+        );
+        common.allowed.push(peer.fingerprint);
+    }
+    common.remember = given.remember.map(|name| {
+        let known = known.named(name.as_str()).map(|(_, peer)| peer.fingerprint);
+        Remember { name, file: peers.clone(), known }
+    });
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! Entries of known peers, as the file holds them.
+
+use std::collections::BTreeMap;
+
+use serde::de::{Deserialize, Deserializer, Error};
+
+use super::error::did_you_mean;
+use super::name::PeerName;
+use crate::auth::Fingerprint;
+use crate::transport::address::HostPort;
+
+/// Names that differ by little more than a typo are suggested.
+const SIMILARITY_MIN: f64 = 0.75;
+/// Maximum names that are suggested.
+const SUGGESTIONS_MAX: usize = 3;
+
+/// What a known peer may do when it dials this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Right {
+    /// Send files to it.
+    Send,
+    /// Receive files that it offers.
+    Receive,
+}
+
+impl Right {
+    /// The word in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::Receive => "receive",
+        }
+    }
+}
+
+/// A machine with a name.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct KnownPeer {
+    /// Its key.
+    #[serde(deserialize_with = "fingerprint")]
+    pub fingerprint: Fingerprint,
+    /// Where it waits, best first.
+    #[serde(default, deserialize_with = "addresses")]
+    pub addresses: Vec<HostPort>,
+    /// What it may do when it dials this machine.
+    #[serde(default)]
+    pub may: Vec<Right>,
+}
+
+fn fingerprint<'de, D: Deserializer<'de>>(from: D) -> Result<Fingerprint, D::Error> {
+    String::deserialize(from)?.parse().map_err(D::Error::custom)
+}
+
+fn addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<HostPort>, D::Error> {
+    let texts = Vec::<String>::deserialize(from)?;
+    texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+}
+
+/// All known peers. No two of them have the same key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownPeers(BTreeMap<PeerName, KnownPeer>);
+
+impl KnownPeers {
+    /// Those in `peers`.
+    ///
+    /// # Errors
+    ///
+    /// The names of two that have the same key.
+    pub(super) fn new(peers: BTreeMap<PeerName, KnownPeer>) -> Result<Self, (PeerName, PeerName)> {
+        let mut keys = BTreeMap::new();
+        for (name, peer) in &peers {
+            if let Some(first) = keys.insert(peer.fingerprint, name) {
+                return Err((first.clone(), name.clone()));
+            }
+        }
+        Ok(Self(peers))
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&PeerName, &KnownPeer)> {
+        self.0.iter()
+    }
+
+    /// The one with this name.
+    pub fn named(&self, name: &str) -> Option<(&PeerName, &KnownPeer)> {
+        self.0.iter().find(|(known, _)| known.as_str() == name)
+    }
+
+    /// The one with this key.
+    pub fn with_key(&self, fingerprint: Fingerprint) -> Option<(&PeerName, &KnownPeer)> {
+        self.0.iter().find(|(_, peer)| peer.fingerprint == fingerprint)
+    }
+
+    /// Those with an address at this host.
+    pub fn at_host(&self, host: &str) -> Vec<(&PeerName, &KnownPeer)> {
+        let is_at = |peer: &KnownPeer| peer.addresses.iter().any(|at| at.host.eq_ignore_ascii_case(host));
+        self.0.iter().filter(|(_, peer)| is_at(peer)).collect()
+    }
+
+    /// Names that are nearly `name`, the nearest first.
+    pub fn near(&self, name: &str) -> Vec<PeerName> {
+        let name = name.to_ascii_lowercase();
+        let likeness = |known: &PeerName| strsim::jaro(&known.as_str().to_ascii_lowercase(), &name);
+        let mut near: Vec<_> = self.0.keys().map(|known| (likeness(known), known)).collect();
+        near.retain(|(likeness, _)| *likeness >= SIMILARITY_MIN);
+        near.sort_by(|a, b| b.0.total_cmp(&a.0));
+        near.into_iter().take(SUGGESTIONS_MAX).map(|(_, known)| known.clone()).collect()
+    }
+
+    /// The end of a message about an unknown `name`: what it may have been meant for, or nothing.
+    pub fn suggestion(&self, name: &str) -> String {
+        did_you_mean(&self.near(name))
+    }
+}

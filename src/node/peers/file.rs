@@ -1,0 +1,406 @@
+//! The file of known peers. People edit it by hand, so a change keeps comments and order.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy;
+use nix::fcntl::{Flock, FlockArg};
+use tempfile::NamedTempFile;
+use toml_edit::{Array, DocumentMut, Item, Table, value};
+
+use super::entry::{KnownPeer, KnownPeers};
+use super::error::PeersError;
+use super::name::PeerName;
+use crate::node::private_dir;
+use crate::protocol::path::printable;
+use crate::transport::address::HostPort;
+
+/// Maximum bytes of the file.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Maximum characters of a message about its content: keys can be long.
+const MESSAGE_CHARS_MAX: usize = 500;
+/// The beginning of a new file.
+const HEADING: &str = "# The machines that this one knows; `man towline-peers` describes the keys.\n";
+
+/// The file of known peers, which need not exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeersFile {
+    path: Option<PathBuf>,
+}
+
+impl PeersFile {
+    /// `towline/peers.toml` in `$XDG_CONFIG_HOME` or `~/.config`.
+    pub fn of_this_user() -> Self {
+        let dir = etcetera::choose_base_strategy().ok().map(|strategy| strategy.config_dir());
+        Self::at(dir.map(|dir| dir.join("towline").join("peers.toml")))
+    }
+
+    /// At `path`; without one, nobody is known.
+    pub fn at(path: Option<PathBuf>) -> Self {
+        Self { path }
+    }
+
+    /// Its path, safe to print.
+    pub fn shown(&self) -> String {
+        let path = self.path.as_deref().unwrap_or(Path::new("peers.toml"));
+        printable(path.as_os_str().as_encoded_bytes())
+    }
+
+    /// Reads it. Nobody is known when there is no file.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, others can change it, or its content is invalid.
+    pub fn load(&self) -> Result<KnownPeers, PeersError> {
+        let Some(path) = &self.path else { return Ok(KnownPeers::default()) };
+        self.parse(&read(path)?)
+    }
+
+    /// Adds a peer.
+    ///
+    /// # Errors
+    ///
+    /// Its name or key is known already, or the file cannot be read or written.
+    pub fn add(&self, name: &PeerName, peer: &KnownPeer) -> Result<(), PeersError> {
+        self.change(|known, document| {
+            if let Some((_, known)) = known.named(name.as_str()) {
+                return Err(PeersError::NameTaken { name: name.clone(), known: known.fingerprint });
+            }
+            if let Some((name, _)) = known.with_key(peer.fingerprint) {
+                let fingerprint = peer.fingerprint;
+                return Err(PeersError::KeyTaken { name: name.clone(), fingerprint });
+            }
+            let mut table = table(peer);
+            // Comments at the end of the file stay before the new entry.
+            table.decor_mut().set_prefix(format!("{}\n", document.trailing().as_str().unwrap_or_default()));
+            document.set_trailing("");
+            document.insert(name.as_str(), Item::Table(table));
+            Ok(())
+        })
+    }
+
+    /// Puts `address` first among those of a peer; returns what is known of it then.
+    ///
+    /// # Errors
+    ///
+    /// There is no such peer, or the file cannot be read or written.
+    pub fn prefer_address(&self, name: &PeerName, address: &HostPort) -> Result<KnownPeer, PeersError> {
+        self.change(|known, document| {
+            let (_, peer) = find(known, name)?;
+            let mut peer = peer.clone();
+            peer.addresses.retain(|other| other != address);
+            peer.addresses.insert(0, address.clone());
+            document[name.as_str()]["addresses"] = value(array(&peer.addresses));
+            Ok(peer)
+        })
+    }
+
+    /// Removes a peer; returns what was known of it.
+    ///
+    /// # Errors
+    ///
+    /// There is no such peer, or the file cannot be read or written.
+    pub fn remove(&self, name: &PeerName) -> Result<KnownPeer, PeersError> {
+        self.change(|known, document| {
+            let (_, peer) = find(known, name)?;
+            remove(document, name.as_str());
+            Ok(peer.clone())
+        })
+    }
+
+    /// Gives a peer another name.
+    ///
+    /// # Errors
+    ///
+    /// There is no such peer, the new name is taken, or the file cannot be read or written.
+    pub fn rename(&self, name: &PeerName, to: &PeerName) -> Result<KnownPeer, PeersError> {
+        self.change(|known, document| {
+            let (_, peer) = find(known, name)?;
+            if let Some((_, other)) = known.named(to.as_str()) {
+                return Err(PeersError::NameTaken { name: to.clone(), known: other.fingerprint });
+            }
+            if let Some(entry) = document.remove(name.as_str()) {
+                document.insert(to.as_str(), entry);
+            }
+            Ok(peer.clone())
+        })
+    }
+
+    /// Changes the file in one step: another process sees the old content or the new one, and no change of another
+    /// process in between is lost.
+    fn change<T>(
+        &self,
+        change: impl FnOnce(&KnownPeers, &mut DocumentMut) -> Result<T, PeersError>,
+    ) -> Result<T, PeersError> {
+        let path = self.path.as_ref().ok_or(PeersError::NoHome)?;
+        let io = |source| PeersError::Io { op: "write", path: path.clone(), source };
+        // A link stays a link: the file may lie among others that are kept under version control.
+        let real = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        let dir = real.parent().unwrap_or(Path::new("."));
+        private_dir::create(dir).map_err(io)?;
+        let _lock = File::open(dir)
+            .and_then(|dir| Flock::lock(dir, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into()))
+            .map_err(io)?;
+        let text = read(&real)?;
+        let known = self.parse(&text)?;
+        let text = if text.is_empty() { HEADING.to_owned() } else { text };
+        let mut document: DocumentMut =
+            text.parse().map_err(|e: toml_edit::TomlError| self.malformed(&text, e.span(), e.message()))?;
+        let changed = change(&known, &mut document)?;
+        let text = document.to_string();
+        // Whatever was written must be readable.
+        self.parse(&text)?;
+        replace(&real, dir, &text).map_err(io)?;
+        Ok(changed)
+    }
+
+    fn parse(&self, text: &str) -> Result<KnownPeers, PeersError> {
+        let peers: BTreeMap<PeerName, KnownPeer> =
+            toml::from_str(text).map_err(|e| self.malformed(text, e.span(), e.message()))?;
+        let path = self.path.clone().unwrap_or_default();
+        KnownPeers::new(peers).map_err(|(first, second)| PeersError::Twice { path, first, second })
+    }
+
+    fn malformed(&self, text: &str, span: Option<std::ops::Range<usize>>, message: &str) -> PeersError {
+        let line = span.map_or(1, |span| 1 + text[..span.start].matches('\n').count());
+        let mut what = printable(message.as_bytes());
+        if let Some((at, _)) = what.char_indices().nth(MESSAGE_CHARS_MAX) {
+            what.replace_range(at.., "…");
+        }
+        PeersError::Malformed { path: self.path.clone().unwrap_or_default(), line, what }
+    }
+}
+
+/// Removes the entry `name` and the comment right above it. Comments before an empty line stay.
+fn remove(document: &mut DocumentMut, name: &str) {
+    let after = document.iter().map(|(key, _)| key.to_owned()).skip_while(|key| key != name).nth(1);
+    let Some(Item::Table(table)) = document.remove(name) else { return };
+    let above = table.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
+    let kept = above.rfind("\n\n").map_or("", |at| &above[..=at]);
+    match after.and_then(|after| document.get_mut(&after)).and_then(Item::as_table_mut) {
+        Some(next) => {
+            let own = next.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
+            let both = format!("{kept}{own}");
+            next.decor_mut().set_prefix(both);
+        }
+        None => {
+            let both = format!("{kept}{}", document.trailing().as_str().unwrap_or_default());
+            document.set_trailing(both);
+        }
+    }
+}
+
+fn find<'a>(known: &'a KnownPeers, name: &PeerName) -> Result<(&'a PeerName, &'a KnownPeer), PeersError> {
+    let near = || known.near(name.as_str());
+    known.named(name.as_str()).ok_or_else(|| PeersError::Unknown { name: name.clone(), near: near() })
+}
+
+fn table(peer: &KnownPeer) -> Table {
+    let KnownPeer { fingerprint, addresses, may } = peer;
+    let mut table = Table::new();
+    table["fingerprint"] = value(fingerprint.to_string());
+    table["addresses"] = value(array(addresses));
+    table["may"] = value(Array::from_iter(may.iter().map(|right| right.as_str())));
+    table
+}
+
+fn array<'a>(addresses: impl IntoIterator<Item = &'a HostPort>) -> Array {
+    addresses.into_iter().map(ToString::to_string).collect()
+}
+
+/// The text of a regular file that only its owner can change; empty when there is none.
+fn read(path: &Path) -> Result<String, PeersError> {
+    let io = |source| PeersError::Io { op: "read", path: path.to_owned(), source };
+    // A FIFO would block, and a device might not end.
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Err(io(io::Error::other("it is not a regular file"))),
+        // The home directory may not exist, or may belong to another user.
+        Err(_) => return Ok(String::new()),
+    }
+    let file = File::open(path).map_err(io)?;
+    check_mode(&file, path)?;
+    let mut text = String::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(io)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io(io::Error::other(format!("it is larger than {FILE_BYTES_MAX} bytes"))));
+    }
+    Ok(text)
+}
+
+#[cfg(unix)]
+fn check_mode(file: &File, path: &Path) -> Result<(), PeersError> {
+    use std::os::unix::fs::PermissionsExt;
+    let io = |source| PeersError::Io { op: "read", path: path.to_owned(), source };
+    let mode = file.metadata().map_err(io)?.permissions().mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(PeersError::OthersCanChange { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+/// On other systems, the directory's access list protects the file.
+#[cfg(not(unix))]
+fn check_mode(_file: &File, _path: &Path) -> Result<(), PeersError> {
+    Ok(())
+}
+
+/// Replaces `path` in `dir`, with mode 0600, so that after a crash it has the old content or the new one.
+fn replace(path: &Path, dir: &Path, text: &str) -> io::Result<()> {
+    let mut file = NamedTempFile::with_prefix_in(".peers-", dir)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use tempfile::TempDir;
+
+    use super::super::entry::Right;
+    use super::*;
+    use crate::auth::Fingerprint;
+
+    fn file() -> (TempDir, PeersFile) {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("towline/peers.toml");
+        (dir, PeersFile { path: Some(path) })
+    }
+
+    fn path(file: &PeersFile) -> &Path {
+        file.path.as_deref().unwrap()
+    }
+
+    fn name(text: &str) -> PeerName {
+        text.parse().unwrap()
+    }
+
+    fn peer(key: u8) -> KnownPeer {
+        KnownPeer {
+            fingerprint: Fingerprint::from_bytes([key; 32]),
+            addresses: vec!["192.0.2.7".parse().unwrap(), "[2001:db8::7]:9".parse().unwrap()],
+            may: vec![Right::Send],
+        }
+    }
+
+    #[test]
+    fn what_was_added_is_known_in_a_private_file() {
+        let (_dir, file) = file();
+        assert_eq!(file.load().unwrap(), KnownPeers::default());
+        file.add(&name("laptop"), &peer(1)).unwrap();
+        file.add(&name("desk.example"), &peer(2)).unwrap();
+        let known = file.load().unwrap();
+        assert_eq!(known.named("laptop"), Some((&name("laptop"), &peer(1))));
+        assert_eq!(known.with_key(peer(2).fingerprint).unwrap().0.as_str(), "desk.example");
+        assert_eq!(known.at_host("192.0.2.7").len(), 2);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(path(&file)), mode(path(&file).parent().unwrap())), (0o600, 0o700));
+        let left: Vec<_> = fs::read_dir(path(&file).parent().unwrap()).unwrap().collect();
+        assert_eq!(left.len(), 1, "nothing else is left behind");
+    }
+
+    #[test]
+    fn changes_keep_comments_order_and_links() {
+        let (dir, file) = file();
+        let [one, two] = [1, 2].map(|key| peer(key).fingerprint);
+        let text = format!(
+            "# mine\n[b] # the desk\nfingerprint = \"{one}\" # by phone\nmay = [ \"send\" ]\n\n# theirs\n[a]\nfingerprint='{two}'\n"
+        );
+        fs::create_dir(path(&file).parent().unwrap()).unwrap();
+        let real = dir.path().join("real.toml");
+        fs::write(&real, &text).unwrap();
+        std::os::unix::fs::symlink(&real, path(&file)).unwrap();
+
+        file.rename(&name("b"), &name("c")).unwrap();
+        assert_eq!(fs::read_to_string(&real).unwrap(), text.replace("[b]", "[c]"));
+        file.prefer_address(&name("a"), &"192.0.2.9".parse().unwrap()).unwrap();
+        file.prefer_address(&name("a"), &"192.0.2.10".parse().unwrap()).unwrap();
+        file.prefer_address(&name("a"), &"192.0.2.9".parse().unwrap()).unwrap();
+        let known = file.load().unwrap();
+        let addresses: Vec<_> =
+            known.named("a").unwrap().1.addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["192.0.2.9:4750", "192.0.2.10:4750"]);
+        file.remove(&name("a")).unwrap();
+        let text = fs::read_to_string(&real).unwrap();
+        fs::write(&real, format!("# all of them\n\n{text}# the end\n")).unwrap();
+        file.add(&name("d"), &peer(3)).unwrap();
+        let after = fs::read_to_string(&real).unwrap();
+        assert!(after.starts_with("# all of them\n\n# mine\n[c] # the desk\n"), "{after}");
+        assert!(after.contains("# by phone\n") && after.contains("# the end\n\n[d]\n"), "{after}");
+        file.remove(&name("c")).unwrap();
+        file.remove(&name("d")).unwrap();
+        assert_eq!(fs::read_to_string(&real).unwrap(), "# all of them\n# the end\n");
+        assert!(fs::symlink_metadata(path(&file)).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn names_and_keys_are_known_once() {
+        let (_dir, file) = file();
+        file.add(&name("laptop"), &peer(1)).unwrap();
+        let error = file.add(&name("laptop"), &peer(2)).unwrap_err().to_string();
+        assert!(error.contains(&peer(1).fingerprint.to_string()), "{error}");
+        let error = file.add(&name("other"), &peer(1)).unwrap_err().to_string();
+        assert!(error.ends_with("already known as laptop"), "{error}");
+        file.add(&name("desk"), &peer(2)).unwrap();
+        assert!(file.rename(&name("desk"), &name("laptop")).is_err());
+        let error = file.remove(&name("labtop")).unwrap_err().to_string();
+        assert_eq!(error, "`labtop` is not a known peer; did you mean `laptop`?");
+        assert!(!file.remove(&name("zzz")).unwrap_err().to_string().contains("did you mean"));
+        let text = fs::read_to_string(path(&file)).unwrap();
+        fs::write(
+            path(&file),
+            text.replace(&peer(2).fingerprint.to_string(), &peer(1).fingerprint.to_string()),
+        )
+        .unwrap();
+        let error = file.load().unwrap_err().to_string();
+        assert!(error.ends_with("desk and laptop have the same fingerprint"), "{error}");
+    }
+
+    #[test]
+    fn an_invalid_file_says_where_and_is_left_alone() {
+        let (_dir, file) = file();
+        file.add(&name("laptop"), &peer(1)).unwrap();
+        let good = fs::read_to_string(path(&file)).unwrap();
+        for (from, to, why) in [
+            (
+                "addresses",
+                "adresses",
+                "line 5: unknown field `adresses`, expected one of `fingerprint`, `addresses`",
+            ),
+            ("\"send\"", "\"sent\"", "unknown variant `sent`, expected `send` or `receive`"),
+            ("[laptop]", "[\"a b\"]", "only letters, digits"),
+            ("fingerprint", "#", "missing field `fingerprint`"),
+            ("192.0.2.7", "a@b", "not a valid HOST[:PORT]"),
+            ("[laptop]", "\u{1b}", "line 3: "),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            fs::write(path(&file), &bad).unwrap();
+            let error = file.load().unwrap_err().to_string();
+            assert!(error.contains(why) && error.contains("peers.toml, line "), "{to}: {error}");
+            assert!(!error.contains('\u{1b}'), "{error}");
+            file.add(&name("new"), &peer(9)).unwrap_err();
+            assert_eq!(fs::read_to_string(path(&file)).unwrap(), bad);
+        }
+        fs::write(path(&file), &good).unwrap();
+        fs::set_permissions(path(&file), fs::Permissions::from_mode(0o664)).unwrap();
+        let error = file.load().unwrap_err().to_string();
+        assert!(error.contains("chmod 600 "), "{error}");
+    }
+
+    #[test]
+    fn many_at_once_lose_nothing() {
+        let (_dir, file) = file();
+        std::thread::scope(|scope| {
+            for key in 0..8 {
+                let file = &file;
+                scope.spawn(move || file.add(&name(&format!("peer-{key}")), &peer(key)).unwrap());
+            }
+        });
+        assert_eq!(file.load().unwrap().iter().count(), 8);
+    }
+}

@@ -1,0 +1,11 @@
+//! Known peers: machines that have a name here. A known peer is authenticated by its key alone.
+
+mod entry;
+mod error;
+mod file;
+mod name;
+
+pub use entry::{KnownPeer, KnownPeers, Right};
+pub use error::PeersError;
+pub use file::PeersFile;
+pub use name::{NameError, PeerName};
