@@ -88,6 +88,12 @@ false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l discard-partial -d 'Remove what interrupted transfers left in DIR' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l allow -d 'Let in this known peer without a ticket; may be repeated' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l remember -d 'Keep the peer as a known peer under this name' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l forever -d 'Stay, and receive from known peers, several at once' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l tickets -d 'With --forever: also let in whoever has the ticket' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l transfers -d 'With --forever: maximum transfers at once [default: 4]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l grace -d 'With --forever: time for running transfers to end after a signal [default: 30s]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l listen -d 'Address to listen on [default: port 4750]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l bwlimit -d 'Maximum bytes a second, such as 2M [default: off]' -r

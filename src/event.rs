@@ -3,11 +3,11 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::protocol::engine::bottleneck::Bottleneck;
-use crate::protocol::failure::{Reason, Side};
+use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 pub use crate::protocol::wire::entry::Outcome;
@@ -84,6 +84,8 @@ pub enum Event {
     },
     /// The transfer is complete, except for the entries in `failed`.
     Finished(Summary),
+    /// A transfer of a side that stays has failed. Others go on.
+    Failed(Failure),
     /// A bench writes its files before it sends them.
     Preparing {
         /// Where to.
@@ -187,8 +189,8 @@ pub struct Listening {
     pub role: Role,
     /// Sources or target directory, as given; empty for a bench.
     pub what: Vec<PathBuf>,
-    /// The ticket, with its secret.
-    pub ticket: String,
+    /// The ticket, with its secret, if there is one.
+    pub ticket: Option<String>,
     /// Addresses that the ticket names.
     pub addresses: Vec<SocketAddr>,
     /// Fingerprint of this machine.
@@ -355,6 +357,8 @@ impl fmt::Display for TransferId {
 pub struct Report {
     /// `None` before a transfer is known, and for what belongs to none.
     pub transfer: Option<TransferId>,
+    /// The peer, at a side that serves several.
+    pub peer: Option<Arc<str>>,
     /// What happened.
     pub event: Event,
 }
@@ -370,7 +374,7 @@ pub trait Reporter: Send + Sync + 'static {
             Event::Started { transfer, .. } => Some(*transfer),
             _ => None,
         };
-        self.take(Report { transfer, event });
+        self.take(Report { transfer, peer: None, event });
     }
 }
 
@@ -390,5 +394,30 @@ impl OfTransfer {
 impl Reporter for OfTransfer {
     fn take(&self, report: Report) {
         self.inner.take(Report { transfer: Some(self.transfer), ..report });
+    }
+}
+
+/// Names the peer in every event of one session, and its transfer once that is known.
+pub struct OfPeer {
+    peer: Arc<str>,
+    transfer: Mutex<Option<TransferId>>,
+    inner: Arc<dyn Reporter>,
+}
+
+impl OfPeer {
+    /// Passes events on to `inner`; people see the peer as `label`.
+    pub fn new(label: String, inner: Arc<dyn Reporter>) -> Arc<Self> {
+        Arc::new(Self { peer: label.into(), transfer: Mutex::default(), inner })
+    }
+}
+
+impl Reporter for OfPeer {
+    fn take(&self, report: Report) {
+        let transfer = {
+            let mut known = self.transfer.lock().unwrap_or_else(PoisonError::into_inner);
+            *known = report.transfer.or(*known);
+            *known
+        };
+        self.inner.take(Report { transfer, peer: Some(Arc::clone(&self.peer)), event: report.event });
     }
 }

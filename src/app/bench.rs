@@ -59,7 +59,7 @@ pub(super) async fn run(
     };
     let (transfer, bench) = result;
     let exit_code = bench.summary.gravest.map_or(0, Reason::exit_code);
-    reporter.take(Report { transfer: Some(transfer), event: Event::Bench(bench) });
+    reporter.take(Report { transfer: Some(transfer), peer: None, event: Event::Bench(bench) });
     Ok(exit_code)
 }
 

@@ -74,7 +74,7 @@ impl WithManifest {
                 reason: None,
                 message: format!("{path} is not in the manifest: b3sum reads only names that are UTF-8"),
             };
-            self.inner.take(Report { transfer, event });
+            self.inner.take(Report { transfer, peer: None, event });
             return;
         };
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);

@@ -17,7 +17,7 @@ use crate::transport::quic::endpoint::QuicNetwork;
 use crate::transport::{Connection, ListenAddress};
 
 /// The transport of all commands.
-type Terms = connect::Terms<QuicNetwork>;
+pub(super) type Terms = connect::Terms<QuicNetwork>;
 /// A peer reached by it.
 pub(super) type Connected = connect::Connected<QuicNetwork>;
 
@@ -62,7 +62,7 @@ pub(super) fn met(connected: &Connected, is_dialled: bool) -> Met {
 }
 
 /// The settings for this side's connections, with one connection.
-fn terms(role: Role, identity: Identity, common: &CommonSettings, budget: Budget) -> Terms {
+pub(super) fn terms(role: Role, identity: Identity, common: &CommonSettings, budget: Budget) -> Terms {
     let idle_timeout = common.retry.idle_timeout(common.timeout);
     let limits = budget.limits(idle_timeout, CONNECT_TIMEOUT.min(common.timeout), common.congestion);
     let (network, retry) = (QuicNetwork::new(identity), common.retry);

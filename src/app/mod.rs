@@ -14,6 +14,7 @@ mod run;
 mod send;
 pub mod settings;
 mod spool;
+mod stay;
 mod transfer;
 
 pub use self::run::run;

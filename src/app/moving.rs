@@ -158,7 +158,7 @@ impl WithRemoval {
     }
 
     fn tell(&self, transfer: Option<TransferId>, event: Event) {
-        self.inner.take(Report { transfer, event });
+        self.inner.take(Report { transfer, peer: None, event });
     }
 
     /// An entry has ended. Returns its event, unless that waits for the end.
@@ -192,7 +192,7 @@ impl WithRemoval {
 
 impl Reporter for WithRemoval {
     fn take(&self, report: Report) {
-        let Report { transfer, event } = report;
+        let Report { transfer, peer: _, event } = report;
         let event = match event {
             Event::File(settled) => match self.ended(transfer, settled) {
                 Some(settled) => Event::File(FileSettled { removed: Some(false), ..settled }),
@@ -200,7 +200,7 @@ impl Reporter for WithRemoval {
             },
             other => other,
         };
-        self.inner.take(Report { transfer, event });
+        self.inner.take(Report { transfer, peer: None, event });
     }
 }
 

@@ -58,7 +58,8 @@ fn write(remember: &Remember, met: Met, right: Right) -> Result<KnownPeer, Peers
     // A peer that dialled has said nothing about where it would wait.
     let port = if met.is_dialled { met.address.port() } else { DEFAULT_PORT };
     let address = HostPort { host: ip.to_string(), port };
-    let peer = KnownPeer { fingerprint: met.fingerprint, addresses: vec![address], may: vec![right] };
+    let (fingerprint, addresses, may) = (met.fingerprint, vec![address], vec![right]);
+    let peer = KnownPeer { fingerprint, addresses, may, into: None, exists: Vec::new() };
     match file.add(name, &peer) {
         Err(PeersError::NameTaken { known, .. }) if known == met.fingerprint => {
             file.prefer_address(name, &peer.addresses[0])

@@ -7,10 +7,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::settings::{Command, Ending};
-use super::{bench, id, partial, peers, receive, send};
+use super::{bench, id, partial, peers, receive, send, stay};
 use crate::event::Reporter;
 use crate::node::host::{Threads, threads};
-use crate::node::signals::{self, Signals};
+use crate::node::signals::{self, Hangup, Signals};
 use crate::protocol::failure::{Failure, Reason};
 use crate::storage::fs::NetworkThreads;
 
@@ -40,7 +40,8 @@ fn run_on(
     reporter: Arc<dyn Reporter>,
     tell: impl FnOnce(Ending, &dyn Fn() -> Option<u8>) -> u8,
 ) -> u8 {
-    match runtime.block_on(async { signals::watch() }) {
+    let on_hangup = if matches!(command, Command::Stay(_)) { Hangup::Reload } else { Hangup::Stop };
+    match runtime.block_on(async { signals::watch(on_hangup) }) {
         Ok((signals, stop)) => {
             let ending = runtime.block_on(run_to_end(command, reporter, network, &signals, stop));
             tell(ending, &|| signals.exit_code())
@@ -93,6 +94,7 @@ async fn dispatch(
     match command {
         Command::Send(settings) => send::run(settings, reporter, network, stop).await,
         Command::Receive(settings) => receive::run(settings, reporter, network, stop).await,
+        Command::Stay(settings) => stay::run(settings, reporter, network, stop).await,
         Command::Bench(settings) => bench::run(settings, reporter, network, stop).await,
         Command::Id(settings) => id::run(&settings, reporter.as_ref()),
         Command::Peers(settings) => peers::run(&settings, reporter.as_ref()),

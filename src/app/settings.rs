@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::{Fingerprint, Ticket};
-pub use crate::node::peers::{KnownPeer, PeerName, PeersFile, Right};
+pub use crate::node::peers::{KnownPeer, KnownPeers, PeerName, PeersFile, Right};
 use crate::protocol::failure::Failure;
 pub use crate::protocol::final_name::Exists;
 use crate::session::Retry;
@@ -22,6 +22,8 @@ pub enum Command {
     Send(SendSettings),
     /// `towline receive`.
     Receive(ReceiveSettings),
+    /// `towline receive --forever`.
+    Stay(StaySettings),
     /// `towline receive --list-partial` and `--discard-partial`.
     Partial(PartialSettings),
     /// `towline bench`.
@@ -88,6 +90,27 @@ pub struct ReceiveSettings {
     pub yes: bool,
     /// Where the lines for `b3sum --check` go.
     pub manifest: Option<PathBuf>,
+    /// Settings of both sides.
+    pub common: CommonSettings,
+}
+
+/// What `towline receive --forever` needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaySettings {
+    /// The file of known peers.
+    pub peers: PeersFile,
+    /// Let in only these known peers; empty for all with the right to send.
+    pub only: Vec<PeerName>,
+    /// Let in whoever has a ticket, too.
+    pub tickets: bool,
+    /// Maximum transfers at once.
+    pub transfers: u32,
+    /// How long running transfers may go on after a signal.
+    pub grace: Duration,
+    /// The target directory, of peers that have none of their own.
+    pub into: PathBuf,
+    /// What to do with existing files, if that was given.
+    pub exists: Option<Exists>,
     /// Settings of both sides.
     pub common: CommonSettings,
 }

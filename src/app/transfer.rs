@@ -31,10 +31,15 @@ pub(super) struct Transferred {
     pub(super) summary: Summary,
 }
 
+/// The memory of this process, for all its sessions.
+pub(super) fn memory_of_all(common: &CommonSettings) -> Memory {
+    let whole = Budget::new(common.memory_bytes, common.streams);
+    Memory::new(whole.with_rate(common.bwlimit.greatest_rate()))
+}
+
 /// The memory of this process, for one session.
 pub(super) fn memory(common: &CommonSettings) -> Result<Lease, Failure> {
-    let whole = Budget::new(common.memory_bytes, common.streams);
-    Memory::new(whole.with_rate(common.bwlimit.greatest_rate())).lease(1)
+    memory_of_all(common).lease(1)
 }
 
 /// The same, shared equally by two sessions of this process.
@@ -180,7 +185,7 @@ pub(super) fn of_both(
 pub(super) fn conclude(done: Transferred, reporter: &dyn Reporter) -> u8 {
     let exit_code = done.summary.gravest.map_or(0, Reason::exit_code);
     let event = Event::Finished(done.summary);
-    reporter.take(Report { transfer: Some(done.transfer), event });
+    reporter.take(Report { transfer: Some(done.transfer), peer: None, event });
     exit_code
 }
 

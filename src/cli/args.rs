@@ -3,6 +3,7 @@
 mod meeting;
 mod output;
 mod peers;
+mod stay;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 pub use self::meeting::MeetingArgs;
 pub use self::output::{GeneralArgs, OutputArgs};
 pub use self::peers::{PeersArgs, PeersVerb};
+pub use self::stay::StayArgs;
 use super::bwlimit::parse_bwlimit;
 use super::help;
 use super::size::{Wait, parse_duration, parse_listen, parse_retry, parse_size, parse_wait};
@@ -222,6 +224,9 @@ pub struct ReceiveArgs {
     /// Flags about the peer.
     #[command(flatten)]
     pub meeting: MeetingArgs,
+    /// Flags of a receiver that stays.
+    #[command(flatten)]
+    pub stay: StayArgs,
     /// Flags of both sides.
     #[command(flatten)]
     pub transfer: TransferArgs,

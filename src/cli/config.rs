@@ -78,6 +78,15 @@ pub struct Config {
     pub fingerprint: Option<String>,
     /// `--allow`
     pub allow: Vec<PeerName>,
+    /// `--forever`
+    pub forever: Option<bool>,
+    /// `--tickets`
+    pub tickets: Option<bool>,
+    /// `--transfers`
+    pub transfers: Option<u32>,
+    /// `--grace`
+    #[serde(deserialize_with = "duration")]
+    pub grace: Option<Duration>,
     /// `--streams`
     pub streams: Option<u32>,
     /// `--connections`

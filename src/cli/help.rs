@@ -47,7 +47,9 @@ pub const FILES: &str = "\
     fingerprint = \"…\"             # what `towline id` prints there
     addresses = [\"192.0.2.7\"]     # HOST[:PORT] where it waits, best first
     may = [\"send\", \"receive\"]     # what it may do when it dials this machine
-    addresses and may can be left out. An unknown key is an error.
+    into = \"laptop\"               # where its files go with --forever
+    exists = [\"rename\"]           # what it may do to existing files then
+    Only the fingerprint has to be there. An unknown key is an error.
 .towline/ in the target directory
     Incomplete files. It is removed at the end, unless some of them can be
     resumed.";
@@ -94,6 +96,8 @@ towline receive --allow laptop --into inbox
     Wait for the known peer laptop, or for whoever has the ticket.
 towline receive --from tl1… --manifest sums.txt && b3sum --check sums.txt
     Check the received files once more.
+towline receive --forever --into /srv/backup
+    Stay, and receive from all known peers that may send.
 towline receive --into inbox --discard-partial 7d
     Remove what transfers that were interrupted a week ago have left.";
 

@@ -3,10 +3,12 @@
 
 mod bench;
 mod common;
+mod into;
 mod meeting;
 mod peers;
 mod receive;
 mod send;
+mod stay;
 #[cfg(test)]
 mod tests;
 
@@ -73,7 +75,7 @@ impl Cli {
             Command::Send(s) => !s.common.allowed.is_empty(),
             Command::Receive(s) => !s.common.allowed.is_empty(),
             Command::Bench(s) => !s.common.allowed.is_empty(),
-            Command::Id(_) | Command::Peers(_) | Command::Partial(_) => false,
+            Command::Stay(_) | Command::Id(_) | Command::Peers(_) | Command::Partial(_) => false,
         };
         Ok(Settings { command, output })
     }

@@ -6,9 +6,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::slot::ticket_used;
 use crate::event::{Event, Reporter};
 use crate::node::listener::Answering;
+use crate::node::places::ticket_used;
 use crate::protocol::failure::Failure;
 use crate::session::{Carried, Link, close_reason, close_with};
 use crate::transport::{Connection, Endpoint, Network};
@@ -27,18 +27,24 @@ pub struct Connected<N: Network> {
     pub(super) endpoint: watch::Receiver<N::Endpoint>,
     pub(super) answering: Option<Answering<N::Connection>>,
     pub(super) joining: JoinSet<()>,
+    /// The endpoint serves other peers too, and stays.
+    pub(super) is_shared: bool,
 }
 
 impl<N: Network> Connected<N> {
     /// Separates the link, which goes to the session, from its keeper.
     pub fn split(self) -> (Link<N::Connection>, Keeper<N>) {
-        let Self { link, endpoint, answering, joining } = self;
+        let Self { link, endpoint, answering, joining, is_shared } = self;
         let carried = link.carried();
-        (link, Keeper { carried, endpoint, answering, _joining: joining })
+        (link, Keeper { carried, endpoint, answering, _joining: joining, is_shared })
     }
 
     /// Tells the peer of a failure before the transfer has begun; returns it.
     pub async fn fail(self, failure: Failure) -> Failure {
+        if self.is_shared {
+            close_with(&self.link.connection, &failure);
+            return failure;
+        }
         let endpoint = self.endpoint.borrow().clone();
         part(&self.link.connection, &endpoint, failure).await
     }
@@ -51,6 +57,7 @@ pub struct Keeper<N: Network> {
     answering: Option<Answering<N::Connection>>,
     /// Makes further connections until dropped.
     _joining: JoinSet<()>,
+    is_shared: bool,
 }
 
 impl<N: Network> Keeper<N> {
@@ -69,7 +76,8 @@ impl<N: Network> Keeper<N> {
         let Some(connection) = self.carried.connection() else { return };
         if is_well {
             let _ = timeout(GOODBYE_WELL, connection.close_sent()).await;
-        } else if !connection.is_ended_by_peer() {
+        } else if !connection.is_ended_by_peer() && !self.is_shared {
+            // An endpoint that stays tells the peer without this.
             endpoint.wait_idle(GOODBYE).await;
         }
     }

@@ -104,7 +104,9 @@ pub(super) async fn dial_known<N: Network>(
         })
     };
     match unless_stopped(stop, greeting).await {
-        Ok((link, joining)) => Ok(Connected { link, endpoint: in_use, answering: None, joining }),
+        Ok((link, joining)) => {
+            Ok(Connected { link, endpoint: in_use, answering: None, joining, is_shared: false })
+        }
         Err(failure) => Err(part(&connection, &endpoint, failure).await),
     }
 }

@@ -85,7 +85,12 @@ fn agreed(ours: Option<u32>, theirs: Option<u32>) -> u32 {
     }
 }
 
-fn prepare<C: Connection>(link: &mut Link<C>, extra: u32, automatic: bool, retry: Retry) -> Joiner<C> {
+pub(super) fn prepare<C: Connection>(
+    link: &mut Link<C>,
+    extra: u32,
+    automatic: bool,
+    retry: Retry,
+) -> Joiner<C> {
     let (joining, joiner) = Joining::new(extra, automatic, retry);
     link.joining = joining;
     joiner

@@ -62,7 +62,7 @@ pub async fn listen<N: Network>(
     reporter.report(Event::Listening(Listening {
         role: *role,
         what,
-        ticket: ticket.to_string(),
+        ticket: Some(ticket.to_string()),
         addresses: ticket.addresses,
         fingerprint: ticket.fingerprint.to_string(),
     }));
@@ -82,7 +82,7 @@ pub async fn listen<N: Network>(
     match slot.sockets.serve(&mut link, &answering) {
         Ok(joining) => {
             let endpoint = watch::Sender::new(endpoint).subscribe();
-            Ok(Connected { link, endpoint, answering: Some(answering), joining })
+            Ok(Connected { link, endpoint, answering: Some(answering), joining, is_shared: false })
         }
         Err(failure) => Err(part(&link.connection, &endpoint, failure).await),
     }

@@ -7,6 +7,7 @@ mod extra;
 mod listen;
 mod pair;
 mod slot;
+mod stay;
 mod terms;
 mod waiting;
 
@@ -17,5 +18,6 @@ pub use connected::{Connected, Keeper};
 pub use dial::{Destination, dial};
 pub use listen::{Invitation, listen};
 pub use pair::pair;
+pub use stay::Staying;
 pub use terms::Terms;
 pub use waiting::Stop;

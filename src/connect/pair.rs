@@ -48,5 +48,5 @@ pub async fn pair<N: Network>(
     let answering = listener.into_answering();
     let joining = slot.sockets.serve(&mut link, &answering)?;
     let endpoint = watch::Sender::new(endpoint).subscribe();
-    Ok((dialled, Connected { link, endpoint, answering: Some(answering), joining }))
+    Ok((dialled, Connected { link, endpoint, answering: Some(answering), joining, is_shared: false }))
 }

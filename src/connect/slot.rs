@@ -3,17 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::extra::Sockets;
+use crate::auth::Fingerprint;
 use crate::auth::handshake::Authorizer;
 use crate::auth::methods::AnyOf;
-use crate::protocol::failure::{Failure, Reason};
+use crate::node::places::ticket_used;
+use crate::protocol::failure::Failure;
 use crate::session::handshake::Slot;
 use crate::transport::Network;
-
-/// The failure for a second dialler with the same ticket.
-pub(super) fn ticket_used() -> Failure {
-    let message = "this ticket has been used; a ticket is good for one transfer, so ask for a new one";
-    Failure::new(Reason::TicketUsed, message)
-}
 
 /// A slot for one session, with any dialler that the authorizer lets in.
 pub(super) struct OneSlot<N: Network> {
@@ -31,14 +27,14 @@ impl<N: Network> Slot for OneSlot<N> {
         self.taken.load(Relaxed)
     }
 
-    fn take(&self) -> Result<(), Failure> {
+    fn take(&self, _: Fingerprint) -> Result<(), Failure> {
         if self.taken.swap(true, Relaxed) {
             return Err(ticket_used());
         }
         Ok(())
     }
 
-    fn give_back(&self) {
+    fn give_back(&self, _: Fingerprint) {
         self.sockets.close();
         self.taken.store(false, Relaxed);
     }

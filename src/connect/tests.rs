@@ -58,7 +58,7 @@ struct Tickets(mpsc::UnboundedSender<Ticket>);
 impl Reporter for Tickets {
     fn take(&self, report: Report) {
         if let Event::Listening(listening) = report.event {
-            self.0.send(listening.ticket.parse().unwrap()).unwrap();
+            self.0.send(listening.ticket.unwrap().parse().unwrap()).unwrap();
         }
     }
 }

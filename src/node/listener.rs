@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tracing::{debug, info};
 
+use crate::auth::Fingerprint;
 use crate::auth::handshake::{Authorizer, Greeting, ListenerStep};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::role::Role;
@@ -59,6 +60,11 @@ impl<C: Connection> Listener<C> {
     /// The next dialler that was let in; `None` when no more can arrive.
     pub async fn next(&mut self) -> Option<Guest<C>> {
         self.guests.recv().await
+    }
+
+    /// Lets the dialler of a session back in, as [`Answering::lets_back`].
+    pub fn lets_back(&self, membership: Membership, joiner: Joiner<C>) {
+        self.answering.lets_back(membership, joiner);
     }
 
     /// Lets no more diallers in, but still tells them why.
@@ -212,13 +218,13 @@ impl Slot for Visit {
         self.slot().is_ok_and(Slot::is_taken)
     }
 
-    fn take(&self) -> Result<(), Failure> {
-        self.slot()?.take()
+    fn take(&self, peer: Fingerprint) -> Result<(), Failure> {
+        self.slot()?.take(peer)
     }
 
-    fn give_back(&self) {
+    fn give_back(&self, peer: Fingerprint) {
         if let Ok(slot) = self.slot() {
-            slot.give_back();
+            slot.give_back(peer);
         }
     }
 

@@ -5,9 +5,11 @@ pub mod listener;
 pub mod memory;
 pub mod path_memory;
 pub mod peers;
+pub mod places;
 mod private_dir;
 pub mod processor;
 pub mod quota;
+pub mod service;
 pub mod signals;
 #[cfg(test)]
 mod tests;

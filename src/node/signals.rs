@@ -26,9 +26,53 @@ impl Signals {
     }
 }
 
+/// What SIGHUP asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hangup {
+    /// A clean stop: the terminal is gone.
+    Stop,
+    /// To read files again, for whoever watches [`Hangups`].
+    Reload,
+}
+
+/// SIGHUPs, after the moment it was made.
+pub struct Hangups {
+    #[cfg(unix)]
+    inner: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Hangups {
+    /// Starts to watch.
+    pub fn watch() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { inner: signal(SignalKind::hangup())? })
+    }
+
+    /// The next one.
+    pub async fn next(&mut self) {
+        if self.inner.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Hangups {
+    /// There are none on this system.
+    pub fn watch() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    /// Never comes.
+    pub async fn next(&mut self) {
+        std::future::pending().await
+    }
+}
+
 /// Starts to watch. The receiver becomes a failure with the first signal.
 #[cfg(unix)]
-pub fn watch() -> io::Result<(Signals, watch::Receiver<Option<Failure>>)> {
+pub fn watch(on_hangup: Hangup) -> io::Result<(Signals, watch::Receiver<Option<Failure>>)> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -43,7 +87,10 @@ pub fn watch() -> io::Result<(Signals, watch::Receiver<Option<Failure>>)> {
             let (number, name) = tokio::select! {
                 _ = interrupt.recv() => (2, "SIGINT"),
                 _ = terminate.recv() => (15, "SIGTERM"),
-                _ = hangup.recv() => (1, "SIGHUP"),
+                _ = hangup.recv() => match on_hangup {
+                    Hangup::Stop => (1, "SIGHUP"),
+                    Hangup::Reload => continue,
+                },
             };
             if first.get_or_insert_with(Instant::now).elapsed() > ONE_REQUEST {
                 std::process::exit(i32::from(128 + number));
@@ -58,7 +105,7 @@ pub fn watch() -> io::Result<(Signals, watch::Receiver<Option<Failure>>)> {
 
 /// Starts to watch. The receiver becomes a failure with Ctrl-C.
 #[cfg(not(unix))]
-pub fn watch() -> io::Result<(Signals, watch::Receiver<Option<Failure>>)> {
+pub fn watch(_: Hangup) -> io::Result<(Signals, watch::Receiver<Option<Failure>>)> {
     let exit_code = Arc::new(AtomicU8::new(0));
     let (stop, stopped) = watch::channel(None);
     let code = Arc::clone(&exit_code);

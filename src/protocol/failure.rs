@@ -80,11 +80,13 @@ pub enum Reason {
     SourceGrew = 22,
     /// A source should have been removed, and was not. Never sent.
     SourceRemains = 23,
+    /// A listener serves as many sessions as it can.
+    Busy = 24,
 }
 
 impl Reason {
     /// All reasons, for look-ups and tests.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Internal,
         Self::Protocol,
         Self::Incompatible,
@@ -108,6 +110,7 @@ impl Reason {
         Self::NotKept,
         Self::SourceGrew,
         Self::SourceRemains,
+        Self::Busy,
     ];
 
     /// The number on the wire.
@@ -129,7 +132,7 @@ impl Reason {
             | Self::TransferFailed
             | Self::TransferEnded
             | Self::Setup => 1,
-            Self::Unreachable | Self::Incompatible => 3,
+            Self::Unreachable | Self::Incompatible | Self::Busy => 3,
             Self::NotAuthenticated | Self::TicketUsed => 4,
             Self::TargetExists | Self::Refused => 5,
             Self::Storage => 6,
@@ -164,7 +167,7 @@ impl Reason {
         match self {
             // Either side has a disk that may hang.
             Self::AckTimeout | Self::Interrupted | Self::Storage => true,
-            Self::Incompatible | Self::NotAuthenticated | Self::TicketUsed => is_greeting,
+            Self::Incompatible | Self::NotAuthenticated | Self::TicketUsed | Self::Busy => is_greeting,
             Self::Refused | Self::Verification => peer == Side::Receiver,
             Self::SourceUnreadable | Self::SourceChanged => peer == Side::Sender,
             _ => false,
@@ -197,6 +200,7 @@ impl Reason {
             | Self::Verification
             | Self::AckTimeout
             | Self::ConnectionLost
+            | Self::Busy
             | Self::Interrupted => None,
         }
     }
@@ -227,6 +231,7 @@ impl Reason {
             Self::NotKept => "not-kept",
             Self::SourceGrew => "source-grew",
             Self::SourceRemains => "source-remains",
+            Self::Busy => "busy",
         }
     }
 
@@ -235,6 +240,7 @@ impl Reason {
         matches!(
             self,
             Self::Unreachable
+                | Self::Busy
                 | Self::AckTimeout
                 | Self::ConnectionLost
                 | Self::Interrupted
@@ -269,6 +275,12 @@ impl Failure {
     /// A failure on `side`.
     pub fn on(side: Side, reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, side: Some(side), message: message.into(), from_peer: false, told: None }
+    }
+
+    /// A failure whose message is written for both sides.
+    pub fn told(reason: Reason, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { told: Some(message.clone()), ..Self::new(reason, message) }
     }
 
     /// A failure on `side` about `place`; `sentence` is called with each of its names.

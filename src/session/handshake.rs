@@ -136,25 +136,25 @@ pub trait Slot: Send + Sync {
     fn authorizer(&self) -> &dyn Authorizer;
     /// Whether another dialler has it.
     fn is_taken(&self) -> bool;
-    /// Takes it.
+    /// Takes it for the dialler with the key `peer`.
     ///
     /// # Errors
     ///
     /// Another dialler has taken it.
-    fn take(&self) -> Result<(), Failure>;
-    /// Releases the slot: its dialler was not welcomed.
-    fn give_back(&self);
+    fn take(&self, peer: Fingerprint) -> Result<(), Failure>;
+    /// Releases the slot: its dialler `peer` was not welcomed.
+    fn give_back(&self, peer: Fingerprint);
     /// UDP ports for extra connections of the dialler in this slot, which asks for `connections`.
     fn ports(&self, connections: Option<u32>) -> Vec<u16>;
 }
 
 /// A taken slot, released unless kept: the dialler may disappear before it is welcomed.
-struct Taken<'a>(Option<&'a dyn Slot>);
+struct Taken<'a>(Option<&'a dyn Slot>, Fingerprint);
 
 impl<'a> Taken<'a> {
-    fn take(slot: &'a dyn Slot) -> Result<Self, Failure> {
-        slot.take()?;
-        Ok(Self(Some(slot)))
+    fn take(slot: &'a dyn Slot, peer: Fingerprint) -> Result<Self, Failure> {
+        slot.take(peer)?;
+        Ok(Self(Some(slot), peer))
     }
 
     fn keep(mut self) {
@@ -165,7 +165,7 @@ impl<'a> Taken<'a> {
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.0 {
-            slot.give_back();
+            slot.give_back(self.1);
         }
     }
 }
@@ -218,7 +218,7 @@ pub async fn answer<C: Connection>(
         if role != own.counterpart() {
             return Err(mismatch(own, role));
         }
-        let taken = Taken::take(slot)?;
+        let taken = Taken::take(slot, channel.peer)?;
         guest.let_in();
         let ports = slot.ports(connections);
         write_message(control_out, &Message::Welcome { agent: agent(), ports }).await?;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use crate::auth::Fingerprint;
 use crate::auth::handshake::Authorizer;
 use crate::protocol::failure::{Failure, Reason};
 use crate::session::handshake::Slot;
@@ -27,14 +28,14 @@ impl<A: Authorizer> Slot for TestSlot<A> {
         self.taken.load(Relaxed)
     }
 
-    fn take(&self) -> Result<(), Failure> {
+    fn take(&self, _: Fingerprint) -> Result<(), Failure> {
         match self.taken.swap(true, Relaxed) {
             false => Ok(()),
             true => Err(Failure::new(Reason::TicketUsed, "the ticket has been used")),
         }
     }
 
-    fn give_back(&self) {
+    fn give_back(&self, _: Fingerprint) {
         self.taken.store(false, Relaxed);
     }
 

@@ -6,13 +6,18 @@ use crate::protocol::failure::{Failure, Reason};
 
 /// `towline: at the receiver: …`, and a line on what to do where that helps.
 pub(super) fn failure(failure: &Failure, paint: Paint) -> String {
+    failure_line(failure, paint) + &hint_line(failure.reason)
+}
+
+/// `towline: at the receiver: …`.
+pub(super) fn failure_line(failure: &Failure, paint: Paint) -> String {
     let side = match (failure.side, failure.from_peer) {
         (Some(side), true) => format!("the {} says: ", side.as_str()),
         (None, true) => "the other side says: ".to_owned(),
         (Some(side), false) => format!("at the {}: ", side.as_str()),
         (None, false) => String::new(),
     };
-    complaint(&format!("{side}{}", failure.message), hint(failure.reason), paint)
+    complaint(&format!("{side}{}", failure.message), None, paint)
 }
 
 /// `towline: …`, and a hint on a line of its own.
@@ -57,6 +62,7 @@ fn hint(reason: Reason) -> Option<&'static str> {
             "start both sides again to continue; what is safe at the receiver is not sent again. --timeout and \
              --disk-timeout set how long to wait"
         }
+        Reason::Busy => "run the same command again later",
         Reason::ConnectionLost | Reason::Interrupted => {
             "start both sides again to continue; what is safe at the receiver is not sent again"
         }

@@ -82,7 +82,11 @@ impl Reporter for Desk {
                 if self.face == Face::Bars && matches!(event, Event::Finished(_) | Event::Bench(_)) {
                     self.err.clear();
                 }
-                let (text, data) = (self.narrator.tell(&event), self.narrator.data(&event));
+                let text = match &report.peer {
+                    Some(peer) => self.narrator.tell_of(peer, &event),
+                    None => self.narrator.tell(&event),
+                };
+                let data = self.narrator.data(&event);
                 if !text.is_empty() {
                     self.err.line(text.into_bytes(), keep, may_wait);
                 }

@@ -22,6 +22,8 @@ use crate::protocol::path::{RelPath, printable};
 struct Line<'a> {
     #[serde(flatten)]
     fields: EventFields<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<&'a str>,
     transfer: Option<String>,
 }
 
@@ -31,7 +33,7 @@ struct Line<'a> {
 enum EventFields<'a> {
     Listening {
         side: &'static str,
-        ticket: &'a str,
+        ticket: Option<&'a str>,
         /// Reserved for one-time codes.
         code: Option<&'a str>,
         addresses: &'a [SocketAddr],
@@ -247,6 +249,7 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
             count: Some(*count),
         },
         Event::Finished(summary) => self::finished(summary),
+        Event::Failed(failure) => self::failed(failure, failure.reason.exit_code()),
         Event::Preparing { dir, bytes, space_bytes } => EventFields::Preparing {
             dir: printable(dir.as_os_str().as_encoded_bytes()),
             bytes: *bytes,
@@ -266,28 +269,31 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
             new: *is_new,
         },
     };
-    text(report.transfer, fields)
+    text(report.transfer, report.peer.as_deref(), fields)
 }
 
 /// The last line of a failed run.
 pub(super) fn error(transfer: Option<TransferId>, failure: &Failure, exit_code: u8) -> Vec<u8> {
-    let fields = EventFields::Error {
+    text(transfer, None, failed(failure, exit_code))
+}
+
+fn failed(failure: &Failure, exit_code: u8) -> EventFields<'_> {
+    EventFields::Error {
         reason: failure.reason.as_str(),
         side: failure.side.map(|s| s.as_str()),
         message: &failure.message,
         exit_code,
         retryable: failure.reason.is_retryable(),
-    };
-    text(transfer, fields)
+    }
 }
 
 /// Lines that are missing here, because their reader was too slow.
 pub(super) fn left_out(lines: u64) -> Vec<u8> {
-    text(None, EventFields::LeftOut { lines })
+    text(None, None, EventFields::LeftOut { lines })
 }
 
-fn text(transfer: Option<TransferId>, fields: EventFields<'_>) -> Vec<u8> {
-    let line = Line { fields, transfer: transfer.map(|id| id.to_string()) };
+fn text(transfer: Option<TransferId>, peer: Option<&str>, fields: EventFields<'_>) -> Vec<u8> {
+    let line = Line { fields, peer, transfer: transfer.map(|id| id.to_string()) };
     let mut text = Vec::with_capacity(256);
     match line.serialize(&mut Serializer::with_formatter(&mut text, TerminalSafe)) {
         Ok(()) => text.push(b'\n'),
@@ -300,7 +306,7 @@ fn text(transfer: Option<TransferId>, fields: EventFields<'_>) -> Vec<u8> {
 fn listening(listening: &Listening) -> EventFields<'_> {
     EventFields::Listening {
         side: listening.role.side().as_str(),
-        ticket: &listening.ticket,
+        ticket: listening.ticket.as_deref(),
         code: None,
         addresses: &listening.addresses,
         fingerprint: &listening.fingerprint,

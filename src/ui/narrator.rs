@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::complaint::hint_line;
+use super::complaint::{self, hint_line};
 use super::options::Options;
 use super::paint::Paint;
 use super::summary::summary_line;
@@ -94,6 +94,7 @@ impl Narrator {
                 format!("towline: {} {sentence}\n", self.paint.warning("warning:"))
             }
             Event::Finished(summary) => self.summary(summary),
+            Event::Failed(failure) => complaint::failure_line(failure, self.paint),
             Event::Preparing { dir, bytes, space_bytes } if !self.quiet => {
                 let dir = printable(dir.as_os_str().as_encoded_bytes());
                 let (bytes, space) = (format::bytes(*bytes), format::bytes(*space_bytes));
@@ -121,6 +122,19 @@ impl Narrator {
         }
     }
 
+    /// The same for an event of one of several transfers: each line begins with its peer, and there is no progress.
+    pub(super) fn tell_of(&self, peer: &str, event: &Event) -> String {
+        let text = match event {
+            Event::Progress(_) => return String::new(),
+            Event::Finished(summary) if summary.failed == 0 && self.quiet => return String::new(),
+            // The hash is that of the last file of any transfer.
+            Event::Finished(summary) => self.summary(&Summary { blake3: None, ..summary.clone() }),
+            Event::Failed(failure) => complaint::failure_line(failure, self.paint),
+            event => self.tell(event),
+        };
+        text.lines().map(|line| format!("{peer}: {line}\n")).collect()
+    }
+
     /// The data in `event` for standard output.
     pub(super) fn data(&self, event: &Event) -> String {
         match event {
@@ -138,15 +152,17 @@ impl Narrator {
             Role::Receive => ("waiting for a sender, to receive into ", "towline send SOURCE... --to"),
             Role::BenchSend | Role::BenchReceive => ("waiting for a bench", "towline bench --to"),
         };
-        let command = self.paint.strong(&format!("{dial} {}", listening.ticket));
+        let command = listening.ticket.as_ref().map(|ticket| self.paint.strong(&format!("{dial} {ticket}")));
         // Without this line nobody could connect.
         if self.quiet {
-            return format!("{command}\n");
+            return command.map(|command| command + "\n").unwrap_or_default();
         }
         let what: Vec<_> =
             listening.what.iter().map(|p| printable(p.as_os_str().as_encoded_bytes())).collect();
         let mut out = format!("{wait}{}\n", what.join(", "));
-        out += &format!("on the other machine, run\n\n  {command}\n\n");
+        if let Some(command) = command {
+            out += &format!("on the other machine, run\n\n  {command}\n\n");
+        }
         if let Some(address) = listening.addresses.first().filter(|_| self.known_dialler) {
             let fingerprint = &listening.fingerprint;
             out += "or, on a machine that --fingerprint or --allow names,\n\n";
@@ -298,7 +314,7 @@ mod tests {
         Event::Listening(Listening {
             role,
             what: vec!["a.bin".into(), "dir\u{1b}".into()],
-            ticket: "tl1abc".into(),
+            ticket: Some("tl1abc".into()),
             addresses: vec!["192.0.2.7:4750".parse().unwrap(), "[2001:db8::7]:4750".parse().unwrap()],
             fingerprint: "fp".into(),
         })

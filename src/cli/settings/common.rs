@@ -128,7 +128,7 @@ fn check_memory(memory_bytes: u64, chunk_size_bytes: u64) -> Result<()> {
     Ok(())
 }
 
-fn check_duration(flag: &str, given: Duration, allowed: RangeInclusive<Duration>) -> Result<()> {
+pub(super) fn check_duration(flag: &str, given: Duration, allowed: RangeInclusive<Duration>) -> Result<()> {
     ensure!(
         allowed.contains(&given),
         "{flag} {}: expected {} to {}",

@@ -5,7 +5,8 @@ use std::io::Read;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::app::settings::{CommonSettings, Machine, Peer, PeersFile, Remember, Right};
+use crate::app::settings::{CommonSettings, KnownPeers, Machine, Peer, PeerName, PeersFile, Remember, Right};
+use crate::auth::Fingerprint;
 use crate::cli::args::MeetingArgs;
 use crate::cli::config::Config;
 use crate::cli::peer::{self, Written};
@@ -101,7 +102,22 @@ pub(super) fn resolve_meeting(
         return Ok(());
     }
     let known = peers.load()?;
-    for name in allow {
+    common.allowed.extend(check_allowed(allow, right, &known, peers)?);
+    common.remember = given.remember.map(|name| {
+        let known = known.named(name.as_str()).map(|(_, peer)| peer.fingerprint);
+        Remember { name, file: peers.clone(), known }
+    });
+    Ok(())
+}
+
+/// The keys of the known peers that `--allow` names. Each must have the right to do what it will be let in for.
+pub(super) fn check_allowed(
+    allow: &[PeerName],
+    right: Right,
+    known: &KnownPeers,
+    peers: &PeersFile,
+) -> Result<Vec<Fingerprint>> {
+    let check = |name: &PeerName| {
         let Some((_, peer)) = known.named(name.as_str()) else {
             let (file, suggestion) = (peers.shown(), known.suggestion(name.as_str()));
             bail!("--allow: `{name}` is not a known peer (in {file}){suggestion}");
@@ -112,11 +128,7 @@ pub(super) fn resolve_meeting(
             "--allow: {name} has no right to {word} here: add \"{word}\" to its `may` in {}",
             peers.shown()
         );
-        common.allowed.push(peer.fingerprint);
-    }
-    common.remember = given.remember.map(|name| {
-        let known = known.named(name.as_str()).map(|(_, peer)| peer.fingerprint);
-        Remember { name, file: peers.clone(), known }
-    });
-    Ok(())
+        Ok(peer.fingerprint)
+    };
+    allow.iter().map(check).collect()
 }

@@ -20,7 +20,10 @@ pub(super) fn resolve(given: PeersArgs, file: PeersFile) -> Result<PeersSettings
             let fingerprint =
                 value.parse().context("the fingerprint; `towline id` on the other machine prints it")?;
             let addresses = addresses.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-            PeersAction::Add(name.ok_or_else(no_name)?, KnownPeer { fingerprint, addresses, may })
+            PeersAction::Add(
+                name.ok_or_else(no_name)?,
+                KnownPeer { fingerprint, addresses, may, into: None, exists: Vec::new() },
+            )
         }
         PeersVerb::Remove => {
             ensure!(value.is_none(), "`towline peers remove` takes one name");

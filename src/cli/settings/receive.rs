@@ -2,12 +2,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
-use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 
 use super::common::resolve_common;
+use super::into::resolve_into;
 use super::meeting::{resolve_meeting, resolve_peer};
+use super::stay;
 use crate::app::settings::{
     Command, PartialAction, PartialSettings, Peer, PeersFile, ReceiveSettings, Right,
 };
@@ -31,6 +32,16 @@ pub(super) fn resolve(
             into: resolve_into(given.into, config.into)?,
             action,
         }));
+    }
+    if given.stay.forever.or(config.forever).unwrap_or(false) {
+        return stay::resolve(given, &config, peers).map(Command::Stay);
+    }
+    for (is_given, flag) in [
+        (given.stay.tickets.is_some(), "--tickets"),
+        (given.stay.transfers.is_some(), "--transfers"),
+        (given.stay.grace.is_some(), "--grace"),
+    ] {
+        ensure!(!is_given, "{flag} works only with --forever");
     }
     let ticket = joined_ticket(&given.ticket)?;
     ensure!(
@@ -63,16 +74,6 @@ fn partial_action(given: &ReceiveArgs) -> Result<Option<PartialAction>> {
     );
     let discards = given.discard_partial.map(PartialAction::Discard);
     Ok(if lists { Some(PartialAction::List) } else { discards })
-}
-
-fn resolve_into(given: Option<PathBuf>, config: Option<PathBuf>) -> Result<PathBuf> {
-    let into = given.or(config).unwrap_or_else(|| PathBuf::from("."));
-    ensure!(!into.as_os_str().is_empty(), "--into is empty: expected the path of a directory");
-    ensure!(
-        into.as_os_str() != "-",
-        "this version of towline cannot write to standard output; for a directory named `-` write `./-`"
-    );
-    Ok(into)
 }
 
 /// The ticket of `towline receive TICKET`. A shell splits a folded ticket into several words.

@@ -1,12 +1,14 @@
 //! Entries of known peers, as the file holds them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::de::{Deserialize, Deserializer, Error};
 
 use super::error::did_you_mean;
 use super::name::PeerName;
 use crate::auth::Fingerprint;
+use crate::protocol::final_name::Exists;
 use crate::transport::address::HostPort;
 
 /// Names that differ by little more than a typo are suggested.
@@ -47,6 +49,12 @@ pub struct KnownPeer {
     /// What it may do when it dials this machine.
     #[serde(default)]
     pub may: Vec<Right>,
+    /// Where its files go at a receiver that stays, in the directory of that receiver unless it is absolute.
+    #[serde(default)]
+    pub into: Option<PathBuf>,
+    /// What it may do to existing files at a receiver that stays; anything if this is empty.
+    #[serde(default, deserialize_with = "exists")]
+    pub exists: Vec<Exists>,
 }
 
 fn fingerprint<'de, D: Deserializer<'de>>(from: D) -> Result<Fingerprint, D::Error> {
@@ -56,6 +64,22 @@ fn fingerprint<'de, D: Deserializer<'de>>(from: D) -> Result<Fingerprint, D::Err
 fn addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<HostPort>, D::Error> {
     let texts = Vec::<String>::deserialize(from)?;
     texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+}
+
+/// The words of `--exists`.
+fn exists<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Exists>, D::Error> {
+    const WORDS: [(&str, Exists); 4] = [
+        ("refuse", Exists::Refuse),
+        ("skip", Exists::Skip),
+        ("replace", Exists::Replace),
+        ("rename", Exists::Rename),
+    ];
+    let read = |word: &String| {
+        let found = WORDS.iter().find(|(known, _)| known == word).map(|(_, exists)| *exists);
+        let expected = || D::Error::custom(format!("`{word}` is not one of refuse, skip, replace, rename"));
+        found.ok_or_else(expected)
+    };
+    Vec::<String>::deserialize(from)?.iter().map(read).collect()
 }
 
 /// All known peers. No two of them have the same key.

@@ -198,7 +198,7 @@ fn find<'a>(known: &'a KnownPeers, name: &PeerName) -> Result<(&'a PeerName, &'a
 }
 
 fn table(peer: &KnownPeer) -> Table {
-    let KnownPeer { fingerprint, addresses, may } = peer;
+    let KnownPeer { fingerprint, addresses, may, .. } = peer;
     let mut table = Table::new();
     table["fingerprint"] = value(fingerprint.to_string());
     table["addresses"] = value(array(addresses));
@@ -285,6 +285,8 @@ mod tests {
             fingerprint: Fingerprint::from_bytes([key; 32]),
             addresses: vec!["192.0.2.7".parse().unwrap(), "[2001:db8::7]:9".parse().unwrap()],
             may: vec![Right::Send],
+            into: None,
+            exists: Vec::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::protocol::wire::role::Role;
 
 /// The line of an event without a transfer, whose last field says so.
 fn line(event: Event) -> String {
-    let line = String::from_utf8(super::line(&Report { transfer: None, event })).unwrap();
+    let line = String::from_utf8(super::line(&Report { transfer: None, peer: None, event })).unwrap();
     line.strip_suffix(",\"transfer\":null}\n").expect("the transfer comes last").to_owned() + "}\n"
 }
 
@@ -232,7 +232,7 @@ fn an_event_of_a_transfer_names_it() {
     let transfer = Some(TransferId::from([0xab; 16]));
     let file = Event::File(settled(b"a", Outcome::Written));
     let lines = [
-        super::line(&Report { transfer, event: file }),
+        super::line(&Report { transfer, peer: None, event: file }),
         error(transfer, &Failure::new(Reason::ConnectionLost, "gone"), 9),
     ];
     for line in lines {

@@ -1,0 +1,45 @@
+//! Flags of a receiver that stays.
+
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+
+use crate::cli::size::parse_duration;
+
+/// Flags of a receiver that stays.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Options of a receiver that stays")]
+pub struct StayArgs {
+    /// Stay, and receive from known peers, several at once
+    ///
+    /// Known peers that may `send` are let in by their key; with --allow, only those that it names. Existing files and the
+    /// directory can be set for each in its entry (`exists`, `into`). SIGHUP reads the file of known peers again. After
+    /// SIGTERM or SIGINT nobody is let in any more, and running transfers have --grace to end.
+    #[arg(long, env = "TOWLINE_FOREVER", hide_env = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub forever: Option<bool>,
+
+    /// With --forever: also let in whoever has the ticket
+    ///
+    /// A ticket is good for one transfer. When it has been used, a new one is printed.
+    #[arg(long, env = "TOWLINE_TICKETS", hide_env = true, hide_short_help = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub tickets: Option<bool>,
+
+    /// With --forever: maximum transfers at once [default: 4]
+    ///
+    /// Each gets an equal share of --memory, which should be at least 2M. Further peers are told to try again later (exit
+    /// code 3).
+    #[arg(long, env = "TOWLINE_TRANSFERS", hide_env = true, hide_short_help = true, value_name = "N")]
+    pub transfers: Option<u32>,
+
+    /// With --forever: time for running transfers to end after a signal [default: 30s]
+    ///
+    /// What is not done by then is kept, and the sender continues by the same command.
+    #[arg(long, env = "TOWLINE_GRACE", hide_env = true, hide_short_help = true, value_name = "DURATION")]
+    #[arg(value_parser = parse_duration)]
+    pub grace: Option<Duration>,
+}

@@ -1,0 +1,15 @@
+//! The target directory.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+
+pub(super) fn resolve_into(given: Option<PathBuf>, config: Option<PathBuf>) -> Result<PathBuf> {
+    let into = given.or(config).unwrap_or_else(|| PathBuf::from("."));
+    ensure!(!into.as_os_str().is_empty(), "--into is empty: expected the path of a directory");
+    ensure!(
+        into.as_os_str() != "-",
+        "this version of towline cannot write to standard output; for a directory named `-` write `./-`"
+    );
+    Ok(into)
+}

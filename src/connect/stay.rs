@@ -1,0 +1,81 @@
+//! A side that stays and serves many peers.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::connected::{Connected, GOODBYE};
+use super::extra::prepare;
+use super::terms::Terms;
+use crate::auth::{Secret, Ticket};
+use crate::node::listener::Listener;
+use crate::node::places::Places;
+use crate::protocol::failure::{Failure, Reason};
+use crate::session::handshake::{Membership, Slot};
+use crate::session::{Retry, close_reason, transport_failure};
+use crate::transport::{Endpoint, ListenAddress, Network};
+
+/// A side that stays.
+pub struct Staying<N: Network> {
+    terms: Terms<N>,
+    endpoint: N::Endpoint,
+    listener: Listener<N::Connection>,
+}
+
+impl<N: Network> Staying<N> {
+    /// Begins to listen at `address` for diallers that `places` lets in.
+    ///
+    /// # Errors
+    ///
+    /// This side cannot listen.
+    pub fn new(address: &ListenAddress, terms: Terms<N>, places: &Arc<Places>) -> Result<Self, Failure> {
+        let Terms { role, network, limits, .. } = &terms;
+        let endpoint =
+            network.listen(address, limits).map_err(|e| Failure::new(Reason::Setup, e.to_string()))?;
+        let slots = vec![Arc::clone(places) as Arc<dyn Slot>];
+        let listener = Listener::new(endpoint.clone(), *role, slots);
+        Ok(Self { terms, endpoint, listener })
+    }
+
+    /// The ticket with `secret`; its addresses and fingerprint are those of this side in any case.
+    ///
+    /// # Errors
+    ///
+    /// The system does not tell the addresses.
+    pub fn ticket(&self, secret: Secret) -> Result<Ticket, Failure> {
+        let addresses = self.endpoint.local_addresses().map_err(transport_failure)?;
+        Ok(Ticket { addresses, fingerprint: self.terms.network.fingerprint(), secret })
+    }
+
+    /// The next dialler that was let in.
+    ///
+    /// # Errors
+    ///
+    /// The socket has failed: no more can arrive.
+    pub async fn next(&mut self) -> Result<Result<Connected<N>, Failure>, Failure> {
+        let Some(guest) = self.listener.next().await else {
+            let fault = self.endpoint.fault().unwrap_or("the socket was closed while waiting");
+            return Err(Failure::new(Reason::Setup, fault));
+        };
+        let mut link = guest.link;
+        let Terms { connections, retry, .. } = self.terms;
+        let joiner = prepare(&mut link, 0, connections.is_none(), retry);
+        let membership = match Membership::of(&link.connection) {
+            Ok(membership) => membership,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        if retry != Retry::Off {
+            self.listener.lets_back(membership, joiner);
+        }
+        let endpoint = watch::Sender::new(self.endpoint.clone()).subscribe();
+        Ok(Ok(Connected { link, endpoint, answering: None, joining: JoinSet::new(), is_shared: true }))
+    }
+
+    /// Ends everything with `failure`, once its peers have been told.
+    pub async fn end(self, failure: &Failure) {
+        drop(self.listener);
+        self.endpoint.close(failure.reason.code(), &close_reason(failure));
+        self.endpoint.wait_idle(GOODBYE).await;
+    }
+}

@@ -1,0 +1,189 @@
+//! A side that stays: which diallers it lets in, and how many at once.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::peers::{KnownPeers, PeerName, Right};
+use crate::auth::handshake::{Authorizer, Greeting, ListenerStep};
+use crate::auth::methods::AnyOf;
+use crate::auth::{Expected, Fingerprint, Secret};
+use crate::protocol::failure::{Failure, Reason};
+use crate::session::handshake::Slot;
+
+/// Which known peers are let in.
+#[derive(Debug, Clone)]
+pub struct Guests {
+    /// All known peers.
+    pub known: KnownPeers,
+    /// Only these; empty for all that have the right.
+    pub only: Vec<PeerName>,
+    /// What they must be allowed to do here.
+    pub right: Right,
+}
+
+impl Guests {
+    /// Whether the machine with this key is let in; `None` if it is not known.
+    fn welcomes(&self, key: Fingerprint) -> Option<bool> {
+        let (name, peer) = self.known.with_key(key)?;
+        Some(peer.may.contains(&self.right) && (self.only.is_empty() || self.only.contains(name)))
+    }
+}
+
+/// The places of a side that stays. Each is for one session at a time.
+pub struct Places(Mutex<State>);
+
+struct State {
+    guests: Guests,
+    free: usize,
+    ticket: Option<OpenTicket>,
+    is_closed: bool,
+}
+
+/// A ticket that serves one session.
+struct OpenTicket {
+    secret: Secret,
+    /// Keys that have proved the secret.
+    proved: HashSet<Fingerprint>,
+    used_by: Option<Fingerprint>,
+}
+
+impl OpenTicket {
+    fn new() -> Self {
+        Self { secret: Secret::generate(), proved: HashSet::new(), used_by: None }
+    }
+}
+
+/// A place that is taken, free again when dropped.
+pub struct TakenPlace(Arc<Places>);
+
+impl Drop for TakenPlace {
+    fn drop(&mut self) {
+        self.0.state().free += 1;
+    }
+}
+
+impl Places {
+    /// So many free places for `guests`, and for whoever has a ticket when there are `tickets`.
+    pub fn new(places: usize, guests: Guests, tickets: bool) -> Self {
+        let ticket = tickets.then(OpenTicket::new);
+        Self(Mutex::new(State { guests, free: places, ticket, is_closed: false }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The place of a dialler that was let in.
+    pub fn taken(self: &Arc<Self>) -> TakenPlace {
+        TakenPlace(Arc::clone(self))
+    }
+
+    /// From now on these are the known peers. Sessions go on.
+    pub fn know(&self, known: KnownPeers) {
+        self.state().guests.known = known;
+    }
+
+    /// Which known peers are let in.
+    pub fn guests(&self) -> Guests {
+        self.state().guests.clone()
+    }
+
+    /// Lets nobody in any more.
+    pub fn close(&self) {
+        self.state().is_closed = true;
+    }
+
+    /// The secret of the ticket, if there is one.
+    pub fn secret(&self) -> Option<Secret> {
+        self.state().ticket.as_ref().map(|ticket| ticket.secret)
+    }
+
+    /// Replaces the ticket if it has been used; returns the new secret.
+    pub fn renew(&self) -> Option<Secret> {
+        let mut state = self.state();
+        let ticket = state.ticket.as_mut().filter(|ticket| ticket.used_by.is_some())?;
+        *ticket = OpenTicket::new();
+        Some(ticket.secret)
+    }
+}
+
+impl Authorizer for Places {
+    fn authorize(&self, greeting: &Greeting<'_>) -> Result<ListenerStep, Failure> {
+        let mut state = self.state();
+        let peer = greeting.channel.peer;
+        let welcomes = state.guests.welcomes(peer);
+        if welcomes == Some(true) {
+            return Ok(ListenerStep::LetIn(None));
+        }
+        let by_ticket = state.ticket.as_mut().map(|ticket| {
+            let step = AnyOf(vec![Expected::Secret(ticket.secret)]).authorize(greeting);
+            if step.is_ok() {
+                ticket.proved.insert(peer);
+            }
+            step
+        });
+        match (by_ticket, welcomes) {
+            (Some(Ok(step)), _) => Ok(step),
+            // It is known, so it may know why.
+            (_, Some(_)) => {
+                let message = format!("this machine may not {} there", state.guests.right.as_str());
+                Err(Failure::told(Reason::Refused, message))
+            }
+            (Some(Err(failure)), None) => Err(failure),
+            (None, None) => {
+                let message =
+                    format!("the waiting side does not know the fingerprint of the dialling one ({peer})");
+                Err(Failure::new(Reason::NotAuthenticated, message))
+            }
+        }
+    }
+}
+
+impl Slot for Places {
+    fn authorizer(&self) -> &dyn Authorizer {
+        self
+    }
+
+    fn is_taken(&self) -> bool {
+        self.state().free == 0
+    }
+
+    fn take(&self, peer: Fingerprint) -> Result<(), Failure> {
+        let mut state = self.state();
+        if state.is_closed {
+            return Err(Failure::new(Reason::Interrupted, "the waiting side is stopping"));
+        }
+        if state.free == 0 {
+            let message = "the waiting side is busy with other transfers; try again later";
+            return Err(Failure::new(Reason::Busy, message));
+        }
+        if state.guests.welcomes(peer) != Some(true) {
+            let ticket = state.ticket.as_mut();
+            match ticket.filter(|ticket| ticket.used_by.is_none() && ticket.proved.contains(&peer)) {
+                Some(ticket) => ticket.used_by = Some(peer),
+                None => return Err(ticket_used()),
+            }
+        }
+        state.free -= 1;
+        Ok(())
+    }
+
+    fn give_back(&self, peer: Fingerprint) {
+        let mut state = self.state();
+        state.free += 1;
+        if let Some(ticket) = state.ticket.as_mut().filter(|ticket| ticket.used_by == Some(peer)) {
+            ticket.used_by = None;
+        }
+    }
+
+    /// Sessions of a side that stays have one connection each.
+    fn ports(&self, _: Option<u32>) -> Vec<u16> {
+        Vec::new()
+    }
+}
+
+/// The failure for a second dialler with the same ticket.
+pub fn ticket_used() -> Failure {
+    let message = "this ticket has been used; a ticket is good for one transfer, so ask for a new one";
+    Failure::new(Reason::TicketUsed, message)
+}
