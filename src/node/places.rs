@@ -187,3 +187,79 @@ pub fn ticket_used() -> Failure {
     let message = "this ticket has been used; a ticket is good for one transfer, so ask for a new one";
     Failure::new(Reason::TicketUsed, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::handshake::{Channel, DiallerMethod};
+    use crate::auth::methods::{ByKey, ByTicket};
+    use crate::node::peers::{KnownPeer, PeersFile};
+
+    const LISTENER: Fingerprint = Fingerprint::from_bytes([0; 32]);
+
+    fn key(number: u8) -> Fingerprint {
+        Fingerprint::from_bytes([number; 32])
+    }
+
+    /// Ann (1) may send, Ben (2) may receive, and Cay (3) may do both.
+    fn guests(dir: &std::path::Path) -> Guests {
+        let file = PeersFile::at(Some(dir.join("peers.toml")));
+        for (number, name, may) in [
+            (1, "ann", vec![Right::Send]),
+            (2, "ben", vec![Right::Receive]),
+            (3, "cay", vec![Right::Send, Right::Receive]),
+        ] {
+            let peer =
+                KnownPeer { fingerprint: key(number), addresses: vec![], may, into: None, exists: vec![] };
+            file.add(&name.parse().unwrap(), &peer).unwrap();
+        }
+        Guests { known: file.load().unwrap(), only: Vec::new(), right: Right::Send }
+    }
+
+    /// A dialler with this key comes by `method`, and takes a place if it may.
+    fn come(places: &Places, number: u8, method: &dyn DiallerMethod) -> Option<Reason> {
+        let channel = Channel { exporter: [7; 32], peer: key(number) };
+        let (message, _) = method.begin(&channel);
+        let greeting = Greeting { method: method.number(), message: &message, channel: &channel };
+        let let_in = places.authorize(&greeting).and_then(|_| places.take(key(number)));
+        let_in.err().map(|failure| failure.reason)
+    }
+
+    #[test]
+    fn known_peers_with_the_right_are_let_in_while_there_are_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Arc::new(Places::new(2, guests(dir.path()), false));
+        let by_key = ByKey { listener: LISTENER };
+        assert_eq!(come(&places, 2, &by_key), Some(Reason::Refused));
+        assert_eq!(come(&places, 9, &by_key), Some(Reason::NotAuthenticated));
+        assert_eq!((come(&places, 1, &by_key), come(&places, 1, &by_key)), (None, None));
+        assert_eq!(come(&places, 3, &by_key), Some(Reason::Busy));
+        drop(places.taken());
+        assert_eq!(come(&places, 3, &by_key), None);
+        places.give_back(key(3));
+        let only = vec!["cay".parse().unwrap()];
+        let places = Places::new(2, Guests { only, ..guests(dir.path().join("2").as_path()) }, false);
+        assert_eq!((come(&places, 1, &by_key), come(&places, 3, &by_key)), (Some(Reason::Refused), None));
+        places.close();
+        assert_eq!(come(&places, 3, &by_key), Some(Reason::Interrupted));
+    }
+
+    #[test]
+    fn a_ticket_serves_one_dialler_and_known_peers_leave_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::new(9, guests(dir.path()), true);
+        let secret = places.secret().unwrap();
+        let ticket = ByTicket { listener: LISTENER, secret };
+        assert_eq!(come(&places, 1, &ticket), None);
+        assert_eq!(places.renew(), None, "a known peer needs none");
+        assert_eq!(come(&places, 8, &ticket), None);
+        places.give_back(key(8));
+        assert_eq!(places.renew(), None, "its dialler was gone before it was welcomed");
+        assert_eq!(come(&places, 2, &ticket), None, "without the right, but with a ticket");
+        assert_eq!(come(&places, 9, &ticket), Some(Reason::TicketUsed));
+        let renewed = places.renew().unwrap();
+        assert_ne!(renewed, secret);
+        assert_eq!(come(&places, 9, &ticket), Some(Reason::NotAuthenticated));
+        assert_eq!(come(&places, 9, &ByTicket { listener: LISTENER, secret: renewed }), None);
+    }
+}

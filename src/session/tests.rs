@@ -188,11 +188,11 @@ impl Slot for Open {
         false
     }
 
-    fn take(&self) -> Result<(), Failure> {
+    fn take(&self, _: Fingerprint) -> Result<(), Failure> {
         Ok(())
     }
 
-    fn give_back(&self) {}
+    fn give_back(&self, _: Fingerprint) {}
 
     fn ports(&self, _: Option<u32>) -> Vec<u16> {
         Vec::new()

@@ -10,7 +10,7 @@ use super::told;
 use super::{BY_KEY, Open, Session, answer_all, one_file, send_on, source};
 use crate::auth::handshake::{Authorizer, Channel, DiallerMethod};
 use crate::auth::methods::{AnyOf, ByTicket};
-use crate::auth::{Expected, Secret};
+use crate::auth::{Expected, Fingerprint, Secret};
 use crate::event::Event;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::entry::EntryId;
@@ -99,14 +99,14 @@ impl Slot for Cut {
         self.slot.is_taken()
     }
 
-    fn take(&self) -> Result<(), Failure> {
-        self.slot.take()?;
+    fn take(&self, peer: Fingerprint) -> Result<(), Failure> {
+        self.slot.take(peer)?;
         self.link.cut();
         Ok(())
     }
 
-    fn give_back(&self) {
-        self.slot.give_back();
+    fn give_back(&self, peer: Fingerprint) {
+        self.slot.give_back(peer);
     }
 
     fn ports(&self, connections: Option<u32>) -> Vec<u16> {

@@ -25,7 +25,7 @@ fn listening_has_what_a_script_needs() {
     let event = Event::Listening(Listening {
         role: Role::Send,
         what: vec!["a".into()],
-        ticket: "tl1abc".into(),
+        ticket: Some("tl1abc".into()),
         addresses: vec!["192.0.2.7:4750".parse().unwrap(), "[::1]:1".parse().unwrap()],
         fingerprint: "fp".into(),
     });
