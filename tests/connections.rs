@@ -7,6 +7,9 @@ mod support;
 use support::process::Machine;
 use support::{Scratch, Seed, tree};
 
+/// Enough memory for three connections.
+const ROOM: [&str; 3] = ["--memory", "128M", "-vv"];
+
 /// Lines of `-vv` that tell of a parcel on the extra connection `lane`.
 fn parcels_on(stderr: &str, lane: u32) -> usize {
     let lane = format!("lane={lane}");
@@ -23,16 +26,16 @@ fn three_connections_whoever_waits() {
         tree::random_file(&source, 64 * 1_048_576 + 5, seed.value);
         let source_arg = source.to_str().expect("a plain path");
         let (sent, received) = if sender_waits {
-            let (child, listening) = sender.listen_send(&source, &["--connections", "3", "-vv"]);
+            let (child, listening) = sender.listen_send(&source, &[&["--connections", "3"], &ROOM[..]].concat());
             let into = inbox.to_str().expect("a plain path");
-            let from = ["--from", &listening.ticket, "--into", into, "--connections", "3", "-vv"];
-            let received = receiver.receive(from).expect(0);
+            let from = ["--from", &listening.ticket, "--into", into, "--connections", "3"];
+            let received = receiver.receive([&from[..], &ROOM].concat()).expect(0);
             (child.end().expect(0), received)
         } else {
             // The listener takes the number that the dialler asks for.
-            let (child, listening) = receiver.listen_receive(&inbox, &["-vv"]);
-            let to = ["--to", &listening.ticket, source_arg, "--connections", "3", "-vv"];
-            let sent = sender.send(to).expect(0);
+            let (child, listening) = receiver.listen_receive(&inbox, &ROOM);
+            let to = ["--to", &listening.ticket, source_arg, "--connections", "3"];
+            let sent = sender.send([&to[..], &ROOM].concat()).expect(0);
             (sent, child.end().expect(0))
         };
         assert_eq!(tree::differences(&source, &inbox.join("file")), "");

@@ -24,6 +24,8 @@ const BUCKET_PACKETS: (u64, u64) = (10, 256);
 const BATCH: u64 = 10;
 /// Packets this far behind the newest are duplicates to quinn.
 const DUPLICATES_SPAN: u64 = 128;
+/// Longest time between two packets while nothing is acked.
+const PROBE_INTERVAL_US: u64 = crate::transport::congestion::PROBE_INTERVAL.as_micros() as u64;
 /// Maximum ack delay of a peer.
 const ACK_DELAY_US: u64 = 5_000;
 
@@ -54,6 +56,8 @@ pub(super) struct SimulatedPath {
     pub(super) mark_ms: Option<u64>,
     /// Drops everything above the rate and delays nothing; `queue_ms` is the burst it lets through.
     pub(super) polices: bool,
+    /// Carries nothing in either direction from one time in ms until another.
+    pub(super) outage_ms: Option<(u64, u64)>,
 }
 
 impl SimulatedPath {
@@ -68,7 +72,12 @@ impl SimulatedPath {
             ack_grid_us: 1,
             mark_ms: None,
             polices: false,
+            outage_ms: None,
         }
+    }
+
+    fn is_dead(&self, us: u64) -> bool {
+        self.outage_ms.is_some_and(|(from, to)| (from * 1000..to * 1000).contains(&us))
     }
 
     fn rate(&self, us: u64) -> u64 {
@@ -99,6 +108,8 @@ struct Flow {
     marked: bool,
     ack_timer: u64,
     probes_at: u64,
+    /// Sent since the last ack.
+    probes: u32,
 }
 
 fn probe_time(smoothed_us: u64) -> u64 {
@@ -230,6 +241,7 @@ impl Simulator {
             marked: false,
             ack_timer: u64::MAX,
             probes_at: u64::MAX,
+            probes: 0,
         });
         self.flows[flow].take_window();
         self.tenths.push(Vec::new());
@@ -368,23 +380,32 @@ impl Simulator {
         count
     }
 
-    /// Nothing was sent or acked for long: everything in flight is lost.
+    /// Nothing was sent or acked for long: one packet goes out, whatever the window. Its ack tells what was lost.
     fn probe(&mut self, flow: usize) {
-        let (now_us, now, start) = (self.now_us, self.at(self.now_us), self.start);
+        let (now_us, now) = (self.now_us, self.at(self.now_us));
         let this = &mut self.flows[flow];
-        if this.probes_at > now_us {
+        if this.probes_at > now_us || this.sent.is_empty() {
             return;
         }
-        let Some((_, (sent, _))) = this.sent.last_key_value() else { return };
-        let sent = start + Duration::from_micros(*sent);
-        let bytes = this.sent.len() as u64 * PACKET;
-        this.sent.clear();
-        this.congested(now, sent, bytes);
-        this.take_window();
+        let packet = this.next;
+        this.sent.insert(packet, (now_us, false));
+        this.next += 1;
+        this.probes += 1;
+        if let Control::Ours(rate) = &mut this.control {
+            quinn::congestion::Controller::on_sent(&mut **rate, now, PACKET, packet);
+        }
+        let wait = (probe_time(this.smoothed_us) << this.probes.min(16)).min(PROBE_INTERVAL_US);
+        this.probes_at = now_us + wait;
+        let probes_at = this.probes_at;
+        self.push(probes_at, SimulatorEvent::ProbeTimer(flow));
+        self.cross(flow, packet);
     }
 
     fn cross(&mut self, flow: usize, packet: u64) {
         self.tenth(flow).sent += 1;
+        if self.link.is_dead(self.now_us) {
+            return self.drop(flow, packet);
+        }
         let loss = self.link.loss_permille;
         if loss > 0 {
             let (burst, draw) = (self.link.burst, self.below(1_000_000));
@@ -451,6 +472,9 @@ impl Simulator {
         this.waiting = 0;
         let received = this.received.len();
         let marked = std::mem::take(&mut this.marked);
+        if self.link.is_dead(self.now_us) {
+            return;
+        }
         let due = self.now_us + self.link.rtt_ms * 500 + self.jitter();
         self.push(
             due.next_multiple_of(self.link.ack_grid_us),
@@ -483,6 +507,7 @@ impl Simulator {
         if let Control::Ours(rate) = &mut this.control {
             rate.acks_end(now, this.sent.len() as u64 * PACKET, false);
         }
+        this.probes = 0;
         this.probes_at = now_us + probe_time(this.smoothed_us);
         if !this.sent.is_empty() {
             let probes_at = this.probes_at;
@@ -494,7 +519,7 @@ impl Simulator {
             this.latest_us = rtt;
             this.smoothed_us = (7 * this.smoothed_us + rtt) / 8;
             if marked {
-                this.congested(now, start + Duration::from_micros(sent), 0);
+                this.congested(now, start + Duration::from_micros(sent), false, 0);
             }
         }
         this.take_window();
@@ -507,7 +532,7 @@ impl Simulator {
         let this = &mut self.flows[flow];
         let delay = (this.smoothed_us.max(this.latest_us) * LOSS_DELAY_PERCENT / 100).max(1000);
         let (mut lost, mut spurious) = (0, 0);
-        let mut newest = 0;
+        let (mut oldest, mut newest) = (None, (0, 0));
         let mut next = None;
         while let Some((&packet, &(sent, dropped))) = this.sent.first_key_value() {
             if packet > this.largest_acked {
@@ -520,10 +545,14 @@ impl Simulator {
             this.sent.remove(&packet);
             lost += PACKET;
             spurious += if dropped { 0 } else { PACKET };
-            newest = sent;
+            oldest = oldest.or(Some((packet, sent)));
+            newest = (packet, sent);
         }
-        if lost > 0 {
-            this.congested(now, start + Duration::from_micros(newest), lost);
+        if let Some(oldest) = oldest {
+            // RFC 9002, 7.6: nothing between the two has arrived.
+            let is_persistent = (newest.0 - oldest.0 + 1) * PACKET == lost
+                && newest.1 - oldest.1 > 3 * probe_time(this.smoothed_us);
+            this.congested(now, start + Duration::from_micros(newest.1), is_persistent, lost);
             this.take_window();
         }
         self.tenth(flow).spurious += spurious;
@@ -551,9 +580,9 @@ impl Flow {
         Ok(())
     }
 
-    fn congested(&mut self, now: Instant, sent: Instant, bytes: u64) {
+    fn congested(&mut self, now: Instant, sent: Instant, is_persistent: bool, bytes: u64) {
         match &mut self.control {
-            Control::Ours(rate) => rate.congested(now, sent, false, bytes),
+            Control::Ours(rate) => rate.congested(now, sent, is_persistent, bytes),
             Control::Cubic(cubic) => cubic.on_congestion(now, sent),
         }
     }

@@ -16,7 +16,7 @@ pub(crate) const INITIAL_WINDOW_DATAGRAMS: u64 = 32;
 
 /// While nothing is acked, a packet leaves each time so much has passed since the last. QUIC's own probes back off to
 /// minutes, and a path that has come back would wait for the next of them.
-pub(in crate::transport) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The controller `congestion` for one connection whose first datagrams have `datagram_bytes`. When `watch` says
 /// that the connection closes, its window has no end.

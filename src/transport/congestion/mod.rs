@@ -15,7 +15,8 @@ mod watch;
 
 #[cfg(test)]
 pub(crate) use gate::INITIAL_WINDOW_DATAGRAMS;
-pub(super) use gate::{PROBE_INTERVAL, controller};
+pub(crate) use gate::PROBE_INTERVAL;
+pub(super) use gate::controller;
 pub use known::KnownPath;
 #[cfg(test)]
 pub(crate) use tuning::LOSS_DELAY_PERCENT;
