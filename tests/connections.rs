@@ -7,8 +7,8 @@ mod support;
 use support::process::Machine;
 use support::{Scratch, Seed, tree};
 
-/// Enough memory for three connections.
-const ROOM: [&str; 3] = ["--memory", "128M", "-vv"];
+/// Leaves room for three connections.
+const ROOM: [&str; 3] = ["--streams", "32", "-vv"];
 
 /// Lines of `-vv` that tell of a parcel on the extra connection `lane`.
 fn parcels_on(stderr: &str, lane: u32) -> usize {
@@ -26,7 +26,8 @@ fn three_connections_whoever_waits() {
         tree::random_file(&source, 64 * 1_048_576 + 5, seed.value);
         let source_arg = source.to_str().expect("a plain path");
         let (sent, received) = if sender_waits {
-            let (child, listening) = sender.listen_send(&source, &[&["--connections", "3"], &ROOM[..]].concat());
+            let (child, listening) =
+                sender.listen_send(&source, &[&["--connections", "3"], &ROOM[..]].concat());
             let into = inbox.to_str().expect("a plain path");
             let from = ["--from", &listening.ticket, "--into", into, "--connections", "3"];
             let received = receiver.receive([&from[..], &ROOM].concat()).expect(0);

@@ -15,7 +15,8 @@ fn transfer(setting: &Setting, cable: &Cable, name: &str, more: &[&str]) -> Ende
     let source = setting.path(name);
     tree::random_file(&source, 8 << 20, Seed::new(5).value);
     let listen = format!("{}:4750", Cable::FIRST);
-    let receive = setting.receiver.command(["receive", "--json", "--listen", &listen, "--into", setting.inbox()]);
+    let receive =
+        setting.receiver.command(["receive", "--json", "--listen", &listen, "--into", setting.inbox()]);
     let mut receiver = Towline::of(cable.on(0, &receive));
     let ticket = receiver.wait_for("listening")["ticket"].as_str().expect("a ticket").to_owned();
     let send = ["send", "--json", "-vv", source.to_str().expect("a plain path"), "--to", &ticket];

@@ -18,6 +18,8 @@ from studies import Bench, Reading, Study, iperf3_bytes, needs_tcp, single
 TIME, RATE = "time of towline", "rate of towline"
 TCP = ("bbr", "cubic")
 TCP_SECONDS = 20
+# Of both sides where the path holds 20 MB.
+LARGE_WINDOW = ("--memory", "256M")
 MIB = 1 << 20
 
 
@@ -76,14 +78,14 @@ def _twice(wanlink: Path, key: str, first: float, second: float | None, conditio
         required += (at_most(again, second, "s"),)
     subject = Subject(
         key, "bad", _title(conditions, f"queue {conditions.queue_ms:g} ms"),
-        f"{_about(mib, conditions)} The second transfer starts with what the first has found. TCP is iperf3 for "
-        f"{TCP_SECONDS} s.", required,
+        f"{_about(mib, conditions)} Both sides have `{' '.join(LARGE_WINDOW)}`. The second transfer starts with what "
+        f"the first has found. TCP is iperf3 for {TCP_SECONDS} s.", required,
     )
 
     def read(bench: Bench) -> Reading:
         home = bench.directory / "home"
         home.mkdir(parents=True)
-        seconds = [_time(bench, name, home=home) for name in ("a", "b")]
+        seconds = [_time(bench, name, home=home, flags=LARGE_WINDOW) for name in ("a", "b")]
         return {TIME: single("s", seconds[0]), again: single("s", seconds[1]), RATE: _mbit(mib * MIB, seconds[0]),
                 **_tcp(bench)}
 
@@ -117,8 +119,8 @@ def _outage(wanlink: Path, length: float, flags: tuple[str, ...]) -> Study:
     return Study(subject, source, lambda round_: Wan(wanlink, conditions, round_), read)
 
 
-def _time(bench: Bench, name: str, home: Path | None = None) -> float:
-    with bench.transfer(name, home=home) as transfer:
+def _time(bench: Bench, name: str, home: Path | None = None, flags: tuple[str, ...] = ()) -> float:
+    with bench.transfer(name, home=home, flags=flags) as transfer:
         transfer.begin("send", bench.source)
         seconds = transfer.watch(bench.limit)
         check_same(bench.source, transfer.target / bench.source.name)

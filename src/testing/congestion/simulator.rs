@@ -25,7 +25,7 @@ const BATCH: u64 = 10;
 /// Packets this far behind the newest are duplicates to quinn.
 const DUPLICATES_SPAN: u64 = 128;
 /// Longest time between two packets while nothing is acked.
-const PROBE_INTERVAL_US: u64 = crate::transport::congestion::PROBE_INTERVAL.as_micros() as u64;
+const PROBE_INTERVAL_US: u64 = crate::transport::congestion::PROBE_INTERVAL.as_secs() * 1_000_000;
 /// Maximum ack delay of a peer.
 const ACK_DELAY_US: u64 = 5_000;
 
