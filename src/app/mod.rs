@@ -16,5 +16,6 @@ pub mod settings;
 mod spool;
 mod stay;
 mod transfer;
+mod unfinished;
 
 pub use self::run::run;

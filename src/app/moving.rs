@@ -167,7 +167,7 @@ impl WithRemoval {
         let mut state = self.state();
         state.transfer = transfer;
         let why = match (settled.outcome, version) {
-            (Outcome::Written, Some(version)) => {
+            (Outcome::Written | Outcome::Staged, Some(version)) => {
                 let Some(arrived) = state.arrived.as_mut() else { return Some(settled) };
                 match Arrived::new(&settled, version).write(arrived) {
                     Ok(()) => return None,

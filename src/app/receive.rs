@@ -9,9 +9,11 @@ use super::meet::{meet, met};
 use super::remember::keep;
 use super::settings::{ReceiveSettings, Right};
 use super::transfer::{Inbox, conclude, context, memory, receive_through};
+use super::unfinished::complete_sets;
 use crate::event::Reporter;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::wire::role::Role;
+use crate::session::Context;
 use crate::storage::fs::{NetworkThreads, check_target};
 use crate::transport::Connection;
 
@@ -22,7 +24,7 @@ pub(super) async fn run(
     network: NetworkThreads,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
-    let ReceiveSettings { peer, into, exists, manifest, common, .. } = settings;
+    let ReceiveSettings { peer, into, exists, atomic, manifest, common, .. } = settings;
     let manifest = manifest.map(|path| WithManifest::create(path, Arc::clone(&reporter))).transpose()?;
     let reporter: Arc<dyn Reporter> = match &manifest {
         Some(manifest) => Arc::clone(manifest) as _,
@@ -30,11 +32,13 @@ pub(super) async fn run(
     };
     // Before anybody is told to dial.
     check_target(&into).map_err(|error| error.failure(Side::Receiver, Reason::Storage))?;
+    complete_sets(&into, &reporter, &stop).await?;
     let memory = memory(&common)?;
     let what = vec![into.clone()];
     let connected =
         meet(Role::Receive, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
     let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
+    let context = Context { atomic, ..context };
     let sender = connected.link.connection.peer_fingerprint();
     let met = met(&connected, peer.is_some());
     let inbox = Inbox { dir: &into, sender, reporter: Arc::clone(&reporter), network };

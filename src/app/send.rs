@@ -14,6 +14,7 @@ use super::transfer::{
     Inbox, Silent, Transferred, conclude, context, memory, memory_of_two, of_both, receive_through,
     send_through, throttle,
 };
+use super::unfinished::complete_sets;
 use crate::auth::Fingerprint;
 use crate::event::Reporter;
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -52,6 +53,7 @@ pub(super) async fn run(
     let mut done = match peer {
         Some(Peer::Dir(dir)) => {
             refuse_inside(&dir, &sources)?;
+            complete_sets(&dir, &reporter, &stop).await?;
             send_to_dir(source, &dir, network, &common, &reporter, stop.clone()).await
         }
         peer => {

@@ -86,6 +86,8 @@ pub struct ReceiveSettings {
     pub into: PathBuf,
     /// What to do with existing files.
     pub exists: Exists,
+    /// All files get their names together at the end, or none does.
+    pub atomic: bool,
     /// Receive without asking.
     pub yes: bool,
     /// Where the lines for `b3sum --check` go.

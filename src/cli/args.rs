@@ -187,6 +187,17 @@ pub struct ReceiveArgs {
     #[arg(long, env = "TOWLINE_EXISTS", hide_env = true, value_name = "WHAT", hide_possible_values = true)]
     pub exists: Option<Exists>,
 
+    /// Give all files their names together at the end, or none
+    ///
+    /// What arrives stays in staging until everything is complete, so DIR needs space for all of it beside what it replaces.
+    /// If one file fails, none appears and nothing is replaced. If the receiver is stopped while it gives the names, the next
+    /// `towline receive` into DIR gives the rest before it does anything else. What had arrived of large files is kept for the
+    /// next attempt; small files are sent again.
+    #[arg(long, env = "TOWLINE_ATOMIC", hide_env = true, hide_short_help = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub atomic: Option<bool>,
+
     /// Receive without asking
     #[arg(long, env = "TOWLINE_YES", hide_env = true, hide_short_help = true, value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]

@@ -47,6 +47,8 @@ pub struct Config {
     pub from: Option<String>,
     /// `--into`
     pub into: Option<PathBuf>,
+    /// `--atomic`
+    pub atomic: Option<bool>,
     /// `--exists`
     #[serde(deserialize_with = "word")]
     pub exists: Option<Exists>,

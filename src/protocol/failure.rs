@@ -165,11 +165,15 @@ impl Reason {
     /// together. Refusals of a dialler are only valid in the greeting.
     fn may_be_said_by(self, peer: Side, is_greeting: bool) -> bool {
         match self {
-            // Either side has a disk that may hang.
-            Self::AckTimeout | Self::Interrupted | Self::Storage => true,
+            // Either side has a disk that may hang. A receiver whose set is incomplete ends with the reason of the entry
+            // that is missing, and that may be its source.
+            Self::AckTimeout
+            | Self::Interrupted
+            | Self::Storage
+            | Self::SourceUnreadable
+            | Self::SourceChanged => true,
             Self::Incompatible | Self::NotAuthenticated | Self::TicketUsed | Self::Busy => is_greeting,
-            Self::Refused | Self::Verification => peer == Side::Receiver,
-            Self::SourceUnreadable | Self::SourceChanged => peer == Side::Sender,
+            Self::TargetExists | Self::Refused | Self::Verification => peer == Side::Receiver,
             _ => false,
         }
     }
@@ -299,6 +303,12 @@ impl Failure {
         Self::new(Reason::Protocol, message)
     }
 
+    /// The failure of a set that is all or nothing: this one is of one of its entries.
+    pub fn of_set(self) -> Self {
+        let whole = |message: &str| format!("{message}; it is all or nothing, so none of it arrives");
+        Self { told: Some(whole(self.for_peer())), message: whole(&self.message), ..self }
+    }
+
     /// `self` with its side set, if it had none.
     pub fn or_side(mut self, side: Side) -> Self {
         self.side.get_or_insert(side);
@@ -402,7 +412,10 @@ mod tests {
             (15, Side::Sender, false, 8),
             (15, Side::Receiver, false, 9),
             (13, Side::Receiver, false, 7),
-            (13, Side::Sender, false, 9),
+            // The source of an entry without which a set does not arrive.
+            (13, Side::Sender, false, 7),
+            (10, Side::Sender, false, 5),
+            (10, Side::Receiver, false, 9),
             // A dialler that was let in cannot be refused later.
             (5, Side::Sender, true, 4),
             (6, Side::Receiver, true, 4),

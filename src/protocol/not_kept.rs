@@ -21,11 +21,13 @@ pub enum Aspect {
     Link = 3,
     /// Syncs: a power failure may lose the content.
     Sync = 4,
+    /// Names: they were taken while a set got its names, and the entries are beside them.
+    Name = 5,
 }
 
 impl Aspect {
     /// All aspects.
-    pub const ALL: [Self; 5] = [Self::Other, Self::Mode, Self::Time, Self::Link, Self::Sync];
+    pub const ALL: [Self; 6] = [Self::Other, Self::Mode, Self::Time, Self::Link, Self::Sync, Self::Name];
 
     /// The number on the wire.
     pub fn code(self) -> u8 {
@@ -45,6 +47,7 @@ impl Aspect {
             Self::Time => "time",
             Self::Link => "link",
             Self::Sync => "sync",
+            Self::Name => "name",
         }
     }
 }
@@ -75,6 +78,10 @@ impl fmt::Display for NotKept {
             Aspect::Sync => write!(
                 f,
                 "the receiver could not sync {count} {entries}; a power failure there can lose them"
+            ),
+            Aspect::Name => write!(
+                f,
+                "the receiver found the names of {count} {entries} taken in the end, and saved them beside"
             ),
         }?;
         match self.count {

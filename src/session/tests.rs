@@ -151,6 +151,7 @@ impl Setup {
                 processor_use: Arc::new(ProcessorUse::default),
                 delta: true,
                 synced: true,
+                atomic: false,
                 reporter,
                 stop: stopped,
             },

@@ -47,7 +47,7 @@ impl Node {
 /// The transfer with this number, of the one sender that these tests have.
 pub(crate) fn incoming(number: u32, sync: bool) -> Incoming {
     let sender = Fingerprint::from_bytes([7; 32]);
-    Incoming { transfer: format!("{number:032x}"), sender, sync, reporter: Arc::new(Nobody) }
+    Incoming { transfer: format!("{number:032x}"), sender, sync, atomic: false, reporter: Arc::new(Nobody) }
 }
 
 /// A path known to be valid.

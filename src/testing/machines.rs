@@ -85,7 +85,7 @@ fn every_policy_holds_with_anything_under_the_names() {
                     Outcome::Written => settled.renamed.is_none() || exists == Exists::Rename,
                     Outcome::Identical => settled.renamed.is_none() || exists == Exists::Rename,
                     Outcome::Updated => exists == Exists::Replace,
-                    Outcome::NotKept => false,
+                    Outcome::NotKept | Outcome::Staged => false,
                 };
                 assert!(is_allowed, "{settled:?} with {exists:?}");
             }

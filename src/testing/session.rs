@@ -29,6 +29,7 @@ pub(crate) fn context(memory: Lease) -> Context {
         processor_use: Arc::new(ProcessorUse::default),
         delta: false,
         synced: true,
+        atomic: false,
         reporter: Arc::new(Nobody),
         stop: stopped,
     }

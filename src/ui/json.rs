@@ -332,6 +332,7 @@ fn file(file: &FileSettled) -> EventFields<'_> {
     let (renamed, renamed_bytes) = file.renamed.as_ref().map(self::path).unzip();
     let (outcome, reason) = match file.outcome {
         Outcome::Written => ("written", None),
+        Outcome::Staged => ("staged", None),
         Outcome::Identical => ("identical", None),
         Outcome::Updated => ("updated", None),
         Outcome::Skipped => ("skipped", None),

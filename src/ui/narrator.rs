@@ -185,6 +185,7 @@ impl Narrator {
                 return format!("towline: {failed} {}\n", about(&file.path.to_string(), message));
             }
             Outcome::Written => "written",
+            Outcome::Staged => "staged",
             Outcome::Identical => "identical",
             Outcome::Updated => "updated",
             Outcome::Skipped => "skipped",

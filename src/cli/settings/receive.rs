@@ -61,8 +61,9 @@ pub(super) fn resolve(
     }
     let into = resolve_into(given.into, config.into)?;
     let exists = given.exists.or(config.exists).unwrap_or_default();
+    let atomic = given.atomic.or(config.atomic).unwrap_or(false);
     let yes = given.yes.or(config.yes).unwrap_or(false);
-    Ok(Command::Receive(ReceiveSettings { peer, into, exists, yes, manifest, common }))
+    Ok(Command::Receive(ReceiveSettings { peer, into, exists, atomic, yes, manifest, common }))
 }
 
 /// What is to be done with partial files, if this is not about a transfer.

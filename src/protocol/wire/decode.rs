@@ -114,6 +114,8 @@ impl Message {
                 ranges if ranges.is_empty() => return Err(CodecError::BadValue("ranges")),
                 ranges => Status::Resume(ranges),
             },
+            11 => Status::Staged(None),
+            12 => Status::Staged(Some(path(f)?)),
             9 => Status::Updated,
             _ => return Err(CodecError::BadValue("status")),
         })

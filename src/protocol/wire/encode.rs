@@ -165,6 +165,11 @@ fn put_status(out: &mut BytesMut, status: &Status) {
             out.put_u8(3);
             put_bytes(out, path.as_bytes());
         }
+        Status::Staged(None) => out.put_u8(11),
+        Status::Staged(Some(path)) => {
+            out.put_u8(12);
+            put_bytes(out, path.as_bytes());
+        }
         Status::Identical(None) => out.put_u8(4),
         Status::Identical(Some(path)) => {
             out.put_u8(8);

@@ -33,6 +33,8 @@ pub struct Meta {
 pub enum Outcome {
     /// It was sent and is under its final name.
     Written,
+    /// It was sent, and gets its final name with all others at the end.
+    Staged,
     /// The same existed already.
     Identical,
     /// The same content existed, and got the new mode and time (`--exists replace`).
@@ -43,6 +45,13 @@ pub enum Outcome {
     NotKept,
     /// It is missing or differs from the source; the reason says why.
     Failed(Reason),
+}
+
+impl Outcome {
+    /// Whether it was sent, and is or will be under its final name.
+    pub fn is_delivered(self) -> bool {
+        matches!(self, Self::Written | Self::Staged)
+    }
 }
 
 /// An entry that has ended.

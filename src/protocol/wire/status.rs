@@ -17,6 +17,9 @@ pub enum Status {
     Check,
     /// Under its final name, or under this other one.
     Done(Option<RelPath>),
+    /// Complete, and durable if the receiver syncs. It gets its final name, or this other one, with all others at the
+    /// end.
+    Staged(Option<RelPath>),
     /// The same exists, or exists under this other name.
     Identical(Option<RelPath>),
     /// The same content exists, and got the new mode and time.
@@ -37,6 +40,7 @@ impl Status {
             Self::Resume(_) => "Resume",
             Self::Check => "Check",
             Self::Done(_) => "Done",
+            Self::Staged(_) => "Staged",
             Self::Identical(_) => "Identical",
             Self::Updated => "Updated",
             Self::Skipped => "Skipped",

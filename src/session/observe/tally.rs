@@ -60,8 +60,8 @@ impl Tally {
             (_, Kind::Dir) => self.dirs += 1,
             (Outcome::Identical, _) => self.identical += 1,
             (Outcome::Updated, _) => self.updated += 1,
-            (Outcome::Written, Kind::Symlink { .. }) => self.links += 1,
-            (Outcome::Written, Kind::File { .. } | Kind::OpenEnded) => {
+            (Outcome::Written | Outcome::Staged, Kind::Symlink { .. }) => self.links += 1,
+            (Outcome::Written | Outcome::Staged, Kind::File { .. } | Kind::OpenEnded) => {
                 self.files += 1;
                 self.bytes += entry.size();
             }

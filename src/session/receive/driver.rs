@@ -114,6 +114,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
     ) -> Self {
         let Link { connection, control_out, control_in, control_log, joining, carried, .. } = link;
         let machine = Receiver::new(offer.chunk_log2, exists, target_name, context.patience, Duration::ZERO)
+            .all_or_nothing(context.atomic)
             .with_open_entries(context.memory.open_entries());
         let pool = context.memory.pool(context.memory.receiver_blocks(joining.max()));
         let throttle = Arc::clone(&context.throttle);
@@ -230,6 +231,9 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         let shared = Arc::clone(&self.shared);
         loop {
             self.act();
+            if let Some(failure) = self.shared.machine().broken() {
+                return Err(failure.clone());
+            }
             self.jobs.begin();
             if self.shared.machine().is_done() {
                 break;

@@ -7,7 +7,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::engine::receiver::{Existing, ReceiverAction};
-use crate::protocol::failure::Failure;
+use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
@@ -277,7 +277,14 @@ impl<T: Target> DiskJobs<T> {
                 }
             }
             DiskJob::Discarded => self.discards.batch_done(),
-            DiskJob::Finished(result) => return Ok(Some(result.map_err(|e| storage_failure(&e))?)),
+            DiskJob::Finished(result) => {
+                let failure = |error: StorageError| match error.source.kind() {
+                    // Of a name of a set.
+                    io::ErrorKind::AlreadyExists => error.failure(Side::Receiver, Reason::TargetExists),
+                    _ => storage_failure(&error),
+                };
+                return result.map(Some).map_err(failure);
+            }
         }
         Ok(None)
     }

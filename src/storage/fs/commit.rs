@@ -8,24 +8,21 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, linkat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::dirs::Dirs;
+use super::dirs::{Blocked, Dirs};
 use super::lacks::Lacks;
-use super::numbered::last_taken;
+use super::naming::{NotNamed, StagedName};
+use super::pending_set::{PendingSet, Taken, free_number};
 use super::staged_files::{Complete, StagedFile};
-use super::staging::Staging;
-use super::sys::rename;
 use super::sys::volume::is_fuse;
 use super::target_disk::TargetDisk;
 use super::volumes::{FSYNC_MAX, Synced, Volume};
 use super::watch::{Call, Subject};
-use crate::protocol::final_name::{Committed, Exists};
+use crate::protocol::final_name::Committed;
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::EntryId;
-use crate::protocol::wire::limits::RENAME_TRIES_MAX;
 use crate::storage::error::{Result, StorageError, failed};
 use crate::storage::target::{Commit, Final};
 
@@ -35,6 +32,8 @@ enum CommitStep {
     Staged(Option<Arc<StagedFile>>),
     /// Under its final name in this directory of the batch; `Some` for a name other than the requested one.
     Named { directory: usize, other_name: Option<RelPath> },
+    /// Part of a set that gets its names later; `Some` for a name other than the requested one.
+    Added { other_name: Option<RelPath> },
     /// Finished, with or without success.
     Settled(Result<Committed>),
 }
@@ -70,6 +69,10 @@ pub(super) fn commit_batch(disk: &TargetDisk, commits: Vec<Commit>) -> Vec<Resul
         let can_sync = |item: &CommitItem| item.is_synced || !matches!(item.step, CommitStep::Staged(None));
         let one_by_one = is_few && items.iter().all(can_sync);
         sync_data(disk, &call, &mut items, one_by_one);
+    }
+    if let Some(set) = &disk.set {
+        add_all(disk, set, &call, &mut items);
+        return items.into_iter().map(|item| settle(disk, item)).collect();
     }
     let mut dirs = if disk.sync { Dirs::for_sync() } else { Dirs::for_lookup() };
     let changed = name_all(disk, &call, &mut dirs, &mut items);
@@ -124,7 +127,7 @@ fn holds_no_link(disk: &TargetDisk, id: EntryId, errno: Errno) -> bool {
             true
         }
         // FUSE daemons answer this to unsupported calls; from a disk it is a failure.
-        Errno::IO => own_staging(disk, id).is_ok_and(|staging| is_fuse(staging.dir())),
+        Errno::IO => disk.volumes.of(id).made_staging().is_some_and(|staging| is_fuse(staging.dir())),
         _ => false,
     }
 }
@@ -212,6 +215,37 @@ fn name_all(disk: &TargetDisk, call: &Call<'_>, dirs: &mut Dirs, items: &mut [Co
     changed
 }
 
+/// Adds all staged entries to a set that gets its names later.
+fn add_all(disk: &TargetDisk, set: &PendingSet, call: &Call<'_>, items: &mut [CommitItem]) {
+    let mut dirs = Dirs::for_lookup();
+    for item in items {
+        if !matches!(item.step, CommitStep::Staged(_)) {
+            continue;
+        }
+        let path = &item.commit.path;
+        call.step("complete", Subject::Path(path.clone()));
+        let number = match dirs.parent(&disk.root, path) {
+            Ok((holder, _)) => {
+                free_number(&holder, &item.commit).map_err(|errno| failed("look up", disk.place(path), errno))
+            }
+            // It is made with the names.
+            Err(Blocked { errno: Errno::NOENT, .. }) => Ok(Ok(None)),
+            Err(blocked) => Err(disk.blocked(blocked)),
+        };
+        item.step = match number {
+            Err(error) => CommitStep::Settled(not_named(error)),
+            Ok(Err(Taken)) => CommitStep::Settled(Ok(Committed::Exists)),
+            Ok(Ok(number)) => match set.name(disk, &item.volume, &item.commit, number) {
+                Ok(()) => {
+                    let other_name = number.and_then(|number| path.numbered(number).ok());
+                    CommitStep::Added { other_name }
+                }
+                Err(error) => CommitStep::Settled(Err(failed("stage", disk.place(path), error))),
+            },
+        };
+    }
+}
+
 fn sync_directories(
     disk: &TargetDisk,
     call: &Call<'_>,
@@ -264,12 +298,18 @@ fn settle(disk: &TargetDisk, item: CommitItem) -> Result<Committed> {
             disk.named(item.commit.id, &item.commit.path);
             Ok(Committed::Done(other_name))
         }
+        CommitStep::Added { other_name } => {
+            let path = other_name.as_ref().unwrap_or(&item.commit.path).to_string();
+            item.lacks.iter().for_each(|(aspect, errno)| disk.note(*aspect, &path, *errno));
+            disk.old_files.close(item.commit.id);
+            Ok(Committed::Done(other_name))
+        }
         CommitStep::Settled(Ok(Committed::Exists)) => Ok(Committed::Exists),
         CommitStep::Settled(committed) => {
             disk.discard(item.commit.id);
             committed
         }
-        // `name_all` leaves none in this state.
+        // `name_all` and `add_all` leave none in this state.
         CommitStep::Staged(_) => unreachable!("a staged entry was neither named nor given up"),
     }
 }
@@ -302,132 +342,13 @@ fn not_named(error: StorageError) -> Result<Committed> {
     }
 }
 
-/// Why an entry did not get its name.
-enum NotNamed {
-    /// The name is taken.
-    Exists,
-    Error(Errno),
-}
-
-impl From<Errno> for NotNamed {
-    fn from(errno: Errno) -> Self {
-        match errno {
-            // The last two mean that a directory has the name of a file.
-            Errno::EXIST | Errno::ISDIR | Errno::NOTEMPTY => Self::Exists,
-            errno => Self::Error(errno),
-        }
-    }
-}
-
 /// Moves one staged entry into `holder`; returns `Some` for a name other than its own.
 fn name_one(
     disk: &TargetDisk,
     commit: &Commit,
     holder: &OwnedFd,
 ) -> std::result::Result<Option<RelPath>, NotNamed> {
-    let path = &commit.path;
-    match commit.exists {
-        Exists::Refuse | Exists::Skip => rename_new(disk, commit.id, holder, path.name())?,
-        Exists::Replace => {
-            let staging = own_staging(disk, commit.id)?;
-            let (staging, staged) = staging.place(commit.id);
-            renameat(staging, &staged, holder, path.name())?;
-        }
-        Exists::Rename => match rename_new(disk, commit.id, holder, path.name()) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => return rename_free(disk, commit, holder).map(Some),
-            Err(errno) => return Err(errno.into()),
-        },
-    }
-    Ok(None)
-}
-
-/// The first free one of the other names.
-fn rename_free(
-    disk: &TargetDisk,
-    commit: &Commit,
-    holder: &OwnedFd,
-) -> std::result::Result<RelPath, NotNamed> {
-    for number in last_taken(holder, &commit.path)? + 1..=RENAME_TRIES_MAX {
-        // The only possible error: the number makes the name too long.
-        let other = commit.path.numbered(number).map_err(|_| NotNamed::Error(Errno::NAMETOOLONG))?;
-        match rename_new(disk, commit.id, holder, other.name()) {
-            Ok(()) => return Ok(other),
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Err(NotNamed::Exists)
-}
-
-/// The staged place of an entry.
-fn own_staging(disk: &TargetDisk, id: EntryId) -> std::result::Result<Arc<Staging>, Errno> {
-    disk.volumes.of(id).made_staging().ok_or(Errno::NOENT)
-}
-
-/// Renames a staged entry to a name that must be free.
-fn rename_new(
-    disk: &TargetDisk,
-    id: EntryId,
-    holder: &OwnedFd,
-    name: &[u8],
-) -> std::result::Result<(), Errno> {
-    let staging = own_staging(disk, id)?;
-    let (staging, staged) = staging.place(id);
-    match rename::rename_new(staging, &staged, holder, name) {
-        // When the call itself is not permitted, the next one shows whether the directory is the reason.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {}
-        renamed => return renamed,
-    }
-    link_new(staging, &staged, holder, name)
-}
-
-/// The same for file systems without such a rename. It makes a link, which fails if the name is taken.
-fn link_new(
-    staging: &OwnedFd,
-    staged: &str,
-    holder: &OwnedFd,
-    name: &[u8],
-) -> std::result::Result<(), Errno> {
-    match linkat(staging, staged, holder, name, AtFlags::empty()) {
-        Ok(()) => return unlinkat(staging, staged, AtFlags::empty()),
-        Err(Errno::EXIST) => return Err(Errno::EXIST),
-        // File systems without links report that in many ways, FUSE even with EIO. The rename reports any other error
-        // too.
-        Err(_) => {}
-    }
-    // There are no links either: look first. A file that appears in between is replaced; no call prevents it.
-    match statat(holder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => Err(Errno::EXIST),
-        Err(Errno::NOENT) => renameat(staging, staged, holder, name),
-        Err(errno) => Err(errno),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
-
-    use rustix::fs::{CWD, Mode, OFlags, openat};
-
-    use super::*;
-
-    #[test]
-    fn a_link_takes_the_place_of_a_rename_that_is_not_supported() {
-        let temp = tempfile::tempdir().unwrap();
-        let at = |name: &str| temp.path().join(name);
-        fs::write(at("0"), b"new").unwrap();
-        symlink("nowhere", at("1")).unwrap();
-        fs::write(at("taken"), b"old").unwrap();
-        let dir = openat(CWD, temp.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
-
-        assert_eq!(link_new(&dir, "0", &dir, b"taken"), Err(Errno::EXIST));
-        assert_eq!(fs::read(at("taken")).unwrap(), b"old");
-        link_new(&dir, "0", &dir, b"free").unwrap();
-        link_new(&dir, "1", &dir, b"link").unwrap();
-        assert_eq!(fs::read(at("free")).unwrap(), b"new");
-        assert_eq!(fs::read_link(at("link")).unwrap().to_str(), Some("nowhere"));
-        assert!(!at("0").exists() && !at("1").is_symlink());
-    }
+    let staging = disk.volumes.of(commit.id).made_staging().ok_or(Errno::NOENT)?;
+    let (dir, name) = staging.place(commit.id);
+    StagedName { dir, name: &name }.give(holder, &commit.path, commit.exists)
 }

@@ -128,6 +128,22 @@ impl Dirs {
         }
     }
 
+    /// The same for a path whose directory may not be there yet: it will be on the volume of the nearest one that is.
+    pub(super) fn nearest_volume(
+        &mut self,
+        base: &Arc<OwnedFd>,
+        volumes: &Volumes,
+        path: &RelPath,
+    ) -> Result<Arc<Volume>, Blocked> {
+        let mut nearest = path.clone();
+        loop {
+            match (self.volume(base, volumes, &nearest), nearest.parent()) {
+                (Err(Blocked { errno: Errno::NOENT, .. }), Some(parent)) => nearest = parent,
+                (found, _) => return found,
+            }
+        }
+    }
+
     fn volume_of(
         &mut self,
         base: &Arc<OwnedFd>,

@@ -14,6 +14,8 @@ pub struct Incoming {
     pub sender: Fingerprint,
     /// Whether data is synced.
     pub sync: bool,
+    /// Whether all entries get their names together, at the end.
+    pub atomic: bool,
     /// Takes warnings.
     pub reporter: Arc<dyn Reporter>,
 }

@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::{AtFlags, linkat, renameat};
+
 use super::descriptors::share;
 use super::incoming::Incoming;
 use super::left_over::clean;
@@ -135,6 +137,28 @@ impl Partials {
         {
             let _ = name.remove(hub);
         }
+    }
+
+    /// A complete entry for `path` waits for its name in `dir`, under its number. Its partial file stays where it is, with
+    /// a second name there, so that no other receiver goes on with it meanwhile. Returns whether there may be one.
+    pub(super) fn set_aside(
+        &self,
+        hub: &OwnedFd,
+        dir: &OwnedFd,
+        id: EntryId,
+        path: &RelPath,
+    ) -> io::Result<bool> {
+        let Some(partial) = self.take(id) else {
+            return Ok(self.found.contains(&PartialName::new(&self.incoming.sender, path)));
+        };
+        let (data, staged) = (partial.name.data(), id.0.to_string());
+        if linkat(hub, &data, dir, &staged, AtFlags::empty()).is_ok() {
+            return Ok(true);
+        }
+        // The file system has no links, so the next attempt starts over.
+        renameat(hub, &data, dir, &staged)?;
+        partial.named(hub);
+        Ok(false)
     }
 
     /// Removes the partial file of an entry; false if it has none.

@@ -26,7 +26,12 @@ impl TargetDisk {
         // At the first entry, so that an unusable target is reported before any bytes are sent.
         self.make_staging()?;
         // For directories too: their volume must be known to be synced at the end.
-        let entered = dirs.volume(&self.root, &self.volumes, &entry.path).and_then(|volume| {
+        let volume = match self.set {
+            // The directories of a set are made with its names.
+            Some(_) => dirs.nearest_volume(&self.root, &self.volumes, &entry.path),
+            None => dirs.volume(&self.root, &self.volumes, &entry.path),
+        };
+        let entered = volume.and_then(|volume| {
             let far = |errno| Blocked { dir: entry.path.as_bytes().to_vec(), errno };
             self.volumes.enter(id, &volume).map_err(far)?;
             Ok(volume)
@@ -37,6 +42,9 @@ impl TargetDisk {
         };
         if entry.kind != Kind::Dir {
             return self.prepare_file(dirs, id, &volume, entry);
+        }
+        if let Some(set) = &self.set {
+            return set.dir(self, dirs, entry).or_else(obstacle).map(Some);
         }
         let (holder, name) = match dirs.parent(&self.root, &entry.path) {
             Ok(found) => found,
@@ -65,7 +73,7 @@ impl TargetDisk {
         Ok(self.lacks_space(dirs, volume, entry).map(|error| Lookup::Denied(error.of_target())))
     }
 
-    fn make_dir(
+    pub(super) fn make_dir(
         &self,
         holder: &OwnedFd,
         name: &[u8],

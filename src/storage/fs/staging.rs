@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::fs::{
-    AtFlags, Dir, FlockOperation, Mode, OFlags, fchmod, flock, fstat, ftruncate, futimens, mkdirat, openat,
-    statat, symlinkat, unlinkat, utimensat,
+    AtFlags, Dir, FlockOperation, Mode, OFlags, fchmod, flock, fstat, fsync, ftruncate, futimens, mkdirat,
+    openat, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -34,6 +34,7 @@ use super::lacks::{Lacks, unless_lacking};
 use super::open::open_dir;
 use super::partial::PartialFor;
 use super::partials::Partials;
+use super::set_log::{SET_LOG, SetState, set_state};
 use super::staged_files::{Complete, Durability, StagedFile, StagedFiles, Unsynced};
 use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::not_kept::Aspect;
@@ -41,7 +42,7 @@ use crate::protocol::path::{RelPath, STAGING_DIR};
 use crate::protocol::wire::entry::{EntryId, Meta, Time};
 
 /// Name of the lock file; the staged files have numbers for names.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 /// Digits in a transfer's id.
 const TRANSFER_DIGITS: usize = 32;
 /// Attempts to make the directory while others remove it, a millisecond apart.
@@ -271,12 +272,42 @@ impl Staging {
         drop(mem::take(&mut *self.files()));
         self.partials.leave(&self.hub);
         remove_staged(&self.dir);
+        // Durable before the directory goes: a set that has its names must not be completed once more.
+        if unlinkat(&self.dir, SET_LOG, AtFlags::empty()).is_ok() {
+            let _ = fsync(&self.dir);
+        }
         // Closed first: FUSE and NFS keep an unlinked file while it is open, and its directory too. A process that
         // takes the lock now finds only files that are removed here anyway.
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         let _ = unlinkat(&self.dir, LOCK, AtFlags::empty());
         let _ = unlinkat(&self.hub, self.name.as_str(), AtFlags::REMOVEDIR);
         let _ = unlinkat(&*self.root, STAGING_DIR, AtFlags::REMOVEDIR);
+    }
+
+    /// Leaves everything to the next receiver, which completes the set that is staged.
+    pub(super) fn leave(&self) {
+        *self.has_ended.write().unwrap_or_else(PoisonError::into_inner) = true;
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Forgets a complete entry for `path`, which is under its number from now on. Returns whether there may also be a
+    /// partial file of it: the next attempt goes on with that one if the set gets no names.
+    pub(super) fn set_aside(&self, id: EntryId, path: &RelPath) -> io::Result<bool> {
+        let file = self.files().forget(id);
+        drop(file);
+        let has_partial = self.partials.set_aside(&self.hub, &self.dir, id, path)?;
+        self.names.written();
+        Ok(has_partial)
+    }
+
+    /// Whether the directory says that its files belong to a set.
+    pub(super) fn is_marked(&self) -> bool {
+        statat(&self.dir, SET_LOG, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// The directories that hold its names: its own, `.towline`, and the one above.
+    pub(super) fn dirs(&self) -> [&OwnedFd; 3] {
+        [&self.dir, &self.hub, &self.root]
     }
 
     fn files(&self) -> MutexGuard<'_, StagedFiles> {
@@ -422,10 +453,13 @@ fn remove_if_stale(hub: &OwnedFd, name: &[u8]) {
     match openat(&dir, LOCK, flags, Mode::empty()) {
         Ok(lock) => {
             let is_free = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
-            if !is_free || !holds_only_staged(&dir) {
+            // A set that has to be completed is not ours to remove, nor one whose log is elsewhere.
+            let is_needed = || !matches!(set_state(&dir), Ok(SetState::None | SetState::Incomplete));
+            if !is_free || !holds_only_staged(&dir) || is_needed() {
                 return;
             }
             remove_staged(&dir);
+            let _ = unlinkat(&dir, SET_LOG, AtFlags::empty());
             let _ = unlinkat(&dir, LOCK, AtFlags::empty());
             // Before the directory: FUSE and NFS keep open files in it.
             drop(lock);
@@ -441,13 +475,16 @@ fn holds_only_staged(dir: &OwnedFd) -> bool {
     names.all(|entry| {
         entry.is_ok_and(|entry| {
             let name = entry.file_name().to_bytes();
-            is_staged(name) || matches!(name, b"." | b"..") || name == LOCK.as_bytes()
+            is_staged(name)
+                || matches!(name, b"." | b"..")
+                || name == LOCK.as_bytes()
+                || name == SET_LOG.as_bytes()
         })
     })
 }
 
 /// Unlinks files with numbers for names. Directories stay: `unlinkat` does not remove them.
-fn remove_staged(dir: &OwnedFd) {
+pub(super) fn remove_staged(dir: &OwnedFd) {
     // Removing while reading may make a file system skip names, so this repeats until nothing is removed.
     loop {
         let mut removed = 0;
@@ -464,7 +501,7 @@ fn remove_staged(dir: &OwnedFd) {
     }
 }
 
-fn is_transfer(name: &[u8]) -> bool {
+pub(super) fn is_transfer(name: &[u8]) -> bool {
     name.len() == TRANSFER_DIGITS && name.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 

@@ -59,6 +59,11 @@ impl FsTarget {
         Ok(Self { disk, pieces, writes: BlockCalls::new(network), reads })
     }
 
+    #[cfg(test)]
+    pub(super) fn disk(&self) -> &TargetDisk {
+        &self.disk
+    }
+
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&TargetDisk) -> T + Send + 'static) -> T {
         let disk = Arc::clone(&self.disk);
         blocking(move || work(&disk)).await
@@ -174,7 +179,10 @@ impl Target for FsTarget {
             let call = disk.watch.begin("update", Subject::Top);
             let update = |entry: &Entry| {
                 call.step("update", Subject::Path(entry.path.clone()));
-                disk.update(&mut dirs, entry)
+                match &disk.set {
+                    Some(set) => set.update(disk, entry).map(|()| true),
+                    None => disk.update(&mut dirs, entry),
+                }
             };
             entries.iter().map(update).collect()
         })
@@ -269,7 +277,10 @@ impl Target for FsTarget {
             let call = disk.watch.begin("finish", Subject::Top);
             let finish = |(path, meta): &(RelPath, Option<Meta>)| {
                 call.step("finish", Subject::Path(path.clone()));
-                disk.finish_dir(&mut open, path, meta.as_ref())
+                match &disk.set {
+                    Some(set) => set.dir_end(disk, path, meta.as_ref()),
+                    None => disk.finish_dir(&mut open, path, meta.as_ref()),
+                }
             };
             dirs.iter().map(finish).collect()
         })
@@ -315,10 +326,12 @@ impl Target for FsTarget {
 
     async fn finish(&self) -> Result<Vec<NotKept>> {
         self.run(|disk| {
-            let _call = disk.watch.begin("sync", Subject::Top);
+            let call = disk.watch.begin("sync", Subject::Top);
+            let revealed = disk.set.as_ref().map_or(Ok(()), |set| set.finish(disk, &call));
+            call.step("sync", Subject::Top);
             disk.close_all();
-            let synced = if disk.sync { disk.sync_last() } else { Ok(()) };
-            disk.volumes.remove_staging();
+            let synced = revealed.and_then(|()| if disk.sync { disk.sync_last() } else { Ok(()) });
+            disk.end_staging(synced.is_ok());
             synced?;
             Ok(mem::take(&mut *disk.not_kept()))
         })
@@ -328,7 +341,7 @@ impl Target for FsTarget {
     async fn abort(&self) {
         self.run(|disk| {
             disk.close_all();
-            disk.volumes.remove_staging();
+            disk.end_staging(false);
         })
         .await;
     }

@@ -1,6 +1,7 @@
 //! The directory that a transfer is received into, with the state that all calls on it share.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 use super::dirs::Blocked;
 use super::incoming::Incoming;
 use super::old_files::OldFiles;
+use super::pending_set::PendingSet;
 use super::staging::Staging;
 use super::sys::open::LOOKUP;
 use super::sys::volume::VolumeId;
@@ -34,6 +36,8 @@ pub(super) struct TargetDisk {
     pub(super) volumes: Volumes,
     pub(super) sync: bool,
     pub(super) old_files: OldFiles,
+    /// Set if all entries get their names together.
+    pub(super) set: Option<PendingSet>,
     /// Attributes that the disks do not keep.
     not_kept: Mutex<Vec<NotKept>>,
     /// Existing directories that were opened up, with the permission bits to restore.
@@ -60,6 +64,7 @@ impl TargetDisk {
             dir: shown.trim_end_matches('/').to_owned(),
             volumes: Volumes::new(Volume::new(id, Arc::clone(&root), String::new(), sync), sync),
             root,
+            set: incoming.atomic.then(PendingSet::default),
             incoming,
             watch: DiskWatch::default(),
             sync,
@@ -124,7 +129,12 @@ impl TargetDisk {
 
     /// Something about `path` is not kept.
     pub(super) fn note(&self, aspect: Aspect, path: &str, errno: Errno) {
-        not_kept::note(&mut self.not_kept(), aspect, path, errno);
+        self.note_with(aspect, path, errno);
+    }
+
+    /// The same for another cause than an error.
+    pub(super) fn note_with(&self, aspect: Aspect, path: &str, cause: impl Display) {
+        not_kept::note(&mut self.not_kept(), aspect, path, cause);
     }
 
     pub(super) fn not_kept(&self) -> MutexGuard<'_, Vec<NotKept>> {
@@ -133,6 +143,14 @@ impl TargetDisk {
 
     pub(super) fn blocked(&self, blocked: Blocked) -> StorageError {
         failed("open", self.place_of_dir(&printable(&blocked.dir)), blocked.errno)
+    }
+
+    /// Removes staging. If the transfer `is_done` or not: what a set that has to get its names still needs stays.
+    pub(super) fn end_staging(&self, is_done: bool) {
+        match &self.set {
+            Some(set) if !is_done && !set.give_up() => self.volumes.leave_staging(),
+            _ => self.volumes.remove_staging(),
+        }
     }
 
     /// Syncs everything that the commits have not synced.

@@ -285,10 +285,20 @@ impl Volumes {
 
     /// Removes the staging directories of all volumes.
     pub(super) fn remove_staging(&self) {
-        for volume in self.all() {
+        self.end_staging(Staging::remove);
+    }
+
+    /// Leaves the staging directories of all volumes to the next receiver.
+    pub(super) fn leave_staging(&self) {
+        self.end_staging(Staging::leave);
+    }
+
+    /// The one of the target's own volume comes last: it has the log of a set, by which the others are found.
+    fn end_staging(&self, end: impl Fn(&Staging)) {
+        for volume in self.all().iter().rev() {
             let place = mem::replace(&mut *volume.place(), StagingPlace::Gone);
             if let StagingPlace::Made(staging) = place {
-                staging.remove();
+                end(&staging);
             }
         }
     }

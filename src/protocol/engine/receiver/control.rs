@@ -41,7 +41,9 @@ impl Receiver {
             Message::Omitted(reason, message) => {
                 let message = printable(message.as_bytes());
                 self.came(message.len() as u64, self.progress.alive_at());
-                self.actions.push_back(ReceiverAction::Omitted(reason.of_omitted(), message));
+                let reason = reason.of_omitted();
+                self.lacks_one(Failure::on(Side::Sender, reason, message.clone()));
+                self.actions.push_back(ReceiverAction::Omitted(reason, message));
                 Ok(())
             }
             Message::End(count) if count == self.next_id => {

@@ -6,6 +6,7 @@ use crate::protocol::engine::receiver::state::{IncomingEntry, IncomingState};
 use crate::protocol::failure::Failure;
 use crate::protocol::final_name::Exists;
 use crate::protocol::not_kept::NotKept;
+use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, EntryId, Outcome, Settled};
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::status::Status;
@@ -30,8 +31,14 @@ impl Receiver {
     pub fn dir_finished(&mut self, id: EntryId, result: Result<(), Failure>) {
         let Some(entry) = self.leaving.remove(&id) else { return };
         let (status, outcome, message) = match result {
-            Ok(()) => (Status::Done(None), Outcome::Written, None),
-            Err(failure) => (failed(&failure), Outcome::Failed(failure.reason), Some(failure.message)),
+            Ok(()) => {
+                let (status, outcome) = self.delivered(None);
+                (status, outcome, None)
+            }
+            Err(failure) => {
+                self.lacks_one(failure.clone());
+                (failed(&failure), Outcome::Failed(failure.reason), Some(failure.message))
+            }
         };
         self.report(id, entry, status, None, outcome, message);
     }
@@ -50,8 +57,17 @@ impl Receiver {
         }
     }
 
+    /// What an entry has become that was received.
+    pub(super) fn delivered(&self, renamed: Option<RelPath>) -> (Status, Outcome) {
+        match self.is_atomic {
+            true => (Status::Staged(renamed), Outcome::Staged),
+            false => (Status::Done(renamed), Outcome::Written),
+        }
+    }
+
     pub(super) fn fail(&mut self, id: EntryId, failure: Failure) {
         let Some(IncomingEntry { entry, state, .. }) = self.open.remove(&id) else { return };
+        self.lacks_one(failure.clone());
         self.forget_file(&state);
         self.drop_staged(id, &state);
         self.failed.insert(id);
@@ -72,7 +88,7 @@ impl Receiver {
         let Some(IncomingEntry { entry, state, is_grown, .. }) = self.open.remove(&id) else { return };
         self.forget_file(&state);
         self.drop_staged(id, &state);
-        if is_grown && outcome == Outcome::Written {
+        if is_grown && outcome.is_delivered() {
             self.actions.push_back(ReceiverAction::Grew(entry.clone()));
         }
         // Bytes that were sent are counted when written.
@@ -109,7 +125,7 @@ impl Receiver {
             self.totals.settled_files += 1;
         }
         let renamed = match &status {
-            Status::Done(renamed) | Status::Identical(renamed) => renamed.clone(),
+            Status::Done(renamed) | Status::Staged(renamed) | Status::Identical(renamed) => renamed.clone(),
             _ => None,
         };
         self.actions.push_back(ReceiverAction::Control(Message::Status(id, status)));
@@ -129,7 +145,8 @@ impl Receiver {
             let IncomingState::Leaving(dir) = first.get().state else { break };
             let (id, IncomingEntry { entry, .. }) = first.remove_entry();
             if self.dirs.blocks(&entry.path).is_some() {
-                self.tell_end(id, entry, Status::Done(None), None, Outcome::Written, None);
+                let (status, outcome) = self.delivered(None);
+                self.tell_end(id, entry, status, None, outcome, None);
                 continue;
             }
             let is_new = dir.and_then(|dir| self.dirs.end(dir)).is_some_and(|was_there| !was_there);

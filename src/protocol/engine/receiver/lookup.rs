@@ -32,7 +32,10 @@ impl Receiver {
             Lookup::Refused(failure) => self.refused(id, failure),
             Lookup::Denied(failure) => self.fail(id, failure),
             Lookup::Conflict | Lookup::SameSize { .. } if is_dir => self.block(id),
-            Lookup::Free if is_dir => self.settle(id, Status::Done(None), None, Outcome::Written),
+            Lookup::Free if is_dir => {
+                let (status, outcome) = self.delivered(None);
+                self.settle(id, status, None, outcome);
+            }
             // The attributes follow at the directory's end.
             Lookup::Same { .. } if is_dir => {
                 self.dirs.was_there(id);
@@ -213,7 +216,10 @@ impl Receiver {
         };
         let (root, is_again) = (*root, *is_again);
         match committed {
-            Committed::Done(renamed) => self.settle(id, Status::Done(renamed), root, Outcome::Written),
+            Committed::Done(renamed) => {
+                let (status, outcome) = self.delivered(renamed);
+                self.settle(id, status, root, outcome);
+            }
             Committed::Exists if self.exists == Exists::Skip => {
                 self.actions.push_back(ReceiverAction::Discard(id));
                 self.settle(id, Status::Skipped, None, Outcome::Skipped);

@@ -18,6 +18,10 @@ use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX};
 pub struct Receiver {
     pub(super) chunk_log2: u8,
     pub(super) exists: Exists,
+    /// All entries get their names at the end, or none does.
+    pub(super) is_atomic: bool,
+    /// Why none does.
+    pub(super) broken: Option<Failure>,
     pub(super) patience: Patience,
     pub(super) progress: ProgressWatch,
     /// The target directory, as shown to the user.
@@ -47,6 +51,8 @@ impl Receiver {
         Self {
             chunk_log2,
             exists,
+            is_atomic: false,
+            broken: None,
             patience,
             progress: ProgressWatch::new(patience, now),
             target,
@@ -71,6 +77,25 @@ impl Receiver {
     pub fn with_open_entries(mut self, max: usize) -> Self {
         self.open_entries_max = max.min(OPEN_ENTRIES_MAX);
         self
+    }
+
+    /// All entries get their names at the end, or none does.
+    pub fn all_or_nothing(mut self, is_atomic: bool) -> Self {
+        self.is_atomic = is_atomic;
+        self
+    }
+
+    /// Why the transfer ends without any name, if it does.
+    pub fn broken(&self) -> Option<&Failure> {
+        self.broken.as_ref()
+    }
+
+    /// An entry will be missing.
+    pub(super) fn lacks_one(&mut self, failure: Failure) {
+        // Special files are left out of every transfer.
+        if self.is_atomic && failure.reason.exit_code() != 10 {
+            self.broken.get_or_insert(failure.of_set());
+        }
     }
 
     /// Whether to read on in the manifest: the number of open entries is limited.

@@ -156,6 +156,9 @@ impl Sender {
                 self.settle(id, renamed, root, Outcome::Written, None);
             }
             Status::Skipped => self.settle(id, None, None, Outcome::Skipped, None),
+            Status::Staged(renamed) if is_empty => {
+                self.settle(id, renamed, root, Outcome::Staged, None);
+            }
             Status::NotKept if matches!(entry.kind, Kind::Symlink { .. }) => {
                 self.settle(id, None, None, Outcome::NotKept, None);
             }
@@ -183,6 +186,7 @@ impl Sender {
             // Another process took the name while the bytes were in flight.
             Status::Skipped => (Outcome::Skipped, None),
             Status::Done(renamed) => (Outcome::Written, renamed),
+            Status::Staged(renamed) => (Outcome::Staged, renamed),
             // Another transfer may have delivered the same while the bytes were in flight.
             Status::Identical(renamed) => (Outcome::Identical, renamed),
             _ => return Ok(false),
@@ -199,7 +203,7 @@ impl Sender {
             return Ok(true);
         }
         self.is_durability_missing |=
-            outcome == Outcome::Written && file.plan.chunks() > 1 && !file.plan.is_durable();
+            outcome.is_delivered() && file.plan.chunks() > 1 && !file.plan.is_durable();
         match file.root.root() {
             Some(root) => self.settle(id, renamed, Some(root), outcome, None),
             None => {

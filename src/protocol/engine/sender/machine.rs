@@ -227,7 +227,7 @@ impl Sender {
         self.open_end.take_if(|reading| *reading == id);
         self.forget_held(&state);
         self.free_pieces(&state);
-        if is_grown && outcome == Outcome::Written {
+        if is_grown && outcome.is_delivered() {
             self.actions.push_back(SenderAction::Grew(entry.clone()));
         }
         self.open_path_bytes -= entry.path_bytes();
