@@ -40,6 +40,8 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l remove-source -
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l delta -d 'Send only what the file to be replaced does not have [default: auto]' -r -f -a "auto\t'Where that saves time on the path at hand'
 off\t'Send each file whole'"
+complete -c towline -n "__fish_towline_using_subcommand send" -l verify-disk -d 'Read each file back from the disk before it gets its name' -r -f -a "true\t''
+false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Write a line for `b3sum --check` for each file sent' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l allow -d 'Let in this known peer without a ticket; may be repeated' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l remember -d 'Keep the peer as a known peer under this name' -r
@@ -80,6 +82,10 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l exists -d 'E
 skip\t'Keep the existing file; this is not an error'
 replace\t'Replace the existing file'
 rename\t'Save the new file under another name'"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l atomic -d 'Give all files their names together at the end, or none' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l verify-disk -d 'Read each file back from the disk before it gets its name' -r -f -a "true\t''
+false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l yes -d 'Receive without asking' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l manifest -d 'Write a line for `b3sum --check` for each file received' -r -F

@@ -296,6 +296,8 @@ pub struct Summary {
     pub limited_by: Vec<(Bottleneck, u8)>,
     /// Everything is durable. False without syncs, and where a sync was not possible.
     pub synced: bool,
+    /// Files that were received and read back from the receiver's disk, if it does that.
+    pub verified: Option<u64>,
     /// What the receiver's file system does not keep.
     pub not_kept: Vec<NotKept>,
     /// Sources that were removed (files, links, directories), where the sender was asked to.

@@ -6,12 +6,14 @@ mod support;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use rustix::io::Errno;
+use rustix::process::Signal;
 use support::host::{bound_by_permissions, has, skip};
-use support::mount::Mount;
-use support::process::{Ended, Machine};
+use support::mount::{Mount, make_file_system};
+use support::process::{DEADLINE, Ended, Machine, Towline};
 use support::setting::Setting;
 use support::tree::{random_file, set_mode};
 
@@ -274,4 +276,68 @@ fn a_large_source_that_fails_in_the_middle_fails_alone() {
         assert!(file["message"].as_str().is_some_and(|m| m.contains("Input/output error")), "{file}");
     }
     assert!(!setting.inbox.join("tree/large").exists() && setting.inbox.join("tree/empty").is_dir());
+}
+
+/// The receiver stops between the sync and the look at the disk, and the disk changes meanwhile.
+#[test]
+fn a_disk_that_returns_other_bytes_is_found_out() {
+    let setting = Setting::new();
+    let image = setting.path("image");
+    if !has("mkfs.ext4") || !has("strace") {
+        return skip("mkfs.ext4 or strace is not installed");
+    }
+    make_file_system("ext4", &image, 64);
+    let Some(_mount) = Mount::image(&image, &setting.inbox) else {
+        return skip("a file system image cannot be mounted (it needs root)");
+    };
+    setting.ready_receiver();
+    for (name, size, number) in [("small", 5000, 98), ("large", 3 << 20, 99)] {
+        let source = setting.path(name);
+        random_file(&source, size, number);
+        let receiver =
+            Machine::new(setting.path("receiver")).injecting("inject=fadvise64:signal=SIGSTOP:when=1");
+        let (receiving, listening) = receiver.listen_receive(&setting.inbox, &["--verify-disk"]);
+        let sending = setting.sender.start_send(["--to", &listening.ticket, source.to_str().expect("text")]);
+        wait_until_stopped(&receiving);
+        change(&image, &fs::read(&source).expect("a file")[..4096]);
+        receiving.signal(Signal::CONT);
+        let paths = [name.to_owned(), setting.inbox.join(name).display().to_string()];
+        for (ended, path) in [sending.end(), receiving.end()].into_iter().zip(paths) {
+            let ended = ended.expect(8);
+            let file = ended.file(name);
+            assert_eq!((&file["outcome"], &file["reason"]), (&"failed".into(), &"verification".into()));
+            let message = file["message"].as_str().expect("a text");
+            assert!(message.starts_with(&path) && message.contains("other bytes"), "{message}");
+        }
+        assert!(!setting.inbox.join(name).exists());
+        assert!(!setting.inbox.join(".towline").exists(), "what was recorded of it is kept");
+
+        let again = setting.send_to(&setting.receiver, &source, &["--verify-disk"]);
+        for ended in again.map(|side| side.expect(0)) {
+            assert_eq!(ended.event("finished")["verified_from_disk"], 1);
+        }
+        assert!(fs::read(setting.inbox.join(name)).expect("a file") == fs::read(&source).expect("a file"));
+    }
+}
+
+fn wait_until_stopped(process: &Towline) {
+    let stat = format!("/proc/{}/stat", process.pid());
+    let end = Instant::now() + DEADLINE;
+    let is_stopped = || {
+        let stat = fs::read_to_string(&stat).expect("it runs");
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['T', 't']))
+    };
+    while !is_stopped() {
+        assert!(Instant::now() < end, "it did not stop");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Changes a byte of `content` on the disk behind a file system.
+fn change(image: &Path, content: &[u8]) {
+    let bytes = fs::read(image).expect("the image");
+    let at = (0..bytes.len()).step_by(1024).find(|at| bytes[*at..].starts_with(content));
+    let at = at.expect("it was synced") as u64;
+    let image = fs::File::options().write(true).open(image).expect("the image");
+    image.write_all_at(&[!content[0]], at).expect("the image can be written");
 }

@@ -24,7 +24,7 @@ pub(super) async fn run(
     network: NetworkThreads,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
-    let ReceiveSettings { peer, into, exists, atomic, manifest, common, .. } = settings;
+    let ReceiveSettings { peer, into, exists, atomic, verify_disk, manifest, common, .. } = settings;
     let manifest = manifest.map(|path| WithManifest::create(path, Arc::clone(&reporter))).transpose()?;
     let reporter: Arc<dyn Reporter> = match &manifest {
         Some(manifest) => Arc::clone(manifest) as _,
@@ -38,7 +38,7 @@ pub(super) async fn run(
     let connected =
         meet(Role::Receive, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
     let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
-    let context = Context { atomic, ..context };
+    let context = Context { atomic, verify_disk, ..context };
     let sender = connected.link.connection.peer_fingerprint();
     let met = met(&connected, peer.is_some());
     let inbox = Inbox { dir: &into, sender, reporter: Arc::clone(&reporter), network };

@@ -35,7 +35,7 @@ pub(super) async fn run(
     network: NetworkThreads,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
-    let SendSettings { sources, peer, delta, manifest, remove_source, common } = settings;
+    let SendSettings { sources, peer, delta, manifest, remove_source, verify_disk, common } = settings;
     let source = FsSource::new(&sources, network.clone())?;
     let removal = match remove_source {
         true => Some(WithRemoval::create(source.clone(), Arc::clone(&reporter))?),
@@ -54,7 +54,8 @@ pub(super) async fn run(
         Some(Peer::Dir(dir)) => {
             refuse_inside(&dir, &sources)?;
             complete_sets(&dir, &reporter, &stop).await?;
-            send_to_dir(source, &dir, network, &common, &reporter, stop.clone()).await
+            let inbox = Inbox { dir: &dir, sender: THIS_MACHINE, reporter: Arc::clone(&reporter), network };
+            send_to_dir(source, inbox, verify_disk, &common, stop.clone()).await
         }
         peer => {
             let memory = memory(&common)?;
@@ -105,24 +106,23 @@ fn refuse_inside(dir: &Path, sources: &[PathBuf]) -> Result<(), Failure> {
 /// Sends to a receiver in this process; each has half of the memory.
 async fn send_to_dir(
     source: FsSource,
-    dir: &Path,
-    network: NetworkThreads,
+    inbox: Inbox<'_>,
+    verify_disk: bool,
     common: &CommonSettings,
-    reporter: &Arc<dyn Reporter>,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<Transferred, Failure> {
     let (memory, receiver_memory) = memory_of_two(common)?;
     let (sender, receiver) = meet_itself(common, *memory).await?;
-    let sending = context(common, memory, Arc::clone(reporter), stop);
+    let sending = context(common, memory, Arc::clone(&inbox.reporter), stop);
     // Limiting one of the two sides is enough.
     let unlimited = throttle(Schedule::default());
     let receiving = Context {
         memory: receiver_memory,
         throttle: unlimited,
         reporter: Arc::new(Silent),
+        verify_disk,
         ..sending.clone()
     };
-    let inbox = Inbox { dir, sender: THIS_MACHINE, reporter: Arc::clone(reporter), network };
     let receiving = receive_through(receiver, inbox, Exists::default(), receiving);
     let sending = send_through(sender, source, common, sending);
     let (sent, received) = tokio::join!(sending, receiving);

@@ -63,6 +63,8 @@ pub struct SendSettings {
     pub manifest: Option<PathBuf>,
     /// Remove each source that has arrived.
     pub remove_source: bool,
+    /// The receiver in this process reads each file back from its disk.
+    pub verify_disk: bool,
     /// Settings of both sides.
     pub common: CommonSettings,
 }
@@ -88,6 +90,8 @@ pub struct ReceiveSettings {
     pub exists: Exists,
     /// All files get their names together at the end, or none does.
     pub atomic: bool,
+    /// Each file is read back from the disk before it gets its name.
+    pub verify_disk: bool,
     /// Receive without asking.
     pub yes: bool,
     /// Where the lines for `b3sum --check` go.
@@ -113,6 +117,10 @@ pub struct StaySettings {
     pub into: PathBuf,
     /// What to do with existing files, if that was given.
     pub exists: Option<Exists>,
+    /// All files of a transfer get their names together at the end, or none does.
+    pub atomic: bool,
+    /// Each file is read back from the disk before it gets its name.
+    pub verify_disk: bool,
     /// Settings of both sides.
     pub common: CommonSettings,
 }

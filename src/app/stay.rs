@@ -13,6 +13,7 @@ use super::meet::{Connected, terms};
 use super::peers;
 use super::settings::{Exists, Right, StaySettings};
 use super::transfer::{Inbox, conclude, context, memory_of_all, receive_through, throttle};
+use super::unfinished::complete_sets;
 use crate::auth::Secret;
 use crate::connect::Staying;
 use crate::event::{Event, Listening, OfPeer, Reporter};
@@ -53,6 +54,7 @@ pub(super) async fn run(
     let StaySettings { into, transfers, grace, common, .. } = &settings;
     // Before anybody is told to dial.
     check_target(into).map_err(|error| error.failure(Side::Receiver, Reason::Storage))?;
+    complete_sets(into, &reporter, &stop).await?;
     let places = Arc::new(places(&settings)?);
     let memory = memory_of_all(common);
     let terms = terms(Role::Receive, id::own(true)?, common, *memory.lease(*transfers)?);
@@ -191,7 +193,7 @@ impl Hall {
         peer: Option<KnownPeer>,
         reporter: Arc<dyn Reporter>,
     ) -> Result<(), Failure> {
-        let StaySettings { into, exists, transfers, common, .. } = &*self.settings;
+        let StaySettings { into, exists, atomic, verify_disk, transfers, common, .. } = &*self.settings;
         let connection = &connected.link.connection;
         let sender = connection.peer_fingerprint();
         if let Some(agent) = connected.link.agent.clone() {
@@ -205,7 +207,11 @@ impl Hall {
         let dir = own_dir.map_or_else(|| into.clone(), |own| into.join(own));
         let exists = policy(*exists, peer.as_ref());
         let context = context(common, memory, Arc::clone(&reporter), self.halted.clone());
-        let context = Context { throttle: self.throttle, ..context };
+        let (atomic, verify_disk) = (*atomic, *verify_disk);
+        let context = Context { throttle: self.throttle, atomic, verify_disk, ..context };
+        if let Err(failure) = complete_sets(&dir, &reporter, &self.halted).await {
+            return Err(connected.fail(failure).await);
+        }
         let inbox = Inbox { dir: &dir, sender, reporter: Arc::clone(&reporter), network: self.network };
         let done = receive_through(connected, inbox, exists, context).await?;
         conclude(done, reporter.as_ref());

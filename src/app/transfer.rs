@@ -60,7 +60,18 @@ pub(super) fn context(
     let quota = OnceLock::new();
     let processor_use = Arc::new(move || processor_use(quota.get_or_init(CpuQuota::find)));
     let synced = common.fsync;
-    Context { memory, patience, throttle, processor_use, delta: false, synced, atomic: false, reporter, stop }
+    Context {
+        memory,
+        patience,
+        throttle,
+        processor_use,
+        delta: false,
+        synced,
+        atomic: false,
+        verify_disk: false,
+        reporter,
+        stop,
+    }
 }
 
 pub(super) fn throttle(schedule: Schedule) -> Arc<Throttle> {
@@ -115,12 +126,12 @@ pub(super) async fn receive_through(
     context: Context,
 ) -> Result<Transferred, Failure> {
     let Inbox { dir, sender, reporter, network } = inbox;
-    let (sync, atomic) = (context.synced, context.atomic);
+    let (sync, atomic, verify) = (context.synced, context.atomic, context.verify_disk);
     let name = printable(dir.as_os_str().as_encoded_bytes());
     let (limit, shown) = (context.patience.disk_timeout, name.clone());
     let open = async |transfer: String| {
         let dir = dir.to_owned();
-        let incoming = Incoming { transfer, sender, sync, atomic, reporter };
+        let incoming = Incoming { transfer, sender, sync, atomic, verify, reporter };
         let target = tokio::task::spawn_blocking(move || FsTarget::new(&dir, incoming, network));
         let Ok(target) = tokio::time::timeout(limit, target).await else {
             let sentence = |dir: &str| {

@@ -132,6 +132,17 @@ pub struct SendArgs {
     #[arg(long, env = "TOWLINE_DELTA", hide_env = true, hide_short_help = true, value_name = "WHEN")]
     pub delta: Option<Delta>,
 
+    /// Read each file back from the disk before it gets its name
+    ///
+    /// After the sync, the receiving side reads the file from the device, past the page cache, and compares its BLAKE3 hash
+    /// with the one of the sender. A file that differs is not saved (exit code 8). This costs a second pass over the disk. It
+    /// cannot see what the device itself still holds in a cache of its own. Works only with `--to
+    /// dir:`; for another peer, give it to `receive` there.
+    #[arg(long, env = "TOWLINE_VERIFY_DISK", hide_env = true, hide_short_help = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub verify_disk: Option<bool>,
+
     /// Write a line for `b3sum --check` for each file sent
     #[arg(long, env = "TOWLINE_MANIFEST", hide_env = true, hide_short_help = true, value_name = "FILE")]
     #[arg(value_hint = clap::ValueHint::FilePath)]
@@ -197,6 +208,16 @@ pub struct ReceiveArgs {
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub atomic: Option<bool>,
+
+    /// Read each file back from the disk before it gets its name
+    ///
+    /// After the sync, the receiving side reads the file from the device, past the page cache, and compares its BLAKE3 hash
+    /// with the one of the sender. A file that differs is not saved (exit code 8). This costs a second pass over the disk. It
+    /// cannot see what the device itself still holds in a cache of its own.
+    #[arg(long, env = "TOWLINE_VERIFY_DISK", hide_env = true, hide_short_help = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub verify_disk: Option<bool>,
 
     /// Receive without asking
     #[arg(long, env = "TOWLINE_YES", hide_env = true, hide_short_help = true, value_name = "BOOL")]

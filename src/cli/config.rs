@@ -49,6 +49,8 @@ pub struct Config {
     pub into: Option<PathBuf>,
     /// `--atomic`
     pub atomic: Option<bool>,
+    /// `--verify-disk`
+    pub verify_disk: Option<bool>,
     /// `--exists`
     #[serde(deserialize_with = "word")]
     pub exists: Option<Exists>,

@@ -146,7 +146,7 @@ impl Reason {
     /// The reason as a receiver's verdict on an entry; other reasons become a rule of the receiver.
     pub(super) fn of_failed(self) -> Self {
         match self {
-            Self::TargetExists | Self::Storage => self,
+            Self::TargetExists | Self::Storage | Self::Verification => self,
             _ => Self::Refused,
         }
     }
@@ -431,7 +431,7 @@ mod tests {
             assert!(failure.from_peer);
         }
         for reason in Reason::ALL {
-            assert!([5, 6].contains(&reason.of_failed().exit_code()));
+            assert!([5, 6, 8].contains(&reason.of_failed().exit_code()));
             assert!([7, 10].contains(&reason.of_omitted().exit_code()));
             assert_eq!(reason.of_abandoned().exit_code(), 7);
         }

@@ -57,6 +57,8 @@ pub enum Committed {
     Refused(Failure),
     /// The system denies permission, and why.
     Denied(Failure),
+    /// The disk returns other bytes than were written, as this says.
+    Differs(Failure),
     /// It is a link, and the file system does not support links.
     NotKept,
 }

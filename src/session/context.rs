@@ -26,6 +26,8 @@ pub struct Context {
     pub delta: bool,
     /// Whether the receiver syncs; reported in the summary.
     pub synced: bool,
+    /// Whether the receiver reads each file back from its disk.
+    pub verify_disk: bool,
     /// Whether the receiver gives all entries their names together, or none.
     pub atomic: bool,
     /// Receives the events.

@@ -152,6 +152,7 @@ impl Setup {
                 delta: true,
                 synced: true,
                 atomic: false,
+                verify_disk: false,
                 reporter,
                 stop: stopped,
             },

@@ -54,6 +54,8 @@ pub struct Commit {
     pub kind: Final,
     /// Permission bits and time, set before the name.
     pub meta: Meta,
+    /// The BLAKE3 root of a file whose bytes were verified on the way, for a target that reads it back.
+    pub root: Option<blake3::Hash>,
     /// How to resolve a conflict. Only files and links are replaced. The other name is `name~1`, or `stem~1.ext`,
     /// with the first free number; among many taken ones it is found by bisection, which may miss a gap.
     pub exists: Exists,

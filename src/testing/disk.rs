@@ -47,7 +47,8 @@ impl Node {
 /// The transfer with this number, of the one sender that these tests have.
 pub(crate) fn incoming(number: u32, sync: bool) -> Incoming {
     let sender = Fingerprint::from_bytes([7; 32]);
-    Incoming { transfer: format!("{number:032x}"), sender, sync, atomic: false, reporter: Arc::new(Nobody) }
+    let transfer = format!("{number:032x}");
+    Incoming { transfer, sender, sync, atomic: false, verify: false, reporter: Arc::new(Nobody) }
 }
 
 /// A path known to be valid.

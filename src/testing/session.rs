@@ -30,6 +30,7 @@ pub(crate) fn context(memory: Lease) -> Context {
         delta: false,
         synced: true,
         atomic: false,
+        verify_disk: false,
         reporter: Arc::new(Nobody),
         stop: stopped,
     }

@@ -87,7 +87,7 @@ fn entry(path: &str, kind: Kind) -> Entry {
 
 fn commit(id: u64, path: &str, size: u64, exists: Exists) -> Commit {
     let meta = file(b"").default_meta();
-    Commit { id: EntryId(id), path: rel_path(path), kind: Final::File { size }, meta, exists }
+    Commit { id: EntryId(id), path: rel_path(path), kind: Final::File { size }, meta, root: None, exists }
 }
 
 fn tree(entries: &[(&[u8], Node, u32, i64, u32)]) -> Tree {
@@ -159,7 +159,7 @@ async fn carry(source: &impl Source, target: &impl Target, max: usize) {
                 Kind::OpenEnded | Kind::Dir | Kind::DirEnd => continue,
             };
             let exists = Exists::Refuse;
-            let commit = Commit { id: EntryId(id), path: path.clone(), kind, meta, exists };
+            let commit = Commit { id: EntryId(id), path: path.clone(), kind, meta, root: None, exists };
             let committed = target.commit(vec![commit]).await;
             assert!(matches!(committed[..], [Ok(Committed::Done(None))]), "{path}: {committed:?}");
             if entry.size() > 0 {

@@ -96,6 +96,7 @@ pub(super) mod tests {
             blake3: None,
             limited_by: vec![(Bottleneck::Processor, 75), (Bottleneck::Network, 25)],
             synced: true,
+            verified: None,
             not_kept: Vec::new(),
             removed: None,
         };

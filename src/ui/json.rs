@@ -120,6 +120,8 @@ enum EventFields<'a> {
         sent_bytes: u64,
         resumed_bytes: u64,
         copied_bytes: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        verified_from_disk: Option<u64>,
     },
     Preparing {
         dir: String,
@@ -398,6 +400,7 @@ fn finished(summary: &Summary) -> EventFields<'_> {
         sent_bytes: summary.sent_bytes,
         resumed_bytes: summary.resumed_bytes,
         copied_bytes: summary.copied_bytes,
+        verified_from_disk: summary.verified,
     }
 }
 

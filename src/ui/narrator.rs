@@ -410,6 +410,11 @@ mod tests {
              synced (--no-fsync); 4 already there; 3 updated in mode or time; 5 skipped\n\
              towline: 2 entries failed; see the lines above\n"
         );
+        let verified = Summary { verified: Some(3), limited_by: Vec::new(), ..summary() };
+        assert_eq!(
+            say(verified),
+            "sent 3 files, 2.00 GiB in 6.1s (335.74 MiB/s), on disk and verified; 3 files read back from the disk\n"
+        );
         let resumed = Summary { resumed_bytes: 1 << 30, limited_by: Vec::new(), ..summary() };
         assert_eq!(
             say(resumed),

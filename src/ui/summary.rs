@@ -49,6 +49,9 @@ pub(super) fn summary_line(summary: &Summary) -> String {
     } else {
         ", written and verified, not synced (--no-fsync)"
     };
+    if let Some(files) = summary.verified {
+        out += &format!("; {} read back from the disk", format::count(files, "file", "files"));
+    }
     if summary.identical > 0 {
         out += &format!("; {} already there", summary.identical);
     }
@@ -120,6 +123,7 @@ pub(super) mod tests {
                 (Bottleneck::Memory, 4),
             ],
             synced: true,
+            verified: None,
             not_kept: Vec::new(),
             removed: None,
         }

@@ -39,6 +39,20 @@ const WAIT_MIN: Duration = Duration::from_secs(1);
 /// Maximum for `--wait`.
 const WAIT_MAX: Duration = Duration::from_secs(31_557_600);
 
+/// Whether files are read back from the disk.
+pub(super) fn verify_disk(
+    given: Option<bool>,
+    config: Option<bool>,
+    common: &CommonSettings,
+) -> Result<bool> {
+    let is_wanted = given.or(config).unwrap_or(false);
+    ensure!(
+        !is_wanted || common.fsync,
+        "--verify-disk and --no-fsync do not work together: what is not synced is not on the disk yet"
+    );
+    Ok(is_wanted)
+}
+
 fn parse_fingerprint(text: &str) -> Result<Fingerprint> {
     let text = text.trim();
     ensure!(!text.is_empty(), "--fingerprint is empty; `towline id` on the other machine prints it");

@@ -5,7 +5,7 @@ use std::io::Read;
 
 use anyhow::{Result, bail, ensure};
 
-use super::common::resolve_common;
+use super::common::{resolve_common, verify_disk};
 use super::into::resolve_into;
 use super::meeting::{resolve_meeting, resolve_peer};
 use super::stay;
@@ -62,8 +62,9 @@ pub(super) fn resolve(
     let into = resolve_into(given.into, config.into)?;
     let exists = given.exists.or(config.exists).unwrap_or_default();
     let atomic = given.atomic.or(config.atomic).unwrap_or(false);
+    let verify_disk = verify_disk(given.verify_disk, config.verify_disk, &common)?;
     let yes = given.yes.or(config.yes).unwrap_or(false);
-    Ok(Command::Receive(ReceiveSettings { peer, into, exists, atomic, yes, manifest, common }))
+    Ok(Command::Receive(ReceiveSettings { peer, into, exists, atomic, verify_disk, yes, manifest, common }))
 }
 
 /// What is to be done with partial files, if this is not about a transfer.

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 
-use super::common::resolve_common;
+use super::common::{resolve_common, verify_disk};
 use super::meeting::{resolve_meeting, resolve_peer};
-use crate::app::settings::{PeersFile, Right, SendSettings};
+use crate::app::settings::{Peer, PeersFile, Right, SendSettings};
 use crate::cli::args::SendArgs;
 use crate::cli::config::Config;
 use crate::cli::peer;
@@ -51,8 +51,14 @@ pub(super) fn resolve(
     }
     let peer = resolve_peer(to.as_deref(), "--to", &common, peers, stdin)?;
     let remove_source = given.remove_source.or(config.remove_source).unwrap_or(false);
+    let is_dir = matches!(peer, Some(Peer::Dir(_)));
+    let verify_disk = verify_disk(given.verify_disk, config.verify_disk.filter(|_| is_dir), &common)?;
+    ensure!(
+        !verify_disk || is_dir,
+        "--verify-disk is about the disk of the receiving side: give it to `towline receive` there"
+    );
     let delta = given.delta.or(config.delta).unwrap_or_default();
-    Ok(SendSettings { sources: given.sources, peer, delta, manifest, remove_source, common })
+    Ok(SendSettings { sources: given.sources, peer, delta, manifest, remove_source, verify_disk, common })
 }
 
 /// Takes a ticket after the sources, where other programs have it. An existing file of that name is a source.

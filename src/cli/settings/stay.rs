@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::common::{check_duration, resolve_common};
+use super::common::{check_duration, resolve_common, verify_disk};
 use super::into::resolve_into;
 use super::meeting::check_allowed;
 use crate::app::settings::{PeersFile, Right, StaySettings};
@@ -50,6 +50,7 @@ pub(super) fn resolve(given: ReceiveArgs, config: &Config, peers: &PeersFile) ->
     );
     let grace = given.stay.grace.or(config.grace).unwrap_or(GRACE_DEFAULT);
     check_duration("--grace", grace, Duration::ZERO..=GRACE_MAX)?;
+    let verify_disk = verify_disk(given.verify_disk, config.verify_disk, &common)?;
     Ok(StaySettings {
         peers: peers.clone(),
         only,
@@ -58,6 +59,8 @@ pub(super) fn resolve(given: ReceiveArgs, config: &Config, peers: &PeersFile) ->
         grace,
         into: resolve_into(given.into, config.into.clone())?,
         exists: given.exists.or(config.exists),
+        atomic: given.atomic.or(config.atomic).unwrap_or(false),
+        verify_disk,
         common,
     })
 }

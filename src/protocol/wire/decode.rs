@@ -45,6 +45,7 @@ impl Message {
             0x06 => return Self::decode_close(f).map(Some),
             0x07 => Self::Abandon(EntryId(f.varint()?), reason(&mut f)?, f.text()?),
             0x08 => Self::Heartbeat(Activity::from_code(f.u8()?).ok_or(CodecError::BadValue("activity"))?),
+            0x12 => Self::Verified(f.varint()?),
             0x09 => Self::Finished { synced: flag(&mut f, "synced")?, not_kept: not_kept::get(&mut f)? },
             0x0a => Self::Join { lane: lane(&mut f)?, proof: f.array()? },
             0x0b => match lane(&mut f)? {

@@ -43,6 +43,7 @@ impl Message {
             Self::Abandon(..) => 0x07,
             Self::Heartbeat(_) => 0x08,
             Self::Finished { .. } => 0x09,
+            Self::Verified(_) => 0x12,
             Self::Join { .. } => 0x0a,
             Self::Left(_) => 0x0b,
             Self::Came(_) => 0x0c,
@@ -125,7 +126,9 @@ impl Message {
                 put_ranges(p, ranges);
             }
             Self::Entry(entry) => put_entry(p, entry),
-            Self::End(count) | Self::Ack(count) | Self::Came(count) => put_varint(p, *count),
+            Self::End(count) | Self::Ack(count) | Self::Came(count) | Self::Verified(count) => {
+                put_varint(p, *count)
+            }
             Self::Omitted(reason, message) => {
                 put_varint(p, u64::from(reason.code()));
                 put_text(p, message);

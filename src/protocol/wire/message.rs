@@ -81,6 +81,9 @@ pub enum Message {
         /// Attributes that its file system does not keep; at most [`crate::protocol::wire::limits::NOT_KEPT_MAX`].
         not_kept: Vec<NotKept>,
     },
+    /// Receiver to sender, before [`Message::Finished`]: this many files were received, and all of them were read back
+    /// from the disk.
+    Verified(u64),
     /// Receiver to sender: all durable chunks of a file so far, as ranges in order that do not touch; at most
     /// [`CHUNK_RANGES_MAX`](crate::protocol::wire::limits::CHUNK_RANGES_MAX).
     Durable(EntryId, Vec<Range<u64>>),
@@ -133,6 +136,7 @@ impl Message {
             Self::Abandon(..) => "Abandon",
             Self::Heartbeat(_) => "Heartbeat",
             Self::Finished { .. } => "Finished",
+            Self::Verified(_) => "Verified",
             Self::Join { .. } => "Join",
             Self::Left(_) => "Left",
             Self::Came(_) => "Came",

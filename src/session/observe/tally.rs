@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::event::{Event, FileSettled, Outcome, Summary};
 use crate::protocol::engine::bottleneck::Bottleneck;
+use crate::protocol::engine::sender::ReceiverEnd;
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::not_kept::NotKept;
 use crate::protocol::wire::entry::{Entry, Kind, Settled};
 
 /// Counts settled entries.
@@ -112,9 +112,9 @@ impl Tally {
         side: Side,
         moved: Moved,
         limited_by: Vec<(Bottleneck, u8)>,
-        synced: bool,
-        not_kept: Vec<NotKept>,
+        end: ReceiverEnd,
     ) -> Summary {
+        let ReceiverEnd { synced, verified, not_kept } = end;
         let graver = |gravest| Failure::graver(gravest, Reason::NotKept);
         let gravest = if not_kept.is_empty() {
             self.gravest
@@ -139,6 +139,7 @@ impl Tally {
             blake3: self.root.filter(|_| self.regular == 1),
             limited_by,
             synced,
+            verified,
             not_kept,
             removed: None,
         }

@@ -14,6 +14,7 @@ use tracing::debug;
 use crate::event::{ActiveFile, Event, Summary};
 use crate::protocol::engine::bottleneck::ReceiverSnapshot;
 use crate::protocol::engine::receiver::{Receiver, ReceiverAction};
+use crate::protocol::engine::sender::ReceiverEnd;
 use crate::protocol::failure::{Failure, Side};
 use crate::protocol::final_name::Exists;
 use crate::protocol::not_kept::{Aspect, NotKept};
@@ -95,6 +96,8 @@ struct ReceiveDriver<C: Connection, T: Target> {
     tally: Tally,
     /// Attributes the disk does not keep, reported once everything else has ended.
     not_kept: Vec<NotKept>,
+    /// Files that were read back from the disk, if they are.
+    verified: Option<u64>,
     /// Whether a call to the disk hangs.
     disk_hangs: bool,
     meter: BottleneckMeter,
@@ -133,6 +136,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
             jobs: DiskJobs::new(Arc::clone(&shared), exists, offer.chunk_log2),
             tally: Tally::default(),
             not_kept: Vec::new(),
+            verified: None,
             disk_hangs: false,
             last_came: 0,
             teller: Teller::new(shared.clock.started()),
@@ -279,7 +283,8 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         };
         let (synced, not_kept) = (self.is_synced(), std::mem::take(&mut self.not_kept));
         not_kept.iter().for_each(|one| self.report(Event::NotKept(one.clone())));
-        self.tally.summary(Side::Receiver, moved, self.meter.shares(), synced, not_kept)
+        let end = ReceiverEnd { synced, verified: self.verified, not_kept };
+        self.tally.summary(Side::Receiver, moved, self.meter.shares(), end)
     }
 
     /// Waits until the sender has heard everything and closes the connection. If the connection is lost before that, the
@@ -363,7 +368,9 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
     fn on_job(&mut self, job: DiskJob) -> Result<(), Failure> {
         if let Some(not_kept) = self.jobs.done(job)? {
             self.not_kept = not_kept;
-            self.shared.machine().finished(self.is_synced(), self.not_kept.clone());
+            let (synced, mut machine) = (self.is_synced(), self.shared.machine());
+            self.verified = self.context.verify_disk.then(|| machine.verified());
+            machine.finished(synced, self.not_kept.clone());
         }
         Ok(())
     }

@@ -110,9 +110,13 @@ impl<T: Target> DiskJobs<T> {
                     Exists::Rename => Exists::Refuse,
                     other => other,
                 };
-                self.commits.push(commit(id, entry, exists));
+                let root = self.shared.machine().committed_root(id);
+                self.commits.push(commit(id, entry, root, exists));
             }
-            ReceiverAction::CommitBeside(id, entry) => self.commits.push(commit(id, entry, Exists::Rename)),
+            ReceiverAction::CommitBeside(id, entry) => {
+                let root = self.shared.machine().committed_root(id);
+                self.commits.push(commit(id, entry, root, Exists::Rename));
+            }
             ReceiverAction::Update(id, entry) => self.updates.push((id, entry)),
             ReceiverAction::FinishDir(id, path, meta) => self.dirs.push((id, (path, meta))),
             ReceiverAction::Discard(id) => self.discards.push(id),
@@ -277,27 +281,28 @@ impl<T: Target> DiskJobs<T> {
                 }
             }
             DiskJob::Discarded => self.discards.batch_done(),
-            DiskJob::Finished(result) => {
-                let failure = |error: StorageError| match error.source.kind() {
-                    // Of a name of a set.
-                    io::ErrorKind::AlreadyExists => error.failure(Side::Receiver, Reason::TargetExists),
-                    _ => storage_failure(&error),
-                };
-                return result.map(Some).map_err(failure);
-            }
+            DiskJob::Finished(result) => return result.map(Some).map_err(|error| last_failure(&error)),
         }
         Ok(None)
     }
 }
 
-fn commit(id: EntryId, entry: Entry, exists: Exists) -> Commit {
+fn commit(id: EntryId, entry: Entry, root: Option<blake3::Hash>, exists: Exists) -> Commit {
     let kind = match entry.kind {
         Kind::Symlink { target } => Final::Symlink { target },
         Kind::File { size } => Final::File { size },
         // The machine commits only files of known size, and links.
         Kind::OpenEnded | Kind::Dir | Kind::DirEnd => Final::File { size: 0 },
     };
-    Commit { id, path: entry.path, kind, meta: entry.meta, exists }
+    Commit { id, path: entry.path, kind, meta: entry.meta, root, exists }
+}
+
+/// The receiver's disk failed at the end, or a name of a set has been taken.
+fn last_failure(error: &StorageError) -> Failure {
+    match error.source.kind() {
+        io::ErrorKind::AlreadyExists => error.failure(Side::Receiver, Reason::TargetExists),
+        _ => storage_failure(error),
+    }
 }
 
 /// The receiver's disk failed for one entry.

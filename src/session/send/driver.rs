@@ -588,6 +588,6 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         let totals = self.machine.totals();
         let (resumed_bytes, copied_bytes) = (totals.resumed_bytes, totals.copied_bytes);
         let moved = Moved { elapsed, sent_bytes, resumed_bytes, copied_bytes };
-        self.tally.summary(Side::Sender, moved, shares, end.synced, end.not_kept)
+        self.tally.summary(Side::Sender, moved, shares, end)
     }
 }

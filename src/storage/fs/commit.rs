@@ -13,12 +13,15 @@ use rustix::io::Errno;
 use super::dirs::{Blocked, Dirs};
 use super::lacks::Lacks;
 use super::naming::{NotNamed, StagedName};
-use super::pending_set::{PendingSet, Taken, free_number};
+use super::pending_set::PendingSet;
+use super::read_back::root_on_device;
+use super::set_steps::{Taken, free_number};
 use super::staged_files::{Complete, StagedFile};
 use super::sys::volume::is_fuse;
 use super::target_disk::TargetDisk;
 use super::volumes::{FSYNC_MAX, Synced, Volume};
 use super::watch::{Call, Subject};
+use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::Committed;
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
@@ -69,6 +72,9 @@ pub(super) fn commit_batch(disk: &TargetDisk, commits: Vec<Commit>) -> Vec<Resul
         let can_sync = |item: &CommitItem| item.is_synced || !matches!(item.step, CommitStep::Staged(None));
         let one_by_one = is_few && items.iter().all(can_sync);
         sync_data(disk, &call, &mut items, one_by_one);
+    }
+    if disk.incoming.verify {
+        read_back(disk, &call, &mut items);
     }
     if let Some(set) = &disk.set {
         add_all(disk, set, &call, &mut items);
@@ -177,6 +183,37 @@ fn sync_again(disk: &TargetDisk, item: &CommitItem, errno: Errno) -> std::result
     }
 }
 
+/// Reads the staged files back from their device. One that has other bytes than those that were verified gets no name.
+fn read_back(disk: &TargetDisk, call: &Call<'_>, items: &mut [CommitItem]) {
+    for item in items {
+        let (Final::File { size }, Some(root)) = (&item.commit.kind, item.commit.root) else { continue };
+        if !matches!(item.step, CommitStep::Staged(_)) {
+            continue;
+        }
+        let (id, path) = (item.commit.id, &item.commit.path);
+        let step = || call.step("read back", Subject::Path(path.clone()));
+        let found = match disk.staging(id) {
+            Ok(staging) => {
+                let (dir, name) = staging.place(id);
+                root_on_device(dir, &name, *size, step)
+            }
+            Err(error) => Err(error),
+        };
+        let place = disk.place(path);
+        let differs = match found {
+            Ok(Some(found)) if found == root => continue,
+            Ok(_) => {
+                let differs = |path: &str| {
+                    format!("{path}: the disk returns other bytes than were written to it; it was not saved")
+                };
+                Committed::Differs(Failure::about(Side::Receiver, Reason::Verification, &place, differs))
+            }
+            Err(error) => Committed::Denied(failed("read back", place, error).of_target()),
+        };
+        item.step = CommitStep::Settled(Ok(differs));
+    }
+}
+
 /// Gives all staged entries their names; returns the changed directories.
 fn name_all(disk: &TargetDisk, call: &Call<'_>, dirs: &mut Dirs, items: &mut [CommitItem]) -> Vec<Changed> {
     let mut changed: Vec<Changed> = Vec::new();
@@ -235,7 +272,7 @@ fn add_all(disk: &TargetDisk, set: &PendingSet, call: &Call<'_>, items: &mut [Co
         item.step = match number {
             Err(error) => CommitStep::Settled(not_named(error)),
             Ok(Err(Taken)) => CommitStep::Settled(Ok(Committed::Exists)),
-            Ok(Ok(number)) => match set.name(disk, &item.volume, &item.commit, number) {
+            Ok(Ok(number)) => match disk.add_name(set, &item.volume, &item.commit, number) {
                 Ok(()) => {
                     let other_name = number.and_then(|number| path.numbered(number).ok());
                     CommitStep::Added { other_name }

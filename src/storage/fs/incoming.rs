@@ -16,6 +16,8 @@ pub struct Incoming {
     pub sync: bool,
     /// Whether all entries get their names together, at the end.
     pub atomic: bool,
+    /// Whether each file is read back from its device before it gets its name.
+    pub verify: bool,
     /// Takes warnings.
     pub reporter: Arc<dyn Reporter>,
 }

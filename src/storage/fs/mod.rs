@@ -34,12 +34,14 @@ mod partial_tests;
 mod partials;
 mod pending_set;
 mod prepare;
+mod read_back;
 mod read_old;
 mod resume;
 mod reveal;
 mod roll_forward;
 pub mod sample;
 mod set_log;
+mod set_steps;
 #[cfg(test)]
 mod set_tests;
 mod source;

@@ -71,8 +71,10 @@ async fn write_chunk(target: &FsTarget, index: u64, fill: u8) -> ChunkValue {
 async fn commit(target: &FsTarget, path: &str, size: u64) {
     let (path, kind) = (RelPath::new(path.as_bytes()).unwrap(), Final::File { size });
     let meta = Meta { mode: 0o600, ..Meta::default() };
-    let committed =
-        target.commit(vec![Commit { id: A, path, kind, meta, exists: Exists::Replace }]).await.remove(0);
+    let committed = target
+        .commit(vec![Commit { id: A, path, kind, meta, root: None, exists: Exists::Replace }])
+        .await
+        .remove(0);
     assert!(matches!(committed, Ok(Committed::Done(None))), "{committed:?}");
 }
 

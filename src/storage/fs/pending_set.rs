@@ -1,28 +1,9 @@
-//! A set that gets its names all at once, while it is received: complete entries stay in staging, and the log says what
-//! is to be done for them.
+//! A set that gets its names all at once, while it is received: its log, and whether that counts.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, FileType, statat};
-use rustix::io::Errno;
-
-use super::dirs::{Blocked, Dirs};
-use super::look::THERE;
-use super::numbered::last_taken;
-use super::reveal::reveal;
-use super::set_log::{SetLog, SetReader, SetStep, mark_elsewhere};
-use super::target_disk::TargetDisk;
-use super::volumes::{Synced, Volume};
-use super::watch::{Call, Subject};
-use crate::protocol::final_name::{Exists, Lookup};
-use crate::protocol::not_kept::Aspect;
-use crate::protocol::path::RelPath;
-use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
-use crate::protocol::wire::limits::RENAME_TRIES_MAX;
-use crate::storage::error::{Result, failed};
-use crate::storage::target::Commit;
+use super::set_log::{SetLog, SetStep};
 
 /// The set of one transfer.
 #[derive(Default)]
@@ -57,202 +38,44 @@ impl PendingSet {
         !is_decided
     }
 
-    fn add(&self, disk: &TargetDisk, step: &SetStep, sync: bool) -> io::Result<()> {
+    /// Adds a step to the log, which `begin` makes for the first one. With `flush`, the step is on the disk afterwards.
+    pub(super) fn add(
+        &self,
+        begin: impl FnOnce() -> io::Result<SetLog>,
+        step: &SetStep,
+        flush: bool,
+    ) -> io::Result<()> {
         let mut stage = self.stage();
         if let SetStage::Empty = *stage {
-            let staging = disk.volumes.root().staging(&disk.incoming)?;
-            let sender = *disk.incoming.sender.as_bytes();
-            *stage = SetStage::Receiving(SetLog::begin(staging.dir(), sender, disk.sync)?);
+            *stage = SetStage::Receiving(begin()?);
         }
-        let SetStage::Receiving(log) = &mut *stage else {
-            return Err(io::Error::other("the transfer has ended"));
-        };
+        let SetStage::Receiving(log) = &mut *stage else { return Err(ended()) };
         log.add(step)?;
-        if sync { log.flush(disk.sync) } else { Ok(()) }
+        if flush { log.flush(true) } else { Ok(()) }
     }
 
-    /// Notes a directory that will be made.
-    pub(super) fn dir(&self, disk: &TargetDisk, dirs: &mut Dirs, entry: &Entry) -> Result<Lookup> {
-        let found = match dirs.parent(&disk.root, &entry.path) {
-            Ok((holder, name)) => match statat(&holder, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => THERE,
-                Ok(_) => return Ok(Lookup::Conflict),
-                Err(Errno::NOENT) => Lookup::Free,
-                Err(errno) => return Err(failed("create", disk.place(&entry.path), errno)),
-            },
-            Err(Blocked { errno: Errno::NOENT, .. }) => Lookup::Free,
-            Err(blocked) => return Err(disk.blocked(blocked)),
-        };
-        self.note(disk, &entry.path, &SetStep::Dir { path: entry.path.clone(), mode: entry.meta.mode })?;
-        Ok(found)
-    }
-
-    /// Notes the end of a directory.
-    pub(super) fn dir_end(&self, disk: &TargetDisk, path: &RelPath, meta: Option<&Meta>) -> Result<()> {
-        let meta = meta.map(|meta| (meta.mode, meta.mtime.seconds, meta.mtime.nanos));
-        self.note(disk, path, &SetStep::DirEnd { path: path.clone(), meta })
-    }
-
-    /// Notes the new mode and time of what exists.
-    pub(super) fn update(&self, disk: &TargetDisk, entry: &Entry) -> Result<()> {
-        let Meta { mode, mtime } = entry.meta;
-        let is_link = matches!(entry.kind, Kind::Symlink { .. });
-        let time = (mtime.seconds, mtime.nanos);
-        self.note(disk, &entry.path, &SetStep::Update { path: entry.path.clone(), mode, time, is_link })
-    }
-
-    fn note(&self, disk: &TargetDisk, path: &RelPath, step: &SetStep) -> Result<()> {
-        self.add(disk, step, false).map_err(|error| failed("write the log of", disk.place(path), error))
-    }
-
-    /// Notes the name of an entry that is complete in staging.
-    pub(super) fn name(
-        &self,
-        disk: &TargetDisk,
-        volume: &Arc<Volume>,
-        commit: &Commit,
-        other: Option<u32>,
-    ) -> io::Result<()> {
-        let staging = volume.made_staging().ok_or(Errno::NOENT)?;
-        let is_inside = !Arc::ptr_eq(volume, disk.volumes.root());
-        let step = SetStep::Name {
-            id: commit.id.0,
-            path: commit.path.clone(),
-            number: other.unwrap_or(0),
-            replaces: commit.exists == Exists::Replace,
-            has_partial: staging.set_aside(commit.id, &commit.path)?,
-            is_inside,
-        };
-        // Whoever clears up after this process finds the other file system by the log.
-        self.add(disk, &step, is_inside && !staging.is_marked())?;
-        if is_inside { mark_elsewhere(staging.dir()) } else { Ok(()) }
-    }
-
-    /// Gives the whole set its names, or none of it.
-    pub(super) fn finish(&self, disk: &TargetDisk, call: &Call<'_>) -> Result<()> {
-        let log_failed = |error: io::Error| failed("write the log of", disk.place_of_top(), error);
+    /// Lets the steps so far be read; false if there are none.
+    pub(super) fn can_be_read(&self) -> io::Result<bool> {
         match &mut *self.stage() {
-            SetStage::Receiving(log) => log.flush(false).map_err(log_failed)?,
-            _ => return Ok(()),
+            SetStage::Receiving(log) => log.flush(false).map(|()| true),
+            _ => Ok(false),
         }
-        if disk.sync {
-            sync_staging(disk)?;
-        }
-        check(disk, call, read_log(disk)?)?;
-        self.decide(disk).map_err(log_failed)?;
-        reveal(disk, call, read_log(disk)?).map(drop)
     }
 
     /// From here on the set counts.
-    pub(super) fn decide(&self, disk: &TargetDisk) -> io::Result<()> {
+    pub(super) fn decide(&self, sync: bool) -> io::Result<()> {
         let mut stage = self.stage();
         // Already with the first byte of its end, the log may count.
         match std::mem::replace(&mut *stage, SetStage::Decided) {
-            SetStage::Receiving(mut log) => log.end(disk.sync),
+            SetStage::Receiving(mut log) => log.end(sync),
             other => {
                 *stage = other;
-                Err(io::Error::other("the transfer has ended"))
+                Err(ended())
             }
         }
     }
 }
 
-fn read_log(disk: &TargetDisk) -> Result<SetReader> {
-    let staging = disk.volumes.root().made_staging().ok_or(Errno::NOENT);
-    let log = staging.and_then(|staging| SetReader::open(staging.dir()));
-    log.map_err(|errno| failed("read the log of", disk.place_of_top(), errno))
+fn ended() -> io::Error {
+    io::Error::other("the transfer has ended")
 }
-
-/// Makes all names in staging durable.
-fn sync_staging(disk: &TargetDisk) -> Result<()> {
-    for volume in disk.volumes.all() {
-        let Some(staging) = volume.made_staging() else { continue };
-        for dir in staging.dirs() {
-            match volume.sync(dir) {
-                Ok(Synced::Yes) => {}
-                Ok(Synced::Lacking(errno)) => disk.note(Aspect::Sync, ".", errno),
-                Err(errno) => return Err(failed("sync", disk.place_of_top(), errno)),
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The number of another name for an entry whose own is taken; `None` if it can have its own.
-pub(super) fn free_number(
-    holder: &OwnedFd,
-    commit: &Commit,
-) -> std::result::Result<std::result::Result<Option<u32>, Taken>, Errno> {
-    if !is_taken(holder, commit.path.name(), commit.exists == Exists::Replace)? {
-        return Ok(Ok(None));
-    }
-    if commit.exists != Exists::Rename {
-        return Ok(Err(Taken));
-    }
-    for number in last_taken(holder, &commit.path)? + 1..=RENAME_TRIES_MAX {
-        let other = commit.path.numbered(number).map_err(|_| Errno::NAMETOOLONG)?;
-        if !is_taken(holder, other.name(), false)? {
-            return Ok(Ok(Some(number)));
-        }
-    }
-    Ok(Err(Taken))
-}
-
-/// The name is taken.
-pub(super) struct Taken;
-
-/// Whether something has the name that would have to stay.
-fn is_taken(holder: &OwnedFd, name: &[u8], replaces: bool) -> std::result::Result<bool, Errno> {
-    match statat(holder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(!replaces || FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
-        Err(Errno::NOENT) => Ok(false),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Looks once more whether all names can be given, before the first one is.
-fn check(disk: &TargetDisk, call: &Call<'_>, mut log: SetReader) -> Result<()> {
-    let mut dirs = Dirs::for_lookup();
-    let appeared = || io::Error::new(io::ErrorKind::AlreadyExists, APPEARED);
-    let read = |error| failed("read the log of", disk.place_of_top(), error);
-    while let Some(step) = log.next().map_err(read)? {
-        let (path, replaces, id) = match &step {
-            SetStep::Dir { path, .. } => (path.clone(), false, None),
-            SetStep::Name { path, number: 0, replaces, id, .. } => (path.clone(), *replaces, Some(*id)),
-            SetStep::Name { path, number, replaces, id, .. } => {
-                let Ok(other) = path.numbered(*number) else { continue };
-                (other, *replaces, Some(*id))
-            }
-            _ => continue,
-        };
-        call.step("look up", Subject::Path(path.clone()));
-        let fails = |error: io::Error| failed("complete", disk.place(&path), error);
-        if let Some(id) = id {
-            let staging = disk.volumes.of(EntryId(id)).made_staging();
-            let staged = staging.ok_or(Errno::NOENT).and_then(|staging| {
-                statat(staging.dir(), id.to_string(), AtFlags::SYMLINK_NOFOLLOW).map(drop)
-            });
-            staged.map_err(|errno| fails(errno.into()))?;
-        }
-        let holder = match dirs.parent(&disk.root, &path) {
-            Ok((holder, _)) => holder,
-            Err(Blocked { errno: Errno::NOENT, .. }) => continue,
-            Err(blocked) => return Err(disk.blocked(blocked)),
-        };
-        let is_taken = match id {
-            Some(_) => is_taken(&holder, path.name(), replaces),
-            None => match statat(&holder, path.name(), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) != FileType::Directory),
-                Err(Errno::NOENT) => Ok(false),
-                Err(errno) => Err(errno),
-            },
-        };
-        if is_taken.map_err(|errno| fails(errno.into()))? {
-            return Err(fails(appeared()));
-        }
-    }
-    Ok(())
-}
-
-/// Why none of the set gets its name.
-const APPEARED: &str = "something has taken the name while the set was received, so nothing was changed";

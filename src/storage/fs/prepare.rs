@@ -44,7 +44,7 @@ impl TargetDisk {
             return self.prepare_file(dirs, id, &volume, entry);
         }
         if let Some(set) = &self.set {
-            return set.dir(self, dirs, entry).or_else(obstacle).map(Some);
+            return self.add_dir(set, dirs, entry).or_else(obstacle).map(Some);
         }
         let (holder, name) = match dirs.parent(&self.root, &entry.path) {
             Ok(found) => found,

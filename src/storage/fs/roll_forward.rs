@@ -47,6 +47,7 @@ pub fn roll_forward(dir: &Path, reporter: &Arc<dyn Reporter>) -> Result<Vec<NotK
                     sender: Fingerprint::from_bytes(sender),
                     sync,
                     atomic: true,
+                    verify: false,
                     reporter: Arc::clone(reporter),
                 };
                 let disk = TargetDisk::open(dir, incoming)?;

@@ -180,7 +180,7 @@ impl Target for FsTarget {
             let update = |entry: &Entry| {
                 call.step("update", Subject::Path(entry.path.clone()));
                 match &disk.set {
-                    Some(set) => set.update(disk, entry).map(|()| true),
+                    Some(set) => disk.add_update(set, entry).map(|()| true),
                     None => disk.update(&mut dirs, entry),
                 }
             };
@@ -278,7 +278,7 @@ impl Target for FsTarget {
             let finish = |(path, meta): &(RelPath, Option<Meta>)| {
                 call.step("finish", Subject::Path(path.clone()));
                 match &disk.set {
-                    Some(set) => set.dir_end(disk, path, meta.as_ref()),
+                    Some(set) => disk.add_dir_end(set, path, meta.as_ref()),
                     None => disk.finish_dir(&mut open, path, meta.as_ref()),
                 }
             };
@@ -327,7 +327,7 @@ impl Target for FsTarget {
     async fn finish(&self) -> Result<Vec<NotKept>> {
         self.run(|disk| {
             let call = disk.watch.begin("sync", Subject::Top);
-            let revealed = disk.set.as_ref().map_or(Ok(()), |set| set.finish(disk, &call));
+            let revealed = disk.set.as_ref().map_or(Ok(()), |set| disk.finish_set(set, &call));
             call.step("sync", Subject::Top);
             disk.close_all();
             let synced = revealed.and_then(|()| if disk.sync { disk.sync_last() } else { Ok(()) });

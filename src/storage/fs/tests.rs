@@ -84,7 +84,7 @@ async fn commit(target: &FsTarget, id: u64, path: &str, size: u64) -> Result<Com
     let kind = Final::File { size };
     let (id, path, exists) = (EntryId(id), rel_path(path), Exists::Refuse);
     let meta = Meta { mode: 0o600, ..Meta::default() };
-    target.commit(vec![Commit { id, path, kind, meta, exists }]).await.remove(0)
+    target.commit(vec![Commit { id, path, kind, meta, root: None, exists }]).await.remove(0)
 }
 
 #[tokio::test]
@@ -113,6 +113,7 @@ async fn a_whole_file_is_complete_when_it_is_written_and_can_come_again() {
             path: rel_path(name),
             kind: Final::File { size: *size },
             meta,
+            root: None,
             exists: Exists::Refuse,
         });
         for committed in target.commit(commits.collect()).await {

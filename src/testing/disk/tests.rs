@@ -28,6 +28,7 @@ fn commit(id: u64, path: &str, size: u64) -> Commit {
         path: rel_path(path),
         kind: Final::File { size },
         meta: Meta::default(),
+        root: None,
         exists: Exists::Refuse,
     }
 }

@@ -176,6 +176,7 @@ fn success_and_failure() {
         blake3: None,
         limited_by: vec![(Bottleneck::Network, 82), (Bottleneck::ReceiverDisk, 18)],
         synced: true,
+        verified: None,
         not_kept: vec![NotKept { aspect: Aspect::Mode, count: 3, path: "p".into(), cause: "c".into() }],
         removed: None,
     };

@@ -49,6 +49,12 @@ impl Receiver {
         self.done = true;
     }
 
+    /// All files that were received have been read back from the disk. Tells the sender how many; returns it.
+    pub fn verified(&mut self) -> u64 {
+        self.actions.push_back(ReceiverAction::Control(Message::Verified(self.written_files)));
+        self.written_files
+    }
+
     /// The disk cannot take the bytes of `id`.
     pub fn write_failed(&mut self, id: EntryId, failure: Failure) {
         if self.open.get(&id).is_some_and(|open| !open.state.is_complete()) {

@@ -207,6 +207,14 @@ impl Receiver {
         });
     }
 
+    /// The root of a file that is to be committed.
+    pub fn committed_root(&self, id: EntryId) -> Option<blake3::Hash> {
+        match self.open.get(&id)?.state {
+            IncomingState::Committing { root, .. } => root,
+            _ => None,
+        }
+    }
+
     /// The result of the commit of `id`.
     pub fn committed(&mut self, id: EntryId, committed: Committed) {
         let Some(IncomingEntry { entry, state: IncomingState::Committing { root, is_again }, .. }) =
@@ -217,6 +225,7 @@ impl Receiver {
         let (root, is_again) = (*root, *is_again);
         match committed {
             Committed::Done(renamed) => {
+                self.written_files += u64::from(entry.is_file());
                 let (status, outcome) = self.delivered(renamed);
                 self.settle(id, status, root, outcome);
             }
@@ -234,7 +243,9 @@ impl Receiver {
                 self.readmit(id, root);
                 self.actions.push_back(ReceiverAction::Admit(id, entry));
             }
-            Committed::Refused(failure) | Committed::Denied(failure) => self.fail(id, failure),
+            Committed::Refused(failure) | Committed::Denied(failure) | Committed::Differs(failure) => {
+                self.fail(id, failure);
+            }
             Committed::NotKept => self.settle(id, Status::NotKept, None, Outcome::NotKept),
         }
     }

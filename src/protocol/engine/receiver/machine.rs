@@ -39,6 +39,8 @@ pub struct Receiver {
     pub(super) finishing: bool,
     pub(super) done: bool,
     pub(super) totals: Totals,
+    /// Files that were received and committed.
+    pub(super) written_files: u64,
     /// Chaining values that wait for checkpoints, and when all files last got one.
     pub(super) unrecorded: usize,
     pub(super) checkpoints_at: Duration,
@@ -67,6 +69,7 @@ impl Receiver {
             finishing: false,
             done: false,
             totals: Totals::default(),
+            written_files: 0,
             unrecorded: 0,
             checkpoints_at: now,
             actions: VecDeque::new(),

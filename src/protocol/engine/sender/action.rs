@@ -95,6 +95,8 @@ pub enum SenderAction {
 pub struct ReceiverEnd {
     /// The receiver's files are durable.
     pub synced: bool,
+    /// Files that were received and read back from the receiver's disk, if it does that.
+    pub verified: Option<u64>,
     /// Attributes that its file system does not keep; the texts are safe to print.
     pub not_kept: Vec<NotKept>,
 }

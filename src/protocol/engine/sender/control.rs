@@ -37,6 +37,10 @@ impl Sender {
                 self.said_came = bytes;
                 Ok(())
             }
+            Message::Verified(files) => {
+                self.verified = Some(files);
+                Ok(())
+            }
             Message::Old(id, bytes) => self.on_old(id, bytes),
             Message::Durable(id, ranges) => self.on_durable(id, ranges, now),
             Message::Finished { synced: true, .. } if self.is_durability_missing => Err(Failure::protocol(
@@ -54,7 +58,8 @@ impl Sender {
                     cause: printable(one.cause.as_bytes()),
                     ..one
                 });
-                self.finished = Some(ReceiverEnd { synced, not_kept: not_kept.collect() });
+                let verified = self.verified;
+                self.finished = Some(ReceiverEnd { synced, verified, not_kept: not_kept.collect() });
                 Ok(())
             }
             other => Err(Failure::protocol(format!(

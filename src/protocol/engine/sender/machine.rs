@@ -41,6 +41,8 @@ pub struct Sender {
     pub(super) claim_parcels: u64,
     pub(super) totals: Totals,
     pub(super) actions: VecDeque<SenderAction>,
+    /// Files that the receiver has read back from its disk.
+    pub(super) verified: Option<u64>,
     pub(super) finished: Option<ReceiverEnd>,
     /// The file of unknown size whose chunk is being read. One at a time, because it keeps a block between two
     /// chunks.
@@ -77,6 +79,7 @@ impl Sender {
             signed: 0,
             totals: Totals::default(),
             actions: VecDeque::new(),
+            verified: None,
             finished: None,
             said_came: 0,
             came: 0,

@@ -130,6 +130,9 @@ fn golden_bytes_of_control() {
         (Message::Heartbeat(Activity::Network), "080106".into()),
         (Message::Heartbeat(Activity::Credits), "080107".into()),
         (Message::Status(EntryId(1), Status::NotKept), "04020107".into()),
+        (Message::Status(EntryId(1), Status::Staged(None)), "0402010b".into()),
+        (Message::Status(EntryId(1), Status::Staged(Some(path.clone()))), "0406010c03612f62".into()),
+        (Message::Verified(300), "1202412c".into()),
         (Message::Finished { synced: true, not_kept: vec![] }, "09020100".into()),
         (
             Message::Finished {
