@@ -30,6 +30,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('bench', 'bench', [CompletionResultType]::ParameterValue, 'Measure speed with test data, and show what limited it')
             [CompletionResult]::new('id', 'id', [CompletionResultType]::ParameterValue, 'Show this machine''s identity, or make a new one')
             [CompletionResult]::new('peers', 'peers', [CompletionResultType]::ParameterValue, 'List, add, remove or rename the machines that this one knows')
+            [CompletionResult]::new('receipt', 'receipt', [CompletionResultType]::ParameterValue, 'Check a receipt of `send --receipt`')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
         }
@@ -40,6 +41,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--remove-source', '--remove-source', [CompletionResultType]::ParameterName, 'Remove each source once it is on the receiver''s disk')
             [CompletionResult]::new('--delta', '--delta', [CompletionResultType]::ParameterName, 'Send only what the file to be replaced does not have [default: auto]')
             [CompletionResult]::new('--verify-disk', '--verify-disk', [CompletionResultType]::ParameterName, 'Read each file back from the disk before it gets its name')
+            [CompletionResult]::new('--receipt', '--receipt', [CompletionResultType]::ParameterName, 'Keep a receipt, signed by the receiver')
             [CompletionResult]::new('--manifest', '--manifest', [CompletionResultType]::ParameterName, 'Write a line for `b3sum --check` for each file sent')
             [CompletionResult]::new('--allow', '--allow', [CompletionResultType]::ParameterName, 'Let in this known peer without a ticket; may be repeated')
             [CompletionResult]::new('--remember', '--remember', [CompletionResultType]::ParameterName, 'Keep the peer as a known peer under this name')
@@ -169,12 +171,28 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
+        'towline;receipt' {
+            [CompletionResult]::new('--manifest', '--manifest', [CompletionResultType]::ParameterName, 'Lines of b3sum, with paths under the target directory')
+            [CompletionResult]::new('--fingerprint', '--fingerprint', [CompletionResultType]::ParameterName, 'Fingerprint of the receiver that must have signed')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Write events to standard output, one JSON object a line')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Show only errors (and the command for the peer)')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Show only errors (and the command for the peer)')
+            [CompletionResult]::new('--no-progress', '--no-progress', [CompletionResultType]::ParameterName, 'Show plain lines instead of bars')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colours [default: auto]')
+            [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Config file [default: ~/.config/towline/config.toml]')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'List each file; -vv and -vvv show more')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'List each file; -vv and -vvv show more')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
         'towline;help' {
             [CompletionResult]::new('send', 'send', [CompletionResultType]::ParameterValue, 'Send files and directories')
             [CompletionResult]::new('receive', 'receive', [CompletionResultType]::ParameterValue, 'Receive files and directories')
             [CompletionResult]::new('bench', 'bench', [CompletionResultType]::ParameterValue, 'Measure speed with test data, and show what limited it')
             [CompletionResult]::new('id', 'id', [CompletionResultType]::ParameterValue, 'Show this machine''s identity, or make a new one')
             [CompletionResult]::new('peers', 'peers', [CompletionResultType]::ParameterValue, 'List, add, remove or rename the machines that this one knows')
+            [CompletionResult]::new('receipt', 'receipt', [CompletionResultType]::ParameterValue, 'Check a receipt of `send --receipt`')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
         }
@@ -191,6 +209,9 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             break
         }
         'towline;help;peers' {
+            break
+        }
+        'towline;help;receipt' {
             break
         }
         'towline;help;help' {

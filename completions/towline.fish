@@ -31,6 +31,7 @@ complete -c towline -n "__fish_towline_needs_command" -f -a "receive" -d 'Receiv
 complete -c towline -n "__fish_towline_needs_command" -f -a "bench" -d 'Measure speed with test data, and show what limited it'
 complete -c towline -n "__fish_towline_needs_command" -f -a "id" -d 'Show this machine\'s identity, or make a new one'
 complete -c towline -n "__fish_towline_needs_command" -f -a "peers" -d 'List, add, remove or rename the machines that this one knows'
+complete -c towline -n "__fish_towline_needs_command" -f -a "receipt" -d 'Check a receipt of `send --receipt`'
 complete -c towline -n "__fish_towline_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c towline -n "__fish_towline_using_subcommand send" -l to -d 'Peer to send to [default: wait for one receiver]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l wait -d 'Give up after this long without a peer [default: never]' -r
@@ -42,6 +43,7 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l delta -d 'Send 
 off\t'Send each file whole'"
 complete -c towline -n "__fish_towline_using_subcommand send" -l verify-disk -d 'Read each file back from the disk before it gets its name' -r -f -a "true\t''
 false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -l receipt -d 'Keep a receipt, signed by the receiver' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Write a line for `b3sum --check` for each file sent' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l allow -d 'Let in this known peer without a ticket; may be repeated' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l remember -d 'Keep the peer as a known peer under this name' -r
@@ -189,9 +191,24 @@ never\t'No colours'"
 complete -c towline -n "__fish_towline_using_subcommand peers" -l config -d 'Config file [default: ~/.config/towline/config.toml]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand peers" -s v -l verbose -d 'List each file; -vv and -vvv show more'
 complete -c towline -n "__fish_towline_using_subcommand peers" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers help" -f -a "send" -d 'Send files and directories'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers help" -f -a "receive" -d 'Receive files and directories'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers help" -f -a "bench" -d 'Measure speed with test data, and show what limited it'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers help" -f -a "id" -d 'Show this machine\'s identity, or make a new one'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers help" -f -a "peers" -d 'List, add, remove or rename the machines that this one knows'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c towline -n "__fish_towline_using_subcommand receipt" -l manifest -d 'Lines of b3sum, with paths under the target directory' -r -F
+complete -c towline -n "__fish_towline_using_subcommand receipt" -l fingerprint -d 'Fingerprint of the receiver that must have signed' -r
+complete -c towline -n "__fish_towline_using_subcommand receipt" -l json -d 'Write events to standard output, one JSON object a line' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand receipt" -s q -l quiet -d 'Show only errors (and the command for the peer)' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand receipt" -l no-progress -d 'Show plain lines instead of bars' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand receipt" -l color -d 'When to use colours [default: auto]' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Even into a file'
+never\t'No colours'"
+complete -c towline -n "__fish_towline_using_subcommand receipt" -l config -d 'Config file [default: ~/.config/towline/config.toml]' -r -F
+complete -c towline -n "__fish_towline_using_subcommand receipt" -s v -l verbose -d 'List each file; -vv and -vvv show more'
+complete -c towline -n "__fish_towline_using_subcommand receipt" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "send" -d 'Send files and directories'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "receive" -d 'Receive files and directories'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "bench" -d 'Measure speed with test data, and show what limited it'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "id" -d 'Show this machine\'s identity, or make a new one'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "peers" -d 'List, add, remove or rename the machines that this one knows'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "receipt" -d 'Check a receipt of `send --receipt`'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

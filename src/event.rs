@@ -112,6 +112,8 @@ pub enum Event {
     Remembered(KnownMachine),
     /// What an interrupted transfer has left of a file (`--list-partial`, `--discard-partial`).
     Partial(PartialFile),
+    /// A receipt has been checked (`towline receipt`).
+    Receipt(CheckedReceipt),
 }
 
 /// A machine that this one knows.
@@ -125,6 +127,15 @@ pub struct KnownMachine {
     pub may: Vec<&'static str>,
     /// Where it waits, best first.
     pub addresses: Vec<String>,
+}
+
+/// A receipt whose signature is valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedReceipt {
+    /// All of it: lines `name: value`.
+    pub text: String,
+    /// The files were compared too.
+    pub has_files: bool,
 }
 
 /// What an interrupted transfer has left of a file.
@@ -298,6 +309,8 @@ pub struct Summary {
     pub synced: bool,
     /// Files that were received and read back from the receiver's disk, if it does that.
     pub verified: Option<u64>,
+    /// The text of the receiver's receipt, checked by the sender that wanted it, or why there is none.
+    pub receipt: Option<Result<String, String>>,
     /// What the receiver's file system does not keep.
     pub not_kept: Vec<NotKept>,
     /// Sources that were removed (files, links, directories), where the sender was asked to.

@@ -37,7 +37,7 @@ const ROOMS: [(&[&str], &[&str]); 9] = [
     (&["anyhow"], &["app", "cli"]),
     (&["rustix", "fs"], &["storage", "auth"]),
     (&["socket2"], &["transport"]),
-    (&["jiff"], &["app"]),
+    (&["jiff"], &["app", "auth"]),
 ];
 
 /// All that the protocol may import from outside; proptest is a dev-dependency, so only its tests can.

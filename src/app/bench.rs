@@ -90,7 +90,7 @@ impl Running<'_> {
         let sample = self.prepare(workload, 2).await?;
         let (memory, receiver_memory) = memory_of_two(self.common)?;
         let budget = *memory;
-        let (sender, receiver) = meet_itself(self.common, budget).await?;
+        let [(sender, _), (receiver, _)] = meet_itself(self.common, budget).await?;
         let (sending, receiving) =
             (self.context(memory, self.reporter), self.context(receiver_memory, &(Arc::new(Silent) as _)));
         let meter = Meter::start(&sender);
@@ -123,7 +123,7 @@ impl Running<'_> {
     async fn connect(&self, role: Role, peer: Option<&Peer>) -> Result<(Connected, Lease), Failure> {
         let memory = memory(self.common)?;
         let stop = self.stop.clone();
-        let connected = meet(role, peer, Vec::new(), self.common, *memory, self.reporter, stop).await?;
+        let (connected, _) = meet(role, peer, Vec::new(), self.common, *memory, self.reporter, stop).await?;
         Ok((connected, memory))
     }
 

@@ -25,7 +25,7 @@ pub(super) type Connected = connect::Connected<QuicNetwork>;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Reaches the other side: dials `peer`, or waits for one peer to dial. The listener has not welcomed a dialling
-/// sender by the time this returns.
+/// sender by the time this returns. Also returns this side's key.
 pub(super) async fn meet(
     role: Role,
     peer: Option<&Peer>,
@@ -34,10 +34,10 @@ pub(super) async fn meet(
     budget: Budget,
     reporter: &Arc<dyn Reporter>,
     mut stop: Stop,
-) -> Result<Connected, Failure> {
+) -> Result<(Connected, Arc<Identity>), Failure> {
     let is_known_by_key = matches!(peer, Some(Peer::Machine(_))) || common.remember.is_some();
-    let terms =
-        Terms { connections: common.connections, ..terms(role, id::own(is_known_by_key)?, common, budget) };
+    let identity = Arc::new(id::own(is_known_by_key)?);
+    let terms = Terms { connections: common.connections, ..terms(role, &identity, common, budget) };
     let connected = match peer {
         Some(peer) => dial(&destination(peer, common)?, &terms, &mut stop).await?,
         None => {
@@ -52,7 +52,7 @@ pub(super) async fn meet(
     if let Some(agent) = connected.link.agent.clone() {
         reporter.report(session::connected(&connected.link.connection, agent));
     }
-    Ok(connected)
+    Ok((connected, identity))
 }
 
 /// The peer that was reached.
@@ -62,10 +62,10 @@ pub(super) fn met(connected: &Connected, is_dialled: bool) -> Met {
 }
 
 /// The settings for this side's connections, with one connection.
-pub(super) fn terms(role: Role, identity: Identity, common: &CommonSettings, budget: Budget) -> Terms {
+pub(super) fn terms(role: Role, identity: &Identity, common: &CommonSettings, budget: Budget) -> Terms {
     let idle_timeout = common.retry.idle_timeout(common.timeout);
     let limits = budget.limits(idle_timeout, CONNECT_TIMEOUT.min(common.timeout), common.congestion);
-    let (network, retry) = (QuicNetwork::new(identity), common.retry);
+    let (network, retry) = (QuicNetwork::new(identity.clone()), common.retry);
     Terms { role, network, connections: Some(1), limits, retry, budget }
 }
 
@@ -92,10 +92,10 @@ fn destination(peer: &Peer, common: &CommonSettings) -> Result<Destination, Fail
 pub(super) async fn meet_itself(
     common: &CommonSettings,
     budget: Budget,
-) -> Result<(Connected, Connected), Failure> {
-    let with_key = |role| {
-        let identity = Identity::generate().map_err(|e| id::identity_failure(&e))?;
-        Ok(terms(role, identity, common, budget))
-    };
-    pair(with_key(Role::Send)?, with_key(Role::Receive)?).await
+) -> Result<[(Connected, Arc<Identity>); 2], Failure> {
+    let key = || Identity::generate().map(Arc::new).map_err(|e| id::identity_failure(&e));
+    let (own, other) = (key()?, key()?);
+    let terms = |role, identity| terms(role, identity, common, budget);
+    let (sender, receiver) = pair(terms(Role::Send, &own), terms(Role::Receive, &other)).await?;
+    Ok([(sender, own), (receiver, other)])
 }

@@ -8,6 +8,8 @@ mod meet;
 mod moving;
 mod partial;
 mod peers;
+mod receipt;
+mod receipt_file;
 mod receive;
 mod remember;
 mod run;

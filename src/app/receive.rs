@@ -35,10 +35,10 @@ pub(super) async fn run(
     complete_sets(&into, &reporter, &stop).await?;
     let memory = memory(&common)?;
     let what = vec![into.clone()];
-    let connected =
+    let (connected, identity) =
         meet(Role::Receive, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
     let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
-    let context = Context { atomic, verify_disk, ..context };
+    let context = Context { atomic, verify_disk, identity: Some(identity), ..context };
     let sender = connected.link.connection.peer_fingerprint();
     let met = met(&connected, peer.is_some());
     let inbox = Inbox { dir: &into, sender, reporter: Arc::clone(&reporter), network };

@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::settings::{Command, Ending};
-use super::{bench, id, partial, peers, receive, send, stay};
+use super::{bench, id, partial, peers, receipt, receive, send, stay};
 use crate::event::Reporter;
 use crate::node::host::{Threads, threads};
 use crate::node::signals::{self, Hangup, Signals};
@@ -98,6 +98,11 @@ async fn dispatch(
         Command::Bench(settings) => bench::run(settings, reporter, network, stop).await,
         Command::Id(settings) => id::run(&settings, reporter.as_ref()),
         Command::Peers(settings) => peers::run(&settings, reporter.as_ref()),
+        Command::Receipt(settings) => {
+            let look = move || receipt::run(&settings, reporter.as_ref());
+            let looked = tokio::task::spawn_blocking(look).await;
+            looked.map_err(|error| Failure::new(Reason::Internal, error.to_string()))?
+        }
         Command::Partial(settings) => {
             let look = move || partial::run(&settings, reporter.as_ref());
             let looked = tokio::task::spawn_blocking(look).await;

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::manifest::WithManifest;
 use super::meet::{meet, meet_itself, met};
 use super::moving::WithRemoval;
+use super::receipt_file::ReceiptFile;
 use super::remember::keep;
 use super::settings::{CommonSettings, Delta, Peer, Right, SendSettings};
 use super::transfer::{
@@ -35,7 +36,8 @@ pub(super) async fn run(
     network: NetworkThreads,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
-    let SendSettings { sources, peer, delta, manifest, remove_source, verify_disk, common } = settings;
+    let SendSettings { sources, peer, delta, manifest, remove_source, verify_disk, receipt, common } =
+        settings;
     let source = FsSource::new(&sources, network.clone())?;
     let removal = match remove_source {
         true => Some(WithRemoval::create(source.clone(), Arc::clone(&reporter))?),
@@ -50,20 +52,22 @@ pub(super) async fn run(
         Some(manifest) => Arc::clone(manifest) as _,
         None => reporter,
     };
+    let receipt = receipt.map(ReceiptFile::create).transpose()?;
     let mut done = match peer {
         Some(Peer::Dir(dir)) => {
             refuse_inside(&dir, &sources)?;
             complete_sets(&dir, &reporter, &stop).await?;
             let inbox = Inbox { dir: &dir, sender: THIS_MACHINE, reporter: Arc::clone(&reporter), network };
-            send_to_dir(source, inbox, verify_disk, &common, stop.clone()).await
+            send_to_dir(source, inbox, (verify_disk, receipt.is_some()), &common, stop.clone()).await
         }
         peer => {
             let memory = memory(&common)?;
             let what: Vec<PathBuf> = sources;
-            let connected =
+            let (connected, identity) =
                 meet(Role::Send, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
             let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
-            let context = Context { delta: delta == Delta::Auto, ..context };
+            let delta = delta == Delta::Auto;
+            let context = Context { delta, receipt: receipt.is_some(), identity: Some(identity), ..context };
             let met = met(&connected, peer.is_some());
             let done = send_through(connected, source, &common, context).await;
             keep(common.remember, met, Right::Receive, done.as_ref().err(), reporter.as_ref()).await;
@@ -72,6 +76,12 @@ pub(super) async fn run(
     };
     if let (Ok(_), Some(manifest)) = (&done, manifest) {
         manifest.finish(&stop).await?;
+    }
+    if let (Ok(ended), Some(receipt)) = (&done, receipt) {
+        // Before a source is removed.
+        if let Err(failure) = receipt.keep(&ended.summary, reporter.as_ref()) {
+            done = Err(failure);
+        }
     }
     if let Some(removal) = removal {
         removal.finish(done.as_mut().ok().map(|done| &mut done.summary), &stop).await?;
@@ -107,13 +117,14 @@ fn refuse_inside(dir: &Path, sources: &[PathBuf]) -> Result<(), Failure> {
 async fn send_to_dir(
     source: FsSource,
     inbox: Inbox<'_>,
-    verify_disk: bool,
+    (verify_disk, wants_receipt): (bool, bool),
     common: &CommonSettings,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<Transferred, Failure> {
     let (memory, receiver_memory) = memory_of_two(common)?;
-    let (sender, receiver) = meet_itself(common, *memory).await?;
+    let [(sender, own), (receiver, receiver_key)] = meet_itself(common, *memory).await?;
     let sending = context(common, memory, Arc::clone(&inbox.reporter), stop);
+    let sending = Context { receipt: wants_receipt, identity: Some(own), ..sending };
     // Limiting one of the two sides is enough.
     let unlimited = throttle(Schedule::default());
     let receiving = Context {
@@ -121,6 +132,7 @@ async fn send_to_dir(
         throttle: unlimited,
         reporter: Arc::new(Silent),
         verify_disk,
+        identity: Some(receiver_key),
         ..sending.clone()
     };
     let receiving = receive_through(receiver, inbox, Exists::default(), receiving);

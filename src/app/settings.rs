@@ -26,6 +26,8 @@ pub enum Command {
     Stay(StaySettings),
     /// `towline receive --list-partial` and `--discard-partial`.
     Partial(PartialSettings),
+    /// `towline receipt`.
+    Receipt(ReceiptSettings),
     /// `towline bench`.
     Bench(BenchSettings),
     /// `towline id`.
@@ -63,6 +65,8 @@ pub struct SendSettings {
     pub manifest: Option<PathBuf>,
     /// Remove each source that has arrived.
     pub remove_source: bool,
+    /// Where the receiver's receipt goes.
+    pub receipt: Option<PathBuf>,
     /// The receiver in this process reads each file back from its disk.
     pub verify_disk: bool,
     /// Settings of both sides.
@@ -141,6 +145,17 @@ pub enum PartialAction {
     List,
     /// Remove those that are at least this old.
     Discard(Duration),
+}
+
+/// What `towline receipt` needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceiptSettings {
+    /// The receipt.
+    pub file: PathBuf,
+    /// Lines of `b3sum` to compare with it.
+    pub manifest: Option<PathBuf>,
+    /// Who must have signed it.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// What `towline bench` needs.

@@ -14,7 +14,7 @@ use super::peers;
 use super::settings::{Exists, Right, StaySettings};
 use super::transfer::{Inbox, conclude, context, memory_of_all, receive_through, throttle};
 use super::unfinished::complete_sets;
-use crate::auth::Secret;
+use crate::auth::{Identity, Secret};
 use crate::connect::Staying;
 use crate::event::{Event, Listening, OfPeer, Reporter};
 use crate::node::memory::Memory;
@@ -40,6 +40,8 @@ struct Hall {
     throttle: Arc<Throttle>,
     reporter: Arc<dyn Reporter>,
     network: NetworkThreads,
+    /// Signs receipts.
+    identity: Arc<Identity>,
     /// Becomes a failure when no transfer may go on.
     halted: watch::Receiver<Option<Failure>>,
 }
@@ -57,7 +59,8 @@ pub(super) async fn run(
     complete_sets(into, &reporter, &stop).await?;
     let places = Arc::new(places(&settings)?);
     let memory = memory_of_all(common);
-    let terms = terms(Role::Receive, id::own(true)?, common, *memory.lease(*transfers)?);
+    let identity = Arc::new(id::own(true)?);
+    let terms = terms(Role::Receive, &identity, common, *memory.lease(*transfers)?);
     let address = common.listen.map_or(ListenAddress::Any, ListenAddress::At);
     let mut staying = Staying::new(&address, terms, &places)?;
     announce(&staying, places.secret(), into, reporter.as_ref())?;
@@ -69,6 +72,7 @@ pub(super) async fn run(
         throttle: throttle(common.bwlimit.clone()),
         reporter,
         network,
+        identity,
         halted,
     };
     let mut running = JoinSet::new();
@@ -208,7 +212,13 @@ impl Hall {
         let exists = policy(*exists, peer.as_ref());
         let context = context(common, memory, Arc::clone(&reporter), self.halted.clone());
         let (atomic, verify_disk) = (*atomic, *verify_disk);
-        let context = Context { throttle: self.throttle, atomic, verify_disk, ..context };
+        let context = Context {
+            throttle: self.throttle,
+            identity: Some(self.identity),
+            atomic,
+            verify_disk,
+            ..context
+        };
         if let Err(failure) = complete_sets(&dir, &reporter, &self.halted).await {
             return Err(connected.fail(failure).await);
         }

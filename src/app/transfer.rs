@@ -69,6 +69,8 @@ pub(super) fn context(
         synced,
         atomic: false,
         verify_disk: false,
+        receipt: false,
+        identity: None,
         reporter,
         stop,
     }

@@ -10,6 +10,9 @@ use rustls::server::ParsedCertificate;
 /// Characters of a fingerprint in base32 without padding.
 const TEXT_CHARS: usize = 52;
 
+/// The SubjectPublicKeyInfo (DER) of an Ed25519 key, up to the key itself.
+const ED25519_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
 /// SHA-256 of a peer's SubjectPublicKeyInfo (DER), so it outlives the certificate around the key.
 ///
 /// Shown as 52 characters of lower-case base32; upper case and grouping by `-` or spaces are read as well.
@@ -49,10 +52,19 @@ impl Fingerprint {
     pub fn of_certificate(certificate: &CertificateDer<'_>) -> Result<Self, FingerprintError> {
         let parsed = ParsedCertificate::try_from(certificate)
             .map_err(|e| FingerprintError::Certificate(e.to_string()))?;
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &parsed.subject_public_key_info());
+        Ok(Self::of_key_info(&parsed.subject_public_key_info()))
+    }
+
+    /// The fingerprint of an Ed25519 key.
+    pub fn of_ed25519(key: &[u8; 32]) -> Self {
+        Self::of_key_info(&[&ED25519_PREFIX[..], key].concat())
+    }
+
+    fn of_key_info(key_info: &[u8]) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key_info);
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest.as_ref());
-        Ok(Self(bytes))
+        Self(bytes)
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Identity {
     cert: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
     fingerprint: Fingerprint,
+    /// It is kept in a file.
+    is_lasting: bool,
 }
 
 /// Why no identity can be used, and how to fix it.
@@ -103,7 +105,7 @@ impl Identity {
         let (key, cert) = generate()?;
         let key = PrivateKeyDer::try_from(key.serialize_der())
             .map_err(|e| IdentityError::Generate(e.to_string()))?;
-        Self::new(cert.der().clone(), key).map_err(IdentityError::Generate)
+        Self::new(cert.der().clone(), key, false).map_err(IdentityError::Generate)
     }
 
     /// Loads the identity in `path`; makes one if there is none. Two processes at once get the same one.
@@ -145,7 +147,7 @@ impl Identity {
             PrivateKeyDer::from_pem_slice(&pem).map_err(|_| malformed("the file has no private key"))?;
         let cert =
             CertificateDer::from_pem_slice(&pem).map_err(|_| malformed("the file has no certificate"))?;
-        Self::new(cert, key).map_err(|what| malformed(&what))
+        Self::new(cert, key, true).map_err(|what| malformed(&what))
     }
 
     /// Replaces the identity at `path` by a new one.
@@ -173,20 +175,30 @@ impl Identity {
         self.fingerprint
     }
 
-    fn new(cert: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> Result<Self, String> {
+    /// Whether it is kept, so that peers can know it again.
+    pub fn is_lasting(&self) -> bool {
+        self.is_lasting
+    }
+
+    fn new(
+        cert: CertificateDer<'static>,
+        key: PrivateKeyDer<'static>,
+        is_lasting: bool,
+    ) -> Result<Self, String> {
         let fingerprint = Fingerprint::of_certificate(&cert).map_err(|e| e.to_string())?;
         let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
             .map_err(|e| format!("the private key cannot be used: {e}"))?;
         CertifiedKey::new(vec![cert.clone()], signer)
             .keys_match()
             .map_err(|_| "the private key and the certificate do not match".to_owned())?;
-        Ok(Self { cert, key, fingerprint })
+        Ok(Self { cert, key, fingerprint, is_lasting })
     }
 }
 
 impl Clone for Identity {
     fn clone(&self) -> Self {
-        Self { cert: self.cert.clone(), key: self.key.clone_key(), fingerprint: self.fingerprint }
+        let Self { cert, key, fingerprint, is_lasting } = self;
+        Self { cert: cert.clone(), key: key.clone_key(), fingerprint: *fingerprint, is_lasting: *is_lasting }
     }
 }
 

@@ -9,12 +9,14 @@ mod fingerprint;
 pub mod handshake;
 mod identity;
 pub mod methods;
+mod receipt;
 mod secret;
 mod ticket;
 
 pub use expected::Expected;
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use identity::{Identity, IdentityError, default_path};
+pub use receipt::{RECEIPT_BYTES_MAX, Receipt, ReceiptError, Statement};
 pub use secret::{JoinKey, Secret};
 pub use ticket::{
     ADDRESSES_MAX, Ticket, TicketError, resembles_ticket, without_parts_of_tickets, without_tickets,

@@ -76,6 +76,14 @@ pub enum CliCommand {
     /// file of known peers may also be edited by hand.
     #[command(after_help = help::EXAMPLE_PEERS, after_long_help = help::after(&[help::EXAMPLES_PEERS]))]
     Peers(PeersArgs),
+    /// Check a receipt of `send --receipt`
+    ///
+    /// Prints the receipt if it was signed by the receiver that it names. With --manifest, the files must also be the ones
+    /// that the receiver has signed for. Works offline. A receipt holds the key that signed it, so compare the receiver's
+    /// fingerprint with one that you know, or give it with --fingerprint. The exit code is 8 if the signature is not
+    /// valid, if somebody else has signed, or if the files differ.
+    #[command(after_help = help::EXAMPLE_RECEIPT, after_long_help = help::after(&[help::EXAMPLES_RECEIPT]))]
+    Receipt(ReceiptArgs),
 }
 
 /// `towline send`.
@@ -142,6 +150,15 @@ pub struct SendArgs {
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub verify_disk: Option<bool>,
+
+    /// Keep a receipt, signed by the receiver
+    ///
+    /// The receipt names the transfer, the time, both machines, the number of files and bytes, a hash over all paths and
+    /// contents, and whether everything is synced and read back from the disk. It is checked before it is written. Without a
+    /// valid receipt the exit code is 8, although the files have arrived. `towline receipt FILE` checks it later.
+    #[arg(long, env = "TOWLINE_RECEIPT", hide_env = true, hide_short_help = true, value_name = "FILE")]
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub receipt: Option<PathBuf>,
 
     /// Write a line for `b3sum --check` for each file sent
     #[arg(long, env = "TOWLINE_MANIFEST", hide_env = true, hide_short_help = true, value_name = "FILE")]
@@ -317,6 +334,33 @@ pub struct BenchArgs {
     pub general: GeneralArgs,
 }
 
+/// `towline receipt`.
+#[derive(Debug, Default, Args)]
+pub struct ReceiptArgs {
+    /// Receipt to check
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub file: PathBuf,
+
+    /// Lines of b3sum, with paths under the target directory
+    ///
+    /// The file that `send --manifest` or `receive --manifest` wrote, or the output of b3sum for all files of the transfer,
+    /// run in the target directory. The order of the lines does not matter.
+    #[arg(long, env = "TOWLINE_MANIFEST", hide_env = true, value_name = "SUMS")]
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub manifest: Option<PathBuf>,
+
+    /// Fingerprint of the receiver that must have signed
+    #[arg(long, env = "TOWLINE_FINGERPRINT", hide_env = true, value_name = "FP")]
+    pub fingerprint: Option<String>,
+
+    /// Flags about what is shown.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Flags of all commands.
+    #[command(flatten)]
+    pub general: GeneralArgs,
+}
+
 /// `towline id`.
 #[derive(Debug, Default, Args)]
 pub struct IdArgs {
@@ -463,7 +507,7 @@ mod tests {
         command.build();
         let commands = command.get_subcommands().filter(|sub| sub.get_name() != "help").cloned();
         let commands: Vec<_> = commands.chain([command.clone()]).collect();
-        assert_eq!(commands.len(), 6);
+        assert_eq!(commands.len(), 7);
         for mut command in commands {
             let (name, help) = (command.get_name().to_owned(), command.render_help().to_string());
             let lines = help.lines().count();

@@ -63,6 +63,8 @@ pub struct Config {
     pub background: Option<bool>,
     /// `--remove-source`
     pub remove_source: Option<bool>,
+    /// `--receipt`
+    pub receipt: Option<PathBuf>,
     /// `--manifest`
     pub manifest: Option<PathBuf>,
     /// `--wait`, a duration; true or false say whether a bench waits

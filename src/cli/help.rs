@@ -70,6 +70,9 @@ pub const EXAMPLE_ID: &str = "Example: towline id";
 /// The example of `towline peers -h`.
 pub const EXAMPLE_PEERS: &str = "Example: towline peers";
 
+/// The example of `towline receipt -h`.
+pub const EXAMPLE_RECEIPT: &str = "Example: towline receipt backup.receipt --manifest sums.txt";
+
 /// Examples of `towline send`.
 pub const EXAMPLES_SEND: &str = "\
 towline send photos/
@@ -117,6 +120,13 @@ pub const EXAMPLES_ID: &str = "\
 towline id
     Print the fingerprint that other machines name with --fingerprint.";
 
+/// Examples of `towline receipt`.
+pub const EXAMPLES_RECEIPT: &str = "\
+towline send backup/ --to nas --receipt backup.receipt --manifest sums.txt
+    Send, and keep what the receiver has signed.
+towline receipt backup.receipt --manifest sums.txt --fingerprint FINGERPRINT
+    Check that this receiver has signed for these files.";
+
 /// Examples of `towline peers`.
 pub const EXAMPLES_PEERS: &str = "\
 towline peers
@@ -128,8 +138,8 @@ towline peers remove laptop
     Forget it.";
 
 /// Examples of all commands.
-pub const EXAMPLES: [&str; 5] =
-    [EXAMPLES_SEND, EXAMPLES_RECEIVE, EXAMPLES_BENCH, EXAMPLES_ID, EXAMPLES_PEERS];
+pub const EXAMPLES: [&str; 6] =
+    [EXAMPLES_SEND, EXAMPLES_RECEIVE, EXAMPLES_BENCH, EXAMPLES_ID, EXAMPLES_PEERS, EXAMPLES_RECEIPT];
 
 /// The text below the flags in `--help`.
 pub fn after(examples: &[&str]) -> String {

@@ -33,7 +33,7 @@ fn run(cli: Cli) -> ExitCode {
     };
     let only_shows = matches!(
         settings.command,
-        Command::Bench(_) | Command::Id(_) | Command::Peers(_) | Command::Partial(_)
+        Command::Bench(_) | Command::Id(_) | Command::Peers(_) | Command::Partial(_) | Command::Receipt(_)
     );
     log::start(&ui);
     let tell = |ending, signal: &dyn Fn() -> Option<u8>| last_words(&ui, ending, only_shows, signal);

@@ -16,9 +16,10 @@ use std::io::Read;
 
 use anyhow::Result;
 
+use self::common::parse_fingerprint;
 use super::args::{self, Cli, GeneralArgs, OutputArgs};
 use super::config::Config;
-use crate::app::settings::{Command, IdSettings, PeersFile};
+use crate::app::settings::{Command, IdSettings, PeersFile, ReceiptSettings};
 use crate::ui;
 
 /// What one run is asked to do and to show.
@@ -39,6 +40,7 @@ impl Cli {
             args::CliCommand::Bench(a) => &a.general,
             args::CliCommand::Id(a) => &a.general,
             args::CliCommand::Peers(a) => &a.general,
+            args::CliCommand::Receipt(a) => &a.general,
         };
         config.as_deref()
     }
@@ -66,6 +68,12 @@ impl Cli {
                 let action = a.action;
                 (resolve_output(a.output, &config), Command::Id(IdSettings { action }))
             }
+            args::CliCommand::Receipt(a) => {
+                let args::ReceiptArgs { file, manifest, fingerprint, output, .. } = a;
+                let fingerprint = fingerprint.as_deref().map(parse_fingerprint).transpose()?;
+                let settings = ReceiptSettings { file, manifest, fingerprint };
+                (resolve_output(output, &config), Command::Receipt(settings))
+            }
             args::CliCommand::Peers(mut a) => {
                 let output = resolve_output(std::mem::take(&mut a.output), &config);
                 (output, Command::Peers(peers::resolve(a, peers.clone())?))
@@ -75,7 +83,11 @@ impl Cli {
             Command::Send(s) => !s.common.allowed.is_empty(),
             Command::Receive(s) => !s.common.allowed.is_empty(),
             Command::Bench(s) => !s.common.allowed.is_empty(),
-            Command::Stay(_) | Command::Id(_) | Command::Peers(_) | Command::Partial(_) => false,
+            Command::Stay(_)
+            | Command::Id(_)
+            | Command::Peers(_)
+            | Command::Partial(_)
+            | Command::Receipt(_) => false,
         };
         Ok(Settings { command, output })
     }

@@ -9,6 +9,7 @@ pub mod engine;
 pub mod failure;
 pub mod final_name;
 pub mod hash;
+pub mod manifest_root;
 pub mod not_kept;
 pub mod path;
 pub mod place;

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::lease::Lease;
 use super::observe::processor::ProcessorGauge;
 use super::throttle::Throttle;
+use crate::auth::Identity;
 use crate::event::{Event, Reporter};
 use crate::protocol::engine::patience::Patience;
 use crate::protocol::failure::{Failure, Side};
@@ -26,6 +27,10 @@ pub struct Context {
     pub delta: bool,
     /// Whether the receiver syncs; reported in the summary.
     pub synced: bool,
+    /// Whether the sender wants a receipt.
+    pub receipt: bool,
+    /// The key of this side. Without it, a receiver signs nothing.
+    pub identity: Option<Arc<Identity>>,
     /// Whether the receiver reads each file back from its disk.
     pub verify_disk: bool,
     /// Whether the receiver gives all entries their names together, or none.

@@ -13,6 +13,7 @@ mod liars;
 mod limits;
 mod open_ended;
 mod peers;
+mod receipts;
 mod replaced;
 mod resume;
 mod trees;
@@ -153,6 +154,8 @@ impl Setup {
                 synced: true,
                 atomic: false,
                 verify_disk: false,
+                receipt: false,
+                identity: None,
                 reporter,
                 stop: stopped,
             },

@@ -31,6 +31,8 @@ pub(crate) fn context(memory: Lease) -> Context {
         synced: true,
         atomic: false,
         verify_disk: false,
+        receipt: false,
+        identity: None,
         reporter: Arc::new(Nobody),
         stop: stopped,
     }

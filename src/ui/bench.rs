@@ -97,6 +97,7 @@ pub(super) mod tests {
             limited_by: vec![(Bottleneck::Processor, 75), (Bottleneck::Network, 25)],
             synced: true,
             verified: None,
+            receipt: None,
             not_kept: Vec::new(),
             removed: None,
         };

@@ -164,6 +164,10 @@ enum EventFields<'a> {
         may: &'a [&'static str],
         addresses: &'a [String],
     },
+    Receipt {
+        receipt: StatementMap<'a>,
+        files_compared: bool,
+    },
     Partial {
         sender: &'a str,
         path: String,
@@ -201,6 +205,16 @@ struct CountMap<'a>(&'a [NotKept]);
 impl Serialize for CountMap<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|one| (one.aspect.as_str(), one.count)))
+    }
+}
+
+/// The lines `name: value` of a receipt, as an object.
+struct StatementMap<'a>(&'a str);
+
+impl Serialize for StatementMap<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let lines = self.0.lines().filter_map(|line| line.split_once(": "));
+        serializer.collect_map(lines.map(|(name, value)| (name.replace(' ', "_"), value)))
     }
 }
 
@@ -259,6 +273,9 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
         },
         Event::Bench(bench) => self::bench(bench),
         Event::Partial(partial) => self::partial(partial),
+        Event::Receipt(receipt) => {
+            EventFields::Receipt { receipt: StatementMap(&receipt.text), files_compared: receipt.has_files }
+        }
         Event::Peer(KnownMachine { name, fingerprint, may, addresses }) => {
             EventFields::Peer { name, fingerprint, may, addresses }
         }

@@ -116,6 +116,7 @@ impl Narrator {
             | Event::Advice(_)
             | Event::Identity { .. }
             | Event::Partial(_)
+            | Event::Receipt(_)
             | Event::Preparing { .. }
             | Event::Bench(_)
             | Event::Progress(_) => String::new(),
@@ -140,6 +141,7 @@ impl Narrator {
         match event {
             Event::Identity { fingerprint, .. } => format!("{fingerprint}\n"),
             Event::Partial(partial) => partial_line(partial),
+            Event::Receipt(receipt) => receipt.text.clone(),
             Event::Peer(peer) => peer_line(peer),
             Event::Bench(bench) => bench::table(bench),
             _ => String::new(),
@@ -294,6 +296,7 @@ mod tests {
     use super::super::options::Color;
     use super::super::summary::tests::summary;
     use super::*;
+    use crate::event::CheckedReceipt;
     use crate::protocol::failure::Side;
 
     fn options() -> Options {
@@ -523,6 +526,8 @@ mod tests {
         let partial = PartialFile { sender, path, safe_bytes: 3 << 20, size: 4 << 20, age, state };
         let want = "abcdefgh  3.00 MiB of 4.00 MiB (75 %)  3d  d/a\\u{1b}  (in use)\n";
         assert_eq!(narrator(options()).data(&Event::Partial(partial)), want);
+        let receipt = CheckedReceipt { text: "towline receipt 1\nfiles: 1\n".into(), has_files: true };
+        assert_eq!(narrator(options()).data(&Event::Receipt(receipt.clone())), receipt.text);
     }
 
     #[test]

@@ -124,6 +124,7 @@ pub(super) mod tests {
             ],
             synced: true,
             verified: None,
+            receipt: None,
             not_kept: Vec::new(),
             removed: None,
         }

@@ -53,7 +53,7 @@ pub(super) fn verify_disk(
     Ok(is_wanted)
 }
 
-fn parse_fingerprint(text: &str) -> Result<Fingerprint> {
+pub(super) fn parse_fingerprint(text: &str) -> Result<Fingerprint> {
     let text = text.trim();
     ensure!(!text.is_empty(), "--fingerprint is empty; `towline id` on the other machine prints it");
     text.parse()

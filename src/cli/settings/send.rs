@@ -57,8 +57,18 @@ pub(super) fn resolve(
         !verify_disk || is_dir,
         "--verify-disk is about the disk of the receiving side: give it to `towline receive` there"
     );
+    let receipt = given.receipt.or(config.receipt);
     let delta = given.delta.or(config.delta).unwrap_or_default();
-    Ok(SendSettings { sources: given.sources, peer, delta, manifest, remove_source, verify_disk, common })
+    Ok(SendSettings {
+        sources: given.sources,
+        peer,
+        delta,
+        manifest,
+        remove_source,
+        verify_disk,
+        receipt,
+        common,
+    })
 }
 
 /// Takes a ticket after the sources, where other programs have it. An existing file of that name is a source.

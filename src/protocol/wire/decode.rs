@@ -11,7 +11,7 @@ use crate::protocol::path::RelPath;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::codec::{CodecError, Deframer, Fields};
 use crate::protocol::wire::encode::{
-    EXTENSION_CONNECTIONS, EXTENSION_HOLES, EXTENSION_PORTS, EXTENSION_SIZE,
+    EXTENSION_CONNECTIONS, EXTENSION_HOLES, EXTENSION_PORTS, EXTENSION_RECEIPT, EXTENSION_SIZE,
 };
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::{
@@ -20,6 +20,7 @@ use crate::protocol::wire::limits::{
 };
 use crate::protocol::wire::message::{Message, Received};
 use crate::protocol::wire::role::Role;
+use crate::protocol::wire::seal;
 use crate::protocol::wire::status::Status;
 
 /// Unknown types from here on are skipped; lower ones are an error.
@@ -38,7 +39,8 @@ impl Message {
                 if !(CHUNK_LOG2_MIN..=CHUNK_LOG2_MAX).contains(&chunk_log2) {
                     return Err(CodecError::BadValue("chunk size"));
                 }
-                Self::Offer { transfer, chunk_log2 }
+                let wants_receipt = f.extension(EXTENSION_RECEIPT)?.is_some();
+                return Ok(Some(Self::Offer { transfer, chunk_log2, wants_receipt }));
             }
             0x04 => Self::Status(EntryId(f.varint()?), Self::decode_status(&mut f)?),
             0x05 => Self::Digest(EntryId(f.varint()?), f.array()?),
@@ -46,6 +48,7 @@ impl Message {
             0x07 => Self::Abandon(EntryId(f.varint()?), reason(&mut f)?, f.text()?),
             0x08 => Self::Heartbeat(Activity::from_code(f.u8()?).ok_or(CodecError::BadValue("activity"))?),
             0x12 => Self::Verified(f.varint()?),
+            0x13 => Self::Seal(seal::get(&mut f)?),
             0x09 => Self::Finished { synced: flag(&mut f, "synced")?, not_kept: not_kept::get(&mut f)? },
             0x0a => Self::Join { lane: lane(&mut f)?, proof: f.array()? },
             0x0b => match lane(&mut f)? {

@@ -10,8 +10,11 @@ use crate::protocol::wire::codec::{put_bytes, put_extension, put_frame, put_text
 use crate::protocol::wire::entry::{Entry, Kind};
 use crate::protocol::wire::limits::{CHUNK_RANGES_MAX, MESSAGE_PIECES_MAX};
 use crate::protocol::wire::message::{Message, Received};
+use crate::protocol::wire::seal;
 use crate::protocol::wire::status::Status;
 
+/// Extension of [`Message::Offer`], without content: the sender wants a receipt.
+pub(super) const EXTENSION_RECEIPT: u64 = 1;
 /// Extension of [`Message::Hello`]: the number of connections that the dialler asks for.
 pub(super) const EXTENSION_CONNECTIONS: u64 = 1;
 /// Extension of [`Message::Welcome`]: ports for extra connections.
@@ -44,6 +47,7 @@ impl Message {
             Self::Heartbeat(_) => 0x08,
             Self::Finished { .. } => 0x09,
             Self::Verified(_) => 0x12,
+            Self::Seal(_) => 0x13,
             Self::Join { .. } => 0x0a,
             Self::Left(_) => 0x0b,
             Self::Came(_) => 0x0c,
@@ -79,23 +83,21 @@ impl Message {
             Self::Auth(message) => put_bytes(p, message),
             Self::Welcome { agent, ports } => {
                 put_text(p, agent);
-                if !ports.is_empty() {
-                    let content: Vec<_> = ports.iter().flat_map(|port| port.to_be_bytes()).collect();
-                    put_extension(p, EXTENSION_PORTS, &content);
-                }
+                put_ports(p, ports);
             }
             Self::Join { lane, proof } => {
                 put_varint(p, u64::from(*lane));
                 p.put_slice(proof);
             }
+            Self::Seal(seal) => seal::put(p, seal),
             Self::Left(lane) => put_varint(p, u64::from(*lane)),
-            Self::Attach(Received { control, manifest }) | Self::Confirm(Received { control, manifest }) => {
-                put_varint(p, *control);
-                put_varint(p, *manifest);
-            }
-            Self::Offer { transfer, chunk_log2 } => {
+            Self::Attach(received) | Self::Confirm(received) => put_received(p, *received),
+            Self::Offer { transfer, chunk_log2, wants_receipt } => {
                 p.put_slice(transfer);
                 p.put_u8(*chunk_log2);
+                if *wants_receipt {
+                    put_extension(p, EXTENSION_RECEIPT, &[]);
+                }
             }
             Self::Status(id, status) => {
                 put_varint(p, id.0);
@@ -138,6 +140,18 @@ impl Message {
             Self::Old(id, bytes) => [id.0, *bytes].into_iter().for_each(|field| put_varint(p, field)),
             Self::Pieces(state, pieces) => put_pieces(p, *state, pieces),
         }
+    }
+}
+
+fn put_received(out: &mut BytesMut, Received { control, manifest }: Received) {
+    put_varint(out, control);
+    put_varint(out, manifest);
+}
+
+fn put_ports(out: &mut BytesMut, ports: &[u16]) {
+    if !ports.is_empty() {
+        let content: Vec<_> = ports.iter().flat_map(|port| port.to_be_bytes()).collect();
+        put_extension(out, EXTENSION_PORTS, &content);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::protocol::not_kept::NotKept;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId};
 use crate::protocol::wire::role::Role;
+use crate::protocol::wire::seal::Seal;
 use crate::protocol::wire::status::Status;
 
 /// A message.
@@ -60,6 +61,8 @@ pub enum Message {
         transfer: [u8; 16],
         /// Chunk size as a power of two.
         chunk_log2: u8,
+        /// Whether the sender wants a receipt.
+        wants_receipt: bool,
     },
     /// Receiver to sender: the status of an entry.
     Status(EntryId, Status),
@@ -84,6 +87,8 @@ pub enum Message {
     /// Receiver to sender, before [`Message::Finished`]: this many files were received, and all of them were read back
     /// from the disk.
     Verified(u64),
+    /// Receiver to sender, before [`Message::Finished`], if the offer asks for a receipt.
+    Seal(Seal),
     /// Receiver to sender: all durable chunks of a file so far, as ranges in order that do not touch; at most
     /// [`CHUNK_RANGES_MAX`](crate::protocol::wire::limits::CHUNK_RANGES_MAX).
     Durable(EntryId, Vec<Range<u64>>),
@@ -137,6 +142,7 @@ impl Message {
             Self::Heartbeat(_) => "Heartbeat",
             Self::Finished { .. } => "Finished",
             Self::Verified(_) => "Verified",
+            Self::Seal(_) => "Seal",
             Self::Join { .. } => "Join",
             Self::Left(_) => "Left",
             Self::Came(_) => "Came",

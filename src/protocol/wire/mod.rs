@@ -10,4 +10,5 @@ pub mod message;
 pub mod recipe;
 pub mod record;
 pub mod role;
+pub mod seal;
 pub mod status;

@@ -6,6 +6,7 @@ use crate::event::{Event, FileSettled, Outcome, Summary};
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::engine::sender::ReceiverEnd;
 use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::manifest_root::ManifestRoot;
 use crate::protocol::wire::entry::{Entry, Kind, Settled};
 
 /// Counts settled entries.
@@ -23,6 +24,8 @@ pub(in crate::session) struct Tally {
     regular: u64,
     root: Option<blake3::Hash>,
     has_resumed: bool,
+    /// Files that are at the receiver, and their bytes, if a receipt is wanted.
+    listed: Option<(ManifestRoot, u64)>,
 }
 
 /// The bytes of a transfer, and its time.
@@ -37,6 +40,16 @@ pub(in crate::session) struct Moved {
 }
 
 impl Tally {
+    /// One that gathers what a receipt needs, if one is wanted.
+    pub(in crate::session) fn for_receipt(is_wanted: bool) -> Self {
+        Self { listed: is_wanted.then(Default::default), ..Self::default() }
+    }
+
+    /// What a receipt says of the files, if one is wanted.
+    pub(in crate::session) fn listed(&self) -> Option<(&ManifestRoot, u64)> {
+        self.listed.as_ref().map(|(manifest, bytes)| (manifest, *bytes))
+    }
+
     /// Counts an entry. Returns its event, if the events of entries are wanted.
     pub(in crate::session) fn settled(&mut self, settled: Settled) -> Option<Event> {
         let Settled { entry, renamed, root, outcome, message, .. } = settled;
@@ -45,6 +58,12 @@ impl Tally {
         if is_file {
             self.regular += 1;
             self.root = root;
+            if let (Some((manifest, bytes)), Some(root), false) =
+                (&mut self.listed, &root, matches!(outcome, Outcome::Failed(_)))
+            {
+                manifest.add(root, renamed.as_ref().unwrap_or(&entry.path));
+                *bytes = bytes.saturating_add(entry.size());
+            }
         }
         match (outcome, &entry.kind) {
             (Outcome::Failed(reason), kind) => {
@@ -114,7 +133,7 @@ impl Tally {
         limited_by: Vec<(Bottleneck, u8)>,
         end: ReceiverEnd,
     ) -> Summary {
-        let ReceiverEnd { synced, verified, not_kept } = end;
+        let ReceiverEnd { synced, verified, not_kept, .. } = end;
         let graver = |gravest| Failure::graver(gravest, Reason::NotKept);
         let gravest = if not_kept.is_empty() {
             self.gravest
@@ -140,6 +159,7 @@ impl Tally {
             limited_by,
             synced,
             verified,
+            receipt: None,
             not_kept,
             removed: None,
         }

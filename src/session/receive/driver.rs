@@ -29,6 +29,7 @@ use crate::session::link::Link;
 use crate::session::messages::MessageReader;
 use crate::session::observe::bottleneck::BottleneckMeter;
 use crate::session::observe::progress::{ACTIVE_FILES_MAX, Teller};
+use crate::session::observe::receipt::{EndedTransfer, seal};
 use crate::session::observe::tally::{Moved, Tally};
 use crate::session::receive::jobs::{DiskJob, DiskJobs};
 use crate::session::receive::offer::Offer;
@@ -96,6 +97,7 @@ struct ReceiveDriver<C: Connection, T: Target> {
     tally: Tally,
     /// Attributes the disk does not keep, reported once everything else has ended.
     not_kept: Vec<NotKept>,
+    transfer: [u8; 16],
     /// Files that were read back from the disk, if they are.
     verified: Option<u64>,
     /// Whether a call to the disk hangs.
@@ -134,7 +136,8 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
             parcels: JoinSet::new(),
             streams: None,
             jobs: DiskJobs::new(Arc::clone(&shared), exists, offer.chunk_log2),
-            tally: Tally::default(),
+            tally: Tally::for_receipt(offer.wants_receipt),
+            transfer: offer.transfer,
             not_kept: Vec::new(),
             verified: None,
             disk_hangs: false,
@@ -283,7 +286,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         };
         let (synced, not_kept) = (self.is_synced(), std::mem::take(&mut self.not_kept));
         not_kept.iter().for_each(|one| self.report(Event::NotKept(one.clone())));
-        let end = ReceiverEnd { synced, verified: self.verified, not_kept };
+        let end = ReceiverEnd { synced, verified: self.verified, seal: None, not_kept };
         self.tally.summary(Side::Receiver, moved, self.meter.shares(), end)
     }
 
@@ -370,6 +373,14 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
             self.not_kept = not_kept;
             let (synced, mut machine) = (self.is_synced(), self.shared.machine());
             self.verified = self.context.verify_disk.then(|| machine.verified());
+            let peer = self.carrier.connection().peer_fingerprint();
+            let ended = EndedTransfer {
+                transfer: self.transfer,
+                tally: &self.tally,
+                synced,
+                verified: self.verified,
+            };
+            seal(&self.context, peer, &ended).into_iter().for_each(|seal| machine.seal(seal));
             machine.finished(synced, self.not_kept.clone());
         }
         Ok(())

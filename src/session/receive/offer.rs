@@ -17,6 +17,8 @@ pub struct Offer {
     pub transfer: [u8; 16],
     /// Chunk size as a power of two.
     pub chunk_log2: u8,
+    /// Whether the sender wants a receipt.
+    pub wants_receipt: bool,
 }
 
 /// Waits for the sender's offer, at most for the time-out of `context`, or until this process is asked to stop.
@@ -34,9 +36,9 @@ pub async fn offer<C: Connection>(link: &mut Link<C>, context: &Context) -> Resu
         Err(stalled("no offer from the sender", context.patience.timeout, Bottleneck::Network))
     });
     match message.map_err(|failure| failure.heard_by(Side::Receiver, false))? {
-        Message::Offer { transfer, chunk_log2 } => {
+        Message::Offer { transfer, chunk_log2, wants_receipt } => {
             context.reporter.report(started(Side::Receiver, transfer));
-            Ok(Offer { transfer, chunk_log2 })
+            Ok(Offer { transfer, chunk_log2, wants_receipt })
         }
         other => Err(Failure::protocol(format!("the sender began with {}", other.name()))),
     }

@@ -31,6 +31,7 @@ use crate::session::link::{Link, connected};
 use crate::session::messages::MessageReader;
 use crate::session::observe::bottleneck::BottleneckMeter;
 use crate::session::observe::progress::{ACTIVE_FILES_MAX, Teller};
+use crate::session::observe::receipt::checked_receipt;
 use crate::session::observe::tally::{Moved, Tally};
 use crate::session::outbox::Outbox;
 use crate::session::queues::RootsQueue;
@@ -118,7 +119,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         let Link { connection, agent, control_out, control_in, control_log, joining, carried } = link;
         let walk = source.walk();
         let (chunk_ends, ends) = mpsc::channel(1);
-        let clock = Clock::start();
+        let (clock, wants_receipt) = (Clock::start(), context.receipt);
         let pool = context.memory.pool(context.memory.sender_blocks(joining.max()));
         let mut driver = Self {
             carrier: Carrier::new(Side::Sender, connection.clone(), carried, Arc::clone(&context.reporter)),
@@ -145,11 +146,11 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             walk: Some(walk),
             roots: RootsQueue::new(),
             files: HashMap::new(),
-            tally: Tally::default(),
+            tally: Tally::for_receipt(wants_receipt),
             awaits_welcome: agent.is_none(),
             peer_activity: Activity::Waiting,
         };
-        driver.control_out.send(&Message::Offer { transfer, chunk_log2 });
+        driver.control_out.send(&Message::Offer { transfer, chunk_log2, wants_receipt });
         driver.look_at_path(Duration::ZERO);
         driver.carry(control_out, control_in);
         driver
@@ -571,7 +572,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         active.collect()
     }
 
-    fn finish(&mut self, end: ReceiverEnd) -> Summary {
+    fn finish(&mut self, mut end: ReceiverEnd) -> Summary {
         self.teller.insist();
         self.tell_progress();
         end.not_kept.iter().for_each(|one| self.report(Event::NotKept(one.clone())));
@@ -588,6 +589,8 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         let totals = self.machine.totals();
         let (resumed_bytes, copied_bytes) = (totals.resumed_bytes, totals.copied_bytes);
         let moved = Moved { elapsed, sent_bytes, resumed_bytes, copied_bytes };
-        self.tally.summary(Side::Sender, moved, shares, end)
+        let peer = self.carrier.connection().peer_fingerprint();
+        let receipt = checked_receipt(&self.context, self.transfer, peer, &self.tally, &mut end);
+        Summary { receipt, ..self.tally.summary(Side::Sender, moved, shares, end) }
     }
 }

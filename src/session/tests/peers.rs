@@ -40,7 +40,7 @@ impl HandSender {
     /// Offers a transfer, with an empty manifest so far.
     pub(super) async fn open(mut link: Link<MemoryConnection>) -> Self {
         link.welcome().await.unwrap();
-        let offer = Message::Offer { transfer: [1; 16], chunk_log2: 20 };
+        let offer = Message::Offer { transfer: [1; 16], chunk_log2: 20, wants_receipt: false };
         let Link { connection, control_out, control_in, .. } = link;
         let mut control_out = HandOut::new(control_out);
         control_out.say(&offer).await.unwrap();

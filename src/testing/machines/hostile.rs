@@ -146,7 +146,7 @@ fn by_role() -> (Vec<Message>, Vec<Message>) {
         },
         Message::Auth(Bytes::new()),
         Message::Welcome { agent: String::new(), ports: vec![] },
-        Message::Offer { transfer: [0; 16], chunk_log2: 20 },
+        Message::Offer { transfer: [0; 16], chunk_log2: 20, wants_receipt: false },
         Message::Entry(entry(&path("a"), Kind::Dir)),
         Message::End(0),
         Message::Ack(0),

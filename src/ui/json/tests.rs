@@ -177,6 +177,7 @@ fn success_and_failure() {
         limited_by: vec![(Bottleneck::Network, 82), (Bottleneck::ReceiverDisk, 18)],
         synced: true,
         verified: None,
+        receipt: None,
         not_kept: vec![NotKept { aspect: Aspect::Mode, count: 3, path: "p".into(), cause: "c".into() }],
         removed: None,
     };

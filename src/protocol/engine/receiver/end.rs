@@ -9,6 +9,7 @@ use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, EntryId, Outcome, Settled};
 use crate::protocol::wire::message::Message;
+use crate::protocol::wire::seal::Seal;
 use crate::protocol::wire::status::Status;
 
 impl Receiver {
@@ -47,6 +48,11 @@ impl Receiver {
     pub fn finished(&mut self, synced: bool, not_kept: Vec<NotKept>) {
         self.actions.push_back(ReceiverAction::Control(Message::Finished { synced, not_kept }));
         self.done = true;
+    }
+
+    /// The sender gets its receipt.
+    pub fn seal(&mut self, seal: Seal) {
+        self.actions.push_back(ReceiverAction::Control(Message::Seal(seal)));
     }
 
     /// All files that were received have been read back from the disk. Tells the sender how many; returns it.

@@ -3,6 +3,7 @@
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::wire::entry::{Entry, EntryId, Settled};
 use crate::protocol::wire::message::Message;
+use crate::protocol::wire::seal::Seal;
 
 /// The content of one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +98,8 @@ pub struct ReceiverEnd {
     pub synced: bool,
     /// Files that were received and read back from the receiver's disk, if it does that.
     pub verified: Option<u64>,
+    /// What it adds to a receipt.
+    pub seal: Option<Seal>,
     /// Attributes that its file system does not keep; the texts are safe to print.
     pub not_kept: Vec<NotKept>,
 }

@@ -37,6 +37,10 @@ impl Sender {
                 self.said_came = bytes;
                 Ok(())
             }
+            Message::Seal(seal) => {
+                self.seal = Some(seal);
+                Ok(())
+            }
             Message::Verified(files) => {
                 self.verified = Some(files);
                 Ok(())
@@ -58,8 +62,8 @@ impl Sender {
                     cause: printable(one.cause.as_bytes()),
                     ..one
                 });
-                let verified = self.verified;
-                self.finished = Some(ReceiverEnd { synced, verified, not_kept: not_kept.collect() });
+                let (verified, seal, not_kept) = (self.verified, self.seal.take(), not_kept.collect());
+                self.finished = Some(ReceiverEnd { synced, verified, seal, not_kept });
                 Ok(())
             }
             other => Err(Failure::protocol(format!(

@@ -13,6 +13,7 @@ use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Outcome, Settled, Totals};
 use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX};
 use crate::protocol::wire::message::Message;
+use crate::protocol::wire::seal::Seal;
 
 /// The machine. Time is a duration since any fixed moment.
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub struct Sender {
     pub(super) actions: VecDeque<SenderAction>,
     /// Files that the receiver has read back from its disk.
     pub(super) verified: Option<u64>,
+    pub(super) seal: Option<Seal>,
     pub(super) finished: Option<ReceiverEnd>,
     /// The file of unknown size whose chunk is being read. One at a time, because it keeps a block between two
     /// chunks.
@@ -80,6 +82,7 @@ impl Sender {
             totals: Totals::default(),
             actions: VecDeque::new(),
             verified: None,
+            seal: None,
             finished: None,
             said_came: 0,
             came: 0,

@@ -8,6 +8,7 @@ use crate::protocol::wire::codec::{CodecError, Deframer, put_extension, put_vari
 use crate::protocol::wire::encode::{EXTENSION_CONNECTIONS, EXTENSION_PORTS};
 use crate::protocol::wire::entry::{Kind, Meta, Time};
 use crate::protocol::wire::limits::{AUTH_BYTES_MAX, FILE_BYTES_MAX};
+use crate::protocol::wire::seal::Seal;
 
 fn hex(message: &Message) -> String {
     let mut out = BytesMut::new();
@@ -103,7 +104,10 @@ fn golden_bytes_of_control() {
         (Message::Join { lane: 0, proof: [0; 32] }, format!("0a2100{zeros}")),
         (Message::Attach(Received { control: 300, manifest: 2 }), "1003412c02".into()),
         (Message::Confirm(Received { control: 7, manifest: 0 }), "11020700".into()),
-        (Message::Offer { transfer: [7; 16], chunk_log2: 20 }, format!("0311{}14", "07".repeat(16))),
+        (
+            Message::Offer { transfer: [7; 16], chunk_log2: 20, wants_receipt: false },
+            format!("0311{}14", "07".repeat(16)),
+        ),
         (Message::Status(EntryId(300), Status::Want), "0403412c00".into()),
         (Message::Status(EntryId(1), Status::Check), "04020101".into()),
         (Message::Status(EntryId(1), Status::Done(None)), "04020102".into()),
@@ -132,6 +136,14 @@ fn golden_bytes_of_control() {
         (Message::Status(EntryId(1), Status::NotKept), "04020107".into()),
         (Message::Status(EntryId(1), Status::Staged(None)), "0402010b".into()),
         (Message::Status(EntryId(1), Status::Staged(Some(path.clone()))), "0406010c03612f62".into()),
+        (
+            Message::Offer { transfer: [7; 16], chunk_log2: 20, wants_receipt: true },
+            format!("0313{}14 0100", "07".repeat(16)),
+        ),
+        (
+            Message::Seal(Seal { time: 300, is_lasting: true, key: [1; 32], signature: [2; 64] }),
+            format!("13 4063 412c 01 {} {}", "01".repeat(32), "02".repeat(64)),
+        ),
         (Message::Verified(300), "1202412c".into()),
         (Message::Finished { synced: true, not_kept: vec![] }, "09020100".into()),
         (
