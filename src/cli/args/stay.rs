@@ -16,7 +16,7 @@ pub struct StayArgs {
     /// Known peers that may `send` are let in by their key; with --allow, only those that it names. Existing files and the
     /// directory can be set for each in its entry (`exists`, `into`). SIGHUP reads the file of known peers again. After
     /// SIGTERM or SIGINT nobody is let in any more, and running transfers have --grace to end.
-    #[arg(long, env = "TOWLINE_FOREVER", hide_env = true, value_name = "BOOL")]
+    #[arg(long, env = "TOWLINE_FOREVER", hide_env = true, hide_short_help = true, value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub forever: Option<bool>,
