@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::host::{bound_by_permissions, skip};
+use support::mount::Mount;
 use support::process::{Ended, Machine};
 use support::setting::Setting;
 use support::tree::{self, set_mode};
@@ -38,8 +39,9 @@ impl Setting {
     fn shown(&self) -> usize {
         fn files(dir: &Path) -> usize {
             let Ok(entries) = fs::read_dir(dir) else { return 0 };
+            let paths = entries.map(|entry| entry.expect("an entry").path());
             let count = |path: PathBuf| if path.is_dir() { files(&path) } else { 1 };
-            entries.map(|entry| count(entry.expect("an entry").path())).sum()
+            paths.filter(|path| !path.ends_with(".towline")).map(count).sum()
         }
         files(&self.inbox.join("set"))
     }
@@ -121,6 +123,69 @@ fn killed_before_the_names_the_next_start_gives_none() {
     assert!(!again.said().contains("completed"), "{}", again.said());
     assert!(!setting.inbox.join("set").exists());
     assert!(!setting.inbox.join(".towline").exists());
+}
+
+/// No rename crosses file systems, so each has its staging, and one log is about all of them.
+#[test]
+fn a_set_on_two_file_systems_is_completed_or_leaves_nothing() {
+    if !can_trace() {
+        return skip("strace is not installed, or may not trace");
+    }
+    for (fault, is_shown) in
+        [("renameat2:signal=SIGKILL:when=30", true), ("fsync:signal=SIGKILL:when=2", false)]
+    {
+        let setting = Setting::new();
+        let set = setting.set(FILES);
+        let inside = setting.inbox.join("set/d3");
+        fs::create_dir_all(&inside).expect("a directory");
+        let Some(mount) = Mount::tmpfs(&inside, 16) else {
+            return skip("a small file system cannot be mounted (it needs root)");
+        };
+        let home = setting.scratch.path().join("killed");
+        Machine::new(home.clone()).start(["id", "--json"]).end().expect(0);
+        let killed = Machine::new(home).injecting(&format!("inject={fault}"));
+        let [sent, received] = setting.send_atomic(&killed, &set, &[], &[]);
+        sent.expect(9);
+        assert_eq!(received.code, None, "it was not killed: {}", received.said());
+        assert!(inside.join(".towline").exists(), "nothing was staged there");
+        if is_shown {
+            // Without the other file system, the set stays as it is.
+            drop(mount);
+            let shown = setting.shown();
+            let stuck = setting.start_again().expect(6);
+            assert!(stuck.said().contains("missing"), "{}", stuck.said());
+            assert!(setting.inbox.join(".towline").exists() && setting.shown() >= shown);
+            continue;
+        }
+        assert_eq!(setting.shown(), 0);
+        setting.start_again().expect(0);
+        assert_eq!(setting.shown(), 0);
+        assert!(!inside.join(".towline").exists(), "staging is left there");
+        assert!(!setting.inbox.join(".towline").exists());
+        drop(mount);
+    }
+}
+
+#[test]
+fn a_set_on_two_file_systems_is_completed_after_a_kill() {
+    if !can_trace() {
+        return skip("strace is not installed, or may not trace");
+    }
+    let setting = Setting::new();
+    let set = setting.set(FILES);
+    let inside = setting.inbox.join("set/d3");
+    fs::create_dir_all(&inside).expect("a directory");
+    let Some(_mount) = Mount::tmpfs(&inside, 16) else {
+        return skip("a small file system cannot be mounted (it needs root)");
+    };
+    let killed = Machine::new(setting.scratch.path().join("killed"))
+        .injecting("inject=renameat2:signal=SIGKILL:when=3");
+    let [sent, received] = setting.send_atomic(&killed, &set, &[], &[]);
+    sent.expect(9);
+    assert_eq!(received.code, None, "it was not killed: {}", received.said());
+    setting.start_again().expect(0);
+    assert_eq!(setting.shown(), FILES);
+    assert!(!inside.join(".towline").exists() && !setting.inbox.join(".towline").exists());
 }
 
 #[test]

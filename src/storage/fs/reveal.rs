@@ -24,7 +24,7 @@ use crate::storage::error::{Result, StorageError, failed};
 
 /// The staging directory of the set on one file system.
 pub(super) struct SetPlace {
-    volume: Arc<Volume>,
+    pub(super) volume: Arc<Volume>,
     /// `.towline`, and the directory of the transfer in it.
     pub(super) hub: OwnedFd,
     pub(super) dir: OwnedFd,

@@ -12,7 +12,7 @@ use super::descriptors::patiently;
 use super::dirs::Dirs;
 use super::incoming::Incoming;
 use super::open::{open_dir, open_file};
-use super::reveal::{reveal, stuck};
+use super::reveal::{SetPlace, reveal, stuck};
 use super::set_log::{SET_LOG, SetReader, SetState, SetStep, set_state};
 use super::staging::{LOCK, is_transfer, remove_staged};
 use super::target_disk::TargetDisk;
@@ -78,7 +78,7 @@ fn complete(disk: &TargetDisk, staged: &OwnedFd) -> Result<()> {
         disk.sync_last()?;
     }
     for place in inside {
-        clear_inside(disk, &place.hub, &place.dir);
+        clear_inside(disk, &place);
     }
     let dir = disk.place_of_top();
     disk.incoming.warn(format!(
@@ -119,10 +119,11 @@ fn drop_inside(disk: &TargetDisk, staged: &OwnedFd) {
     }
 }
 
-fn clear_inside(disk: &TargetDisk, hub: &OwnedFd, staged: &OwnedFd) {
+fn clear_inside(disk: &TargetDisk, place: &SetPlace) {
     let name = disk.incoming.transfer.as_bytes();
-    if let Ok(lock) = open_file(staged, LOCK.as_bytes()) {
-        clear(hub, name, staged, lock);
+    if let Ok(lock) = open_file(&place.dir, LOCK.as_bytes()) {
+        clear(&place.hub, name, &place.dir, lock);
+        let _ = unlinkat(place.volume.top(), STAGING_DIR, AtFlags::REMOVEDIR);
     }
 }
 
