@@ -176,15 +176,25 @@ fn a_large_file_that_cannot_be_written_fails_alone() {
     assert!(!setting.inbox.join("tree/large").exists() && setting.inbox.join("tree/f8").exists());
 }
 
-/// Several small files share a write, so an error of the disk ends the transfer.
 #[test]
-fn a_small_file_that_cannot_be_written_is_named_with_the_final_path() {
+fn small_files_that_cannot_be_written_fail_alone() {
     let setting = Setting::new();
-    let tree = setting.tree();
-    fs::remove_file(tree.join("middle/large")).expect("a file");
+    let source = setting.scratch.dir("from").join("tree");
+    fs::create_dir_all(&source).expect("a directory");
+    (0..9).for_each(|n| fs::write(source.join(format!("f{n}")), "").expect("a file"));
+    for name in ["first", "second"] {
+        fs::write(source.join(name), name).expect("a file");
+    }
     let receiver = setting.ready_receiver().denying(libc::SYS_pwrite64, Errno::IO);
-    let ended = setting.send_to(&receiver, &tree.join("middle"), &[]);
-    setting.assert_ends(ended, "write", "middle/small", "Input/output error");
+    let ended = setting.send_to(&receiver, &source, &[]).map(|side| side.expect(6));
+    for name in ["tree/first", "tree/second"] {
+        setting.assert_fails_alone(&ended, name, "Input/output error");
+        assert!(!setting.inbox.join(name).exists());
+    }
+    for side in &ended {
+        assert_eq!(side.event("finished")["files"], 9, "{}", side.said());
+    }
+    assert!(!setting.inbox.join(".towline").exists());
 }
 
 #[test]

@@ -9,8 +9,14 @@ use std::process::Command;
 use support::Scratch;
 use support::host::skip;
 
-/// The calls that decide what survives a power failure, in the order of their beginning; `None` without strace.
-fn calls(scratch: &Scratch, source: &Path, args: &[&str]) -> Option<Vec<String>> {
+/// What strace says of the system calls `traced` of a transfer; `None` without strace.
+fn trace(
+    scratch: &Scratch,
+    source: &Path,
+    traced: &str,
+    tracing: &[&str],
+    args: &[&str],
+) -> Option<Vec<String>> {
     // It may not be there, or not be allowed to trace.
     if !Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status().is_ok_and(|s| s.success()) {
         skip("strace is not installed, or may not trace");
@@ -18,7 +24,9 @@ fn calls(scratch: &Scratch, source: &Path, args: &[&str]) -> Option<Vec<String>>
     }
     let log = scratch.path().join("strace.log");
     let status = Command::new("strace")
-        .args(["-f", "-y", "-qq", "-e", "trace=fsync,fdatasync,syncfs,renameat2", "-o"])
+        .args(["-f", "-y", "-qq", "-e", &format!("trace={traced}")])
+        .args(tracing)
+        .arg("-o")
         .arg(&log)
         .arg(env!("CARGO_BIN_EXE_towline"))
         .args(["send", "--quiet", "--to"])
@@ -29,14 +37,19 @@ fn calls(scratch: &Scratch, source: &Path, args: &[&str]) -> Option<Vec<String>>
         .status()
         .expect("strace runs");
     assert!(status.success(), "{status}");
-    let log = fs::read_to_string(&log).expect("what strace wrote");
+    Some(fs::read_to_string(&log).expect("what strace wrote").lines().map(str::to_owned).collect())
+}
+
+/// The calls that decide what survives a power failure, in the order of their beginning; `None` without strace.
+fn calls(scratch: &Scratch, source: &Path, args: &[&str]) -> Option<Vec<String>> {
+    let log = trace(scratch, source, "fsync,fdatasync,syncfs,renameat2", &[], args)?;
     // The process id in front, and calls that were interrupted and go on, do not count.
-    let begun = |line: &&str| {
+    let begun = |line: &String| {
         // Whether there is such a call is asked with a descriptor that it refuses.
         !line.contains("EBADF")
             && ["fsync(", "fdatasync(", "syncfs(", "renameat2("].iter().any(|call| line.contains(call))
     };
-    Some(log.lines().filter(begun).map(str::to_owned).collect())
+    Some(log.into_iter().filter(begun).collect())
 }
 
 fn position(calls: &[String], what: &str, is_it: impl Fn(&str) -> bool) -> usize {
@@ -73,6 +86,29 @@ fn many_files_are_synced_before_the_first_name_and_all_of_it_at_the_end() {
     assert!(data < name, "{calls:#?}");
     assert_eq!(calls.iter().filter(|c| c.contains("renameat2(")).count(), 200);
     assert!(calls.last().is_some_and(|call| call.contains("syncfs(")), "{calls:#?}");
+}
+
+/// The journal of a file is synced at each checkpoint. A disk may take its time for that.
+#[test]
+fn writes_go_on_while_a_journal_is_synced() {
+    let scratch = Scratch::new();
+    let source = scratch.dir("source").join("file");
+    fs::write(&source, vec![7; 36 << 20]).expect("a file");
+    // The thread stays in the call for this long after it has been logged.
+    let slow = ["-ttt", "-e", "inject=fdatasync:delay_exit=700000"];
+    let Some(log) = trace(&scratch, &source, "fdatasync,pwrite64", &slow, &["--bwlimit", "12M"]) else {
+        return;
+    };
+    let time = |line: &str| line.split_whitespace().nth(1).and_then(|t| t.parse::<f64>().ok()).unwrap_or(0.0);
+    let is_sync = |line: &&String| line.contains("fdatasync(") && line.contains(".journal>");
+    let writes_during = |sync: &String| {
+        let during = time(sync)..time(sync) + 0.7;
+        let is_write = |line: &&String| line.contains("pwrite64(") && line.contains(".part>");
+        log.iter().filter(is_write).filter(|line| during.contains(&time(line))).count()
+    };
+    let most = log.iter().filter(is_sync).map(writes_during).max();
+    // A few may have been on their way.
+    assert!(most > Some(4), "{most:?} writes during a sync");
 }
 
 #[test]

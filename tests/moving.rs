@@ -227,6 +227,27 @@ fn a_mount_point_stays() {
 }
 
 #[test]
+fn a_move_onto_names_that_are_one_loses_none() {
+    let setting = Setting::new();
+    let Some(_mount) = Mount::ntfs_in_one_case(&setting.path("image"), &setting.inbox) else {
+        return skip("an NTFS cannot be mounted here (it needs root and ntfs-3g)");
+    };
+    let tree = setting.scratch.dir("from").join("tree");
+    let names = ["file", "FILE", "sub/x", "Sub/x"];
+    for name in names {
+        let path = tree.join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        fs::write(path, name).expect("a file");
+    }
+    let sent = setting.move_to(&setting.receiver, &tree, &["--exists", "replace"], 5);
+    assert_eq!(sent.event("finished")["failed"], 2, "{}", sent.said());
+    for name in names {
+        let there = [&tree, &setting.inbox.join("tree")].map(|top| fs::read_to_string(top.join(name)).ok());
+        assert!(there.contains(&Some(name.to_owned())), "{name} is lost: {}", sent.said());
+    }
+}
+
+#[test]
 fn an_interrupted_move_removes_nothing() {
     let setting = Setting::new();
     let tree = setting.scratch.dir("from").join("tree");

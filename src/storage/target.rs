@@ -117,22 +117,31 @@ pub trait Target: Send + Sync + 'static {
     fn update(&self, entries: Vec<Entry>) -> impl Future<Output = Vec<Result<bool>>> + Send;
 
     /// Writes pieces of one or several staged files, and makes each file at its first piece. A short write is
-    /// continued, never reported as success.
-    fn write(&self, writes: Vec<Write>, block: Block) -> impl Future<Output = Result<Block>> + Send;
+    /// continued, never reported as success. A file that cannot be written costs the others nothing: its error, with
+    /// its entry, is returned in the list.
+    ///
+    /// # Errors
+    ///
+    /// One that all later writes meet too ([`StorageError::is_of_all_files`]).
+    fn write(
+        &self,
+        writes: Vec<Write>,
+        block: Block,
+    ) -> impl Future<Output = Result<Vec<StorageError>>> + Send;
 
     /// Makes the written data of staged entries durable, then records the chunks that were written and verified since
     /// their last checkpoint, so that a later transfer can resume them ([`Target::held`]). Nothing may have been written
     /// for a chunk, if all of it is a hole. One result for each, in order: whether the data is durable now; it is not
     /// when syncing is off or unsupported by the file system. The chunks are recorded all the same, since the data
     /// outlives the process. An error stays with its entry: a later commit fails with it too. An entry may be discarded
-    /// while its checkpoint runs.
+    /// or given up while its checkpoint runs, which then records nothing.
     fn checkpoint(
         &self,
         entries: Vec<(EntryId, Vec<ChunkValue>)>,
     ) -> impl Future<Output = Vec<Result<bool>>> + Send;
 
-    /// Gives entries their final names. One result for each, in order. Nothing is left of an entry that is refused,
-    /// denied or failed.
+    /// Gives entries their final names. One result for each, in order. An entry that is refused, denied or failed is
+    /// given up ([`Target::give_up`]).
     fn commit(&self, commits: Vec<Commit>) -> impl Future<Output = Vec<Result<Committed>>> + Send;
 
     /// Finishes these directories. Sets permission bits and times, if given; the others get back the bits they had
@@ -149,6 +158,9 @@ pub trait Target: Send + Sync + 'static {
 
     /// Drops a staged entry, and what was recorded of it.
     fn discard(&self, id: EntryId) -> impl Future<Output = ()> + Send;
+
+    /// Drops a staged entry, unless some of it is recorded: a later transfer can resume that.
+    fn give_up(&self, id: EntryId) -> impl Future<Output = ()> + Send;
 
     /// After the last commit: makes everything durable (including directories and their attributes) and removes
     /// staging. Returns the attributes the disk does not keep.

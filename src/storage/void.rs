@@ -220,8 +220,8 @@ impl Target for VoidTarget {
         chunks.iter().map(|_| false).collect()
     }
 
-    async fn write(&self, _: Vec<Write>, block: Block) -> Result<Block> {
-        Ok(block)
+    async fn write(&self, _: Vec<Write>, _: Block) -> Result<Vec<StorageError>> {
+        Ok(Vec::new())
     }
 
     async fn checkpoint(&self, entries: Vec<(EntryId, Vec<ChunkValue>)>) -> Vec<Result<bool>> {
@@ -249,6 +249,8 @@ impl Target for VoidTarget {
     }
 
     async fn discard(&self, _: EntryId) {}
+
+    async fn give_up(&self, _: EntryId) {}
 
     async fn finish(&self) -> Result<Vec<NotKept>> {
         Ok(Vec::new())

@@ -126,7 +126,7 @@ async fn stage(target: &impl Target, id: u64, bytes: &[u8]) -> Result<(), Storag
     let mut block = BlockPool::new(1, BlockCount::default()).acquire().await;
     block[..bytes.len()].copy_from_slice(bytes);
     let write = Write { id: EntryId(id), offset: 0, range: 0..bytes.len(), whole: None };
-    target.write(vec![write], block).await.map(drop)
+    target.write(vec![write], block).await?.pop().map_or(Ok(()), Err)
 }
 
 /// Sends everything from one to the other, as a session would.

@@ -62,6 +62,18 @@ impl Mount {
         Self::serve(&mut rclone, path)
     }
 
+    /// A new NTFS in the file `image` in which `File` and `file` are one name. Needs ntfs-3g.
+    pub(crate) fn ntfs_in_one_case(image: &Path, path: &Path) -> Option<Self> {
+        let made = std::fs::File::create(image).and_then(|file| file.set_len(64 << 20));
+        made.expect("room for a sparse file");
+        let made = Command::new("mkntfs").args(["-q", "-F", "-f"]).arg(image).output();
+        made.ok().filter(|output| output.status.success())?;
+        Self::serve(
+            Command::new("lowntfs-3g").args(["-o", "ignore_case,no_detach"]).arg(image).arg(path),
+            path,
+        )
+    }
+
     fn attach(args: &[&str], path: &Path) -> Option<Self> {
         let status = Command::new("mount").args(args).arg(path).stderr(Stdio::null()).status();
         matches!(status, Ok(s) if s.success()).then(|| Self { path: path.to_owned(), daemon: None })

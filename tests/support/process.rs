@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::faults::Faults;
 
 /// Longest wait for anything; generous, because a busy machine is not a failure.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 
 /// One machine: an identity and a configuration of its own.
 pub(crate) struct Machine {
@@ -214,23 +214,28 @@ impl Towline {
         }
     }
 
-    /// Waits until an event fulfils `condition`, or the process has ended.
-    pub(crate) fn reaches(&mut self, condition: impl Fn(&Value) -> bool) {
-        let end = Instant::now() + DEADLINE;
-        while self.next_event(end).is_some_and(|event| !condition(&event)) {}
+    /// Waits until an event fulfils `condition`, the process has ended, or the time is over.
+    pub(crate) fn reaches(&mut self, time: Duration, condition: impl Fn(&Value) -> bool) {
+        let end = Instant::now() + time;
+        while self.poll(end).is_ok_and(|event| event.is_some_and(|event| !condition(&event))) {}
     }
 
     /// `None` when standard output has ended.
     fn next_event(&mut self, end: Instant) -> Option<Value> {
+        self.poll(end).unwrap_or_else(|_| panic!("nothing on standard output for {DEADLINE:?}"))
+    }
+
+    /// The same, or an error when there is no event by `end`.
+    fn poll(&mut self, end: Instant) -> Result<Option<Value>, RecvTimeoutError> {
         match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
             Ok(line) => {
                 let event: Value = serde_json::from_str(&line)
                     .unwrap_or_else(|e| panic!("standard output holds JSON Lines alone ({e}): {line}"));
                 self.events.push(event.clone());
-                Some(event)
+                Ok(Some(event))
             }
-            Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("nothing on standard output for {DEADLINE:?}"),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

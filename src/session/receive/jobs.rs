@@ -29,7 +29,7 @@ pub(super) enum DiskJob {
     Committed(Vec<(EntryId, storage::Result<Committed>)>),
     Updated(Vec<(EntryId, storage::Result<bool>)>),
     DirsFinished(Vec<(EntryId, storage::Result<()>)>),
-    Discarded,
+    Dropped,
     Finished(storage::Result<Vec<NotKept>>),
 }
 
@@ -43,7 +43,8 @@ pub(super) struct DiskJobs<T> {
     has_background: bool,
     recalls: BatchQueue<(EntryId, Entry)>,
     admits: BatchQueue<(EntryId, Entry)>,
-    discards: BatchQueue<EntryId>,
+    /// Staged entries to drop, and whether a later transfer may resume them.
+    drops: BatchQueue<(EntryId, bool)>,
     checkpoints: BatchQueue<EntryId>,
     commits: BatchQueue<Commit>,
     updates: BatchQueue<(EntryId, Entry)>,
@@ -61,7 +62,7 @@ impl<T: Target> DiskJobs<T> {
             has_background: false,
             recalls: BatchQueue::new(),
             admits: BatchQueue::new(),
-            discards: BatchQueue::new(),
+            drops: BatchQueue::new(),
             checkpoints: BatchQueue::with_batches_of(CHECKPOINT_BATCH),
             commits: BatchQueue::new(),
             updates: BatchQueue::new(),
@@ -119,7 +120,8 @@ impl<T: Target> DiskJobs<T> {
             }
             ReceiverAction::Update(id, entry) => self.updates.push((id, entry)),
             ReceiverAction::FinishDir(id, path, meta) => self.dirs.push((id, (path, meta))),
-            ReceiverAction::Discard(id) => self.discards.push(id),
+            ReceiverAction::Discard(id) => self.drops.push((id, false)),
+            ReceiverAction::GiveUp(id) => self.drops.push((id, true)),
             ReceiverAction::Finish => {
                 let shared = Arc::clone(&self.shared);
                 self.running.spawn(async move { DiskJob::Finished(shared.target.finish().await) });
@@ -131,13 +133,16 @@ impl<T: Target> DiskJobs<T> {
 
     /// Starts all jobs that may run.
     pub(super) fn begin(&mut self) {
-        if let Some(batch) = self.discards.next_batch() {
+        if let Some(batch) = self.drops.next_batch() {
             let target = Arc::clone(&self.shared.target);
             self.running.spawn(async move {
-                for id in batch {
-                    target.discard(id).await;
+                for (id, is_for_later) in batch {
+                    match is_for_later {
+                        true => target.give_up(id).await,
+                        false => target.discard(id).await,
+                    }
                 }
-                DiskJob::Discarded
+                DiskJob::Dropped
             });
         }
         if let Some(batch) = self.admits.next_batch() {
@@ -280,7 +285,7 @@ impl<T: Target> DiskJobs<T> {
                     machine.dir_finished(id, result.map_err(|error| entry_failure(&error)));
                 }
             }
-            DiskJob::Discarded => self.discards.batch_done(),
+            DiskJob::Dropped => self.drops.batch_done(),
             DiskJob::Finished(result) => return result.map(Some).map_err(|error| last_failure(&error)),
         }
         Ok(None)

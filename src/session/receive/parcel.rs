@@ -13,7 +13,7 @@ use crate::protocol::engine::receiver::{Begin, Receiver};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::hash::RecordHasher;
 use crate::protocol::wire::entry::EntryId;
-use crate::protocol::wire::limits::BLOCK_BYTES;
+use crate::protocol::wire::limits::{BLOCK_BYTES, SMALL_FILE_BYTES_MAX};
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::record::{PieceHeader, RecordHeader, RecordKind, TRAILER_BYTES, is_open_chunk};
 use crate::session::closing::{codec_failure, is_of_the_connection, transport_failure};
@@ -443,6 +443,8 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
         let Gathered { block, pieces, .. } = std::mem::take(&mut self.gathered);
         let (mut writes, mut ended, mut differing, mut whole) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        // All records of a parcel are of small files, or of one large file.
+        let mut is_small = false;
         for piece in pieces {
             match piece {
                 RecordPiece::Begin(record) => {
@@ -462,6 +464,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
                     if let (Some(open), Some(block)) = (&mut self.open, &block) {
                         open.hasher.update(&block[range.clone()]);
                         let OpenRecord { record, .. } = open;
+                        is_small = record.file_size <= SMALL_FILE_BYTES_MAX;
                         if offset == 0 && range.len() as u64 == record.file_size {
                             whole.push(writes.len());
                         }
@@ -482,12 +485,8 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
             }
         }
         self.complete(&mut writes, whole);
-        if let Some(block) = block
-            && let Some(id) = writes.first().map(|write| write.id)
-        {
-            let is_one = writes.iter().all(|write| write.id == id);
-            let written = self.shared.writing.during(self.shared.target.write(writes, block)).await;
-            written.map_err(|error| self.write_failure(error, id, is_one))?;
+        if let Some(block) = block {
+            self.write(writes, block, is_small).await?;
         }
         self.records += ended.len() as u64;
         self.differs |= !differing.is_empty();
@@ -507,6 +506,19 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
         Ok(())
     }
 
+    /// Files that cannot be written fail alone. The records of other small files go on.
+    async fn write(&mut self, writes: Vec<Write>, block: Block, is_small: bool) -> Result<(), NotAcked> {
+        let Some(id) = writes.first().map(|write| write.id) else { return Ok(()) };
+        let written = self.shared.writing.during(self.shared.target.write(writes, block)).await;
+        for error in written.map_err(|error| NotAcked::Failed(self.final_failure(error, id)))? {
+            self.write_failed(error, id);
+            if !is_small {
+                return Err(NotAcked::NotTaken(Reason::TransferFailed));
+            }
+        }
+        Ok(())
+    }
+
     /// Writes of whole files complete them.
     fn complete(&self, writes: &mut [Write], whole: Vec<usize>) {
         if whole.is_empty() {
@@ -519,27 +531,20 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
         }
     }
 
-    /// The failure of a write that was for entry `id`, and for others unless it `is_one`. It names the final path,
-    /// which users know. A large file fails alone, unless its disk takes nothing more.
-    fn write_failure(&self, mut error: StorageError, id: EntryId, is_one: bool) -> NotAcked {
-        let mut machine = self.shared.machine();
-        let about = error.entry.unwrap_or(id);
-        match machine.entry(about) {
-            // The entry was given up during the write, and its staging may be gone.
-            None if is_one => return NotAcked::NotTaken(Reason::TransferFailed),
-            Some(entry) => {
-                let is_large = !entry.is_small();
-                error.place = self.shared.target.place(&entry.path);
-                if is_one && is_large && !error.is_of_all_files() {
-                    machine.write_failed(about, storage_failure(&error));
-                    drop(machine);
-                    self.shared.changed.notify_one();
-                    return NotAcked::NotTaken(Reason::TransferFailed);
-                }
-            }
-            None => {}
+    /// The failure of a write for entry `id`. It names the final path, which users know.
+    fn final_failure(&self, mut error: StorageError, id: EntryId) -> Failure {
+        if let Some(entry) = self.shared.machine().entry(error.entry.unwrap_or(id)) {
+            error.place = self.shared.target.place(&entry.path);
         }
-        NotAcked::Failed(storage_failure(&error))
+        storage_failure(&error)
+    }
+
+    /// One file cannot be written, and fails alone. It may have been given up during the write, and then its staging may
+    /// be gone.
+    fn write_failed(&self, error: StorageError, id: EntryId) {
+        let about = error.entry.unwrap_or(id);
+        let failure = self.final_failure(error, id);
+        self.shared.with_machine(|machine| machine.write_failed(about, failure));
     }
 
     fn mismatch(&self, record: IncomingRecord) -> Failure {

@@ -46,7 +46,6 @@ async fn every_operation_that_fails_is_told_to_both_sides() {
     let tree = tree();
     for (on, errno, text) in [
         (On::Write, Errno::NOSPC, "No space left on device"),
-        (On::Write, Errno::IO, "Input/output error"),
         (On::Sync, Errno::IO, "Input/output error"),
         (On::Rename, Errno::IO, "Input/output error"),
         (On::SyncDir, Errno::IO, "Input/output error"),
@@ -62,6 +61,32 @@ async fn every_operation_that_fails_is_told_to_both_sides() {
             assert_eq!(target.ops().last(), Some(&Op::Abort), "{context}");
             assert!(target.staged().is_empty(), "{context}");
             assert_whole(&tree, &target);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_cannot_be_written_fails_alone() {
+    let tree = tree();
+    for number in 0..7 {
+        for seed in seeds() {
+            let context = format!("write {number}, seed {seed}");
+            let target = MemoryTarget::new().failing(On::Write, number..number + 1, Errno::IO);
+            let session = Session::new(seed);
+            let ended = session.run(&source(&tree), &target).await;
+            for summary in [ended.sent.expect(&context), ended.received.expect(&context)] {
+                assert_eq!((summary.failed, summary.gravest), (1, Some(Reason::Storage)), "{context}");
+            }
+            let told = session.receiver.told.0.lock().unwrap();
+            let failed = told.iter().find_map(|event| match event {
+                Event::File(file) if file.message.is_some() => Some(file.clone()),
+                _ => None,
+            });
+            let (path, message) = failed.map(|file| (file.path, file.message.unwrap())).expect(&context);
+            assert_eq!(message, format!("cannot write /memory/{path}: Input/output error (os error 5)"));
+            let mut rest = arrived(&tree);
+            rest.remove(path.as_bytes());
+            assert!(target.tree() == rest, "{context}");
         }
     }
 }

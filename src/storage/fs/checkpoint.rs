@@ -29,19 +29,25 @@ pub(super) fn checkpoint(disk: &TargetDisk, entries: Vec<(EntryId, Vec<ChunkValu
     if disk.sync {
         sync_volumes(disk, &call, &ids);
     }
-    let end = |(id, begun): (&EntryId, io::Result<Option<Recording>>)| {
-        let recording = begun.map_err(|error| failed("write", disk.place_staged(*id), error))?;
-        call.step("sync", Subject::Staged(*id));
-        let synced = if disk.sync { sync_entry(disk, *id).map(|s| s == Synced::Yes) } else { Ok(false) };
-        if let Some(recording) = recording {
-            call.step("write the journal of", Subject::Staged(*id));
-            // Nothing is synced of a staging directory that an abort has given up.
-            let is_staged = disk.volumes.of(*id).made_staging().is_some();
-            recording.end(synced.ok().filter(|_| is_staged));
-        }
-        synced.map_err(|errno| failed("sync", disk.place_staged(*id), errno))
-    };
-    ids.iter().zip(begun).map(end).collect()
+    ids.into_iter().zip(begun).map(|(id, begun)| end_records(disk, &call, id, begun)).collect()
+}
+
+fn end_records(
+    disk: &TargetDisk,
+    call: &Call<'_>,
+    id: EntryId,
+    begun: io::Result<Option<Recording>>,
+) -> Result<bool> {
+    let recording = begun.map_err(|error| failed("write", disk.place_staged(id), error))?;
+    call.step("sync", Subject::Staged(id));
+    let synced = if disk.sync { sync_entry(disk, id).map(|s| s == Synced::Yes) } else { Ok(false) };
+    if let Some(recording) = recording {
+        call.step("write the journal of", Subject::Staged(id));
+        // Nothing is synced of an entry that was given up meanwhile, and of no entry after an abort.
+        let is_staged = recording.is_staged(disk, id);
+        recording.end(synced.ok().filter(|_| is_staged));
+    }
+    synced.map_err(|errno| failed("sync", disk.place_staged(id), errno))
 }
 
 /// Chunks of an entry that get a record when they are durable.
@@ -52,6 +58,12 @@ struct Recording {
 }
 
 impl Recording {
+    /// Whether the entry is still staged here.
+    fn is_staged(&self, disk: &TargetDisk, id: EntryId) -> bool {
+        let is_it = |partial| Arc::ptr_eq(&partial, &self.partial);
+        disk.volumes.of(id).made_staging().and_then(|staging| staging.partials.of(id)).is_some_and(is_it)
+    }
+
     /// Records the chunks, unless their sync failed. Without syncs too: the data outlives this process.
     fn end(self, is_durable: Option<bool>) {
         if let Err(error) = self.partial.end_checkpoint(self.values, is_durable) {
@@ -139,9 +151,40 @@ pub(super) fn sync_names(staging: &Staging, volume: &Volume) -> std::result::Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Fingerprint;
+    use crate::protocol::engine::plan::ChunkSet;
+    use crate::protocol::path::RelPath;
+    use crate::protocol::wire::entry::{Entry, Kind, Meta};
+    use crate::storage::fs::partial::PartialFor;
     use crate::storage::fs::sys::sync::can_sync_all;
     use crate::testing::disk::incoming;
     use crate::testing::host::skip;
+
+    #[test]
+    fn an_entry_that_is_given_up_during_its_checkpoint_gets_no_record() {
+        let (temp, id) = (tempfile::tempdir().unwrap(), EntryId(0));
+        let kind = Kind::File { size: 3 << 20 };
+        let path = RelPath::new(b"big").unwrap();
+        let entry = Entry { path, meta: Meta::default(), kind, hole_bytes: 0 };
+        let wanted = PartialFor::new(&Fingerprint::from_bytes([1; 32]), &entry, 20).unwrap();
+        let held = |disk: &TargetDisk| disk.staging(id).unwrap().resume(id, wanted.clone()).unwrap();
+        let value = |index| ChunkValue { index, value: [7; 32] };
+
+        let disk = TargetDisk::open(temp.path(), incoming(1, true)).unwrap();
+        assert!(held(&disk).is_empty());
+        let write =
+            |index: u64| disk.staging(id).unwrap().open(id).unwrap().write_at(&[7; 1 << 20], index << 20);
+        write(0).unwrap();
+        assert!(checkpoint(&disk, vec![(id, vec![value(0)])]).remove(0).unwrap());
+        write(1).unwrap();
+        let begun = begin_records(&disk, id, vec![value(1)]);
+        disk.give_up(id);
+        let call = disk.watch.begin("sync", Subject::Top);
+        end_records(&disk, &call, id, begun).unwrap();
+        drop(call);
+        let later = TargetDisk::open(temp.path(), incoming(2, true)).unwrap();
+        assert_eq!(held(&later), ChunkSet::of(0..1));
+    }
 
     #[test]
     fn one_sync_of_the_volume_makes_many_files_durable() {

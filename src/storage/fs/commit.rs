@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use super::dirs::{Blocked, Dirs};
 use super::lacks::Lacks;
+use super::names_made::Folding;
 use super::naming::{NotNamed, StagedName};
 use super::pending_set::PendingSet;
 use super::read_back::root_on_device;
@@ -22,7 +23,7 @@ use super::target_disk::TargetDisk;
 use super::volumes::{FSYNC_MAX, Synced, Volume};
 use super::watch::{Call, Subject};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::final_name::Committed;
+use crate::protocol::final_name::{Committed, Exists};
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::EntryId;
@@ -210,6 +211,8 @@ fn read_back(disk: &TargetDisk, call: &Call<'_>, items: &mut [CommitItem]) {
             }
             Err(error) => Committed::Denied(failed("read back", place, error).of_target()),
         };
+        // The next attempt would take what is recorded for right, without reading it.
+        disk.discard(id);
         item.step = CommitStep::Settled(Ok(differs));
     }
 }
@@ -219,6 +222,7 @@ fn name_all(disk: &TargetDisk, call: &Call<'_>, dirs: &mut Dirs, items: &mut [Co
     let mut changed: Vec<Changed> = Vec::new();
     // Index in `changed`, by directory.
     let mut known: HashMap<Option<RelPath>, usize> = HashMap::new();
+    let mut folding = Folding::default();
     for item in items {
         if !matches!(item.step, CommitStep::Staged(_)) {
             continue;
@@ -231,9 +235,19 @@ fn name_all(disk: &TargetDisk, call: &Call<'_>, dirs: &mut Dirs, items: &mut [Co
                 continue;
             }
         };
+        let path = &item.commit.path;
+        let replaces = item.commit.exists == Exists::Replace;
+        let mut may_be_one = || replaces && folding.concerns(&disk.root, dirs, &holder, path);
+        if may_be_one() && disk.names_made.has(&holder, path) {
+            item.step = CommitStep::Settled(Ok(Committed::Refused(made_already(disk, path))));
+            continue;
+        }
         item.step = match name_one(disk, &item.commit, &holder) {
             Ok(other_name) => {
-                let path = item.commit.path.parent();
+                if may_be_one() {
+                    disk.names_made.note(&holder, path);
+                }
+                let path = path.parent();
                 let directory = *known.entry(path.clone()).or_insert_with(|| {
                     // Directories beyond the limit are opened again if they must be synced one by one.
                     let fd = (changed.len() <= FSYNC_MAX).then_some(holder);
@@ -343,7 +357,7 @@ fn settle(disk: &TargetDisk, item: CommitItem) -> Result<Committed> {
         }
         CommitStep::Settled(Ok(Committed::Exists)) => Ok(Committed::Exists),
         CommitStep::Settled(committed) => {
-            disk.discard(item.commit.id);
+            disk.give_up(item.commit.id);
             committed
         }
         // `name_all` and `add_all` leave none in this state.
@@ -369,6 +383,14 @@ impl CommitItem {
         let error = failed("sync", disk.place(&self.commit.path), errno);
         self.step = CommitStep::Settled(Err(error));
     }
+}
+
+fn made_already(disk: &TargetDisk, path: &RelPath) -> Failure {
+    Failure::about(Side::Receiver, Reason::TargetExists, &disk.place(path), |path| {
+        format!(
+            "{path} would replace another file of this transfer: this file system takes both names for one"
+        )
+    })
 }
 
 fn not_named(error: StorageError) -> Result<Committed> {

@@ -3,8 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-
-use rustix::fs::fdatasync;
+use std::sync::Arc;
 
 use super::journal::{
     Chunking, IDENTITY_BYTES_MAX, JournalIdentity, JournalState, SLOT_BYTES, SLOTS_AT, STATE_AT, STATE_BYTES,
@@ -22,7 +21,7 @@ const SLOTS_AT_ONCE: usize = 1024;
 
 /// An open journal. Its file is locked by whoever opened it.
 pub(super) struct Journal {
-    file: File,
+    file: Arc<File>,
     state: JournalState,
 }
 
@@ -44,14 +43,14 @@ impl Journal {
 
     /// Goes on with the journal in `file`.
     pub(super) fn resume(file: File, state: JournalState) -> Self {
-        Self { file, state }
+        Self { file: Arc::new(file), state }
     }
 
     /// Begins a journal in `file`, whatever it holds.
     pub(super) fn begin(file: File, identity: &JournalIdentity, state: JournalState) -> io::Result<Self> {
         file.set_len(0)?;
         file.write_all_at(&identity.encode(), 0)?;
-        let mut journal = Self { file, state: state.clone() };
+        let mut journal = Self { file: Arc::new(file), state: state.clone() };
         journal.set_state(state)?;
         Ok(journal)
     }
@@ -129,9 +128,9 @@ impl Journal {
         self.file.write_all_at(&run, slot_at(start))
     }
 
-    /// Makes it durable.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        Ok(fdatasync(&self.file)?)
+    /// Its file, to sync it.
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
     }
 
     /// Removes the slots from `count` on.

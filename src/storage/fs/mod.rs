@@ -22,6 +22,7 @@ mod lacks;
 mod left_over;
 mod look;
 mod moving;
+mod names_made;
 mod naming;
 mod numbered;
 mod old_files;

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, chmod, fdatasync, fstat, ftruncate, openat, unlinkat};
 use rustix::io::Errno;
@@ -170,7 +170,7 @@ impl Partial {
             records.settle()?;
         }
         if is_synced {
-            records.journal.sync()?;
+            fdatasync(&*records.journal.file())?;
         }
         Ok((Self::with(wanted, records), data))
     }
@@ -267,14 +267,19 @@ impl Partial {
     }
 
     /// The sync has ended: records the chunks if `is_durable` says how; nothing if it failed.
-    pub(super) fn end_checkpoint(
-        &self,
-        mut values: Vec<ChunkValue>,
-        is_durable: Option<bool>,
-    ) -> io::Result<()> {
+    pub(super) fn end_checkpoint(&self, values: Vec<ChunkValue>, is_durable: Option<bool>) -> io::Result<()> {
+        match self.record(values, is_durable)? {
+            // Writes of the file go on meanwhile.
+            Some(journal) => Ok(fdatasync(&*journal)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the journal if it is to be synced.
+    fn record(&self, mut values: Vec<ChunkValue>, is_durable: Option<bool>) -> io::Result<Option<Arc<File>>> {
         let mut records = self.records();
         records.checkpoints -= 1;
-        let Some(is_durable) = is_durable else { return Ok(()) };
+        let Some(is_durable) = is_durable else { return Ok(None) };
         values.retain(|v| v.index < self.chunks.count() && !records.rewritten.contains(v.index));
         values.retain(|v| {
             !records.recorded.contains(v.index)
@@ -283,7 +288,7 @@ impl Partial {
         values.sort_by_key(|v| v.index);
         values.dedup_by_key(|v| v.index);
         if values.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         if !is_durable {
             records.settled.is_synced = false;
@@ -293,7 +298,7 @@ impl Partial {
         // Before the write, of which a part may succeed.
         values.iter().for_each(|v| records.recorded.insert(v.index..v.index + 1));
         records.journal.record(self.chunks, &values)?;
-        if is_durable { records.journal.sync() } else { Ok(()) }
+        Ok(is_durable.then(|| records.journal.file()))
     }
 
     /// The file is complete: what an earlier attempt left and nothing has replaced is a hole.
@@ -412,8 +417,6 @@ fn is_regular(file: impl AsFd) -> Result<bool, Errno> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use rustix::fs::CWD;
 
     use super::*;

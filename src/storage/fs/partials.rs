@@ -167,6 +167,12 @@ impl Partials {
         partial.as_ref().inspect(|partial| partial.discard(hub)).is_some()
     }
 
+    /// Leaves the partial file of an entry to a later transfer; false if it has none.
+    pub(super) fn give_up(&self, hub: &OwnedFd, id: EntryId) -> bool {
+        let partial = self.take(id);
+        partial.as_ref().inspect(|partial| partial.leave(hub)).is_some()
+    }
+
     fn take(&self, id: EntryId) -> Option<Arc<Partial>> {
         let mut state = self.state();
         state.wanted.remove(&id);

@@ -15,6 +15,7 @@ use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::hash::{ChunkValue, RecordHasher};
 use crate::protocol::not_kept::{Aspect, NotKept};
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
+use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::storage::block::{BlockCount, BlockPool};
 use crate::storage::{Commit, Final, Target, Write, look_and_prepare};
 use crate::testing::disk::{incoming, rel_path};
@@ -58,11 +59,11 @@ fn before(dir: &Path) {
 
 async fn write(target: &FsTarget, id: EntryId, bytes: &[u8], offset: u64, whole: Option<Meta>) {
     let pool = BlockPool::new(1, BlockCount::default());
-    let mut block = pool.acquire().await;
-    for (piece, at) in bytes.chunks(block.len()).zip((offset..).step_by(block.len())) {
+    for (piece, at) in bytes.chunks(BLOCK_BYTES).zip((offset..).step_by(BLOCK_BYTES)) {
+        let mut block = pool.acquire().await;
         block[..piece.len()].copy_from_slice(piece);
         let write = Write { id, offset: at, range: 0..piece.len(), whole };
-        block = target.write(vec![write], block).await.unwrap();
+        assert!(target.write(vec![write], block).await.unwrap().is_empty());
     }
 }
 

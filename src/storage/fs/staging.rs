@@ -259,6 +259,16 @@ impl Staging {
         }
     }
 
+    /// Removes a staged entry, unless it can be resumed.
+    pub(super) fn give_up(&self, id: EntryId) {
+        let file = self.files().forget(id);
+        drop(file);
+        if !self.partials.give_up(&self.hub, id) {
+            let (dir, name) = self.place(id);
+            let _ = unlinkat(dir, &name, AtFlags::empty());
+        }
+    }
+
     /// Removes everything staged but partial files, the directory, and `.towline` when nothing else is there. Nothing
     /// can be staged afterwards. Files that cannot be removed are left to the next receiver.
     pub(super) fn remove(&self) {

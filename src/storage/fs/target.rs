@@ -71,7 +71,7 @@ impl FsTarget {
 
     /// Writes pieces of one staged file. Their turn comes before the disk call: if threads waited for turns, none
     /// might be left for the writer whose turn it is.
-    async fn write_pieces(&self, id: EntryId, pieces: Vec<Write>, block: Block) -> io::Result<Block> {
+    async fn write_pieces(&self, id: EntryId, pieces: Vec<Write>, block: Block) -> (io::Result<()>, Block) {
         // A call that waits for a descriptor holds a thread, and files that hold descriptors need threads before they
         // can be closed. So the number of such files is limited.
         let _permit = self.pieces.acquire().await;
@@ -83,33 +83,37 @@ impl FsTarget {
                     let _call = disk.watch.begin("open", Subject::Staged(id));
                     disk.staging(id)?.open(id)
                 };
-                self.run(open).await?
+                match self.run(open).await {
+                    Ok(file) => file,
+                    Err(error) => return (Err(error), block),
+                }
             }
         };
         let _turn = file.turn().await;
         let (staged, disk) = (Arc::clone(&file), Arc::clone(&self.disk));
         let write = move || {
             let call = disk.watch.begin("write", Subject::Staged(id));
-            for Write { offset, range, .. } in pieces {
+            let mut pieces = pieces.into_iter();
+            let written = pieces.try_for_each(|Write { offset, range, .. }| {
                 call.step("write", Subject::Staged(id));
-                staged.write_at(&block[range], offset)?;
-            }
-            Ok(block)
+                staged.write_at(&block[range], offset)
+            });
+            (written, block)
         };
         self.writes.run(write).await
     }
 
-    /// Writes whole files. Nothing else writes to them, so they need no turn.
-    async fn write_whole(&self, files: Vec<(Write, Meta)>, block: Block) -> Result<Block> {
+    /// Writes whole files. Nothing else writes to them, so they need no turn. Returns the errors too.
+    async fn write_whole(&self, files: Vec<(Write, Meta)>, block: Block) -> (Vec<StorageError>, Block) {
         self.run(move |disk| {
             let call = disk.watch.begin("write", Subject::Top);
-            for (Write { id, range, .. }, meta) in files {
+            let write = |(Write { id, range, .. }, meta): (Write, Meta)| {
                 call.step("write", Subject::Staged(id));
-                disk.staging(id)
-                    .and_then(|staging| staging.write_whole(id, &block[range], &meta, disk.sync))
-                    .map_err(|error| failed("write", disk.place_staged(id), error).about(id))?;
-            }
-            Ok(block)
+                let staging = disk.staging(id);
+                let written = staging.and_then(|s| s.write_whole(id, &block[range], &meta, disk.sync));
+                written.err().map(|error| failed("write", disk.place_staged(id), error).about(id))
+            };
+            (files.into_iter().filter_map(write).collect(), block)
         })
         .await
     }
@@ -189,29 +193,35 @@ impl Target for FsTarget {
         .await
     }
 
-    async fn write(&self, writes: Vec<Write>, mut block: Block) -> Result<Block> {
+    async fn write(&self, writes: Vec<Write>, mut block: Block) -> Result<Vec<StorageError>> {
         let mut writes = writes.into_iter().peekable();
+        let mut errors = Vec::new();
         while let Some(write) = writes.next() {
             let id = write.id;
-            block = match write.whole {
+            let (unwritten, used) = match write.whole {
                 Some(meta) => {
                     let mut files = vec![(write, meta)];
                     while let Some(next) = writes.next_if(|next| next.whole.is_some()) {
                         files.extend(next.whole.map(|meta| (next, meta)));
                     }
-                    self.write_whole(files, block).await?
+                    self.write_whole(files, block).await
                 }
                 None => {
                     let mut pieces = vec![write];
                     let is_next = |next: &Write| next.id == id && next.whole.is_none();
                     pieces.extend(iter::from_fn(|| writes.next_if(is_next)));
-                    self.write_pieces(id, pieces, block)
-                        .await
-                        .map_err(|error| failed("write", self.disk.place_staged(id), error).about(id))?
+                    let (written, block) = self.write_pieces(id, pieces, block).await;
+                    let about = |error| failed("write", self.disk.place_staged(id), error).about(id);
+                    (written.err().map(about).into_iter().collect(), block)
                 }
             };
+            block = used;
+            errors.extend(unwritten);
+            if let Some(at) = errors.iter().position(StorageError::is_of_all_files) {
+                return Err(errors.swap_remove(at));
+            }
         }
-        Ok(block)
+        Ok(errors)
     }
 
     async fn held(&self, entries: Vec<(EntryId, Entry)>, chunk_log2: u8) -> Vec<ChunkSet> {
@@ -320,6 +330,14 @@ impl Target for FsTarget {
         self.run(move |disk| {
             let _call = disk.watch.begin("remove", Subject::Staged(id));
             disk.discard(id);
+        })
+        .await;
+    }
+
+    async fn give_up(&self, id: EntryId) {
+        self.run(move |disk| {
+            let _call = disk.watch.begin("remove", Subject::Staged(id));
+            disk.give_up(id);
         })
         .await;
     }

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::dirs::Blocked;
 use super::incoming::Incoming;
+use super::names_made::NamesMade;
 use super::old_files::OldFiles;
 use super::pending_set::PendingSet;
 use super::staging::Staging;
@@ -38,6 +39,7 @@ pub(super) struct TargetDisk {
     pub(super) old_files: OldFiles,
     /// Set if all entries get their names together.
     pub(super) set: Option<PendingSet>,
+    pub(super) names_made: NamesMade,
     /// Attributes that the disks do not keep.
     not_kept: Mutex<Vec<NotKept>>,
     /// Existing directories that were opened up, with the permission bits to restore.
@@ -69,6 +71,7 @@ impl TargetDisk {
             watch: DiskWatch::default(),
             sync,
             old_files: OldFiles::new(),
+            names_made: NamesMade::default(),
             not_kept: Mutex::default(),
             opened: Mutex::default(),
         })
@@ -116,6 +119,14 @@ impl TargetDisk {
         self.old_files.close(id);
         if let Some(staging) = self.volumes.of(id).made_staging() {
             staging.discard(id);
+        }
+    }
+
+    /// Drops what is staged of `id` and cannot be resumed.
+    pub(super) fn give_up(&self, id: EntryId) {
+        self.old_files.close(id);
+        if let Some(staging) = self.volumes.of(id).made_staging() {
+            staging.give_up(id);
         }
     }
 

@@ -74,10 +74,8 @@ async fn the_file(source: &FsSource) -> Entry {
 async fn stage(target: &FsTarget, id: u64, offset: u64, bytes: &[u8]) -> Result<()> {
     let mut block = BlockPool::new(1, BlockCount::default()).acquire().await;
     block[..bytes.len()].copy_from_slice(bytes);
-    target
-        .write(vec![Write { id: EntryId(id), offset, range: 0..bytes.len(), whole: None }], block)
-        .await
-        .map(drop)
+    let write = Write { id: EntryId(id), offset, range: 0..bytes.len(), whole: None };
+    target.write(vec![write], block).await?.pop().map_or(Ok(()), Err)
 }
 
 async fn commit(target: &FsTarget, id: u64, path: &str, size: u64) -> Result<Committed> {
@@ -97,7 +95,7 @@ async fn a_whole_file_is_complete_when_it_is_written_and_can_come_again() {
             let mut block = BlockPool::new(1, BlockCount::default()).acquire().await;
             block[..bytes.len()].copy_from_slice(bytes);
             let write = Write { id: EntryId(id), offset: 0, range: 0..bytes.len(), whole: Some(meta) };
-            target.write(vec![write], block).await.map(drop).unwrap();
+            assert!(target.write(vec![write], block).await.unwrap().is_empty());
         };
         whole(0, b"once").await;
         whole(1, b"cut off, and longer").await;

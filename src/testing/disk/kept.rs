@@ -86,12 +86,17 @@ impl Own {
 
     /// The transfer has ended; what is left belongs to the next one.
     pub(super) fn leave(&mut self, disk: &mut Disk) {
-        for (id, key) in self.resumable.drain() {
-            if let Some(kept) = disk.kept.get_mut(&key)
-                && self.staged.get(&id) == Some(&kept.inode)
-            {
-                kept.is_taken = false;
-            }
+        let all: Vec<_> = self.resumable.keys().copied().collect();
+        all.into_iter().for_each(|id| self.leave_one(disk, id));
+    }
+
+    /// What is left of an entry belongs to the next transfer.
+    pub(super) fn leave_one(&mut self, disk: &mut Disk, id: EntryId) {
+        if let Some(key) = self.resumable.remove(&id)
+            && let Some(kept) = disk.kept.get_mut(&key)
+            && self.staged.get(&id) == Some(&kept.inode)
+        {
+            kept.is_taken = false;
         }
     }
 }

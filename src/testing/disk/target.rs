@@ -70,6 +70,8 @@ pub(crate) enum Op {
     FinishDir(String),
     /// A staged entry was dropped.
     Discard(EntryId),
+    /// A staged entry was dropped, except for what can be resumed.
+    GiveUp(EntryId),
     Finish,
     Abort,
 }
@@ -279,6 +281,21 @@ impl MemoryTarget {
         Ok(len)
     }
 
+    async fn write_all(&self, id: EntryId, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut written = 0;
+        loop {
+            let took = self.write_some(id, offset + written as u64, &bytes[written..])?;
+            let pause = pause(self.own().write_pace, took);
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+            written += took;
+            if written == bytes.len() {
+                return Ok(());
+            }
+        }
+    }
+
     fn look_at(&self, entry: &Entry, exists: Exists) -> Lookup {
         let disk = self.disk();
         let path = &entry.path;
@@ -483,25 +500,18 @@ impl Target for MemoryTarget {
         entries.iter().map(|entry| self.update_one(entry)).collect()
     }
 
-    async fn write(&self, writes: Vec<Write>, block: Block) -> Result<Block> {
+    async fn write(&self, writes: Vec<Write>, block: Block) -> Result<Vec<StorageError>> {
+        let mut errors = Vec::new();
         for Write { id, offset, range, .. } in writes {
-            let bytes = &block[range];
-            let mut written = 0;
-            loop {
-                let took = self
-                    .write_some(id, offset + written as u64, &bytes[written..])
-                    .map_err(|source| staged_error("write", id, source))?;
-                let pause = pause(self.own().write_pace, took);
-                if !pause.is_zero() {
-                    tokio::time::sleep(pause).await;
+            if let Err(source) = self.write_all(id, offset, &block[range]).await {
+                let error = staged_error("write", id, source);
+                if error.is_of_all_files() {
+                    return Err(error);
                 }
-                written += took;
-                if written == bytes.len() {
-                    break;
-                }
+                errors.push(error);
             }
         }
-        Ok(block)
+        Ok(errors)
     }
 
     async fn checkpoint(&self, entries: Vec<(EntryId, Vec<ChunkValue>)>) -> Vec<Result<bool>> {
@@ -555,7 +565,7 @@ impl Target for MemoryTarget {
             Ok(path) => Ok(Committed::Done((path != commit.path).then_some(path))),
             Err(Ok(Committed::Exists)) => Ok(Committed::Exists),
             Err(committed) => {
-                self.own().drop_staged(&mut self.disk(), commit.id);
+                self.own().give_up(&mut self.disk(), commit.id);
                 committed
             }
         });
@@ -580,6 +590,12 @@ impl Target for MemoryTarget {
         let (mut own, mut disk) = (self.own(), self.disk());
         own.drop_staged(&mut disk, id);
         own.ops.push(Op::Discard(id));
+    }
+
+    async fn give_up(&self, id: EntryId) {
+        let (mut own, mut disk) = (self.own(), self.disk());
+        own.give_up(&mut disk, id);
+        own.ops.push(Op::GiveUp(id));
     }
 
     async fn finish(&self) -> Result<Vec<NotKept>> {
@@ -664,6 +680,12 @@ impl Own {
         self.old.remove(&id);
         let inode = self.staged.remove(&id);
         self.forget(disk, id, inode);
+    }
+
+    /// Drops what is staged of an entry, unless some of it is recorded.
+    fn give_up(&mut self, disk: &mut Disk, id: EntryId) {
+        self.leave_one(disk, id);
+        self.drop_staged(disk, id);
     }
 
     /// Counts an operation, and fails it when it is to fail.

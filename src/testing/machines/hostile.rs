@@ -491,7 +491,10 @@ impl ReceiverRig {
                     self.wishes.push_back(ReceiverAction::Finish);
                 }
                 ReceiverAction::Omitted(_, why) => assert_eq!(why, "\\u{1b}"),
-                ReceiverAction::Control(_) | ReceiverAction::Discard(_) | ReceiverAction::Resumed(..) => {}
+                ReceiverAction::Control(_)
+                | ReceiverAction::Discard(_)
+                | ReceiverAction::GiveUp(_)
+                | ReceiverAction::Resumed(..) => {}
                 wish => self.wishes.push_back(wish),
             }
         }

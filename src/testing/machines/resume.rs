@@ -131,7 +131,7 @@ fn a_disk_may_hold_more_ranges_than_a_message() {
     assert_eq!(reason(receiver.begin_claim(A, 512 * CHUNK, CHUNK)), Reason::Protocol);
 }
 
-/// What an earlier transfer left of an entry that is given up is dropped, whichever comes first.
+/// What an earlier transfer left of an entry that is given up stays for the next one, whichever comes first.
 #[test]
 fn an_entry_may_be_given_up_while_the_disk_looks_for_it() {
     let (_, mut receiver) = small(Exists::Refuse);
@@ -140,6 +140,6 @@ fn an_entry_may_be_given_up_while_the_disk_looks_for_it() {
     receiver.on_control(Message::Abandon(A, Reason::SourceChanged, String::new())).unwrap();
     while receiver.poll().is_some() {}
     receiver.held(A, ChunkSet::of(0..2));
-    assert_eq!(receiver.poll(), Some(ReceiverAction::Discard(A)));
+    assert_eq!(receiver.poll(), Some(ReceiverAction::GiveUp(A)));
     assert_eq!(receiver.totals().held_bytes, 0);
 }

@@ -567,7 +567,7 @@ impl World {
                 let delay = self.disk_latency();
                 self.at(delay, WorldEvent::Recall(id, entry));
             }
-            ReceiverAction::Discard(id) => {
+            ReceiverAction::Discard(id) | ReceiverAction::GiveUp(id) => {
                 self.staged.remove(&id);
             }
             ReceiverAction::Leave(lane) => {

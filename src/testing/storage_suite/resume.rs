@@ -42,6 +42,8 @@ resume_suite!(
     only_the_same_file_is_resumed,
     a_file_of_another_size_has_the_chunks_of_equal_length,
     nothing_is_left_of_what_was_committed_or_discarded,
+    what_was_given_up_is_held_by_the_next_transfer,
+    what_could_not_be_committed_is_held_by_the_next_transfer,
     a_running_transfer_keeps_what_it_stages,
 );
 
@@ -204,6 +206,49 @@ async fn nothing_is_left_of_what_was_committed_or_discarded(rig: &impl Rig) {
         target.abort().await;
         assert!(held(&rig.target(), A, big()).await.is_empty(), "committed: {is_committed}");
     }
+}
+
+async fn what_was_given_up_is_held_by_the_next_transfer(rig: &impl Rig) {
+    leave(rig, &[0]).await;
+    let target = rig.target();
+    assert_eq!(held(&target, A, big()).await, set([0]));
+    let other = entry("other", Kind::File { size: SIZE });
+    assert!(held(&target, EntryId(1), other.clone()).await.is_empty());
+    let value = write_chunk(&target, A, 2, 2).await;
+    checkpoint(&target, A, vec![value]).await;
+    write_chunk(&target, A, 1, 1).await;
+    write_chunk(&target, EntryId(1), 0, 1).await;
+    target.give_up(A).await;
+    target.give_up(EntryId(1)).await;
+    // The transfer goes on without it.
+    let late = target.checkpoint(vec![(A, vec![filled(1, 1)])]).await.remove(0);
+    assert!(late.is_ok(), "{late:?}");
+    let beside = rig.target();
+    assert_eq!(held(&beside, A, big()).await, set([0, 2]));
+    assert_eq!(beside.holds(A, vec![filled(0, 0), filled(2, 2)]).await, [true, true]);
+    assert!(held(&beside, EntryId(1), other).await.is_empty(), "nothing was recorded of it");
+    beside.abort().await;
+    target.finish().await.unwrap();
+    assert_eq!(held(&rig.target(), A, big()).await, set([0, 2]));
+}
+
+async fn what_could_not_be_committed_is_held_by_the_next_transfer(rig: &impl Rig) {
+    let (target, path) = (rig.target(), "dir/big");
+    let inside = || entry(path, Kind::File { size: SIZE });
+    assert!(held(&target, A, inside()).await.is_empty());
+    let mut values = Vec::new();
+    for index in 0..4 {
+        values.push(write_chunk(&target, A, index, 7).await);
+    }
+    checkpoint(&target, A, values.clone()).await;
+    // There is no directory.
+    let committed = target.commit(vec![commit(0, path, SIZE, Exists::Refuse)]).await;
+    assert!(matches!(committed[..], [Ok(Committed::Denied(_))]), "{committed:?}");
+    target.finish().await.unwrap();
+
+    let target = rig.target();
+    assert_eq!(held(&target, A, inside()).await, set(0..4));
+    assert_eq!(target.holds(A, values).await, [true; 4]);
 }
 
 async fn a_running_transfer_keeps_what_it_stages(rig: &impl Rig) {

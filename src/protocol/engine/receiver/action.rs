@@ -29,8 +29,10 @@ pub enum ReceiverAction {
     CommitBeside(EntryId, Entry),
     /// Give the existing file the entry's mode and time, then call [`Receiver::updated`].
     Update(EntryId, Entry),
-    /// Drop the staged file.
+    /// Drop the staged file, and what is recorded of it.
     Discard(EntryId),
+    /// Drop the staged file, unless a later transfer can resume it.
+    GiveUp(EntryId),
     /// The sender has lost this extra connection: close it.
     Leave(u32),
     /// Everything in a directory has ended. Set its attributes, if given: an existing directory keeps its own unless

@@ -18,7 +18,7 @@ impl Receiver {
         let open = self.open.get_mut(&id).filter(|open| matches!(open.state, IncomingState::Recalling));
         let Some(open) = open else {
             // The sender gave it up meanwhile.
-            self.actions.push_back(ReceiverAction::Discard(id));
+            self.actions.push_back(ReceiverAction::GiveUp(id));
             return;
         };
         let size = open.entry.size();

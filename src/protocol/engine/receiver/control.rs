@@ -166,7 +166,7 @@ impl Receiver {
         // The entry may have ended here while the sender gave it up, or may be about to get its final name.
         if self.open.get(&id).is_some_and(|open| !open.state.is_complete()) {
             self.step();
-            self.actions.push_back(ReceiverAction::Discard(id));
+            self.actions.push_back(ReceiverAction::GiveUp(id));
             let message = printable(message.as_bytes());
             self.fail(id, Failure::on(Side::Sender, reason.of_abandoned(), message));
         }

@@ -21,10 +21,10 @@ impl Receiver {
         }
     }
 
-    /// Ends an entry and drops its staged file.
-    pub(super) fn drop_staged(&mut self, id: EntryId, state: &IncomingState) {
+    /// The staged file of a complete entry that ends goes as `drop` says.
+    fn drop_staged(&mut self, state: &IncomingState, drop: ReceiverAction) {
         if state.staged().is_some() {
-            self.actions.push_back(ReceiverAction::Discard(id));
+            self.actions.push_back(drop);
         }
     }
 
@@ -64,7 +64,7 @@ impl Receiver {
     /// The disk cannot take the bytes of `id`.
     pub fn write_failed(&mut self, id: EntryId, failure: Failure) {
         if self.open.get(&id).is_some_and(|open| !open.state.is_complete()) {
-            self.actions.push_back(ReceiverAction::Discard(id));
+            self.actions.push_back(ReceiverAction::GiveUp(id));
             self.fail(id, failure);
         }
     }
@@ -81,7 +81,7 @@ impl Receiver {
         let Some(IncomingEntry { entry, state, .. }) = self.open.remove(&id) else { return };
         self.lacks_one(failure.clone());
         self.forget_file(&state);
-        self.drop_staged(id, &state);
+        self.drop_staged(&state, ReceiverAction::GiveUp(id));
         self.failed.insert(id);
         if self.failed.len() > self.open_entries_max {
             self.failed.pop_first();
@@ -99,7 +99,7 @@ impl Receiver {
     ) {
         let Some(IncomingEntry { entry, state, is_grown, .. }) = self.open.remove(&id) else { return };
         self.forget_file(&state);
-        self.drop_staged(id, &state);
+        self.drop_staged(&state, ReceiverAction::Discard(id));
         if is_grown && outcome.is_delivered() {
             self.actions.push_back(ReceiverAction::Grew(entry.clone()));
         }

@@ -234,7 +234,7 @@ impl Receiver {
                 self.settle(id, Status::Skipped, None, Outcome::Skipped);
             }
             Committed::Exists if is_again || self.exists == Exists::Replace => {
-                self.actions.push_back(ReceiverAction::Discard(id));
+                self.actions.push_back(ReceiverAction::GiveUp(id));
                 self.fail_existing(id);
             }
             // Another transfer may have delivered the same content, so the name is looked up again.
