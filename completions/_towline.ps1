@@ -36,7 +36,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
         }
         'towline;send' {
             [CompletionResult]::new('--to', '--to', [CompletionResultType]::ParameterName, 'Peer to send to [default: wait for one receiver]')
-            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Give up after this long without a peer [default: never]')
+            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Give up after waiting this long [default: never]')
             [CompletionResult]::new('--background', '--background', [CompletionResultType]::ParameterName, 'Give way to other traffic on the link')
             [CompletionResult]::new('--remove-source', '--remove-source', [CompletionResultType]::ParameterName, 'Remove each source once it is on the receiver''s disk')
             [CompletionResult]::new('--delta', '--delta', [CompletionResultType]::ParameterName, 'Send only what the file to be replaced does not have [default: auto]')
@@ -44,6 +44,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--receipt', '--receipt', [CompletionResultType]::ParameterName, 'Keep a receipt, signed by the receiver')
             [CompletionResult]::new('--manifest', '--manifest', [CompletionResultType]::ParameterName, 'Write a line for `b3sum --check` for each file sent')
             [CompletionResult]::new('--allow', '--allow', [CompletionResultType]::ParameterName, 'Let in this known peer without a ticket; may be repeated')
+            [CompletionResult]::new('--words', '--words', [CompletionResultType]::ParameterName, 'Words of the one-time code that this side prints [default: 2]')
             [CompletionResult]::new('--remember', '--remember', [CompletionResultType]::ParameterName, 'Keep the peer as a known peer under this name')
             [CompletionResult]::new('--listen', '--listen', [CompletionResultType]::ParameterName, 'Address to listen on [default: port 4750]')
             [CompletionResult]::new('--fingerprint', '--fingerprint', [CompletionResultType]::ParameterName, 'Fingerprint of the peer; run `towline id` there')
@@ -73,7 +74,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
         }
         'towline;receive' {
             [CompletionResult]::new('--from', '--from', [CompletionResultType]::ParameterName, 'Peer to receive from [default: wait for one sender]')
-            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Give up after this long without a peer [default: never]')
+            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Give up after waiting this long [default: never]')
             [CompletionResult]::new('--into', '--into', [CompletionResultType]::ParameterName, 'Directory to write to [default: .]')
             [CompletionResult]::new('--exists', '--exists', [CompletionResultType]::ParameterName, 'Existing files: refuse (default), skip, replace, rename')
             [CompletionResult]::new('--atomic', '--atomic', [CompletionResultType]::ParameterName, 'Give all files their names together at the end, or none')
@@ -82,12 +83,13 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--manifest', '--manifest', [CompletionResultType]::ParameterName, 'Write a line for `b3sum --check` for each file received')
             [CompletionResult]::new('--list-partial', '--list-partial', [CompletionResultType]::ParameterName, 'List what interrupted transfers left in DIR')
             [CompletionResult]::new('--discard-partial', '--discard-partial', [CompletionResultType]::ParameterName, 'Remove what interrupted transfers left in DIR')
-            [CompletionResult]::new('--allow', '--allow', [CompletionResultType]::ParameterName, 'Let in this known peer without a ticket; may be repeated')
-            [CompletionResult]::new('--remember', '--remember', [CompletionResultType]::ParameterName, 'Keep the peer as a known peer under this name')
             [CompletionResult]::new('--forever', '--forever', [CompletionResultType]::ParameterName, 'Stay, and receive from known peers, several at once')
             [CompletionResult]::new('--tickets', '--tickets', [CompletionResultType]::ParameterName, 'With --forever: also let in whoever has the ticket')
             [CompletionResult]::new('--transfers', '--transfers', [CompletionResultType]::ParameterName, 'With --forever: maximum transfers at once [default: 4]')
             [CompletionResult]::new('--grace', '--grace', [CompletionResultType]::ParameterName, 'With --forever: time for running transfers to end after a signal [default: 30s]')
+            [CompletionResult]::new('--allow', '--allow', [CompletionResultType]::ParameterName, 'Let in this known peer without a ticket; may be repeated')
+            [CompletionResult]::new('--words', '--words', [CompletionResultType]::ParameterName, 'Words of the one-time code that this side prints [default: 2]')
+            [CompletionResult]::new('--remember', '--remember', [CompletionResultType]::ParameterName, 'Keep the peer as a known peer under this name')
             [CompletionResult]::new('--listen', '--listen', [CompletionResultType]::ParameterName, 'Address to listen on [default: port 4750]')
             [CompletionResult]::new('--fingerprint', '--fingerprint', [CompletionResultType]::ParameterName, 'Fingerprint of the peer; run `towline id` there')
             [CompletionResult]::new('--bwlimit', '--bwlimit', [CompletionResultType]::ParameterName, 'Maximum bytes a second, such as 2M [default: off]')

@@ -34,7 +34,7 @@ complete -c towline -n "__fish_towline_needs_command" -f -a "peers" -d 'List, ad
 complete -c towline -n "__fish_towline_needs_command" -f -a "receipt" -d 'Check a receipt of `send --receipt`'
 complete -c towline -n "__fish_towline_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c towline -n "__fish_towline_using_subcommand send" -l to -d 'Peer to send to [default: wait for one receiver]' -r
-complete -c towline -n "__fish_towline_using_subcommand send" -l wait -d 'Give up after this long without a peer [default: never]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l wait -d 'Give up after waiting this long [default: never]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l background -d 'Give way to other traffic on the link' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l remove-source -d 'Remove each source once it is on the receiver\'s disk' -r -f -a "true\t''
@@ -46,6 +46,7 @@ false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l receipt -d 'Keep a receipt, signed by the receiver' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Write a line for `b3sum --check` for each file sent' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l allow -d 'Let in this known peer without a ticket; may be repeated' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l words -d 'Words of the one-time code that this side prints [default: 2]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l remember -d 'Keep the peer as a known peer under this name' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l listen -d 'Address to listen on [default: port 4750]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r
@@ -78,7 +79,7 @@ complete -c towline -n "__fish_towline_using_subcommand send" -s r -d 'Accepted 
 complete -c towline -n "__fish_towline_using_subcommand send" -s v -l verbose -d 'List each file; -vv and -vvv show more'
 complete -c towline -n "__fish_towline_using_subcommand send" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c towline -n "__fish_towline_using_subcommand receive" -l from -d 'Peer to receive from [default: wait for one sender]' -r
-complete -c towline -n "__fish_towline_using_subcommand receive" -l wait -d 'Give up after this long without a peer [default: never]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l wait -d 'Give up after waiting this long [default: never]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l into -d 'Directory to write to [default: .]' -r -f -a "(__fish_complete_directories)"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l exists -d 'Existing files: refuse (default), skip, replace, rename' -r -f -a "refuse\t'Do not receive the file; the exit code is then 5'
 skip\t'Keep the existing file; this is not an error'
@@ -94,14 +95,15 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l manifest -d 
 complete -c towline -n "__fish_towline_using_subcommand receive" -l list-partial -d 'List what interrupted transfers left in DIR' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l discard-partial -d 'Remove what interrupted transfers left in DIR' -r
-complete -c towline -n "__fish_towline_using_subcommand receive" -l allow -d 'Let in this known peer without a ticket; may be repeated' -r
-complete -c towline -n "__fish_towline_using_subcommand receive" -l remember -d 'Keep the peer as a known peer under this name' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l forever -d 'Stay, and receive from known peers, several at once' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l tickets -d 'With --forever: also let in whoever has the ticket' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l transfers -d 'With --forever: maximum transfers at once [default: 4]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l grace -d 'With --forever: time for running transfers to end after a signal [default: 30s]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l allow -d 'Let in this known peer without a ticket; may be repeated' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l words -d 'Words of the one-time code that this side prints [default: 2]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l remember -d 'Keep the peer as a known peer under this name' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l listen -d 'Address to listen on [default: port 4750]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l bwlimit -d 'Maximum bytes a second, such as 2M [default: off]' -r

@@ -202,6 +202,8 @@ pub struct Listening {
     pub what: Vec<PathBuf>,
     /// The ticket, with its secret, if there is one.
     pub ticket: Option<String>,
+    /// The one-time code, if there is one.
+    pub code: Option<String>,
     /// Addresses that the ticket names.
     pub addresses: Vec<SocketAddr>,
     /// Fingerprint of this machine.

@@ -28,7 +28,7 @@ const LEVELS: [(&str, u8); 13] = [
 const TESTING: &str = "testing";
 
 /// Paths that only some modules may name. The lowest module is the strictest; what is not listed is free.
-const ROOMS: [(&[&str], &[&str]); 9] = [
+const ROOMS: [(&[&str], &[&str]); 12] = [
     (&["indicatif"], &["ui"]),
     (&["clap"], &["cli"]),
     (&["quinn"], &["transport"]),
@@ -38,6 +38,9 @@ const ROOMS: [(&[&str], &[&str]); 9] = [
     (&["rustix", "fs"], &["storage", "auth"]),
     (&["socket2"], &["transport"]),
     (&["jiff"], &["app", "auth"]),
+    (&["spake2"], &["auth"]),
+    (&["rand_core"], &["auth"]),
+    (&["mdns_sd"], &["connect"]),
 ];
 
 /// All that the protocol may import from outside; proptest is a dev-dependency, so only its tests can.

@@ -77,7 +77,10 @@ fn t19_usage_errors_say_what_and_how_to_fix_it() {
         (&["send", "a", "--streams", "1025"], "expected 1 to 1024"),
         (&["send", "a", "--congestion", "bbr"], "auto, cubic, newreno"),
         (&["send", "a", "--to", "example.org"], "needs --fingerprint FP"),
-        (&["send", "a", "--to", "laptop"], "neither a ticket (tl1…) nor a known peer (in "),
+        (
+            &["send", "a", "--to", "laptop"],
+            "neither a ticket (tl1…) nor a one-time code (N-word-word) nor a known peer (in ",
+        ),
         (&["receive", "--allow", "laptop"], "--allow: `laptop` is not a known peer (in "),
         (&["receive", "--remember", "7-up"], "it must begin with a letter"),
         (&["peers", "add", "laptop"], "`towline id` on the other machine prints it"),
@@ -90,7 +93,7 @@ fn t19_usage_errors_say_what_and_how_to_fix_it() {
         (&["peers", "list", "--may", "send"], "--may is only for"),
         (&["peers", "forget", "laptop"], "list, add, remove, rename"),
         (&["send", "a", "--to", "example.org:x", "--fingerprint", FINGERPRINT], "a number from 1 to 65535"),
-        (&["send", "a", "--to", "3-brave-otter"], "does not support one-time codes"),
+        (&["send", "a", "--to", "3-brave-otter"], "word 1 of the code is mistyped"),
         (&["send", "a", "--to", "ssh:host"], "through ssh"),
         // T19: mistakes that were found too late.
         (&["send", "a", "--fingerprint", "abc"], "--fingerprint: a fingerprint has 52 characters"),
@@ -123,7 +126,7 @@ fn attack_8_the_peer_can_come_from_a_file_or_standard_input() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("peer"), "9-brave-otter\n").unwrap();
     let output = towline(home.path()).args(["send", "a", "--to", "@peer"]).output().unwrap();
-    assert_usage(&output, "--to: cannot read the peer from peer: this version");
+    assert_usage(&output, "--to: cannot read the peer from peer: word 1 of the code");
 
     let mut command = towline(home.path());
     command.args(["receive", "--from", "-"]).stdin(Stdio::piped());
@@ -131,7 +134,7 @@ fn attack_8_the_peer_can_come_from_a_file_or_standard_input() {
     child.stdin.take().unwrap().write_all(b"9-brave-otter\n").unwrap();
     assert_usage(
         &child.wait_with_output().unwrap(),
-        "--from: cannot read the peer from standard input: this",
+        "--from: cannot read the peer from standard input: word 1",
     );
 }
 

@@ -42,7 +42,10 @@ pub(super) async fn meet(
         Some(peer) => dial(&destination(peer, common)?, &terms, &mut stop).await?,
         None => {
             let address = common.listen.map_or(ListenAddress::Any, ListenAddress::At);
-            let invitation = Invitation { address, allowed: common.allowed.clone(), wait: common.wait, what };
+            let (allowed, wait) = (common.allowed.clone(), common.wait);
+            // A bench is for people who know what they do.
+            let code_words = matches!(role, Role::Send | Role::Receive).then_some(common.code_words);
+            let invitation = Invitation { address, allowed, code_words, wait, what };
             listen(invitation, &terms, reporter.as_ref(), &mut stop).await?
         }
     };
@@ -83,6 +86,7 @@ fn destination(peer: &Peer, common: &CommonSettings) -> Result<Destination, Fail
         Peer::Machine(Machine { addresses, fingerprint }) => {
             Ok(Destination::Machine(addresses.clone(), *fingerprint))
         }
+        Peer::Code(code, host) => Ok(Destination::Code(code.clone(), host.clone())),
         // The sender handles `dir:` itself before it dials.
         Peer::Dir(_) => Err(Failure::new(Reason::Internal, "dir: works only with `send --to`")),
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::auth::{Fingerprint, Ticket};
+use crate::auth::{Code, Fingerprint, Ticket};
 pub use crate::node::peers::{KnownPeer, KnownPeers, PeerName, PeersFile, Right};
 use crate::protocol::failure::Failure;
 pub use crate::protocol::final_name::Exists;
@@ -224,6 +224,8 @@ pub enum PeersAction {
 pub struct CommonSettings {
     /// Address to listen on; `None` is port 4750 on every address, or a free port when 4750 is in use.
     pub listen: Option<SocketAddr>,
+    /// Words of the one-time code of a waiting side.
+    pub code_words: usize,
     /// How long to wait for a peer to dial; `None` is forever.
     pub wait: Option<Duration>,
     /// The fingerprint of a peer by ticket must be this one.
@@ -261,6 +263,8 @@ pub struct CommonSettings {
 pub enum Peer {
     /// `tl1…`. It holds a secret.
     Ticket(Ticket),
+    /// `N-word-word`, on the local network or at a host. It is a secret.
+    Code(Code, Option<HostPort>),
     /// A machine whose key is known.
     Machine(Machine),
     /// An embedded receiver that writes to this directory.
@@ -272,6 +276,7 @@ impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ticket(_) => f.write_str("Ticket(…)"),
+            Self::Code(code, host) => write!(f, "{code:?} at {host:?}"),
             Self::Machine(machine) => write!(f, "{machine:?}"),
             Self::Dir(path) => write!(f, "Dir({path:?})"),
         }

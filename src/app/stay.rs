@@ -148,6 +148,7 @@ fn announce(
         role: Role::Receive,
         what: vec![into.to_owned()],
         ticket: secret.map(|_| ticket.to_string()),
+        code: None,
         addresses: ticket.addresses,
         fingerprint: ticket.fingerprint.to_string(),
     }));

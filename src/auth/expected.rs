@@ -9,6 +9,8 @@ pub enum Expected {
     Key(Fingerprint),
     /// Anyone who knows this secret. TLS accepts any key; the handshake proves the secret.
     Secret(Secret),
+    /// Anyone who knows the code of the method. TLS accepts any key; the handshake proves the code.
+    Code,
 }
 
 impl Expected {
@@ -16,7 +18,7 @@ impl Expected {
     pub fn takes_key(&self, shown: Fingerprint) -> bool {
         match self {
             Self::Key(expected) => *expected == shown,
-            Self::Secret(_) => true,
+            Self::Secret(_) | Self::Code => true,
         }
     }
 
@@ -24,7 +26,7 @@ impl Expected {
     pub fn is_proved_by_tls(&self) -> bool {
         match self {
             Self::Key(_) => true,
-            Self::Secret(_) => false,
+            Self::Secret(_) | Self::Code => false,
         }
     }
 }

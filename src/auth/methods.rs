@@ -1,5 +1,8 @@
-//! The methods of one message: the dialler's key, and the secret of a ticket.
+//! The methods of one message: the dialler's key, and the secret of a ticket. And the listener's choice of a method.
 
+use std::sync::Arc;
+
+use super::by_code::{CODE, OpenCode};
 use super::handshake::{Authorizer, Channel, DiallerMethod, DiallerState, Greeting, ListenerStep};
 use super::{Expected, Fingerprint, Secret};
 use crate::protocol::failure::{Failure, Reason};
@@ -73,6 +76,8 @@ impl Authorizer for AnyOf {
         let is_it = |expected: &Expected| match expected {
             Expected::Key(key) => *key == channel.peer,
             Expected::Secret(secret) => proof.is_some_and(|proof| secret.verify(&channel.exporter, proof)),
+            // It takes more messages.
+            Expected::Code => false,
         };
         if self.0.iter().any(is_it) {
             return Ok(ListenerStep::LetIn(None));
@@ -85,5 +90,27 @@ impl Authorizer for AnyOf {
             }
         };
         Err(Failure::new(Reason::NotAuthenticated, message))
+    }
+}
+
+/// The listener's end of all methods: lets in a dialler that has one of these keys or secrets, or the code.
+#[derive(Clone)]
+pub struct Invited {
+    /// Keys and secrets.
+    pub expected: Vec<Expected>,
+    /// The code, if there is one.
+    pub code: Option<Arc<OpenCode>>,
+}
+
+impl Authorizer for Invited {
+    fn authorize(&self, greeting: &Greeting<'_>) -> Result<ListenerStep, Failure> {
+        match (greeting.method, &self.code) {
+            (CODE, Some(code)) => code.begin(greeting),
+            (CODE, None) => {
+                let message = "the waiting side has no code; it needs a ticket, or a known peer";
+                Err(Failure::new(Reason::NotAuthenticated, message))
+            }
+            _ => AnyOf(self.expected.clone()).authorize(greeting),
+        }
     }
 }

@@ -1,18 +1,23 @@
-//! Authentication of peers: identities, fingerprints and tickets. Codes, known peers and PKI will go here.
+//! Authentication of peers: identities, fingerprints, tickets and one-time codes.
 //!
 //! A host is identified by its key: [`Identity`] holds the key, [`Fingerprint`] names it. A [`Ticket`] tells a
 //! stranger how to reach a waiting side, and its [`Secret`] proves that the ticket was handed over. Names and dates
 //! in certificates are ignored.
 
+mod by_code;
+mod code;
 mod expected;
 mod fingerprint;
 pub mod handshake;
 mod identity;
 pub mod methods;
+mod pake;
 mod receipt;
 mod secret;
 mod ticket;
 
+pub use by_code::{ByCode, OpenCode};
+pub use code::{CODE_WORDS, Code, CodeError, resembles_code};
 pub use expected::Expected;
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use identity::{Identity, IdentityError, default_path};

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use bytes::{Buf, BufMut};
 use data_encoding::{BASE32_NOPAD, BASE32_NOPAD_NOCASE};
 
-use super::{Fingerprint, Secret};
+use super::{Code, Fingerprint, Secret};
 
 /// Maximum addresses in a ticket.
 pub const ADDRESSES_MAX: usize = 16;
@@ -73,12 +73,12 @@ pub fn resembles_ticket(word: &str) -> bool {
     matches!(word.as_bytes(), [b't' | b'T', b'l' | b'L', b'0'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_alphanumeric))
 }
 
-/// `text` for users and logs, with tickets hidden.
+/// `text` for users and logs, with tickets and codes hidden.
 pub fn without_tickets(text: &str) -> Cow<'_, str> {
     without(text, |word| word.len() >= SECRET_CHARS_MIN && resembles_ticket(word))
 }
 
-/// `text` with tickets and possible parts of tickets hidden, for user input.
+/// `text` with tickets, possible parts of tickets and codes hidden, for user input.
 pub fn without_parts_of_tickets(text: &str) -> Cow<'_, str> {
     let is_base32 = |b: u8| b.is_ascii_alphabetic() || (b'2'..=b'7').contains(&b);
     without(text, |word| {
@@ -90,6 +90,12 @@ pub fn without_parts_of_tickets(text: &str) -> Cow<'_, str> {
 
 fn without(text: &str, is_secret: impl Fn(&str) -> bool) -> Cow<'_, str> {
     let mut shown = Cow::Borrowed(text);
+    let is_of_code = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    for word in text.split(|c| !is_of_code(c)) {
+        if let Ok(code) = word.parse::<Code>() {
+            shown = Cow::Owned(shown.replace(word, &format!("{}-…", code.number())));
+        }
+    }
     for word in text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| is_secret(word)) {
         let mark =
             if resembles_ticket(word) { format!("{}…", &word[..PREFIX.len()]) } else { "…".to_owned() };
@@ -271,6 +277,7 @@ mod tests {
         assert_eq!(shown(&format!("cannot read '{text}': gone")), "cannot read 'tl1…': gone");
         assert_eq!(shown(&format!("{}, TL2…", text.replace("tl1", "tl2"))), "tl2…, TL2…");
         assert_eq!(shown(&text[3..60]), "…");
+        assert_eq!(shown("--to=h:9/7-octopus-lantern'"), "--to=h:9/7-…'");
         assert_eq!(shown(&format!("{}-{}", &text[..30], &text[30..])), "tl1…-…");
         for plain in ["tl1.example.org", "tl1host: gone", "/srv/a-file-with-a-long-name.tar.gz", ""] {
             assert!(matches!(without_parts_of_tickets(plain), Cow::Borrowed(_)), "{plain}");

@@ -89,7 +89,7 @@ pub enum CliCommand {
 /// `towline send`.
 #[derive(Debug, Default, Args)]
 pub struct SendArgs {
-    /// Files and directories; the last may be a ticket, instead of --to
+    /// Files and directories; a ticket or code may come last
     #[arg(required = true, value_name = "SOURCE", value_hint = clap::ValueHint::AnyPath)]
     pub sources: Vec<PathBuf>,
 
@@ -99,7 +99,8 @@ pub struct SendArgs {
 
     /// Peer to send to [default: wait for one receiver]
     ///
-    /// A ticket (tl1…) that the waiting side printed; the NAME or HOST[:PORT] of a known peer (see towline-peers(1));
+    /// A ticket (tl1…) or one-time code (N-word-word) that the waiting side printed, on another network
+    /// HOST[:PORT]/N-word-word; the NAME or HOST[:PORT] of a known peer (see towline-peers(1));
     /// HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint; or dir:PATH for a directory on this machine. `@FILE` reads the peer from a file, `-` reads it from standard input.
     /// Both keep a ticket off the command line, where other users could see it.
     #[arg(long, env = "TOWLINE_TO", hide_env = true, value_name = "PEER")]
@@ -182,13 +183,14 @@ pub struct SendArgs {
 /// `towline receive`.
 #[derive(Debug, Default, Args)]
 pub struct ReceiveArgs {
-    /// The ticket of a waiting sender, instead of --from
+    /// The ticket or code of a waiting sender, instead of --from
     #[arg(value_name = "TICKET")]
     pub ticket: Vec<OsString>,
 
     /// Peer to receive from [default: wait for one sender]
     ///
-    /// A ticket (tl1…) that the waiting side printed; the NAME or HOST[:PORT] of a known peer (see towline-peers(1)); or
+    /// A ticket (tl1…) or one-time code (N-word-word) that the waiting side printed, on another network
+    /// HOST[:PORT]/N-word-word; the NAME or HOST[:PORT] of a known peer (see towline-peers(1)); or
     /// HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint. `@FILE` reads the peer from a file, `-` reads it from standard input. Both keep a ticket off the command line,
     /// where other users could see it.
     #[arg(long, env = "TOWLINE_FROM", hide_env = true, value_name = "PEER")]
@@ -270,12 +272,12 @@ pub struct ReceiveArgs {
     #[arg(num_args = 0..=1, default_missing_value = "0s", value_parser = parse_duration)]
     pub discard_partial: Option<Duration>,
 
-    /// Flags about the peer.
-    #[command(flatten)]
-    pub meeting: MeetingArgs,
     /// Flags of a receiver that stays.
     #[command(flatten)]
     pub stay: StayArgs,
+    /// Flags about the peer.
+    #[command(flatten)]
+    pub meeting: MeetingArgs,
     /// Flags of both sides.
     #[command(flatten)]
     pub transfer: TransferArgs,

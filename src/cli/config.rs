@@ -84,6 +84,8 @@ pub struct Config {
     pub fingerprint: Option<String>,
     /// `--allow`
     pub allow: Vec<PeerName>,
+    /// `--words`
+    pub words: Option<usize>,
     /// `--forever`
     pub forever: Option<bool>,
     /// `--tickets`

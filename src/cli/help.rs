@@ -6,7 +6,7 @@ pub const EXIT_STATUS: &str = "\
 1    an error without a code of its own, such as a bug
 2    usage
 3    peer not reached: name not found, refused, no answer on UDP, or --wait expired
-4    authentication failed: wrong fingerprint, ticket or certificate
+4    authentication failed: wrong fingerprint, ticket, code or certificate
 5    refused by the receiver: target exists, name not allowed
 6    storage: disk full, permission, I/O error
 7    the source changed or could not be read
@@ -58,9 +58,9 @@ pub const FILES: &str = "\
 pub const EXAMPLE: &str = "\
 Example:
   towline receive --into inbox             # prints the command for the sender
-  towline send photos/ --to tl1…";
+  towline send photos/ --to 7-octopus-lantern";
 /// The example of `towline send -h`.
-pub const EXAMPLE_SEND: &str = "Example: towline send photos/ --to tl1…";
+pub const EXAMPLE_SEND: &str = "Example: towline send photos/ --to 7-octopus-lantern";
 /// The example of `towline receive -h`.
 pub const EXAMPLE_RECEIVE: &str = "Example: towline receive --into inbox";
 /// The example of `towline bench -h`.
@@ -77,6 +77,8 @@ pub const EXAMPLE_RECEIPT: &str = "Example: towline receipt backup.receipt --man
 pub const EXAMPLES_SEND: &str = "\
 towline send photos/
     Wait for one receiver and print the command to run there.
+towline send disk.img --to 7-octopus-lantern
+    Send to the machine on the local network that waits with this code.
 towline send disk.img --to tl1…
     Send to a machine where `towline receive` waits.
 towline send disk.img --to @ticket.txt

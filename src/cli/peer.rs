@@ -7,21 +7,24 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::auth::{Ticket, TicketError, resembles_ticket, without_parts_of_tickets};
+use crate::auth::{
+    Code, CodeError, Ticket, TicketError, resembles_code, resembles_ticket, without_parts_of_tickets,
+};
 use crate::protocol::path::printable;
 use crate::transport::address::{AddressError, HostPort};
 
 /// Bytes of a file that holds a PEER.
 const PEER_FILE_BYTES_MAX: u64 = 64 * 1024;
 
-const FORMS: &str =
-    "expected a ticket (tl1…), the name of a known peer, HOST, HOST:PORT, [ADDRESS]:PORT or dir:PATH";
+const FORMS: &str = "expected a ticket (tl1…), a one-time code (N-word-word), the name of a known peer, HOST, HOST:PORT, [ADDRESS]:PORT or dir:PATH";
 
 /// A PEER as it is written.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Written {
     /// `tl1…`. It holds a secret.
     Ticket(Ticket),
+    /// `N-word-word` or `HOST[:PORT]/N-word-word`. It is a secret.
+    Code(Code, Option<HostPort>),
     /// The name of a known peer, or a host.
     Host {
         /// As written.
@@ -38,6 +41,7 @@ impl fmt::Debug for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ticket(_) => f.write_str("Ticket(…)"),
+            Self::Code(code, host) => write!(f, "{code:?} at {host:?}"),
             Self::Host { text, .. } => write!(f, "Host({text})"),
             Self::Dir(path) => write!(f, "Dir({path:?})"),
         }
@@ -73,6 +77,9 @@ fn parse_secret(from: &mut dyn Read) -> Result<Written> {
         return Ok(Written::Ticket(ticket?));
     }
     ensure!(!text.contains(['\n', '\r']), "it has more than one line");
+    if let Some(code) = code(text) {
+        return code;
+    }
     refuse_later_forms(text)?;
     // The content may be a mistyped secret.
     parse(OsStr::new(text)).map_err(|_| anyhow!("it does not contain a peer: {FORMS}"))
@@ -96,10 +103,27 @@ pub fn parse(text: &OsStr) -> Result<Written> {
     if let Some(ticket) = Ticket::find(text) {
         return Ok(Written::Ticket(ticket?));
     }
+    if let Some(code) = code(text) {
+        return code;
+    }
     ensure!(!may_be_ticket(text), TicketError::Checksum);
     refuse_later_forms(text)?;
     let host = text.parse().map_err(|e: AddressError| anyhow!("{e} ({FORMS})"))?;
     Ok(Written::Host { text: text.to_owned(), host })
+}
+
+/// The code in `text`, if it has the form of one, perhaps with its host before it.
+fn code(text: &str) -> Option<Result<Written>> {
+    let (host, code) = text.rsplit_once('/').map_or((None, text), |(host, code)| (Some(host), code));
+    resembles_code(code).then(|| {
+        let host = host.map(|host| host.parse().map_err(|e: AddressError| anyhow!("before the code: {e}")));
+        Ok(Written::Code(code.parse().map_err(|e: CodeError| anyhow!(e))?, host.transpose()?))
+    })
+}
+
+/// Whether `text` has the form of a code, perhaps with its host before it.
+pub fn may_be_code(text: &str) -> bool {
+    resembles_code(text.rsplit('/').next().unwrap_or(text))
 }
 
 /// Whether `text` is a ticket or part of one, and so not a host name.
@@ -110,14 +134,6 @@ pub fn may_be_ticket(text: &str) -> bool {
 fn refuse_later_forms(text: &str) -> Result<()> {
     if text.starts_with("ssh:") {
         bail!("this version of towline cannot start the other side through ssh: use a ticket (tl1…)");
-    }
-    let code = text.rsplit('/').next().unwrap_or(text);
-    let mut words = code.split('-');
-    let is_code = words.next().is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
-        && words.clone().count() == 2
-        && words.all(|w| !w.is_empty() && w.bytes().all(|b| b.is_ascii_alphabetic()));
-    if is_code {
-        bail!("this version of towline does not support one-time codes (N-word-word): use a ticket (tl1…)");
     }
     Ok(())
 }
@@ -197,12 +213,20 @@ mod tests {
             ("a\u{1b}[2J", "\\u{1b}"),
             ("dir:", "needs a path"),
             ("ssh:me@host:dir", "through ssh"),
-            ("7-crossover-clockwork", "one-time codes"),
-            ("host:9/7-crossover-clockwork", "one-time codes"),
+            ("7-octopus-lantren", "word 2 of the code is mistyped"),
+            ("a@b/7-octopus-lantern", "before the code"),
         ] {
             let error = format!("{:#}", peer(text).unwrap_err());
             assert!(error.contains(why), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn codes_with_and_without_a_host() {
+        let code: Code = "7-octopus-lantern".parse().unwrap();
+        assert_eq!(peer(" 7-Octopus-lan ").unwrap(), Written::Code(code.clone(), None));
+        let host = Some(HostPort { host: "2001:db8::7".to_owned(), port: 9 });
+        assert_eq!(peer("[2001:db8::7]:9/7-octopus-lantern").unwrap(), Written::Code(code, host));
     }
 
     #[cfg(unix)]

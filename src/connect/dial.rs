@@ -10,11 +10,12 @@ use tokio::time::timeout;
 use super::again::Again;
 use super::connected::{Connected, part};
 use super::extra::{dial_all, prepare_dialler};
+use super::nearby;
 use super::terms::Terms;
 use super::waiting::{Stop, unless_stopped};
 use crate::auth::handshake::DiallerMethod;
 use crate::auth::methods::{ByKey, ByTicket};
-use crate::auth::{Fingerprint, Ticket};
+use crate::auth::{ByCode, Code, Fingerprint, Ticket};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::session::{Retry, handshake, transport_failure};
 use crate::transport::address::{HostPort, resolve};
@@ -27,6 +28,8 @@ pub enum Destination {
     Ticket(Ticket),
     /// The machine that has this key, at one of these addresses.
     Machine(Vec<HostPort>, Fingerprint),
+    /// The side that made this code, on the local network or at this host.
+    Code(Code, Option<HostPort>),
 }
 
 /// Dials `destination`. The listener has not welcomed a dialling sender by the time this returns.
@@ -47,6 +50,16 @@ pub async fn dial<N: Network>(
         Destination::Machine(hosts, fingerprint) => {
             let addresses = unless_stopped(stop, resolve_all(hosts)).await?;
             dial_known(&addresses, &ByKey { listener: *fingerprint }, transport_failure, terms, stop).await
+        }
+        Destination::Code(code, host) => {
+            let searching = async {
+                match host {
+                    Some(host) => resolve_all(std::slice::from_ref(host)).await,
+                    None => nearby::find(code.number()).await,
+                }
+            };
+            let addresses = unless_stopped(stop, searching).await?;
+            dial_known(&addresses, &ByCode(code.clone()), transport_failure, terms, stop).await
         }
     }
 }

@@ -5,6 +5,7 @@ mod connected;
 mod dial;
 mod extra;
 mod listen;
+mod nearby;
 mod pair;
 mod slot;
 mod stay;

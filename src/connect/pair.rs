@@ -35,7 +35,7 @@ pub async fn pair<N: Network>(
     let address = endpoint.local_address().map_err(transport_failure)?;
     let role = receiver.role;
     let slot = Arc::new(OneSlot {
-        authorizer: AnyOf(vec![Expected::Key(sender.network.fingerprint())]),
+        authorizer: Box::new(AnyOf(vec![Expected::Key(sender.network.fingerprint())])),
         taken: AtomicBool::new(false),
         sockets: Sockets::new(receiver, address.ip()),
     });

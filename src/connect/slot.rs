@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use super::extra::Sockets;
 use crate::auth::Fingerprint;
 use crate::auth::handshake::Authorizer;
-use crate::auth::methods::AnyOf;
 use crate::node::places::ticket_used;
 use crate::protocol::failure::Failure;
 use crate::session::handshake::Slot;
@@ -13,14 +12,14 @@ use crate::transport::Network;
 
 /// A slot for one session, with any dialler that the authorizer lets in.
 pub(super) struct OneSlot<N: Network> {
-    pub(super) authorizer: AnyOf,
+    pub(super) authorizer: Box<dyn Authorizer>,
     pub(super) taken: AtomicBool,
     pub(super) sockets: Sockets<N>,
 }
 
 impl<N: Network> Slot for OneSlot<N> {
     fn authorizer(&self) -> &dyn Authorizer {
-        &self.authorizer
+        &*self.authorizer
     }
 
     fn is_taken(&self) -> bool {

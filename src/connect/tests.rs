@@ -73,8 +73,13 @@ async fn receiver(
     let (sender, mut tickets) = mpsc::unbounded_channel();
     let terms = terms(Role::Receive, &network.seen_by(LISTENER), connections, retry);
     let listening = tokio::spawn(async move {
-        let invitation =
-            Invitation { address: ListenAddress::Any, allowed: Vec::new(), wait, what: Vec::new() };
+        let invitation = Invitation {
+            address: ListenAddress::Any,
+            allowed: Vec::new(),
+            code_words: None,
+            wait,
+            what: Vec::new(),
+        };
         let (_never, mut stop) = watch::channel(None);
         listen(invitation, &terms, &Tickets(sender), &mut stop).await
     });

@@ -34,7 +34,6 @@ enum EventFields<'a> {
     Listening {
         side: &'static str,
         ticket: Option<&'a str>,
-        /// Reserved for one-time codes.
         code: Option<&'a str>,
         addresses: &'a [SocketAddr],
         fingerprint: &'a str,
@@ -326,7 +325,7 @@ fn listening(listening: &Listening) -> EventFields<'_> {
     EventFields::Listening {
         side: listening.role.side().as_str(),
         ticket: listening.ticket.as_deref(),
-        code: None,
+        code: listening.code.as_deref(),
         addresses: &listening.addresses,
         fingerprint: &listening.fingerprint,
     }

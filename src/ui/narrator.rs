@@ -162,8 +162,15 @@ impl Narrator {
         let what: Vec<_> =
             listening.what.iter().map(|p| printable(p.as_os_str().as_encoded_bytes())).collect();
         let mut out = format!("{wait}{}\n", what.join(", "));
+        if command.is_some() || listening.code.is_some() {
+            out += "on the other machine, run\n\n";
+        }
+        if let Some(code) = &listening.code {
+            let words = self.paint.strong(&format!("{dial} {code}"));
+            out += &format!("  {words}\n\non another network, put ADDRESS/ before the code, or run\n\n");
+        }
         if let Some(command) = command {
-            out += &format!("on the other machine, run\n\n  {command}\n\n");
+            out += &format!("  {command}\n\n");
         }
         if let Some(address) = listening.addresses.first().filter(|_| self.known_dialler) {
             let fingerprint = &listening.fingerprint;
@@ -319,6 +326,7 @@ mod tests {
             role,
             what: vec!["a.bin".into(), "dir\u{1b}".into()],
             ticket: Some("tl1abc".into()),
+            code: None,
             addresses: vec!["192.0.2.7:4750".parse().unwrap(), "[2001:db8::7]:4750".parse().unwrap()],
             fingerprint: "fp".into(),
         })
@@ -339,6 +347,12 @@ mod tests {
         assert!(known.contains("\n  towline send SOURCE... --to 192.0.2.7:4750 --fingerprint fp\n"));
         let quiet = narrator(Options { quiet: true, ..options() }).tell(&listening(Role::Send));
         assert_eq!(quiet, "towline receive --from tl1abc\n");
+        let Event::Listening(coded) = listening(Role::Send) else { panic!("not listening") };
+        let coded = Event::Listening(Listening { code: Some("7-octopus-lantern".into()), ..coded });
+        assert!(narrator(options()).tell(&coded).contains(
+            "run\n\n  towline receive --from 7-octopus-lantern\n\n\
+             on another network, put ADDRESS/ before the code, or run\n\n  towline receive --from tl1abc\n"
+        ));
         let Event::Listening(bench) = listening(Role::BenchReceive) else { panic!("not listening") };
         let bench = Event::Listening(Listening { what: Vec::new(), ..bench });
         let text = narrator(options()).tell(&bench);

@@ -4,9 +4,11 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::host::{has, skip};
-use super::process::piped;
+use super::process::{DEADLINE, piped};
 
 /// Namespaces of this process so far.
 static LAST: AtomicU32 = AtomicU32::new(0);
@@ -58,6 +60,25 @@ impl Cable {
         }
         piped(&mut on_host);
         on_host
+    }
+
+    /// Takes the IPv4 addresses away, and waits for the addresses of IPv6 that work on the cable alone.
+    pub(crate) fn without_ipv4(&self) {
+        for host in &self.hosts {
+            assert!(ip(&["-n", host, "-4", "address", "flush", "dev", CARD]), "no addresses of IPv4");
+            let end = Instant::now() + DEADLINE;
+            while !self.has_link_local(host) {
+                assert!(Instant::now() < end, "no address of IPv6");
+                sleep(Duration::from_millis(50));
+            }
+        }
+    }
+
+    /// The host has one that no other host has, as the system knows after a second.
+    fn has_link_local(&self, host: &str) -> bool {
+        let shown = Command::new("ip").args(["-n", host, "-6", "address", "show", "dev", CARD]).output();
+        let shown = String::from_utf8(shown.expect("ip runs").stdout).expect("text");
+        shown.contains("inet6 fe80:") && !shown.contains("tentative")
     }
 
     /// Pulls the cable out of the first host.

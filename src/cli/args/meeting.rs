@@ -16,6 +16,13 @@ pub struct MeetingArgs {
     #[arg(value_delimiter = ',')]
     pub allow: Vec<PeerName>,
 
+    /// Words of the one-time code that this side prints [default: 2]
+    ///
+    /// A code is good for one guess. Two words make one guess in 1.6 million right, and each further word 1,289 times as
+    /// many.
+    #[arg(long, env = "TOWLINE_WORDS", hide_env = true, hide_short_help = true, value_name = "N")]
+    pub words: Option<usize>,
+
     /// Keep the peer as a known peer under this name
     ///
     /// Its key and address go to the file of known peers, with the right to do the same again: a peer that received may

@@ -9,7 +9,6 @@ use crate::cli::size::parse_duration;
 
 /// Flags of a receiver that stays.
 #[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Options of a receiver that stays")]
 pub struct StayArgs {
     /// Stay, and receive from known peers, several at once
     ///

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, ensure};
 
 use crate::app::settings::CommonSettings;
-use crate::auth::Fingerprint;
+use crate::auth::{CODE_WORDS, Fingerprint};
 use crate::cli::args::TransferArgs;
 use crate::cli::config::Config;
 use crate::cli::size::{Wait, exact};
@@ -108,6 +108,7 @@ pub(super) fn resolve_common(
         fingerprint,
         allowed: fingerprint.into_iter().collect(),
         remember: None,
+        code_words: *CODE_WORDS.start(),
         streams,
         connections,
         chunk_size_bytes,

@@ -6,7 +6,7 @@ use std::io::Read;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::app::settings::{CommonSettings, KnownPeers, Machine, Peer, PeerName, PeersFile, Remember, Right};
-use crate::auth::Fingerprint;
+use crate::auth::{CODE_WORDS, Fingerprint};
 use crate::cli::args::MeetingArgs;
 use crate::cli::config::Config;
 use crate::cli::peer::{self, Written};
@@ -25,6 +25,7 @@ pub(super) fn resolve_peer(
     Ok(Some(match peer::read(text, stdin).context(flag.to_owned())? {
         Written::Ticket(ticket) => Peer::Ticket(ticket),
         Written::Dir(path) => Peer::Dir(path),
+        Written::Code(code, host) => Peer::Code(code, host),
         Written::Host { text, host } => {
             Peer::Machine(machine(&text, host, common, peers).context(flag.to_owned())?)
         }
@@ -73,7 +74,7 @@ fn machine(text: &str, host: HostPort, common: &CommonSettings, peers: &PeersFil
             Ok(Machine { addresses, fingerprint: peer.fingerprint })
         }
         [] => bail!(
-            "`{}` is neither a ticket (tl1…) nor a known peer (in {}){}; a host that is not known needs --fingerprint \
+            "`{}` is neither a ticket (tl1…) nor a one-time code (N-word-word) nor a known peer (in {}){}; a host that is not known needs --fingerprint \
              FP, with the fingerprint that it prints when it waits",
             printable(text.as_bytes()),
             peers.shown(),
@@ -97,6 +98,11 @@ pub(super) fn resolve_meeting(
     peers: &PeersFile,
     common: &mut CommonSettings,
 ) -> Result<()> {
+    if let Some(words) = given.words.or(config.words) {
+        let (least, most) = (CODE_WORDS.start(), CODE_WORDS.end());
+        ensure!(CODE_WORDS.contains(&words), "--words {words}: expected {least} to {most}");
+        common.code_words = words;
+    }
     let allow = if given.allow.is_empty() { &config.allow } else { &given.allow };
     if allow.is_empty() && given.remember.is_none() {
         return Ok(());

@@ -82,10 +82,10 @@ fn partial_action(given: &ReceiveArgs) -> Result<Option<PartialAction>> {
 fn joined_ticket(words: &[OsString]) -> Result<Option<OsString>> {
     let Some(first) = words.first() else { return Ok(None) };
     let shown = printable(first.as_encoded_bytes());
-    let is_ticket = first.to_str().is_some_and(peer::may_be_ticket);
+    let is_ticket = first.to_str().is_some_and(|text| peer::may_be_ticket(text) || peer::may_be_code(text));
     ensure!(
         is_ticket,
-        "`{shown}` is not a ticket (tl1…); use --from PEER for the peer and --into DIR for the directory"
+        "`{shown}` is neither a ticket (tl1…) nor a code (N-word-word); use --from PEER for the peer and --into DIR for the directory"
     );
     Ok(Some(words.join(OsStr::new(" "))))
 }

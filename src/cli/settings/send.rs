@@ -25,7 +25,7 @@ pub(super) fn resolve(
     let ticket = take_ticket(&mut given.sources)?;
     ensure!(
         ticket.is_none() || given.to.is_none(),
-        "a ticket follows the sources, and --to (or TOWLINE_TO) names a peer too: give one of them"
+        "a ticket or code follows the sources, and --to (or TOWLINE_TO) names a peer too: give one of them"
     );
     for source in &given.sources {
         ensure!(
@@ -71,16 +71,20 @@ pub(super) fn resolve(
     })
 }
 
-/// Takes a ticket after the sources, where other programs have it. An existing file of that name is a source.
+/// Takes a ticket or code after the sources, where other programs have it. An existing file of that name is a source.
 fn take_ticket(sources: &mut Vec<PathBuf>) -> Result<Option<OsString>> {
     let is_ticket = |source: &PathBuf| {
-        source.to_str().is_some_and(peer::may_be_ticket) && source.symlink_metadata().is_err()
+        let may_be_peer = |text: &str| peer::may_be_ticket(text) || peer::may_be_code(text);
+        source.to_str().is_some_and(may_be_peer) && source.symlink_metadata().is_err()
     };
     let ticket = sources.pop_if(|source| is_ticket(source)).map(PathBuf::into_os_string);
-    ensure!(!sources.iter().any(is_ticket), "there is a ticket among the sources: put it last, or use --to");
+    ensure!(
+        !sources.iter().any(is_ticket),
+        "there is a ticket or code among the sources: put it last, or use --to"
+    );
     ensure!(
         ticket.is_none() || !sources.is_empty(),
-        "there is a ticket, but nothing to send: name a SOURCE before it"
+        "there is a ticket or code, but nothing to send: name a SOURCE before it"
     );
     Ok(ticket)
 }

@@ -50,6 +50,7 @@ fn defaults() {
         fingerprint: None,
         allowed: Vec::new(),
         remember: None,
+        code_words: 2,
         streams: None,
         connections: None,
         chunk_size_bytes: 1 << 20,
@@ -183,7 +184,7 @@ fn t19_invalid_settings_say_how_to_fix_them() {
         ("send a --to host", "needs --fingerprint FP"),
         ("send a --to -", "--to: cannot read the peer from standard input: it is empty"),
         ("receive --from dir:/x", "use `towline send /x --to dir:…`"),
-        ("receive --from 1-a-b", "--from: this version of towline does not support one-time codes"),
+        ("receive --from 1-a-b", "--from: word 1 of the code is mistyped"),
         ("receive --into -", "cannot write to standard output"),
     ] {
         let error = format!("{:#}", resolve(line, "").unwrap_err());

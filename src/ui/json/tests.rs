@@ -26,12 +26,13 @@ fn listening_has_what_a_script_needs() {
         role: Role::Send,
         what: vec!["a".into()],
         ticket: Some("tl1abc".into()),
+        code: Some("7-octopus-lantern".into()),
         addresses: vec!["192.0.2.7:4750".parse().unwrap(), "[::1]:1".parse().unwrap()],
         fingerprint: "fp".into(),
     });
     assert_eq!(
         line(event),
-        "{\"event\":\"listening\",\"side\":\"sender\",\"ticket\":\"tl1abc\",\"code\":null,\
+        "{\"event\":\"listening\",\"side\":\"sender\",\"ticket\":\"tl1abc\",\"code\":\"7-octopus-lantern\",\
          \"addresses\":[\"192.0.2.7:4750\",\"[::1]:1\"],\"fingerprint\":\"fp\"}\n"
     );
 }

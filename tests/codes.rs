@@ -1,0 +1,178 @@
+//! One-time codes: typed by the other person, found on the local network, burnt by a wrong guess.
+
+mod support;
+
+use std::fs;
+
+use support::netns::Cable;
+use support::process::{Ended, Towline};
+use support::setting::Setting;
+
+impl Setting {
+    /// A file to send.
+    fn source(&self) -> String {
+        let path = self.path("file");
+        fs::write(&path, b"bytes").expect("a file");
+        path.to_str().expect("a plain path").to_owned()
+    }
+
+    /// The file came. Takes it away again.
+    #[track_caller]
+    fn assert_arrived(&self) {
+        let file = self.inbox.join("file");
+        assert_eq!(fs::read(&file).expect("it came"), b"bytes");
+        fs::remove_file(file).expect("it can go");
+    }
+}
+
+/// The address and the code that a waiting side tells of next.
+fn waiting(side: &mut Towline) -> (String, String) {
+    let event = side.wait_for("listening");
+    let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+    (text(&event["addresses"][0]), text(&event["code"]))
+}
+
+/// A code with the same number and another second word.
+fn wrong(code: &str) -> String {
+    let (head, last) = code.rsplit_once('-').expect("a code");
+    format!("{head}-{}", if last == "lantern" { "octopus" } else { "lantern" })
+}
+
+fn message(ended: &Ended) -> &str {
+    ended.event("error")["message"].as_str().expect("text")
+}
+
+#[test]
+fn a_code_with_an_address_works_in_both_directions_and_as_the_last_argument() {
+    let setting = Setting::new();
+    let source = setting.source();
+    let listen = ["--listen", "127.0.0.1:0"];
+    let mut receiver = setting
+        .receiver
+        .start_receive([&["--into", setting.inbox(), "--remember", "ann"], &listen[..]].concat());
+    let (address, code) = waiting(&mut receiver);
+    setting.sender.send(["--to", &format!("{address}/{code}"), &source, "--remember", "ben"]).expect(0);
+    let received = receiver.end().expect(0);
+    setting.assert_arrived();
+    assert_eq!(received.event("remembered")["name"], "ann");
+
+    let mut sender = setting.sender.start_send([&[&*source, "--words", "3"], &listen[..]].concat());
+    let (address, code) = waiting(&mut sender);
+    assert_eq!(code.matches('-').count(), 3, "{code}");
+    // Three letters of a word are enough.
+    let short: Vec<_> = code.split('-').map(|word| word.get(..3).unwrap_or(word)).collect();
+    let typed = format!("{address}/{}", short.join("-").to_uppercase());
+    setting.receiver.receive(["--into", setting.inbox(), &typed]).expect(0);
+    sender.end().expect(0);
+    setting.assert_arrived();
+}
+
+#[test]
+fn attack_11_a_wrong_guess_uses_the_code_up_and_a_fresh_one_follows() {
+    let setting = Setting::new();
+    let source = setting.source();
+    let mut receiver = setting.receiver.start_receive(["--listen", "127.0.0.1:0", "--into", setting.inbox()]);
+    let (address, code) = waiting(&mut receiver);
+    let dial = |code: &str| setting.sender.send(["--to", &format!("{address}/{code}"), &source]);
+    let refused = dial(&wrong(&code)).expect(4);
+    assert!(message(&refused).contains("the code is wrong"), "{}", refused.said());
+    // The right one comes too late, whether the fresh one is there already or not.
+    let refused = dial(&code).expect(4);
+    assert!(!refused.said().contains(setting.inbox()), "{}", refused.said());
+    let (same_address, fresh) = waiting(&mut receiver);
+    assert_eq!(same_address, address);
+    assert_ne!(fresh, code);
+    assert_eq!(fresh.split('-').next(), code.split('-').next(), "it is found by the same number");
+    // A guess of the code before may have used up the fresh one.
+    let mut sent = dial(&fresh);
+    while sent.code == Some(4) {
+        let (_, fresh) = waiting(&mut receiver);
+        sent = dial(&fresh);
+    }
+    sent.expect(0);
+    let received = receiver.end().expect(0);
+    setting.assert_arrived();
+    let warned = received.events("warning").any(|event| {
+        event["message"]
+            .as_str()
+            .is_some_and(|message| message.starts_with("somebody has tried a wrong code"))
+    });
+    assert!(warned, "{}", received.said());
+}
+
+#[test]
+fn attack_8_no_message_holds_a_code() {
+    let setting = Setting::new();
+    let code = "7-octopus-lantern";
+    for args in [
+        &["send", code][..],
+        &["send", code, "file"],
+        &["receive", "--exists", code],
+        &["receive", "--form", code],
+        &["send", "file", "--to", "a@b/7-octopus-lantern"],
+        &["send", "file", "--timeout", code],
+        &["peers", "remove", code],
+        &["id", code],
+    ] {
+        let output = setting.sender.command(args).output().expect("it starts");
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(!said.contains("octopus") && !said.contains("lantern"), "{args:?}: {said}");
+    }
+}
+
+/// Three sides wait on one host of `cable`, and the other host reaches the second of them by its code alone.
+fn reach_one_of_three(cable: &Cable) {
+    let setting = Setting::new();
+    let source = setting.source();
+    let mut waits = Vec::new();
+    for name in ["one", "two", "three"] {
+        let into = setting.scratch.dir(name);
+        let receive = setting.receiver.command(["receive", "--json", "--wait", "1m", "--into"]);
+        let mut receive = cable.on(0, &receive);
+        receive.arg(into);
+        let mut receiver = Towline::of(receive);
+        let event = receiver.wait_for("listening");
+        let code = event["code"].as_str().expect("a code").to_owned();
+        waits.push((receiver, code));
+    }
+    let (receiver, code) = waits.remove(1);
+    let number = |code: &str| code.split('-').next().expect("a number").to_owned();
+    if waits.iter().any(|(_, other)| number(other) == number(&code)) {
+        // One in fifty: then the person types an address.
+        return;
+    }
+    let send = setting.sender.command(["send", "--json", &source, "--to", &code]);
+    Towline::of(cable.on(1, &send)).end().expect(0);
+    receiver.end().expect(0);
+    assert_eq!(fs::read(setting.path("two/file")).expect("it came"), b"bytes");
+}
+
+#[test]
+fn a_code_is_found_on_the_local_network_by_ipv4() {
+    if let Some(cable) = Cable::new() {
+        reach_one_of_three(&cable);
+    }
+}
+
+#[test]
+fn a_code_is_found_on_the_local_network_by_link_local_ipv6_alone() {
+    if let Some(cable) = Cable::new() {
+        cable.without_ipv4();
+        reach_one_of_three(&cable);
+    }
+}
+
+/// The search takes four seconds: `TOWLINE_TEST_LONG=1 cargo test --test codes`.
+#[test]
+fn a_code_that_nobody_waits_with_is_not_found() {
+    if std::env::var_os("TOWLINE_TEST_LONG").is_none() {
+        return;
+    }
+    let Some(cable) = Cable::new() else { return };
+    let setting = Setting::new();
+    let send = setting.sender.command(["send", "--json", &setting.source(), "--to", "7-octopus-lantern"]);
+    let sent = Towline::of(cable.on(1, &send)).end().expect(3);
+    assert!(message(&sent).contains("no machine on this network waits with the number 7"), "{}", sent.said());
+    assert!(!sent.said().contains("octopus"), "{}", sent.said());
+}
