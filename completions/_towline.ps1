@@ -36,7 +36,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
         }
         'towline;send' {
             [CompletionResult]::new('--to', '--to', [CompletionResultType]::ParameterName, 'Peer to send to [default: wait for one receiver]')
-            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Give up after waiting this long [default: never]')
+            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Give up after this long without a peer [default: never]')
             [CompletionResult]::new('--background', '--background', [CompletionResultType]::ParameterName, 'Give way to other traffic on the link')
             [CompletionResult]::new('--remove-source', '--remove-source', [CompletionResultType]::ParameterName, 'Remove each source once it is on the receiver''s disk')
             [CompletionResult]::new('--delta', '--delta', [CompletionResultType]::ParameterName, 'Send only what the file to be replaced does not have [default: auto]')
@@ -74,7 +74,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
         }
         'towline;receive' {
             [CompletionResult]::new('--from', '--from', [CompletionResultType]::ParameterName, 'Peer to receive from [default: wait for one sender]')
-            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Give up after waiting this long [default: never]')
+            [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Give up after this long without a peer [default: never]')
             [CompletionResult]::new('--into', '--into', [CompletionResultType]::ParameterName, 'Directory to write to [default: .]')
             [CompletionResult]::new('--exists', '--exists', [CompletionResultType]::ParameterName, 'Existing files: refuse (default), skip, replace, rename')
             [CompletionResult]::new('--atomic', '--atomic', [CompletionResultType]::ParameterName, 'Give all files their names together at the end, or none')

@@ -34,7 +34,7 @@ complete -c towline -n "__fish_towline_needs_command" -f -a "peers" -d 'List, ad
 complete -c towline -n "__fish_towline_needs_command" -f -a "receipt" -d 'Check a receipt of `send --receipt`'
 complete -c towline -n "__fish_towline_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c towline -n "__fish_towline_using_subcommand send" -l to -d 'Peer to send to [default: wait for one receiver]' -r
-complete -c towline -n "__fish_towline_using_subcommand send" -l wait -d 'Give up after waiting this long [default: never]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l wait -d 'Give up after this long without a peer [default: never]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l background -d 'Give way to other traffic on the link' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l remove-source -d 'Remove each source once it is on the receiver\'s disk' -r -f -a "true\t''
@@ -79,7 +79,7 @@ complete -c towline -n "__fish_towline_using_subcommand send" -s r -d 'Accepted 
 complete -c towline -n "__fish_towline_using_subcommand send" -s v -l verbose -d 'List each file; -vv and -vvv show more'
 complete -c towline -n "__fish_towline_using_subcommand send" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c towline -n "__fish_towline_using_subcommand receive" -l from -d 'Peer to receive from [default: wait for one sender]' -r
-complete -c towline -n "__fish_towline_using_subcommand receive" -l wait -d 'Give up after waiting this long [default: never]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l wait -d 'Give up after this long without a peer [default: never]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l into -d 'Directory to write to [default: .]' -r -f -a "(__fish_complete_directories)"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l exists -d 'Existing files: refuse (default), skip, replace, rename' -r -f -a "refuse\t'Do not receive the file; the exit code is then 5'
 skip\t'Keep the existing file; this is not an error'

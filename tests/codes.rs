@@ -163,7 +163,7 @@ fn a_code_is_found_on_the_local_network_by_link_local_ipv6_alone() {
     }
 }
 
-/// The search takes four seconds: `TOWLINE_TEST_LONG=1 cargo test --test codes`.
+/// The search takes ten seconds: `TOWLINE_TEST_LONG=1 cargo test --test codes`.
 #[test]
 fn a_code_that_nobody_waits_with_is_not_found() {
     if std::env::var_os("TOWLINE_TEST_LONG").is_none() {

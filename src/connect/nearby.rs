@@ -14,7 +14,7 @@ const SERVICE: &str = "_towline._udp.local.";
 /// The property that holds the number.
 const NUMBER: &str = "n";
 /// Longest search.
-const SEARCH_TIME_MAX: Duration = Duration::from_secs(4);
+const SEARCH_TIME_MAX: Duration = Duration::from_secs(10);
 /// Time for further addresses of a machine, and for further machines with the same number.
 const FURTHER_TIME: Duration = Duration::from_millis(700);
 /// Bytes of the name that this machine has for the time of one wait. It says nothing about the machine.

@@ -18,7 +18,7 @@ pub struct MeetingArgs {
 
     /// Words of the one-time code that this side prints [default: 2]
     ///
-    /// A code is good for one guess. Two words make one guess in 1.6 million right, and each further word 1,289 times as
+    /// A code is good for one guess. Two words make one guess in 1.6 million right, and each further word 1,288 times as
     /// many.
     #[arg(long, env = "TOWLINE_WORDS", hide_env = true, hide_short_help = true, value_name = "N")]
     pub words: Option<usize>,
