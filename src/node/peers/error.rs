@@ -31,6 +31,28 @@ pub enum PeersError {
         /// Its permission bits.
         mode: u32,
     },
+    /// Group or others may write its directory, and so put another file in its place.
+    #[error(
+        "other users can replace the file of known peers in {p} (mode {mode:04o}); fix it with: chmod go-w {p}",
+        p = shown(dir)
+    )]
+    OthersCanReplace {
+        /// The directory.
+        dir: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It belongs to neither this user nor root.
+    #[error(
+        "{p} belongs to another user ({owner}), who can change it; fix it with: chown \"$(id -u)\" {p}",
+        p = shown(path)
+    )]
+    OfOtherUser {
+        /// The file.
+        path: PathBuf,
+        /// The number of its owner.
+        owner: u32,
+    },
     /// The content is invalid.
     #[error("in the file of known peers {}, line {line}: {what}", shown(path))]
     Malformed {

@@ -1,12 +1,14 @@
 //! The file of known peers. People edit it by hand, so a change keeps comments and order.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
+#[cfg(unix)]
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use tempfile::NamedTempFile;
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
@@ -21,6 +23,8 @@ use crate::transport::address::HostPort;
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Maximum characters of a message about its content: keys can be long.
 const MESSAGE_CHARS_MAX: usize = 500;
+/// Locked, beside the file, while a process changes that.
+const LOCK_FILE: &str = ".peers.lock";
 /// The beginning of a new file.
 const HEADING: &str = "# The machines that this one knows; `man towline-peers` describes the keys.\n";
 
@@ -137,12 +141,13 @@ impl PeersFile {
         let path = self.path.as_ref().ok_or(PeersError::NoHome)?;
         let io = |source| PeersError::Io { op: "write", path: path.clone(), source };
         // A link stays a link: the file may lie among others that are kept under version control.
-        let real = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        let real = match is_missing(path).map_err(io)? {
+            true => path.clone(),
+            false => fs::canonicalize(path).map_err(io)?,
+        };
         let dir = real.parent().unwrap_or(Path::new("."));
         private_dir::create(dir).map_err(io)?;
-        let _lock = File::open(dir)
-            .and_then(|dir| Flock::lock(dir, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into()))
-            .map_err(io)?;
+        let _lock = lock(dir).map_err(io)?;
         let text = read(&real)?;
         let known = self.parse(&text)?;
         let text = if text.is_empty() { HEADING.to_owned() } else { text };
@@ -213,15 +218,20 @@ fn array<'a>(addresses: impl IntoIterator<Item = &'a HostPort>) -> Array {
 /// The text of a regular file that only its owner can change; empty when there is none.
 fn read(path: &Path) -> Result<String, PeersError> {
     let io = |source| PeersError::Io { op: "read", path: path.to_owned(), source };
-    // A FIFO would block, and a device might not end.
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() => {}
-        Ok(_) => return Err(io(io::Error::other("it is not a regular file"))),
-        // The home directory may not exist, or may belong to another user.
-        Err(_) => return Ok(String::new()),
+    if is_missing(path).map_err(io)? {
+        return Ok(String::new());
     }
-    let file = File::open(path).map_err(io)?;
-    check_mode(&file, path)?;
+    let mut options = OpenOptions::new();
+    // Without waiting: opening a FIFO would block.
+    #[cfg(unix)]
+    options.custom_flags(OFlag::O_NONBLOCK.bits());
+    let file = options.read(true).open(path).map_err(io)?;
+    let metadata = file.metadata().map_err(io)?;
+    // A device might not end.
+    if !metadata.is_file() {
+        return Err(io(io::Error::other("it is not a regular file")));
+    }
+    check_private(&metadata, path)?;
     let mut text = String::new();
     file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(io)?;
     if text.len() as u64 > FILE_BYTES_MAX {
@@ -230,21 +240,56 @@ fn read(path: &Path) -> Result<String, PeersError> {
     Ok(text)
 }
 
+/// Whether there is no file at `path`. A link that leads nowhere is an error: its file may come back, for example when
+/// a volume is mounted.
+fn is_missing(path: &Path) -> io::Result<bool> {
+    for part in path.ancestors() {
+        match fs::symlink_metadata(part) {
+            Ok(_) => return fs::metadata(part).map(|_| part != path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+/// Others must not be able to change the file, or to put another one in its place.
 #[cfg(unix)]
-fn check_mode(file: &File, path: &Path) -> Result<(), PeersError> {
-    use std::os::unix::fs::PermissionsExt;
+fn check_private(file: &Metadata, path: &Path) -> Result<(), PeersError> {
     let io = |source| PeersError::Io { op: "read", path: path.to_owned(), source };
-    let mode = file.metadata().map_err(io)?.permissions().mode() & 0o7777;
+    let (owner, mode) = (file.uid(), file.mode() & 0o7777);
+    if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        return Err(PeersError::OfOtherUser { path: path.to_owned(), owner });
+    }
     if mode & 0o022 != 0 {
         return Err(PeersError::OthersCanChange { path: path.to_owned(), mode });
+    }
+    // Where the link is, and where it leads to.
+    for path in [path, &fs::canonicalize(path).map_err(io)?] {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mode = fs::metadata(dir).map_err(io)?.mode() & 0o7777;
+        // With the sticky bit, only the owner of a file can replace it.
+        if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+            return Err(PeersError::OthersCanReplace { dir: dir.to_owned(), mode });
+        }
     }
     Ok(())
 }
 
 /// On other systems, the directory's access list protects the file.
 #[cfg(not(unix))]
-fn check_mode(_file: &File, _path: &Path) -> Result<(), PeersError> {
+fn check_private(_file: &Metadata, _path: &Path) -> Result<(), PeersError> {
     Ok(())
+}
+
+/// Waits for other processes that change the file in `dir`. Other users cannot open the lock file, so they cannot hold
+/// the lock; they could hold one of the directory itself.
+fn lock(dir: &Path) -> io::Result<Flock<File>> {
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    options.mode(0o600).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+    let file = options.write(true).create(true).truncate(false).open(dir.join(LOCK_FILE))?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
 }
 
 /// Replaces `path` in `dir`, with mode 0600, so that after a crash it has the old content or the new one.
@@ -303,7 +348,8 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!((mode(path(&file)), mode(path(&file).parent().unwrap())), (0o600, 0o700));
         let left: Vec<_> = fs::read_dir(path(&file).parent().unwrap()).unwrap().collect();
-        assert_eq!(left.len(), 1, "nothing else is left behind");
+        assert_eq!(left.len(), 2, "nothing but the lock is left behind");
+        assert_eq!(mode(&path(&file).with_file_name(LOCK_FILE)), 0o600);
     }
 
     #[test]
@@ -392,6 +438,56 @@ mod tests {
         fs::set_permissions(path(&file), fs::Permissions::from_mode(0o664)).unwrap();
         let error = file.load().unwrap_err().to_string();
         assert!(error.contains("chmod 600 "), "{error}");
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_an_error_and_stays() {
+        let (dir, file) = file();
+        let mount = dir.path().join("mount");
+        fs::create_dir(path(&file).parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(mount.join("peers.toml"), path(&file)).unwrap();
+        assert!(matches!(file.load(), Err(PeersError::Io { .. })));
+        assert!(file.add(&name("laptop"), &peer(1)).is_err());
+        assert!(fs::symlink_metadata(path(&file)).unwrap().is_symlink());
+        let below = dir.path().join("towline2");
+        std::os::unix::fs::symlink(&mount, &below).unwrap();
+        let file = PeersFile::at(Some(below.join("peers.toml")));
+        assert!(matches!(file.load(), Err(PeersError::Io { .. })));
+    }
+
+    #[test]
+    fn a_file_that_others_can_replace_is_refused() {
+        let (_dir, file) = file();
+        file.add(&name("laptop"), &peer(1)).unwrap();
+        let dir = path(&file).parent().unwrap();
+        for (mode, is_refused) in [(0o770, true), (0o702, true), (0o1777, false), (0o755, false)] {
+            fs::set_permissions(dir, fs::Permissions::from_mode(mode)).unwrap();
+            let loaded = file.load();
+            assert_eq!(loaded.is_err(), is_refused, "{mode:o}");
+            if let Err(error) = loaded {
+                assert!(error.to_string().contains("chmod go-w "), "{error}");
+            }
+        }
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(path(&file), Some(12345), None).unwrap();
+            let error = file.load().unwrap_err().to_string();
+            assert!(error.contains("belongs to another user (12345)"), "{error}");
+        }
+        fs::remove_file(path(&file)).unwrap();
+        nix::unistd::mkfifo(path(&file), nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(file.load().unwrap_err().to_string().contains("not a regular file"));
+    }
+
+    #[test]
+    fn a_lock_of_the_directory_holds_up_no_change() {
+        let (_dir, file) = file();
+        file.add(&name("laptop"), &peer(1)).unwrap();
+        let dir = File::open(path(&file).parent().unwrap()).unwrap();
+        let held = Flock::lock(dir, FlockArg::LockExclusiveNonblock).unwrap();
+        let (tell, added) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(file.add(&name("desk"), &peer(2)).is_ok()));
+        assert_eq!(added.recv_timeout(std::time::Duration::from_secs(20)), Ok(true));
+        drop(held);
     }
 
     #[test]
