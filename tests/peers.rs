@@ -140,6 +140,13 @@ fn known_peers_are_kept_in_a_file_that_people_edit() {
     let added =
         peers(machine, &["add", "laptop", &fingerprint, "192.0.2.7", "[2001:db8::7]:9", "--may", "send"]);
     assert_eq!(added, [format!("laptop  {fingerprint}  send  192.0.2.7:4750 [2001:db8::7]:9")]);
+    // A variable for another command is ignored.
+    let mut list = machine.command(["peers", "list"]);
+    assert!(list.env("TOWLINE_MAY", "send").output().expect("it starts").status.success());
+    let mut receive = machine.command(["receive", "--from", "nobody"]);
+    let output = receive.env("TOWLINE_TICKETS", "yes").output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("nor a known peer"), "{said}");
     setting.edit("sender", "[laptop]", "# by phone\n[laptop]");
     peers(machine, &["rename", "laptop", "desk"]);
     let text = fs::read_to_string(setting.peers_file("sender")).expect("a file");

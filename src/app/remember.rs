@@ -38,7 +38,7 @@ pub(super) async fn keep(
     reporter: &dyn Reporter,
 ) {
     let Some(remember) = remember else { return };
-    if failure.is_some_and(|failure| is_refusal(failure.reason)) {
+    if failure.is_some_and(|failure| is_refusal(failure, met)) {
         return;
     }
     let name = remember.name.clone();
@@ -62,20 +62,68 @@ fn write(remember: &Remember, met: Met, right: Right) -> Result<KnownPeer, Peers
     let peer = KnownPeer { fingerprint, addresses, may, into: None, exists: Vec::new() };
     match file.add(name, &peer) {
         Err(PeersError::NameTaken { known, .. }) if known == met.fingerprint => {
-            file.prefer_address(name, &peer.addresses[0])
+            match met.is_dialled {
+                true => file.prefer_address(name, &peer.addresses[0]),
+                // Where it waits is not known better than before.
+                false => file.known(name),
+            }
         }
         other => other.map(|()| peer),
     }
 }
 
-/// The peers did not come together.
-fn is_refusal(reason: Reason) -> bool {
+/// The peers did not come together. A sender that dials begins before it is welcomed, so the other side may still have
+/// turned it away.
+fn is_refusal(failure: &Failure, met: Met) -> bool {
+    let may_be_unwelcome = met.is_dialled && failure.from_peer;
+    if may_be_unwelcome && matches!(failure.reason, Reason::Busy | Reason::Refused | Reason::Interrupted) {
+        return true;
+    }
     matches!(
-        reason,
+        failure.reason,
         Reason::NotAuthenticated
             | Reason::TicketUsed
             | Reason::Incompatible
             | Reason::Unreachable
             | Reason::Protocol
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::peers::PeersFile;
+
+    fn met(address: &str, is_dialled: bool) -> Met {
+        Met { fingerprint: Fingerprint::from_bytes([1; 32]), address: address.parse().unwrap(), is_dialled }
+    }
+
+    #[test]
+    fn only_addresses_that_were_dialled_come_into_an_entry_that_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = PeersFile::at(Some(dir.path().join("towline/peers.toml")));
+        let remember = Remember { name: "bob".parse().unwrap(), file, known: None };
+        let addresses = |met: Met| -> Vec<String> {
+            let peer = write(&remember, met, Right::Send).unwrap();
+            peer.addresses.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(addresses(met("192.0.2.1:9", false)), ["192.0.2.1:4750"]);
+        assert_eq!(addresses(met("192.0.2.2:9", false)), ["192.0.2.1:4750"]);
+        assert_eq!(addresses(met("192.0.2.3:9", true)), ["192.0.2.3:9", "192.0.2.1:4750"]);
+        for port in 10..50 {
+            addresses(met(&format!("192.0.2.3:{port}"), true));
+        }
+        let many = addresses(met("192.0.2.3:9", true));
+        assert_eq!((many.len(), many.last().map(String::as_str)), (8, Some("192.0.2.1:4750")));
+    }
+
+    #[test]
+    fn a_peer_that_let_nobody_in_is_not_kept() {
+        for reason in [Reason::Busy, Reason::Refused, Reason::Interrupted] {
+            let mut told = Failure::new(reason, "");
+            told.from_peer = true;
+            assert!(is_refusal(&told, met("192.0.2.1:9", true)), "{reason:?}");
+            assert!(!is_refusal(&told, met("192.0.2.1:9", false)), "{reason:?}");
+        }
+    }
 }

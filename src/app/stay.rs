@@ -18,7 +18,7 @@ use crate::auth::{Identity, Secret};
 use crate::connect::Staying;
 use crate::event::{Event, Listening, OfPeer, Reporter};
 use crate::node::memory::Memory;
-use crate::node::peers::{KnownPeer, KnownPeers, PeersFile};
+use crate::node::peers::{KnownPeer, PeerName, PeersFile};
 use crate::node::places::{Guests, Places, TakenPlace};
 use crate::node::service;
 use crate::node::signals::Hangups;
@@ -54,6 +54,8 @@ pub(super) async fn run(
     mut stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
     let StaySettings { into, transfers, grace, common, .. } = &settings;
+    // Before the known peers are read, so that no change of theirs is missed.
+    let hangups = Hangups::watch().map_err(|e| Failure::new(Reason::Setup, e.to_string()))?;
     // Before anybody is told to dial.
     check_target(into).map_err(|error| error.failure(Side::Receiver, Reason::Storage))?;
     complete_sets(into, &reporter, &stop).await?;
@@ -63,7 +65,7 @@ pub(super) async fn run(
     let terms = terms(Role::Receive, &identity, common, *memory.lease(*transfers)?);
     let address = common.listen.map_or(ListenAddress::Any, ListenAddress::At);
     let mut staying = Staying::new(&address, terms, &places)?;
-    announce(&staying, places.secret(), into, reporter.as_ref())?;
+    announce(&staying, places.secret(), into, reporter.as_ref());
     service::notify("READY=1");
     let (halt, halted) = watch::channel(None);
     let hall = Hall {
@@ -76,13 +78,13 @@ pub(super) async fn run(
         halted,
     };
     let mut running = JoinSet::new();
-    let stopped = tokio::select! {
+    let (stopped, is_asked) = tokio::select! {
         biased;
         stopped = stop.wait_for(Option::is_some) => {
             let failure = stopped.ok().and_then(|failure| failure.clone());
-            failure.unwrap_or_else(|| Failure::new(Reason::Interrupted, "stopped"))
+            (failure.unwrap_or_else(|| Failure::new(Reason::Interrupted, "stopped")), true)
         }
-        failed = welcome(&hall, &mut staying, &places, &mut running) => failed?,
+        failure = welcome(&hall, &mut staying, &places, hangups, &mut running) => (failure, false),
     };
     service::notify("STOPPING=1");
     places.close();
@@ -92,7 +94,7 @@ pub(super) async fn run(
         ended(&mut running).await;
     }
     staying.end(&stopped).await;
-    if all_done { Ok(0) } else { Err(stopped) }
+    if all_done && is_asked { Ok(0) } else { Err(stopped) }
 }
 
 /// Those who may come, as the file of known peers says now.
@@ -108,24 +110,26 @@ async fn welcome(
     hall: &Hall,
     staying: &mut Staying<QuicNetwork>,
     places: &Arc<Places>,
+    mut hangups: Hangups,
     running: &mut JoinSet<()>,
-) -> Result<Failure, Failure> {
+) -> Failure {
     let StaySettings { peers: file, into, .. } = &*hall.settings;
-    let mut hangups = Hangups::watch().map_err(|e| Failure::new(Reason::Setup, e.to_string()))?;
     loop {
         tokio::select! {
             Some(_) = running.join_next() => {}
             () = hangups.next() => read_again(file, places, hall.reporter.as_ref()),
             arrived = staying.next() => {
                 let place = places.taken();
-                match arrived? {
-                    Ok(connected) => {
-                        running.spawn(hall.clone().serve(connected, places.guests().known, place));
+                match arrived {
+                    Err(failure) => return failure,
+                    Ok(Ok(connected)) => {
+                        let entry = places.entry(connected.link.connection.peer_fingerprint());
+                        running.spawn(hall.clone().serve(connected, entry, place));
                     }
-                    Err(failure) => hall.reporter.report(Event::Failed(failure)),
+                    Ok(Err(failure)) => hall.reporter.report(Event::Failed(failure)),
                 }
                 if let Some(secret) = places.renew() {
-                    announce(staying, Some(secret), into, hall.reporter.as_ref())?;
+                    announce(staying, Some(secret), into, hall.reporter.as_ref());
                 }
             }
         }
@@ -136,14 +140,16 @@ async fn ended(running: &mut JoinSet<()>) {
     while running.join_next().await.is_some() {}
 }
 
-fn announce(
-    staying: &Staying<QuicNetwork>,
-    secret: Option<Secret>,
-    into: &Path,
-    reporter: &dyn Reporter,
-) -> Result<(), Failure> {
+/// Says where this side waits. A system that does not tell its addresses now stops nothing.
+fn announce(staying: &Staying<QuicNetwork>, secret: Option<Secret>, into: &Path, reporter: &dyn Reporter) {
     // Addresses and fingerprint are the same with any secret.
-    let ticket = staying.ticket(secret.unwrap_or(Secret::from_bytes([0; 16])))?;
+    let ticket = match staying.ticket(secret.unwrap_or(Secret::from_bytes([0; 16]))) {
+        Ok(ticket) => ticket,
+        Err(failure) => {
+            let message = format!("this receiver waits, but cannot show where: {}", failure.message);
+            return reporter.report(Event::Warning { path: None, reason: None, message });
+        }
+    };
     reporter.report(Event::Listening(Listening {
         role: Role::Receive,
         what: vec![into.to_owned()],
@@ -152,7 +158,6 @@ fn announce(
         addresses: ticket.addresses,
         fingerprint: ticket.fingerprint.to_string(),
     }));
-    Ok(())
 }
 
 /// Takes over the file of known peers, unless it is invalid.
@@ -174,11 +179,14 @@ fn read_again(file: &PeersFile, places: &Places, reporter: &dyn Reporter) {
 
 impl Hall {
     /// Serves one peer to its end. Whatever happens is told in one line and does not concern the others.
-    async fn serve(self, connected: Connected, known: KnownPeers, place: TakenPlace) {
-        let key = connected.link.connection.peer_fingerprint();
-        let (label, peer) = match known.with_key(key) {
-            Some((name, peer)) => (name.to_string(), Some(peer.clone())),
-            None => (key.to_string()[..LABEL_CHARS].to_owned(), None),
+    async fn serve(self, connected: Connected, entry: Option<(PeerName, KnownPeer)>, place: TakenPlace) {
+        let (label, peer) = match entry {
+            Some((name, peer)) => (name.to_string(), Some(peer)),
+            // No name has a colon.
+            None => {
+                let key = connected.link.connection.peer_fingerprint().to_string();
+                (format!("key:{}", &key[..LABEL_CHARS]), None)
+            }
         };
         let reporter: Arc<dyn Reporter> = OfPeer::new(label, Arc::clone(&self.reporter));
         let transfer = tokio::spawn(self.transfer(connected, peer, Arc::clone(&reporter)));

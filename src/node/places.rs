@@ -1,9 +1,9 @@
 //! A side that stays: which diallers it lets in, and how many at once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::peers::{KnownPeers, PeerName, Right};
+use super::peers::{KnownPeer, KnownPeers, PeerName, Right};
 use crate::auth::handshake::{Authorizer, Greeting, ListenerStep};
 use crate::auth::methods::AnyOf;
 use crate::auth::{Expected, Fingerprint, Secret};
@@ -37,6 +37,10 @@ struct State {
     free: usize,
     ticket: Option<OpenTicket>,
     is_closed: bool,
+    /// Keys that were enough, of diallers without a place yet.
+    by_key: HashSet<Fingerprint>,
+    /// What was known of diallers when they took their last place.
+    entries: HashMap<Fingerprint, (PeerName, KnownPeer)>,
 }
 
 /// A ticket that serves one session.
@@ -66,7 +70,14 @@ impl Places {
     /// So many free places for `guests`, and for whoever has a ticket when there are `tickets`.
     pub fn new(places: usize, guests: Guests, tickets: bool) -> Self {
         let ticket = tickets.then(OpenTicket::new);
-        Self(Mutex::new(State { guests, free: places, ticket, is_closed: false }))
+        Self(Mutex::new(State {
+            guests,
+            free: places,
+            ticket,
+            is_closed: false,
+            by_key: HashSet::new(),
+            entries: HashMap::new(),
+        }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -83,9 +94,9 @@ impl Places {
         self.state().guests.known = known;
     }
 
-    /// Which known peers are let in.
-    pub fn guests(&self) -> Guests {
-        self.state().guests.clone()
+    /// What was known of `peer` when it took its place, whatever is known now.
+    pub fn entry(&self, peer: Fingerprint) -> Option<(PeerName, KnownPeer)> {
+        self.state().entries.get(&peer).cloned()
     }
 
     /// Lets nobody in any more.
@@ -113,8 +124,10 @@ impl Authorizer for Places {
         let peer = greeting.channel.peer;
         let welcomes = state.guests.welcomes(peer);
         if welcomes == Some(true) {
+            state.by_key.insert(peer);
             return Ok(ListenerStep::LetIn(None));
         }
+        state.by_key.remove(&peer);
         let by_ticket = state.ticket.as_mut().map(|ticket| {
             let step = AnyOf(vec![Expected::Secret(ticket.secret)]).authorize(greeting);
             if step.is_ok() {
@@ -124,11 +137,7 @@ impl Authorizer for Places {
         });
         match (by_ticket, welcomes) {
             (Some(Ok(step)), _) => Ok(step),
-            // It is known, so it may know why.
-            (_, Some(_)) => {
-                let message = format!("this machine may not {} there", state.guests.right.as_str());
-                Err(Failure::told(Reason::Refused, message))
-            }
+            (_, Some(_)) => Err(no_right(state.guests.right)),
             (Some(Err(failure)), None) => Err(failure),
             (None, None) => {
                 let message =
@@ -149,7 +158,8 @@ impl Slot for Places {
     }
 
     fn take(&self, peer: Fingerprint) -> Result<(), Failure> {
-        let mut state = self.state();
+        let state = &mut *self.state();
+        let is_by_key = state.by_key.remove(&peer);
         if state.is_closed {
             return Err(Failure::new(Reason::Interrupted, "the waiting side is stopping"));
         }
@@ -161,9 +171,15 @@ impl Slot for Places {
             let ticket = state.ticket.as_mut();
             match ticket.filter(|ticket| ticket.used_by.is_none() && ticket.proved.contains(&peer)) {
                 Some(ticket) => ticket.used_by = Some(peer),
+                // It had the right a moment ago.
+                None if is_by_key => return Err(no_right(state.guests.right)),
                 None => return Err(ticket_used()),
             }
         }
+        match state.guests.known.with_key(peer) {
+            Some((name, known)) => state.entries.insert(peer, (name.clone(), known.clone())),
+            None => state.entries.remove(&peer),
+        };
         state.free -= 1;
         Ok(())
     }
@@ -182,6 +198,11 @@ impl Slot for Places {
     }
 }
 
+/// It is known, so it may know why.
+fn no_right(right: Right) -> Failure {
+    Failure::told(Reason::Refused, format!("this machine may not {} there", right.as_str()))
+}
+
 /// The failure for a second dialler with the same ticket.
 pub fn ticket_used() -> Failure {
     let message = "this ticket has been used; a ticket is good for one transfer, so ask for a new one";
@@ -193,7 +214,7 @@ mod tests {
     use super::*;
     use crate::auth::handshake::{Channel, DiallerMethod};
     use crate::auth::methods::{ByKey, ByTicket};
-    use crate::node::peers::{KnownPeer, PeersFile};
+    use crate::node::peers::PeersFile;
 
     const LISTENER: Fingerprint = Fingerprint::from_bytes([0; 32]);
 
@@ -242,6 +263,25 @@ mod tests {
         assert_eq!((come(&places, 1, &by_key), come(&places, 3, &by_key)), (Some(Reason::Refused), None));
         places.close();
         assert_eq!(come(&places, 3, &by_key), Some(Reason::Interrupted));
+    }
+
+    #[test]
+    fn the_entry_of_the_moment_when_a_place_was_taken_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        for tickets in [false, true] {
+            let guests = guests(&dir.path().join(tickets.to_string()));
+            let places = Places::new(9, guests, tickets);
+            let by_key = ByKey { listener: LISTENER };
+            assert_eq!(come(&places, 1, &by_key), None);
+            let channel = Channel { exporter: [7; 32], peer: key(3) };
+            let (message, _) = by_key.begin(&channel);
+            let greeting = Greeting { method: by_key.number(), message: &message, channel: &channel };
+            places.authorize(&greeting).unwrap();
+            places.know(KnownPeers::default());
+            assert_eq!(places.entry(key(1)).unwrap().0.as_str(), "ann");
+            assert_eq!(places.take(key(3)).unwrap_err().reason, Reason::Refused);
+            assert_eq!(places.entry(key(3)), None);
+        }
     }
 
     #[test]

@@ -48,7 +48,8 @@ fn hint(reason: Reason) -> Option<&'static str> {
         }
         Reason::NotAuthenticated => {
             "copy the ticket again from the waiting side; each start prints a new one. Without a ticket, the waiting side needs \
-             --fingerprint with what `towline id` prints here, or --allow with the name of a known peer. If a known peer \
+             --fingerprint with what `towline id` prints here, or --allow with the name of a known peer. A receiver \
+             that stays (--forever) needs `towline peers add NAME FINGERPRINT --may send`, and then SIGHUP. If a known peer \
              has a new key on purpose, use `towline peers remove` and `add`"
         }
         Reason::TicketUsed => {

@@ -39,6 +39,13 @@ const WAIT_MIN: Duration = Duration::from_secs(1);
 /// Maximum for `--wait`.
 const WAIT_MAX: Duration = Duration::from_secs(31_557_600);
 
+/// Whether the variable of `flag` is set. Like the config file, variables hold for all commands, so a command ignores
+/// those that do not concern it.
+pub(super) fn is_variable(flag: &str) -> bool {
+    let name = flag.trim_start_matches('-').replace('-', "_").to_uppercase();
+    std::env::var_os(format!("TOWLINE_{name}")).is_some()
+}
+
 /// Whether files are read back from the disk.
 pub(super) fn verify_disk(
     given: Option<bool>,

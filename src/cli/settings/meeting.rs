@@ -90,12 +90,13 @@ fn machine(text: &str, host: HostPort, common: &CommonSettings, peers: &PeersFil
     }
 }
 
-/// Completes `common` by the flags about the peer, which may do `right` here.
+/// Completes `common` by the flags about the peer, which may do `right` here if this side waits for it.
 pub(super) fn resolve_meeting(
     given: MeetingArgs,
     right: Right,
     config: &Config,
     peers: &PeersFile,
+    is_waiting: bool,
     common: &mut CommonSettings,
 ) -> Result<()> {
     if let Some(words) = given.words.or(config.words) {
@@ -103,12 +104,14 @@ pub(super) fn resolve_meeting(
         ensure!(CODE_WORDS.contains(&words), "--words {words}: expected {least} to {most}");
         common.code_words = words;
     }
-    let allow = if given.allow.is_empty() { &config.allow } else { &given.allow };
+    let (allow, from) = allowed(&given, config);
+    // A side that dials lets nobody in.
+    let allow = if is_waiting { allow } else { &[] };
     if allow.is_empty() && given.remember.is_none() {
         return Ok(());
     }
     let known = peers.load()?;
-    common.allowed.extend(check_allowed(allow, right, &known, peers)?);
+    common.allowed.extend(check_allowed(allow, from, right, &known, peers)?);
     common.remember = given.remember.map(|name| {
         let known = known.named(name.as_str()).map(|(_, peer)| peer.fingerprint);
         Remember { name, file: peers.clone(), known }
@@ -116,9 +119,19 @@ pub(super) fn resolve_meeting(
     Ok(())
 }
 
-/// The keys of the known peers that `--allow` names. Each must have the right to do what it will be let in for.
+/// Whom the flag or the config file lets in, and which of the two says so.
+pub(super) fn allowed<'a>(given: &'a MeetingArgs, config: &'a Config) -> (&'a [PeerName], &'static str) {
+    match given.allow.is_empty() {
+        true => (&config.allow, "`allow` in the config file"),
+        false => (&given.allow, "--allow"),
+    }
+}
+
+/// The keys of the known peers that `allow` names, which came `from` a flag or the config file. Each must have the
+/// right to do what it will be let in for.
 pub(super) fn check_allowed(
     allow: &[PeerName],
+    from: &str,
     right: Right,
     known: &KnownPeers,
     peers: &PeersFile,
@@ -126,12 +139,12 @@ pub(super) fn check_allowed(
     let check = |name: &PeerName| {
         let Some((_, peer)) = known.named(name.as_str()) else {
             let (file, suggestion) = (peers.shown(), known.suggestion(name.as_str()));
-            bail!("--allow: `{name}` is not a known peer (in {file}){suggestion}");
+            bail!("{from}: `{name}` is not a known peer (in {file}){suggestion}");
         };
         let word = right.as_str();
         ensure!(
             peer.may.contains(&right),
-            "--allow: {name} has no right to {word} here: add \"{word}\" to its `may` in {}",
+            "{from}: {name} has no right to {word} here: add \"{word}\" to its `may` in {}",
             peers.shown()
         );
         Ok(peer.fingerprint)

@@ -2,12 +2,14 @@
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use super::common::is_variable;
 use crate::app::settings::{KnownPeer, PeersAction, PeersFile, PeersSettings};
 use crate::cli::args::{PeersArgs, PeersVerb};
 
 pub(super) fn resolve(given: PeersArgs, file: PeersFile) -> Result<PeersSettings> {
     let PeersArgs { action: verb, name, value, addresses, may, .. } = given;
-    ensure!(may.is_empty() || verb == PeersVerb::Add, "--may is only for `towline peers add`");
+    let is_for_it = may.is_empty() || verb == PeersVerb::Add || is_variable("--may");
+    ensure!(is_for_it, "--may is only for `towline peers add`");
     let no_name = || anyhow!("name the peer: `towline peers` lists those that are known");
     let action = match verb {
         PeersVerb::List => {

@@ -5,7 +5,7 @@ use std::io::Read;
 
 use anyhow::{Result, bail, ensure};
 
-use super::common::{resolve_common, verify_disk};
+use super::common::{is_variable, resolve_common, verify_disk};
 use super::into::resolve_into;
 use super::meeting::{resolve_meeting, resolve_peer};
 use super::stay;
@@ -41,7 +41,7 @@ pub(super) fn resolve(
         (given.stay.transfers.is_some(), "--transfers"),
         (given.stay.grace.is_some(), "--grace"),
     ] {
-        ensure!(!is_given, "{flag} works only with --forever");
+        ensure!(!is_given || is_variable(flag), "{flag} works only with --forever");
     }
     let ticket = joined_ticket(&given.ticket)?;
     ensure!(
@@ -51,8 +51,8 @@ pub(super) fn resolve(
     let from = ticket.or(given.from).or_else(|| config.from.as_deref().map(OsString::from));
     let manifest = given.manifest.or_else(|| config.manifest.clone());
     let mut common = resolve_common(given.transfer, given.wait, &config)?;
-    resolve_meeting(given.meeting, Right::Send, &config, peers, &mut common)?;
     let peer = resolve_peer(from.as_deref(), "--from", &common, peers, stdin)?;
+    resolve_meeting(given.meeting, Right::Send, &config, peers, peer.is_none(), &mut common)?;
     if let Some(Peer::Dir(path)) = &peer {
         let path = printable(path.as_os_str().as_encoded_bytes());
         bail!(

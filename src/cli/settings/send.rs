@@ -41,7 +41,6 @@ pub(super) fn resolve(
     let to = ticket.or(given.to).or_else(|| config.to.as_deref().map(OsString::from));
     let manifest = given.manifest.or_else(|| config.manifest.clone());
     let mut common = resolve_common(given.transfer, given.wait, &config)?;
-    resolve_meeting(given.meeting, Right::Receive, &config, peers, &mut common)?;
     if given.background.or(config.background).unwrap_or(false) {
         ensure!(
             common.congestion == Congestion::Auto,
@@ -50,6 +49,7 @@ pub(super) fn resolve(
         common.congestion = Congestion::Background;
     }
     let peer = resolve_peer(to.as_deref(), "--to", &common, peers, stdin)?;
+    resolve_meeting(given.meeting, Right::Receive, &config, peers, peer.is_none(), &mut common)?;
     let remove_source = given.remove_source.or(config.remove_source).unwrap_or(false);
     let is_dir = matches!(peer, Some(Peer::Dir(_)));
     let verify_disk = verify_disk(given.verify_disk, config.verify_disk.filter(|_| is_dir), &common)?;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::common::{check_duration, resolve_common, verify_disk};
+use super::common::{check_duration, is_variable, resolve_common, verify_disk};
 use super::into::resolve_into;
-use super::meeting::check_allowed;
+use super::meeting::{allowed, check_allowed};
 use crate::app::settings::{PeersFile, Right, StaySettings};
 use crate::cli::args::ReceiveArgs;
 use crate::cli::config::Config;
@@ -26,18 +26,27 @@ const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn resolve(given: ReceiveArgs, config: &Config, peers: &PeersFile) -> Result<StaySettings> {
     for (is_given, what) in [
-        (!given.ticket.is_empty() || given.from.is_some(), "a peer to dial: it waits for peers"),
-        (given.wait.is_some(), "--wait: it waits forever"),
-        (given.manifest.is_some(), "--manifest, which is for one transfer"),
+        (
+            !given.ticket.is_empty() || (given.from.is_some() && !is_variable("--from")),
+            "a peer to dial: it waits for peers",
+        ),
+        (given.wait.is_some() && !is_variable("--wait"), "--wait: it waits forever"),
+        (given.manifest.is_some() && !is_variable("--manifest"), "--manifest, which is for one transfer"),
         (given.meeting.remember.is_some(), "--remember, which is for one transfer"),
-        (given.transfer.fingerprint.is_some(), "--fingerprint: add the peer by `towline peers add`"),
-        (given.transfer.connections.is_some_and(|number| number > 1), "--connections: each transfer has one"),
+        (
+            given.transfer.fingerprint.is_some() && !is_variable("--fingerprint"),
+            "--fingerprint: add the peer by `towline peers add`",
+        ),
+        (
+            given.transfer.connections.is_some_and(|number| number > 1) && !is_variable("--connections"),
+            "--connections: each transfer has one",
+        ),
     ] {
         ensure!(!is_given, "--forever does not go with {what}");
     }
     let common = resolve_common(given.transfer, None, config)?;
-    let only = if given.meeting.allow.is_empty() { config.allow.clone() } else { given.meeting.allow };
-    check_allowed(&only, Right::Send, &peers.load()?, peers)?;
+    let (only, from) = allowed(&given.meeting, config);
+    check_allowed(only, from, Right::Send, &peers.load()?, peers)?;
     let transfers = given.stay.transfers.or(config.transfers).unwrap_or(TRANSFERS_DEFAULT);
     let (least, most) = (TRANSFERS.start(), TRANSFERS.end());
     ensure!(TRANSFERS.contains(&transfers), "--transfers {transfers}: expected {least} to {most}");
@@ -53,7 +62,7 @@ pub(super) fn resolve(given: ReceiveArgs, config: &Config, peers: &PeersFile) ->
     let verify_disk = verify_disk(given.verify_disk, config.verify_disk, &common)?;
     Ok(StaySettings {
         peers: peers.clone(),
-        only,
+        only: only.to_vec(),
         tickets: given.stay.tickets.or(config.tickets).unwrap_or(false),
         transfers,
         grace,

@@ -193,6 +193,16 @@ fn t19_invalid_settings_say_how_to_fix_them() {
 }
 
 #[test]
+fn the_config_file_lets_in_only_where_this_side_waits() {
+    let allow = "allow = [\"laptop\"]";
+    assert!(send("send a --to TICKET", allow).common.allowed.is_empty());
+    for line in ["send a", "receive", "receive --forever"] {
+        let error = resolve(line, allow).unwrap_err().to_string();
+        assert!(error.starts_with("`allow` in the config file: `laptop` is not a known peer"), "{error}");
+    }
+}
+
+#[test]
 fn output_settings() {
     let output = resolve("id -vv --color never", "json = true\nno-progress = true").unwrap().output;
     assert!(output.json && !output.quiet && !output.progress);

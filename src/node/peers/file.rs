@@ -23,6 +23,8 @@ use crate::transport::address::HostPort;
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Maximum characters of a message about its content: keys can be long.
 const MESSAGE_CHARS_MAX: usize = 500;
+/// Addresses of one peer from which on a new one replaces another.
+const ADDRESSES_MAX: usize = 8;
 /// Locked, beside the file, while a process changes that.
 const LOCK_FILE: &str = ".peers.lock";
 /// The beginning of a new file.
@@ -85,7 +87,17 @@ impl PeersFile {
         })
     }
 
-    /// Puts `address` first among those of a peer; returns what is known of it then.
+    /// What is known of a peer.
+    ///
+    /// # Errors
+    ///
+    /// There is no such peer, or the file cannot be read.
+    pub fn known(&self, name: &PeerName) -> Result<KnownPeer, PeersError> {
+        find(&self.load()?, name).map(|(_, peer)| peer.clone())
+    }
+
+    /// Puts `address` first among those of a peer; returns what is known of it then. When there are many, it replaces
+    /// the first: those after it may have been written by hand.
     ///
     /// # Errors
     ///
@@ -95,6 +107,9 @@ impl PeersFile {
             let (_, peer) = find(known, name)?;
             let mut peer = peer.clone();
             peer.addresses.retain(|other| other != address);
+            if peer.addresses.len() >= ADDRESSES_MAX {
+                peer.addresses.remove(0);
+            }
             peer.addresses.insert(0, address.clone());
             document[name.as_str()]["addresses"] = value(array(&peer.addresses));
             Ok(peer)
