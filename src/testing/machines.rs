@@ -2,6 +2,7 @@
 //! clock.
 
 mod chunks;
+mod crashes;
 mod hostile;
 mod resume;
 mod tree;
@@ -27,8 +28,11 @@ use crate::protocol::wire::status::Status;
 /// run; `TOWLINE_SEED=7` repeats a failed one.
 const SEEDS: u64 = 100;
 
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 fn for_each_seed(run: impl Fn(u64)) {
-    let number = |name| std::env::var(name).ok().and_then(|value: String| value.parse::<u64>().ok());
     let seeds = match number("TOWLINE_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("TOWLINE_SEEDS").unwrap_or(SEEDS),
@@ -75,7 +79,7 @@ fn every_policy_holds_with_anything_under_the_names() {
             for settled in world.received.values() {
                 let is_allowed = match settled.outcome {
                     Outcome::Failed(Reason::TargetExists) => {
-                        let there = world.disk.get(&settled.entry.path);
+                        let there = world.ends.disk.get(&settled.entry.path);
                         exists == Exists::Refuse
                             || settled.entry.kind == Kind::Dir
                             || there == Some(&Node::Dir)
@@ -234,7 +238,7 @@ const FINISHED: Message = Message::Finished { synced: true, not_kept: vec![] };
 #[test]
 fn the_end_may_overtake_the_last_ack() {
     let (mut sender, mut receiver) = wanted(3);
-    let content = Content { fill: 1, size: 3 };
+    let content = Content::new(1, 3);
     let parcel = sender.next_parcel().unwrap();
     receiver.begin_record(EntryId(0), 0, 3).unwrap();
     receiver.record_written(EntryId(0), 0, 3, content.value(0, 3)).unwrap();

@@ -7,6 +7,11 @@ use tokio::task::spawn_blocking;
 
 /// Runs `work` on a blocking thread; a panic in it continues here.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    // A simulated disk belongs to its thread.
+    #[cfg(test)]
+    if super::sys::disk::is_simulated() {
+        return work();
+    }
     match spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{FileType, fstat, fsync};
+use rustix::fs::{FileType, fstat};
 
 use super::attributes::size_of;
 use super::descriptors::patiently;
@@ -12,6 +12,7 @@ use super::dirs::Dirs;
 use super::existing::update;
 use super::lacks::{Lacks, is_lacking_sync};
 use super::open::open_file;
+use super::sys::disk::fsync;
 use super::target_disk::TargetDisk;
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;

@@ -10,13 +10,15 @@ use bytes::{Buf, BufMut};
 
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::Time;
-use crate::protocol::wire::limits::{CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, FILE_BYTES_MAX, PATH_BYTES_MAX};
+use crate::protocol::wire::limits::{CHUNK_LOG2_MAX, FILE_BYTES_MAX, PATH_BYTES_MAX};
 
 const MAGIC: &[u8; 8] = b"towlinej";
 const VERSION: u32 = 1;
 /// Bytes of a BLAKE3 hash that make a checksum.
 const CHECK_BYTES: usize = 16;
 const SLOT_CHECK_BYTES: usize = 12;
+/// BLAKE3 has no chaining value for less than 1 KiB. The protocol has its own, higher minimum.
+const CHUNK_LOG2_LEAST: u8 = 10;
 
 /// Bytes that the identity takes at most. They are at the start.
 pub(super) const IDENTITY_BYTES_MAX: usize = 8 * 1024;
@@ -63,7 +65,7 @@ impl JournalIdentity {
         fixed.copy_to_slice(&mut sender);
         let path_bytes = usize::from(fixed.get_u16());
         let is_valid = is_journal
-            && (CHUNK_LOG2_MIN..=CHUNK_LOG2_MAX).contains(&chunk_log2)
+            && (CHUNK_LOG2_LEAST..=CHUNK_LOG2_MAX).contains(&chunk_log2)
             && path_bytes <= PATH_BYTES_MAX;
         let sealed = bytes.get(..FIXED_BYTES + path_bytes + CHECK_BYTES).filter(|_| is_valid)?;
         let path = RelPath::new(&unsealed(sealed)?[FIXED_BYTES..]).ok()?;

@@ -9,6 +9,7 @@ use super::journal::{
     Chunking, IDENTITY_BYTES_MAX, JournalIdentity, JournalState, SLOT_BYTES, SLOTS_AT, STATE_AT, STATE_BYTES,
     decode_slot, encode_slot, slot_at,
 };
+use super::sys::disk;
 use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::hash::ChunkValue;
 
@@ -48,8 +49,8 @@ impl Journal {
 
     /// Begins a journal in `file`, whatever it holds.
     pub(super) fn begin(file: File, identity: &JournalIdentity, state: JournalState) -> io::Result<Self> {
-        file.set_len(0)?;
-        file.write_all_at(&identity.encode(), 0)?;
+        disk::ftruncate(&file, 0)?;
+        disk::write_all_at(&file, &identity.encode(), 0)?;
         let mut journal = Self { file: Arc::new(file), state: state.clone() };
         journal.set_state(state)?;
         Ok(journal)
@@ -63,7 +64,7 @@ impl Journal {
     pub(super) fn set_state(&mut self, state: JournalState) -> io::Result<()> {
         let state = JournalState { sequence: self.state.sequence + 1, ..state };
         let at = STATE_AT[usize::from(state.sequence % 2 == 1)];
-        self.file.write_all_at(&state.encode(), at)?;
+        disk::write_all_at(&self.file, &state.encode(), at)?;
         self.state = state;
         Ok(())
     }
@@ -102,12 +103,12 @@ impl Journal {
         if slot_at(index) >= end {
             return Ok(());
         }
-        self.file.write_all_at(&[0; SLOT_BYTES], slot_at(index))
+        disk::write_all_at(&self.file, &[0; SLOT_BYTES], slot_at(index))
     }
 
     /// Takes all records back. What is left is no journal.
     pub(super) fn revoke(&self) -> io::Result<()> {
-        self.file.set_len(0)
+        Ok(disk::ftruncate(&self.file, 0)?)
     }
 
     /// Records chunks, whose indexes ascend.
@@ -117,7 +118,7 @@ impl Journal {
         for ChunkValue { index, value } in values {
             let is_next = slot_at(*index) == slot_at(start) + run.len() as u64;
             if !is_next || run.len() >= SLOTS_AT_ONCE * SLOT_BYTES {
-                self.file.write_all_at(&run, slot_at(start))?;
+                disk::write_all_at(&self.file, &run, slot_at(start))?;
                 run.clear();
             }
             if run.is_empty() {
@@ -125,7 +126,7 @@ impl Journal {
             }
             run.extend_from_slice(&encode_slot(*index, chunks.len_of(*index), value));
         }
-        self.file.write_all_at(&run, slot_at(start))
+        disk::write_all_at(&self.file, &run, slot_at(start))
     }
 
     /// Its file, to sync it.
@@ -136,7 +137,7 @@ impl Journal {
     /// Removes the slots from `count` on.
     fn cut(&self, count: u64) -> io::Result<()> {
         if self.file.metadata()?.len() > slot_at(count) {
-            self.file.set_len(slot_at(count))?;
+            disk::ftruncate(&self.file, slot_at(count))?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 
 use super::attributes::size_of;
@@ -15,6 +15,7 @@ use super::journal::{Chunking, JournalIdentity, JournalState};
 use super::journal_file::{Journal, recorded_bytes};
 use super::open::{open_dir, open_file};
 use super::partial_names::{PartialName, find_partials};
+use super::sys::disk::unlinkat;
 use crate::auth::Fingerprint;
 use crate::event::{PartialFile, PartialState};
 use crate::protocol::path::{STAGING_DIR, printable};

@@ -45,6 +45,8 @@ mod set_log;
 mod set_steps;
 #[cfg(test)]
 mod set_tests;
+#[cfg(test)]
+pub(crate) mod simulation;
 mod source;
 mod space;
 mod staged_files;

@@ -2,11 +2,12 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, linkat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 
 use super::attributes::identity_of;
 use super::numbered::last_taken;
+use super::sys::disk::{linkat, renameat, unlinkat};
 use super::sys::rename;
 use crate::protocol::final_name::Exists;
 use crate::protocol::path::RelPath;

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, chmod, fdatasync, fstat, ftruncate, openat, unlinkat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, chmod, fstat};
 use rustix::io::Errno;
 
 use super::attributes::size_of;
@@ -19,6 +19,7 @@ use super::journal::{Chunking, JournalIdentity, JournalState};
 use super::journal_file::{CHUNKS_MAX, Journal};
 use super::lacks::is_lacking_sync;
 use super::partial_names::PartialName;
+use super::sys::disk::{fdatasync, ftruncate, openat, unlinkat, write_all_at};
 use super::sys::holes;
 use super::trust::Trust;
 use crate::auth::Fingerprint;
@@ -118,7 +119,7 @@ impl Partial {
         sync: bool,
     ) -> io::Result<(Self, File)> {
         // In this order: no record is ever beside another file.
-        lock.set_len(0)?;
+        ftruncate(lock, 0)?;
         match unlinkat(hub, wanted.name.data(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
@@ -260,7 +261,7 @@ impl Partial {
         }
         // The last chunk ends in a hole. Its last byte is written, because to set the length could cut off what another
         // stream writes behind it at the same time. If that fails, the record does not count.
-        if size_of(&fstat(data)?) < end && data.write_all_at(&[0], end - 1).is_ok() {
+        if size_of(&fstat(data)?) < end && write_all_at(data, &[0], end - 1).is_ok() {
             has_changed = true;
         }
         Ok(has_changed)

@@ -9,13 +9,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{
-    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, fstat, openat, statat, unlinkat,
-};
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, flock, fstat, statat};
 use rustix::io::Errno;
 
 use super::attributes::identity_of;
 use super::descriptors::patiently;
+use super::sys::disk::{openat, unlinkat};
 use crate::auth::Fingerprint;
 use crate::protocol::path::RelPath;
 

@@ -1,19 +1,21 @@
 //! The partial files of one transfer, in one `.towline`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, linkat, renameat};
+use rustix::fs::AtFlags;
 
 use super::descriptors::share;
 use super::incoming::Incoming;
 use super::left_over::clean;
 use super::partial::{Partial, PartialFor};
 use super::partial_names::PartialName;
+use super::sys::disk::{linkat, renameat};
 use super::trust::Trust;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::EntryId;
@@ -36,7 +38,7 @@ pub(super) struct Partials {
 struct PartialFiles {
     /// Entries that get a journal with their first byte.
     wanted: HashMap<EntryId, PartialFor>,
-    open: HashMap<EntryId, Arc<Partial>>,
+    open: BTreeMap<EntryId, Arc<Partial>>,
 }
 
 impl Partials {
@@ -184,8 +186,8 @@ impl Partials {
         let open: Vec<_> = {
             let mut state = self.state();
             state.wanted.clear();
-            state.open.drain().collect()
+            mem::take(&mut state.open).into_values().collect()
         };
-        open.iter().for_each(|(_, partial)| partial.leave(hub));
+        open.iter().for_each(|partial| partial.leave(hub));
     }
 }

@@ -2,13 +2,14 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fstat, mkdirat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fchmod, fstat, statat};
 use rustix::io::Errno;
 
 use super::attributes::{MODE_BITS, SPECIAL_BITS};
 use super::dirs::{Blocked, Dirs};
 use super::look::{THERE, obstacle};
 use super::open::open_dir;
+use super::sys::disk::mkdirat;
 use super::target_disk::TargetDisk;
 use super::volumes::Volume;
 use crate::protocol::final_name::Lookup;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, OFlags, statat, unlinkat};
+use rustix::fs::{AtFlags, OFlags, statat};
 use rustix::io::Errno;
 
 use super::dirs::Dirs;
@@ -15,6 +15,7 @@ use super::partial_names::PartialName;
 use super::set_log::{SetReader, SetStep};
 use super::target_disk::TargetDisk;
 use super::volumes::{Synced, Volume};
+use super::sys::disk::{unlinkat};
 use super::watch::{Call, Subject};
 use crate::protocol::final_name::Lookup;
 use crate::protocol::not_kept::Aspect;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, flock, fsync, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 
 use super::descriptors::patiently;
@@ -17,6 +17,7 @@ use super::set_log::{SET_LOG, SetReader, SetState, SetStep, set_state};
 use super::staging::{LOCK, is_transfer, remove_staged};
 use super::target_disk::TargetDisk;
 use super::volumes::Volume;
+use super::sys::disk::{fsync, unlinkat};
 use super::watch::Subject;
 use crate::auth::Fingerprint;
 use crate::event::Reporter;

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -13,6 +12,7 @@ use rustix::io::Errno;
 use super::descriptors::{OpenFiles, share};
 use super::lacks::Lacks;
 use super::partial::Partial;
+use super::sys::disk::write_all_at;
 use crate::protocol::wire::entry::EntryId;
 
 /// Maximum staged files kept open. Others are closed, and opened again when needed.
@@ -64,7 +64,7 @@ impl StagedFile {
         if let Some(partial) = &self.partial {
             partial.before_write(&self.file, offset, bytes.len())?;
         }
-        let written = self.file.write_all_at(bytes, offset);
+        let written = write_all_at(&self.file, bytes, offset);
         self.durability.written();
         written
     }

@@ -9,21 +9,20 @@
 //!   file still has its name. If not, or if any of its steps found the directory gone, it starts again.
 //! - The remover takes the lock before it touches anything, and unlinks the lock file last. A maker that gets
 //!   the lock first is left alone; one that gets it later sees that the file has no name.
-//! - A directory without a lock file is about to be used, or about to go: `rmdir` takes it only when it is empty.
+//! - A directory without a lock file is about to be used, or about to go: `rmdir` takes it only when it is empty. If it
+//!   is not, a power failure has taken the lock file. The remover makes it again, which fails if the maker was faster.
 
 use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::fs::{
-    AtFlags, Dir, FlockOperation, Mode, OFlags, fchmod, flock, fstat, fsync, ftruncate, futimens, mkdirat,
-    openat, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, Dir, FlockOperation, Mode, OFlags, fchmod, flock, fstat, futimens, statat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -36,6 +35,7 @@ use super::partial::PartialFor;
 use super::partials::Partials;
 use super::set_log::{SET_LOG, SetState, set_state};
 use super::staged_files::{Complete, Durability, StagedFile, StagedFiles, Unsynced};
+use super::sys::disk::{fsync, ftruncate, mkdirat, openat, symlinkat, unlinkat, write_all_at};
 use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::{RelPath, STAGING_DIR};
@@ -136,7 +136,7 @@ impl Staging {
         let ended = self.not_ended()?;
         let mode = meta.mode & MODE_BITS;
         let file = self.make(id, Mode::from_raw_mode(mode), || self.close_oldest())?;
-        file.write_all_at(bytes, 0)?;
+        write_all_at(&file, bytes, 0)?;
         // FAT and similar file systems store a read-only flag, but ignore it when the file is made.
         let mut lacks = Lacks::new();
         if mode & !self.granted_bits != 0 || !Mode::from_raw_mode(mode).contains(Mode::WUSR) {
@@ -460,23 +460,28 @@ fn remove_stale(hub: &OwnedFd) {
 fn remove_if_stale(hub: &OwnedFd, name: &[u8]) {
     let Ok(dir) = open_dir(hub, name, OFlags::RDONLY) else { return };
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match openat(&dir, LOCK, flags, Mode::empty()) {
-        Ok(lock) => {
-            let is_free = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
-            // A set that has to be completed is not ours to remove, nor one whose log is elsewhere.
-            let is_needed = || !matches!(set_state(&dir), Ok(SetState::None | SetState::Incomplete));
-            if !is_free || !holds_only_staged(&dir) || is_needed() {
+    let lock = match openat(&dir, LOCK, flags, Mode::empty()) {
+        Err(Errno::NOENT) => {
+            let removed = unlinkat(hub, name, AtFlags::REMOVEDIR);
+            if !matches!(removed, Err(Errno::NOTEMPTY | Errno::EXIST)) || !holds_only_staged(&dir) {
                 return;
             }
-            remove_staged(&dir);
-            let _ = unlinkat(&dir, SET_LOG, AtFlags::empty());
-            let _ = unlinkat(&dir, LOCK, AtFlags::empty());
-            // Before the directory: FUSE and NFS keep open files in it.
-            drop(lock);
+            openat(&dir, LOCK, flags | OFlags::CREATE | OFlags::EXCL, Mode::RUSR | Mode::WUSR)
         }
-        Err(Errno::NOENT) => {}
-        Err(_) => return,
+        opened => opened,
+    };
+    let Ok(lock) = lock else { return };
+    let is_free = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
+    // A set that has to be completed is not ours to remove, nor one whose log is elsewhere.
+    let is_needed = || !matches!(set_state(&dir), Ok(SetState::None | SetState::Incomplete));
+    if !is_free || !holds_only_staged(&dir) || is_needed() {
+        return;
     }
+    remove_staged(&dir);
+    let _ = unlinkat(&dir, SET_LOG, AtFlags::empty());
+    let _ = unlinkat(&dir, LOCK, AtFlags::empty());
+    // Before the directory: FUSE and NFS keep open files in it.
+    drop(lock);
     let _ = unlinkat(hub, name, AtFlags::REMOVEDIR);
 }
 

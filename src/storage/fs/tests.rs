@@ -480,7 +480,8 @@ async fn attack_18_only_staging_that_nobody_holds_is_cleaned() {
     make(&foreign, &["lock", "0", "something else"]);
     make("not a transfer", &["lock", "0"]);
     make(&"d".repeat(32), &[]);
-    make(&"e".repeat(32), &["0"]);
+    make(&"e".repeat(32), &["0", "something else"]);
+    make(&"0".repeat(32), &["0", "17"]); // a power failure has taken the lock file
     let victim = temp.path().join("victim");
     fs::create_dir(&victim).unwrap();
     fs::write(victim.join("0"), b"x").unwrap();

@@ -1,15 +1,10 @@
 //! Whether what was recorded earlier can be taken as it is: only if neither the system nor the mount has been started
 //! anew since, for then nothing that was written can have been lost.
 
-use std::fs;
 use std::os::fd::AsFd;
-use std::sync::OnceLock;
 
 use super::journal::JournalState;
-use super::sys::volume::unique_mount;
-
-/// Changes with each start of the system.
-const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
+use super::sys::disk;
 
 /// This start of the system and this mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,9 +16,7 @@ pub(super) struct Trust {
 impl Trust {
     /// Of the mount that `dir` is on. All zeros where the system does not tell.
     pub(super) fn of(dir: impl AsFd) -> Self {
-        static BOOT: OnceLock<[u8; 16]> = OnceLock::new();
-        let boot = *BOOT.get_or_init(|| boot_id().unwrap_or_default());
-        Self { boot, mount: unique_mount(dir).unwrap_or_default() }
+        Self { boot: boot_id().unwrap_or_default(), mount: disk::mount_of(dir).unwrap_or_default() }
     }
 
     /// Whether the records of an attempt in this state hold without a look at the disk, in the file `inode`.
@@ -36,7 +29,7 @@ impl Trust {
 }
 
 fn boot_id() -> Option<[u8; 16]> {
-    let text = fs::read_to_string(BOOT_ID_FILE).ok()?;
+    let text = disk::boot_id().ok()?;
     let digits = text.trim().replace('-', "");
     data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?.try_into().ok()
 }

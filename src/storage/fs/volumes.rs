@@ -8,12 +8,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{Mode, OFlags, fdatasync, fsync, openat};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::incoming::Incoming;
 use super::lacks::is_lacking_sync;
 use super::staging::Staging;
+use super::sys::disk::{fdatasync, fsync};
 use super::sys::sync::{can_sync_all, sync_all};
 use super::sys::volume::VolumeId;
 use crate::protocol::wire::entry::EntryId;

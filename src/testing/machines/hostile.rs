@@ -101,7 +101,7 @@ fn attack_16_chunks_far_ahead_are_not_kept() {
 #[test]
 fn a_close_before_all_is_acked_or_with_another_root() {
     let size = CHUNK + 1;
-    let content = Content { fill: 1, size };
+    let content = Content::new(1, size);
     let (_, mut receiver) = wanted(size);
     let close = |root: blake3::Hash| Message::Close(A, *root.as_bytes(), false, None);
     assert_eq!(reason(receiver.on_control(close(content.root()))), Reason::Protocol);

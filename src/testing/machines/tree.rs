@@ -1,6 +1,7 @@
 //! Contents, trees and the receiver's disk of the simulator.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
@@ -67,12 +68,20 @@ impl Random {
     }
 }
 
-/// The bytes of a file: `size` times `fill`. Equal bytes hash differently in each chunk, so mix-ups show.
+/// The bytes of a file. Each page of it has other ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Content {
     pub(super) fill: u8,
     pub(super) size: u64,
+    /// Pieces that differ from those of a version with the same `fill`. Bit `n` is about piece `n`, `n + 8` and so on.
+    pub(super) edits: u8,
+    /// Pieces that are holes.
+    pub(super) holes: u8,
 }
+
+/// An edit or a hole covers so much.
+pub(super) const PIECE_LOG2: u8 = 16;
+const PAGE_BYTES: u64 = 4096;
 
 type Values = HashMap<(Content, u64, u64), [u8; 32]>;
 
@@ -81,15 +90,15 @@ const WHOLE: u64 = u64::MAX;
 
 impl Content {
     /// No bytes are the same bytes, whatever they would be.
-    fn new(fill: u8, size: u64) -> Self {
-        Self { fill: if size == 0 { 0 } else { fill }, size }
+    pub(super) fn new(fill: u8, size: u64) -> Self {
+        Self { fill: if size == 0 { 0 } else { fill }, size, edits: 0, holes: 0 }
     }
 
     /// The chaining value of a record.
     pub(super) fn value(self, offset: u64, len: u64) -> [u8; 32] {
         *VALUES.lock().unwrap().entry((self, offset, len)).or_insert_with(|| {
             let mut hasher = RecordHasher::new(self.size, offset, len);
-            self.feed(len, |bytes| hasher.update(bytes));
+            self.feed(offset..offset + len, |bytes| hasher.update(bytes));
             hasher.finish()
         })
     }
@@ -98,7 +107,7 @@ impl Content {
     pub(super) fn root(self) -> blake3::Hash {
         let root = *VALUES.lock().unwrap().entry((self, 0, WHOLE)).or_insert_with(|| {
             let mut hasher = blake3::Hasher::new();
-            self.feed(self.size, |bytes| {
+            self.feed(0..self.size, |bytes| {
                 hasher.update(bytes);
             });
             *hasher.finalize().as_bytes()
@@ -106,12 +115,29 @@ impl Content {
         blake3::Hash::from_bytes(root)
     }
 
-    fn feed(self, mut len: u64, mut take: impl FnMut(&[u8])) {
-        let bytes = [self.fill; 65_536];
-        while len > 0 {
-            let n = len.min(65_536);
-            take(&bytes[..usize::try_from(n).unwrap()]);
-            len -= n;
+    /// The bytes from `range.start` to `range.end`.
+    pub(super) fn bytes(self, range: Range<u64>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.feed(range, |more| bytes.extend_from_slice(more));
+        bytes
+    }
+
+    /// Whether the piece that `offset` is in is a hole.
+    pub(super) fn is_hole(self, offset: u64) -> bool {
+        self.holes >> ((offset >> PIECE_LOG2) % 8) & 1 == 1
+    }
+
+    fn feed(self, range: Range<u64>, mut take: impl FnMut(&[u8])) {
+        let mut at = range.start;
+        while at < range.end {
+            let end = range.end.min((at / PAGE_BYTES + 1) * PAGE_BYTES);
+            let edit = self.edits >> ((at >> PIECE_LOG2) % 8) & 1;
+            let page = u8::try_from((at / PAGE_BYTES) % 256).unwrap();
+            // Never zero, which is what a hole has.
+            let byte = (self.fill.wrapping_mul(38).wrapping_add(page.wrapping_mul(6)) ^ (edit << 7)) | 1;
+            let byte = if self.is_hole(at) { 0 } else { byte };
+            take(&[byte; PAGE_BYTES as usize][..usize::try_from(end - at).unwrap()]);
+            at = end;
         }
     }
 }
@@ -190,7 +216,7 @@ pub(super) fn random_target(random: &mut Random, source: &Tree, percent: u64) ->
             (3, Node::File(content)) => Node::File(Content::new(content.fill ^ 1, content.size)),
             (3, _) => Node::Link(b'z'),
             (4, _) => Node::Dir,
-            _ => Node::File(Content { fill: 7, size: 70_000 }),
+            _ => Node::File(Content::new(7, 70_000)),
         };
         tree.insert(path.clone(), there);
     }

@@ -1,21 +1,26 @@
 //! The simulator: both machines, the streams between them, and the disks at either end, in a time of its own.
 
+pub(super) mod ends;
 mod held;
 mod lost;
+pub(super) mod trees;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use super::tree::{self, CHUNK_LOG2, Content, Node, Random, Tree};
+use self::ends::{Ends, WriteFailure};
+use self::trees::Trees;
+use super::tree::{self, Content, Random};
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::engine::patience::Patience;
-use crate::protocol::engine::receiver::{Begin, Existing, Receiver, ReceiverAction};
+use crate::protocol::engine::receiver::{Begin, Receiver, ReceiverAction};
 use crate::protocol::engine::sender::{Parcel, Sender, SenderAction};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::final_name::{Committed, Exists};
+use crate::protocol::final_name::Exists;
+use crate::protocol::hash::ChunkValue;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::activity::Activity;
-use crate::protocol::wire::entry::{Entry, EntryId, Kind, Outcome, Settled};
+use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Outcome, Settled};
 use crate::protocol::wire::limits::SMALL_FILE_BYTES_MAX;
 use crate::protocol::wire::message::Message;
 
@@ -58,8 +63,8 @@ enum WorldEvent {
     Checkpoint(EntryId),
     Checkpointed(EntryId),
     Commit(EntryId, Entry, bool),
-    Update(EntryId),
-    FinishDir(EntryId, RelPath),
+    Update(EntryId, Entry),
+    FinishDir(EntryId, RelPath, Option<Meta>),
     Finish,
     /// Record `.1` of parcel `.0` begins at the receiver.
     Record(u64, usize),
@@ -75,11 +80,13 @@ enum WorldEvent {
 }
 
 #[derive(Debug, Clone)]
-struct Record {
-    id: EntryId,
-    offset: u64,
-    len: u64,
-    content: Content,
+pub(super) struct Record {
+    pub(super) id: EntryId,
+    pub(super) offset: u64,
+    pub(super) len: u64,
+    pub(super) content: Content,
+    /// Something may have been written there before.
+    pub(super) is_again: bool,
 }
 
 /// A parcel's stream. Both ends look at it; neither looks at what the other knows.
@@ -89,7 +96,7 @@ struct Stream {
     parcel: Parcel,
     records: Vec<Record>,
     /// Source failures that the sender reports when the parcel ends.
-    abandoned: Vec<EntryId>,
+    abandoned: Vec<(EntryId, Failure)>,
     /// At the receiver: begun and not written, begun at all.
     unwritten: Vec<Record>,
     begun: usize,
@@ -108,23 +115,21 @@ enum MessageQueue {
     Dirs,
 }
 
-pub(super) struct World {
+pub(super) struct World<E = Trees> {
     pub(super) sender: Sender,
     pub(super) receiver: Receiver,
     pub(super) now: Duration,
-    pub(super) disk: Tree,
+    pub(super) ends: E,
     /// How entries ended at either side.
     pub(super) sent: BTreeMap<EntryId, Settled>,
     pub(super) received: BTreeMap<EntryId, Settled>,
     random: Random,
     conditions: Conditions,
-    source: Tree,
     walk: VecDeque<Entry>,
     is_walking: bool,
     entries: Vec<Entry>,
-    /// What was on the disk that did not come through the transfer.
-    foreign: Tree,
-    staged: HashMap<EntryId, BTreeMap<u64, Record>>,
+    /// Checkpoints that have begun.
+    checkpoints: HashMap<EntryId, Vec<ChunkValue>>,
     queue: BTreeMap<(Duration, u64), WorldEvent>,
     events: u64,
     last_arrival: [Duration; 4],
@@ -141,26 +146,31 @@ pub(super) struct World {
 }
 
 impl World {
+    /// Trees in memory.
     pub(super) fn new(seed: u64, conditions: Conditions) -> Self {
         let mut random = Random(seed);
         let (walk, source) = tree::random_source(&mut random);
         let disk = tree::random_target(&mut random, &source, conditions.existing_percent);
+        Self::of(Trees::new(source, disk, conditions), walk, random, conditions)
+    }
+}
+
+impl<E: Ends> World<E> {
+    pub(super) fn of(ends: E, walk: Vec<Entry>, mut random: Random, conditions: Conditions) -> Self {
         let streams_max = 1 + random.index(8);
         let mut world = Self {
-            sender: Sender::new(CHUNK_LOG2, PATIENCE, Duration::ZERO),
-            receiver: Receiver::new(CHUNK_LOG2, conditions.exists, "/t".into(), PATIENCE, Duration::ZERO),
+            sender: Sender::new(E::CHUNK_LOG2, PATIENCE, Duration::ZERO),
+            receiver: Receiver::new(E::CHUNK_LOG2, conditions.exists, "/t".into(), PATIENCE, Duration::ZERO),
             now: Duration::ZERO,
-            foreign: disk.clone(),
-            disk,
+            ends,
             sent: BTreeMap::new(),
             received: BTreeMap::new(),
             random,
             conditions,
-            source,
             walk: walk.into(),
             is_walking: false,
             entries: Vec::new(),
-            staged: HashMap::new(),
+            checkpoints: HashMap::new(),
             queue: BTreeMap::new(),
             events: 0,
             last_arrival: [Duration::ZERO; 4],
@@ -242,7 +252,10 @@ impl World {
             WorldEvent::SourceVerified(id) if self.random.percent(self.conditions.changing_percent) => {
                 self.sender.abandon(id, changed());
             }
-            WorldEvent::SourceVerified(id) => self.sender.verified(id, false),
+            WorldEvent::SourceVerified(id) => match self.ends.verify(id, &self.entries[index(id)]) {
+                Ok(()) => self.sender.verified(id, false),
+                Err(failure) => self.sender.abandon(id, failure),
+            },
             WorldEvent::Record(number, at) => self.on_record(number, at)?,
             WorldEvent::Flush(number) => self.on_flush(number)?,
             WorldEvent::GiveUp(number) => self.on_give_up(number)?,
@@ -256,67 +269,64 @@ impl World {
             | WorldEvent::Checkpoint(_)
             | WorldEvent::Checkpointed(_)
             | WorldEvent::Commit(..)
-            | WorldEvent::Update(_)
+            | WorldEvent::Update(..)
             | WorldEvent::FinishDir(..)
-            | WorldEvent::Finish => self.on_disk(event),
+            | WorldEvent::Finish => self.on_disk(event)?,
         }
         Ok(())
     }
 
-    fn on_disk(&mut self, event: WorldEvent) {
+    fn on_disk(&mut self, event: WorldEvent) -> Result<(), Failure> {
         self.disk_jobs -= 1;
         match event {
             WorldEvent::Admit(id, entry) => {
-                let found = tree::admit(&mut self.disk, &entry, self.conditions.exists);
+                let found = self.ends.admit(id, &entry)?;
                 self.receiver.admitted(id, found);
             }
-            WorldEvent::TargetHashed(id, entry) => match self.disk.get(&entry.path) {
-                Some(Node::File(content)) => self.receiver.hashed(id, Existing::Root(content.root())),
-                other => panic!("{other:?} was to be hashed"),
-            },
-            WorldEvent::Recall(id, entry) => self.recall(id, &entry),
+            WorldEvent::TargetHashed(id, entry) => {
+                let found = self.ends.target_root(&entry.path)?;
+                self.receiver.hashed(id, found);
+            }
+            WorldEvent::Recall(id, entry) => {
+                let held = self.ends.recall(id, &entry, &mut self.random);
+                self.receiver.held(id, held);
+            }
             WorldEvent::Checkpoint(id) => {
-                if self.receiver.begin_checkpoint(id).is_some() {
+                if let Some(values) = self.receiver.begin_checkpoint(id) {
+                    self.checkpoints.insert(id, values);
                     let delay = self.disk_latency();
                     self.at(delay, WorldEvent::Checkpointed(id));
                 }
             }
-            WorldEvent::Checkpointed(id) => self.receiver.checkpointed(id, true),
-            WorldEvent::Commit(id, entry, is_beside) => {
-                let node = self.assemble(id, &entry);
-                let exists = self.conditions.exists;
-                let committed = tree::commit(&mut self.disk, &entry.path, node, exists, is_beside);
-                if committed != Committed::Exists {
-                    self.staged.remove(&id);
+            WorldEvent::Checkpointed(id) => {
+                let values = self.checkpoints.remove(&id).unwrap();
+                let is_durable = self.ends.checkpoint(id, &self.entries[index(id)], values);
+                // What was given up meanwhile may have been removed under it.
+                if self.receiver.entry(id).is_some() {
+                    self.receiver.checkpointed(id, is_durable?);
                 }
+            }
+            WorldEvent::Commit(id, entry, is_beside) => {
+                let is_closed = entry.size() <= SMALL_FILE_BYTES_MAX || self.closed.contains(&id);
+                assert!(is_closed, "{}", entry.path);
+                let committed = self.ends.commit(id, &entry, is_beside)?;
                 self.receiver.committed(id, committed);
             }
-            WorldEvent::Update(id) => self.receiver.updated(id, Ok(id.0.is_multiple_of(2))),
-            WorldEvent::FinishDir(id, path) => {
-                let result = match self.disk.get(&path) {
-                    Some(Node::Dir) if tree::parents_are_dirs(&self.disk, &path) => Ok(()),
-                    _ => Err(Failure::on(Side::Receiver, Reason::Refused, format!("{path} is no directory"))),
-                };
-                self.receiver.dir_finished(id, result);
+            WorldEvent::Update(id, entry) => {
+                let updated = self.ends.update(id, &entry);
+                self.receiver.updated(id, updated);
             }
-            WorldEvent::Finish => self.receiver.finished(true, vec![]),
+            WorldEvent::FinishDir(id, path, meta) => {
+                let finished = self.ends.finish_dir(&path, meta);
+                self.receiver.dir_finished(id, finished);
+            }
+            WorldEvent::Finish => {
+                self.ends.finish()?;
+                self.receiver.finished(true, vec![]);
+            }
             other => panic!("{other:?} does not concern the disk"),
         }
-    }
-
-    /// What a commit gives its name to: whole, and of one file.
-    fn assemble(&mut self, id: EntryId, entry: &Entry) -> Node {
-        let node = self.source[&entry.path].clone();
-        let Node::File(content) = node else { return node };
-        let mut end = 0;
-        for (offset, record) in self.staged.get(&id).cloned().unwrap_or_default() {
-            assert_eq!(offset, end, "a hole in {}", entry.path);
-            assert_eq!(record.content, content, "bytes of another file in {}", entry.path);
-            end += record.len;
-        }
-        assert_eq!(end, content.size, "{} was committed before it was whole", entry.path);
-        assert!(content.size <= SMALL_FILE_BYTES_MAX || self.closed.contains(&id), "{}", entry.path);
-        node
+        Ok(())
     }
 
     fn on_walk(&mut self) {
@@ -337,19 +347,14 @@ impl World {
         }
     }
 
-    fn content(&self, id: EntryId) -> Content {
-        let index = usize::try_from(id.0).unwrap();
-        match self.source[&self.entries[index].path] {
-            Node::File(content) => content,
-            ref other => panic!("{other:?} has no content"),
-        }
-    }
-
     fn on_source_hashed(&mut self, id: EntryId) {
-        if self.random.percent(self.conditions.changing_percent) {
-            self.sender.abandon(id, changed());
-        } else {
-            self.sender.hashed(id, self.content(id).root(), self.now);
+        let root = match self.random.percent(self.conditions.changing_percent) {
+            true => Err(changed()),
+            false => self.ends.source_root(id, &self.entries[index(id)]),
+        };
+        match root {
+            Ok(root) => self.sender.hashed(id, root, self.now),
+            Err(failure) => self.sender.abandon(id, failure),
         }
     }
 
@@ -361,13 +366,16 @@ impl World {
         if matches!(stream.parcel, Parcel::Claims { .. }) {
             return self.on_claim(number, at);
         }
-        let Some(record) = stream.records.get(at).cloned() else {
+        let Some(mut record) = stream.records.get(at).cloned() else {
             self.at(Duration::ZERO, WorldEvent::Flush(number));
             return Ok(());
         };
         let begin = self.receiver.begin_record(record.id, record.offset, record.len);
         match begin {
-            Ok(Begin::Take(size) | Begin::TakeAgain(size)) => assert_eq!(size, record.content.size),
+            Ok(Begin::Take(size) | Begin::TakeAgain(size)) => {
+                assert_eq!(size, record.content.size);
+                record.is_again = begin == Ok(Begin::TakeAgain(size));
+            }
             Ok(Begin::TakeOpen(_)) => unreachable!("no file of unknown size is announced here"),
             Ok(Begin::Pass) => {}
             Ok(Begin::Wait) => {
@@ -404,8 +412,17 @@ impl World {
         };
         for record in std::mem::take(&mut stream.unwritten) {
             let value = record.content.value(record.offset, record.len);
-            self.staged.entry(record.id).or_default().insert(record.offset, record.clone());
-            self.receiver.record_written(record.id, record.offset, record.len, value)?;
+            match self.ends.write(&self.entries[index(record.id)], &record) {
+                Ok(()) => self.receiver.record_written(record.id, record.offset, record.len, value)?,
+                Err(WriteFailure::Transfer(failure)) => return Err(failure),
+                Err(WriteFailure::Entry(failure)) => {
+                    self.receiver.write_failed(record.id, failure);
+                    self.drop_unwritten(number);
+                    let delay = self.delay();
+                    self.at(delay, WorldEvent::Answer(number, Err(Reason::TransferFailed)));
+                    return Ok(());
+                }
+            }
         }
         let stream = &self.streams[&number];
         let event = if stream.begun == stream.records.len() {
@@ -426,8 +443,8 @@ impl World {
             return Ok(());
         }
         let Stream { parcel, records, abandoned, matched, .. } = self.streams.remove(&number).unwrap();
-        for id in abandoned {
-            self.sender.abandon(id, changed());
+        for (id, failure) in abandoned {
+            self.sender.abandon(id, failure);
         }
         match answer {
             Ok(()) => {
@@ -450,6 +467,7 @@ impl World {
         }
         self.receiver.checkpoint_due(self.now);
         self.check_stall()?;
+        self.ends.tick(&mut self.random);
         if self.ticks.is_multiple_of(10) {
             let activity = if self.disk_jobs > 0 { Activity::Disk } else { Activity::Waiting };
             if !self.receiver.is_done() {
@@ -480,23 +498,19 @@ impl World {
 
     /// Somebody else takes a name that is free and will be wanted.
     fn intrude(&mut self) {
-        let names: Vec<_> = self.source.keys().collect();
+        let names: Vec<_> = self.entries.iter().chain(&self.walk).map(|entry| &entry.path).collect();
         if names.is_empty() {
             return;
         }
         let name = names[self.random.index(names.len())].clone();
-        if !self.disk.contains_key(&name) && tree::parents_are_dirs(&self.disk, &name) {
-            let node = Node::File(Content { fill: 9, size: 3 });
-            self.disk.insert(name.clone(), node.clone());
-            self.foreign.insert(name, node);
-        }
+        self.ends.intrude(name);
     }
 
     /// The sender gives up a large file between two parcels: before it is closed, or much too late.
     fn give_up_any(&mut self) {
         let large = self.entries.iter().zip(0..).map(|(entry, id)| (EntryId(id), entry));
         let open: Vec<_> = large
-            .filter(|(id, entry)| entry.size() > SMALL_FILE_BYTES_MAX && self.staged.contains_key(id))
+            .filter(|(id, entry)| entry.size() > SMALL_FILE_BYTES_MAX && self.ends.is_staged(*id))
             .filter(|(id, _)| self.sender.entry(*id).is_some())
             .map(|(id, _)| id)
             .collect();
@@ -567,9 +581,8 @@ impl World {
                 let delay = self.disk_latency();
                 self.at(delay, WorldEvent::Recall(id, entry));
             }
-            ReceiverAction::Discard(id) | ReceiverAction::GiveUp(id) => {
-                self.staged.remove(&id);
-            }
+            ReceiverAction::Discard(id) => self.ends.discard(id),
+            ReceiverAction::GiveUp(id) => self.ends.give_up(id),
             ReceiverAction::Leave(lane) => {
                 let delay = self.delay();
                 self.at(delay, WorldEvent::Leave(lane));
@@ -595,18 +608,18 @@ impl World {
                 let delay = self.disk_latency();
                 self.at(delay, WorldEvent::Commit(id, entry, true));
             }
-            ReceiverAction::Update(id, _) => {
+            ReceiverAction::Update(id, entry) => {
                 let delay = self.disk_latency();
-                self.at(delay, WorldEvent::Update(id));
+                self.at(delay, WorldEvent::Update(id, entry));
             }
-            ReceiverAction::FinishDir(id, path, _) => {
+            ReceiverAction::FinishDir(id, path, meta) => {
                 let inside = |other: &Entry| other.path.as_bytes().starts_with(path.as_bytes());
                 for (other, number) in self.entries.iter().zip(0..id.0) {
                     let is_done = self.received.contains_key(&EntryId(number)) || other.kind == Kind::DirEnd;
                     assert!(is_done || !inside(other), "{path} ends before {}", other.path);
                 }
                 let delay = self.disk_latency();
-                self.in_order(MessageQueue::Dirs, delay, WorldEvent::FinishDir(id, path));
+                self.in_order(MessageQueue::Dirs, delay, WorldEvent::FinishDir(id, path, meta));
             }
             ReceiverAction::Finish => {
                 self.finishes += 1;
@@ -621,29 +634,48 @@ impl World {
         let (mut records, mut abandoned) = (Vec::new(), Vec::new());
         let mut gives_up = false;
         match &parcel {
-            Parcel::Chunk { id, offset, len } => {
-                let content = self.content(*id);
-                records.push(Record { id: *id, offset: *offset, len: *len, content });
-                gives_up = self.random.percent(self.conditions.changing_percent);
-            }
+            Parcel::Chunk { id, offset, len } => match self.ends.read(*id, &self.entries[index(*id)]) {
+                Ok(content) => {
+                    records.push(Record { id: *id, offset: *offset, len: *len, content, is_again: false });
+                    gives_up = self.random.percent(self.conditions.changing_percent);
+                }
+                Err(failure) => return self.cannot_read(*id, &parcel, failure),
+            },
             Parcel::OpenChunk { .. } => unreachable!("no file of unknown size is announced here"),
             Parcel::Signature { .. } => unreachable!("no old file is used here"),
-            Parcel::Claims { id, chunks } => {
-                records = self.send_claims(*id, chunks);
-                gives_up = self.random.percent(self.conditions.changing_percent);
-            }
+            Parcel::Claims { id, chunks } => match self.ends.read(*id, &self.entries[index(*id)]) {
+                Ok(content) => {
+                    records = claims::<E>(*id, chunks, content);
+                    gives_up = self.random.percent(self.conditions.changing_percent);
+                }
+                Err(failure) => return self.cannot_read(*id, &parcel, failure),
+            },
             Parcel::Files(ids) => {
                 for id in ids {
-                    let content = self.content(*id);
-                    assert!(content.size <= SMALL_FILE_BYTES_MAX);
+                    let read = self.ends.read(*id, &self.entries[index(*id)]);
                     if self.random.percent(self.conditions.changing_percent) {
-                        abandoned.push(*id);
+                        abandoned.push((*id, changed()));
                         if self.conditions.losing_percent > 0 {
                             // It may have travelled before, on a connection that was lost.
                             self.given_up_late.insert(*id);
                         }
-                    } else {
-                        records.push(Record { id: *id, offset: 0, len: content.size, content });
+                        continue;
+                    }
+                    match read {
+                        Ok(content) => {
+                            assert!(content.size <= SMALL_FILE_BYTES_MAX);
+                            records.push(Record {
+                                id: *id,
+                                offset: 0,
+                                len: content.size,
+                                content,
+                                is_again: false,
+                            });
+                        }
+                        Err(failure) => {
+                            abandoned.push((*id, failure));
+                            self.given_up_late.insert(*id);
+                        }
                     }
                 }
             }
@@ -671,6 +703,13 @@ impl World {
         }
     }
 
+    /// The source cannot be read as it was announced.
+    fn cannot_read(&mut self, id: EntryId, parcel: &Parcel, failure: Failure) {
+        self.given_up_late.insert(id);
+        self.sender.abandon(id, failure.clone());
+        self.sender.parcel_failed(parcel, failure).unwrap();
+    }
+
     fn on_sent(&mut self, settled: Settled) {
         let received = self.received.get(&settled.id);
         let received = received.unwrap_or_else(|| panic!("the receiver knows nothing of {settled:?}"));
@@ -679,15 +718,16 @@ impl World {
             assert_eq!(settled.renamed, received.renamed);
         }
         if let (Outcome::Written, Kind::File { .. }) = (settled.outcome, &settled.entry.kind) {
-            assert_eq!(settled.root, Some(self.content(settled.id).root()), "{settled:?}");
+            self.ends.check_root(&settled);
         }
+        self.ends.sent(&settled);
         let before = self.sent.insert(settled.id, settled);
         assert_eq!(before, None, "settled twice at the sender");
     }
 
     fn on_received(&mut self, settled: Settled) {
         if let (Outcome::Written, Kind::File { .. }) = (settled.outcome, &settled.entry.kind) {
-            assert_eq!(settled.root, Some(self.content(settled.id).root()), "{settled:?}");
+            self.ends.check_root(&settled);
         }
         let before = self.received.insert(settled.id, settled);
         assert_eq!(before, None, "settled twice at the receiver");
@@ -727,22 +767,7 @@ impl World {
     pub(super) fn check_end(&self) {
         assert_eq!(self.finishes, 1);
         assert_eq!((self.sent.len(), self.received.len()), (self.entries.len(), self.entries.len()));
-        let mut expected = self.foreign.clone();
-        for settled in self.received.values() {
-            let node = match (settled.outcome, &settled.entry.kind) {
-                (Outcome::Written, Kind::DirEnd) => continue,
-                (Outcome::Written, _) => self.source[&settled.entry.path].clone(),
-                (Outcome::Identical | Outcome::Updated, _) => {
-                    let path = &settled.entry.path;
-                    let there = settled.renamed.as_ref().unwrap_or(path);
-                    assert_eq!(self.disk.get(there), self.source.get(path));
-                    continue;
-                }
-                _ => continue,
-            };
-            expected.insert(settled.renamed.as_ref().unwrap_or(&settled.entry.path).clone(), node);
-        }
-        assert_eq!(self.disk, expected);
+        self.ends.check_end(&self.received);
         let is_well = |settled: &Settled| !matches!(settled.outcome, Outcome::Failed(_));
         for (settled, totals) in [
             (&self.sent, (self.sender.totals().settled_bytes, self.sender.totals().bytes)),
@@ -760,6 +785,19 @@ impl World {
         assert_eq!(self.sender.totals().settled_files, self.sender.totals().files);
         assert_eq!(self.receiver.totals().settled_files, self.receiver.totals().files);
     }
+}
+
+fn index(id: EntryId) -> usize {
+    usize::try_from(id.0).unwrap()
+}
+
+fn claims<E: Ends>(id: EntryId, chunks: &[u64], content: Content) -> Vec<Record> {
+    let record = |index: &u64| {
+        let offset = index << E::CHUNK_LOG2;
+        let len = (content.size - offset).min(1 << E::CHUNK_LOG2);
+        Record { id, offset, len, content, is_again: false }
+    };
+    chunks.iter().map(record).collect()
 }
 
 fn changed() -> Failure {

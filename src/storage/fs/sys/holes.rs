@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 
-use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
+use rustix::fs::{FallocateFlags, SeekFrom, seek};
 use rustix::io::Errno;
 
+use super::disk::{fallocate, write_all_at};
 use crate::protocol::wire::record::Run;
 
 /// A run of data, unless it would be empty.
@@ -60,7 +60,7 @@ pub(crate) fn clear(file: &File, range: Range<u64>) -> io::Result<()> {
     let (mut at, end) = (range.start, range.end.min(file.metadata()?.len()));
     while at < end {
         let len = usize::try_from(end - at).unwrap_or(zeros.len()).min(zeros.len());
-        file.write_all_at(&zeros[..len], at)?;
+        write_all_at(file, &zeros[..len], at)?;
         at += len as u64;
     }
     Ok(())

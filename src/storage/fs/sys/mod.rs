@@ -1,8 +1,15 @@
 //! Calls that only Linux has.
 
 pub(super) mod cache;
+#[cfg(not(test))]
+pub(super) mod disk;
 pub(super) mod holes;
 pub(super) mod open;
 pub(super) mod rename;
+#[cfg(test)]
+pub(super) mod simulated;
 pub(super) mod sync;
 pub(super) mod volume;
+
+#[cfg(test)]
+pub(super) use self::simulated as disk;

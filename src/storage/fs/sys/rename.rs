@@ -2,8 +2,10 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{RenameFlags, renameat_with};
+use rustix::fs::RenameFlags;
 use rustix::io::Errno;
+
+use super::disk::renameat_with;
 
 /// Renames `from` in `old` to `to` in `new`. Fails with `EXIST` if that name is taken.
 pub(crate) fn rename_new(old: &OwnedFd, from: &str, new: &OwnedFd, to: &[u8]) -> Result<(), Errno> {

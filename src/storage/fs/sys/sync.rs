@@ -5,12 +5,13 @@ use std::os::fd::AsFd;
 use rustix::fs::{Mode, OFlags, openat, syncfs};
 use rustix::io::Errno;
 
+use super::disk;
 use super::open::LOOKUP;
 use super::volume::is_fuse;
 
 /// Syncs everything on the file system of an open file or directory.
 pub(crate) fn sync_all(fd: impl AsFd) -> Result<(), Errno> {
-    syncfs(fd)
+    disk::syncfs(fd)
 }
 
 /// Whether that works for the file system of the directory `dir`.

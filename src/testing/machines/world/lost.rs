@@ -1,11 +1,12 @@
 //! Parcels that are given up, and connections that are lost.
 
+use super::ends::Ends;
 use super::{MessageQueue, Stream, World, WorldEvent, changed};
 use crate::protocol::engine::sender::Parcel;
 use crate::protocol::failure::Failure;
 use crate::protocol::wire::message::Message;
 
-impl World {
+impl<E: Ends> World<E> {
     /// What the receiver has begun of a parcel and not written may come again.
     pub(super) fn drop_unwritten(&mut self, number: u64) {
         if matches!(self.streams[&number].parcel, Parcel::Claims { .. }) {
@@ -58,8 +59,8 @@ impl World {
         let (parcel, abandoned) = (stream.parcel.clone(), std::mem::take(&mut stream.abandoned));
         let values: Vec<_> =
             stream.records.iter().map(|r| (r.id, r.content.value(r.offset, r.len))).collect();
-        for id in abandoned {
-            self.sender.abandon(id, changed());
+        for (id, failure) in abandoned {
+            self.sender.abandon(id, failure);
         }
         self.sender.parcel_lost(parcel, &values, true)?;
         let delay = self.delay();
