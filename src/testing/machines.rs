@@ -54,6 +54,7 @@ const CALM: Conditions = Conditions {
     losing_percent: 0,
     held_percent: 0,
     disk_max: Duration::from_millis(500),
+    delay_max: Duration::from_millis(20),
 };
 
 const POLICIES: [Exists; 4] = [Exists::Refuse, Exists::Skip, Exists::Replace, Exists::Rename];

@@ -79,6 +79,10 @@ impl Plan {
         plan.faults.sync_fails_at = random.percent(10).then_some(sync);
         plan.faults.lacks_rename = random.percent(10);
         plan.changes_percent = if random.percent(30) { 2 } else { 0 };
+        if random.percent(60) {
+            // There are checkpoints in the middle of files.
+            plan.conditions.delay_max = Duration::from_millis(1500);
+        }
         plan.conditions.losing_percent = if random.percent(20) { 5 } else { 0 };
         plan.conditions.disk_max = Duration::from_millis(1 + random.below(200));
         plan
@@ -116,7 +120,7 @@ fn attempt(ground: Ground, random: &mut Random, plan: Plan) -> Ground {
     let mut world = World::of(ends, walk, Random(random.next()), plan.conditions);
     let is_finished = proceed(&mut world, plan);
     if number("TOWLINE_SEED").is_some() {
-        println!("{plan:?}: done: {is_finished}");
+        println!("done: {is_finished}: {plan:?}");
         world.sent.values().for_each(|settled| println!("  {}: {:?}", settled.entry.path, settled.outcome));
     }
     let mut ends = world.ends;

@@ -46,6 +46,8 @@ pub(super) struct Conditions {
     pub(super) held_percent: u64,
     /// The longest that a disk operation takes.
     pub(super) disk_max: Duration,
+    /// The longest that a message takes, but for a few.
+    pub(super) delay_max: Duration,
 }
 
 #[derive(Debug)]
@@ -217,10 +219,10 @@ impl<E: Ends> World<E> {
         self.queue.insert((self.now + delay, self.events), event);
     }
 
-    /// Mostly a few milliseconds; sometimes a second.
+    /// Sometimes a second.
     fn delay(&mut self) -> Duration {
-        let max = if self.random.percent(4) { 1_000_000 } else { 20_000 };
-        self.random.micros(max)
+        let max = if self.random.percent(4) { Duration::from_secs(1) } else { self.conditions.delay_max };
+        self.random.micros(u64::try_from(max.as_micros()).unwrap())
     }
 
     fn in_order(&mut self, channel: MessageQueue, delay: Duration, event: WorldEvent) {

@@ -198,8 +198,7 @@ impl SimulatedDisk {
                 at = *disk.synced_names.get(&name).filter(|_| is_certain(&name))?;
             }
             let node = &disk.nodes[at];
-            let is_synced = node.changes.is_empty() && !node.has_lost;
-            (node.kind == FileType::RegularFile && is_synced).then(|| node.synced.clone())
+            (node.kind == FileType::RegularFile && node.changes.is_empty()).then(|| node.synced.clone())
         })
     }
 

@@ -15,6 +15,7 @@ use crate::auth::Fingerprint;
 use crate::protocol::final_name::Exists;
 use crate::protocol::path::{RelPath, STAGING_DIR};
 use crate::protocol::wire::limits::SMALL_FILE_BYTES_MAX;
+use crate::storage::fs::list_partials;
 use crate::storage::fs::simulation::{SimulatedDisk, false_records, staged_path};
 use crate::testing::machines::tree::{Content, Random, path};
 
@@ -294,9 +295,10 @@ impl Ground {
                 matches!(self.exists, Exists::Refuse | Exists::Skip) && self.target().join(os(path)).exists();
             assert!(names.any(has_it) || may_differ, "{path} has not arrived");
         }
-        let left: Vec<_> =
-            fs::read_dir(self.target().join(STAGING_DIR)).into_iter().flatten().flatten().collect();
-        assert!(!self.target().join(STAGING_DIR).exists(), "something is left in staging: {left:?}");
+        if let Ok(left) = fs::read_dir(self.target().join(STAGING_DIR)) {
+            let partials = list_partials(&self.target()).unwrap();
+            panic!("left in staging: {:?}: {partials:?}", left.flatten().collect::<Vec<_>>());
+        }
     }
 }
 
