@@ -106,7 +106,8 @@ fn glance(hub: &OwnedFd, name: &PartialName) -> Option<Found> {
     let journal = open_file(hub, name.journal().as_bytes()).ok()?;
     let about = journal.metadata().ok().filter(Metadata::is_file)?;
     let data = statat(hub, name.data(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    let is_file = FileType::from_raw_mode(data.st_mode) == FileType::RegularFile;
+    // One with a second name has its final name already.
+    let is_file = FileType::from_raw_mode(data.st_mode) == FileType::RegularFile && data.st_nlink == 1;
     let (identity, state) = Journal::read(&journal).ok().flatten().filter(|_| is_file)?;
     if *name != PartialName::new(&Fingerprint::from_bytes(identity.sender), &identity.path) {
         return None;

@@ -63,10 +63,9 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 impl Directories {
     /// Opens both ends for one attempt, and walks over the source.
     pub(super) fn open(mut ground: Ground, changes_percent: u64) -> (Self, Vec<Entry>) {
-        ground.attempts += 1;
         let (threads, warned) = (|| NetworkThreads::new(1), Arc::new(Warned::default()));
         let incoming = Incoming {
-            transfer: format!("{:032x}", ground.attempts),
+            transfer: format!("{:032x}", ground.begin()),
             sender: fingerprint(),
             sync: true,
             reporter: Arc::clone(&warned) as Arc<dyn Reporter>,

@@ -1,6 +1,6 @@
 //! What outlives an attempt: the directories, and what has been promised about them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
@@ -42,7 +42,7 @@ pub(super) struct Ground {
     /// Sources are removed.
     pub(super) moves: bool,
     /// Attempts so far.
-    pub(super) attempts: u32,
+    attempts: u32,
     /// All versions that a file of the source has had.
     versions: BTreeMap<RelPath, Vec<Content>>,
     /// Files of the source now.
@@ -54,6 +54,8 @@ pub(super) struct Ground {
     /// What was last written to the chunks of staged files.
     pub(super) staged: BTreeMap<(RelPath, u64), Content>,
     named: BTreeMap<RelPath, Promise>,
+    /// Files that have got their names in this attempt.
+    written: BTreeSet<RelPath>,
     /// Counts changes of the source.
     changes: u64,
 }
@@ -79,6 +81,7 @@ impl Ground {
             acked: BTreeMap::new(),
             staged: BTreeMap::new(),
             named: BTreeMap::new(),
+            written: BTreeSet::new(),
             changes: 0,
         };
         for dir in [ground.attic(), ground.target(), ground.source().join(TREE).join("d/e")] {
@@ -89,12 +92,19 @@ impl Ground {
         ground
     }
 
+    /// Another attempt begins. Returns its number.
+    pub(super) fn begin(&mut self) -> u32 {
+        self.attempts += 1;
+        self.written.clear();
+        self.attempts
+    }
+
     fn make_source(&mut self, random: &mut Random) {
         let dirs = [TREE.to_owned(), format!("{TREE}/d"), format!("{TREE}/d/e")];
-        for number in 0..2 + random.below(4) {
+        for number in 0..1 + random.below(4) {
             let dir = &dirs[random.index(dirs.len())];
             let path = path(&format!("{dir}/n{number}"));
-            let size = match random.percent(if number == 0 { 70 } else { 20 }) {
+            let size = match random.percent(if number == 0 { 90 } else { 15 }) {
                 true => LARGE_SIZES[random.index(LARGE_SIZES.len())],
                 false => SMALL_SIZES[random.index(SMALL_SIZES.len())],
             };
@@ -153,7 +163,7 @@ impl Ground {
     /// Somebody changes bytes of a file of the source.
     pub(super) fn edit(&mut self, random: &mut Random) {
         let Some((path, content)) = self.any(random) else { return };
-        let next = match random.below(3) {
+        let next = match random.below(6) {
             0 => Content { fill: content.fill + 1, ..content },
             1 => Content { holes: some_bits(random), ..content },
             _ => Content { edits: some_bits(random), ..content },
@@ -236,6 +246,7 @@ impl Ground {
         let version = self.version(path, &bytes);
         let content = version.unwrap_or_else(|| panic!("{name} is done, and no version of its source"));
         self.named.insert(name.clone(), Promise { content, may_be_newer: false });
+        self.written.insert(path.clone());
         self.forget(path);
     }
 
@@ -295,9 +306,13 @@ impl Ground {
                 matches!(self.exists, Exists::Refuse | Exists::Skip) && self.target().join(os(path)).exists();
             assert!(names.any(has_it) || may_differ, "{path} has not arrived");
         }
-        if let Ok(left) = fs::read_dir(self.target().join(STAGING_DIR)) {
-            let partials = list_partials(&self.target()).unwrap();
-            panic!("left in staging: {:?}: {partials:?}", left.flatten().collect::<Vec<_>>());
+        for partial in list_partials(&self.target()).unwrap() {
+            let path = &partial.path;
+            assert!(!self.written.contains(path), "{path} has arrived, and is left in staging too");
+        }
+        for left in fs::read_dir(self.target().join(STAGING_DIR)).into_iter().flatten() {
+            let kind = left.as_ref().unwrap().file_type().unwrap();
+            assert!(kind.is_file(), "{left:?} is left in staging");
         }
     }
 }
