@@ -343,13 +343,19 @@ impl SimulatedDisk {
         }
     }
 
-    /// A sync has failed: what it was about gets to the device or not, and the kernel does not try again.
+    /// A sync has failed: bytes get to the device or not, and the kernel does not try again. Lengths are not lost.
     fn fail_sync(&mut self, number: usize) {
         let changes = mem::take(&mut self.nodes[number].changes);
         self.nodes[number].has_lost |= !changes.is_empty();
         for change in changes {
-            if self.below(2) == 0 {
-                change.apply(&mut self.nodes[number].synced);
+            let is_lost = self.below(2) == 0;
+            let synced = &mut self.nodes[number].synced;
+            match change {
+                Change::Write(at, bytes) if is_lost => {
+                    lengthen(synced, usize::try_from(at).unwrap() + bytes.len());
+                }
+                Change::Zeros(_) if is_lost => {}
+                change => change.apply(synced),
             }
         }
     }
