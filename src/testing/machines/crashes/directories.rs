@@ -68,6 +68,8 @@ impl Directories {
             transfer: format!("{:032x}", ground.begin()),
             sender: fingerprint(),
             sync: true,
+            atomic: false,
+            verify: false,
             reporter: Arc::clone(&warned) as Arc<dyn Reporter>,
         };
         let source = FsSource::new(&[ground.source().join(TREE)], threads()).unwrap();
@@ -268,7 +270,7 @@ impl Ends for Directories {
         };
         let is_file = matches!(kind, Final::File { .. });
         self.ground.begin_naming(&entry.path);
-        let commit = Commit { id, path: entry.path.clone(), kind, meta: entry.meta, exists };
+        let commit = Commit { id, path: entry.path.clone(), kind, meta: entry.meta, exists, root: None };
         let committed = now(self.target.commit(vec![commit])).remove(0).map_err(|error| failure(&error))?;
         match &committed {
             _ if SimulatedDisk::is_dead() => {}
