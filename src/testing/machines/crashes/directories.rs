@@ -302,6 +302,10 @@ impl Ends for Directories {
         now(self.target.discard(id));
     }
 
+    fn give_up(&mut self, id: EntryId) {
+        now(self.target.give_up(id));
+    }
+
     fn intrude(&mut self, _: RelPath) {}
 
     fn is_staged(&self, _: EntryId) -> bool {

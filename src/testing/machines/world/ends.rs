@@ -63,6 +63,9 @@ pub(in crate::testing::machines) trait Ends {
 
     fn discard(&mut self, id: EntryId);
 
+    /// An entry has failed alone. What is recorded of it is kept.
+    fn give_up(&mut self, id: EntryId);
+
     /// Somebody else takes one of these names if it is free.
     fn intrude(&mut self, name: RelPath);
 

@@ -139,6 +139,10 @@ impl Ends for Trees {
         self.staged.remove(&id);
     }
 
+    fn give_up(&mut self, id: EntryId) {
+        self.staged.remove(&id);
+    }
+
     fn intrude(&mut self, name: RelPath) {
         if !self.disk.contains_key(&name) && tree::parents_are_dirs(&self.disk, &name) {
             let node = Node::File(Content::new(9, 3));
