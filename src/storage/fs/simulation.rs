@@ -9,7 +9,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use super::journal::{Chunking, SLOT_BYTES, decode_slot, slot_at};
 use super::journal_file::Journal;
 use super::partial_names::{PartialName, find_partials};
-pub(crate) use super::sys::simulated::{Faults, SimulatedDisk};
+pub(crate) use super::sys::simulated_disk::{Faults, SimulatedDisk};
 use super::trust::Trust;
 use crate::auth::Fingerprint;
 use crate::protocol::hash::RecordHasher;

@@ -8,6 +8,8 @@ pub(super) mod open;
 pub(super) mod rename;
 #[cfg(test)]
 pub(super) mod simulated;
+#[cfg(test)]
+pub(super) mod simulated_disk;
 pub(super) mod sync;
 pub(super) mod volume;
 
