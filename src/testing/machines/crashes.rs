@@ -115,6 +115,7 @@ fn run(seed: u64) -> blake3::Hash {
 }
 
 /// One attempt, with everything that is checked after it.
+#[allow(clippy::print_stdout, reason = "a seed that is run again tells what it does")]
 fn attempt(ground: Ground, random: &mut Random, plan: Plan) -> Ground {
     SimulatedDisk::start(plan.faults);
     let (ends, walk) = Directories::open(ground, plan.changes_percent);

@@ -81,7 +81,8 @@ pub(super) struct Content {
 
 /// An edit or a hole covers so much.
 pub(super) const PIECE_LOG2: u8 = 16;
-const PAGE_BYTES: u64 = 4096;
+const PAGE: usize = 4096;
+const PAGE_BYTES: u64 = PAGE as u64;
 
 type Values = HashMap<(Content, u64, u64), [u8; 32]>;
 
@@ -136,7 +137,7 @@ impl Content {
             // Never zero, which is what a hole has.
             let byte = (self.fill.wrapping_mul(38).wrapping_add(page.wrapping_mul(6)) ^ (edit << 7)) | 1;
             let byte = if self.is_hole(at) { 0 } else { byte };
-            take(&[byte; PAGE_BYTES as usize][..usize::try_from(end - at).unwrap()]);
+            take(&[byte; PAGE][..usize::try_from(end - at).unwrap()]);
             at = end;
         }
     }
