@@ -108,11 +108,11 @@ pub(super) async fn find(number: u16) -> Result<Vec<SocketAddr>, Failure> {
     }
 }
 
-/// IPv4 first, and addresses that work on one link only last.
+/// IPv4 first, and addresses that work on one link or one machine only last.
 fn addresses(service: &ResolvedService) -> Vec<SocketAddr> {
     let port = service.get_port();
     let mut addresses: Vec<_> = service.get_addresses().iter().filter_map(|ip| address(ip, port)).collect();
-    addresses.sort_by_key(|address| (is_of_a_link(address), address.is_ipv6(), *address));
+    addresses.sort_by_key(|at| (at.ip().is_loopback(), is_of_a_link(at), at.is_ipv6(), *at));
     addresses
 }
 
