@@ -47,10 +47,10 @@ fn hint(reason: Reason) -> Option<&'static str> {
              port of the waiting side (4750 unless it printed another one)"
         }
         Reason::NotAuthenticated => {
-            "copy the ticket again from the waiting side; each start prints a new one. Without a ticket, the waiting side needs \
-             --fingerprint with what `towline id` prints here, or --allow with the name of a known peer. A receiver \
-             that stays (--forever) needs `towline peers add NAME FINGERPRINT --may send`, and then SIGHUP. If a known peer \
-             has a new key on purpose, use `towline peers remove` and `add`"
+            "take the ticket or code again from the waiting side; each start prints new ones. Without either, the \
+             waiting side needs --fingerprint with what `towline id` prints here, or --allow with the name of a known \
+             peer. A receiver that stays (--forever) needs `towline peers add NAME FINGERPRINT --may send`, and then \
+             SIGHUP. If a known peer has a new key on purpose, use `towline peers remove` and `add`"
         }
         Reason::TicketUsed => {
             "a ticket is good for one transfer: start the waiting side again and use its new ticket"

@@ -261,7 +261,7 @@ fn is_missing(path: &Path) -> io::Result<bool> {
     for part in path.ancestors() {
         match fs::symlink_metadata(part) {
             Ok(_) => return fs::metadata(part).map(|_| part != path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
             Err(error) => return Err(error),
         }
     }
@@ -464,6 +464,8 @@ mod tests {
         assert!(matches!(file.load(), Err(PeersError::Io { .. })));
         assert!(file.add(&name("laptop"), &peer(1)).is_err());
         assert!(fs::symlink_metadata(path(&file)).unwrap().is_symlink());
+        // A home that is no directory has no file.
+        assert!(PeersFile::at(Some("/dev/null/towline/peers.toml".into())).load().is_ok());
         let below = dir.path().join("towline2");
         std::os::unix::fs::symlink(&mount, &below).unwrap();
         let file = PeersFile::at(Some(below.join("peers.toml")));
