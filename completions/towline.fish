@@ -47,6 +47,10 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l receipt -d 'Kee
 complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Write a line for `b3sum --check` for each file sent' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l allow -d 'Let in this known peer without a ticket; may be repeated' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l words -d 'Words of the one-time code that this side prints [default: 2]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l expires -d 'Replace the ticket and the code after this long [default: never]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l qr -d 'Draw the ticket as a QR code: auto (on a terminal), always or never' -r -f -a "auto\t'On a terminal'
+always\t'Even into a file'
+never\t'No QR code'"
 complete -c towline -n "__fish_towline_using_subcommand send" -l remember -d 'Keep the peer as a known peer under this name' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l listen -d 'Address to listen on [default: port 4750]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r
@@ -103,6 +107,10 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l transfers -d
 complete -c towline -n "__fish_towline_using_subcommand receive" -l grace -d 'With --forever: time for running transfers to end after a signal [default: 30s]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l allow -d 'Let in this known peer without a ticket; may be repeated' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l words -d 'Words of the one-time code that this side prints [default: 2]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l expires -d 'Replace the ticket and the code after this long [default: never]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l qr -d 'Draw the ticket as a QR code: auto (on a terminal), always or never' -r -f -a "auto\t'On a terminal'
+always\t'Even into a file'
+never\t'No QR code'"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l remember -d 'Keep the peer as a known peer under this name' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l listen -d 'Address to listen on [default: port 4750]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r

@@ -142,7 +142,7 @@ fn t17_an_identity_that_was_named_must_be_there() {
 fn t18_white_space_in_a_ticket_does_not_matter() {
     let setting = Setting::with_source();
     for fold in [
-        |ticket: &str| format!("{}\n{}\n", &ticket[..70], &ticket[70..]),
+        |ticket: &str| format!("{}\n{}\n", &ticket[..60], &ticket[60..]),
         |ticket: &str| format!(" {}\r\n  {}\r\n", &ticket[..40], &ticket[40..]),
         |ticket: &str| ticket.as_bytes().chunks(5).map(|c| String::from_utf8_lossy(c) + " ").collect(),
         |ticket: &str| format!("{ticket}\r"),
@@ -159,6 +159,27 @@ fn t18_white_space_in_a_ticket_does_not_matter() {
         receiver.end().expect(0);
         setting.assert_arrived();
     }
+}
+
+#[test]
+fn an_expired_ticket_is_refused_and_the_next_one_works() {
+    let setting = Setting::with_source();
+    let (mut receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &["--expires", "1s"]);
+    let mut next = receiver.wait_for("listening");
+    assert_ne!(next["ticket"], listening.ticket);
+    assert_ne!(next["code"], serde_json::Value::Null);
+    let ended = setting.sender.send(["--to", &listening.ticket, &setting.source()]).expect(4);
+    assert_eq!(ended.event("error")["reason"], "ticket-expired", "{}", ended.said());
+    // On a busy machine it may expire before it is used.
+    loop {
+        let ticket = next["ticket"].as_str().expect("a ticket");
+        match setting.sender.send(["--to", ticket, &setting.source()]) {
+            ended if ended.code == Some(4) => next = receiver.wait_for("listening"),
+            ended => break drop(ended.expect(0)),
+        }
+    }
+    receiver.end().expect(0);
+    setting.assert_arrived();
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub(super) async fn meet(
             let (allowed, wait) = (common.allowed.clone(), common.wait);
             // A bench is for people who know what they do.
             let code_words = matches!(role, Role::Send | Role::Receive).then_some(common.code_words);
-            let invitation = Invitation { address, allowed, code_words, wait, what };
+            let invitation = Invitation { address, allowed, code_words, expires: common.expires, wait, what };
             listen(invitation, &terms, reporter.as_ref(), &mut stop).await?
         }
     };
@@ -76,9 +76,11 @@ pub(super) fn terms(role: Role, identity: &Identity, common: &CommonSettings, bu
 fn destination(peer: &Peer, common: &CommonSettings) -> Result<Destination, Failure> {
     match peer {
         Peer::Ticket(ticket) => {
-            if let Some(named) = common.fingerprint.filter(|named| *named != ticket.fingerprint) {
-                let message =
-                    format!("the ticket belongs to {}, but --fingerprint names {named}", ticket.fingerprint);
+            if let Some(named) = common.fingerprint.filter(|named| named.head() != ticket.fingerprint) {
+                let message = format!(
+                    "the ticket belongs to the fingerprint {}, but --fingerprint names {named}",
+                    ticket.fingerprint
+                );
                 return Err(Failure::new(Reason::NotAuthenticated, message));
             }
             Ok(Destination::Ticket(ticket.clone()))

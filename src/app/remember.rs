@@ -83,6 +83,7 @@ fn is_refusal(failure: &Failure, met: Met) -> bool {
         failure.reason,
         Reason::NotAuthenticated
             | Reason::TicketUsed
+            | Reason::TicketExpired
             | Reason::Incompatible
             | Reason::Unreachable
             | Reason::Protocol

@@ -226,6 +226,8 @@ pub struct CommonSettings {
     pub listen: Option<SocketAddr>,
     /// Words of the one-time code of a waiting side.
     pub code_words: usize,
+    /// How long a ticket and a code are good for; `None` is as long as this side waits.
+    pub expires: Option<Duration>,
     /// How long to wait for a peer to dial; `None` is forever.
     pub wait: Option<Duration>,
     /// The fingerprint of a peer by ticket must be this one.

@@ -81,6 +81,12 @@ impl OpenCode {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The code, unless it is burnt.
+    pub fn code(&self) -> Option<Code> {
+        let state = self.state();
+        (!state.is_burnt).then(|| state.code.clone())
+    }
+
     /// Replaces the code by one with the same number; returns it.
     pub fn renew(&self) -> Code {
         let mut state = self.state();
@@ -124,8 +130,12 @@ impl ListenerState for AwaitsProof {
         let Self { open, generation, pake, theirs } = *self;
         let mut state = open.state();
         // Others may have guessed meanwhile: each code takes one guess, however many are under way.
-        if state.is_burnt || state.generation != generation {
+        if state.is_burnt {
             return Err(burnt());
+        }
+        if state.generation != generation {
+            let message = "there is another code now; take it from the waiting side";
+            return Err(Failure::new(Reason::NotAuthenticated, message));
         }
         match pake.finish(&theirs).filter(|confirmations| is_it(confirmations.dialler, message)) {
             Some(confirmations) => Ok(ListenerStep::LetIn(Some(confirmations.listener.as_bytes().to_vec()))),
@@ -160,9 +170,9 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use super::*;
-    use crate::auth::Fingerprint;
     use crate::auth::handshake::{Authorizer, DiallerHandshake, ListenerHandshake};
     use crate::auth::methods::{ByTicket, Invited};
+    use crate::auth::{Fingerprint, TicketSecrets};
 
     /// The two ends of one TLS session.
     const SESSION: [u8; 32] = [7; 32];
@@ -177,7 +187,7 @@ mod tests {
     }
 
     fn invited(open: &Arc<OpenCode>) -> Invited {
-        Invited { expected: Vec::new(), code: Some(Arc::clone(open)) }
+        Invited { keys: Vec::new(), ticket: TicketSecrets::generate(), code: Some(Arc::clone(open)) }
     }
 
     /// A dialler that has sent its first message, and a listener that has answered.
@@ -308,10 +318,10 @@ mod tests {
         let (_, first) = DiallerHandshake::new(&ByCode(code()), &channel(SESSION));
         let session = channel(SESSION);
         let greeting = Greeting { method: CODE, message: &first, channel: &session };
-        let none = Invited { expected: vec![Expected::Code], code: None };
+        let none = Invited { code: None, ..invited(&OpenCode::new(code(), || {})) };
         assert_eq!(reason(none.authorize(&greeting)), Some(Reason::NotAuthenticated));
         let open = OpenCode::new(code(), || {});
-        let ticket = ByTicket { listener: PEER, secret: crate::auth::Secret::from_bytes([1; 16]) };
+        let ticket = ByTicket { listener: PEER.head(), secret: crate::auth::Secret::from_bytes([1; 16]) };
         let (_, proof) = DiallerHandshake::new(&ticket, &session);
         let greeting = Greeting { method: 1, message: &proof, channel: &session };
         assert_eq!(reason(invited(&open).authorize(&greeting)), Some(Reason::NotAuthenticated));

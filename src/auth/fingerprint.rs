@@ -19,6 +19,33 @@ const ED25519_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
+/// Bytes of a [`FingerprintHead`].
+pub(super) const HEAD_BYTES: usize = 20;
+
+/// The first 160 bits of a fingerprint, for places that have little room. To find another key with the same head takes
+/// 2^160 attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FingerprintHead([u8; HEAD_BYTES]);
+
+impl FingerprintHead {
+    /// From its bytes.
+    pub const fn from_bytes(bytes: [u8; HEAD_BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; HEAD_BYTES] {
+        &self.0
+    }
+}
+
+impl fmt::Display for FingerprintHead {
+    /// As the fingerprint begins.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}…", BASE32_NOPAD.encode(&self.0).to_ascii_lowercase())
+    }
+}
+
 /// Why a text or a certificate has no fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FingerprintError {
@@ -42,6 +69,14 @@ impl Fingerprint {
     /// The digest.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// Its first 160 bits.
+    pub const fn head(&self) -> FingerprintHead {
+        let (head, _) = self.0.split_at(HEAD_BYTES);
+        let mut bytes = [0; HEAD_BYTES];
+        bytes.copy_from_slice(head);
+        FingerprintHead(bytes)
     }
 
     /// The fingerprint of the key in `certificate`; its other fields are ignored.
@@ -105,6 +140,14 @@ mod tests {
         {
             assert_eq!(form.parse(), Ok(fingerprint), "{form:?}");
         }
+    }
+
+    #[test]
+    fn a_head_is_the_beginning() {
+        let fingerprint = Fingerprint::from_bytes(std::array::from_fn(|i| u8::try_from(i).unwrap()));
+        let head = fingerprint.head();
+        assert_eq!(head.as_bytes()[..], fingerprint.as_bytes()[..HEAD_BYTES]);
+        assert!(fingerprint.to_string().starts_with(head.to_string().trim_end_matches('…')));
     }
 
     /// [W-7]

@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn ticket_and_key_take_one_message_and_offer_at_once() {
         let takes = |expected: &[Expected]| AnyOf(expected.to_vec());
-        let ticket = ByTicket { listener: LISTENER, secret: SECRET };
+        let ticket = ByTicket { listener: LISTENER.head(), secret: SECRET };
         let key = ByKey { listener: LISTENER };
         let (by_secret, by_key) = (Expected::Secret(SECRET), Expected::Key(DIALLER));
         assert_eq!(run(&ticket, &takes(&[by_secret])), Ok((1, 1)));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::by_code::{CODE, OpenCode};
 use super::handshake::{Authorizer, Channel, DiallerMethod, DiallerState, Greeting, ListenerStep};
-use super::{Expected, Fingerprint, Secret};
+use super::{Expected, Fingerprint, FingerprintHead, Secret, TicketSecrets};
 use crate::protocol::failure::{Failure, Reason};
 
 /// Numbers of the methods on the wire.
@@ -35,8 +35,8 @@ impl DiallerMethod for ByKey {
 /// The dialler holds a ticket: it knows the listener's key, and proves the secret.
 #[derive(Debug, Clone, Copy)]
 pub struct ByTicket {
-    /// The key of the listener.
-    pub listener: Fingerprint,
+    /// The key of the listener, as the ticket names it.
+    pub listener: FingerprintHead,
     /// The secret in the ticket.
     pub secret: Secret,
 }
@@ -47,7 +47,7 @@ impl DiallerMethod for ByTicket {
     }
 
     fn listener(&self) -> Expected {
-        Expected::Key(self.listener)
+        Expected::Head(self.listener)
     }
 
     fn begin(&self, channel: &Channel) -> (Vec<u8>, Option<Box<dyn DiallerState>>) {
@@ -76,6 +76,8 @@ impl Authorizer for AnyOf {
         let is_it = |expected: &Expected| match expected {
             Expected::Key(key) => *key == channel.peer,
             Expected::Secret(secret) => proof.is_some_and(|proof| secret.verify(&channel.exporter, proof)),
+            // A listener is not asked for them.
+            Expected::Head(_) => false,
             // It takes more messages.
             Expected::Code => false,
         };
@@ -93,11 +95,13 @@ impl Authorizer for AnyOf {
     }
 }
 
-/// The listener's end of all methods: lets in a dialler that has one of these keys or secrets, or the code.
+/// The listener's end of all methods: lets in a dialler that has one of these keys, the ticket or the code.
 #[derive(Clone)]
 pub struct Invited {
-    /// Keys and secrets.
-    pub expected: Vec<Expected>,
+    /// The keys.
+    pub keys: Vec<Fingerprint>,
+    /// The ticket.
+    pub ticket: Arc<TicketSecrets>,
     /// The code, if there is one.
     pub code: Option<Arc<OpenCode>>,
 }
@@ -110,7 +114,8 @@ impl Authorizer for Invited {
                 let message = "the waiting side has no code; it needs a ticket, or a known peer";
                 Err(Failure::new(Reason::NotAuthenticated, message))
             }
-            _ => AnyOf(self.expected.clone()).authorize(greeting),
+            (TICKET, _) if !self.keys.contains(&greeting.channel.peer) => self.ticket.authorize(greeting),
+            _ => AnyOf(self.keys.iter().copied().map(Expected::Key).collect()).authorize(greeting),
         }
     }
 }

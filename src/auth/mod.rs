@@ -15,14 +15,16 @@ mod pake;
 mod receipt;
 mod secret;
 mod ticket;
+mod ticket_secrets;
 
 pub use by_code::{ByCode, OpenCode};
 pub use code::{CODE_WORDS, Code, CodeError, resembles_code};
 pub use expected::Expected;
-pub use fingerprint::{Fingerprint, FingerprintError};
+pub use fingerprint::{Fingerprint, FingerprintError, FingerprintHead};
 pub use identity::{Identity, IdentityError, default_path};
 pub use receipt::{RECEIPT_BYTES_MAX, Receipt, ReceiptError, Statement};
 pub use secret::{JoinKey, Secret};
 pub use ticket::{
     ADDRESSES_MAX, Ticket, TicketError, resembles_ticket, without_parts_of_tickets, without_tickets,
 };
+pub use ticket_secrets::TicketSecrets;

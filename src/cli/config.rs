@@ -19,7 +19,7 @@ use crate::protocol::path::printable;
 use crate::session::Retry;
 use crate::session::schedule::Schedule;
 use crate::transport::Congestion;
-use crate::ui::Color;
+use crate::ui::{Color, Qr};
 
 /// Bytes of a config file.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
@@ -86,6 +86,12 @@ pub struct Config {
     pub allow: Vec<PeerName>,
     /// `--words`
     pub words: Option<usize>,
+    /// `--expires`
+    #[serde(deserialize_with = "duration")]
+    pub expires: Option<Duration>,
+    /// `--qr`
+    #[serde(deserialize_with = "word")]
+    pub qr: Option<Qr>,
     /// `--forever`
     pub forever: Option<bool>,
     /// `--tickets`

@@ -53,11 +53,13 @@ impl Cli {
     pub fn resolve(self, config: Config, peers: &PeersFile, stdin: &mut dyn Read) -> Result<Settings> {
         let (mut output, command) = match self.command {
             args::CliCommand::Send(mut a) => {
-                let output = resolve_output(std::mem::take(&mut a.output), &config);
+                let mut output = resolve_output(std::mem::take(&mut a.output), &config);
+                output.qr = a.meeting.qr.or(config.qr).unwrap_or_default();
                 (output, Command::Send(send::resolve(a, config, peers, stdin)?))
             }
             args::CliCommand::Receive(mut a) => {
-                let output = resolve_output(std::mem::take(&mut a.output), &config);
+                let mut output = resolve_output(std::mem::take(&mut a.output), &config);
+                output.qr = a.meeting.qr.or(config.qr).unwrap_or_default();
                 (output, receive::resolve(a, config, peers, stdin)?)
             }
             args::CliCommand::Bench(mut a) => {
@@ -100,6 +102,7 @@ fn resolve_output(given: OutputArgs, config: &Config) -> ui::Options {
         verbose: if given.verbose > 0 { given.verbose } else { config.verbose.unwrap_or(0) },
         progress: !given.no_progress.or(config.no_progress).unwrap_or(false),
         color: given.color.or(config.color).unwrap_or_default(),
+        qr: ui::Qr::default(),
         known_dialler: false,
     }
 }

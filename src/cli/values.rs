@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 
 use crate::app::settings::{Delta, Exists, IdAction, Right};
 use crate::transport::Congestion;
-use crate::ui::Color;
+use crate::ui::{Color, Qr};
 
 impl ValueEnum for Exists {
     fn value_variants<'a>() -> &'a [Self] {
@@ -77,6 +77,20 @@ impl ValueEnum for Color {
             Self::Auto => PossibleValue::new("auto").help("On a terminal, unless NO_COLOR is set"),
             Self::Always => PossibleValue::new("always").help("Even into a file"),
             Self::Never => PossibleValue::new("never").help("No colours"),
+        })
+    }
+}
+
+impl ValueEnum for Qr {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Auto, Self::Always, Self::Never]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Auto => PossibleValue::new("auto").help("On a terminal"),
+            Self::Always => PossibleValue::new("always").help("Even into a file"),
+            Self::Never => PossibleValue::new("never").help("No QR code"),
         })
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::connected::{Connected, GOODBYE, part};
 use super::extra::Sockets;
@@ -17,10 +17,11 @@ use super::slot::OneSlot;
 use super::terms::Terms;
 use super::waiting::{Stop, unless_stopped, within};
 use crate::auth::methods::Invited;
-use crate::auth::{Code, Expected, Fingerprint, OpenCode, Secret, Ticket};
+use crate::auth::{Code, Fingerprint, OpenCode, Ticket, TicketSecrets};
 use crate::event::{Event, Listening, Reporter};
 use crate::node::listener::Listener;
 use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::wire::role::Role;
 use crate::session::handshake::Slot;
 use crate::session::{Link, close_reason, transport_failure};
 use crate::transport::{Connection, Endpoint, ListenAddress, Network};
@@ -38,6 +39,8 @@ pub struct Invitation {
     pub allowed: Vec<Fingerprint>,
     /// Words of the one-time code, if there is to be one.
     pub code_words: Option<usize>,
+    /// How long a ticket and a code are good for; `None` is as long as this side waits.
+    pub expires: Option<Duration>,
     /// How long to wait; `None` is forever.
     pub wait: Option<Duration>,
     /// The sources that are offered, or the target directory. Reported with the ticket.
@@ -55,37 +58,26 @@ pub async fn listen<N: Network>(
     reporter: &dyn Reporter,
     stop: &mut Stop,
 ) -> Result<Connected<N>, Failure> {
-    let Invitation { address, allowed, code_words, wait, what } = invitation;
+    let Invitation { address, allowed, code_words, expires, wait, what } = invitation;
     let Terms { role, network, limits, .. } = terms;
     let endpoint =
         network.listen(&address, limits).map_err(|e| Failure::new(Reason::Setup, e.to_string()))?;
     let addresses = endpoint.local_addresses().map_err(transport_failure)?;
-    let secret = Secret::generate();
-    let ticket = Ticket { addresses, fingerprint: network.fingerprint(), secret };
     let place = endpoint.local_address().map_err(transport_failure)?;
     let sockets = Sockets::new(terms.clone(), place.ip());
-    let mut code = code_words.map(|words| Codes::new(words, place));
-    let by_key = allowed.into_iter().map(Expected::Key);
-    let expected = std::iter::once(Expected::Secret(secret)).chain(by_key).collect();
-    let authorizer = Box::new(Invited { expected, code: code.as_ref().map(|code| Arc::clone(&code.open)) });
+    let ticket = TicketSecrets::generate();
+    let codes = code_words.map(|words| Codes::new(words, place));
+    let code = codes.as_ref().map(|codes| Arc::clone(&codes.open));
+    let authorizer = Box::new(Invited { keys: allowed, ticket: Arc::clone(&ticket), code });
     let slot = Arc::new(OneSlot { authorizer, taken: AtomicBool::new(false), sockets });
     let slots = vec![Arc::clone(&slot) as Arc<dyn Slot>];
     let mut listener = Listener::new(endpoint.clone(), *role, slots);
-    let announce = |code: Option<String>| {
-        reporter.report(Event::Listening(Listening {
-            role: *role,
-            what: what.clone(),
-            ticket: Some(ticket.to_string()),
-            code,
-            addresses: ticket.addresses.clone(),
-            fingerprint: ticket.fingerprint.to_string(),
-        }));
-    };
-    announce(code.as_ref().map(|code| code.first.clone()));
+    let fingerprint = network.fingerprint();
+    let mut doors = Doors { role: *role, what, addresses, fingerprint, ticket, codes, expires, reporter };
     let waiting = within(wait, async {
         tokio::select! {
             link = first_link(&endpoint, &mut listener) => link,
-            never = renew(code.as_mut(), reporter, &announce) => match never {},
+            never = doors.keep() => match never {},
         }
     });
     let mut link = match unless_stopped(stop, waiting).await {
@@ -109,10 +101,21 @@ pub async fn listen<N: Network>(
     }
 }
 
+/// The ways into a waiting side, and whom it tells of them.
+struct Doors<'a> {
+    role: Role,
+    what: Vec<PathBuf>,
+    addresses: Vec<SocketAddr>,
+    fingerprint: Fingerprint,
+    ticket: Arc<TicketSecrets>,
+    codes: Option<Codes>,
+    expires: Option<Duration>,
+    reporter: &'a dyn Reporter,
+}
+
 /// The codes of a waiting side, one after the other. They are found on the local network until this is dropped.
 struct Codes {
     open: Arc<OpenCode>,
-    first: String,
     burnt: watch::Receiver<()>,
     _announcement: Option<Announcement>,
 }
@@ -121,33 +124,85 @@ impl Codes {
     /// Opens the first one, for diallers that come to `place`.
     fn new(words: usize, place: SocketAddr) -> Self {
         let code = Code::generate(words);
-        let (number, first) = (code.number(), code.reveal());
+        let number = code.number();
         let (sender, burnt) = watch::channel(());
         let open = OpenCode::new(code, move || {
             sender.send_replace(());
         });
-        Self { open, first, burnt, _announcement: Announcement::new(number, place) }
+        Self { open, burnt, _announcement: Announcement::new(number, place) }
     }
 }
 
-/// Tells of each code that is burnt, and opens a new one after a pause, so that a program has few guesses.
-async fn renew(
-    codes: Option<&mut Codes>,
-    reporter: &dyn Reporter,
-    announce: &impl Fn(Option<String>),
-) -> Infallible {
-    let Some(codes) = codes else { return std::future::pending().await };
-    let mut pause = PAUSE_AFTER_GUESS;
-    while codes.burnt.changed().await.is_ok() {
-        let after = humantime::format_duration(pause);
-        let message =
-            format!("somebody has tried a wrong code, which used it up; a new one follows in {after}");
-        reporter.report(Event::Warning { path: None, reason: None, message });
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_AFTER_GUESS_MAX);
-        announce(Some(codes.open.renew().reveal()));
+impl Doors<'_> {
+    /// Tells of ticket and code. Replaces those that have expired; and each code that is burnt, after a pause, so that a
+    /// program has few guesses.
+    async fn keep(&mut self) -> Infallible {
+        let code = self.codes.as_ref().and_then(|codes| codes.open.code());
+        self.announce(code);
+        let expiry = |expires: Option<Duration>| expires.map(|expires| Instant::now() + expires);
+        let (mut pause, mut fresh_code_at, mut expires_at) = (PAUSE_AFTER_GUESS, None, expiry(self.expires));
+        loop {
+            tokio::select! {
+                () = burnt(self.codes.as_mut()) => {
+                    let after = humantime::format_duration(pause);
+                    self.warn(format!(
+                        "somebody has tried a wrong code, which used it up; a new one follows in {after}"
+                    ));
+                    fresh_code_at = Some(Instant::now() + pause);
+                    pause = (pause * 2).min(PAUSE_AFTER_GUESS_MAX);
+                }
+                () = at(fresh_code_at) => {
+                    fresh_code_at = None;
+                    let code = self.codes.as_ref().map(|codes| codes.open.renew());
+                    self.announce(code);
+                }
+                () = at(expires_at) => {
+                    expires_at = expiry(self.expires);
+                    self.ticket.renew();
+                    // A code that is burnt has its own pause.
+                    let codes = self.codes.as_ref().filter(|_| fresh_code_at.is_none());
+                    let code = codes.map(|codes| codes.open.renew());
+                    self.warn("the ticket has expired; a new one follows".to_owned());
+                    self.announce(code);
+                }
+            }
+        }
     }
-    std::future::pending().await
+
+    fn warn(&self, message: String) {
+        self.reporter.report(Event::Warning { path: None, reason: None, message });
+    }
+
+    fn announce(&self, code: Option<Code>) {
+        let (addresses, fingerprint) = (self.addresses.clone(), self.fingerprint.head());
+        let ticket = Ticket { addresses, fingerprint, secret: self.ticket.secret() };
+        self.reporter.report(Event::Listening(Listening {
+            role: self.role,
+            what: self.what.clone(),
+            ticket: Some(ticket.to_string()),
+            code: code.map(|code| code.reveal()),
+            addresses: ticket.addresses,
+            fingerprint: self.fingerprint.to_string(),
+        }));
+    }
+}
+
+/// Waits until a code is burnt.
+async fn burnt(codes: Option<&mut Codes>) {
+    let burnt = match codes {
+        Some(codes) => codes.burnt.changed().await.is_ok(),
+        None => false,
+    };
+    if !burnt {
+        std::future::pending().await
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The first dialler that is let in.

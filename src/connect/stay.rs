@@ -45,7 +45,7 @@ impl<N: Network> Staying<N> {
     /// The system does not tell the addresses.
     pub fn ticket(&self, secret: Secret) -> Result<Ticket, Failure> {
         let addresses = self.endpoint.local_addresses().map_err(transport_failure)?;
-        Ok(Ticket { addresses, fingerprint: self.terms.network.fingerprint(), secret })
+        Ok(Ticket { addresses, fingerprint: self.terms.network.fingerprint().head(), secret })
     }
 
     /// The next dialler that was let in.

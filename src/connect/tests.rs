@@ -77,6 +77,7 @@ async fn receiver(
             address: ListenAddress::Any,
             allowed: Vec::new(),
             code_words: None,
+            expires: None,
             wait,
             what: Vec::new(),
         };
@@ -124,6 +125,31 @@ async fn a_wrong_ticket_is_refused_and_the_right_one_let_in_after_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_ticket_that_expires_is_replaced_and_its_holder_is_told() {
+    let network = network();
+    let (tell, mut tickets) = mpsc::unbounded_channel();
+    let terms = terms(Role::Receive, &network.seen_by(LISTENER), None, Retry::Off);
+    let listening = tokio::spawn(async move {
+        let invitation = Invitation {
+            address: ListenAddress::Any,
+            allowed: Vec::new(),
+            code_words: None,
+            expires: Some(Duration::from_secs(60)),
+            wait: None,
+            what: Vec::new(),
+        };
+        let (_never, mut stop) = watch::channel(None);
+        listen(invitation, &terms, &Tickets(tell), &mut stop).await
+    });
+    let began = Instant::now();
+    let [first, second] = [tickets.recv().await.unwrap(), tickets.recv().await.unwrap()];
+    assert_eq!((began.elapsed().as_secs(), first == second), (60, false));
+    assert_eq!(reason(sender(&network, &first, None, Retry::Off).await), Some(Reason::TicketExpired));
+    assert!(sender(&network, &second, None, Retry::Off).await.is_ok());
+    assert!(listening.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_listener_that_says_nothing_is_left_after_the_time_limit() {
     let network = network();
     let silent = network.seen_by(LISTENER);
@@ -131,7 +157,7 @@ async fn a_listener_that_says_nothing_is_left_after_the_time_limit() {
     let endpoint = silent.listen(&ListenAddress::Any, &limits).unwrap();
     let ticket = Ticket {
         addresses: endpoint.local_addresses().unwrap(),
-        fingerprint: silent.fingerprint(),
+        fingerprint: silent.fingerprint().head(),
         secret: Secret::from_bytes([9; 16]),
     };
     let accepting = tokio::spawn(async move { endpoint.accept().await.unwrap().handshake().await });
@@ -151,7 +177,7 @@ async fn a_dialler_that_says_nothing_has_to_go_and_holds_nobody_up() {
     let network = network();
     let (listening, ticket) = receiver(&network, Some(1), None, Retry::Off).await;
     let terms = terms(Role::Send, &network, None, Retry::Off);
-    let expected = Expected::Key(ticket.fingerprint);
+    let expected = Expected::Head(ticket.fingerprint);
     let (silent, _endpoint) = network.dial(&ticket.addresses, expected, &terms.limits).await.unwrap();
     let began = Instant::now();
     let _dialled = sender(&network, &ticket, Some(1), Retry::Off).await.unwrap();

@@ -58,7 +58,7 @@ async fn arrive(
 ) -> Result<Link<MemoryConnection>, Failure> {
     let listener = Fingerprint::from_bytes(LISTENER);
     let (dialler, _) = network.dial(&[at], Expected::Key(listener), &limits()).await.unwrap();
-    let mut link = dial(dialler, Role::Send, &ByTicket { listener, secret }, None).await?;
+    let mut link = dial(dialler, Role::Send, &ByTicket { listener: listener.head(), secret }, None).await?;
     link.welcome().await?;
     Ok(link)
 }

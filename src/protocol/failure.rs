@@ -82,11 +82,13 @@ pub enum Reason {
     SourceRemains = 23,
     /// A listener serves as many sessions as it can.
     Busy = 24,
+    /// The ticket was good for a time that is over.
+    TicketExpired = 25,
 }
 
 impl Reason {
     /// All reasons, for look-ups and tests.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Internal,
         Self::Protocol,
         Self::Incompatible,
@@ -111,6 +113,7 @@ impl Reason {
         Self::SourceGrew,
         Self::SourceRemains,
         Self::Busy,
+        Self::TicketExpired,
     ];
 
     /// The number on the wire.
@@ -133,7 +136,7 @@ impl Reason {
             | Self::TransferEnded
             | Self::Setup => 1,
             Self::Unreachable | Self::Incompatible | Self::Busy => 3,
-            Self::NotAuthenticated | Self::TicketUsed => 4,
+            Self::NotAuthenticated | Self::TicketUsed | Self::TicketExpired => 4,
             Self::TargetExists | Self::Refused => 5,
             Self::Storage => 6,
             Self::SourceUnreadable | Self::SourceChanged => 7,
@@ -172,7 +175,11 @@ impl Reason {
             | Self::Storage
             | Self::SourceUnreadable
             | Self::SourceChanged => true,
-            Self::Incompatible | Self::NotAuthenticated | Self::TicketUsed | Self::Busy => is_greeting,
+            Self::Incompatible
+            | Self::NotAuthenticated
+            | Self::TicketUsed
+            | Self::TicketExpired
+            | Self::Busy => is_greeting,
             Self::TargetExists | Self::Refused | Self::Verification => peer == Side::Receiver,
             _ => false,
         }
@@ -198,6 +205,7 @@ impl Reason {
             | Self::Unreachable
             | Self::NotAuthenticated
             | Self::TicketUsed
+            | Self::TicketExpired
             | Self::UnknownTransfer
             | Self::TransferFailed
             | Self::TransferEnded
@@ -236,6 +244,7 @@ impl Reason {
             Self::SourceGrew => "source-grew",
             Self::SourceRemains => "source-remains",
             Self::Busy => "busy",
+            Self::TicketExpired => "ticket-expired",
         }
     }
 

@@ -1,4 +1,4 @@
 //! A ticket for tests.
 
 /// A ticket that leads nowhere.
-pub(crate) const TICKET: &str = "tl1aicmaaaca4ji4braaeg3qaaaaaaaaaaaaaaaaaah777vuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuws2ljnfuwvfuws2ljnfuws2ljnfuws2ljnf7vb6rvi";
+pub(crate) const TICKET: &str = "tl1chaaaaqhckhcaainxaaaaaaaaaaaaaaaaaaap777ljnfuws2ljnfuws2ljnfuws2ljnfuws2uws2ljnfuws2ljnfuws2ljnfuxp7wnsx";

@@ -179,8 +179,8 @@ pub(super) fn is_this_machine(ip: IpAddr, own: &[IpAddr]) -> bool {
 }
 
 /// The addresses for a ticket, when the socket is bound to `bound` on a host with the addresses `own`. A specific
-/// bound address stands alone. Otherwise the addresses that other hosts may reach, IPv4 first, and then loopback for
-/// a peer on this host. Link-local addresses are left out: they need a scope, which is only valid on this host.
+/// bound address stands alone. Otherwise the addresses that other hosts may reach, IPv4 first; a peer on this host
+/// reaches them too. Loopback only where there is no other. Link-local addresses are left out: they need a scope, which is only valid on this host.
 pub(super) fn to_name(bound: SocketAddr, own: &[IpAddr]) -> Vec<SocketAddr> {
     let port = bound.port();
     if !bound.ip().is_unspecified() {
@@ -202,10 +202,12 @@ pub(super) fn to_name(bound: SocketAddr, own: &[IpAddr]) -> Vec<SocketAddr> {
             IpAddr::V4(_) => false,
         };
         let is_local = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unique_local());
-        add(&mut own.iter().copied().filter(|ip| v6(ip) && !is_local(ip)), NAMED_MAX - 1);
-        add(&mut own.iter().copied().filter(|ip| v6(ip) && is_local(ip)), NAMED_MAX - 1);
+        add(&mut own.iter().copied().filter(|ip| v6(ip) && !is_local(ip)), NAMED_MAX);
+        add(&mut own.iter().copied().filter(|ip| v6(ip) && is_local(ip)), NAMED_MAX);
     }
-    named.push(Ipv4Addr::LOCALHOST.into());
+    if named.is_empty() {
+        named.push(Ipv4Addr::LOCALHOST.into());
+    }
     named.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
@@ -284,13 +286,15 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_names_what_others_reach_first_and_loopback_last() {
+    fn a_ticket_names_what_others_reach_and_loopback_only_where_there_is_nothing_else() {
         let own = ips(&["127.0.0.1", "::1", "fe80::1", "fd00::5", "2001:db8::5", "169.254.1.1", "10.0.0.5"]);
         let both = to_name("[::]:4750".parse().unwrap(), &own);
-        let expected = ["10.0.0.5:4750", "[2001:db8::5]:4750", "[fd00::5]:4750", "127.0.0.1:4750"];
+        let expected = ["10.0.0.5:4750", "[2001:db8::5]:4750", "[fd00::5]:4750"];
         assert_eq!(both, expected.map(|a| a.parse().unwrap()));
         let v4_only = to_name("0.0.0.0:9".parse().unwrap(), &own);
-        assert_eq!(v4_only, ["10.0.0.5:9", "127.0.0.1:9"].map(|a| a.parse().unwrap()));
+        assert_eq!(v4_only, ["10.0.0.5:9"].map(|a| a.parse().unwrap()));
+        let alone = to_name("[::]:9".parse().unwrap(), &ips(&["127.0.0.1", "::1", "fe80::1"]));
+        assert_eq!(alone, ["127.0.0.1:9"].map(|a| a.parse().unwrap()));
         let one = to_name("10.0.0.5:9".parse().unwrap(), &own);
         assert_eq!(one, ["10.0.0.5:9"].map(|a| a.parse().unwrap()));
     }
@@ -301,8 +305,7 @@ mod tests {
         own.extend((1..20).map(|i| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, i])));
         let named = to_name("[::]:1".parse().unwrap(), &own);
         assert_eq!(named.len(), NAMED_MAX);
-        assert_eq!(named.iter().filter(|a| a.is_ipv6()).count(), 1);
-        assert_eq!(named.last().unwrap().ip(), IpAddr::from([127, 0, 0, 1]));
+        assert_eq!(named.iter().filter(|a| a.is_ipv6()).count(), 2);
     }
 
     #[test]

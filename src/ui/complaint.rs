@@ -55,6 +55,9 @@ fn hint(reason: Reason) -> Option<&'static str> {
         Reason::TicketUsed => {
             "a ticket is good for one transfer: start the waiting side again and use its new ticket"
         }
+        Reason::TicketExpired => {
+            "the waiting side prints a new ticket each time that one expires (--expires)"
+        }
         Reason::TargetExists => {
             "to keep, replace or rename, use --exists skip, replace or rename on the receiving side"
         }

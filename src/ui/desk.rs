@@ -115,7 +115,7 @@ mod tests {
     use std::io::Write;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    use super::super::options::{Color, Options};
+    use super::super::options::{Color, Options, Qr};
     use super::super::paint::Paint;
     use super::*;
     use crate::event::{FileSettled, Progress};
@@ -128,6 +128,7 @@ mod tests {
         verbose: 0,
         progress: false,
         color: Color::Never,
+        qr: Qr::Never,
         known_dialler: false,
     };
 

@@ -16,9 +16,10 @@ mod options;
 mod outlet;
 mod output;
 mod paint;
+mod qr;
 mod remaining;
 mod summary;
 
-pub use self::options::{Color, Options};
+pub use self::options::{Color, Options, Qr};
 pub use self::outlet::ReaderPatience;
 pub use self::output::{LogWriter, Ui, complain, complain_as_it_stands};

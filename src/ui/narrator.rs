@@ -7,7 +7,7 @@ use super::complaint::{self, hint_line};
 use super::options::Options;
 use super::paint::Paint;
 use super::summary::summary_line;
-use super::{advice, bench, format};
+use super::{advice, bench, format, qr};
 use crate::event::{
     Event, FileSettled, KnownMachine, Listening, Outcome, PartialFile, PartialState, Progress, Summary,
 };
@@ -34,6 +34,7 @@ pub(super) struct Narrator {
     quiet: bool,
     verbose: bool,
     known_dialler: bool,
+    qr: bool,
     paint: Paint,
     /// When a line last told of progress, and how far it was.
     told: Mutex<LastLine>,
@@ -47,6 +48,7 @@ impl Narrator {
             quiet: options.quiet,
             verbose: options.verbose > 0,
             known_dialler: options.known_dialler,
+            qr: options.qr.decide(),
             paint,
             told: Mutex::default(),
             last: Mutex::default(),
@@ -177,6 +179,9 @@ impl Narrator {
             out += "or, on a machine that --fingerprint or --allow names,\n\n";
             out += &format!("  {dial} {address} --fingerprint {fingerprint}\n\n");
         }
+        if let Some(secret) = listening.ticket.as_ref().or(listening.code.as_ref()).filter(|_| self.qr) {
+            out += &qr::drawn(secret, self.paint);
+        }
         let addresses: Vec<_> = listening.addresses.iter().map(ToString::to_string).collect();
         out += &format!("address      {}\n", addresses.join(" "));
         out + &format!("fingerprint  {}\n", listening.fingerprint)
@@ -300,7 +305,7 @@ fn about(path: &str, message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::options::Color;
+    use super::super::options::{Color, Qr};
     use super::super::summary::tests::summary;
     use super::*;
     use crate::event::CheckedReceipt;
@@ -313,6 +318,7 @@ mod tests {
             verbose: 0,
             progress: true,
             color: Color::Never,
+            qr: Qr::Never,
             known_dialler: false,
         }
     }

@@ -15,6 +15,8 @@ pub struct Options {
     pub progress: bool,
     /// When to use colours.
     pub color: Color,
+    /// When to draw the ticket as a QR code.
+    pub qr: Qr,
     /// This side lets in the one machine that `--fingerprint` names without the ticket.
     pub known_dialler: bool,
 }
@@ -29,6 +31,29 @@ pub enum Color {
     Always,
     /// Never.
     Never,
+}
+
+/// When to draw the ticket as a QR code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Qr {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    #[default]
+    Never,
+}
+
+impl Qr {
+    /// The choice for standard error.
+    pub(super) fn decide(self) -> bool {
+        match self {
+            Self::Auto => io::stderr().is_terminal(),
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
 }
 
 impl Color {

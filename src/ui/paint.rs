@@ -27,6 +27,11 @@ impl Paint {
         self.with("1;33", text)
     }
 
+    /// Dark on light, whatever the terminal's colours are.
+    pub(super) fn on_light(self, text: &str) -> String {
+        self.with("30;107", text)
+    }
+
     pub(super) fn strong(self, text: &str) -> String {
         self.with("1", text)
     }

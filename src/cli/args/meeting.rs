@@ -1,8 +1,12 @@
 //! Flags about the peer of a transfer.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use crate::app::settings::PeerName;
+use crate::cli::size::parse_duration;
+use crate::ui::Qr;
 
 /// Flags about the peer of a transfer.
 #[derive(Debug, Default, Args)]
@@ -22,6 +26,21 @@ pub struct MeetingArgs {
     /// many.
     #[arg(long, env = "TOWLINE_WORDS", hide_env = true, hide_short_help = true, value_name = "N")]
     pub words: Option<usize>,
+
+    /// Replace the ticket and the code after this long [default: never]
+    ///
+    /// Applies while this side waits. Whoever has an expired ticket or code is refused (exit code 4), and this side prints new
+    /// ones. --wait limits the waiting itself.
+    #[arg(long, env = "TOWLINE_EXPIRES", hide_env = true, hide_short_help = true, value_name = "DURATION")]
+    #[arg(value_parser = parse_duration)]
+    pub expires: Option<Duration>,
+
+    /// Draw the ticket as a QR code: auto (on a terminal), always or never
+    ///
+    /// Applies while this side waits. `--qr` alone is `--qr=auto`.
+    #[arg(long, env = "TOWLINE_QR", hide_env = true, hide_short_help = true, value_name = "WHEN")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "auto", hide_possible_values = true)]
+    pub qr: Option<Qr>,
 
     /// Keep the peer as a known peer under this name
     ///

@@ -116,6 +116,7 @@ pub(super) fn resolve_common(
         allowed: fingerprint.into_iter().collect(),
         remember: None,
         code_words: *CODE_WORDS.start(),
+        expires: None,
         streams,
         connections,
         chunk_size_bytes,

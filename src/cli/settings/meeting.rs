@@ -2,9 +2,11 @@
 
 use std::ffi::OsStr;
 use std::io::Read;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::common::check_duration;
 use crate::app::settings::{CommonSettings, KnownPeers, Machine, Peer, PeerName, PeersFile, Remember, Right};
 use crate::auth::{CODE_WORDS, Fingerprint};
 use crate::cli::args::MeetingArgs;
@@ -12,6 +14,10 @@ use crate::cli::config::Config;
 use crate::cli::peer::{self, Written};
 use crate::protocol::path::printable;
 use crate::transport::address::HostPort;
+
+/// What `--expires` may be.
+const EXPIRES_MIN: Duration = Duration::from_secs(1);
+const EXPIRES_MAX: Duration = Duration::from_secs(31_557_600);
 
 /// The peer to dial in `text`, which `flag` gave.
 pub(super) fn resolve_peer(
@@ -103,6 +109,10 @@ pub(super) fn resolve_meeting(
         let (least, most) = (CODE_WORDS.start(), CODE_WORDS.end());
         ensure!(CODE_WORDS.contains(&words), "--words {words}: expected {least} to {most}");
         common.code_words = words;
+    }
+    if let Some(expires) = given.expires.or(config.expires) {
+        check_duration("--expires", expires, EXPIRES_MIN..=EXPIRES_MAX)?;
+        common.expires = Some(expires);
     }
     let (allow, from) = allowed(&given, config);
     // A side that dials lets nobody in.

@@ -51,6 +51,7 @@ fn defaults() {
         allowed: Vec::new(),
         remember: None,
         code_words: 2,
+        expires: None,
         streams: None,
         connections: None,
         chunk_size_bytes: 1 << 20,

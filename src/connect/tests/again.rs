@@ -291,7 +291,7 @@ async fn attack_10_nobody_else_takes_over_a_session_and_the_ticket_stays_used() 
         let limits = terms(Role::Send, network, None, RETRY).limits;
         // The same key, but not the secret of the session; and another key.
         for who in [network.clone(), network.seen_by([9; 32])] {
-            let expected = Expected::Key(ticket.fingerprint);
+            let expected = Expected::Head(ticket.fingerprint);
             let (stranger, _endpoint) = who.dial(&ticket.addresses, expected, &limits).await.unwrap();
             join(&stranger, &JoinKey::new(&[9; 32]), 0).await.unwrap();
             let TransportError::Closed { code, .. } = stranger.closed().await else { panic!("not told") };

@@ -28,7 +28,7 @@ use crate::transport::{Connection, SendStream};
 const SECRET: Secret = Secret::from_bytes([1; 16]);
 
 /// Diallers with and without the ticket.
-const BY_TICKET: ByTicket = ByTicket { listener: BY_KEY.listener, secret: SECRET };
+const BY_TICKET: ByTicket = ByTicket { listener: BY_KEY.listener.head(), secret: SECRET };
 
 /// A slot for holders of the ticket.
 fn ticket_slot() -> TestSlot<AnyOf> {

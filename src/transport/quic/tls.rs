@@ -231,14 +231,20 @@ mod tests {
         assert_eq!(server.server_name(), None, "the name stays at home");
     }
 
+    /// [W-52]
     #[test]
     fn another_key_is_refused_and_named() {
-        let (dialler, listener, _, server, found) = configs();
-        let client = client_config(&dialler, Expected::Key(dialler.fingerprint()), found.clone()).unwrap();
-        let (side, error) = handshake(client, server).err().unwrap();
-        assert_eq!(side, "client");
-        assert_eq!(error, CertificateError::ApplicationVerificationFailure.into());
-        assert_eq!(found.get(), Some(&listener.fingerprint()));
+        for whole in [true, false] {
+            let (dialler, listener, _, server, found) = configs();
+            let expected =
+                |key: Fingerprint| if whole { Expected::Key(key) } else { Expected::Head(key.head()) };
+            let config = |key| client_config(&dialler, expected(key), found.clone()).unwrap();
+            let (side, error) = handshake(config(dialler.fingerprint()), server).err().unwrap();
+            assert_eq!(side, "client");
+            assert_eq!(error, CertificateError::ApplicationVerificationFailure.into());
+            assert_eq!(found.get(), Some(&listener.fingerprint()));
+            handshake(config(listener.fingerprint()), server_config(&listener).unwrap()).unwrap();
+        }
     }
 
     #[test]
