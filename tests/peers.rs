@@ -168,12 +168,27 @@ fn known_peers_are_kept_in_a_file_that_people_edit() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(why), "{args:?}: {said}");
     }
+    peers(machine, &["add", "attic", &("b".repeat(51) + "a"), "192.0.2.7:7"]);
+    for at in ["192.0.2.7:99", "192.0.2.7:1"] {
+        let output = machine.command(["send", "x", "--to", at]).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let why = format!("`{at}` is an address of several known peers: give the name of one of attic, desk");
+        assert!(said.contains(&why), "{said}");
+    }
+    peers(machine, &["remove", "attic"]);
     setting.edit("sender", "addresses", "adresses");
     let output = machine.command(["send", "x", "--to", "desk"]).output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("line 6: unknown field `adresses`, expected one of `fingerprint`"), "{said}");
     setting.edit("sender", "adresses", "addresses");
+    let (file, kept) = (setting.peers_file("sender"), setting.path("kept"));
+    fs::rename(&file, &kept).expect("a file");
+    std::os::unix::fs::symlink("gone", &file).expect("a link");
+    let output = machine.command(["send", "x", "--to", "desk"]).output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said.matches("No such file").count(), 1, "{said}");
+    fs::rename(&kept, &file).expect("a file");
     peers(machine, &["remove", "desk"]);
     assert!(peers(machine, &[]).is_empty());
 }

@@ -221,8 +221,21 @@ fn after_sigterm_running_transfers_end_within_the_grace_or_are_continued_by_the_
     let staying = setting.staying(again);
     let mut sending = ann.start_send(staying.slowly(source, "8M"));
     sending.wait_for("progress");
+    // It stays under way for as long as the test needs.
+    sending.signal(Signal::STOP);
     staying.process.signal(Signal::TERM);
-    // Within the grace it ends well, and nobody new is let in.
+    // Within the grace, nobody new is let in, and what runs ends well.
+    let end = Instant::now() + DEADLINE;
+    let refused = loop {
+        // The first may come before the signal is noticed.
+        let ended = ann.send(staying.args(setting.file("two", 10).to_str().expect("plain")));
+        if ended.code != Some(0) {
+            break ended.expect(9);
+        }
+        assert!(Instant::now() < end, "it still lets peers in");
+    };
+    assert!(refused.said().contains("the waiting side is stopping"), "{}", refused.said());
+    sending.signal(Signal::CONT);
     let sent = sending.end().expect(0);
     assert!(
         sent.event("finished")["resumed_bytes"].as_u64().is_some_and(|bytes| bytes > 0),
@@ -246,6 +259,8 @@ fn the_service_manager_is_told_and_sighup_reads_the_peers_again() {
     };
     let mut command = setting.receiver.command(["receive", "--json", "--forever", "--listen", "127.0.0.1:0"]);
     command.args(["--into", setting.inbox()]).env("NOTIFY_SOCKET", setting.path("notify"));
+    // Variables are for all commands.
+    command.env("TOWLINE_REMEMBER", "somebody");
     let staying = setting.staying(Towline::of(command));
     assert_eq!(told(), "READY=1");
     let source = setting.file("one", 10);

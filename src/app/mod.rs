@@ -6,6 +6,7 @@ mod known_path;
 mod manifest;
 mod meet;
 mod moving;
+mod on_disk;
 mod partial;
 mod peers;
 mod receipt;

@@ -6,12 +6,13 @@ use tokio::sync::watch;
 
 use super::manifest::WithManifest;
 use super::meet::{meet, met};
+use super::on_disk::on_disk;
 use super::remember::keep;
 use super::settings::{ReceiveSettings, Right};
 use super::transfer::{Inbox, conclude, context, memory, receive_through};
-use super::unfinished::complete_sets;
+use super::unfinished::Completion;
 use crate::event::Reporter;
-use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::failure::Failure;
 use crate::protocol::wire::role::Role;
 use crate::session::Context;
 use crate::storage::fs::{NetworkThreads, check_target};
@@ -31,8 +32,9 @@ pub(super) async fn run(
         None => reporter,
     };
     // Before anybody is told to dial.
-    check_target(&into).map_err(|error| error.failure(Side::Receiver, Reason::Storage))?;
-    complete_sets(&into, &reporter, &stop).await?;
+    let (limit, dir) = (common.disk_timeout, into.clone());
+    on_disk(("open", &into), limit, &stop, move || check_target(&dir)).await?;
+    Completion::default().complete_sets(&into, &reporter, limit, &stop).await?;
     let memory = memory(&common)?;
     let what = vec![into.clone()];
     let (connected, identity) =

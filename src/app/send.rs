@@ -15,7 +15,7 @@ use super::transfer::{
     Inbox, Silent, Transferred, conclude, context, memory, memory_of_two, of_both, receive_through,
     send_through, throttle,
 };
-use super::unfinished::complete_sets;
+use super::unfinished::Completion;
 use crate::auth::Fingerprint;
 use crate::event::Reporter;
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -56,7 +56,7 @@ pub(super) async fn run(
     let mut done = match peer {
         Some(Peer::Dir(dir)) => {
             refuse_inside(&dir, &sources)?;
-            complete_sets(&dir, &reporter, &stop).await?;
+            Completion::default().complete_sets(&dir, &reporter, common.disk_timeout, &stop).await?;
             let inbox = Inbox { dir: &dir, sender: THIS_MACHINE, reporter: Arc::clone(&reporter), network };
             send_to_dir(source, inbox, (verify_disk, receipt.is_some()), &common, stop.clone()).await
         }

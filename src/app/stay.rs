@@ -1,28 +1,30 @@
 //! `towline receive --forever`: a receiver that stays, for several transfers at once.
 
-use std::path::Path;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::info;
 
 use super::id;
 use super::meet::{Connected, terms};
+use super::on_disk::on_disk;
 use super::peers;
 use super::settings::{Exists, Right, StaySettings};
 use super::transfer::{Inbox, conclude, context, memory_of_all, receive_through, throttle};
-use super::unfinished::complete_sets;
-use crate::auth::{Identity, Secret};
+use super::unfinished::Completion;
+use crate::auth::{Identity, Secret, Ticket};
 use crate::connect::Staying;
 use crate::event::{Event, Listening, OfPeer, Reporter};
 use crate::node::memory::Memory;
-use crate::node::peers::{KnownPeer, PeerName, PeersFile};
+use crate::node::peers::{KnownPeer, PeerName};
 use crate::node::places::{Guests, Places, TakenPlace};
 use crate::node::service;
 use crate::node::signals::Hangups;
-use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::role::Role;
 use crate::session::{self, Context, Throttle};
 use crate::storage::fs::{NetworkThreads, check_target};
@@ -31,6 +33,8 @@ use crate::transport::{Connection, ListenAddress};
 
 /// Characters of a fingerprint that name a peer without a name.
 const LABEL_CHARS: usize = 8;
+/// Time until an announcement that failed is tried again.
+const ANNOUNCE_AGAIN: Duration = Duration::from_secs(10);
 
 /// What all transfers of this process share.
 #[derive(Clone)]
@@ -42,6 +46,7 @@ struct Hall {
     network: NetworkThreads,
     /// Signs receipts.
     identity: Arc<Identity>,
+    completion: Completion,
     /// Becomes a failure when no transfer may go on.
     halted: watch::Receiver<Option<Failure>>,
 }
@@ -57,16 +62,15 @@ pub(super) async fn run(
     // Before the known peers are read, so that no change of theirs is missed.
     let hangups = Hangups::watch().map_err(|e| Failure::new(Reason::Setup, e.to_string()))?;
     // Before anybody is told to dial.
-    check_target(into).map_err(|error| error.failure(Side::Receiver, Reason::Storage))?;
-    complete_sets(into, &reporter, &stop).await?;
+    let (limit, dir, completion) = (common.disk_timeout, into.clone(), Completion::default());
+    on_disk(("open", into), limit, &stop, move || check_target(&dir)).await?;
+    completion.complete_sets(into, &reporter, limit, &stop).await?;
     let places = Arc::new(places(&settings)?);
     let memory = memory_of_all(common);
     let identity = Arc::new(id::own(true)?);
     let terms = terms(Role::Receive, &identity, common, *memory.lease(*transfers)?);
     let address = common.listen.map_or(ListenAddress::Any, ListenAddress::At);
     let mut staying = Staying::new(&address, terms, &places)?;
-    announce(&staying, places.secret(), into, reporter.as_ref());
-    service::notify("READY=1");
     let (halt, halted) = watch::channel(None);
     let hall = Hall {
         settings: Arc::new(settings.clone()),
@@ -75,6 +79,7 @@ pub(super) async fn run(
         reporter,
         network,
         identity,
+        completion,
         halted,
     };
     let mut running = JoinSet::new();
@@ -88,11 +93,16 @@ pub(super) async fn run(
     };
     service::notify("STOPPING=1");
     places.close();
-    let all_done = timeout(*grace, ended(&mut running)).await.is_ok();
+    let last = async {
+        while let Some(connected) = staying.next_of_last(&places).await {
+            hall.serve(connected, &places, &mut running);
+        }
+    };
+    let all_done = timeout(*grace, last).await.is_ok();
     if !all_done {
         halt.send_replace(Some(stopped.clone()));
-        ended(&mut running).await;
     }
+    while running.join_next().await.is_some() {}
     staying.end(&stopped).await;
     if all_done && is_asked { Ok(0) } else { Err(stopped) }
 }
@@ -110,76 +120,98 @@ async fn welcome(
     hall: &Hall,
     staying: &mut Staying<QuicNetwork>,
     places: &Arc<Places>,
-    mut hangups: Hangups,
+    hangups: Hangups,
     running: &mut JoinSet<()>,
 ) -> Failure {
-    let StaySettings { peers: file, into, .. } = &*hall.settings;
+    let reading = read_again(hall, places, hangups);
+    tokio::pin!(reading);
+    let mut is_announced = hall.announce(staying, places.secret());
+    service::notify("READY=1");
     loop {
         tokio::select! {
             Some(_) = running.join_next() => {}
-            () = hangups.next() => read_again(file, places, hall.reporter.as_ref()),
-            arrived = staying.next() => {
-                let place = places.taken();
-                match arrived {
-                    Err(failure) => return failure,
-                    Ok(Ok(connected)) => {
-                        let entry = places.entry(connected.link.connection.peer_fingerprint());
-                        running.spawn(hall.clone().serve(connected, entry, place));
-                    }
-                    Ok(Err(failure)) => hall.reporter.report(Event::Failed(failure)),
-                }
-                if let Some(secret) = places.renew() {
-                    announce(staying, Some(secret), into, hall.reporter.as_ref());
-                }
+            never = &mut reading => match never {},
+            () = sleep(ANNOUNCE_AGAIN), if !is_announced => {
+                is_announced = hall.announce(staying, places.secret());
             }
+            arrived = staying.next() => match arrived {
+                Err(failure) => return failure,
+                Ok(connected) => {
+                    let renewed = places.renew_after(connected.link.connection.peer_fingerprint());
+                    hall.serve(connected, places, running);
+                    if renewed.is_some() {
+                        is_announced = hall.announce(staying, renewed);
+                    }
+                }
+            },
         }
     }
 }
 
-async fn ended(running: &mut JoinSet<()>) {
-    while running.join_next().await.is_some() {}
-}
-
-/// Says where this side waits. A system that does not tell its addresses now stops nothing.
-fn announce(staying: &Staying<QuicNetwork>, secret: Option<Secret>, into: &Path, reporter: &dyn Reporter) {
-    // Addresses and fingerprint are the same with any secret.
-    let ticket = match staying.ticket(secret.unwrap_or(Secret::from_bytes([0; 16]))) {
-        Ok(ticket) => ticket,
-        Err(failure) => {
-            let message = format!("this receiver waits, but cannot show where: {}", failure.message);
-            return reporter.report(Event::Warning { path: None, reason: None, message });
+/// Takes over the file of known peers at each SIGHUP, unless it is invalid. A disk that hangs holds nobody up.
+async fn read_again(hall: &Hall, places: &Places, mut hangups: Hangups) -> Infallible {
+    loop {
+        hangups.next().await;
+        service::notify("RELOADING=1");
+        let file = hall.settings.peers.clone();
+        let loaded = tokio::task::spawn_blocking(move || file.load()).await;
+        let problem = match loaded {
+            Ok(Ok(known)) => {
+                places.know(known);
+                info!("the known peers were read again");
+                None
+            }
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(problem) = problem {
+            hall.warn(format!("the known peers of before still count: {problem}"));
         }
-    };
-    reporter.report(Event::Listening(Listening {
-        role: Role::Receive,
-        what: vec![into.to_owned()],
-        ticket: secret.map(|_| ticket.to_string()),
-        code: None,
-        addresses: ticket.addresses,
-        fingerprint: ticket.fingerprint.to_string(),
-    }));
-}
-
-/// Takes over the file of known peers, unless it is invalid.
-fn read_again(file: &PeersFile, places: &Places, reporter: &dyn Reporter) {
-    service::notify("RELOADING=1");
-    let message = match file.load() {
-        Ok(known) => {
-            places.know(known);
-            info!("the known peers were read again");
-            None
-        }
-        Err(error) => Some(format!("the known peers of before still count: {error}")),
-    };
-    if let Some(message) = message {
-        reporter.report(Event::Warning { path: None, reason: None, message });
+        service::notify("READY=1");
     }
-    service::notify("READY=1");
 }
 
 impl Hall {
-    /// Serves one peer to its end. Whatever happens is told in one line and does not concern the others.
-    async fn serve(self, connected: Connected, entry: Option<(PeerName, KnownPeer)>, place: TakenPlace) {
+    fn warn(&self, message: String) {
+        self.reporter.report(Event::Warning { path: None, reason: None, message });
+    }
+
+    /// Says where this side waits. False if the system does not tell its addresses now, which stops nothing.
+    fn announce(&self, staying: &Staying<QuicNetwork>, secret: Option<Secret>) -> bool {
+        let addresses = match staying.addresses() {
+            Ok(addresses) => addresses,
+            Err(failure) => {
+                self.warn(format!("this receiver waits, but cannot show where: {}", failure.message));
+                return false;
+            }
+        };
+        let fingerprint = staying.fingerprint();
+        let ticket = |secret| Ticket { addresses: addresses.clone(), fingerprint: fingerprint.head(), secret }.to_string();
+        self.reporter.report(Event::Listening(Listening {
+            role: Role::Receive,
+            what: vec![self.settings.into.clone()],
+            ticket: secret.map(ticket),
+            code: None,
+            addresses,
+            fingerprint: fingerprint.to_string(),
+        }));
+        true
+    }
+
+    /// Serves a dialler that was let in, as one of those `running`.
+    fn serve(&self, connected: Connected, places: &Arc<Places>, running: &mut JoinSet<()>) {
+        let place = places.taken();
+        let entry = places.entry(connected.link.connection.peer_fingerprint());
+        running.spawn(self.clone().serve_to_end(connected, entry, place));
+    }
+
+    /// Whatever happens is told in one line and does not concern the others.
+    async fn serve_to_end(
+        self,
+        connected: Connected,
+        entry: Option<(PeerName, KnownPeer)>,
+        place: TakenPlace,
+    ) {
         let (label, peer) = match entry {
             Some((name, peer)) => (name.to_string(), Some(peer)),
             // No name has a colon.
@@ -228,7 +260,9 @@ impl Hall {
             verify_disk,
             ..context
         };
-        if let Err(failure) = complete_sets(&dir, &reporter, &self.halted).await {
+        let limit = common.disk_timeout;
+        let completing = self.completion.complete_sets(&dir, &self.reporter, limit, &self.halted);
+        if let Err(failure) = completing.await {
             return Err(connected.fail(failure).await);
         }
         let inbox = Inbox { dir: &dir, sender, reporter: Arc::clone(&reporter), network: self.network };

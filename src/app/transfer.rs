@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::known_path::PathOfSender;
 use super::meet::Connected;
+use super::on_disk::on_disk;
 use super::settings::CommonSettings;
 use crate::auth::Fingerprint;
 use crate::event::{Event, OfTransfer, Report, Reporter, Summary, TransferId};
@@ -16,10 +17,9 @@ use crate::node::memory::Memory;
 use crate::node::processor::processor_use;
 use crate::node::quota::CpuQuota;
 use crate::protocol::engine::patience::Patience;
-use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
-use crate::protocol::place::Place;
 use crate::session::schedule::Schedule;
 use crate::session::{self, Budget, Context, Lease, Throttle, close_with};
 use crate::storage::fs::{FsTarget, Incoming, NetworkThreads};
@@ -130,20 +130,11 @@ pub(super) async fn receive_through(
     let Inbox { dir, sender, reporter, network } = inbox;
     let (sync, atomic, verify) = (context.synced, context.atomic, context.verify_disk);
     let name = printable(dir.as_os_str().as_encoded_bytes());
-    let (limit, shown) = (context.patience.disk_timeout, name.clone());
+    let (limit, stop) = (context.patience.disk_timeout, context.stop.clone());
     let open = async |transfer: String| {
-        let dir = dir.to_owned();
+        let own = dir.to_owned();
         let incoming = Incoming { transfer, sender, sync, atomic, verify, reporter };
-        let target = tokio::task::spawn_blocking(move || FsTarget::new(&dir, incoming, network));
-        let Ok(target) = tokio::time::timeout(limit, target).await else {
-            let sentence = |dir: &str| {
-                format!("cannot open {dir}: the disk has not answered for {limit:?} (--disk-timeout)")
-            };
-            let place = Place::target_directory(shown);
-            return Err(Failure::about(Side::Receiver, Reason::Storage, &place, sentence));
-        };
-        let target = target.map_err(|e| Failure::new(Reason::Internal, e.to_string()))?;
-        target.map_err(|error| error.failure(Side::Receiver, Reason::Storage))
+        on_disk(("open", dir), limit, &stop, move || FsTarget::new(&own, incoming, network)).await
     };
     receive_with(connected, open, name, exists, context).await
 }

@@ -1,31 +1,100 @@
 //! Sets whose receiver was stopped while it gave them their names.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex as Turn, watch};
+use tokio::time::timeout;
 
+use super::on_disk::{hangs, on_disk};
 use crate::event::{Event, Reporter};
-use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::failure::Failure;
 use crate::storage::fs::roll_forward;
 
-/// Completes the sets in `into`, before anything else happens there.
-pub(super) async fn complete_sets(
-    into: &Path,
-    reporter: &Arc<dyn Reporter>,
-    stop: &watch::Receiver<Option<Failure>>,
-) -> Result<(), Failure> {
-    let (dir, warned) = (into.to_owned(), Arc::clone(reporter));
-    let completing = tokio::task::spawn_blocking(move || roll_forward(&dir, &warned));
-    let mut stop = stop.clone();
-    let completed = tokio::select! {
-        completed = completing => completed.map_err(|e| Failure::new(Reason::Internal, e.to_string()))?,
-        Ok(stopped) = stop.wait_for(Option::is_some) => {
-            let stopped = stopped.clone();
-            return Err(stopped.unwrap_or_else(|| Failure::new(Reason::Interrupted, "stopped")));
+/// What a failure says that cannot be done.
+const VERB: &str = "complete an earlier transfer in";
+
+/// Completes sets, in each directory for one caller at a time: a disk that hangs costs one thread, and later callers
+/// learn at once that it hangs.
+#[derive(Clone, Default)]
+pub(super) struct Completion(Arc<Mutex<HashMap<PathBuf, Arc<Directory>>>>);
+
+#[derive(Default)]
+struct Directory {
+    turn: Arc<Turn<()>>,
+    /// The call that has the turn was left behind.
+    is_left: AtomicBool,
+}
+
+impl Completion {
+    /// Completes the sets in `into`, before anything else happens there. What happens to them concerns no other transfer,
+    /// so `reporter` is that of the process.
+    pub(super) async fn complete_sets(
+        &self,
+        into: &Path,
+        reporter: &Arc<dyn Reporter>,
+        limit: Duration,
+        stop: &watch::Receiver<Option<Failure>>,
+    ) -> Result<(), Failure> {
+        let directory = {
+            let mut directories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(directories.entry(into.to_owned()).or_default())
+        };
+        if directory.is_left.load(Relaxed) && directory.turn.try_lock().is_err() {
+            return Err(hangs(VERB, into, limit));
         }
-    };
-    let not_kept = completed.map_err(|error| error.failure(Side::Receiver, Reason::Storage))?;
-    not_kept.into_iter().for_each(|one| reporter.report(Event::NotKept(one)));
-    Ok(())
+        let Ok(turn) = timeout(limit, Arc::clone(&directory.turn).lock_owned()).await else {
+            return Err(hangs(VERB, into, limit));
+        };
+        directory.is_left.store(false, Relaxed);
+        let (dir, warned, answered) =
+            (into.to_owned(), Arc::clone(reporter), Arc::new(AtomicBool::new(false)));
+        let has_answered = Arc::clone(&answered);
+        let completed = on_disk((VERB, into), limit, stop, move || {
+            let completed = roll_forward(&dir, &warned);
+            answered.store(true, Relaxed);
+            drop(turn);
+            completed
+        });
+        let completed = completed.await;
+        if !has_answered.load(Relaxed) {
+            directory.is_left.store(true, Relaxed);
+        }
+        completed?.into_iter().for_each(|one| reporter.report(Event::NotKept(one)));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::failure::Reason;
+    use crate::testing::session::Nobody;
+
+    #[tokio::test]
+    async fn a_directory_whose_disk_hangs_is_refused_at_once_until_it_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let (completion, nobody) = (Completion::default(), Arc::new(Nobody) as Arc<dyn Reporter>);
+        let (_ask, stop) = watch::channel(None);
+        let complete = |name: &str, limit| {
+            let (completion, nobody, stop, into) =
+                (completion.clone(), Arc::clone(&nobody), stop.clone(), dir.path().join(name));
+            async move { completion.complete_sets(&into, &nobody, limit, &stop).await }
+        };
+        let (long, hang) = (Duration::from_secs(600), Duration::from_millis(1));
+        complete("a", long).await.unwrap();
+        let directory = Arc::clone(&completion.0.lock().unwrap()[&dir.path().join("a")]);
+        // A call that hangs has the turn.
+        let turn = Arc::clone(&directory.turn).lock_owned().await;
+        assert_eq!(complete("a", hang).await.unwrap_err().reason, Reason::Storage);
+        directory.is_left.store(true, Relaxed);
+        let failure = complete("a", long).await.unwrap_err();
+        assert!(failure.message.contains("complete an earlier transfer in"), "{}", failure.message);
+        complete("b", long).await.unwrap();
+        drop(turn);
+        complete("a", long).await.unwrap();
+    }
 }

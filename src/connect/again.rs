@@ -1,12 +1,12 @@
 //! Dialling again: a lost connection is replaced by another one to the same peer.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::debug;
 
+use super::whereabouts::Whereabouts;
 use crate::auth::Expected;
 use crate::protocol::failure::Failure;
 use crate::session::handshake::{Membership, join};
@@ -23,8 +23,8 @@ const PAUSE_LABEL: &[u8] = b"EXPORTER-towline-pause";
 pub(super) struct Again<N: Network> {
     network: N,
     limits: Limits,
-    /// The one that the first connection reached, and then all others.
-    addresses: Vec<SocketAddr>,
+    /// First the address that the first connection reached.
+    place: Whereabouts,
     membership: Membership,
     joiner: Joiner<N::Connection>,
     carried: Carried<N::Connection>,
@@ -33,21 +33,22 @@ pub(super) struct Again<N: Network> {
 }
 
 impl<N: Network> Again<N> {
-    /// For the session of `link`, whose peer may be at any of `addresses`. `endpoint` becomes that of the connection in
+    /// For the session of `link`, whose peer is at `place`. `endpoint` becomes that of the connection in
     /// use.
     pub(super) fn new(
         link: &Link<N::Connection>,
-        addresses: &[SocketAddr],
+        place: &Whereabouts,
         joiner: Joiner<N::Connection>,
         (network, limits): (N, Limits),
         endpoint: watch::Sender<N::Endpoint>,
     ) -> Result<Self, Failure> {
         let reached = link.connection.remote_address();
-        let others = addresses.iter().copied().filter(|address| *address != reached);
+        let others = place.addresses.iter().copied().filter(|address| *address != reached);
+        let addresses = std::iter::once(reached).chain(others).collect();
         Ok(Self {
             network,
             limits,
-            addresses: std::iter::once(reached).chain(others).collect(),
+            place: Whereabouts { addresses, hosts: place.hosts.clone() },
             membership: Membership::of(&link.connection)?,
             joiner,
             carried: link.carried(),
@@ -57,7 +58,7 @@ impl<N: Network> Again<N> {
     }
 
     /// Returns at the end of the session.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let (mut lost, mut replaced) = (self.carried.clone(), self.carried.clone());
         while lost.is_lost().await {
             let goes_on = tokio::select! {
@@ -72,7 +73,7 @@ impl<N: Network> Again<N> {
     }
 
     /// Tries until the session takes over a connection, which ends this.
-    async fn dial(&self) {
+    async fn dial(&mut self) {
         let mut pauses = Pauses::new(self.seed);
         loop {
             match self.attempt().await {
@@ -81,16 +82,17 @@ impl<N: Network> Again<N> {
                     connection.closed().await;
                 }
                 Err(error) => {
-                    debug!(addresses = ?self.addresses, %error, "the peer is not reached again yet")
+                    debug!(addresses = ?self.place.addresses, %error, "the peer is not reached again yet")
                 }
             }
-            sleep(pauses.next()).await;
+            // Its name may have another address meanwhile.
+            tokio::join!(sleep(pauses.next()), self.place.look_again(&self.network));
         }
     }
 
     async fn attempt(&self) -> Result<N::Connection, Failure> {
         let Membership { key, fingerprint } = self.membership;
-        let dialling = self.network.dial(&self.addresses, Expected::Key(fingerprint), &self.limits);
+        let dialling = self.network.dial(&self.place.addresses, Expected::Key(fingerprint), &self.limits);
         let (connection, endpoint) = dialling.await.map_err(transport_failure)?;
         join(&connection, &key, 0).await?;
         self.endpoint.send_replace(endpoint);

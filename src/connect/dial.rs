@@ -1,8 +1,5 @@
 //! The side that dials.
 
-use std::collections::HashSet;
-use std::net::SocketAddr;
-
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -13,12 +10,13 @@ use super::extra::{dial_all, prepare_dialler};
 use super::nearby;
 use super::terms::Terms;
 use super::waiting::{Stop, unless_stopped};
+use super::whereabouts::Whereabouts;
 use crate::auth::handshake::DiallerMethod;
 use crate::auth::methods::{ByKey, ByTicket};
 use crate::auth::{ByCode, Code, Fingerprint, Ticket};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::session::{Retry, handshake, transport_failure};
-use crate::transport::address::{HostPort, resolve};
+use crate::transport::address::HostPort;
 use crate::transport::{Network, TransportError};
 
 /// The peer to dial.
@@ -45,55 +43,36 @@ pub async fn dial<N: Network>(
     match destination {
         Destination::Ticket(Ticket { addresses, fingerprint, secret }) => {
             let method = ByTicket { listener: *fingerprint, secret: *secret };
-            dial_known(addresses, &method, ticket_failure, terms, stop).await
+            dial_known(&Whereabouts::at(addresses), &method, ticket_failure, terms, stop).await
         }
         Destination::Machine(hosts, fingerprint) => {
-            let addresses = unless_stopped(stop, resolve_all(hosts)).await?;
-            dial_known(&addresses, &ByKey { listener: *fingerprint }, transport_failure, terms, stop).await
+            let place = unless_stopped(stop, Whereabouts::of(&terms.network, hosts)).await?;
+            dial_known(&place, &ByKey { listener: *fingerprint }, transport_failure, terms, stop).await
         }
         Destination::Code(code, host) => {
             let searching = async {
                 match host {
-                    Some(host) => resolve_all(std::slice::from_ref(host)).await,
-                    None => nearby::find(code.number()).await,
+                    Some(host) => Whereabouts::of(&terms.network, std::slice::from_ref(host)).await,
+                    None => nearby::find(code.number()).await.map(|found| Whereabouts::at(&found)),
                 }
             };
-            let addresses = unless_stopped(stop, searching).await?;
-            dial_known(&addresses, &ByCode(code.clone()), transport_failure, terms, stop).await
+            let place = unless_stopped(stop, searching).await?;
+            dial_known(&place, &ByCode(code.clone()), transport_failure, terms, stop).await
         }
     }
 }
 
-/// The addresses of all `hosts` that can be resolved, in order and without duplicates.
-async fn resolve_all(hosts: &[HostPort]) -> Result<Vec<SocketAddr>, Failure> {
-    let (mut addresses, mut failure) = (Vec::new(), None);
-    for host in hosts {
-        match resolve(host).await {
-            Ok(found) => addresses.extend(found),
-            Err(error) => {
-                failure.get_or_insert_with(|| Failure::new(Reason::Unreachable, error.to_string()));
-            }
-        }
-    }
-    let mut seen = HashSet::new();
-    addresses.retain(|address| seen.insert(*address));
-    match failure {
-        Some(failure) if addresses.is_empty() => Err(failure),
-        _ => Ok(addresses),
-    }
-}
-
-/// Dials the peer at one of `addresses`, for authentication by `method`. `failure` turns a transport error into a
+/// Dials the peer at `place`, for authentication by `method`. `failure` turns a transport error into a
 /// failure.
 pub(super) async fn dial_known<N: Network>(
-    addresses: &[SocketAddr],
+    place: &Whereabouts,
     method: &dyn DiallerMethod,
     failure: impl Fn(TransportError) -> Failure,
     terms: &Terms<N>,
     stop: &mut Stop,
 ) -> Result<Connected<N>, Failure> {
     let Terms { role, connections, network, limits, retry, .. } = terms;
-    let dialling = async { network.dial(addresses, method.listener(), limits).await.map_err(failure) };
+    let dialling = async { network.dial(&place.addresses, method.listener(), limits).await.map_err(failure) };
     // If stopped during this, there is no connection yet that the peer must be told about.
     let (connection, endpoint) = unless_stopped(stop, dialling).await?;
     let (current, in_use) = watch::channel(endpoint.clone());
@@ -103,9 +82,9 @@ pub(super) async fn dial_known<N: Network>(
         let mut joining = JoinSet::new();
         if *retry != Retry::Off {
             let made_with = (network.clone(), *limits);
-            joining.spawn(Again::new(&link, addresses, joiner.clone(), made_with, current)?.run());
+            joining.spawn(Again::new(&link, place, joiner.clone(), made_with, current)?.run());
         }
-        dial_all(&link, joiner, terms, &mut joining)?;
+        dial_all(&link, &joiner, terms, &mut joining)?;
         if role.side() == Side::Receiver {
             link.welcome().await?;
         }

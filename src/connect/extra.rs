@@ -67,7 +67,7 @@ impl<N: Network> Sockets<N> {
         let membership = Membership::of(&link.connection)?;
         let mut tasks = JoinSet::new();
         for (lane, endpoint) in (1..).zip(open) {
-            tasks.spawn(serve_one(endpoint, lane, membership, joiner.clone()));
+            tasks.spawn(serve_one(endpoint, lane, membership, joiner.for_extra()));
         }
         if retry != Retry::Off {
             answering.lets_back(membership, joiner);
@@ -139,13 +139,15 @@ pub(super) fn prepare_dialler<N: Network>(
 /// Dials the extra connections that the listener of `link` will offer.
 pub(super) fn dial_all<N: Network>(
     link: &Link<N::Connection>,
-    mut joiner: Joiner<N::Connection>,
+    joiner: &Joiner<N::Connection>,
     terms: &Terms<N>,
     tasks: &mut JoinSet<()>,
 ) -> Result<(), Failure> {
     let Membership { key, fingerprint } = Membership::of(&link.connection)?;
     let peer = link.connection.remote_address();
     let expected = Expected::Key(fingerprint);
+    // Only `Again` replaces the first one.
+    let mut joiner = joiner.for_extra();
     let terms = terms.clone();
     tasks.spawn(async move {
         let ports = joiner.ports().await;
@@ -157,7 +159,7 @@ pub(super) fn dial_all<N: Network>(
         joiner.wanted().await;
         let mut dialling = JoinSet::new();
         for (lane, port) in (1..).zip(ports) {
-            let (joiner, network) = (joiner.clone(), network.clone());
+            let (joiner, network) = (joiner.for_extra(), network.clone());
             dialling.spawn(async move {
                 let mut address = peer;
                 address.set_port(port);

@@ -11,6 +11,7 @@ mod slot;
 mod stay;
 mod terms;
 mod waiting;
+mod whereabouts;
 
 #[cfg(test)]
 mod tests;

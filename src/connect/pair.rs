@@ -11,6 +11,7 @@ use super::extra::Sockets;
 use super::listen::first_link;
 use super::slot::OneSlot;
 use super::terms::Terms;
+use super::whereabouts::Whereabouts;
 use crate::auth::Expected;
 use crate::auth::methods::{AnyOf, ByKey};
 use crate::node::listener::Listener;
@@ -40,8 +41,14 @@ pub async fn pair<N: Network>(
         sockets: Sockets::new(receiver, address.ip()),
     });
     let mut listener = Listener::new(endpoint.clone(), role, vec![Arc::clone(&slot) as Arc<dyn Slot>]);
-    let mut dialled =
-        dial_known(&[address], &ByKey { listener: expected }, transport_failure, &sender, &mut stop).await?;
+    let mut dialled = dial_known(
+        &Whereabouts::at(&[address]),
+        &ByKey { listener: expected },
+        transport_failure,
+        &sender,
+        &mut stop,
+    )
+    .await?;
     // This connection is not reported.
     dialled.link.welcome().await?;
     let mut link = first_link(&endpoint, &mut listener).await?;

@@ -1,5 +1,6 @@
 //! A side that stays and serves many peers.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -8,7 +9,7 @@ use tokio::task::JoinSet;
 use super::connected::{Connected, GOODBYE};
 use super::extra::prepare;
 use super::terms::Terms;
-use crate::auth::{Secret, Ticket};
+use crate::auth::Fingerprint;
 use crate::node::listener::Listener;
 use crate::node::places::Places;
 use crate::protocol::failure::{Failure, Reason};
@@ -38,14 +39,18 @@ impl<N: Network> Staying<N> {
         Ok(Self { terms, endpoint, listener })
     }
 
-    /// The ticket with `secret`; its addresses and fingerprint are those of this side in any case.
+    /// Where diallers can reach this side, best first.
     ///
     /// # Errors
     ///
-    /// The system does not tell the addresses.
-    pub fn ticket(&self, secret: Secret) -> Result<Ticket, Failure> {
-        let addresses = self.endpoint.local_addresses().map_err(transport_failure)?;
-        Ok(Ticket { addresses, fingerprint: self.terms.network.fingerprint().head(), secret })
+    /// The system does not tell.
+    pub fn addresses(&self) -> Result<Vec<SocketAddr>, Failure> {
+        self.endpoint.local_addresses().map_err(transport_failure)
+    }
+
+    /// The key of this side.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.terms.network.fingerprint()
     }
 
     /// The next dialler that was let in.
@@ -53,7 +58,7 @@ impl<N: Network> Staying<N> {
     /// # Errors
     ///
     /// The socket has failed: no more can arrive.
-    pub async fn next(&mut self) -> Result<Result<Connected<N>, Failure>, Failure> {
+    pub async fn next(&mut self) -> Result<Connected<N>, Failure> {
         let Some(guest) = self.listener.next().await else {
             let fault = self.endpoint.fault().unwrap_or("the socket was closed while waiting");
             return Err(Failure::new(Reason::Setup, fault));
@@ -61,15 +66,23 @@ impl<N: Network> Staying<N> {
         let mut link = guest.link;
         let Terms { connections, retry, .. } = self.terms;
         let joiner = prepare(&mut link, 0, connections.is_none(), retry);
-        let membership = match Membership::of(&link.connection) {
-            Ok(membership) => membership,
-            Err(failure) => return Ok(Err(failure)),
-        };
-        if retry != Retry::Off {
+        // Without keying material, the session cannot survive its connection.
+        if retry != Retry::Off
+            && let Ok(membership) = Membership::of(&link.connection)
+        {
             self.listener.lets_back(membership, joiner);
         }
         let endpoint = watch::Sender::new(self.endpoint.clone()).subscribe();
-        Ok(Ok(Connected { link, endpoint, answering: None, joining: JoinSet::new(), is_shared: true }))
+        Ok(Connected { link, endpoint, answering: None, joining: JoinSet::new(), is_shared: true })
+    }
+
+    /// The next dialler that was let in before `places` were closed; `None` once all places are free.
+    pub async fn next_of_last(&mut self, places: &Places) -> Option<Connected<N>> {
+        tokio::select! {
+            biased;
+            Ok(connected) = self.next() => Some(connected),
+            () = places.all_free() => None,
+        }
     }
 
     /// Ends everything with `failure`, once its peers have been told.

@@ -1,6 +1,7 @@
 //! Two sides that meet over a network in memory.
 
 mod again;
+mod staying;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -39,8 +39,8 @@ pub struct Answering<C> {
     sessions: Sessions<C>,
 }
 
-/// Sessions that their diallers may come back to.
-type Sessions<C> = Arc<Mutex<Vec<(Membership, Joiner<C>)>>>;
+/// Sessions that their diallers may come back to; `None` once nobody can arrive any more.
+type Sessions<C> = Arc<Mutex<Option<Vec<(Membership, Joiner<C>)>>>>;
 
 type SlotList = Arc<[Arc<dyn Slot>]>;
 
@@ -52,7 +52,7 @@ impl<C: Connection> Listener<C> {
         E: Endpoint<Arrival: Arrival<Connection = C>>,
     {
         let (sender, guests) = mpsc::channel(1);
-        let sessions = Sessions::default();
+        let sessions = Sessions::new(Mutex::new(Some(Vec::new())));
         let task = tokio::spawn(answer_all(at, role, slots.into(), Arc::clone(&sessions), sender));
         Self { guests, answering: Answering { task: task.abort_handle(), sessions } }
     }
@@ -77,6 +77,7 @@ impl<C> Answering<C> {
     /// Lets the dialler of a session back in with a connection that takes over, until the session has ended.
     pub fn lets_back(&self, membership: Membership, joiner: Joiner<C>) {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(sessions) = sessions.as_mut() else { return };
         sessions.retain(|(_, joiner)| !joiner.is_closed());
         sessions.push((membership, joiner));
     }
@@ -100,6 +101,8 @@ async fn answer_all<E: Endpoint>(
         let (slots, sessions) = (Arc::clone(&slots), Arc::clone(&sessions));
         tokio::spawn(answer_one(arrival, role, slots, sessions, guests.clone()));
     }
+    // The sessions need not wait for a dialler that cannot come back.
+    *sessions.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
 /// A dialler that may stay.
@@ -130,7 +133,7 @@ async fn answer_one<A: Arrival>(
         let opening = opening(&connection).await?;
         if opening.is_join() {
             let sessions = sessions.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let (members, joiners): (Vec<_>, Vec<_>) = sessions.into_iter().unzip();
+            let (members, joiners): (Vec<_>, Vec<_>) = sessions.into_iter().flatten().unzip();
             let session = admit(&connection, opening, &members, 0).await?;
             return Ok(Greeted::Back(joiners.into_iter().nth(session)));
         }

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use super::peers::{KnownPeer, KnownPeers, PeerName, Right};
 use crate::auth::handshake::{Authorizer, Greeting, ListenerStep};
 use crate::auth::methods::AnyOf;
@@ -30,7 +32,11 @@ impl Guests {
 }
 
 /// The places of a side that stays. Each is for one session at a time.
-pub struct Places(Mutex<State>);
+pub struct Places {
+    all: usize,
+    state: Mutex<State>,
+    freed: Notify,
+}
 
 struct State {
     guests: Guests,
@@ -62,7 +68,7 @@ pub struct TakenPlace(Arc<Places>);
 
 impl Drop for TakenPlace {
     fn drop(&mut self) {
-        self.0.state().free += 1;
+        self.0.free_one(&mut self.0.state());
     }
 }
 
@@ -70,18 +76,31 @@ impl Places {
     /// So many free places for `guests`, and for whoever has a ticket when there are `tickets`.
     pub fn new(places: usize, guests: Guests, tickets: bool) -> Self {
         let ticket = tickets.then(OpenTicket::new);
-        Self(Mutex::new(State {
+        let state = State {
             guests,
             free: places,
             ticket,
             is_closed: false,
             by_key: HashSet::new(),
             entries: HashMap::new(),
-        }))
+        };
+        Self { all: places, state: Mutex::new(state), freed: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn free_one(&self, state: &mut State) {
+        state.free += 1;
+        self.freed.notify_one();
+    }
+
+    /// Waits until no place is taken. For one caller at a time.
+    pub async fn all_free(&self) {
+        while self.state().free < self.all {
+            self.freed.notified().await;
+        }
     }
 
     /// The place of a dialler that was let in.
@@ -109,10 +128,11 @@ impl Places {
         self.state().ticket.as_ref().map(|ticket| ticket.secret)
     }
 
-    /// Replaces the ticket if it has been used; returns the new secret.
-    pub fn renew(&self) -> Option<Secret> {
+    /// Replaces the ticket if it has served `peer`, which has arrived; returns the new secret. Until a dialler has
+    /// arrived, it may lose its place, and needs the ticket again.
+    pub fn renew_after(&self, peer: Fingerprint) -> Option<Secret> {
         let mut state = self.state();
-        let ticket = state.ticket.as_mut().filter(|ticket| ticket.used_by.is_some())?;
+        let ticket = state.ticket.as_mut().filter(|ticket| ticket.used_by == Some(peer))?;
         *ticket = OpenTicket::new();
         Some(ticket.secret)
     }
@@ -186,7 +206,7 @@ impl Slot for Places {
 
     fn give_back(&self, peer: Fingerprint) {
         let mut state = self.state();
-        state.free += 1;
+        self.free_one(&mut state);
         if let Some(ticket) = state.ticket.as_mut().filter(|ticket| ticket.used_by == Some(peer)) {
             ticket.used_by = None;
         }
@@ -291,13 +311,16 @@ mod tests {
         let secret = places.secret().unwrap();
         let ticket = ByTicket { listener: LISTENER.head(), secret };
         assert_eq!(come(&places, 1, &ticket), None);
-        assert_eq!(places.renew(), None, "a known peer needs none");
+        assert_eq!(places.renew_after(key(1)), None, "a known peer needs none");
         assert_eq!(come(&places, 8, &ticket), None);
         places.give_back(key(8));
-        assert_eq!(places.renew(), None, "its dialler was gone before it was welcomed");
+        assert_eq!(places.renew_after(key(8)), None, "its dialler was gone before it was welcomed");
+        assert_eq!(come(&places, 8, &ticket), None);
+        assert_eq!(places.renew_after(key(1)), None, "another one arrives while its dialler is on the way");
+        places.give_back(key(8));
         assert_eq!(come(&places, 2, &ticket), None, "without the right, but with a ticket");
         assert_eq!(come(&places, 9, &ticket), Some(Reason::TicketUsed));
-        let renewed = places.renew().unwrap();
+        let renewed = places.renew_after(key(2)).unwrap();
         assert_ne!(renewed, secret);
         assert_eq!(come(&places, 9, &ticket), Some(Reason::NotAuthenticated));
         assert_eq!(come(&places, 9, &ByTicket { listener: LISTENER.head(), secret: renewed }), None);

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::closing::{CLOSE_DONE, is_of_the_connection, joined, transport_failure};
+use super::joining::Replacers;
 use super::lanes::LaneEnd;
 use super::link::CONTROL_PRIORITY;
 use super::messages::{MessageReader, write_message};
@@ -32,6 +33,7 @@ pub(super) struct Carrier<C: Connection> {
     tasks: JoinSet<Result<(), Failure>>,
     attaching: JoinSet<Result<Attached<C>, Failure>>,
     lost: Option<Lost>,
+    replacers: Replacers,
 }
 
 /// Nothing carries the streams.
@@ -46,14 +48,23 @@ impl Lost {
         Self { why, since: Instant::now(), retry }
     }
 
-    /// Waits until the time for another connection is over; returns why there is none.
-    async fn given_up(&self) -> Failure {
+    /// Waits until the time for another connection is over, or until none can be made any more; returns why there is
+    /// none.
+    async fn given_up(&self, replacers: Replacers) -> Failure {
+        let because = tokio::select! {
+            because = self.over() => because,
+            () = replacers.gone() => "this side cannot be reached any more".to_owned(),
+        };
+        let mut failure = self.why.clone();
+        failure.message += &format!(", and {because}");
+        failure
+    }
+
+    async fn over(&self) -> String {
         let Retry::For(limit) = self.retry else { return pending().await };
         let Some(end) = self.since.checked_add(limit) else { return pending().await };
         sleep_until(end).await;
-        let mut failure = self.why.clone();
-        failure.message += &format!(", and no other was made within {}", humantime::format_duration(limit));
-        failure
+        format!("no other was made within {}", humantime::format_duration(limit))
     }
 }
 
@@ -84,10 +95,11 @@ impl<C: Connection> Carrier<C> {
         connection: C,
         carried: watch::Sender<Option<C>>,
         reporter: Arc<dyn Reporter>,
+        replacers: Replacers,
     ) -> Self {
         let closed = closed(connection.clone());
         let (tasks, attaching) = (JoinSet::new(), JoinSet::new());
-        Self { side, connection, carried, reporter, closed, tasks, attaching, lost: None }
+        Self { side, connection, carried, reporter, closed, tasks, attaching, lost: None, replacers }
     }
 
     /// The current connection, or the last one while there is none.
@@ -170,7 +182,7 @@ impl<C: Connection> Carrier<C> {
         loop {
             let given_up = async {
                 match &self.lost {
-                    Some(lost) => lost.given_up().await,
+                    Some(lost) => lost.given_up(self.replacers.clone()).await,
                     None => pending().await,
                 }
             };
@@ -237,13 +249,17 @@ mod tests {
     use tokio::task::yield_now;
 
     use super::*;
+    use crate::session::joining::Joining;
     use crate::testing::connection::{MemoryConnection, MemoryLimits, pair};
     use crate::testing::session::Nobody;
 
     const RETRY: Retry = Retry::For(Duration::from_secs(60));
 
     fn carrier(side: Side, connection: MemoryConnection) -> Carrier<MemoryConnection> {
-        Carrier::new(side, connection.clone(), watch::Sender::new(Some(connection)), Arc::new(Nobody))
+        let (joining, joiner) = Joining::<MemoryConnection>::new(0, true, RETRY);
+        std::mem::forget(joiner);
+        let carried = watch::Sender::new(Some(connection.clone()));
+        Carrier::new(side, connection, carried, Arc::new(Nobody), joining.replacers())
     }
 
     /// The event of a carrier when a task ends with this result after the peer has closed the connection.

@@ -14,7 +14,12 @@ pub struct Joining<C> {
     joined: mpsc::Receiver<(u32, C)>,
     wanted: Arc<Notify>,
     ports: watch::Sender<Option<Vec<u16>>>,
+    replacers: Replacers,
 }
+
+/// Whether anything can still replace the connection that carries the control stream. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Replacers(watch::Receiver<()>);
 
 /// The other end of [`Joining`], for the code that dials or listens.
 #[derive(Clone)]
@@ -22,6 +27,19 @@ pub struct Joiner<C> {
     joined: mpsc::Sender<(u32, C)>,
     wanted: Arc<Notify>,
     ports: watch::Receiver<Option<Vec<u16>>>,
+    /// Not for one that hands over extra connections only.
+    _replaces: Option<Arc<watch::Sender<()>>>,
+}
+
+impl Replacers {
+    fn are_gone(&self) -> bool {
+        self.0.has_changed().is_err()
+    }
+
+    /// Waits until there is none any more.
+    pub(super) async fn gone(mut self) {
+        while self.0.changed().await.is_ok() {}
+    }
 }
 
 impl<C> Joining<C> {
@@ -34,8 +52,11 @@ impl<C> Joining<C> {
             wanted.notify_one();
         }
         let (offer, ports) = watch::channel(None);
-        let joiner = Joiner { joined: sender, wanted: Arc::clone(&wanted), ports };
-        (Self { max, retry, automatic, joined, wanted, ports: offer }, joiner)
+        let (replaces, replacers) = watch::channel(());
+        let _replaces = Some(Arc::new(replaces));
+        let joiner = Joiner { joined: sender, wanted: Arc::clone(&wanted), ports, _replaces };
+        let replacers = Replacers(replacers);
+        (Self { max, retry, automatic, joined, wanted, ports: offer, replacers }, joiner)
     }
 
     /// No extra connections.
@@ -55,7 +76,12 @@ impl<C> Joining<C> {
 
     /// How long to wait for a replacement of the connection that carries the control stream.
     pub(super) fn retry(&self) -> Retry {
-        if self.joined.is_closed() { Retry::Off } else { self.retry }
+        if self.joined.is_closed() || self.replacers.are_gone() { Retry::Off } else { self.retry }
+    }
+
+    /// Whether anything can still bring a replacement.
+    pub(super) fn replacers(&self) -> Replacers {
+        self.replacers.clone()
     }
 
     /// The next connection that joins, with its number; `None` after the last.
@@ -77,6 +103,12 @@ impl<C> Joining<C> {
 }
 
 impl<C> Joiner<C> {
+    /// The same for extra connections only: it does not keep a session waiting for a replacement.
+    pub fn for_extra(&self) -> Self {
+        let Self { joined, wanted, ports, .. } = self;
+        Self { joined: joined.clone(), wanted: Arc::clone(wanted), ports: ports.clone(), _replaces: None }
+    }
+
     /// Waits for the listener's ports; none if the session ends first.
     pub async fn ports(&mut self) -> Vec<u16> {
         let offered = self.ports.wait_for(Option::is_some).await;

@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connection::{MemoryConnection, MemoryLimits, MemoryLink, pair};
 use crate::auth::{Expected, Fingerprint};
+use crate::transport::address::{AddressError, HostPort};
 use crate::transport::{Arrival, Connection, Endpoint, Limits, ListenAddress, Network, TransportError};
 
 /// The ends of a connection, by who began it.
@@ -35,6 +36,8 @@ struct Hub {
     last_port: u16,
     links: Vec<MemoryLink>,
     is_cut: bool,
+    /// What each name stands for, and how long it takes to tell.
+    names: BTreeMap<String, (Duration, SocketAddr)>,
 }
 
 /// One that dials: its connection to be, and what tells it that the handshake is done.
@@ -94,6 +97,16 @@ impl MemoryNetwork {
         links.iter().for_each(|link| link.hold(false));
     }
 
+    /// From now on `host` stands for `address`, which is told after `time`.
+    pub(crate) fn names(&self, host: &str, time: Duration, address: SocketAddr) {
+        lock(&self.hub).names.insert(host.to_owned(), (time, address));
+    }
+
+    /// The socket at `address` fails: nobody can arrive there any more.
+    pub(crate) fn unplug(&self, address: SocketAddr) {
+        lock(&self.hub).listening.remove(&address);
+    }
+
     /// All connections that were dialled, in this order.
     pub(crate) fn links(&self) -> Vec<MemoryLink> {
         lock(&self.hub).links.clone()
@@ -144,6 +157,15 @@ impl Network for MemoryNetwork {
         let address = ([127, 0, 0, 1], 1).into();
         let held = Arc::new(Mutex::new(vec![(link, DIALLER)]));
         Ok((dialler, MemoryEndpoint { address, callers: None, hub: Arc::clone(&self.hub), held }))
+    }
+
+    async fn resolve(&self, host: &HostPort) -> Result<Vec<SocketAddr>, AddressError> {
+        let found = lock(&self.hub).names.get(&host.host).copied();
+        let Some((time, address)) = found else {
+            return Err(AddressError::Unresolved { host: host.host.clone(), why: "unknown".to_owned() });
+        };
+        sleep(time).await;
+        Ok(vec![address])
     }
 
     fn listen(&self, address: &ListenAddress, _: &Limits) -> Result<MemoryEndpoint, TransportError> {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::address::ListenAddress;
+use super::address::{AddressError, HostPort, ListenAddress, resolve};
 use super::connection::Connection;
 use super::error::TransportError;
 use super::limits::Limits;
@@ -33,6 +33,14 @@ pub trait Network: Clone + Send + Sync + 'static {
         expected: Expected,
         limits: &Limits,
     ) -> impl Future<Output = Result<(Self::Connection, Self::Endpoint), TransportError>> + Send;
+    /// The addresses of `host`, in the system's order of preference, without duplicates.
+    ///
+    /// # Errors
+    ///
+    /// [`AddressError::Unresolved`].
+    fn resolve(&self, host: &HostPort) -> impl Future<Output = Result<Vec<SocketAddr>, AddressError>> + Send {
+        resolve(host)
+    }
     /// Listens; needs a tokio runtime.
     ///
     /// # Errors

@@ -60,7 +60,8 @@ fn machine(text: &str, host: HostPort, common: &CommonSettings, peers: &PeersFil
     if let Some(fingerprint) = common.fingerprint {
         return Ok(Machine { addresses: vec![host], fingerprint });
     }
-    let mut found = known.at_host(&host.host);
+    let all = known.at_host(&host.host);
+    let mut found = all.clone();
     // Without a port, that of the entry counts.
     let is_bare = text.trim_matches(['[', ']']) == host.host;
     if found.len() > 1 {
@@ -79,7 +80,7 @@ fn machine(text: &str, host: HostPort, common: &CommonSettings, peers: &PeersFil
             }
             Ok(Machine { addresses, fingerprint: peer.fingerprint })
         }
-        [] => bail!(
+        [] if all.is_empty() => bail!(
             "`{}` is neither a ticket (tl1…) nor a one-time code (N-word-word) nor a known peer (in {}){}; a host that is not known needs --fingerprint \
              FP, with the fingerprint that it prints when it waits",
             printable(text.as_bytes()),
@@ -87,7 +88,7 @@ fn machine(text: &str, host: HostPort, common: &CommonSettings, peers: &PeersFil
             known.suggestion(text)
         ),
         _ => {
-            let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
+            let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
             bail!(
                 "`{text}` is an address of several known peers: give the name of one of {}",
                 names.join(", ")

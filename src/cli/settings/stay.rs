@@ -32,7 +32,10 @@ pub(super) fn resolve(given: ReceiveArgs, config: &Config, peers: &PeersFile) ->
         ),
         (given.wait.is_some() && !is_variable("--wait"), "--wait: it waits forever"),
         (given.manifest.is_some() && !is_variable("--manifest"), "--manifest, which is for one transfer"),
-        (given.meeting.remember.is_some(), "--remember, which is for one transfer"),
+        (
+            given.meeting.remember.is_some() && !is_variable("--remember"),
+            "--remember, which is for one transfer",
+        ),
         (
             given.transfer.fingerprint.is_some() && !is_variable("--fingerprint"),
             "--fingerprint: add the peer by `towline peers add`",

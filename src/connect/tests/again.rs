@@ -224,6 +224,23 @@ async fn with_retry_off_the_loss_of_the_connection_ends_both_sides() {
     assert!(both.notes.iter().all(|notes| notes.lost_and_replaced() == (0, 0)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_side_whose_listening_socket_is_dead_does_not_wait_for_its_dialler() {
+    let (source, _) = large();
+    let pair = Pair::new(RETRY, 3).await;
+    let address = pair.ticket.addresses[0];
+    let meddle = async |network: &MemoryNetwork, _: &_| {
+        sleep(secs(3)).await;
+        network.unplug(address);
+        network.cut_for(secs(90), IDLE).await;
+    };
+    let both = pair.run(source, &slow_disk(), meddle).await;
+    assert!(both.sent.unwrap_err().message.ends_with("and no other was made within 1m"));
+    let failure = both.received.unwrap_err();
+    assert!(!failure.message.contains("no other was made"), "{}", failure.message);
+    assert_eq!(both.notes[1].lost_and_replaced(), (0, 0));
+}
+
 /// Many names, so that a cut falls into the manifest.
 #[tokio::test(start_paused = true)]
 async fn a_cut_during_the_manifest_loses_no_entry() {

@@ -14,14 +14,14 @@ pub enum PeersError {
     #[error("there is no home directory for the file of known peers; set XDG_CONFIG_HOME or HOME")]
     NoHome,
     /// A system call failed.
-    #[error("cannot {op} the file of known peers {}: {source}", shown(path))]
+    #[error("cannot {op} the file of known peers {}: {cause}", shown(path))]
     Io {
         /// The operation: `read` or `write`.
         op: &'static str,
         /// Its path.
         path: PathBuf,
         /// The cause.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Group or others may write the file, and so choose who is let in.
     #[error("other users can change {p} (mode {mode:04o}); fix it with: chmod 600 {p}", p = shown(path))]

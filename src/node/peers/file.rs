@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use tempfile::NamedTempFile;
-use toml_edit::{Array, DocumentMut, Item, Table, value};
+use toml_edit::{Array, Decor, DocumentMut, Item, RawString, Table, Value, value};
 
 use super::entry::{KnownPeer, KnownPeers};
 use super::error::PeersError;
@@ -111,7 +111,7 @@ impl PeersFile {
                 peer.addresses.remove(0);
             }
             peer.addresses.insert(0, address.clone());
-            document[name.as_str()]["addresses"] = value(array(&peer.addresses));
+            prefer(document, name.as_str(), address, peer.addresses.len());
             Ok(peer)
         })
     }
@@ -140,6 +140,7 @@ impl PeersFile {
             if let Some((_, other)) = known.named(to.as_str()) {
                 return Err(PeersError::NameTaken { name: to.clone(), known: other.fingerprint });
             }
+            spread_out(document, name.as_str());
             if let Some(entry) = document.remove(name.as_str()) {
                 document.insert(to.as_str(), entry);
             }
@@ -154,7 +155,7 @@ impl PeersFile {
         change: impl FnOnce(&KnownPeers, &mut DocumentMut) -> Result<T, PeersError>,
     ) -> Result<T, PeersError> {
         let path = self.path.as_ref().ok_or(PeersError::NoHome)?;
-        let io = |source| PeersError::Io { op: "write", path: path.clone(), source };
+        let io = |cause| PeersError::Io { op: "write", path: path.clone(), cause };
         // A link stays a link: the file may lie among others that are kept under version control.
         let real = match is_missing(path).map_err(io)? {
             true => path.clone(),
@@ -193,8 +194,66 @@ impl PeersFile {
     }
 }
 
+/// Gives an entry that is written in one line (`name = { … }`) or by dotted keys (`name.may = …`) a table of its own, so
+/// that what is around it can be kept.
+fn spread_out(document: &mut DocumentMut, name: &str) {
+    let Some((key, item)) = document.get_key_value_mut(name) else { return };
+    if let Some(table) = item.as_table_mut() {
+        table.set_dotted(false);
+        table.set_implicit(false);
+        return;
+    }
+    let text = |raw: Option<&RawString>| raw.and_then(RawString::as_str).unwrap_or_default().to_owned();
+    let above = text(key.leaf_decor().prefix());
+    let Some(inline) = item.as_inline_table() else { return };
+    let beside = text(inline.decor().suffix());
+    let mut table = inline.clone().into_table();
+    for (mut key, item) in table.iter_mut() {
+        key.leaf_decor_mut().clear();
+        if let Some(value) = item.as_value_mut() {
+            value.decor_mut().clear();
+        }
+    }
+    *table.decor_mut() = Decor::new(above, beside);
+    *item = Item::Table(table);
+}
+
+/// Puts `address` first among those of the entry `name`, of which there are `number` then.
+fn prefer(document: &mut DocumentMut, name: &str, address: &HostPort, number: usize) {
+    let entry = &mut document[name];
+    let written = match entry.get_mut("addresses").and_then(Item::as_array_mut) {
+        Some(written) => written,
+        None => {
+            entry["addresses"] = value(Array::new());
+            let Some(written) = entry["addresses"].as_array_mut() else { return };
+            written
+        }
+    };
+    let is_it = |at: &Value| at.as_str().and_then(|at| at.parse::<HostPort>().ok()).as_ref() == Some(address);
+    if written.get(0).is_some_and(is_it) {
+        return;
+    }
+    let found = written.iter().position(is_it);
+    if let Some(at) = found {
+        written.remove(at);
+    }
+    while written.len() >= number {
+        written.remove(0);
+    }
+    let first = written.get(0).map(|first| first.decor().clone());
+    written.insert(0, address.to_string());
+    // What was written before the first one stays there.
+    if let (Some(decor), Some(new)) = (first, written.get_mut(0)) {
+        *new.decor_mut() = decor;
+        if let Some(second) = written.get_mut(1) {
+            *second.decor_mut() = Decor::new(" ", "");
+        }
+    }
+}
+
 /// Removes the entry `name` and the comment right above it. Comments before an empty line stay.
 fn remove(document: &mut DocumentMut, name: &str) {
+    spread_out(document, name);
     let after = document.iter().map(|(key, _)| key.to_owned()).skip_while(|key| key != name).nth(1);
     let Some(Item::Table(table)) = document.remove(name) else { return };
     let above = table.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
@@ -232,7 +291,7 @@ fn array<'a>(addresses: impl IntoIterator<Item = &'a HostPort>) -> Array {
 
 /// The text of a regular file that only its owner can change; empty when there is none.
 fn read(path: &Path) -> Result<String, PeersError> {
-    let io = |source| PeersError::Io { op: "read", path: path.to_owned(), source };
+    let io = |cause| PeersError::Io { op: "read", path: path.to_owned(), cause };
     if is_missing(path).map_err(io)? {
         return Ok(String::new());
     }
@@ -271,7 +330,7 @@ fn is_missing(path: &Path) -> io::Result<bool> {
 /// Others must not be able to change the file, or to put another one in its place.
 #[cfg(unix)]
 fn check_private(file: &Metadata, path: &Path) -> Result<(), PeersError> {
-    let io = |source| PeersError::Io { op: "read", path: path.to_owned(), source };
+    let io = |cause| PeersError::Io { op: "read", path: path.to_owned(), cause };
     let (owner, mode) = (file.uid(), file.mode() & 0o7777);
     if owner != 0 && owner != rustix::process::geteuid().as_raw() {
         return Err(PeersError::OfOtherUser { path: path.to_owned(), owner });
@@ -399,6 +458,49 @@ mod tests {
         file.remove(&name("d")).unwrap();
         assert_eq!(fs::read_to_string(&real).unwrap(), "# all of them\n# the end\n");
         assert!(fs::symlink_metadata(path(&file)).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn entries_in_one_line_keep_their_comments() {
+        let (_dir, file) = file();
+        let [one, two, three] = [1, 2, 3].map(|key| peer(key).fingerprint);
+        fs::create_dir(path(&file).parent().unwrap()).unwrap();
+        let text = format!(
+            "# all\n\n# mine\na = {{ fingerprint = \"{one}\", addresses = [ \"192.0.2.1\" ] }} # by phone\n\
+             # theirs\nb.fingerprint = \"{two}\" # by mail\nb.addresses = [\n  # at home\n  \"192.0.2.1\", # old\n] # both\n\
+             c = {{ fingerprint = \"{three}\" }}\n"
+        );
+        fs::write(path(&file), text).unwrap();
+        let now = || fs::read_to_string(path(&file)).unwrap();
+        file.prefer_address(&name("a"), &"192.0.2.9".parse().unwrap()).unwrap();
+        file.prefer_address(&name("b"), &"192.0.2.9".parse().unwrap()).unwrap();
+        file.prefer_address(&name("c"), &"192.0.2.9".parse().unwrap()).unwrap();
+        let comments = [
+            "# all\n",
+            "# mine\n",
+            "# by phone\n",
+            "# theirs\n",
+            "# by mail\n",
+            "# at home\n",
+            "# old\n",
+            "# both\n",
+        ];
+        let keeps = |text: &str, which: &[&str]| {
+            for comment in which {
+                assert!(text.contains(comment), "{comment} is gone: {text}");
+            }
+        };
+        keeps(&now(), &comments);
+        for (from, to) in [("a", "d"), ("b", "e"), ("c", "f")] {
+            file.rename(&name(from), &name(to)).unwrap();
+            keeps(&now(), &comments);
+        }
+        let known = file.load().unwrap();
+        assert_eq!(known.named("e").unwrap().1.addresses.len(), 2);
+        assert_eq!(known.named("f").unwrap().1.addresses.len(), 1);
+        file.remove(&name("d")).unwrap();
+        keeps(&now(), &["# all\n", "# theirs\n"]);
+        assert!(!now().contains("# mine"), "{}", now());
     }
 
     #[test]

@@ -124,8 +124,9 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         let pool = context.memory.pool(context.memory.receiver_blocks(joining.max()));
         let throttle = Arc::clone(&context.throttle);
         let shared = Arc::new(Receiving::new(machine, control_log, target, pool, throttle));
+        let (reporter, replacers) = (Arc::clone(&context.reporter), joining.replacers());
         let mut driver = Self {
-            carrier: Carrier::new(Side::Receiver, connection, carried, Arc::clone(&context.reporter)),
+            carrier: Carrier::new(Side::Receiver, connection, carried, reporter, replacers),
             told: Received::default(),
             joining,
             lanes: Vec::new(),

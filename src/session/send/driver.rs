@@ -121,8 +121,9 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         let (chunk_ends, ends) = mpsc::channel(1);
         let (clock, wants_receipt) = (Clock::start(), context.receipt);
         let pool = context.memory.pool(context.memory.sender_blocks(joining.max()));
+        let (reporter, replacers) = (Arc::clone(&context.reporter), joining.replacers());
         let mut driver = Self {
-            carrier: Carrier::new(Side::Sender, connection.clone(), carried, Arc::clone(&context.reporter)),
+            carrier: Carrier::new(Side::Sender, connection.clone(), carried, reporter, replacers),
             sending: Arc::new(Sending::new(source, pool, Arc::clone(&context.throttle), chunk_ends)),
             chunk_ends: ends,
             lanes: Lanes::new(connection, joining),
