@@ -29,7 +29,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('receive', 'receive', [CompletionResultType]::ParameterValue, 'Receive files and directories')
             [CompletionResult]::new('bench', 'bench', [CompletionResultType]::ParameterValue, 'Measure speed with test data, and show what limited it')
             [CompletionResult]::new('id', 'id', [CompletionResultType]::ParameterValue, 'Show this machine''s identity, or make a new one')
-            [CompletionResult]::new('peers', 'peers', [CompletionResultType]::ParameterValue, 'List, add, remove or rename the machines that this one knows')
+            [CompletionResult]::new('peers', 'peers', [CompletionResultType]::ParameterValue, 'List, add, change or remove the machines that this one knows')
             [CompletionResult]::new('receipt', 'receipt', [CompletionResultType]::ParameterValue, 'Check a receipt of `send --receipt`')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
@@ -164,7 +164,10 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             break
         }
         'towline;peers' {
-            [CompletionResult]::new('--may', '--may', [CompletionResultType]::ParameterName, 'What the added peer may do here: send, receive')
+            [CompletionResult]::new('--may', '--may', [CompletionResultType]::ParameterName, 'What it may do here: send, receive, or none')
+            [CompletionResult]::new('--dir', '--dir', [CompletionResultType]::ParameterName, 'Where its files go at a receiver that stays')
+            [CompletionResult]::new('--policies', '--policies', [CompletionResultType]::ParameterName, 'What it may do to existing files there, or none')
+            [CompletionResult]::new('--quota', '--quota', [CompletionResultType]::ParameterName, 'Bytes that it may fill there, such as 100G, or none')
             [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Write events to standard output, one JSON object a line')
             [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Show only errors (and the command for the peer)')
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Show only errors (and the command for the peer)')
@@ -197,7 +200,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('receive', 'receive', [CompletionResultType]::ParameterValue, 'Receive files and directories')
             [CompletionResult]::new('bench', 'bench', [CompletionResultType]::ParameterValue, 'Measure speed with test data, and show what limited it')
             [CompletionResult]::new('id', 'id', [CompletionResultType]::ParameterValue, 'Show this machine''s identity, or make a new one')
-            [CompletionResult]::new('peers', 'peers', [CompletionResultType]::ParameterValue, 'List, add, remove or rename the machines that this one knows')
+            [CompletionResult]::new('peers', 'peers', [CompletionResultType]::ParameterValue, 'List, add, change or remove the machines that this one knows')
             [CompletionResult]::new('receipt', 'receipt', [CompletionResultType]::ParameterValue, 'Check a receipt of `send --receipt`')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break

@@ -364,14 +364,26 @@ _towline() {
             return 0
             ;;
         towline__subcmd__peers)
-            opts="-q -v -h --may --json --quiet --verbose --no-progress --color --config --help list add remove rename"
+            opts="-q -v -h --may --dir --policies --quota --json --quiet --verbose --no-progress --color --config --help list add set remove rename"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --may)
-                    COMPREPLY=($(compgen -W "send receive" -- "${cur}"))
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --policies)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --quota)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --json)

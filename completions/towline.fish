@@ -30,7 +30,7 @@ complete -c towline -n "__fish_towline_needs_command" -f -a "send" -d 'Send file
 complete -c towline -n "__fish_towline_needs_command" -f -a "receive" -d 'Receive files and directories'
 complete -c towline -n "__fish_towline_needs_command" -f -a "bench" -d 'Measure speed with test data, and show what limited it'
 complete -c towline -n "__fish_towline_needs_command" -f -a "id" -d 'Show this machine\'s identity, or make a new one'
-complete -c towline -n "__fish_towline_needs_command" -f -a "peers" -d 'List, add, remove or rename the machines that this one knows'
+complete -c towline -n "__fish_towline_needs_command" -f -a "peers" -d 'List, add, change or remove the machines that this one knows'
 complete -c towline -n "__fish_towline_needs_command" -f -a "receipt" -d 'Check a receipt of `send --receipt`'
 complete -c towline -n "__fish_towline_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c towline -n "__fish_towline_using_subcommand send" -l to -d 'Peer to send to [default: wait for one receiver]' -r
@@ -187,8 +187,10 @@ never\t'No colours'"
 complete -c towline -n "__fish_towline_using_subcommand id" -l config -d 'Config file [default: ~/.config/towline/config.toml]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand id" -s v -l verbose -d 'List each file; -vv and -vvv show more'
 complete -c towline -n "__fish_towline_using_subcommand id" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c towline -n "__fish_towline_using_subcommand peers" -l may -d 'What the added peer may do here: send, receive' -r -f -a "send\t'Send to this machine'
-receive\t'Receive what this machine offers'"
+complete -c towline -n "__fish_towline_using_subcommand peers" -l may -d 'What it may do here: send, receive, or none' -r
+complete -c towline -n "__fish_towline_using_subcommand peers" -l dir -d 'Where its files go at a receiver that stays' -r -F
+complete -c towline -n "__fish_towline_using_subcommand peers" -l policies -d 'What it may do to existing files there, or none' -r
+complete -c towline -n "__fish_towline_using_subcommand peers" -l quota -d 'Bytes that it may fill there, such as 100G, or none' -r
 complete -c towline -n "__fish_towline_using_subcommand peers" -l json -d 'Write events to standard output, one JSON object a line' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand peers" -s q -l quiet -d 'Show only errors (and the command for the peer)' -r -f -a "true\t''
@@ -219,6 +221,6 @@ complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_see
 complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "receive" -d 'Receive files and directories'
 complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "bench" -d 'Measure speed with test data, and show what limited it'
 complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "id" -d 'Show this machine\'s identity, or make a new one'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "peers" -d 'List, add, remove or rename the machines that this one knows'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "peers" -d 'List, add, change or remove the machines that this one knows'
 complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "receipt" -d 'Check a receipt of `send --receipt`'
 complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

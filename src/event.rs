@@ -127,6 +127,12 @@ pub struct KnownMachine {
     pub may: Vec<&'static str>,
     /// Where it waits, best first.
     pub addresses: Vec<String>,
+    /// Where its files go at a receiver that stays, safe to print, if it has a directory of its own.
+    pub into: Option<String>,
+    /// What it may do to existing files there; anything if this is empty.
+    pub exists: Vec<&'static str>,
+    /// Bytes that it may fill there, if they are limited.
+    pub quota_bytes: Option<u64>,
 }
 
 /// A receipt whose signature is valid.

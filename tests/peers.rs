@@ -192,3 +192,35 @@ fn known_peers_are_kept_in_a_file_that_people_edit() {
     peers(machine, &["remove", "desk"]);
     assert!(peers(machine, &[]).is_empty());
 }
+
+#[test]
+fn what_a_peer_may_do_is_changed_by_command() {
+    let setting = Setting::new();
+    let (fingerprint, machine) = ("a".repeat(52), &setting.sender);
+    peers(machine, &["add", "laptop", &fingerprint, "192.0.2.7", "[2001:db8::7]:9", "--may", "send"]);
+    let set =
+        ["set", "laptop", "--may", "none", "--dir", "lap", "--policies", "rename,skip", "--quota", "5G"];
+    let line = format!(
+        "laptop  {fingerprint}  -  192.0.2.7:4750 [2001:db8::7]:9  into=lap  exists=rename,skip  quota=5G"
+    );
+    assert_eq!(peers(machine, &set), [line]);
+    let set = ["set", "laptop", "--may", "send", "--quota", "none"];
+    assert!(peers(machine, &set)[0].ends_with("  into=lap  exists=rename,skip"));
+    for (args, why) in [
+        (&["peers", "set", "laptop", "--quota", "much"][..], "--quota much: expected a number of bytes"),
+        (
+            &["peers", "set", "laptop", "--may", "write"],
+            "--may write: expected a list of send, receive, or none",
+        ),
+        (
+            &["peers", "set", "laptop", "--dir", "none", "--quota", "1M"],
+            "laptop has a `quota`, which needs `into`",
+        ),
+        (&["peers", "set", "laptop"], "say what to change"),
+        (&["peers", "remove", "laptop", "--may", "send"], "--may is only for `towline peers add` and `set`"),
+    ] {
+        let output = machine.command(args).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(why), "{args:?}: {said}");
+    }
+}

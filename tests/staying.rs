@@ -145,6 +145,41 @@ fn strangers_learn_nothing_and_known_peers_why_they_are_refused() {
 }
 
 #[test]
+fn a_quota_refuses_what_does_not_fit_and_ends_what_was_not_announced() {
+    let setting = Setting::new();
+    let (ann, key) = setting.machine("ann");
+    let may = "may = [\"send\"]\ninto = \"ann\"\nquota = \"3M\"";
+    setting.know(&entry("ann", &key, may));
+    let staying = setting.stay(&[]);
+    let send = |path: PathBuf| ann.send(staying.args(path.to_str().expect("plain")));
+    send(setting.file("one", 2 * MIB)).expect(0);
+    // It surely does not fit, and is not sent.
+    let refused = send(setting.file("two", 2 * MIB)).expect(5);
+    let failed = refused.file("two");
+    assert_eq!(failed["outcome"], "failed", "{failed}");
+    assert!(
+        failed["message"].as_str().is_some_and(|text| text.contains("its quota of 3145728 bytes is used up"))
+    );
+    assert!(!setting.inbox.join("ann/two").exists());
+    // Each of them fits, and both do not.
+    let tree = setting.scratch.dir("tree");
+    for name in ["a", "b"] {
+        fs::write(tree.join(name), Random::new(7).bytes(600 << 10)).expect("a file");
+    }
+    let refused = send(tree).expect(5);
+    assert!(
+        refused.said().contains("is used up") && !refused.said().contains(setting.inbox()),
+        "{}",
+        refused.said()
+    );
+    send(setting.file("three", MIB / 4)).expect(0);
+    staying.process.signal(Signal::TERM);
+    let ended = staying.process.end().expect(0);
+    assert!(ended.events("error").all(|event| event["reason"] == "refused"), "{}", ended.said());
+    assert_eq!(ended.events("finished").count(), 3);
+}
+
+#[test]
 fn a_transfer_that_fails_leaves_the_others_alone() {
     let setting = Setting::new();
     let (ann, key) = setting.machine("ann");

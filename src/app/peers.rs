@@ -2,8 +2,9 @@
 
 use super::settings::{PeersAction, PeersSettings};
 use crate::event::{Event, KnownMachine, Reporter};
-use crate::node::peers::{KnownPeer, PeerName, PeersError};
+use crate::node::peers::{KnownPeer, PeerName, PeersError, exists_word};
 use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::path::printable;
 
 /// Lists or changes the known peers.
 pub(super) fn run(settings: &PeersSettings, reporter: &dyn Reporter) -> Result<u8, Failure> {
@@ -17,6 +18,10 @@ pub(super) fn run(settings: &PeersSettings, reporter: &dyn Reporter) -> Result<u
         PeersAction::Add(name, peer) => {
             file.add(name, peer).map_err(|error| failure(&error))?;
             tell(name, peer);
+        }
+        PeersAction::Set(name, change) => {
+            let peer = file.set(name, change).map_err(|error| failure(&error))?;
+            tell(name, &peer);
         }
         PeersAction::Remove(name) => {
             file.remove(name).map_err(|error| failure(&error))?;
@@ -35,6 +40,9 @@ pub(super) fn machine(name: &PeerName, peer: &KnownPeer) -> KnownMachine {
         fingerprint: peer.fingerprint.to_string(),
         may: peer.may.iter().map(|right| right.as_str()).collect(),
         addresses: peer.addresses.iter().map(ToString::to_string).collect(),
+        into: peer.into.as_ref().map(|dir| printable(dir.as_os_str().as_encoded_bytes())),
+        exists: peer.exists.iter().copied().map(exists_word).collect(),
+        quota_bytes: peer.quota,
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) async fn run(
     let context = Context { atomic, verify_disk, identity: Some(identity), ..context };
     let sender = connected.link.connection.peer_fingerprint();
     let met = met(&connected, peer.is_some());
-    let inbox = Inbox { dir: &into, sender, reporter: Arc::clone(&reporter), network };
+    let inbox = Inbox { dir: &into, sender, reporter: Arc::clone(&reporter), network, quota: None };
     let done = receive_through(connected, inbox, exists, context).await;
     keep(common.remember, met, Right::Send, done.as_ref().err(), reporter.as_ref()).await;
     let done = done?;

@@ -59,7 +59,7 @@ fn write(remember: &Remember, met: Met, right: Right) -> Result<KnownPeer, Peers
     let port = if met.is_dialled { met.address.port() } else { DEFAULT_PORT };
     let address = HostPort { host: ip.to_string(), port };
     let (fingerprint, addresses, may) = (met.fingerprint, vec![address], vec![right]);
-    let peer = KnownPeer { fingerprint, addresses, may, into: None, exists: Vec::new() };
+    let peer = KnownPeer { may, ..KnownPeer::new(fingerprint, addresses) };
     match file.add(name, &peer) {
         Err(PeersError::NameTaken { known, .. }) if known == met.fingerprint => {
             match met.is_dialled {

@@ -57,7 +57,8 @@ pub(super) async fn run(
         Some(Peer::Dir(dir)) => {
             refuse_inside(&dir, &sources)?;
             Completion::default().complete_sets(&dir, &reporter, common.disk_timeout, &stop).await?;
-            let inbox = Inbox { dir: &dir, sender: THIS_MACHINE, reporter: Arc::clone(&reporter), network };
+            let reporter = Arc::clone(&reporter);
+            let inbox = Inbox { dir: &dir, sender: THIS_MACHINE, reporter, network, quota: None };
             send_to_dir(source, inbox, (verify_disk, receipt.is_some()), &common, stop.clone()).await
         }
         peer => {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::{Code, Fingerprint, Ticket};
-pub use crate::node::peers::{KnownPeer, KnownPeers, PeerName, PeersFile, Right};
+pub use crate::node::peers::{KnownPeer, KnownPeers, PeerChange, PeerName, PeersFile, Right};
 use crate::protocol::failure::Failure;
 pub use crate::protocol::final_name::Exists;
 use crate::session::Retry;
@@ -213,6 +213,8 @@ pub enum PeersAction {
     List,
     /// Adds one.
     Add(PeerName, KnownPeer),
+    /// Changes what one may do.
+    Set(PeerName, PeerChange),
     /// Removes one.
     Remove(PeerName),
     /// Gives one another name.

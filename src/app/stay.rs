@@ -1,7 +1,9 @@
 //! `towline receive --forever`: a receiver that stays, for several transfers at once.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -27,7 +29,7 @@ use crate::node::signals::Hangups;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::role::Role;
 use crate::session::{self, Context, Throttle};
-use crate::storage::fs::{NetworkThreads, check_target};
+use crate::storage::fs::{NetworkThreads, PeerQuota, Usage, check_target};
 use crate::transport::quic::endpoint::QuicNetwork;
 use crate::transport::{Connection, ListenAddress};
 
@@ -47,6 +49,8 @@ struct Hall {
     /// Signs receipts.
     identity: Arc<Identity>,
     completion: Completion,
+    /// Of the directories of peers with a quota, while transfers run into them.
+    usages: Arc<Mutex<HashMap<PathBuf, Weak<Usage>>>>,
     /// Becomes a failure when no transfer may go on.
     halted: watch::Receiver<Option<Failure>>,
 }
@@ -80,6 +84,7 @@ pub(super) async fn run(
         network,
         identity,
         completion,
+        usages: Arc::default(),
         halted,
     };
     let mut running = JoinSet::new();
@@ -198,6 +203,15 @@ impl Hall {
         true
     }
 
+    /// The room of a peer in `dir`, which transfers at the same time share.
+    fn quota(&self, dir: &Path, limit_bytes: u64) -> PeerQuota {
+        let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
+        usages.retain(|_, usage| usage.strong_count() > 0);
+        let usage = usages.get(dir).and_then(Weak::upgrade).unwrap_or_else(|| Usage::of(dir));
+        usages.insert(dir.to_owned(), Arc::downgrade(&usage));
+        PeerQuota::new(usage, limit_bytes)
+    }
+
     /// Serves a dialler that was let in, as one of those `running`.
     fn serve(&self, connected: Connected, places: &Arc<Places>, running: &mut JoinSet<()>) {
         let place = places.taken();
@@ -250,6 +264,7 @@ impl Hall {
         };
         let own_dir = peer.as_ref().and_then(|peer| peer.into.as_ref());
         let dir = own_dir.map_or_else(|| into.clone(), |own| into.join(own));
+        let quota = peer.as_ref().and_then(|peer| peer.quota).map(|limit| self.quota(&dir, limit));
         let exists = policy(*exists, peer.as_ref());
         let context = context(common, memory, Arc::clone(&reporter), self.halted.clone());
         let (atomic, verify_disk) = (*atomic, *verify_disk);
@@ -265,7 +280,8 @@ impl Hall {
         if let Err(failure) = completing.await {
             return Err(connected.fail(failure).await);
         }
-        let inbox = Inbox { dir: &dir, sender, reporter: Arc::clone(&reporter), network: self.network };
+        let reporting = Arc::clone(&reporter);
+        let inbox = Inbox { dir: &dir, sender, reporter: reporting, network: self.network, quota };
         let done = receive_through(connected, inbox, exists, context).await?;
         conclude(done, reporter.as_ref());
         Ok(())
@@ -295,6 +311,7 @@ mod tests {
             may: Vec::new(),
             into: None,
             exists: exists.to_vec(),
+            quota: None,
         };
         let careful = peer(&[Exists::Rename, Exists::Skip]);
         assert_eq!(policy(Some(Exists::Replace), Some(&careful)), Exists::Rename);

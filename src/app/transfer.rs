@@ -22,7 +22,7 @@ use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
 use crate::session::schedule::Schedule;
 use crate::session::{self, Budget, Context, Lease, Throttle, close_with};
-use crate::storage::fs::{FsTarget, Incoming, NetworkThreads};
+use crate::storage::fs::{FsTarget, Incoming, NetworkThreads, PeerQuota};
 use crate::storage::{Source, Target};
 
 /// A completed transfer. Its summary counts the entries that failed.
@@ -118,6 +118,8 @@ pub(super) struct Inbox<'a> {
     /// Takes warnings of the disk.
     pub(super) reporter: Arc<dyn Reporter>,
     pub(super) network: NetworkThreads,
+    /// The room of the sender there, if it is limited.
+    pub(super) quota: Option<PeerQuota>,
 }
 
 /// Receives one transfer into a directory.
@@ -127,13 +129,13 @@ pub(super) async fn receive_through(
     exists: Exists,
     context: Context,
 ) -> Result<Transferred, Failure> {
-    let Inbox { dir, sender, reporter, network } = inbox;
+    let Inbox { dir, sender, reporter, network, quota } = inbox;
     let (sync, atomic, verify) = (context.synced, context.atomic, context.verify_disk);
     let name = printable(dir.as_os_str().as_encoded_bytes());
     let (limit, stop) = (context.patience.disk_timeout, context.stop.clone());
     let open = async |transfer: String| {
         let own = dir.to_owned();
-        let incoming = Incoming { transfer, sender, sync, atomic, verify, reporter };
+        let incoming = Incoming { transfer, sender, sync, atomic, verify, quota, reporter };
         on_disk(("open", dir), limit, &stop, move || FsTarget::new(&own, incoming, network)).await
     };
     receive_with(connected, open, name, exists, context).await

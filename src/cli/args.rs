@@ -19,8 +19,9 @@ pub use self::peers::{PeersArgs, PeersVerb};
 pub use self::stay::StayArgs;
 use super::bwlimit::parse_bwlimit;
 use super::help;
-use super::size::{Wait, parse_duration, parse_listen, parse_retry, parse_size, parse_wait};
+use super::size::{Wait, parse_duration, parse_listen, parse_retry, parse_wait};
 use crate::app::settings::{Delta, Exists, IdAction};
+use crate::node::size::parse_size;
 use crate::session::Retry;
 use crate::session::schedule::Schedule;
 use crate::transport::Congestion;
@@ -70,7 +71,7 @@ pub enum CliCommand {
     /// The identity is a key and a certificate, made when it is first needed. Its fingerprint goes to standard output.
     #[command(after_help = help::EXAMPLE_ID, after_long_help = help::after(&[help::EXAMPLES_ID]))]
     Id(IdArgs),
-    /// List, add, remove or rename the machines that this one knows
+    /// List, add, change or remove the machines that this one knows
     ///
     /// A known peer needs no ticket: `send --to NAME` and `receive --from NAME` dial it, and --allow NAME lets it in. The
     /// file of known peers may also be edited by hand.

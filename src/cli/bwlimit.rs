@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use super::size::{exact, parse_size};
+use crate::node::size::{exact, parse_size};
 use crate::session::schedule::{DAY_MINUTES, Rate, Schedule, Window};
 
 /// The smallest `--bwlimit`, bytes a second: below it, even the overhead of a parcel would not get through.

@@ -12,9 +12,10 @@ use etcetera::BaseStrategy;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::bwlimit::parse_bwlimit;
-use super::size::{Wait, parse_duration, parse_listen, parse_retry, parse_size, parse_wait};
+use super::size::{Wait, parse_duration, parse_listen, parse_retry, parse_wait};
 use super::values::word;
 use crate::app::settings::{Delta, Exists, PeerName};
+use crate::node::size::parse_size;
 use crate::protocol::path::printable;
 use crate::session::Retry;
 use crate::session::schedule::Schedule;
@@ -251,7 +252,18 @@ mod tests {
         for sub in command().get_subcommands() {
             for key in sub.get_arguments().filter_map(|arg| arg.get_long()) {
                 // They are about one run.
-                if ["config", "list-partial", "discard-partial", "remember", "may"].contains(&key) {
+                if [
+                    "config",
+                    "list-partial",
+                    "discard-partial",
+                    "remember",
+                    "may",
+                    "dir",
+                    "policies",
+                    "quota",
+                ]
+                .contains(&key)
+                {
                     continue;
                 }
                 let error =

@@ -11,5 +11,6 @@ pub mod processor;
 pub mod quota;
 pub mod service;
 pub mod signals;
+pub mod size;
 #[cfg(test)]
 mod tests;

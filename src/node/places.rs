@@ -250,8 +250,7 @@ mod tests {
             (2, "ben", vec![Right::Receive]),
             (3, "cay", vec![Right::Send, Right::Receive]),
         ] {
-            let peer =
-                KnownPeer { fingerprint: key(number), addresses: vec![], may, into: None, exists: vec![] };
+            let peer = KnownPeer { may, ..KnownPeer::new(key(number), Vec::new()) };
             file.add(&name.parse().unwrap(), &peer).unwrap();
         }
         Guests { known: file.load().unwrap(), only: Vec::new(), right: Right::Send }

@@ -8,6 +8,13 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::EntryId;
 
+/// A peer has used up its quota.
+#[derive(Debug, thiserror::Error)]
+#[error("its quota of {limit_bytes} bytes is used up")]
+pub(super) struct QuotaUsedUp {
+    pub(super) limit_bytes: u64,
+}
+
 /// A failed disk operation.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.sentence(place.own()))]
@@ -34,7 +41,9 @@ impl StorageError {
 
     /// The receiver's disk failed.
     pub fn of_target(&self) -> Failure {
-        self.failure(Side::Receiver, Reason::Storage)
+        // A rule of the receiver, and no fault of its disk.
+        let reason = if self.is_quota() { Reason::Refused } else { Reason::Storage };
+        self.failure(Side::Receiver, reason)
     }
 
     /// The receiver's disk does not accept a name.
@@ -69,10 +78,15 @@ impl StorageError {
         self.errno() == Some(Errno::ROFS)
     }
 
+    /// Whether the peer has used up its quota.
+    fn is_quota(&self) -> bool {
+        self.source.get_ref().is_some_and(|error| error.is::<QuotaUsedUp>())
+    }
+
     /// Whether later writes of other files fail as well: the disk is full, a quota is used up, or the file system is
     /// read-only.
     pub fn is_of_all_files(&self) -> bool {
-        matches!(self.errno(), Some(Errno::NOSPC | Errno::DQUOT | Errno::ROFS))
+        self.is_quota() || matches!(self.errno(), Some(Errno::NOSPC | Errno::DQUOT | Errno::ROFS))
     }
 
     fn errno(&self) -> Option<Errno> {

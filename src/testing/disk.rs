@@ -48,7 +48,7 @@ impl Node {
 pub(crate) fn incoming(number: u32, sync: bool) -> Incoming {
     let sender = Fingerprint::from_bytes([7; 32]);
     let transfer = format!("{number:032x}");
-    Incoming { transfer, sender, sync, atomic: false, verify: false, reporter: Arc::new(Nobody) }
+    Incoming { transfer, sender, sync, atomic: false, verify: false, quota: None, reporter: Arc::new(Nobody) }
 }
 
 /// A path known to be valid.

@@ -151,18 +151,8 @@ enum EventFields<'a> {
         path: String,
         new: bool,
     },
-    Peer {
-        name: &'a str,
-        fingerprint: &'a str,
-        may: &'a [&'static str],
-        addresses: &'a [String],
-    },
-    Remembered {
-        name: &'a str,
-        fingerprint: &'a str,
-        may: &'a [&'static str],
-        addresses: &'a [String],
-    },
+    Peer(PeerFields<'a>),
+    Remembered(PeerFields<'a>),
     Receipt {
         receipt: StatementMap<'a>,
         files_compared: bool,
@@ -187,6 +177,25 @@ enum EventFields<'a> {
         exit_code: u8,
         retryable: bool,
     },
+}
+
+/// A machine that this one knows.
+#[derive(Serialize)]
+struct PeerFields<'a> {
+    name: &'a str,
+    fingerprint: &'a str,
+    may: &'a [&'static str],
+    addresses: &'a [String],
+    into: Option<&'a str>,
+    exists: &'a [&'static str],
+    quota_bytes: Option<u64>,
+}
+
+impl<'a> PeerFields<'a> {
+    fn of(peer: &'a KnownMachine) -> Self {
+        let KnownMachine { name, fingerprint, may, addresses, into, exists, quota_bytes } = peer;
+        Self { name, fingerprint, may, addresses, into: into.as_deref(), exists, quota_bytes: *quota_bytes }
+    }
 }
 
 /// Bottlenecks as an object of percentages.
@@ -275,12 +284,8 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
         Event::Receipt(receipt) => {
             EventFields::Receipt { receipt: StatementMap(&receipt.text), files_compared: receipt.has_files }
         }
-        Event::Peer(KnownMachine { name, fingerprint, may, addresses }) => {
-            EventFields::Peer { name, fingerprint, may, addresses }
-        }
-        Event::Remembered(KnownMachine { name, fingerprint, may, addresses }) => {
-            EventFields::Remembered { name, fingerprint, may, addresses }
-        }
+        Event::Peer(peer) => EventFields::Peer(PeerFields::of(peer)),
+        Event::Remembered(peer) => EventFields::Remembered(PeerFields::of(peer)),
         Event::Identity { fingerprint, path, is_new } => EventFields::Identity {
             fingerprint,
             path: printable(path.as_os_str().as_encoded_bytes()),

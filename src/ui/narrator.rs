@@ -11,6 +11,7 @@ use super::{advice, bench, format, qr};
 use crate::event::{
     Event, FileSettled, KnownMachine, Listening, Outcome, PartialFile, PartialState, Progress, Summary,
 };
+use crate::node::size::exact;
 use crate::protocol::failure::Reason;
 use crate::protocol::path::{RelPath, printable};
 use crate::protocol::wire::role::Role;
@@ -254,10 +255,20 @@ fn remembered(peer: &KnownMachine) -> String {
 }
 
 fn peer_line(peer: &KnownMachine) -> String {
-    let KnownMachine { name, fingerprint, may, addresses } = peer;
+    let KnownMachine { name, fingerprint, may, addresses, into, exists, quota_bytes } = peer;
     let may = if may.is_empty() { "-".to_owned() } else { may.join(",") };
     let addresses = if addresses.is_empty() { "-".to_owned() } else { addresses.join(" ") };
-    format!("{name}  {fingerprint}  {may}  {addresses}\n")
+    let mut line = format!("{name}  {fingerprint}  {may}  {addresses}");
+    if let Some(dir) = into {
+        line += &format!("  into={dir}");
+    }
+    if !exists.is_empty() {
+        line += &format!("  exists={}", exists.join(","));
+    }
+    if let Some(bytes) = quota_bytes {
+        line += &format!("  quota={}", exact(*bytes));
+    }
+    line + "\n"
 }
 
 fn partial_line(partial: &PartialFile) -> String {

@@ -1,9 +1,11 @@
 //! `towline peers`.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 
 use super::output::{GeneralArgs, OutputArgs};
-use crate::app::settings::{PeerName, Right};
+use crate::app::settings::PeerName;
 
 /// What to do with the known peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -13,6 +15,8 @@ pub enum PeersVerb {
     List,
     /// Add NAME with FINGERPRINT and the addresses at which it waits
     Add,
+    /// Change what NAME may do
+    Set,
     /// Forget NAME
     Remove,
     /// Give NAME the name NEW
@@ -22,7 +26,7 @@ pub enum PeersVerb {
 /// `towline peers`.
 #[derive(Debug, Default, Args)]
 pub struct PeersArgs {
-    /// list (default), add, remove or rename
+    /// list (default), add, set, remove or rename
     #[arg(
         value_name = "ACTION",
         default_value = "list",
@@ -45,13 +49,33 @@ pub struct PeersArgs {
     #[arg(value_name = "ADDRESS")]
     pub addresses: Vec<String>,
 
-    /// What the added peer may do here: send, receive
+    /// What it may do here: send, receive, or none
     ///
-    /// `send` lets it send to this machine, `receive` lets it receive what this machine offers; both only while this
-    /// machine waits and lets it in. Without this flag it may do neither, and this machine can dial it.
-    #[arg(long, env = "TOWLINE_MAY", hide_env = true, value_name = "RIGHTS", value_delimiter = ',')]
-    #[arg(hide_possible_values = true)]
-    pub may: Vec<Right>,
+    /// For add and set. `send` lets it send to this machine, `receive` lets it receive what this machine offers; both only
+    /// while this machine waits and lets it in. A peer that may do neither can still be dialled.
+    #[arg(long, env = "TOWLINE_MAY", hide_env = true, value_name = "RIGHTS")]
+    pub may: Option<String>,
+
+    /// Where its files go at a receiver that stays
+    ///
+    /// For add and set: `into` of the entry. Inside the directory of the receiver, unless it is absolute. `none` removes it.
+    #[arg(long, env = "TOWLINE_DIR", hide_env = true, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+
+    /// What it may do to existing files there, or none
+    ///
+    /// For add and set: `exists` of the entry, a list of refuse, skip, replace, rename. --exists of the receiver counts if it
+    /// is in the list, else the first of the list. `none` removes the list: then the receiver decides alone.
+    #[arg(long, env = "TOWLINE_POLICIES", hide_env = true, value_name = "LIST")]
+    pub policies: Option<String>,
+
+    /// Bytes that it may fill there, such as 100G, or none
+    ///
+    /// For add and set: `quota` of the entry, which needs a directory. All that is there counts when a transfer begins, each
+    /// file and directory with 4 KiB more. What a transfer replaces counts until it has ended. A file that does not fit is
+    /// refused with exit code 5, and a quota that is used up ends the transfer.
+    #[arg(long, env = "TOWLINE_QUOTA", hide_env = true, value_name = "SIZE")]
+    pub quota: Option<String>,
 
     /// Flags about what is shown.
     #[command(flatten)]

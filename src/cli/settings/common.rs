@@ -9,7 +9,8 @@ use crate::app::settings::CommonSettings;
 use crate::auth::{CODE_WORDS, Fingerprint};
 use crate::cli::args::TransferArgs;
 use crate::cli::config::Config;
-use crate::cli::size::{Wait, exact};
+use crate::cli::size::Wait;
+use crate::node::size::exact;
 use crate::protocol::wire::limits::{CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, STREAMS_MAX};
 use crate::session::Retry;
 

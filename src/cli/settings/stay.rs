@@ -11,7 +11,7 @@ use super::meeting::{allowed, check_allowed};
 use crate::app::settings::{PeersFile, Right, StaySettings};
 use crate::cli::args::ReceiveArgs;
 use crate::cli::config::Config;
-use crate::cli::size::exact;
+use crate::node::size::exact;
 
 /// Default for `--transfers`.
 const TRANSFERS_DEFAULT: u32 = 4;

@@ -8,6 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 use super::error::did_you_mean;
 use super::name::PeerName;
 use crate::auth::Fingerprint;
+use crate::node::size::parse_size;
 use crate::protocol::final_name::Exists;
 use crate::transport::address::HostPort;
 
@@ -55,6 +56,73 @@ pub struct KnownPeer {
     /// What it may do to existing files at a receiver that stays; anything if this is empty.
     #[serde(default, deserialize_with = "exists")]
     pub exists: Vec<Exists>,
+    /// Bytes that it may fill in its directory at a receiver that stays; any number without this.
+    #[serde(default, deserialize_with = "quota")]
+    pub quota: Option<u64>,
+}
+
+/// What is changed of a known peer. An inner `None`, or an empty list, removes what was there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PeerChange {
+    /// What it may do.
+    pub may: Option<Vec<Right>>,
+    /// Its directory.
+    pub into: Option<Option<PathBuf>>,
+    /// What it may do to existing files.
+    pub exists: Option<Vec<Exists>>,
+    /// Bytes that it may fill.
+    pub quota: Option<Option<u64>>,
+}
+
+impl PeerChange {
+    /// Changes `peer`.
+    pub fn apply(&self, peer: &mut KnownPeer) {
+        let Self { may, into, exists, quota } = self.clone();
+        peer.may = may.unwrap_or_else(|| std::mem::take(&mut peer.may));
+        peer.into = into.unwrap_or_else(|| peer.into.take());
+        peer.exists = exists.unwrap_or_else(|| std::mem::take(&mut peer.exists));
+        peer.quota = quota.unwrap_or(peer.quota);
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl KnownPeer {
+    /// A peer that may do nothing here.
+    pub fn new(fingerprint: Fingerprint, addresses: Vec<HostPort>) -> Self {
+        Self { fingerprint, addresses, may: Vec::new(), into: None, exists: Vec::new(), quota: None }
+    }
+}
+
+/// The words of `--exists`.
+const EXISTS_WORDS: [(&str, Exists); 4] = [
+    ("refuse", Exists::Refuse),
+    ("skip", Exists::Skip),
+    ("replace", Exists::Replace),
+    ("rename", Exists::Rename),
+];
+
+/// The word for `exists` in the file.
+pub fn exists_word(exists: Exists) -> &'static str {
+    EXISTS_WORDS.iter().find(|(_, known)| *known == exists).map_or("refuse", |(word, _)| word)
+}
+
+/// A size such as "10G", or a number of bytes.
+fn quota<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    #[derive(serde::Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Bytes(u64),
+        Size(String),
+    }
+    match Written::deserialize(from) {
+        Ok(Written::Bytes(bytes)) => Ok(Some(bytes)),
+        Ok(Written::Size(size)) => parse_size(&size).map(Some).map_err(D::Error::custom),
+        Err(_) => Err(D::Error::custom("expected a size such as \"10G\" or a number of bytes")),
+    }
 }
 
 fn fingerprint<'de, D: Deserializer<'de>>(from: D) -> Result<Fingerprint, D::Error> {
@@ -66,16 +134,10 @@ fn addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<HostPort>, D::Err
     texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
 }
 
-/// The words of `--exists`.
+/// What may be done to existing files.
 fn exists<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Exists>, D::Error> {
-    const WORDS: [(&str, Exists); 4] = [
-        ("refuse", Exists::Refuse),
-        ("skip", Exists::Skip),
-        ("replace", Exists::Replace),
-        ("rename", Exists::Rename),
-    ];
     let read = |word: &String| {
-        let found = WORDS.iter().find(|(known, _)| known == word).map(|(_, exists)| *exists);
+        let found = EXISTS_WORDS.iter().find(|(known, _)| known == word).map(|(_, exists)| *exists);
         let expected = || D::Error::custom(format!("`{word}` is not one of refuse, skip, replace, rename"));
         found.ok_or_else(expected)
     };

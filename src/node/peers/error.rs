@@ -73,6 +73,17 @@ pub enum PeersError {
         /// Names of the entries.
         second: PeerName,
     },
+    /// A quota is about a directory, and this peer has none of its own.
+    #[error(
+        "in the file of known peers {}: {name} has a `quota`, which needs `into`, a directory of its own",
+        shown(path)
+    )]
+    NoDirectory {
+        /// The file.
+        path: PathBuf,
+        /// Name of the entry.
+        name: PeerName,
+    },
     /// The name has no entry.
     #[error("`{name}` is not a known peer{}", did_you_mean(near))]
     Unknown {

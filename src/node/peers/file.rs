@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use tempfile::NamedTempFile;
-use toml_edit::{Array, Decor, DocumentMut, Item, RawString, Table, Value, value};
+use toml_edit::{DocumentMut, Item};
 
-use super::entry::{KnownPeer, KnownPeers};
+use super::edit::{prefer, remove, spread_out, table, write_rights};
+use super::entry::{KnownPeer, KnownPeers, PeerChange};
 use super::error::PeersError;
 use super::name::PeerName;
 use crate::node::private_dir;
@@ -116,6 +117,23 @@ impl PeersFile {
         })
     }
 
+    /// Changes what a peer may do; returns what is known of it then.
+    ///
+    /// # Errors
+    ///
+    /// There is no such peer, it would have a quota without a directory, or the file cannot be read or written.
+    pub fn set(&self, name: &PeerName, change: &PeerChange) -> Result<KnownPeer, PeersError> {
+        self.change(|known, document| {
+            let mut peer = find(known, name)?.1.clone();
+            change.apply(&mut peer);
+            spread_out(document, name.as_str());
+            if let Some(table) = document.get_mut(name.as_str()).and_then(Item::as_table_mut) {
+                write_rights(table, &peer);
+            }
+            Ok(peer)
+        })
+    }
+
     /// Removes a peer; returns what was known of it.
     ///
     /// # Errors
@@ -181,6 +199,10 @@ impl PeersFile {
         let peers: BTreeMap<PeerName, KnownPeer> =
             toml::from_str(text).map_err(|e| self.malformed(text, e.span(), e.message()))?;
         let path = self.path.clone().unwrap_or_default();
+        let has_no_directory = |peer: &KnownPeer| peer.quota.is_some() && peer.into.is_none();
+        if let Some((name, _)) = peers.iter().find(|(_, peer)| has_no_directory(peer)) {
+            return Err(PeersError::NoDirectory { path, name: name.clone() });
+        }
         KnownPeers::new(peers).map_err(|(first, second)| PeersError::Twice { path, first, second })
     }
 
@@ -194,99 +216,9 @@ impl PeersFile {
     }
 }
 
-/// Gives an entry that is written in one line (`name = { … }`) or by dotted keys (`name.may = …`) a table of its own, so
-/// that what is around it can be kept.
-fn spread_out(document: &mut DocumentMut, name: &str) {
-    let Some((key, item)) = document.get_key_value_mut(name) else { return };
-    if let Some(table) = item.as_table_mut() {
-        table.set_dotted(false);
-        table.set_implicit(false);
-        return;
-    }
-    let text = |raw: Option<&RawString>| raw.and_then(RawString::as_str).unwrap_or_default().to_owned();
-    let above = text(key.leaf_decor().prefix());
-    let Some(inline) = item.as_inline_table() else { return };
-    let beside = text(inline.decor().suffix());
-    let mut table = inline.clone().into_table();
-    for (mut key, item) in table.iter_mut() {
-        key.leaf_decor_mut().clear();
-        if let Some(value) = item.as_value_mut() {
-            value.decor_mut().clear();
-        }
-    }
-    *table.decor_mut() = Decor::new(above, beside);
-    *item = Item::Table(table);
-}
-
-/// Puts `address` first among those of the entry `name`, of which there are `number` then.
-fn prefer(document: &mut DocumentMut, name: &str, address: &HostPort, number: usize) {
-    let entry = &mut document[name];
-    let written = match entry.get_mut("addresses").and_then(Item::as_array_mut) {
-        Some(written) => written,
-        None => {
-            entry["addresses"] = value(Array::new());
-            let Some(written) = entry["addresses"].as_array_mut() else { return };
-            written
-        }
-    };
-    let is_it = |at: &Value| at.as_str().and_then(|at| at.parse::<HostPort>().ok()).as_ref() == Some(address);
-    if written.get(0).is_some_and(is_it) {
-        return;
-    }
-    let found = written.iter().position(is_it);
-    if let Some(at) = found {
-        written.remove(at);
-    }
-    while written.len() >= number {
-        written.remove(0);
-    }
-    let first = written.get(0).map(|first| first.decor().clone());
-    written.insert(0, address.to_string());
-    // What was written before the first one stays there.
-    if let (Some(decor), Some(new)) = (first, written.get_mut(0)) {
-        *new.decor_mut() = decor;
-        if let Some(second) = written.get_mut(1) {
-            *second.decor_mut() = Decor::new(" ", "");
-        }
-    }
-}
-
-/// Removes the entry `name` and the comment right above it. Comments before an empty line stay.
-fn remove(document: &mut DocumentMut, name: &str) {
-    spread_out(document, name);
-    let after = document.iter().map(|(key, _)| key.to_owned()).skip_while(|key| key != name).nth(1);
-    let Some(Item::Table(table)) = document.remove(name) else { return };
-    let above = table.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
-    let kept = above.rfind("\n\n").map_or("", |at| &above[..=at]);
-    match after.and_then(|after| document.get_mut(&after)).and_then(Item::as_table_mut) {
-        Some(next) => {
-            let own = next.decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default();
-            let both = format!("{kept}{own}");
-            next.decor_mut().set_prefix(both);
-        }
-        None => {
-            let both = format!("{kept}{}", document.trailing().as_str().unwrap_or_default());
-            document.set_trailing(both);
-        }
-    }
-}
-
 fn find<'a>(known: &'a KnownPeers, name: &PeerName) -> Result<(&'a PeerName, &'a KnownPeer), PeersError> {
     let near = || known.near(name.as_str());
     known.named(name.as_str()).ok_or_else(|| PeersError::Unknown { name: name.clone(), near: near() })
-}
-
-fn table(peer: &KnownPeer) -> Table {
-    let KnownPeer { fingerprint, addresses, may, .. } = peer;
-    let mut table = Table::new();
-    table["fingerprint"] = value(fingerprint.to_string());
-    table["addresses"] = value(array(addresses));
-    table["may"] = value(Array::from_iter(may.iter().map(|right| right.as_str())));
-    table
-}
-
-fn array<'a>(addresses: impl IntoIterator<Item = &'a HostPort>) -> Array {
-    addresses.into_iter().map(ToString::to_string).collect()
 }
 
 /// The text of a regular file that only its owner can change; empty when there is none.
@@ -384,6 +316,7 @@ mod tests {
     use super::super::entry::Right;
     use super::*;
     use crate::auth::Fingerprint;
+    use crate::protocol::final_name::Exists;
 
     fn file() -> (TempDir, PeersFile) {
         let dir = TempDir::new().unwrap();
@@ -406,6 +339,7 @@ mod tests {
             may: vec![Right::Send],
             into: None,
             exists: Vec::new(),
+            quota: None,
         }
     }
 
@@ -501,6 +435,39 @@ mod tests {
         file.remove(&name("d")).unwrap();
         keeps(&now(), &["# all\n", "# theirs\n"]);
         assert!(!now().contains("# mine"), "{}", now());
+    }
+
+    #[test]
+    fn rights_are_changed_one_by_one_and_comments_beside_them_stay() {
+        let (_dir, file) = file();
+        file.add(&name("a"), &peer(1)).unwrap();
+        let text = fs::read_to_string(path(&file)).unwrap();
+        fs::write(path(&file), text.replace("may = [\"send\"]", "may = [\"send\"] # by phone")).unwrap();
+        let set = |change: PeerChange| file.set(&name("a"), &change);
+        let quota = PeerChange { quota: Some(Some(10 << 30)), ..PeerChange::default() };
+        let error = set(quota.clone()).unwrap_err().to_string();
+        assert!(error.ends_with("a has a `quota`, which needs `into`, a directory of its own"), "{error}");
+        set(PeerChange { into: Some(Some("ann".into())), ..quota }).unwrap();
+        let exists = Some(vec![Exists::Rename, Exists::Skip]);
+        set(PeerChange { exists, may: Some(vec![Right::Receive]), ..PeerChange::default() }).unwrap();
+        let text = fs::read_to_string(path(&file)).unwrap();
+        for line in [
+            "may = [\"receive\"] # by phone\n",
+            "into = \"ann\"\n",
+            "exists = [\"rename\", \"skip\"]\n",
+            "quota = \"10G\"\n",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        let changed = set(PeerChange { quota: Some(None), exists: Some(vec![]), ..PeerChange::default() });
+        let expected = KnownPeer { may: vec![Right::Receive], into: Some("ann".into()), ..peer(1) };
+        assert_eq!((changed.unwrap(), file.known(&name("a")).unwrap()), (expected.clone(), expected));
+        let text = fs::read_to_string(path(&file)).unwrap();
+        fs::write(path(&file), format!("{text}quota = 1_000\n")).unwrap();
+        assert_eq!(file.known(&name("a")).unwrap().quota, Some(1000));
+        fs::write(path(&file), format!("{text}quota = true\n")).unwrap();
+        let error = file.load().unwrap_err().to_string();
+        assert!(error.contains("expected a size such as \"10G\""), "{error}");
     }
 
     #[test]

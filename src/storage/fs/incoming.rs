@@ -1,7 +1,9 @@
 //! What a target needs to know of its transfer.
 
+use std::io;
 use std::sync::Arc;
 
+use super::peer_quota::PeerQuota;
 use crate::auth::Fingerprint;
 use crate::event::{Event, Reporter};
 
@@ -18,11 +20,23 @@ pub struct Incoming {
     pub atomic: bool,
     /// Whether each file is read back from its device before it gets its name.
     pub verify: bool,
+    /// The room for what is received, if it is limited.
+    pub quota: Option<PeerQuota>,
     /// Takes warnings.
     pub reporter: Arc<dyn Reporter>,
 }
 
 impl Incoming {
+    /// Takes room for `bytes`.
+    pub(super) fn take_room(&self, bytes: usize) -> io::Result<()> {
+        self.quota.as_ref().map_or(Ok(()), |quota| quota.take(bytes as u64))
+    }
+
+    /// Takes room for an entry without its content.
+    pub(super) fn take_entry(&self) -> io::Result<()> {
+        self.quota.as_ref().map_or(Ok(()), PeerQuota::take_entry)
+    }
+
     pub(super) fn warn(&self, message: String) {
         self.reporter.report(Event::Warning { path: None, reason: None, message });
     }

@@ -33,6 +33,7 @@ mod partial_names;
 #[cfg(test)]
 mod partial_tests;
 mod partials;
+mod peer_quota;
 mod pending_set;
 mod prepare;
 mod read_back;
@@ -66,6 +67,7 @@ pub use self::check::check_target;
 pub use self::incoming::Incoming;
 pub use self::left_over::{discard_partials, list_partials};
 pub use self::moving::{Remaining, Version};
+pub use self::peer_quota::{PeerQuota, Usage};
 pub use self::roll_forward::roll_forward;
 pub use self::source::{FsFile, FsSource, FsWalk};
 pub use self::target::FsTarget;

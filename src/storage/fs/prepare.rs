@@ -71,6 +71,9 @@ impl TargetDisk {
                 Err(error)
             };
         }
+        if let Err(error) = self.incoming.take_entry().and_then(|()| self.lacks_quota(volume, entry)) {
+            return Ok(Some(Lookup::Denied(failed("write", self.place(&entry.path), error).of_target())));
+        }
         Ok(self.lacks_space(dirs, volume, entry).map(|error| Lookup::Denied(error.of_target())))
     }
 
@@ -82,7 +85,11 @@ impl TargetDisk {
     ) -> std::result::Result<Option<Lookup>, Errno> {
         let mode = Mode::from_raw_mode(entry.meta.mode & MODE_BITS) | Mode::RWXU;
         match mkdirat(holder, name, mode) {
-            Ok(()) => return Ok(Some(Lookup::Free)),
+            Ok(()) => {
+                // Without room, the next entry is refused.
+                let _ = self.incoming.take_entry();
+                return Ok(Some(Lookup::Free));
+            }
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),
         }

@@ -49,6 +49,7 @@ pub fn roll_forward(dir: &Path, reporter: &Arc<dyn Reporter>) -> Result<Vec<NotK
                     sync,
                     atomic: true,
                     verify: false,
+                    quota: None,
                     reporter: Arc::clone(reporter),
                 };
                 let disk = TargetDisk::open(dir, incoming)?;

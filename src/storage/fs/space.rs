@@ -1,5 +1,7 @@
 //! Refuses files that surely do not fit, before any of their bytes are sent.
 
+use std::io;
+
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, fstatfs, openat, statat};
 
 use super::attributes::{allocated_of, size_of};
@@ -34,23 +36,33 @@ impl TargetDisk {
         Some(failed("write", self.place(&entry.path), std::io::Error::other(why)))
     }
 
+    /// Whether a file surely does not fit into the quota of its sender. What earlier transfers left of it counts already.
+    pub(super) fn lacks_quota(&self, volume: &Volume, entry: &Entry) -> io::Result<()> {
+        let Some(quota) = &self.incoming.quota else { return Ok(()) };
+        let needed = entry.size() - entry.hole_bytes.min(entry.size());
+        let staged = if entry.is_small() { 0 } else { staged(volume) };
+        quota.lacks(needed, staged)
+    }
+
     /// Bytes under the final name and in staging, an upper bound of what need not be written again.
     fn reusable(&self, dirs: &mut Dirs, volume: &Volume, entry: &Entry) -> u64 {
         let existing = dirs.parent(&self.root, &entry.path).ok().and_then(|(holder, name)| {
             let stat = statat(&holder, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
             Some(size_of(&stat).max(allocated_of(&stat)))
         });
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let staging = openat(volume.top(), STAGING_DIR, flags, Mode::empty()).and_then(Dir::new);
-        let staged = staging.ok().map_or(0, |mut staging| {
-            let mut bytes = 0_u64;
-            while let Some(Ok(name)) = staging.read() {
-                let stat =
-                    staging.fd().and_then(|dir| statat(dir, name.file_name(), AtFlags::SYMLINK_NOFOLLOW));
-                bytes = bytes.saturating_add(stat.map_or(0, |stat| allocated_of(&stat)));
-            }
-            bytes
-        });
-        existing.unwrap_or(0).saturating_add(staged)
+        existing.unwrap_or(0).saturating_add(staged(volume))
     }
+}
+
+/// Bytes in staging.
+fn staged(volume: &Volume) -> u64 {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let staging = openat(volume.top(), STAGING_DIR, flags, Mode::empty()).and_then(Dir::new);
+    let Ok(mut staging) = staging else { return 0 };
+    let mut bytes = 0_u64;
+    while let Some(Ok(name)) = staging.read() {
+        let stat = staging.fd().and_then(|dir| statat(dir, name.file_name(), AtFlags::SYMLINK_NOFOLLOW));
+        bytes = bytes.saturating_add(stat.map_or(0, |stat| allocated_of(&stat)));
+    }
+    bytes
 }

@@ -93,6 +93,10 @@ impl FsTarget {
         let (staged, disk) = (Arc::clone(&file), Arc::clone(&self.disk));
         let write = move || {
             let call = disk.watch.begin("write", Subject::Staged(id));
+            let bytes = pieces.iter().map(|piece| piece.range.len()).sum();
+            if let Err(error) = disk.incoming.take_room(bytes) {
+                return (Err(error), block);
+            }
             let mut pieces = pieces.into_iter();
             let written = pieces.try_for_each(|Write { offset, range, .. }| {
                 call.step("write", Subject::Staged(id));
@@ -110,6 +114,7 @@ impl FsTarget {
             let write = |(Write { id, range, .. }, meta): (Write, Meta)| {
                 call.step("write", Subject::Staged(id));
                 let staging = disk.staging(id);
+                let staging = staging.and_then(|s| disk.incoming.take_room(range.len()).map(|()| s));
                 let written = staging.and_then(|s| s.write_whole(id, &block[range], &meta, disk.sync));
                 written.err().map(|error| failed("write", disk.place_staged(id), error).about(id))
             };

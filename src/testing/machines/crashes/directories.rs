@@ -70,6 +70,7 @@ impl Directories {
             sync: true,
             atomic: false,
             verify: false,
+            quota: None,
             reporter: Arc::clone(&warned) as Arc<dyn Reporter>,
         };
         let source = FsSource::new(&[ground.source().join(TREE)], threads()).unwrap();
