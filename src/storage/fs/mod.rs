@@ -18,6 +18,7 @@ mod finish_dirs;
 mod incoming;
 mod journal;
 mod journal_file;
+mod known_roots;
 mod lacks;
 mod left_over;
 mod look;

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Semaphore;
 
@@ -20,6 +20,7 @@ use super::descriptors::share;
 use super::dirs::Dirs;
 use super::final_files::FinalFile;
 use super::incoming::Incoming;
+use super::known_roots::Reading;
 use super::target_disk::TargetDisk;
 use super::watch::{Subject, hangs};
 use crate::protocol::engine::plan::ChunkSet;
@@ -123,20 +124,55 @@ impl FsTarget {
         .await
     }
 
-    /// The BLAKE3 root of the first `size` bytes of a file, and the block they were read through.
-    async fn large_root(
+    /// The root of an existing file, which is read once for as long as it does not change.
+    async fn known_root(
         &self,
         path: &RelPath,
         file: File,
         size: u64,
+        block: Block,
+    ) -> (io::Result<blake3::Hash>, Block) {
+        let (now, file) = (SystemTime::now(), Arc::new(file));
+        let before = match self.reading(path, &file).await {
+            Ok(before) => before,
+            Err(error) => return (Err(error), block),
+        };
+        if let Some(root) = self.disk.known_roots.get(&before) {
+            return (Ok(root), block);
+        }
+        let (read, block) = self.large_root(path, &file, size, block).await;
+        let root = match read {
+            Ok(root) => root,
+            Err(error) => return (Err(error), block),
+        };
+        if let Ok(after) = self.reading(path, &file).await {
+            self.disk.known_roots.keep(before, after, now, root);
+        }
+        (Ok(root), block)
+    }
+
+    async fn reading(&self, path: &RelPath, file: &Arc<File>) -> io::Result<Reading> {
+        let (file, subject) = (Arc::clone(file), Subject::Path(path.clone()));
+        let look = move |disk: &TargetDisk| {
+            let _call = disk.watch.begin("look at", subject);
+            Ok(Reading::of(&file.metadata()?))
+        };
+        self.run(look).await
+    }
+
+    /// The BLAKE3 root of the first `size` bytes of a file, and the block they were read through.
+    async fn large_root(
+        &self,
+        path: &RelPath,
+        file: &Arc<File>,
+        size: u64,
         mut block: Block,
     ) -> (io::Result<blake3::Hash>, Block) {
-        let file = Arc::new(file);
         let mut hasher = blake3::Hasher::new();
         let mut at = 0;
         while at < size {
             let len = usize::try_from(size - at).unwrap_or(block.len()).min(block.len());
-            let open = Arc::clone(&file);
+            let open = Arc::clone(file);
             let (disk, subject) = (Arc::clone(&self.disk), Subject::Path(path.clone()));
             let call = move || {
                 let _call = disk.watch.begin("read", subject);
@@ -321,7 +357,7 @@ impl Target for FsTarget {
             roots.push(match looked {
                 Ok(FinalFile::Small(root)) => Ok(root),
                 Ok(FinalFile::Large(file, size)) => {
-                    let (root, used) = self.large_root(path, file, size, block).await;
+                    let (root, used) = self.known_root(path, file, size, block).await;
                     block = used;
                     root.map_err(|error| failed("read", self.disk.place(path), error))
                 }
@@ -389,6 +425,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::protocol::wire::limits::BLOCK_BYTES;
     use crate::storage::block::{BlockCount, BlockPool};
     use crate::testing::disk::incoming;
 
@@ -418,5 +455,24 @@ mod tests {
         runtime.shutdown_background();
         let (several, one, ..) = written.expect("each waits for the other");
         assert!(several.is_ok() && one.is_ok());
+    }
+
+    /// The file has a root that is not its own, so whoever reads it finds another one.
+    #[tokio::test]
+    async fn attack_16_a_large_file_is_read_once_until_it_changes() {
+        let temp = tempfile::tempdir().unwrap();
+        let (name, path) = (RelPath::new(b"file").unwrap(), temp.path().join("file"));
+        let content = vec![7; BLOCK_BYTES + 1];
+        std::fs::write(&path, &content).unwrap();
+        let target = FsTarget::new(temp.path(), incoming(1, false), NetworkThreads::new(1)).unwrap();
+        let pool = BlockPool::new(1, BlockCount::default());
+        let reading = Reading::of(&std::fs::metadata(&path).unwrap());
+        let (known, later) = (blake3::hash(b"other"), SystemTime::now() + Duration::from_secs(60));
+        target.disk.known_roots.keep(reading, reading, later, known);
+        let root = async || target.roots(vec![name.clone()], pool.acquire().await).await.remove(0).unwrap();
+        assert_eq!(root().await, known);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, mode).unwrap();
+        assert_eq!(root().await, blake3::hash(&content), "it has another change time");
     }
 }

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use super::dirs::Blocked;
 use super::incoming::Incoming;
+use super::known_roots::KnownRoots;
 use super::names_made::NamesMade;
 use super::old_files::OldFiles;
 use super::pending_set::PendingSet;
@@ -37,6 +38,7 @@ pub(super) struct TargetDisk {
     pub(super) volumes: Volumes,
     pub(super) sync: bool,
     pub(super) old_files: OldFiles,
+    pub(super) known_roots: KnownRoots,
     /// Set if all entries get their names together.
     pub(super) set: Option<PendingSet>,
     pub(super) names_made: NamesMade,
@@ -71,6 +73,7 @@ impl TargetDisk {
             watch: DiskWatch::default(),
             sync,
             old_files: OldFiles::new(),
+            known_roots: KnownRoots::default(),
             names_made: NamesMade::default(),
             not_kept: Mutex::default(),
             opened: Mutex::default(),
