@@ -45,7 +45,17 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l verify-disk -d 
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l receipt -d 'Keep a receipt, signed by the receiver' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Write a line for `b3sum --check` for each file sent' -r -F
+complete -c towline -n "__fish_towline_using_subcommand send" -l forever -d 'Stay, and serve known peers, several at once' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -l tickets -d 'With --forever: also let in whoever has the ticket' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -l transfers -d 'With --forever: maximum transfers at once [default: 4]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l grace -d 'With --forever: time for running transfers to end after a signal [default: 30s]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l allow -d 'Let in this known peer without a ticket; may be repeated' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l ca -d 'Trust the certificates of this authority' -r -F
+complete -c towline -n "__fish_towline_using_subcommand send" -l cert -d 'With --ca: the certificate of this side, and those between it and the authority' -r -F
+complete -c towline -n "__fish_towline_using_subcommand send" -l key -d 'With --ca: the key of --cert' -r -F
+complete -c towline -n "__fish_towline_using_subcommand send" -l peer-name -d 'With --ca: name that the certificate of the peer must be for' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l words -d 'Words of the one-time code that this side prints [default: 2]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l expires -d 'Replace the ticket and the code after this long [default: never]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l qr -d 'Draw the ticket as a QR code: auto (on a terminal), always or never' -r -f -a "auto\t'On a terminal'
@@ -99,13 +109,17 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l manifest -d 
 complete -c towline -n "__fish_towline_using_subcommand receive" -l list-partial -d 'List what interrupted transfers left in DIR' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l discard-partial -d 'Remove what interrupted transfers left in DIR' -r
-complete -c towline -n "__fish_towline_using_subcommand receive" -l forever -d 'Stay, and receive from known peers, several at once' -r -f -a "true\t''
+complete -c towline -n "__fish_towline_using_subcommand receive" -l forever -d 'Stay, and serve known peers, several at once' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l tickets -d 'With --forever: also let in whoever has the ticket' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l transfers -d 'With --forever: maximum transfers at once [default: 4]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l grace -d 'With --forever: time for running transfers to end after a signal [default: 30s]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l allow -d 'Let in this known peer without a ticket; may be repeated' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l ca -d 'Trust the certificates of this authority' -r -F
+complete -c towline -n "__fish_towline_using_subcommand receive" -l cert -d 'With --ca: the certificate of this side, and those between it and the authority' -r -F
+complete -c towline -n "__fish_towline_using_subcommand receive" -l key -d 'With --ca: the key of --cert' -r -F
+complete -c towline -n "__fish_towline_using_subcommand receive" -l peer-name -d 'With --ca: name that the certificate of the peer must be for' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l words -d 'Words of the one-time code that this side prints [default: 2]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l expires -d 'Replace the ticket and the code after this long [default: never]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l qr -d 'Draw the ticket as a QR code: auto (on a terminal), always or never' -r -f -a "auto\t'On a terminal'

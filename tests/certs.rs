@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    KeyUsagePurpose, SanType,
 };
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
@@ -20,6 +20,10 @@ use towline::auth::{Fingerprint, Identity};
 
 /// 2126-01-01, when the certificates expire, in seconds since 1970.
 const EXPIRY: u64 = 4_922_899_200;
+/// 2020-06-01, when the one was valid that has expired.
+const BEFORE: u64 = 1_590_969_600;
+/// Bytes of a key of P-256 in SEC1, without its parameters.
+const SEC1_BYTES: usize = 109;
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("certs").join(name)
@@ -33,25 +37,65 @@ fn params(name: &str) -> CertificateParams {
     params
 }
 
-fn make() {
-    let mut ca = params("towline test CA, trusted by nothing");
+/// A certificate for the machine that the tests run on.
+fn of_this_machine(name: &str) -> CertificateParams {
+    let mut leaf = params(name);
+    leaf.subject_alt_names = vec![
+        SanType::DnsName("localhost".try_into().unwrap()),
+        SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    ];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    leaf
+}
+
+/// Writes a certificate of `authority` and its key.
+fn issue(file: &str, mut leaf: CertificateParams, authority: &Issuer<'_, KeyPair>) -> KeyPair {
+    leaf.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate().unwrap();
+    let leaf = leaf.signed_by(&key, authority).unwrap();
+    fs::write(path(&format!("{file}.pem")), leaf.pem()).unwrap();
+    fs::write(path(&format!("{file}.key.pem")), key.serialize_pem()).unwrap();
+    key
+}
+
+/// The same key as SEC1 has it, which PKCS#8 wraps.
+fn sec1(key: &KeyPair) -> String {
+    let der = key.serialize_der();
+    let inner = &der[der.len() - SEC1_BYTES..];
+    assert_eq!(inner[..2], [0x30, 0x6b], "a sequence");
+    let text = data_encoding::BASE64.encode(inner);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN EC PRIVATE KEY-----\n{}\n-----END EC PRIVATE KEY-----\n", lines.join("\n"))
+}
+
+fn authority(name: &str) -> (CertificateParams, KeyPair) {
+    let mut ca = params(name);
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let ca_key = KeyPair::generate().unwrap();
+    (ca, KeyPair::generate().unwrap())
+}
+
+fn make() {
+    let (ca, ca_key) = authority("towline test CA, trusted by nothing");
     fs::write(path("ca.pem"), ca.self_signed(&ca_key).unwrap().pem()).unwrap();
     fs::write(path("ca.key.pem"), ca_key.serialize_pem()).unwrap();
+    let ca = Issuer::new(ca, ca_key);
+    issue("leaf", of_this_machine("towline test leaf"), &ca);
 
-    let mut leaf = params("towline test leaf");
-    leaf.subject_alt_names = vec![
-        rcgen::SanType::DnsName("localhost".try_into().unwrap()),
-        rcgen::SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)),
-    ];
-    leaf.use_authority_key_identifier_extension = true;
-    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    let leaf_key = KeyPair::generate().unwrap();
-    let leaf = leaf.signed_by(&leaf_key, &Issuer::new(ca, ca_key)).unwrap();
-    fs::write(path("leaf.pem"), leaf.pem()).unwrap();
-    fs::write(path("leaf.key.pem"), leaf_key.serialize_pem()).unwrap();
+    let mut client = params("towline test client");
+    client.subject_alt_names = vec![SanType::DnsName("backup.client.test".try_into().unwrap())];
+    client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = issue("client", client, &ca);
+    fs::write(path("client.sec1.pem"), sec1(&key)).unwrap();
+
+    let mut expired = of_this_machine("towline test leaf of before");
+    expired.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    expired.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    issue("expired", expired, &ca);
+
+    let (other, other_key) = authority("another towline test CA, trusted by nothing");
+    fs::write(path("other-ca.pem"), other.self_signed(&other_key).unwrap().pem()).unwrap();
+    issue("other", of_this_machine("towline test leaf of another CA"), &Issuer::new(other, other_key));
 
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("identity.pem");
@@ -84,7 +128,15 @@ fn the_committed_certificates_are_whole() {
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let (ca, leaf) = (certificate("ca.pem"), certificate("leaf.pem"));
-    for (cert, key) in [(&ca, "ca.key.pem"), (&leaf, "leaf.key.pem")] {
+    let [client, expired, other] = ["client.pem", "expired.pem", "other.pem"].map(certificate);
+    for (cert, key) in [
+        (&ca, "ca.key.pem"),
+        (&leaf, "leaf.key.pem"),
+        (&client, "client.key.pem"),
+        (&client, "client.sec1.pem"),
+        (&expired, "expired.key.pem"),
+        (&other, "other.key.pem"),
+    ] {
         let key = PrivateKeyDer::from_pem_file(path(key)).unwrap();
         rustls::sign::CertifiedKey::from_der(vec![cert.clone()], key, &provider)
             .unwrap()
@@ -106,6 +158,10 @@ fn the_committed_certificates_are_whole() {
         servers.verify_server_cert(&leaf, &[], &name, &[], at(EXPIRY + 1)).unwrap_err();
     }
     clients.verify_client_cert(&leaf, &[], now()).unwrap();
+    clients.verify_client_cert(&client, &[], now()).unwrap();
+    clients.verify_client_cert(&expired, &[], now()).unwrap_err();
+    clients.verify_client_cert(&expired, &[], at(BEFORE)).unwrap();
+    clients.verify_client_cert(&other, &[], now()).unwrap_err();
 
     let scratch = tempfile::tempdir().unwrap();
     let identity = Identity::load(&private_copy(scratch.path())).unwrap();

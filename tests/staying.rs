@@ -1,10 +1,13 @@
-//! A receiver that stays: known peers, several transfers at once, signals, the service manager.
+//! A receiver or sender that stays: known peers, several transfers at once, signals, the service manager.
 
 mod support;
 
 use std::fs;
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use rustix::process::Signal;
@@ -329,4 +332,90 @@ fn a_ticket_serves_once_and_then_there_is_another_one() {
     assert_ne!(first, second);
     setting.sender.send(["--to", &first, source]).expect(4);
     setting.sender.send(["--to", second, source]).expect(0);
+}
+
+#[test]
+fn a_sender_that_stays_offers_its_sources_as_they_are_to_those_that_may_receive() {
+    let setting = Setting::new();
+    let machines = ["ann", "ben"].map(|name| (name, setting.machine(name)));
+    let ((other, key), (stranger, _)) = (setting.machine("cay"), setting.machine("stranger"));
+    let known = machines.iter().map(|(name, (_, key))| entry(name, key, "may = [\"receive\"]"));
+    setting.know(&[known.collect::<String>(), entry("cay", &key, "may = [\"send\"]")].concat());
+    let tree = setting.scratch.dir("tree");
+    fs::write(tree.join("big"), Random::new(1).bytes(5 * MIB)).expect("a file");
+    let source = tree.to_str().expect("plain");
+    let staying =
+        setting.staying(setting.receiver.start_send(["--forever", "--listen", "127.0.0.1:0", source]));
+    let pull = |machine: &Machine, into: &str| {
+        let from = ["--from", &staying.address, "--fingerprint", &staying.fingerprint, "--retry", "0"];
+        machine.start_receive([&from[..], &["--into", into]].concat())
+    };
+    let inboxes = ["ann", "ben"].map(|name| setting.scratch.dir(&format!("{name}-inbox")));
+    let pulling = [0, 1].map(|at| pull(&machines[at].1.0, inboxes[at].to_str().expect("plain")));
+    for one in pulling {
+        one.end().expect(0);
+    }
+    for inbox in &inboxes {
+        let came = fs::read(inbox.join("tree/big")).expect("it came");
+        assert!(came == fs::read(tree.join("big")).expect("it is there"), "{}", inbox.display());
+    }
+    let refused = pull(&other, setting.inbox()).end().expect(5);
+    assert_eq!(refused.event("error")["message"], "this machine may not receive there");
+    let refused = pull(&stranger, setting.inbox()).end().expect(4);
+    assert!(!refused.said().contains("ann") && !refused.said().contains("tree"), "{}", refused.said());
+    // The same peer later, with what has changed since.
+    fs::write(tree.join("new"), b"later").expect("a file");
+    pull(&machines[0].1.0, inboxes[0].to_str().expect("plain")).end().expect(0);
+    assert_eq!(fs::read(inboxes[0].join("tree/new")).expect("it came"), b"later");
+    fs::remove_dir_all(&tree).expect("it is there");
+    pull(&machines[0].1.0, inboxes[0].to_str().expect("plain")).end().expect(7);
+    staying.process.signal(Signal::TERM);
+    let ended = staying.process.end().expect(0);
+    assert_eq!(ended.events("finished").count(), 3);
+    assert!(ended.events("finished").all(|event| event["side"] == "sender"), "{}", ended.said());
+}
+
+/// `towline ARGS` of the receiver, which inherits `socket` as the service manager passes it.
+fn inheriting(setting: &Setting, socket: impl Into<OwnedFd>, args: &[&str]) -> Command {
+    let program = setting.receiver.command(args);
+    let mut command = Command::new("sh");
+    // The shell's process becomes the program.
+    let script = "export LISTEN_FDS=1 LISTEN_PID=$$; exec \"$0\" \"$@\" 3<&0 </dev/null";
+    command.args(["-c", script]).arg(program.get_program()).args(args);
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.stdin(Stdio::from(socket.into())).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn a_socket_of_the_service_manager_is_used() {
+    let setting = Setting::new();
+    let (ann, key) = setting.machine("ann");
+    setting.know(&entry("ann", &key, "may = [\"send\"]"));
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = socket.local_addr().expect("bound").to_string();
+    let args = ["receive", "--json", "--forever", "--into", setting.inbox()];
+    let staying = setting.staying(Towline::of(inheriting(&setting, socket, &args)));
+    assert_eq!(staying.address, address);
+    let source = setting.file("one", 10);
+    ann.send(staying.args(source.to_str().expect("plain"))).expect(0);
+    staying.process.signal(Signal::TERM);
+    staying.process.end().expect(0);
+
+    let listen = [&args[..], &["--listen", "127.0.0.1:0"]].concat();
+    let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    for (mut command, what) in [
+        (inheriting(&setting, udp, &listen), "--listen does not go with a socket of the service manager"),
+        (inheriting(&setting, tcp, &args), "not a valid udp socket"),
+    ] {
+        let output = command.output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && said.contains(what), "{said}");
+    }
 }

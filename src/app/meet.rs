@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::id;
+use super::pki::certified;
 use super::remember::{self, Met};
 use super::settings::{CommonSettings, Machine, Peer};
 use crate::auth::Identity;
@@ -41,11 +42,13 @@ pub(super) async fn meet(
     let connected = match peer {
         Some(peer) => dial(&destination(peer, common)?, &terms, &mut stop).await?,
         None => {
-            let address = common.listen.map_or(ListenAddress::Any, ListenAddress::At);
+            let address = listen_address(common);
             let (allowed, wait) = (common.allowed.clone(), common.wait);
             // A bench is for people who know what they do.
             let code_words = matches!(role, Role::Send | Role::Receive).then_some(common.code_words);
-            let invitation = Invitation { address, allowed, code_words, expires: common.expires, wait, what };
+            let certified = common.pki.as_ref().map(|pki| certified(pki, None)).transpose()?;
+            let expires = common.expires;
+            let invitation = Invitation { address, allowed, code_words, certified, expires, wait, what };
             listen(invitation, &terms, reporter.as_ref(), &mut stop).await?
         }
     };
@@ -56,6 +59,15 @@ pub(super) async fn meet(
         reporter.report(session::connected(&connected.link.connection, agent));
     }
     Ok((connected, identity))
+}
+
+/// Where a side waits.
+pub(super) fn listen_address(common: &CommonSettings) -> ListenAddress {
+    match (&common.inherited, common.listen) {
+        (Some(socket), _) => ListenAddress::Inherited(socket.clone()),
+        (None, Some(address)) => ListenAddress::At(address),
+        (None, None) => ListenAddress::Any,
+    }
 }
 
 /// The peer that was reached.
@@ -89,6 +101,12 @@ fn destination(peer: &Peer, common: &CommonSettings) -> Result<Destination, Fail
             Ok(Destination::Machine(addresses.clone(), *fingerprint))
         }
         Peer::Code(code, host) => Ok(Destination::Code(code.clone(), host.clone())),
+        Peer::Certified(host) => {
+            let pki = common.pki.as_ref();
+            let pki =
+                pki.ok_or_else(|| Failure::new(Reason::Internal, "certificates without an authority"))?;
+            Ok(Destination::Certified(vec![host.clone()], certified(pki, Some(&host.host))?))
+        }
         // The sender handles `dir:` itself before it dials.
         Peer::Dir(_) => Err(Failure::new(Reason::Internal, "dir: works only with `send --to`")),
     }

@@ -8,19 +8,18 @@ use tokio::sync::watch;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::printable;
 use crate::protocol::place::Place;
-use crate::storage::StorageError;
 
-/// Does `work`, which is to `verb` the target directory `dir`, on a thread of its own, which is left behind if the disk
+/// Does `work`, which is to `verb` the directory `dir` of this `side`, on a thread of its own, which is left behind if the disk
 /// does not answer.
 ///
 /// # Errors
 ///
 /// That of `work`; or the disk has not answered for `limit`; or this process is asked to stop.
 pub(super) async fn on_disk<T: Send + 'static>(
-    (verb, dir): (&str, &Path),
+    (side, verb, dir): (Side, &str, &Path),
     limit: Duration,
     stop: &watch::Receiver<Option<Failure>>,
-    work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let mut stop = stop.clone();
     let stopped = async {
@@ -32,20 +31,24 @@ pub(super) async fn on_disk<T: Send + 'static>(
     let done = tokio::time::timeout(limit, tokio::task::spawn_blocking(work));
     tokio::select! {
         done = done => match done {
-            Ok(Ok(done)) => done.map_err(|error| error.failure(Side::Receiver, Reason::Storage)),
+            Ok(Ok(done)) => done,
             Ok(Err(error)) => Err(Failure::new(Reason::Internal, error.to_string())),
-            Err(_) => Err(hangs(verb, dir, limit)),
+            Err(_) => Err(hangs((side, verb, dir), limit)),
         },
         failure = stopped => Err(failure),
     }
 }
 
 /// The disk of `dir` has not answered in time.
-pub(super) fn hangs(verb: &str, dir: &Path, limit: Duration) -> Failure {
+pub(super) fn hangs((side, verb, dir): (Side, &str, &Path), limit: Duration) -> Failure {
     let sentence =
         |dir: &str| format!("cannot {verb} {dir}: the disk has not answered for {limit:?} (--disk-timeout)");
-    let place = Place::target_directory(printable(dir.as_os_str().as_encoded_bytes()));
-    Failure::about(Side::Receiver, Reason::Storage, &place, sentence)
+    let shown = printable(dir.as_os_str().as_encoded_bytes());
+    let place = match side {
+        Side::Receiver => Place::target_directory(shown),
+        Side::Sender => Place::new(shown, "a source"),
+    };
+    Failure::about(side, Reason::Storage, &place, sentence)
 }
 
 #[cfg(test)]
@@ -57,7 +60,7 @@ mod tests {
         let (ask, stop) = watch::channel(None);
         let (answer, waits) = std::sync::mpsc::channel::<()>();
         let limit = Duration::from_secs(5);
-        let call = ("open", Path::new("/srv/inbox"));
+        let call = (Side::Receiver, "open", Path::new("/srv/inbox"));
         // The paused clock stands still while a thread works, so the limit is over at once.
         let failure = on_disk(call, Duration::ZERO, &stop, move || {
             let _ = waits.recv();

@@ -12,7 +12,7 @@ use super::settings::{ReceiveSettings, Right};
 use super::transfer::{Inbox, conclude, context, memory, receive_through};
 use super::unfinished::Completion;
 use crate::event::Reporter;
-use crate::protocol::failure::Failure;
+use crate::protocol::failure::{Failure, Side};
 use crate::protocol::wire::role::Role;
 use crate::session::Context;
 use crate::storage::fs::{NetworkThreads, check_target};
@@ -33,7 +33,8 @@ pub(super) async fn run(
     };
     // Before anybody is told to dial.
     let (limit, dir) = (common.disk_timeout, into.clone());
-    on_disk(("open", &into), limit, &stop, move || check_target(&dir)).await?;
+    let check = move || check_target(&dir).map_err(|error| error.of_target());
+    on_disk((Side::Receiver, "open", &into), limit, &stop, check).await?;
     Completion::default().complete_sets(&into, &reporter, limit, &stop).await?;
     let memory = memory(&common)?;
     let what = vec![into.clone()];

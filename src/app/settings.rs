@@ -12,8 +12,8 @@ pub use crate::protocol::final_name::Exists;
 use crate::session::Retry;
 use crate::session::schedule::Schedule;
 pub use crate::storage::void::Workload;
-use crate::transport::Congestion;
 use crate::transport::address::HostPort;
+use crate::transport::{Congestion, InheritedSocket};
 
 /// One run of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Command {
     Send(SendSettings),
     /// `towline receive`.
     Receive(ReceiveSettings),
-    /// `towline receive --forever`.
+    /// `towline receive --forever` and `towline send --forever`.
     Stay(StaySettings),
     /// `towline receive --list-partial` and `--discard-partial`.
     Partial(PartialSettings),
@@ -34,6 +34,19 @@ pub enum Command {
     Id(IdSettings),
     /// `towline peers`.
     Peers(PeersSettings),
+}
+
+impl Command {
+    /// The settings of a side that waits for peers.
+    pub fn waiting(&mut self) -> Option<&mut CommonSettings> {
+        match self {
+            Self::Send(settings) => settings.peer.is_none().then_some(&mut settings.common),
+            Self::Receive(settings) => settings.peer.is_none().then_some(&mut settings.common),
+            Self::Stay(settings) => Some(&mut settings.common),
+            Self::Bench(settings) => (settings.with == BenchWith::Anyone).then_some(&mut settings.common),
+            Self::Partial(_) | Self::Receipt(_) | Self::Id(_) | Self::Peers(_) => None,
+        }
+    }
 }
 
 /// How a run ended.
@@ -104,12 +117,12 @@ pub struct ReceiveSettings {
     pub common: CommonSettings,
 }
 
-/// What `towline receive --forever` needs.
+/// What a side that stays needs (`--forever`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaySettings {
     /// The file of known peers.
     pub peers: PeersFile,
-    /// Let in only these known peers; empty for all with the right to send.
+    /// Let in only these known peers; empty for all with the right.
     pub only: Vec<PeerName>,
     /// Let in whoever has a ticket, too.
     pub tickets: bool,
@@ -117,6 +130,24 @@ pub struct StaySettings {
     pub transfers: u32,
     /// How long running transfers may go on after a signal.
     pub grace: Duration,
+    /// What peers come for.
+    pub service: ServiceSettings,
+    /// Settings of both sides.
+    pub common: CommonSettings,
+}
+
+/// What peers come for at a side that stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServiceSettings {
+    /// To send.
+    Inbox(InboxSettings),
+    /// To receive.
+    Offer(OfferSettings),
+}
+
+/// What a receiver that stays needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxSettings {
     /// The target directory, of peers that have none of their own.
     pub into: PathBuf,
     /// What to do with existing files, if that was given.
@@ -125,8 +156,15 @@ pub struct StaySettings {
     pub atomic: bool,
     /// Each file is read back from the disk before it gets its name.
     pub verify_disk: bool,
-    /// Settings of both sides.
-    pub common: CommonSettings,
+}
+
+/// What a sender that stays needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfferSettings {
+    /// Files and directories, at least one, as given.
+    pub sources: Vec<PathBuf>,
+    /// Whether receivers take from old files what they have.
+    pub delta: Delta,
 }
 
 /// What a look at partial files needs.
@@ -226,6 +264,8 @@ pub enum PeersAction {
 pub struct CommonSettings {
     /// Address to listen on; `None` is port 4750 on every address, or a free port when 4750 is in use.
     pub listen: Option<SocketAddr>,
+    /// Listen on this socket of the service manager instead.
+    pub inherited: Option<InheritedSocket>,
     /// Words of the one-time code of a waiting side.
     pub code_words: usize,
     /// How long a ticket and a code are good for; `None` is as long as this side waits.
@@ -236,6 +276,8 @@ pub struct CommonSettings {
     pub fingerprint: Option<Fingerprint>,
     /// When listening: the keys that are admitted without the ticket.
     pub allowed: Vec<Fingerprint>,
+    /// Certificates of an organisation.
+    pub pki: Option<PkiSettings>,
     /// Keep the peer under this name.
     pub remember: Option<Remember>,
     /// Maximum parcels in flight, 1 to `STREAMS_MAX`; `None` lets the session decide.
@@ -271,6 +313,8 @@ pub enum Peer {
     Code(Code, Option<HostPort>),
     /// A machine whose key is known.
     Machine(Machine),
+    /// A machine with a certificate for its host, or for the name in the settings.
+    Certified(HostPort),
     /// An embedded receiver that writes to this directory.
     Dir(PathBuf),
 }
@@ -282,6 +326,7 @@ impl fmt::Debug for Peer {
             Self::Ticket(_) => f.write_str("Ticket(…)"),
             Self::Code(code, host) => write!(f, "{code:?} at {host:?}"),
             Self::Machine(machine) => write!(f, "{machine:?}"),
+            Self::Certified(host) => write!(f, "Certified({host})"),
             Self::Dir(path) => write!(f, "Dir({path:?})"),
         }
     }
@@ -294,6 +339,17 @@ pub struct Machine {
     pub addresses: Vec<HostPort>,
     /// Its key.
     pub fingerprint: Fingerprint,
+}
+
+/// Files with the certificates of an organisation, and names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PkiSettings {
+    /// Those of the authorities.
+    pub ca: PathBuf,
+    /// The one of this side, and its key. A waiting side has them.
+    pub own: Option<(PathBuf, PathBuf)>,
+    /// The certificate of the peer is for one of these. Checked to be names or addresses.
+    pub peer_names: Vec<String>,
 }
 
 /// A name for the peer of this transfer.

@@ -1,9 +1,7 @@
-//! `towline receive --forever`: a receiver that stays, for several transfers at once.
+//! `--forever`: a receiver or sender that stays, for several transfers at once.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -12,26 +10,26 @@ use tokio::time::{sleep, timeout};
 use tracing::info;
 
 use super::id;
-use super::meet::{Connected, terms};
-use super::on_disk::on_disk;
+use super::meet::{Connected, listen_address, terms};
 use super::peers;
-use super::settings::{Exists, Right, StaySettings};
-use super::transfer::{Inbox, conclude, context, memory_of_all, receive_through, throttle};
-use super::unfinished::Completion;
+use super::pki::certified;
+use super::service::Service;
+use super::settings::{Right, StaySettings};
+use super::transfer::{conclude, context, memory_of_all, throttle};
 use crate::auth::{Identity, Secret, Ticket};
 use crate::connect::Staying;
 use crate::event::{Event, Listening, OfPeer, Reporter};
 use crate::node::memory::Memory;
-use crate::node::peers::{KnownPeer, PeerName};
+use crate::node::peers::KnownPeer;
 use crate::node::places::{Guests, Places, TakenPlace};
 use crate::node::service;
 use crate::node::signals::Hangups;
 use crate::protocol::failure::{Failure, Reason};
-use crate::protocol::wire::role::Role;
+use crate::protocol::path::printable;
 use crate::session::{self, Context, Throttle};
-use crate::storage::fs::{NetworkThreads, PeerQuota, Usage, check_target};
+use crate::storage::fs::NetworkThreads;
+use crate::transport::Connection;
 use crate::transport::quic::endpoint::QuicNetwork;
-use crate::transport::{Connection, ListenAddress};
 
 /// Characters of a fingerprint that name a peer without a name.
 const LABEL_CHARS: usize = 8;
@@ -45,46 +43,39 @@ struct Hall {
     memory: Memory,
     throttle: Arc<Throttle>,
     reporter: Arc<dyn Reporter>,
-    network: NetworkThreads,
     /// Signs receipts.
     identity: Arc<Identity>,
-    completion: Completion,
-    /// Of the directories of peers with a quota, while transfers run into them.
-    usages: Arc<Mutex<HashMap<PathBuf, Weak<Usage>>>>,
+    service: Service,
     /// Becomes a failure when no transfer may go on.
     halted: watch::Receiver<Option<Failure>>,
 }
 
-/// Receives until this process is asked to stop, and returns the exit code.
+/// Serves peers until this process is asked to stop, and returns the exit code.
 pub(super) async fn run(
     settings: StaySettings,
     reporter: Arc<dyn Reporter>,
     network: NetworkThreads,
     mut stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
-    let StaySettings { into, transfers, grace, common, .. } = &settings;
+    let StaySettings { transfers, grace, common, .. } = &settings;
     // Before the known peers are read, so that no change of theirs is missed.
     let hangups = Hangups::watch().map_err(|e| Failure::new(Reason::Setup, e.to_string()))?;
     // Before anybody is told to dial.
-    let (limit, dir, completion) = (common.disk_timeout, into.clone(), Completion::default());
-    on_disk(("open", into), limit, &stop, move || check_target(&dir)).await?;
-    completion.complete_sets(into, &reporter, limit, &stop).await?;
-    let places = Arc::new(places(&settings)?);
+    let service = Service::new(settings.service.clone(), network, Arc::clone(&reporter));
+    service.check(common.disk_timeout, &stop).await?;
+    let places = Arc::new(places(&settings, service.right())?);
     let memory = memory_of_all(common);
     let identity = Arc::new(id::own(true)?);
-    let terms = terms(Role::Receive, &identity, common, *memory.lease(*transfers)?);
-    let address = common.listen.map_or(ListenAddress::Any, ListenAddress::At);
-    let mut staying = Staying::new(&address, terms, &places)?;
+    let terms = terms(service.role(), &identity, common, *memory.lease(*transfers)?);
+    let mut staying = Staying::new(&listen_address(common), terms, &places)?;
     let (halt, halted) = watch::channel(None);
     let hall = Hall {
         settings: Arc::new(settings.clone()),
         memory,
         throttle: throttle(common.bwlimit.clone()),
         reporter,
-        network,
         identity,
-        completion,
-        usages: Arc::default(),
+        service,
         halted,
     };
     let mut running = JoinSet::new();
@@ -113,10 +104,11 @@ pub(super) async fn run(
 }
 
 /// Those who may come, as the file of known peers says now.
-fn places(settings: &StaySettings) -> Result<Places, Failure> {
-    let StaySettings { peers: file, only, tickets, transfers, .. } = settings;
+fn places(settings: &StaySettings, right: Right) -> Result<Places, Failure> {
+    let StaySettings { peers: file, only, tickets, transfers, common, .. } = settings;
     let known = file.load().map_err(|error| peers::failure(&error))?;
-    let guests = Guests { known, only: only.clone(), right: Right::Send };
+    let certified = common.pki.as_ref().map(|pki| certified(pki, None)).transpose()?;
+    let guests = Guests { known, only: only.clone(), right, certified };
     Ok(Places::new(*transfers as usize, guests, *tickets))
 }
 
@@ -186,15 +178,17 @@ impl Hall {
         let addresses = match staying.addresses() {
             Ok(addresses) => addresses,
             Err(failure) => {
-                self.warn(format!("this receiver waits, but cannot show where: {}", failure.message));
+                self.warn(format!("this side waits, but cannot show where: {}", failure.message));
                 return false;
             }
         };
         let fingerprint = staying.fingerprint();
-        let ticket = |secret| Ticket { addresses: addresses.clone(), fingerprint: fingerprint.head(), secret }.to_string();
+        let ticket = |secret| {
+            Ticket { addresses: addresses.clone(), fingerprint: fingerprint.head(), secret }.to_string()
+        };
         self.reporter.report(Event::Listening(Listening {
-            role: Role::Receive,
-            what: vec![self.settings.into.clone()],
+            role: self.service.role(),
+            what: self.service.what(),
             ticket: secret.map(ticket),
             code: None,
             addresses,
@@ -203,37 +197,27 @@ impl Hall {
         true
     }
 
-    /// The room of a peer in `dir`, which transfers at the same time share.
-    fn quota(&self, dir: &Path, limit_bytes: u64) -> PeerQuota {
-        let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
-        usages.retain(|_, usage| usage.strong_count() > 0);
-        let usage = usages.get(dir).and_then(Weak::upgrade).unwrap_or_else(|| Usage::of(dir));
-        usages.insert(dir.to_owned(), Arc::downgrade(&usage));
-        PeerQuota::new(usage, limit_bytes)
-    }
-
     /// Serves a dialler that was let in, as one of those `running`.
     fn serve(&self, connected: Connected, places: &Arc<Places>, running: &mut JoinSet<()>) {
         let place = places.taken();
-        let entry = places.entry(connected.link.connection.peer_fingerprint());
-        running.spawn(self.clone().serve_to_end(connected, entry, place));
+        let key = connected.link.connection.peer_fingerprint();
+        let name = places.certified_name(key);
+        let (label, peer) = match (places.entry(key), name) {
+            (Some((name, peer)), _) => (name.to_string(), Some(peer)),
+            // No name of a known peer has a colon.
+            (None, Some(name)) => (format!("cert:{}", printable(name.as_bytes())), None),
+            (None, None) => (format!("key:{}", &key.to_string()[..LABEL_CHARS]), None),
+        };
+        running.spawn(self.clone().serve_to_end(connected, (label, peer), place));
     }
 
     /// Whatever happens is told in one line and does not concern the others.
     async fn serve_to_end(
         self,
         connected: Connected,
-        entry: Option<(PeerName, KnownPeer)>,
+        (label, peer): (String, Option<KnownPeer>),
         place: TakenPlace,
     ) {
-        let (label, peer) = match entry {
-            Some((name, peer)) => (name.to_string(), Some(peer)),
-            // No name has a colon.
-            None => {
-                let key = connected.link.connection.peer_fingerprint().to_string();
-                (format!("key:{}", &key[..LABEL_CHARS]), None)
-            }
-        };
         let reporter: Arc<dyn Reporter> = OfPeer::new(label, Arc::clone(&self.reporter));
         let transfer = tokio::spawn(self.transfer(connected, peer, Arc::clone(&reporter)));
         let received = transfer.await.unwrap_or_else(|_| {
@@ -252,9 +236,8 @@ impl Hall {
         peer: Option<KnownPeer>,
         reporter: Arc<dyn Reporter>,
     ) -> Result<(), Failure> {
-        let StaySettings { into, exists, atomic, verify_disk, transfers, common, .. } = &*self.settings;
+        let StaySettings { transfers, common, .. } = &*self.settings;
         let connection = &connected.link.connection;
-        let sender = connection.peer_fingerprint();
         if let Some(agent) = connected.link.agent.clone() {
             reporter.report(session::connected(connection, agent));
         }
@@ -262,62 +245,10 @@ impl Hall {
             Ok(memory) => memory,
             Err(failure) => return Err(connected.fail(failure).await),
         };
-        let own_dir = peer.as_ref().and_then(|peer| peer.into.as_ref());
-        let dir = own_dir.map_or_else(|| into.clone(), |own| into.join(own));
-        let quota = peer.as_ref().and_then(|peer| peer.quota).map(|limit| self.quota(&dir, limit));
-        let exists = policy(*exists, peer.as_ref());
-        let context = context(common, memory, Arc::clone(&reporter), self.halted.clone());
-        let (atomic, verify_disk) = (*atomic, *verify_disk);
-        let context = Context {
-            throttle: self.throttle,
-            identity: Some(self.identity),
-            atomic,
-            verify_disk,
-            ..context
-        };
-        let limit = common.disk_timeout;
-        let completing = self.completion.complete_sets(&dir, &self.reporter, limit, &self.halted);
-        if let Err(failure) = completing.await {
-            return Err(connected.fail(failure).await);
-        }
-        let reporting = Arc::clone(&reporter);
-        let inbox = Inbox { dir: &dir, sender, reporter: reporting, network: self.network, quota };
-        let done = receive_through(connected, inbox, exists, context).await?;
+        let context = context(common, memory, Arc::clone(&reporter), self.halted);
+        let context = Context { throttle: self.throttle, identity: Some(self.identity), ..context };
+        let done = self.service.serve(connected, peer.as_ref(), common, context).await?;
         conclude(done, reporter.as_ref());
         Ok(())
-    }
-}
-
-/// What happens to existing files: what the command says, if the peer may do that, or else the first that it may.
-fn policy(given: Option<Exists>, peer: Option<&KnownPeer>) -> Exists {
-    let allowed = peer.map(|peer| &peer.exists[..]).unwrap_or_default();
-    match (given, allowed) {
-        (Some(given), allowed) if allowed.is_empty() || allowed.contains(&given) => given,
-        (_, [first, ..]) => *first,
-        (_, []) => Exists::default(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::auth::Fingerprint;
-
-    #[test]
-    fn a_peer_may_do_to_existing_files_what_its_entry_allows() {
-        let peer = |exists: &[Exists]| KnownPeer {
-            fingerprint: Fingerprint::from_bytes([1; 32]),
-            addresses: Vec::new(),
-            may: Vec::new(),
-            into: None,
-            exists: exists.to_vec(),
-            quota: None,
-        };
-        let careful = peer(&[Exists::Rename, Exists::Skip]);
-        assert_eq!(policy(Some(Exists::Replace), Some(&careful)), Exists::Rename);
-        assert_eq!(policy(Some(Exists::Skip), Some(&careful)), Exists::Skip);
-        assert_eq!(policy(None, Some(&careful)), Exists::Rename);
-        assert_eq!(policy(Some(Exists::Replace), Some(&peer(&[]))), Exists::Replace);
-        assert_eq!(policy(None, None), Exists::Refuse);
     }
 }

@@ -17,7 +17,7 @@ use crate::node::memory::Memory;
 use crate::node::processor::processor_use;
 use crate::node::quota::CpuQuota;
 use crate::protocol::engine::patience::Patience;
-use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
 use crate::session::schedule::Schedule;
@@ -136,7 +136,8 @@ pub(super) async fn receive_through(
     let open = async |transfer: String| {
         let own = dir.to_owned();
         let incoming = Incoming { transfer, sender, sync, atomic, verify, quota, reporter };
-        on_disk(("open", dir), limit, &stop, move || FsTarget::new(&own, incoming, network)).await
+        let open = move || FsTarget::new(&own, incoming, network).map_err(|error| error.of_target());
+        on_disk((Side::Receiver, "open", dir), limit, &stop, open).await
     };
     receive_with(connected, open, name, exists, context).await
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::on_disk::{hangs, on_disk};
 use crate::event::{Event, Reporter};
-use crate::protocol::failure::Failure;
+use crate::protocol::failure::{Failure, Side};
 use crate::storage::fs::roll_forward;
 
 /// What a failure says that cannot be done.
@@ -44,20 +44,20 @@ impl Completion {
             Arc::clone(directories.entry(into.to_owned()).or_default())
         };
         if directory.is_left.load(Relaxed) && directory.turn.try_lock().is_err() {
-            return Err(hangs(VERB, into, limit));
+            return Err(hangs((Side::Receiver, VERB, into), limit));
         }
         let Ok(turn) = timeout(limit, Arc::clone(&directory.turn).lock_owned()).await else {
-            return Err(hangs(VERB, into, limit));
+            return Err(hangs((Side::Receiver, VERB, into), limit));
         };
         directory.is_left.store(false, Relaxed);
         let (dir, warned, answered) =
             (into.to_owned(), Arc::clone(reporter), Arc::new(AtomicBool::new(false)));
         let has_answered = Arc::clone(&answered);
-        let completed = on_disk((VERB, into), limit, stop, move || {
+        let completed = on_disk((Side::Receiver, VERB, into), limit, stop, move || {
             let completed = roll_forward(&dir, &warned);
             answered.store(true, Relaxed);
             drop(turn);
-            completed
+            completed.map_err(|error| error.of_target())
         });
         let completed = completed.await;
         if !has_answered.load(Relaxed) {

@@ -187,7 +187,12 @@ mod tests {
     }
 
     fn invited(open: &Arc<OpenCode>) -> Invited {
-        Invited { keys: Vec::new(), ticket: TicketSecrets::generate(), code: Some(Arc::clone(open)) }
+        Invited {
+            keys: Vec::new(),
+            ticket: TicketSecrets::generate(),
+            code: Some(Arc::clone(open)),
+            certified: None,
+        }
     }
 
     /// A dialler that has sent its first message, and a listener that has answered.

@@ -13,6 +13,8 @@ pub enum Expected {
     Secret(Secret),
     /// Anyone who knows the code of the method. TLS accepts any key; the handshake proves the code.
     Code,
+    /// Anyone with the certificate of the method. TLS accepts any key; the handshake proves the certificate.
+    Certificate,
 }
 
 impl Expected {
@@ -21,7 +23,7 @@ impl Expected {
         match self {
             Self::Key(expected) => *expected == shown,
             Self::Head(expected) => *expected == shown.head(),
-            Self::Secret(_) | Self::Code => true,
+            Self::Secret(_) | Self::Code | Self::Certificate => true,
         }
     }
 
@@ -29,7 +31,7 @@ impl Expected {
     pub fn is_proved_by_tls(&self) -> bool {
         match self {
             Self::Key(_) | Self::Head(_) => true,
-            Self::Secret(_) | Self::Code => false,
+            Self::Secret(_) | Self::Code | Self::Certificate => false,
         }
     }
 
@@ -38,7 +40,7 @@ impl Expected {
         match self {
             Self::Key(key) => Some(key.to_string()),
             Self::Head(head) => Some(head.to_string()),
-            Self::Secret(_) | Self::Code => None,
+            Self::Secret(_) | Self::Code | Self::Certificate => None,
         }
     }
 }

@@ -221,7 +221,7 @@ fn generate() -> Result<(rcgen::KeyPair, rcgen::Certificate), IdentityError> {
 
 /// Refuses a key that others may read, because they may know it already.
 #[cfg(unix)]
-fn check_mode(file: &File, path: &Path) -> Result<(), IdentityError> {
+pub(super) fn check_mode(file: &File, path: &Path) -> Result<(), IdentityError> {
     use std::os::unix::fs::PermissionsExt;
     let metadata =
         file.metadata().map_err(|source| IdentityError::Io { op: "read", path: path.to_owned(), source })?;
@@ -234,7 +234,7 @@ fn check_mode(file: &File, path: &Path) -> Result<(), IdentityError> {
 
 /// On other systems, the directory's access list protects the file.
 #[cfg(not(unix))]
-fn check_mode(_file: &File, _path: &Path) -> Result<(), IdentityError> {
+pub(super) fn check_mode(_file: &File, _path: &Path) -> Result<(), IdentityError> {
     Ok(())
 }
 

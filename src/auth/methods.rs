@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::by_code::{CODE, OpenCode};
+use super::certificate::{CERTIFICATE, Certified};
 use super::handshake::{Authorizer, Channel, DiallerMethod, DiallerState, Greeting, ListenerStep};
 use super::{Expected, Fingerprint, FingerprintHead, Secret, TicketSecrets};
 use crate::protocol::failure::{Failure, Reason};
@@ -79,7 +80,7 @@ impl Authorizer for AnyOf {
             // A listener is not asked for them.
             Expected::Head(_) => false,
             // It takes more messages.
-            Expected::Code => false,
+            Expected::Code | Expected::Certificate => false,
         };
         if self.0.iter().any(is_it) {
             return Ok(ListenerStep::LetIn(None));
@@ -104,10 +105,15 @@ pub struct Invited {
     pub ticket: Arc<TicketSecrets>,
     /// The code, if there is one.
     pub code: Option<Arc<OpenCode>>,
+    /// Whose certificates are accepted, if any are.
+    pub certified: Option<Arc<Certified>>,
 }
 
 impl Authorizer for Invited {
     fn authorize(&self, greeting: &Greeting<'_>) -> Result<ListenerStep, Failure> {
+        if let Some(step) = by_certificate(self.certified.as_deref(), greeting) {
+            return step.map(|(step, _)| step);
+        }
         match (greeting.method, &self.code) {
             (CODE, Some(code)) => code.begin(greeting),
             (CODE, None) => {
@@ -118,4 +124,23 @@ impl Authorizer for Invited {
             _ => AnyOf(self.keys.iter().copied().map(Expected::Key).collect()).authorize(greeting),
         }
     }
+}
+
+/// The listener's end of the method of certificates, and a name of the dialler's certificate; `None` for other methods.
+///
+/// # Errors
+///
+/// The dialler is refused.
+pub fn by_certificate(
+    certified: Option<&Certified>,
+    greeting: &Greeting<'_>,
+) -> Option<Result<(ListenerStep, Option<String>), Failure>> {
+    let is_it = greeting.method == CERTIFICATE;
+    is_it.then(|| match certified {
+        Some(certified) => certified.begin(greeting),
+        None => {
+            let message = "the waiting side takes no certificates; it needs a ticket, or a known peer";
+            Err(Failure::new(Reason::NotAuthenticated, message))
+        }
+    })
 }

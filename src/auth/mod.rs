@@ -1,11 +1,14 @@
-//! Authentication of peers: identities, fingerprints, tickets and one-time codes.
+//! Authentication of peers: identities, fingerprints, tickets, one-time codes and certificates of an organisation.
 //!
 //! A host is identified by its key: [`Identity`] holds the key, [`Fingerprint`] names it. A [`Ticket`] tells a
 //! stranger how to reach a waiting side, and its [`Secret`] proves that the ticket was handed over. Names and dates
-//! in certificates are ignored.
+//! in the certificates of TLS are ignored; those of an [`Authority`] are shown after TLS and checked ([`Certified`]).
 
 mod by_code;
+mod certificate;
+mod certificate_files;
 mod code;
+mod distrust;
 mod expected;
 mod fingerprint;
 pub mod handshake;
@@ -18,6 +21,8 @@ mod ticket;
 mod ticket_secrets;
 
 pub use by_code::{ByCode, OpenCode};
+pub use certificate::{ByCertificate, Certified};
+pub use certificate_files::{Authority, CertificateFileError, OwnCertificate};
 pub use code::{CODE_WORDS, Code, CodeError, resembles_code};
 pub use expected::Expected;
 pub use fingerprint::{Fingerprint, FingerprintError, FingerprintHead};

@@ -167,6 +167,9 @@ pub struct SendArgs {
     #[arg(value_hint = clap::ValueHint::FilePath)]
     pub manifest: Option<PathBuf>,
 
+    /// Flags of a side that stays.
+    #[command(flatten)]
+    pub stay: StayArgs,
     /// Flags about the peer.
     #[command(flatten)]
     pub meeting: MeetingArgs,
@@ -273,7 +276,7 @@ pub struct ReceiveArgs {
     #[arg(num_args = 0..=1, default_missing_value = "0s", value_parser = parse_duration)]
     pub discard_partial: Option<Duration>,
 
-    /// Flags of a receiver that stays.
+    /// Flags of a side that stays.
     #[command(flatten)]
     pub stay: StayArgs,
     /// Flags about the peer.

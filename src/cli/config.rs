@@ -85,6 +85,14 @@ pub struct Config {
     pub fingerprint: Option<String>,
     /// `--allow`
     pub allow: Vec<PeerName>,
+    /// `--ca`
+    pub ca: Option<PathBuf>,
+    /// `--cert`
+    pub cert: Option<PathBuf>,
+    /// `--key`
+    pub key: Option<PathBuf>,
+    /// `--peer-name`
+    pub peer_name: Vec<String>,
     /// `--words`
     pub words: Option<usize>,
     /// `--expires`

@@ -35,7 +35,8 @@ pub const FILES: &str = "\
     works with a key for this run.
 ~/.config/towline/config.toml
     Settings in TOML. Each long flag without its dashes is a key, except for
-    --config, --list-partial, --discard-partial, --remember and --may:
+    --config, --list-partial, --discard-partial, --remember, --may, --dir,
+    --policies and --quota:
     memory = \"128M\"
     no-fsync = true
     Flags override variables, which override this file. An unknown key is an
@@ -49,6 +50,7 @@ pub const FILES: &str = "\
     may = [\"send\", \"receive\"]     # what it may do when it dials this machine
     into = \"laptop\"               # where its files go with --forever
     exists = [\"rename\"]           # what it may do to existing files then
+    quota = \"100G\"                # bytes that it may fill there
     Only the fingerprint has to be there. An unknown key is an error.
 .towline/ in the target directory
     Incomplete files. It is removed at the end, unless some of them can be
@@ -87,6 +89,8 @@ towline send disk.img --to tl1… --remember laptop
     The same, and keep the receiver as a known peer.
 towline send disk.img --to laptop
     Send to a known peer where `towline receive --allow NAME` waits.
+towline send --forever /srv/releases
+    Stay, and offer a directory to all known peers that may receive.
 towline send Cargo.lock --to dir:/tmp/inbox
     Copy to a directory of this machine, through the whole protocol.";
 

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::{Context, ensure};
 use clap::Parser;
 
 use super::args::Cli;
@@ -12,6 +13,7 @@ use crate::app;
 use crate::app::settings::{Command, Ending, PeersFile};
 use crate::auth::without_tickets;
 use crate::protocol::failure::{Failure, Reason};
+use crate::transport::InheritedSocket;
 use crate::ui::{ReaderPatience, Ui};
 
 /// Runs the program with the arguments and variables of this process.
@@ -63,6 +65,13 @@ fn last_words(ui: &Ui, mut ending: Ending, only_shows: bool, signal: &dyn Fn() -
 }
 
 fn resolve(cli: Cli) -> anyhow::Result<Settings> {
+    // There are no other threads yet.
+    let inherited = InheritedSocket::from_environment().context("the socket of the service manager")?;
     let config = Config::load(cli.config_path())?;
-    cli.resolve(config, &PeersFile::of_this_user(), &mut std::io::stdin().lock())
+    let mut settings = cli.resolve(config, &PeersFile::of_this_user(), &mut std::io::stdin().lock())?;
+    if let (Some(socket), Some(common)) = (inherited, settings.command.waiting()) {
+        ensure!(common.listen.is_none(), "--listen does not go with a socket of the service manager");
+        common.inherited = Some(socket);
+    }
+    Ok(settings)
 }

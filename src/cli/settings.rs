@@ -6,8 +6,10 @@ mod common;
 mod into;
 mod meeting;
 mod peers;
+mod pki;
 mod receive;
 mod send;
+mod sources;
 mod stay;
 #[cfg(test)]
 mod tests;
@@ -55,7 +57,7 @@ impl Cli {
             args::CliCommand::Send(mut a) => {
                 let mut output = resolve_output(std::mem::take(&mut a.output), &config);
                 output.qr = a.meeting.qr.or(config.qr).unwrap_or_default();
-                (output, Command::Send(send::resolve(a, config, peers, stdin)?))
+                (output, send::resolve(a, config, peers, stdin)?)
             }
             args::CliCommand::Receive(mut a) => {
                 let mut output = resolve_output(std::mem::take(&mut a.output), &config);

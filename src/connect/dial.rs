@@ -1,5 +1,7 @@
 //! The side that dials.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -13,7 +15,7 @@ use super::waiting::{Stop, unless_stopped};
 use super::whereabouts::Whereabouts;
 use crate::auth::handshake::DiallerMethod;
 use crate::auth::methods::{ByKey, ByTicket};
-use crate::auth::{ByCode, Code, Fingerprint, Ticket};
+use crate::auth::{ByCertificate, ByCode, Certified, Code, Fingerprint, Ticket};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::session::{Retry, handshake, transport_failure};
 use crate::transport::address::HostPort;
@@ -28,6 +30,8 @@ pub enum Destination {
     Machine(Vec<HostPort>, Fingerprint),
     /// The side that made this code, on the local network or at this host.
     Code(Code, Option<HostPort>),
+    /// A machine with a certificate for the expected name, at one of these addresses.
+    Certified(Vec<HostPort>, Arc<Certified>),
 }
 
 /// Dials `destination`. The listener has not welcomed a dialling sender by the time this returns.
@@ -48,6 +52,11 @@ pub async fn dial<N: Network>(
         Destination::Machine(hosts, fingerprint) => {
             let place = unless_stopped(stop, Whereabouts::of(&terms.network, hosts)).await?;
             dial_known(&place, &ByKey { listener: *fingerprint }, transport_failure, terms, stop).await
+        }
+        Destination::Certified(hosts, certified) => {
+            let place = unless_stopped(stop, Whereabouts::of(&terms.network, hosts)).await?;
+            let method = ByCertificate(Arc::clone(certified));
+            dial_known(&place, &method, transport_failure, terms, stop).await
         }
         Destination::Code(code, host) => {
             let searching = async {

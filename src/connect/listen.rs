@@ -17,7 +17,7 @@ use super::slot::OneSlot;
 use super::terms::Terms;
 use super::waiting::{Stop, unless_stopped, within};
 use crate::auth::methods::Invited;
-use crate::auth::{Code, Fingerprint, OpenCode, Ticket, TicketSecrets};
+use crate::auth::{Certified, Code, Fingerprint, OpenCode, Ticket, TicketSecrets};
 use crate::event::{Event, Listening, Reporter};
 use crate::node::listener::Listener;
 use crate::protocol::failure::{Failure, Reason};
@@ -41,6 +41,8 @@ pub struct Invitation {
     pub code_words: Option<usize>,
     /// How long a ticket and a code are good for; `None` is as long as this side waits.
     pub expires: Option<Duration>,
+    /// Whose certificates are accepted, if any are.
+    pub certified: Option<Arc<Certified>>,
     /// How long to wait; `None` is forever.
     pub wait: Option<Duration>,
     /// The sources that are offered, or the target directory. Reported with the ticket.
@@ -58,7 +60,7 @@ pub async fn listen<N: Network>(
     reporter: &dyn Reporter,
     stop: &mut Stop,
 ) -> Result<Connected<N>, Failure> {
-    let Invitation { address, allowed, code_words, expires, wait, what } = invitation;
+    let Invitation { address, allowed, code_words, certified, expires, wait, what } = invitation;
     let Terms { role, network, limits, .. } = terms;
     let endpoint =
         network.listen(&address, limits).map_err(|e| Failure::new(Reason::Setup, e.to_string()))?;
@@ -68,7 +70,7 @@ pub async fn listen<N: Network>(
     let ticket = TicketSecrets::generate();
     let codes = code_words.map(|words| Codes::new(words, place));
     let code = codes.as_ref().map(|codes| Arc::clone(&codes.open));
-    let authorizer = Box::new(Invited { keys: allowed, ticket: Arc::clone(&ticket), code });
+    let authorizer = Box::new(Invited { keys: allowed, ticket: Arc::clone(&ticket), code, certified });
     let slot = Arc::new(OneSlot { authorizer, taken: AtomicBool::new(false), sockets });
     let slots = vec![Arc::clone(&slot) as Arc<dyn Slot>];
     let mut listener = Listener::new(endpoint.clone(), *role, slots);

@@ -79,6 +79,7 @@ async fn receiver(
             allowed: Vec::new(),
             code_words: None,
             expires: None,
+            certified: None,
             wait,
             what: Vec::new(),
         };
@@ -135,6 +136,7 @@ async fn a_ticket_that_expires_is_replaced_and_its_holder_is_told() {
             address: ListenAddress::Any,
             allowed: Vec::new(),
             code_words: None,
+            certified: None,
             expires: Some(Duration::from_secs(60)),
             wait: None,
             what: Vec::new(),

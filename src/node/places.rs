@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 
 use super::peers::{KnownPeer, KnownPeers, PeerName, Right};
 use crate::auth::handshake::{Authorizer, Greeting, ListenerStep};
-use crate::auth::methods::AnyOf;
-use crate::auth::{Expected, Fingerprint, Secret};
+use crate::auth::methods::{AnyOf, by_certificate};
+use crate::auth::{Certified, Expected, Fingerprint, Secret};
 use crate::protocol::failure::{Failure, Reason};
 use crate::session::handshake::Slot;
 
@@ -21,6 +21,8 @@ pub struct Guests {
     pub only: Vec<PeerName>,
     /// What they must be allowed to do here.
     pub right: Right,
+    /// Whose certificates are enough, if any are.
+    pub certified: Option<Arc<Certified>>,
 }
 
 impl Guests {
@@ -45,6 +47,8 @@ struct State {
     is_closed: bool,
     /// Keys that were enough, of diallers without a place yet.
     by_key: HashSet<Fingerprint>,
+    /// Names in the certificates of diallers that were enough, until their place is free.
+    certified: HashMap<Fingerprint, Option<String>>,
     /// What was known of diallers when they took their last place.
     entries: HashMap<Fingerprint, (PeerName, KnownPeer)>,
 }
@@ -82,6 +86,7 @@ impl Places {
             ticket,
             is_closed: false,
             by_key: HashSet::new(),
+            certified: HashMap::new(),
             entries: HashMap::new(),
         };
         Self { all: places, state: Mutex::new(state), freed: Notify::new() }
@@ -118,6 +123,11 @@ impl Places {
         self.state().entries.get(&peer).cloned()
     }
 
+    /// A name in the certificate that let `peer` in.
+    pub fn certified_name(&self, peer: Fingerprint) -> Option<String> {
+        self.state().certified.remove(&peer).flatten()
+    }
+
     /// Lets nobody in any more.
     pub fn close(&self) {
         self.state().is_closed = true;
@@ -143,6 +153,15 @@ impl Authorizer for Places {
         let mut state = self.state();
         let peer = greeting.channel.peer;
         let welcomes = state.guests.welcomes(peer);
+        if let Some(step) = by_certificate(state.guests.certified.as_deref(), greeting) {
+            let (step, name) = step?;
+            // An entry says what its machine may do, also when it has a certificate.
+            if welcomes == Some(false) {
+                return Err(no_right(state.guests.right));
+            }
+            state.certified.insert(peer, name);
+            return Ok(step);
+        }
         if welcomes == Some(true) {
             state.by_key.insert(peer);
             return Ok(ListenerStep::LetIn(None));
@@ -187,7 +206,7 @@ impl Slot for Places {
             let message = "the waiting side is busy with other transfers; try again later";
             return Err(Failure::new(Reason::Busy, message));
         }
-        if state.guests.welcomes(peer) != Some(true) {
+        if state.guests.welcomes(peer) != Some(true) && !state.certified.contains_key(&peer) {
             let ticket = state.ticket.as_mut();
             match ticket.filter(|ticket| ticket.used_by.is_none() && ticket.proved.contains(&peer)) {
                 Some(ticket) => ticket.used_by = Some(peer),
@@ -207,6 +226,7 @@ impl Slot for Places {
     fn give_back(&self, peer: Fingerprint) {
         let mut state = self.state();
         self.free_one(&mut state);
+        state.certified.remove(&peer);
         if let Some(ticket) = state.ticket.as_mut().filter(|ticket| ticket.used_by == Some(peer)) {
             ticket.used_by = None;
         }
@@ -253,7 +273,7 @@ mod tests {
             let peer = KnownPeer { may, ..KnownPeer::new(key(number), Vec::new()) };
             file.add(&name.parse().unwrap(), &peer).unwrap();
         }
-        Guests { known: file.load().unwrap(), only: Vec::new(), right: Right::Send }
+        Guests { known: file.load().unwrap(), only: Vec::new(), right: Right::Send, certified: None }
     }
 
     /// A dialler with this key comes by `method`, and takes a place if it may.

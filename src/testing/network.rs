@@ -170,9 +170,9 @@ impl Network for MemoryNetwork {
 
     fn listen(&self, address: &ListenAddress, _: &Limits) -> Result<MemoryEndpoint, TransportError> {
         let mut hub = lock(&self.hub);
-        let mut address = match *address {
-            ListenAddress::At(address) => address,
-            ListenAddress::Any => ([127, 0, 0, 1], 0).into(),
+        let mut address = match address {
+            ListenAddress::At(address) => *address,
+            ListenAddress::Any | ListenAddress::Inherited(_) => ([127, 0, 0, 1], 0).into(),
         };
         if address.port() == 0 {
             hub.last_port += 1;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 use std::{fmt, io};
 
+use super::inherited::InheritedSocket;
 use crate::protocol::path::printable;
 
 /// Default UDP port of a waiting side.
@@ -16,13 +17,15 @@ const NAMED_V4_MAX: usize = 4;
 const HOST_CHARS_MAX: usize = 300;
 
 /// Address to listen on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub enum ListenAddress {
     /// All addresses, port 4750, or a free port if it is taken.
     #[default]
     Any,
     /// Exactly this one; port 0 is any free port.
     At(SocketAddr),
+    /// Wherever this socket is bound.
+    Inherited(InheritedSocket),
 }
 
 /// A host as written, and a port.

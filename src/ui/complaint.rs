@@ -50,7 +50,8 @@ fn hint(reason: Reason) -> Option<&'static str> {
             "take the ticket or code again from the waiting side; each start prints new ones. Without either, the \
              waiting side needs --fingerprint with what `towline id` prints here, or --allow with the name of a known \
              peer. A receiver that stays (--forever) needs `towline peers add NAME FINGERPRINT --may send`, and then \
-             SIGHUP. If a known peer has a new key on purpose, use `towline peers remove` and `add`"
+             SIGHUP. If a known peer has a new key on purpose, use `towline peers remove` and `add`. With --ca, \
+             compare the authorities, names and dates of both certificates"
         }
         Reason::TicketUsed => {
             "a ticket is good for one transfer: start the waiting side again and use its new ticket"

@@ -1,5 +1,6 @@
 //! Flags about the peer of a transfer.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -19,6 +20,34 @@ pub struct MeetingArgs {
     #[arg(long, env = "TOWLINE_ALLOW", hide_env = true, hide_short_help = true, value_name = "NAME")]
     #[arg(value_delimiter = ',')]
     pub allow: Vec<PeerName>,
+
+    /// Trust the certificates of this authority
+    ///
+    /// A PEM file. The dialling side accepts a peer at HOST whose certificate is for HOST (or --peer-name); the waiting side
+    /// lets in whoever has a certificate of the authority, or with --peer-name only one for that name. Expiry and key usage
+    /// are checked as for TLS servers and clients. Known peers and tickets count as before.
+    #[arg(long, env = "TOWLINE_CA", hide_env = true, hide_short_help = true, value_name = "FILE")]
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub ca: Option<PathBuf>,
+
+    /// With --ca: the certificate of this side, and those between it and the authority
+    #[arg(long, env = "TOWLINE_CERT", hide_env = true, hide_short_help = true, value_name = "FILE")]
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub cert: Option<PathBuf>,
+
+    /// With --ca: the key of --cert
+    ///
+    /// PEM: PKCS#8, SEC1 or PKCS#1. Only its owner may have rights on the file.
+    #[arg(long, env = "TOWLINE_KEY", hide_env = true, hide_short_help = true, value_name = "FILE")]
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub key: Option<PathBuf>,
+
+    /// With --ca: name that the certificate of the peer must be for
+    ///
+    /// A DNS name or IP address. May be repeated while this side waits: then the certificate is for one of them.
+    #[arg(long, env = "TOWLINE_PEER_NAME", hide_env = true, hide_short_help = true, value_name = "NAME")]
+    #[arg(value_delimiter = ',')]
+    pub peer_name: Vec<String>,
 
     /// Words of the one-time code that this side prints [default: 2]
     ///

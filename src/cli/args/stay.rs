@@ -1,4 +1,4 @@
-//! Flags of a receiver that stays.
+//! Flags of a side that stays.
 
 use std::time::Duration;
 
@@ -7,14 +7,16 @@ use clap::builder::BoolishValueParser;
 
 use crate::cli::size::parse_duration;
 
-/// Flags of a receiver that stays.
+/// Flags of a side that stays.
 #[derive(Debug, Default, Args)]
 pub struct StayArgs {
-    /// Stay, and receive from known peers, several at once
+    /// Stay, and serve known peers, several at once
     ///
-    /// Known peers that may `send` are let in by their key; with --allow, only those that it names. Existing files and the
-    /// directory can be set for each in its entry (`exists`, `into`). SIGHUP reads the file of known peers again. After
-    /// SIGTERM or SIGINT nobody is let in any more, and running transfers have --grace to end.
+    /// A receiver lets in known peers that may `send`, a sender those that may `receive`; with --allow, only those that it
+    /// names. They are authenticated by their key. A sender offers the sources as they are at that moment, and changes
+    /// nothing. At a receiver, existing files, the directory and a quota can be set for each peer in its entry (`exists`,
+    /// `into`, `quota`). SIGHUP reads the file of known peers again. After SIGTERM or SIGINT nobody is let in any more, and
+    /// running transfers have --grace to end.
     #[arg(long, env = "TOWLINE_FOREVER", hide_env = true, hide_short_help = true, value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]

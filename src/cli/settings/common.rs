@@ -112,9 +112,11 @@ pub(super) fn resolve_common(
     let congestion = given.congestion.or(config.congestion).unwrap_or_default();
     Ok(CommonSettings {
         listen: given.listen.or(config.listen),
+        inherited: None,
         wait,
         fingerprint,
         allowed: fingerprint.into_iter().collect(),
+        pki: None,
         remember: None,
         code_words: *CODE_WORDS.start(),
         expires: None,

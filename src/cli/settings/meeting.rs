@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::common::check_duration;
+use super::pki::check_pki;
 use crate::app::settings::{CommonSettings, KnownPeers, Machine, Peer, PeerName, PeersFile, Remember, Right};
 use crate::auth::{CODE_WORDS, Fingerprint};
 use crate::cli::args::MeetingArgs;
@@ -33,14 +34,22 @@ pub(super) fn resolve_peer(
         Written::Dir(path) => Peer::Dir(path),
         Written::Code(code, host) => Peer::Code(code, host),
         Written::Host { text, host } => {
-            Peer::Machine(machine(&text, host, common, peers).context(flag.to_owned())?)
+            match machine(&text, host.clone(), common, peers).context(flag.to_owned())? {
+                Some(machine) => Peer::Machine(machine),
+                None => Peer::Certified(host),
+            }
         }
     }))
 }
 
 /// The machine that `text` names: a known peer by its name, a known peer by its host, or any host whose fingerprint is
-/// given.
-fn machine(text: &str, host: HostPort, common: &CommonSettings, peers: &PeersFile) -> Result<Machine> {
+/// given. `None` for a host that has to show a certificate.
+fn machine(
+    text: &str,
+    host: HostPort,
+    common: &CommonSettings,
+    peers: &PeersFile,
+) -> Result<Option<Machine>> {
     let known = peers.load()?;
     if let Some((name, peer)) = known.named(text) {
         if let Some(given) = common.fingerprint {
@@ -55,10 +64,10 @@ fn machine(text: &str, host: HostPort, common: &CommonSettings, peers: &PeersFil
             "{name} is known without an address: add one in {}, or let this side wait (--allow {name})",
             peers.shown()
         );
-        return Ok(Machine { addresses: peer.addresses.clone(), fingerprint: peer.fingerprint });
+        return Ok(Some(Machine { addresses: peer.addresses.clone(), fingerprint: peer.fingerprint }));
     }
     if let Some(fingerprint) = common.fingerprint {
-        return Ok(Machine { addresses: vec![host], fingerprint });
+        return Ok(Some(Machine { addresses: vec![host], fingerprint }));
     }
     let all = known.at_host(&host.host);
     let mut found = all.clone();
@@ -78,8 +87,9 @@ fn machine(text: &str, host: HostPort, common: &CommonSettings, peers: &PeersFil
             if addresses.is_empty() {
                 addresses.push(host);
             }
-            Ok(Machine { addresses, fingerprint: peer.fingerprint })
+            Ok(Some(Machine { addresses, fingerprint: peer.fingerprint }))
         }
+        [] if all.is_empty() && common.pki.is_some() => Ok(None),
         [] if all.is_empty() => bail!(
             "`{}` is neither a ticket (tl1…) nor a one-time code (N-word-word) nor a known peer (in {}){}; a host that is not known needs --fingerprint \
              FP, with the fingerprint that it prints when it waits",
@@ -116,6 +126,7 @@ pub(super) fn resolve_meeting(
         common.expires = Some(expires);
     }
     let (allow, from) = allowed(&given, config);
+    check_pki(common.pki.as_ref(), is_waiting)?;
     // A side that dials lets nobody in.
     let allow = if is_waiting { allow } else { &[] };
     if allow.is_empty() && given.remember.is_none() {

@@ -5,9 +5,10 @@ use std::io::Read;
 
 use anyhow::{Result, bail, ensure};
 
-use super::common::{is_variable, resolve_common, verify_disk};
+use super::common::{resolve_common, verify_disk};
 use super::into::resolve_into;
 use super::meeting::{resolve_meeting, resolve_peer};
+use super::pki::resolve_pki;
 use super::stay;
 use crate::app::settings::{
     Command, PartialAction, PartialSettings, Peer, PeersFile, ReceiveSettings, Right,
@@ -33,15 +34,8 @@ pub(super) fn resolve(
             action,
         }));
     }
-    if given.stay.forever.or(config.forever).unwrap_or(false) {
-        return stay::resolve(given, &config, peers).map(Command::Stay);
-    }
-    for (is_given, flag) in [
-        (given.stay.tickets.is_some(), "--tickets"),
-        (given.stay.transfers.is_some(), "--transfers"),
-        (given.stay.grace.is_some(), "--grace"),
-    ] {
-        ensure!(!is_given || is_variable(flag), "{flag} works only with --forever");
+    if stay::stays(&given.stay, &config)? {
+        return stay::resolve_inbox(given, &config, peers).map(Command::Stay);
     }
     let ticket = joined_ticket(&given.ticket)?;
     ensure!(
@@ -51,6 +45,7 @@ pub(super) fn resolve(
     let from = ticket.or(given.from).or_else(|| config.from.as_deref().map(OsString::from));
     let manifest = given.manifest.or_else(|| config.manifest.clone());
     let mut common = resolve_common(given.transfer, given.wait, &config)?;
+    common.pki = resolve_pki(&given.meeting, &config)?;
     let peer = resolve_peer(from.as_deref(), "--from", &common, peers, stdin)?;
     resolve_meeting(given.meeting, Right::Send, &config, peers, peer.is_none(), &mut common)?;
     if let Some(Peer::Dir(path)) = &peer {

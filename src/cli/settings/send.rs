@@ -1,53 +1,41 @@
 //! What `towline send` is asked to do.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
 use super::common::{resolve_common, verify_disk};
 use super::meeting::{resolve_meeting, resolve_peer};
-use crate::app::settings::{Peer, PeersFile, Right, SendSettings};
+use super::pki::resolve_pki;
+use super::sources::{check_sources, give_way};
+use super::stay;
+use crate::app::settings::{Command, Peer, PeersFile, Right, SendSettings};
 use crate::cli::args::SendArgs;
 use crate::cli::config::Config;
 use crate::cli::peer;
-use crate::protocol::path::printable;
-use crate::transport::Congestion;
 
 pub(super) fn resolve(
     mut given: SendArgs,
     config: Config,
     peers: &PeersFile,
     stdin: &mut dyn Read,
-) -> Result<SendSettings> {
+) -> Result<Command> {
+    if stay::stays(&given.stay, &config)? {
+        return stay::resolve_offer(given, &config, peers).map(Command::Stay);
+    }
     let ticket = take_ticket(&mut given.sources)?;
     ensure!(
         ticket.is_none() || given.to.is_none(),
         "a ticket or code follows the sources, and --to (or TOWLINE_TO) names a peer too: give one of them"
     );
-    for source in &given.sources {
-        ensure!(
-            !source.as_os_str().is_empty(),
-            "a SOURCE is empty: expected the path of a file or directory"
-        );
-        ensure!(
-            source.as_os_str() != "-",
-            "this version of towline cannot send standard input; for a file named `-` write `./-`"
-        );
-    }
-    refuse_same_names(&given.sources)?;
+    check_sources(&given.sources)?;
     let to = ticket.or(given.to).or_else(|| config.to.as_deref().map(OsString::from));
     let manifest = given.manifest.or_else(|| config.manifest.clone());
     let mut common = resolve_common(given.transfer, given.wait, &config)?;
-    if given.background.or(config.background).unwrap_or(false) {
-        ensure!(
-            common.congestion == Congestion::Auto,
-            "--background works only with --congestion auto: cubic and newreno do not give way"
-        );
-        common.congestion = Congestion::Background;
-    }
+    common.pki = resolve_pki(&given.meeting, &config)?;
+    give_way(given.background.or(config.background).unwrap_or(false), &mut common)?;
     let peer = resolve_peer(to.as_deref(), "--to", &common, peers, stdin)?;
     resolve_meeting(given.meeting, Right::Receive, &config, peers, peer.is_none(), &mut common)?;
     let remove_source = given.remove_source.or(config.remove_source).unwrap_or(false);
@@ -59,7 +47,7 @@ pub(super) fn resolve(
     );
     let receipt = given.receipt.or(config.receipt);
     let delta = given.delta.or(config.delta).unwrap_or_default();
-    Ok(SendSettings {
+    Ok(Command::Send(SendSettings {
         sources: given.sources,
         peer,
         delta,
@@ -68,7 +56,7 @@ pub(super) fn resolve(
         verify_disk,
         receipt,
         common,
-    })
+    }))
 }
 
 /// Takes a ticket or code after the sources, where other programs have it. An existing file of that name is a source.
@@ -87,26 +75,6 @@ fn take_ticket(sources: &mut Vec<PathBuf>) -> Result<Option<OsString>> {
         "there is a ticket or code, but nothing to send: name a SOURCE before it"
     );
     Ok(ticket)
-}
-
-/// Two sources with the same name would collide at the receiver.
-fn refuse_same_names(sources: &[PathBuf]) -> Result<()> {
-    let shown = |path: &PathBuf| printable(path.as_os_str().as_encoded_bytes());
-    let mut named: HashMap<OsString, &PathBuf> = HashMap::new();
-    for source in sources {
-        // A path that ends with `..` gets its name from the file system.
-        let real = source.file_name().is_none().then(|| source.canonicalize().ok()).flatten();
-        let Some(name) = real.as_deref().unwrap_or(source).file_name() else { continue };
-        if let Some(other) = named.insert(name.to_owned(), source) {
-            bail!(
-                "{} and {} would both be sent as {}: send them separately",
-                shown(other),
-                shown(source),
-                printable(name.as_encoded_bytes())
-            );
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What `towline receive --forever` is asked to do.
+//! What a side that stays is asked to do (`--forever`).
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -8,8 +8,12 @@ use anyhow::{Result, ensure};
 use super::common::{check_duration, is_variable, resolve_common, verify_disk};
 use super::into::resolve_into;
 use super::meeting::{allowed, check_allowed};
-use crate::app::settings::{PeersFile, Right, StaySettings};
-use crate::cli::args::ReceiveArgs;
+use super::pki::{check_pki, resolve_pki};
+use super::sources::{check_sources, give_way};
+use crate::app::settings::{
+    CommonSettings, InboxSettings, OfferSettings, PeersFile, Right, ServiceSettings, StaySettings,
+};
+use crate::cli::args::{MeetingArgs, ReceiveArgs, SendArgs, StayArgs, TransferArgs};
 use crate::cli::config::Config;
 use crate::node::size::exact;
 
@@ -24,33 +28,100 @@ const GRACE_DEFAULT: Duration = Duration::from_secs(30);
 /// Maximum for `--grace`.
 const GRACE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub(super) fn resolve(given: ReceiveArgs, config: &Config, peers: &PeersFile) -> Result<StaySettings> {
-    for (is_given, what) in [
+/// Whether this side stays. Otherwise the flags about that do nothing.
+pub(super) fn stays(given: &StayArgs, config: &Config) -> Result<bool> {
+    if given.forever.or(config.forever).unwrap_or(false) {
+        return Ok(true);
+    }
+    for (is_given, flag) in [
+        (given.tickets.is_some(), "--tickets"),
+        (given.transfers.is_some(), "--transfers"),
+        (given.grace.is_some(), "--grace"),
+    ] {
+        ensure!(!is_given || is_variable(flag), "{flag} works only with --forever");
+    }
+    Ok(false)
+}
+
+/// `towline receive --forever`.
+pub(super) fn resolve_inbox(given: ReceiveArgs, config: &Config, peers: &PeersFile) -> Result<StaySettings> {
+    refuse(&[
         (
             !given.ticket.is_empty() || (given.from.is_some() && !is_variable("--from")),
             "a peer to dial: it waits for peers",
         ),
         (given.wait.is_some() && !is_variable("--wait"), "--wait: it waits forever"),
         (given.manifest.is_some() && !is_variable("--manifest"), "--manifest, which is for one transfer"),
+    ])?;
+    let into = resolve_into(given.into, config.into.clone())?;
+    let (exists, atomic) = (given.exists.or(config.exists), given.atomic.or(config.atomic).unwrap_or(false));
+    let wanted = given.verify_disk;
+    let service = |common: &mut CommonSettings| {
+        let verify_disk = verify_disk(wanted, config.verify_disk, common)?;
+        Ok(ServiceSettings::Inbox(InboxSettings { into, exists, atomic, verify_disk }))
+    };
+    resolve((given.stay, given.meeting, given.transfer), Right::Send, config, peers, service)
+}
+
+/// `towline send --forever`.
+pub(super) fn resolve_offer(given: SendArgs, config: &Config, peers: &PeersFile) -> Result<StaySettings> {
+    let is_given = |is_given: bool, flag: &str| is_given && !is_variable(flag);
+    refuse(&[
+        (is_given(given.to.is_some(), "--to"), "a peer to dial: it waits for peers"),
+        (is_given(given.wait.is_some(), "--wait"), "--wait: it waits forever"),
+        (is_given(given.manifest.is_some(), "--manifest"), "--manifest, which is for one transfer"),
+        (is_given(given.receipt.is_some(), "--receipt"), "--receipt, which is for one transfer"),
         (
-            given.meeting.remember.is_some() && !is_variable("--remember"),
-            "--remember, which is for one transfer",
+            is_given(given.remove_source == Some(true), "--remove-source"),
+            "--remove-source: the sources are offered again and again",
         ),
         (
-            given.transfer.fingerprint.is_some() && !is_variable("--fingerprint"),
+            is_given(given.verify_disk == Some(true), "--verify-disk"),
+            "--verify-disk, which is for the receiving side",
+        ),
+    ])?;
+    check_sources(&given.sources)?;
+    let (sources, delta) = (given.sources, given.delta.or(config.delta).unwrap_or_default());
+    let background = given.background.or(config.background).unwrap_or(false);
+    let service = |common: &mut CommonSettings| {
+        give_way(background, common)?;
+        Ok(ServiceSettings::Offer(OfferSettings { sources, delta }))
+    };
+    resolve((given.stay, given.meeting, given.transfer), Right::Receive, config, peers, service)
+}
+
+fn refuse(given: &[(bool, &str)]) -> Result<()> {
+    for (is_given, what) in given {
+        ensure!(!is_given, "--forever does not go with {what}");
+    }
+    Ok(())
+}
+
+/// What both have in common. `right` is what peers must be allowed to do.
+fn resolve(
+    (stay, meeting, transfer): (StayArgs, MeetingArgs, TransferArgs),
+    right: Right,
+    config: &Config,
+    peers: &PeersFile,
+    service: impl FnOnce(&mut CommonSettings) -> Result<ServiceSettings>,
+) -> Result<StaySettings> {
+    refuse(&[
+        (meeting.remember.is_some() && !is_variable("--remember"), "--remember, which is for one transfer"),
+        (
+            transfer.fingerprint.is_some() && !is_variable("--fingerprint"),
             "--fingerprint: add the peer by `towline peers add`",
         ),
         (
-            given.transfer.connections.is_some_and(|number| number > 1) && !is_variable("--connections"),
+            transfer.connections.is_some_and(|number| number > 1) && !is_variable("--connections"),
             "--connections: each transfer has one",
         ),
-    ] {
-        ensure!(!is_given, "--forever does not go with {what}");
-    }
-    let common = resolve_common(given.transfer, None, config)?;
-    let (only, from) = allowed(&given.meeting, config);
-    check_allowed(only, from, Right::Send, &peers.load()?, peers)?;
-    let transfers = given.stay.transfers.or(config.transfers).unwrap_or(TRANSFERS_DEFAULT);
+    ])?;
+    let mut common = resolve_common(transfer, None, config)?;
+    common.pki = resolve_pki(&meeting, config)?;
+    check_pki(common.pki.as_ref(), true)?;
+    let (only, from) = allowed(&meeting, config);
+    check_allowed(only, from, right, &peers.load()?, peers)?;
+    let transfers = stay.transfers.or(config.transfers).unwrap_or(TRANSFERS_DEFAULT);
     let (least, most) = (TRANSFERS.start(), TRANSFERS.end());
     ensure!(TRANSFERS.contains(&transfers), "--transfers {transfers}: expected {least} to {most}");
     let needed = u64::from(transfers) * MEMORY_BYTES_MIN;
@@ -60,19 +131,16 @@ pub(super) fn resolve(given: ReceiveArgs, config: &Config, peers: &PeersFile) ->
         exact(common.memory_bytes),
         exact(needed),
     );
-    let grace = given.stay.grace.or(config.grace).unwrap_or(GRACE_DEFAULT);
+    let grace = stay.grace.or(config.grace).unwrap_or(GRACE_DEFAULT);
     check_duration("--grace", grace, Duration::ZERO..=GRACE_MAX)?;
-    let verify_disk = verify_disk(given.verify_disk, config.verify_disk, &common)?;
+    let service = service(&mut common)?;
     Ok(StaySettings {
         peers: peers.clone(),
         only: only.to_vec(),
-        tickets: given.stay.tickets.or(config.tickets).unwrap_or(false),
+        tickets: stay.tickets.or(config.tickets).unwrap_or(false),
         transfers,
         grace,
-        into: resolve_into(given.into, config.into.clone())?,
-        exists: given.exists.or(config.exists),
-        atomic: given.atomic.or(config.atomic).unwrap_or(false),
-        verify_disk,
+        service,
         common,
     })
 }

@@ -46,6 +46,8 @@ fn defaults() {
     assert_eq!((settings.exists, settings.yes), (Exists::Refuse, false));
     let common = CommonSettings {
         listen: None,
+        inherited: None,
+        pki: None,
         wait: None,
         fingerprint: None,
         allowed: Vec::new(),

@@ -19,7 +19,8 @@ use crate::transport::{Connection, ListenAddress, Network};
 
 /// A side that stays for whoever has its ticket, with so many places.
 fn stay(network: &MemoryNetwork, number: usize) -> (Staying<MemoryNetwork>, Arc<Places>, Ticket) {
-    let guests = Guests { known: KnownPeers::default(), only: Vec::new(), right: Right::Send };
+    let guests =
+        Guests { known: KnownPeers::default(), only: Vec::new(), right: Right::Send, certified: None };
     let places = Arc::new(Places::new(number, guests, true));
     let terms = terms(Role::Receive, &network.seen_by(LISTENER), None, Retry::Off);
     let staying = Staying::new(&ListenAddress::Any, terms, &places).unwrap();

@@ -31,8 +31,8 @@ pub const CONNECTIONS_MAX: u32 = 16;
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of text in a message (agent, reason).
 pub const TEXT_BYTES_MAX: usize = 512;
-/// Bytes of one message of the handshake that authenticates.
-pub const AUTH_BYTES_MAX: usize = 1024;
+/// Bytes of one message of the handshake that authenticates: it may hold several certificates.
+pub const AUTH_BYTES_MAX: usize = 8 * 1024;
 /// Such messages from one side.
 pub const AUTH_MESSAGES_MAX: usize = 8;
 /// Bytes of the reason in an application close: it must fit the smallest packet.

@@ -111,8 +111,11 @@ impl Network for QuicNetwork {
     }
 
     fn listen(&self, address: &ListenAddress, limits: &Limits) -> Result<QuicEndpoint, TransportError> {
-        let OpenSocket { socket, buffers, fault } = match *address {
-            ListenAddress::At(address) => socket::open(address).map_err(|e| cannot_listen(address, &e))?,
+        let OpenSocket { socket, buffers, fault } = match address {
+            ListenAddress::At(address) => socket::open(*address).map_err(|e| cannot_listen(*address, &e))?,
+            ListenAddress::Inherited(inherited) => inherited.get().and_then(socket::adopt).map_err(|e| {
+                TransportError::Lost(format!("cannot use the socket of the service manager: {e}"))
+            })?,
             ListenAddress::Any => open_any(DEFAULT_PORT)
                 .or_else(|_| open_any(0))
                 .map_err(|e| cannot_listen((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into(), &e))?,

@@ -2,7 +2,7 @@
 //! datagram's maximum size and never exceeds it.
 
 use std::io::{self, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,6 +40,17 @@ pub(in crate::transport) fn open(address: SocketAddr) -> io::Result<OpenSocket> 
     }
     let buffers = SocketBuffers::ask(&socket)?;
     socket.bind(&address.into())?;
+    made(socket, buffers)
+}
+
+/// Takes over a bound socket. Needs a tokio runtime.
+pub(in crate::transport) fn adopt(socket: UdpSocket) -> io::Result<OpenSocket> {
+    let socket = socket2::Socket::from(socket);
+    let buffers = SocketBuffers::ask(&socket)?;
+    made(socket, buffers)
+}
+
+fn made(socket: socket2::Socket, buffers: SocketBuffers) -> io::Result<OpenSocket> {
     let fault = Fault::default();
     let inner = Arc::new(Udp::new(socket.into(), fault.clone())?);
     tracing::debug!(

@@ -1,0 +1,180 @@
+//! What peers come for at a side that stays: to send into a directory, or to receive what is offered.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::meet::Connected;
+use super::on_disk::on_disk;
+use super::settings::{CommonSettings, Delta, Exists, InboxSettings, OfferSettings, Right, ServiceSettings};
+use super::transfer::{Inbox, Transferred, receive_through, send_through};
+use super::unfinished::Completion;
+use crate::event::Reporter;
+use crate::node::peers::KnownPeer;
+use crate::protocol::failure::{Failure, Side};
+use crate::protocol::wire::role::Role;
+use crate::session::Context;
+use crate::storage::fs::{FsSource, NetworkThreads, PeerQuota, Usage, check_target};
+use crate::transport::Connection;
+
+/// What peers come for. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Service {
+    settings: Arc<ServiceSettings>,
+    network: NetworkThreads,
+    /// That of the process, for what concerns no transfer.
+    reporter: Arc<dyn Reporter>,
+    completion: Completion,
+    /// Of the directories of peers with a quota, while transfers run into them.
+    usages: Arc<Mutex<HashMap<PathBuf, Weak<Usage>>>>,
+}
+
+impl Service {
+    pub(super) fn new(
+        settings: ServiceSettings,
+        network: NetworkThreads,
+        reporter: Arc<dyn Reporter>,
+    ) -> Self {
+        let (completion, usages) = (Completion::default(), Arc::default());
+        Self { settings: Arc::new(settings), network, reporter, completion, usages }
+    }
+
+    /// What this side does.
+    pub(super) fn role(&self) -> Role {
+        match &*self.settings {
+            ServiceSettings::Inbox(_) => Role::Receive,
+            ServiceSettings::Offer(_) => Role::Send,
+        }
+    }
+
+    /// What a peer must be allowed to do.
+    pub(super) fn right(&self) -> Right {
+        match &*self.settings {
+            ServiceSettings::Inbox(_) => Right::Send,
+            ServiceSettings::Offer(_) => Right::Receive,
+        }
+    }
+
+    /// What is shown to people: the target directory, or the sources.
+    pub(super) fn what(&self) -> Vec<PathBuf> {
+        match &*self.settings {
+            ServiceSettings::Inbox(inbox) => vec![inbox.into.clone()],
+            ServiceSettings::Offer(offer) => offer.sources.clone(),
+        }
+    }
+
+    /// Checks what can be checked before anybody dials.
+    pub(super) async fn check(
+        &self,
+        limit: Duration,
+        stop: &watch::Receiver<Option<Failure>>,
+    ) -> Result<(), Failure> {
+        match &*self.settings {
+            ServiceSettings::Inbox(InboxSettings { into, .. }) => {
+                let dir = into.clone();
+                let check = move || check_target(&dir).map_err(|error| error.of_target());
+                on_disk((Side::Receiver, "open", into), limit, stop, check).await?;
+                self.completion.complete_sets(into, &self.reporter, limit, stop).await
+            }
+            ServiceSettings::Offer(offer) => self.open(offer, limit, stop).await.map(drop),
+        }
+    }
+
+    /// Runs the transfer of a peer that was let in.
+    pub(super) async fn serve(
+        &self,
+        connected: Connected,
+        peer: Option<&KnownPeer>,
+        common: &CommonSettings,
+        context: Context,
+    ) -> Result<Transferred, Failure> {
+        let limit = common.disk_timeout;
+        match &*self.settings {
+            ServiceSettings::Inbox(inbox) => self.receive(inbox, connected, peer, limit, context).await,
+            ServiceSettings::Offer(offer) => {
+                // As the sources are now.
+                let source = match self.open(offer, limit, &context.stop).await {
+                    Ok(source) => source,
+                    Err(failure) => return Err(connected.fail(failure).await),
+                };
+                let context = Context { delta: offer.delta == Delta::Auto, ..context };
+                send_through(connected, source, common, context).await
+            }
+        }
+    }
+
+    async fn receive(
+        &self,
+        inbox: &InboxSettings,
+        connected: Connected,
+        peer: Option<&KnownPeer>,
+        limit: Duration,
+        context: Context,
+    ) -> Result<Transferred, Failure> {
+        let InboxSettings { into, exists, atomic, verify_disk } = inbox;
+        let sender = connected.link.connection.peer_fingerprint();
+        let own_dir = peer.and_then(|peer| peer.into.as_ref());
+        let dir = own_dir.map_or_else(|| into.clone(), |own| into.join(own));
+        let quota = peer.and_then(|peer| peer.quota).map(|limit| self.quota(&dir, limit));
+        if let Err(failure) = self.completion.complete_sets(&dir, &self.reporter, limit, &context.stop).await
+        {
+            return Err(connected.fail(failure).await);
+        }
+        let (reporter, network) = (Arc::clone(&context.reporter), self.network.clone());
+        let context = Context { atomic: *atomic, verify_disk: *verify_disk, ..context };
+        let inbox = Inbox { dir: &dir, sender, reporter, network, quota };
+        receive_through(connected, inbox, policy(*exists, peer), context).await
+    }
+
+    /// Opens the sources.
+    async fn open(
+        &self,
+        offer: &OfferSettings,
+        limit: Duration,
+        stop: &watch::Receiver<Option<Failure>>,
+    ) -> Result<FsSource, Failure> {
+        let (sources, network) = (offer.sources.clone(), self.network.clone());
+        let first = offer.sources.first().cloned().unwrap_or_default();
+        on_disk((Side::Sender, "open", &first), limit, stop, move || FsSource::new(&sources, network)).await
+    }
+
+    /// The room of a peer in `dir`, which transfers at the same time share.
+    fn quota(&self, dir: &Path, limit_bytes: u64) -> PeerQuota {
+        let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
+        usages.retain(|_, usage| usage.strong_count() > 0);
+        let usage = usages.get(dir).and_then(Weak::upgrade).unwrap_or_else(|| Usage::of(dir));
+        usages.insert(dir.to_owned(), Arc::downgrade(&usage));
+        PeerQuota::new(usage, limit_bytes)
+    }
+}
+
+/// What happens to existing files: what the command says, if the peer may do that, or else the first that it may.
+fn policy(given: Option<Exists>, peer: Option<&KnownPeer>) -> Exists {
+    let allowed = peer.map(|peer| &peer.exists[..]).unwrap_or_default();
+    match (given, allowed) {
+        (Some(given), allowed) if allowed.is_empty() || allowed.contains(&given) => given,
+        (_, [first, ..]) => *first,
+        (_, []) => Exists::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Fingerprint;
+
+    #[test]
+    fn a_peer_may_do_to_existing_files_what_its_entry_allows() {
+        let nobody = KnownPeer::new(Fingerprint::from_bytes([1; 32]), Vec::new());
+        let peer = |exists: &[Exists]| KnownPeer { exists: exists.to_vec(), ..nobody.clone() };
+        let careful = peer(&[Exists::Rename, Exists::Skip]);
+        assert_eq!(policy(Some(Exists::Replace), Some(&careful)), Exists::Rename);
+        assert_eq!(policy(Some(Exists::Skip), Some(&careful)), Exists::Skip);
+        assert_eq!(policy(None, Some(&careful)), Exists::Rename);
+        assert_eq!(policy(Some(Exists::Replace), Some(&peer(&[]))), Exists::Replace);
+        assert_eq!(policy(None, None), Exists::Refuse);
+    }
+}
