@@ -51,6 +51,14 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l tickets -d 'Wit
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l transfers -d 'With --forever: maximum transfers at once [default: 4]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l grace -d 'With --forever: time for running transfers to end after a signal [default: 30s]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l exists -d 'Existing files: refuse (default), skip, replace, rename; only with dir: and ssh:' -r -f -a "refuse\t'Do not receive the file; the exit code is then 5'
+skip\t'Keep the existing file; this is not an error'
+replace\t'Replace the existing file'
+rename\t'Save the new file under another name'"
+complete -c towline -n "__fish_towline_using_subcommand send" -l atomic -d 'Give all files their names together at the end, or none; only with dir: and ssh:' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -l yes -d 'Copy towline by ssh: to a machine that has none, without asking' -r -f -a "true\t''
+false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l allow -d 'Let in this known peer without a ticket; may be repeated' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l ca -d 'Trust the certificates of this authority' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l cert -d 'With --ca: the certificate of this side, and those between it and the authority' -r -F
@@ -62,7 +70,11 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l qr -d 'Draw the
 always\t'Even into a file'
 never\t'No QR code'"
 complete -c towline -n "__fish_towline_using_subcommand send" -l remember -d 'Keep the peer as a known peer under this name' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l ssh -d 'Program that connects, with its arguments [default: ssh]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l no-install -d 'Copy nothing to a machine that has no towline' -r -f -a "true\t''
+false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l listen -d 'Address to listen on [default: port 4750]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l port-range -d 'UDP ports to listen on, instead of --listen' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l bwlimit -d 'Maximum bytes a second, such as 2M [default: off]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l memory -d 'Memory for the transfer, at least 8M and 8 times --chunk-size [default: 64M]' -r
@@ -126,7 +138,11 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l qr -d 'Draw 
 always\t'Even into a file'
 never\t'No QR code'"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l remember -d 'Keep the peer as a known peer under this name' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l ssh -d 'Program that connects, with its arguments [default: ssh]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l no-install -d 'Copy nothing to a machine that has no towline' -r -f -a "true\t''
+false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l listen -d 'Address to listen on [default: port 4750]' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l port-range -d 'UDP ports to listen on, instead of --listen' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l bwlimit -d 'Maximum bytes a second, such as 2M [default: off]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l memory -d 'Memory for the transfer, at least 8M and 8 times --chunk-size [default: 64M]' -r
@@ -161,6 +177,7 @@ complete -c towline -n "__fish_towline_using_subcommand bench" -l size -d 'Bytes
 complete -c towline -n "__fish_towline_using_subcommand bench" -l files -d 'Send N files of 4 KiB instead of one large file' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l disk -d 'Use the disk of DIR, and remove the files at the end' -r -f -a "(__fish_complete_directories)"
 complete -c towline -n "__fish_towline_using_subcommand bench" -l listen -d 'Address to listen on [default: port 4750]' -r
+complete -c towline -n "__fish_towline_using_subcommand bench" -l port-range -d 'UDP ports to listen on, instead of --listen' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l fingerprint -d 'Fingerprint of the peer; run `towline id` there' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l bwlimit -d 'Maximum bytes a second, such as 2M [default: off]' -r
 complete -c towline -n "__fish_towline_using_subcommand bench" -l memory -d 'Memory for the transfer, at least 8M and 8 times --chunk-size [default: 64M]' -r

@@ -39,6 +39,15 @@ pub enum Event {
         /// How long there was none.
         after: Duration,
     },
+    /// This program is copied to a machine where ssh found none.
+    Installing {
+        /// The machine.
+        host: String,
+        /// Where to, there.
+        place: String,
+        /// How many bytes.
+        bytes: u64,
+    },
     /// The transfer starts.
     Started {
         /// Which side this process is.

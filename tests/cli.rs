@@ -91,10 +91,10 @@ fn t19_usage_errors_say_what_and_how_to_fix_it() {
         (&["peers", "remove"], "name the peer"),
         (&["peers", "rename", "laptop"], "the new name is missing"),
         (&["peers", "list", "--may", "send"], "--may is only for"),
-        (&["peers", "forget", "laptop"], "list, add, remove, rename"),
+        (&["peers", "forget", "laptop"], "list, add, set, remove, rename"),
         (&["send", "a", "--to", "example.org:x", "--fingerprint", FINGERPRINT], "a number from 1 to 65535"),
         (&["send", "a", "--to", "3-brave-otter"], "word 1 of the code is mistyped"),
-        (&["send", "a", "--to", "ssh:host"], "through ssh"),
+        (&["send", "a", "--to", "ssh:-host"], "begin with a dash"),
         // T19: mistakes that were found too late.
         (&["send", "a", "--fingerprint", "abc"], "--fingerprint: a fingerprint has 52 characters"),
         (&["receive", "--fingerprint", "abc"], "--fingerprint: a fingerprint has 52 characters"),

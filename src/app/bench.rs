@@ -123,7 +123,7 @@ impl Running<'_> {
     async fn connect(&self, role: Role, peer: Option<&Peer>) -> Result<(Connected, Lease), Failure> {
         let memory = memory(self.common)?;
         let stop = self.stop.clone();
-        let (connected, _) = meet(role, peer, Vec::new(), self.common, *memory, self.reporter, stop).await?;
+        let (connected, ..) = meet(role, peer, Vec::new(), self.common, *memory, self.reporter, stop).await?;
         Ok((connected, memory))
     }
 

@@ -9,7 +9,7 @@ use super::pki::certified;
 use super::remember::{self, Met};
 use super::settings::{CommonSettings, Machine, Peer};
 use crate::auth::Identity;
-use crate::connect::{self, Destination, Invitation, Stop, dial, listen, pair};
+use crate::connect::{self, Destination, Invitation, Stop, dial, dial_by_ssh, introduced, listen, pair};
 use crate::event::Reporter;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::role::Role;
@@ -26,7 +26,7 @@ pub(super) type Connected = connect::Connected<QuicNetwork>;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Reaches the other side: dials `peer`, or waits for one peer to dial. The listener has not welcomed a dialling
-/// sender by the time this returns. Also returns this side's key.
+/// sender by the time this returns. Also returns this side's key, and the `stop` for what follows.
 pub(super) async fn meet(
     role: Role,
     peer: Option<&Peer>,
@@ -35,11 +35,18 @@ pub(super) async fn meet(
     budget: Budget,
     reporter: &Arc<dyn Reporter>,
     mut stop: Stop,
-) -> Result<(Connected, Arc<Identity>), Failure> {
+) -> Result<(Connected, Arc<Identity>, Stop), Failure> {
     let is_known_by_key = matches!(peer, Some(Peer::Machine(_))) || common.remember.is_some();
     let identity = Arc::new(id::own(is_known_by_key)?);
     let terms = Terms { connections: common.connections, ..terms(role, &identity, common, budget) };
     let connected = match peer {
+        Some(Peer::Ssh(remote)) => dial_by_ssh(remote, &terms, &Nobody, reporter.as_ref(), &mut stop).await?,
+        Some(Peer::Stdio) => {
+            // The other side will say when it is gone.
+            let (connected, stopped) = introduced(listen_address(common), &terms, &mut stop).await?;
+            stop = stopped;
+            connected
+        }
         Some(peer) => dial(&destination(peer, common)?, &terms, &mut stop).await?,
         None => {
             let address = listen_address(common);
@@ -58,20 +65,22 @@ pub(super) async fn meet(
     if let Some(agent) = connected.link.agent.clone() {
         reporter.report(session::connected(&connected.link.connection, agent));
     }
-    Ok((connected, identity))
+    Ok((connected, identity, stop))
 }
 
 /// Where a side waits.
 pub(super) fn listen_address(common: &CommonSettings) -> ListenAddress {
-    match (&common.inherited, common.listen) {
-        (Some(socket), _) => ListenAddress::Inherited(socket.clone()),
-        (None, Some(address)) => ListenAddress::At(address),
-        (None, None) => ListenAddress::Any,
+    match (&common.inherited, common.listen, common.port_range) {
+        (Some(socket), ..) => ListenAddress::Inherited(socket.clone()),
+        (None, Some(address), _) => ListenAddress::At(address),
+        (None, None, Some(range)) => ListenAddress::Within(range),
+        (None, None, None) => ListenAddress::Any,
     }
 }
 
 /// The peer that was reached.
-pub(super) fn met(connected: &Connected, is_dialled: bool) -> Met {
+pub(super) fn met(connected: &Connected, peer: Option<&Peer>) -> Met {
+    let is_dialled = peer.is_some_and(|peer| *peer != Peer::Stdio);
     let connection = &connected.link.connection;
     Met { fingerprint: connection.peer_fingerprint(), address: connection.remote_address(), is_dialled }
 }
@@ -107,8 +116,10 @@ fn destination(peer: &Peer, common: &CommonSettings) -> Result<Destination, Fail
                 pki.ok_or_else(|| Failure::new(Reason::Internal, "certificates without an authority"))?;
             Ok(Destination::Certified(vec![host.clone()], certified(pki, Some(&host.host))?))
         }
-        // The sender handles `dir:` itself before it dials.
-        Peer::Dir(_) => Err(Failure::new(Reason::Internal, "dir: works only with `send --to`")),
+        // The sender handles `dir:` itself before it dials, and the others do not take an address.
+        Peer::Dir(_) | Peer::Ssh(_) | Peer::Stdio => {
+            Err(Failure::new(Reason::Internal, "this peer has no address to dial"))
+        }
     }
 }
 
@@ -122,4 +133,19 @@ pub(super) async fn meet_itself(
     let terms = |role, identity| terms(role, identity, common, budget);
     let (sender, receiver) = pair(terms(Role::Send, &own), terms(Role::Receive, &other)).await?;
     Ok([(sender, own), (receiver, other)])
+}
+
+/// There is nobody to ask.
+struct Nobody;
+
+impl connect::Consent for Nobody {
+    fn ask_to_copy(
+        &self,
+        _: String,
+        _: String,
+        _: u64,
+        _: String,
+    ) -> Option<std::pin::Pin<Box<dyn Future<Output = bool> + Send>>> {
+        None
+    }
 }

@@ -38,12 +38,12 @@ pub(super) async fn run(
     Completion::default().complete_sets(&into, &reporter, limit, &stop).await?;
     let memory = memory(&common)?;
     let what = vec![into.clone()];
-    let (connected, identity) =
+    let (connected, identity, stop) =
         meet(Role::Receive, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
     let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
     let context = Context { atomic, verify_disk, identity: Some(identity), ..context };
     let sender = connected.link.connection.peer_fingerprint();
-    let met = met(&connected, peer.is_some());
+    let met = met(&connected, peer.as_ref());
     let inbox = Inbox { dir: &into, sender, reporter: Arc::clone(&reporter), network, quota: None };
     let done = receive_through(connected, inbox, exists, context).await;
     keep(common.remember, met, Right::Send, done.as_ref().err(), reporter.as_ref()).await;

@@ -36,8 +36,18 @@ pub(super) async fn run(
     network: NetworkThreads,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
-    let SendSettings { sources, peer, delta, manifest, remove_source, verify_disk, receipt, common } =
-        settings;
+    let SendSettings {
+        sources,
+        peer,
+        delta,
+        manifest,
+        remove_source,
+        verify_disk,
+        exists,
+        atomic,
+        receipt,
+        common,
+    } = settings;
     let source = FsSource::new(&sources, network.clone())?;
     let removal = match remove_source {
         true => Some(WithRemoval::create(source.clone(), Arc::clone(&reporter))?),
@@ -59,17 +69,18 @@ pub(super) async fn run(
             Completion::default().complete_sets(&dir, &reporter, common.disk_timeout, &stop).await?;
             let reporter = Arc::clone(&reporter);
             let inbox = Inbox { dir: &dir, sender: THIS_MACHINE, reporter, network, quota: None };
-            send_to_dir(source, inbox, (verify_disk, receipt.is_some()), &common, stop.clone()).await
+            let receiving = Receiving { exists, atomic, verify_disk, wants_receipt: receipt.is_some() };
+            send_to_dir(source, inbox, receiving, &common, stop.clone()).await
         }
         peer => {
             let memory = memory(&common)?;
             let what: Vec<PathBuf> = sources;
-            let (connected, identity) =
+            let (connected, identity, stop) =
                 meet(Role::Send, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
             let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
             let delta = delta == Delta::Auto;
             let context = Context { delta, receipt: receipt.is_some(), identity: Some(identity), ..context };
-            let met = met(&connected, peer.is_some());
+            let met = met(&connected, peer.as_ref());
             let done = send_through(connected, source, &common, context).await;
             keep(common.remember, met, Right::Receive, done.as_ref().err(), reporter.as_ref()).await;
             done
@@ -114,11 +125,19 @@ fn refuse_inside(dir: &Path, sources: &[PathBuf]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What the receiver in this process does.
+struct Receiving {
+    exists: Exists,
+    atomic: bool,
+    verify_disk: bool,
+    wants_receipt: bool,
+}
+
 /// Sends to a receiver in this process; each has half of the memory.
 async fn send_to_dir(
     source: FsSource,
     inbox: Inbox<'_>,
-    (verify_disk, wants_receipt): (bool, bool),
+    Receiving { exists, atomic, verify_disk, wants_receipt }: Receiving,
     common: &CommonSettings,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<Transferred, Failure> {
@@ -132,11 +151,12 @@ async fn send_to_dir(
         memory: receiver_memory,
         throttle: unlimited,
         reporter: Arc::new(Silent),
+        atomic,
         verify_disk,
         identity: Some(receiver_key),
         ..sending.clone()
     };
-    let receiving = receive_through(receiver, inbox, Exists::default(), receiving);
+    let receiving = receive_through(receiver, inbox, exists, receiving);
     let sending = send_through(sender, source, common, sending);
     let (sent, received) = tokio::join!(sending, receiving);
     of_both(sent, received)

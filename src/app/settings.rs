@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::{Code, Fingerprint, Ticket};
+pub use crate::connect::{Install, Remote};
 pub use crate::node::peers::{KnownPeer, KnownPeers, PeerChange, PeerName, PeersFile, Right};
 use crate::protocol::failure::Failure;
 pub use crate::protocol::final_name::Exists;
 use crate::session::Retry;
 use crate::session::schedule::Schedule;
 pub use crate::storage::void::Workload;
-use crate::transport::address::HostPort;
+use crate::transport::address::{HostPort, PortRange};
 use crate::transport::{Congestion, InheritedSocket};
 
 /// One run of the program.
@@ -82,6 +83,10 @@ pub struct SendSettings {
     pub receipt: Option<PathBuf>,
     /// The receiver in this process reads each file back from its disk.
     pub verify_disk: bool,
+    /// What the receiver in this process does with existing files.
+    pub exists: Exists,
+    /// In the receiver of this process, all files get their names together at the end, or none does.
+    pub atomic: bool,
     /// Settings of both sides.
     pub common: CommonSettings,
 }
@@ -266,6 +271,8 @@ pub struct CommonSettings {
     pub listen: Option<SocketAddr>,
     /// Listen on this socket of the service manager instead.
     pub inherited: Option<InheritedSocket>,
+    /// The ports to listen on instead.
+    pub port_range: Option<PortRange>,
     /// Words of the one-time code of a waiting side.
     pub code_words: usize,
     /// How long a ticket and a code are good for; `None` is as long as this side waits.
@@ -315,6 +322,10 @@ pub enum Peer {
     Machine(Machine),
     /// A machine with a certificate for its host, or for the name in the settings.
     Certified(HostPort),
+    /// A machine where ssh starts the other side.
+    Ssh(Remote),
+    /// The side that has started this one, through standard input and output.
+    Stdio,
     /// An embedded receiver that writes to this directory.
     Dir(PathBuf),
 }
@@ -327,6 +338,8 @@ impl fmt::Debug for Peer {
             Self::Code(code, host) => write!(f, "{code:?} at {host:?}"),
             Self::Machine(machine) => write!(f, "{machine:?}"),
             Self::Certified(host) => write!(f, "Certified({host})"),
+            Self::Ssh(remote) => write!(f, "{remote:?}"),
+            Self::Stdio => f.write_str("Stdio"),
             Self::Dir(path) => write!(f, "Dir({path:?})"),
         }
     }

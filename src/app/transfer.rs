@@ -104,7 +104,7 @@ pub(super) async fn send_through(
     let context = Context { reporter: Arc::clone(&reporter), ..context };
     let chunk_log2 = u8::try_from(common.chunk_size_bytes.trailing_zeros()).unwrap_or(u8::MAX);
     let result = session::send::driver::run(link, Arc::new(source), chunk_log2, transfer, context).await;
-    keeper.goodbye(result.is_ok(), reporter.as_ref()).await;
+    keeper.goodbye(result.as_ref().err(), reporter.as_ref()).await;
     path.keep().await;
     Ok(Transferred { transfer: transfer.into(), summary: result? })
 }
@@ -172,7 +172,7 @@ pub(super) async fn receive_with<T: Target>(
             Err(failure)
         }
     };
-    keeper.goodbye(result.is_ok(), reporter.as_ref()).await;
+    keeper.goodbye(result.as_ref().err(), reporter.as_ref()).await;
     result
 }
 

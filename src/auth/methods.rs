@@ -96,6 +96,26 @@ impl Authorizer for AnyOf {
     }
 }
 
+/// The listener's end of an introduction by others: lets in the dialler that has this key and knows this secret, which
+/// it proves like that of a ticket.
+#[derive(Debug, Clone, Copy)]
+pub struct Introduced {
+    /// The key of the dialler.
+    pub dialler: Fingerprint,
+    /// The secret of the introduction.
+    pub secret: Secret,
+}
+
+impl Authorizer for Introduced {
+    fn authorize(&self, greeting: &Greeting<'_>) -> Result<ListenerStep, Failure> {
+        if greeting.channel.peer != self.dialler || greeting.method != TICKET {
+            let message = "this side waits for the one that has started it, and for nobody else";
+            return Err(Failure::new(Reason::NotAuthenticated, message));
+        }
+        AnyOf(vec![Expected::Secret(self.secret)]).authorize(greeting)
+    }
+}
+
 /// The listener's end of all methods: lets in a dialler that has one of these keys, the ticket or the code.
 #[derive(Clone)]
 pub struct Invited {
@@ -143,4 +163,30 @@ pub fn by_certificate(
             Err(Failure::new(Reason::NotAuthenticated, message))
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// [W-71]
+    #[test]
+    fn only_the_side_that_was_introduced_is_let_in() {
+        let [dialler, listener] = [1, 2].map(|byte| Fingerprint::from_bytes([byte; 32]));
+        let secret = Secret::from_bytes([3; 16]);
+        let introduced = Introduced { dialler, secret };
+        let let_in = |peer, method: &dyn DiallerMethod| {
+            let channel = Channel { exporter: [7; 32], peer };
+            let (message, _) = method.begin(&channel);
+            let greeting = Greeting { method: method.number(), message: &message, channel: &channel };
+            introduced.authorize(&greeting).is_ok()
+        };
+        assert!(let_in(dialler, &ByTicket { listener: listener.head(), secret }));
+        assert!(!let_in(listener, &ByTicket { listener: listener.head(), secret }), "another key");
+        assert!(!let_in(
+            dialler,
+            &ByTicket { listener: listener.head(), secret: Secret::from_bytes([4; 16]) }
+        ));
+        assert!(!let_in(dialler, &ByKey { listener }), "the key alone");
+    }
 }

@@ -29,8 +29,8 @@ impl Secret {
         Self(bytes)
     }
 
-    /// Its bytes, for the ticket only.
-    pub(super) const fn as_bytes(&self) -> &[u8; 16] {
+    /// Its bytes, for a ticket or an introduction only.
+    pub(crate) const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
 

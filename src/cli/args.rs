@@ -3,6 +3,7 @@
 mod meeting;
 mod output;
 mod peers;
+mod ssh;
 mod stay;
 
 use std::ffi::OsString;
@@ -16,15 +17,17 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 pub use self::meeting::MeetingArgs;
 pub use self::output::{GeneralArgs, OutputArgs};
 pub use self::peers::{PeersArgs, PeersVerb};
+pub use self::ssh::{SshArgs, TargetArgs};
 pub use self::stay::StayArgs;
 use super::bwlimit::parse_bwlimit;
 use super::help;
-use super::size::{Wait, parse_duration, parse_listen, parse_retry, parse_wait};
+use super::size::{Wait, parse_duration, parse_listen, parse_ports, parse_retry, parse_wait};
 use crate::app::settings::{Delta, Exists, IdAction};
 use crate::node::size::parse_size;
 use crate::session::Retry;
 use crate::session::schedule::Schedule;
 use crate::transport::Congestion;
+use crate::transport::address::PortRange;
 
 /// The definition that everything is derived from.
 pub fn command() -> clap::Command {
@@ -37,6 +40,7 @@ pub fn command() -> clap::Command {
 /// is on the receiver's disk, synced, verified with BLAKE3, under its final name.
 #[derive(Debug, Parser)]
 #[command(name = "towline", version, arg_required_else_help = true)]
+#[command(long_version = concat!(env!("CARGO_PKG_VERSION"), "\nspeaks towline/1, introduction 1."))]
 #[command(after_help = help::EXAMPLE, after_long_help = help::after(&help::EXAMPLES))]
 pub struct Cli {
     /// What to do.
@@ -102,7 +106,8 @@ pub struct SendArgs {
     ///
     /// A ticket (tl1…) or one-time code (N-word-word) that the waiting side printed, on another network
     /// HOST[:PORT]/N-word-word; the NAME or HOST[:PORT] of a known peer (see towline-peers(1));
-    /// HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint; or dir:PATH for a directory on this machine. `@FILE` reads the peer from a file, `-` reads it from standard input.
+    /// HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint; ssh:[USER@]HOST[:DIR] to start towline on HOST by ssh;
+    /// or dir:PATH for a directory on this machine. `@FILE` reads the peer from a file, `-` reads it from standard input.
     /// Both keep a ticket off the command line, where other users could see it.
     #[arg(long, env = "TOWLINE_TO", hide_env = true, value_name = "PEER")]
     pub to: Option<OsString>,
@@ -147,7 +152,7 @@ pub struct SendArgs {
     /// After the sync, the receiving side reads the file from the device, past the page cache, and compares its BLAKE3 hash
     /// with the one of the sender. A file that differs is not saved (exit code 8). This costs a second pass over the disk. It
     /// cannot see what the device itself still holds in a cache of its own. Works only with `--to
-    /// dir:`; for another peer, give it to `receive` there.
+    /// dir:` and `--to ssh:`; for another peer, give it to `receive` there.
     #[arg(long, env = "TOWLINE_VERIFY_DISK", hide_env = true, hide_short_help = true, value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
@@ -170,9 +175,15 @@ pub struct SendArgs {
     /// Flags of a side that stays.
     #[command(flatten)]
     pub stay: StayArgs,
+    /// Flags about the target.
+    #[command(flatten)]
+    pub target: TargetArgs,
     /// Flags about the peer.
     #[command(flatten)]
     pub meeting: MeetingArgs,
+    /// Flags about ssh.
+    #[command(flatten)]
+    pub ssh: SshArgs,
     /// Flags of both sides.
     #[command(flatten)]
     pub transfer: TransferArgs,
@@ -187,15 +198,16 @@ pub struct SendArgs {
 /// `towline receive`.
 #[derive(Debug, Default, Args)]
 pub struct ReceiveArgs {
-    /// The ticket or code of a waiting sender, instead of --from
+    /// Ticket or code of a waiting sender, or more paths of ssh:
     #[arg(value_name = "TICKET")]
     pub ticket: Vec<OsString>,
 
     /// Peer to receive from [default: wait for one sender]
     ///
     /// A ticket (tl1…) or one-time code (N-word-word) that the waiting side printed, on another network
-    /// HOST[:PORT]/N-word-word; the NAME or HOST[:PORT] of a known peer (see towline-peers(1)); or
-    /// HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint. `@FILE` reads the peer from a file, `-` reads it from standard input. Both keep a ticket off the command line,
+    /// HOST[:PORT]/N-word-word; the NAME or HOST[:PORT] of a known peer (see towline-peers(1));
+    /// HOST[:PORT] or [ADDRESS]:PORT together with --fingerprint; or ssh:[USER@]HOST:PATH to start towline on HOST by ssh,
+    /// with further PATHs of that host after the flags. `@FILE` reads the peer from a file, `-` reads it from standard input. Both keep a ticket off the command line,
     /// where other users could see it.
     #[arg(long, env = "TOWLINE_FROM", hide_env = true, value_name = "PEER")]
     pub from: Option<OsString>,
@@ -282,6 +294,9 @@ pub struct ReceiveArgs {
     /// Flags about the peer.
     #[command(flatten)]
     pub meeting: MeetingArgs,
+    /// Flags about ssh.
+    #[command(flatten)]
+    pub ssh: SshArgs,
     /// Flags of both sides.
     #[command(flatten)]
     pub transfer: TransferArgs,
@@ -393,6 +408,14 @@ pub struct TransferArgs {
     #[arg(long, env = "TOWLINE_LISTEN", hide_env = true, value_name = "ADDR:PORT")]
     #[arg(value_parser = parse_listen)]
     pub listen: Option<SocketAddr>,
+
+    /// UDP ports to listen on, instead of --listen
+    ///
+    /// The first one that is free is used, on all addresses. With ssh:, it is for the side on the other machine: open these
+    /// ports in its firewall.
+    #[arg(long, env = "TOWLINE_PORT_RANGE", hide_env = true, hide_short_help = true, value_name = "A-B")]
+    #[arg(value_parser = parse_ports)]
+    pub port_range: Option<PortRange>,
 
     /// Fingerprint of the peer; run `towline id` there
     ///
@@ -555,10 +578,16 @@ mod tests {
         }
     }
 
+    /// The side that ssh starts is found by this.
+    #[test]
+    fn the_version_says_what_it_speaks() {
+        assert!(command().render_long_version().ends_with(&format!("\n{}\n", crate::connect::SPEAKS)));
+    }
+
     #[test]
     fn short_flags_can_be_combined() {
-        let cli = Cli::try_parse_from(["towline", "send", "-qvv", "--json", "a", "--yes=no"]);
-        assert!(cli.is_err(), "--yes belongs to receive");
+        let cli = Cli::try_parse_from(["towline", "send", "-qvv", "--json", "a", "--list-partial=no"]);
+        assert!(cli.is_err(), "--list-partial belongs to receive");
         let cli = Cli::try_parse_from(["towline", "send", "-qvv", "--json", "a", "--no-fsync=no"]).unwrap();
         let CliCommand::Send(send) = cli.command else { panic!("{cli:?}") };
         assert_eq!((send.output.quiet, send.output.verbose), (Some(true), 2));

@@ -12,7 +12,7 @@ use etcetera::BaseStrategy;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::bwlimit::parse_bwlimit;
-use super::size::{Wait, parse_duration, parse_listen, parse_retry, parse_wait};
+use super::size::{Wait, parse_duration, parse_listen, parse_ports, parse_retry, parse_wait};
 use super::values::word;
 use crate::app::settings::{Delta, Exists, PeerName};
 use crate::node::size::parse_size;
@@ -20,6 +20,7 @@ use crate::protocol::path::printable;
 use crate::session::Retry;
 use crate::session::schedule::Schedule;
 use crate::transport::Congestion;
+use crate::transport::address::PortRange;
 use crate::ui::{Color, Qr};
 
 /// Bytes of a config file.
@@ -81,6 +82,13 @@ pub struct Config {
     /// `--listen`
     #[serde(deserialize_with = "listen")]
     pub listen: Option<SocketAddr>,
+    /// `--port-range`
+    #[serde(deserialize_with = "ports")]
+    pub port_range: Option<PortRange>,
+    /// `--ssh`
+    pub ssh: Option<String>,
+    /// `--no-install`
+    pub no_install: Option<bool>,
     /// `--fingerprint`
     pub fingerprint: Option<String>,
     /// `--allow`
@@ -200,6 +208,10 @@ fn default_path() -> Option<PathBuf> {
 
 fn listen<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<SocketAddr>, D::Error> {
     parse_listen(&String::deserialize(from)?).map(Some).map_err(de::Error::custom)
+}
+
+fn ports<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<PortRange>, D::Error> {
+    parse_ports(&String::deserialize(from)?).map(Some).map_err(de::Error::custom)
 }
 
 fn bwlimit<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Schedule>, D::Error> {

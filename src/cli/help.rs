@@ -91,6 +91,8 @@ towline send disk.img --to laptop
     Send to a known peer where `towline receive --allow NAME` waits.
 towline send --forever /srv/releases
     Stay, and offer a directory to all known peers that may receive.
+towline send photos/ --to ssh:me@host:pictures
+    Send to a machine where ssh starts the other side.
 towline send Cargo.lock --to dir:/tmp/inbox
     Copy to a directory of this machine, through the whole protocol.";
 
@@ -101,6 +103,8 @@ towline receive --into inbox
 TOWLINE_FROM=tl1… towline receive --exists rename
     Receive from a machine where `towline send` waits. A file whose name is
     taken gets another name.
+towline receive --from ssh:me@host:pictures/photos --into inbox
+    Receive from a machine where ssh starts the other side.
 towline receive --allow laptop --into inbox
     Wait for the known peer laptop, or for whoever has the ticket.
 towline receive --from tl1… --manifest sums.txt && b3sum --check sums.txt

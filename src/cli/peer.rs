@@ -1,8 +1,9 @@
 //! The forms of PEER.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -16,7 +17,7 @@ use crate::transport::address::{AddressError, HostPort};
 /// Bytes of a file that holds a PEER.
 const PEER_FILE_BYTES_MAX: u64 = 64 * 1024;
 
-const FORMS: &str = "expected a ticket (tl1…), a one-time code (N-word-word), the name of a known peer, HOST, HOST:PORT, [ADDRESS]:PORT or dir:PATH";
+const FORMS: &str = "expected a ticket (tl1…), a one-time code (N-word-word), the name of a known peer, HOST, HOST:PORT, [ADDRESS]:PORT, ssh:[USER@]HOST[:PATH] or dir:PATH";
 
 /// A PEER as it is written.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,8 +33,23 @@ pub enum Written {
         /// Read as a host.
         host: HostPort,
     },
+    /// `ssh:[USER@]HOST[:PATH]`.
+    Ssh(SshPath),
+    /// `stdio:`.
+    Stdio,
     /// `dir:PATH`.
     Dir(PathBuf),
+}
+
+/// A machine that ssh reaches, and a path there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshPath {
+    /// `[USER@]HOST`, as ssh takes it.
+    pub destination: String,
+    /// The host in it.
+    pub host: String,
+    /// The path, from the home directory there; empty for that itself.
+    pub path: OsString,
 }
 
 impl fmt::Debug for Written {
@@ -43,6 +59,8 @@ impl fmt::Debug for Written {
             Self::Ticket(_) => f.write_str("Ticket(…)"),
             Self::Code(code, host) => write!(f, "{code:?} at {host:?}"),
             Self::Host { text, .. } => write!(f, "Host({text})"),
+            Self::Ssh(path) => write!(f, "{path:?}"),
+            Self::Stdio => f.write_str("Stdio"),
             Self::Dir(path) => write!(f, "Dir({path:?})"),
         }
     }
@@ -80,7 +98,6 @@ fn parse_secret(from: &mut dyn Read) -> Result<Written> {
     if let Some(code) = code(text) {
         return code;
     }
-    refuse_later_forms(text)?;
     // The content may be a mistyped secret.
     parse(OsStr::new(text)).map_err(|_| anyhow!("it does not contain a peer: {FORMS}"))
 }
@@ -90,9 +107,15 @@ fn parse_secret(from: &mut dyn Read) -> Result<Written> {
 /// # Errors
 /// A sentence that says what is wrong and how to fix it.
 pub fn parse(text: &OsStr) -> Result<Written> {
-    if let Some(path) = strip_dir(text) {
-        ensure!(!path.as_os_str().is_empty(), "`dir:` needs a path");
-        return Ok(Written::Dir(path));
+    if let Some(path) = strip(text, b"dir:") {
+        ensure!(!path.is_empty(), "`dir:` needs a path");
+        return Ok(Written::Dir(path.into()));
+    }
+    if let Some(rest) = strip(text, b"ssh:") {
+        return ssh_path(&rest).map(Written::Ssh);
+    }
+    if text == "stdio:" {
+        return Ok(Written::Stdio);
     }
     let Some(text) = text.to_str() else {
         bail!("`{}` is not a valid peer: {FORMS}", printable(text.as_encoded_bytes()));
@@ -107,7 +130,6 @@ pub fn parse(text: &OsStr) -> Result<Written> {
         return code;
     }
     ensure!(!may_be_ticket(text), TicketError::Checksum);
-    refuse_later_forms(text)?;
     let host = text.parse().map_err(|e: AddressError| anyhow!("{e} ({FORMS})"))?;
     Ok(Written::Host { text: text.to_owned(), host })
 }
@@ -131,24 +153,52 @@ pub fn may_be_ticket(text: &str) -> bool {
     text.split_whitespace().next().is_some_and(resembles_ticket) || without_parts_of_tickets(text) != text
 }
 
-fn refuse_later_forms(text: &str) -> Result<()> {
-    if text.starts_with("ssh:") {
-        bail!("this version of towline cannot start the other side through ssh: use a ticket (tl1…)");
+/// What follows after `prefix`, of any bytes.
+fn strip(text: &OsStr, prefix: &[u8]) -> Option<OsString> {
+    text.as_bytes().strip_prefix(prefix).map(|rest| OsStr::from_bytes(rest).to_owned())
+}
+
+/// Reads `[USER@]HOST[:PATH]`, with an IPv6 address in brackets.
+fn ssh_path(text: &OsStr) -> Result<SshPath> {
+    let bytes = text.as_bytes();
+    let shown = || printable(bytes);
+    ensure!(
+        !bytes.starts_with(b"//"),
+        "`ssh:{}` is a URL: write ssh:[USER@]HOST[:PATH], and the port as in --ssh 'ssh -p 2222'",
+        shown()
+    );
+    // A colon within brackets belongs to the address.
+    let open = bytes.iter().position(|byte| *byte == b'[').unwrap_or(bytes.len());
+    let end = match bytes.iter().position(|byte| *byte == b':') {
+        Some(colon) if colon < open => colon,
+        first => {
+            let close = bytes.iter().position(|byte| *byte == b']');
+            ensure!(close.is_some() || open == bytes.len(), "in `ssh:{}`, a bracket is not closed", shown());
+            close.map_or(first.unwrap_or(bytes.len()), |close| close + 1)
+        }
+    };
+    let (machine, rest) = bytes.split_at(end);
+    let path = match rest {
+        [] => rest,
+        [b':', path @ ..] => path,
+        _ => bail!("in `ssh:{}`, only `:PATH` may follow the bracket", shown()),
+    };
+    let machine = std::str::from_utf8(machine).map_err(|_| anyhow!("`ssh:{}` names no host", shown()))?;
+    let (user, host) = machine.rsplit_once('@').map_or((None, machine), |(user, host)| (Some(user), host));
+    let host: HostPort = host.parse().map_err(|e: AddressError| anyhow!("{e}"))?;
+    let is_of_name = |c: char| c.is_alphanumeric() || "._-+@\\".contains(c);
+    if let Some(user) = user {
+        let is_name = !user.is_empty() && !user.starts_with('-') && user.chars().all(is_of_name);
+        ensure!(is_name, "in `ssh:{}`, the user is not valid", shown());
     }
-    Ok(())
-}
-
-/// The path after `dir:`, of any bytes.
-#[cfg(unix)]
-fn strip_dir(text: &OsStr) -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStrExt;
-    text.as_bytes().strip_prefix(b"dir:").map(|path| PathBuf::from(OsStr::from_bytes(path)))
-}
-
-/// The path after `dir:`.
-#[cfg(not(unix))]
-fn strip_dir(text: &OsStr) -> Option<PathBuf> {
-    text.to_str()?.strip_prefix("dir:").map(PathBuf::from)
+    let destination = user.map_or(host.host.clone(), |user| format!("{user}@{}", host.host));
+    // A shell would do that, but there is none that reads the path.
+    let path = match path {
+        b"~" => b"",
+        [b'~', b'/', path @ ..] => path,
+        path => path,
+    };
+    Ok(SshPath { destination, host: host.host, path: OsStr::from_bytes(path).to_owned() })
 }
 
 #[cfg(test)]
@@ -212,7 +262,15 @@ mod tests {
             ("-x", "begin with a dash"),
             ("a\u{1b}[2J", "\\u{1b}"),
             ("dir:", "needs a path"),
-            ("ssh:me@host:dir", "through ssh"),
+            ("ssh:", "host is missing"),
+            ("ssh:-oProxyCommand=x:dir", "begin with a dash"),
+            ("ssh:-x@host:dir", "the user is not valid"),
+            ("ssh:a b@host:dir", "the user is not valid"),
+            ("ssh:me@-host", "begin with a dash"),
+            ("ssh:ho$st:dir", "only letters"),
+            ("ssh:[2001:db8::7:dir", "not closed"),
+            ("ssh:[2001:db8::7]dir", "only `:PATH` may follow"),
+            ("ssh://me@host/dir", "is a URL"),
             ("7-octopus-lantren", "word 2 of the code is mistyped"),
             ("a@b/7-octopus-lantern", "before the code"),
         ] {
@@ -229,10 +287,28 @@ mod tests {
         assert_eq!(peer("[2001:db8::7]:9/7-octopus-lantern").unwrap(), Written::Code(code, host));
     }
 
-    #[cfg(unix)]
+    #[test]
+    fn machines_by_ssh() {
+        for (text, destination, host, path) in [
+            ("ssh:host", "host", "host", ""),
+            ("ssh:host:", "host", "host", ""),
+            ("ssh:me@host.example:a b/c:d", "me@host.example", "host.example", "a b/c:d"),
+            ("ssh:me@corp@host:/srv", "me@corp@host", "host", "/srv"),
+            ("ssh:me@[2001:db8::7]:dir", "me@2001:db8::7", "2001:db8::7", "dir"),
+            ("ssh:[fe80::1%eth0]", "fe80::1%eth0", "fe80::1%eth0", ""),
+            ("ssh:host:a[1]:b", "host", "host", "a[1]:b"),
+            ("ssh:host:~/x", "host", "host", "x"),
+            ("ssh:host:~", "host", "host", ""),
+        ] {
+            let expected =
+                SshPath { destination: destination.to_owned(), host: host.to_owned(), path: path.into() };
+            assert_eq!(peer(text).unwrap(), Written::Ssh(expected), "{text}");
+        }
+        assert_eq!(peer("stdio:").unwrap(), Written::Stdio);
+    }
+
     #[test]
     fn directories_are_bytes() {
-        use std::os::unix::ffi::OsStrExt;
         let text = OsStr::from_bytes(b"dir:/a/\xff");
         assert_eq!(parse(text).unwrap(), Written::Dir(OsStr::from_bytes(b"/a/\xff").into()));
         assert!(parse(OsStr::from_bytes(b"h\xff")).unwrap_err().to_string().contains("h\\xff"));

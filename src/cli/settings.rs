@@ -10,18 +10,19 @@ mod pki;
 mod receive;
 mod send;
 mod sources;
+mod ssh;
 mod stay;
 #[cfg(test)]
 mod tests;
 
 use std::io::Read;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use self::common::parse_fingerprint;
 use super::args::{self, Cli, GeneralArgs, OutputArgs};
 use super::config::Config;
-use crate::app::settings::{Command, IdSettings, PeersFile, ReceiptSettings};
+use crate::app::settings::{Command, IdSettings, Peer, PeersFile, ReceiptSettings};
 use crate::ui;
 
 /// What one run is asked to do and to show.
@@ -83,6 +84,15 @@ impl Cli {
                 (output, Command::Peers(peers::resolve(a, peers.clone())?))
             }
         };
+        let peer = match &command {
+            Command::Send(s) => s.peer.as_ref(),
+            Command::Receive(s) => s.peer.as_ref(),
+            _ => None,
+        };
+        ensure!(
+            peer != Some(&Peer::Stdio) || !output.json,
+            "--json writes to standard output, which `stdio:` needs for the other side: give one of them"
+        );
         output.known_dialler = match &command {
             Command::Send(s) => !s.common.allowed.is_empty(),
             Command::Receive(s) => !s.common.allowed.is_empty(),

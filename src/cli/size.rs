@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::session::Retry;
+use crate::transport::address::PortRange;
 
 /// Parses `30s`, `2m`, `1m 30s`.
 ///
@@ -70,6 +71,14 @@ pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "expected ADDR:PORT, for example 0.0.0.0:4750, [::]:4750 or 192.0.2.7:0 for a free port".to_owned()
     })
+}
+
+/// Parses `A-B`.
+///
+/// # Errors
+/// A sentence for people.
+pub(super) fn parse_ports(text: &str) -> Result<PortRange, String> {
+    text.parse().map_err(str::to_owned)
 }
 
 #[cfg(test)]

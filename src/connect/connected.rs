@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::ssh::program::SshProgram;
 use crate::event::{Event, Reporter};
 use crate::node::listener::Answering;
 use crate::node::places::ticket_used;
@@ -29,14 +30,16 @@ pub struct Connected<N: Network> {
     pub(super) joining: JoinSet<()>,
     /// The endpoint serves other peers too, and stays.
     pub(super) is_shared: bool,
+    /// The program that carries this side's end of the introduction.
+    pub(super) ssh: Option<SshProgram>,
 }
 
 impl<N: Network> Connected<N> {
     /// Separates the link, which goes to the session, from its keeper.
     pub fn split(self) -> (Link<N::Connection>, Keeper<N>) {
-        let Self { link, endpoint, answering, joining, is_shared } = self;
+        let Self { link, endpoint, answering, joining, is_shared, ssh } = self;
         let carried = link.carried();
-        (link, Keeper { carried, endpoint, answering, _joining: joining, is_shared })
+        (link, Keeper { carried, endpoint, answering, _joining: joining, is_shared, ssh })
     }
 
     /// Tells the peer of a failure before the transfer has begun; returns it.
@@ -58,12 +61,26 @@ pub struct Keeper<N: Network> {
     /// Makes further connections until dropped.
     _joining: JoinSet<()>,
     is_shared: bool,
+    ssh: Option<SshProgram>,
 }
 
 impl<N: Network> Keeper<N> {
     /// Waits until the close has reached the peer or its time is over. Also reports the endpoint's advice for this
-    /// machine.
-    pub async fn goodbye(mut self, is_well: bool, reporter: &dyn Reporter) {
+    /// machine, and what the other side has said by ssh if it could not tell of `failure` otherwise.
+    pub async fn goodbye(mut self, failure: Option<&Failure>, reporter: &dyn Reporter) {
+        let ssh = self.ssh.take();
+        self.part(failure.is_none(), reporter).await;
+        if let Some(ssh) = ssh {
+            let last_words = ssh.end().await.said;
+            if failure.is_some_and(|failure| !failure.from_peer) {
+                for message in last_words {
+                    reporter.report(Event::Warning { path: None, reason: None, message });
+                }
+            }
+        }
+    }
+
+    async fn part(&mut self, is_well: bool, reporter: &dyn Reporter) {
         let endpoint = self.endpoint.borrow().clone();
         if let Some(message) = endpoint.advice() {
             reporter.report(Event::Warning { path: None, reason: None, message });

@@ -106,7 +106,7 @@ pub(super) async fn dial_known<N: Network>(
     };
     match unless_stopped(stop, greeting).await {
         Ok((link, joining)) => {
-            Ok(Connected { link, endpoint: in_use, answering: None, joining, is_shared: false })
+            Ok(Connected { link, endpoint: in_use, answering: None, joining, is_shared: false, ssh: None })
         }
         Err(failure) => Err(part(&connection, &endpoint, failure).await),
     }

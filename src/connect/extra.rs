@@ -1,7 +1,6 @@
 //! Extra connections of a session: the listener opens an endpoint for each, and the dialler dials them. One that
 //! fails does no harm: the session continues over the others.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::task::JoinSet;
@@ -21,14 +20,14 @@ const AUTOMATIC: u32 = 1;
 /// The listener's endpoints for extra connections.
 pub(super) struct Sockets<N: Network> {
     terms: Terms<N>,
-    ip: IpAddr,
+    address: ListenAddress,
     open: Mutex<Vec<N::Endpoint>>,
 }
 
 impl<N: Network> Sockets<N> {
-    /// No endpoints yet. They will listen at `ip`, like the first one.
-    pub(super) fn new(terms: Terms<N>, ip: IpAddr) -> Self {
-        Self { terms, ip, open: Mutex::default() }
+    /// No endpoints yet. They will listen at `address`, which has no port of its own.
+    pub(super) fn new(terms: Terms<N>, address: ListenAddress) -> Self {
+        Self { terms, address, open: Mutex::default() }
     }
 
     /// Opens the endpoints and returns their ports. Their number follows from what both sides ask for; `theirs` is
@@ -37,10 +36,9 @@ impl<N: Network> Sockets<N> {
         let Terms { connections, network, limits, budget, .. } = &self.terms;
         let number = agreed(*connections, theirs).min(budget.connections_max());
         let limits = budget.extra_limits(limits, number - 1);
-        let address = ListenAddress::At(SocketAddr::new(self.ip, 0));
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 1..number {
-            match network.listen(&address, &limits) {
+            match network.listen(&self.address, &limits) {
                 Ok(endpoint) => open.push(endpoint),
                 Err(error) => debug!(%error, "no place for an extra connection"),
             }

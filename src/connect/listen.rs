@@ -1,7 +1,7 @@
 //! The side that listens.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -66,7 +66,8 @@ pub async fn listen<N: Network>(
         network.listen(&address, limits).map_err(|e| Failure::new(Reason::Setup, e.to_string()))?;
     let addresses = endpoint.local_addresses().map_err(transport_failure)?;
     let place = endpoint.local_address().map_err(transport_failure)?;
-    let sockets = Sockets::new(terms.clone(), place.ip());
+    let further = further(&address, place.ip());
+    let sockets = Sockets::new(terms.clone(), further);
     let ticket = TicketSecrets::generate();
     let codes = code_words.map(|words| Codes::new(words, place));
     let code = codes.as_ref().map(|codes| Arc::clone(&codes.open));
@@ -82,22 +83,42 @@ pub async fn listen<N: Network>(
             never = doors.keep() => match never {},
         }
     });
-    let mut link = match unless_stopped(stop, waiting).await {
-        Ok(link) => link,
+    match unless_stopped(stop, waiting).await {
+        Ok(link) => seated(link, endpoint, listener, &slot).await,
         Err(failure) => {
             drop(listener);
             // A peer may be dialling now.
             endpoint.close(failure.reason.code(), &close_reason(&failure));
             endpoint.wait_idle(GOODBYE).await;
-            return Err(failure);
+            Err(failure)
         }
-    };
+    }
+}
+
+/// Where the endpoints of extra connections listen, when the first one listens at `address` and is bound to `ip`.
+pub(super) fn further(address: &ListenAddress, ip: IpAddr) -> ListenAddress {
+    match address {
+        ListenAddress::Within(_) => address.clone(),
+        ListenAddress::Any | ListenAddress::At(_) | ListenAddress::Inherited(_) => {
+            ListenAddress::At((ip, 0).into())
+        }
+    }
+}
+
+/// The dialler of `link` has the only slot of `endpoint`. Others are turned away from now on.
+pub(super) async fn seated<N: Network>(
+    mut link: Link<N::Connection>,
+    endpoint: N::Endpoint,
+    listener: Listener<N::Connection>,
+    slot: &OneSlot<N>,
+) -> Result<Connected<N>, Failure> {
     endpoint.close_to_newcomers();
     let answering = listener.into_answering();
     match slot.sockets.serve(&mut link, &answering) {
         Ok(joining) => {
             let endpoint = watch::Sender::new(endpoint).subscribe();
-            Ok(Connected { link, endpoint, answering: Some(answering), joining, is_shared: false })
+            let answering = Some(answering);
+            Ok(Connected { link, endpoint, answering, joining, is_shared: false, ssh: None })
         }
         Err(failure) => Err(part(&link.connection, &endpoint, failure).await),
     }

@@ -38,7 +38,7 @@ pub async fn pair<N: Network>(
     let slot = Arc::new(OneSlot {
         authorizer: Box::new(AnyOf(vec![Expected::Key(sender.network.fingerprint())])),
         taken: AtomicBool::new(false),
-        sockets: Sockets::new(receiver, address.ip()),
+        sockets: Sockets::new(receiver, loopback),
     });
     let mut listener = Listener::new(endpoint.clone(), role, vec![Arc::clone(&slot) as Arc<dyn Slot>]);
     let mut dialled = dial_known(
@@ -55,5 +55,7 @@ pub async fn pair<N: Network>(
     let answering = listener.into_answering();
     let joining = slot.sockets.serve(&mut link, &answering)?;
     let endpoint = watch::Sender::new(endpoint).subscribe();
-    Ok((dialled, Connected { link, endpoint, answering: Some(answering), joining, is_shared: false }))
+    let connected =
+        Connected { link, endpoint, answering: Some(answering), joining, is_shared: false, ssh: None };
+    Ok((dialled, connected))
 }

@@ -73,7 +73,8 @@ impl<N: Network> Staying<N> {
             self.listener.lets_back(membership, joiner);
         }
         let endpoint = watch::Sender::new(self.endpoint.clone()).subscribe();
-        Ok(Connected { link, endpoint, answering: None, joining: JoinSet::new(), is_shared: true })
+        let joining = JoinSet::new();
+        Ok(Connected { link, endpoint, answering: None, joining, is_shared: true, ssh: None })
     }
 
     /// The next dialler that was let in before `places` were closed; `None` once all places are free.

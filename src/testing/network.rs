@@ -172,7 +172,9 @@ impl Network for MemoryNetwork {
         let mut hub = lock(&self.hub);
         let mut address = match address {
             ListenAddress::At(address) => *address,
-            ListenAddress::Any | ListenAddress::Inherited(_) => ([127, 0, 0, 1], 0).into(),
+            ListenAddress::Any | ListenAddress::Within(_) | ListenAddress::Inherited(_) => {
+                ([127, 0, 0, 1], 0).into()
+            }
         };
         if address.port() == 0 {
             hub.last_port += 1;

@@ -26,6 +26,42 @@ pub enum ListenAddress {
     At(SocketAddr),
     /// Wherever this socket is bound.
     Inherited(InheritedSocket),
+    /// All addresses, the first free port of these.
+    Within(PortRange),
+}
+
+/// UDP ports, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// All of them.
+    pub fn ports(self) -> impl Iterator<Item = u16> {
+        self.first..=self.last
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = &'static str;
+
+    /// Reads `A-B` and `A`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0);
+        match (port(first), port(last)) {
+            (Some(first), Some(last)) if first <= last => Ok(Self { first, last }),
+            _ => Err("expected ports A-B from 1 to 65535, for example 50000-50009"),
+        }
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
 }
 
 /// A host as written, and a port.
@@ -271,6 +307,17 @@ mod tests {
         let error = host_port("a\x1b[2J").unwrap_err().to_string();
         assert!(!error.contains('\x1b'), "{error}");
         assert!(host_port(&"a".repeat(301)).is_err());
+    }
+
+    #[test]
+    fn ranges_of_ports_have_both_ends() {
+        let range: PortRange = "50000-50002".parse().unwrap();
+        assert_eq!(range.ports().collect::<Vec<_>>(), [50000, 50001, 50002]);
+        assert_eq!(range.to_string().parse(), Ok(range));
+        assert_eq!("65535".parse::<PortRange>().unwrap().ports().count(), 1);
+        for text in ["", "0-5", "5-4", "1-65536", "1-", "-1", "1-2-3"] {
+            assert!(text.parse::<PortRange>().is_err(), "{text}");
+        }
     }
 
     #[tokio::test]

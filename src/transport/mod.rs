@@ -7,6 +7,7 @@ mod error;
 mod inherited;
 mod limits;
 mod network;
+mod pipe;
 pub mod quic;
 
 pub use address::ListenAddress;
@@ -16,3 +17,4 @@ pub use error::TransportError;
 pub use inherited::InheritedSocket;
 pub use limits::{Congestion, Limits};
 pub use network::{Arrival, Endpoint, Network};
+pub use pipe::BytePipe;

@@ -53,6 +53,11 @@ enum EventFields<'a> {
     Reconnected {
         seconds: f64,
     },
+    Installing {
+        host: String,
+        place: String,
+        bytes: u64,
+    },
     Progress {
         elapsed_seconds: f64,
         walked: bool,
@@ -238,6 +243,9 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
             EventFields::Reconnecting { limit_seconds: limit.map(|limit| limit.as_secs_f64()), message }
         }
         Event::Reconnected { after } => EventFields::Reconnected { seconds: after.as_secs_f64() },
+        Event::Installing { host, place, bytes } => {
+            EventFields::Installing { host: host.clone(), place: place.clone(), bytes: *bytes }
+        }
         Event::Progress(progress) => self::progress(progress),
         Event::Resumed { path, size, held_bytes } => {
             let (path, path_bytes) = self::path(path);

@@ -72,6 +72,9 @@ impl Narrator {
             Event::Reconnected { after } if !self.quiet => {
                 format!("connected again after {}\n", format::seconds(*after))
             }
+            Event::Installing { host, place, bytes } if !self.quiet => {
+                format!("copying towline to {host}, to {place} ({})\n", format::bytes(*bytes))
+            }
             Event::Started { transfer, .. } if self.verbose && !self.quiet => {
                 format!("transfer {transfer}\n")
             }
@@ -111,6 +114,7 @@ impl Narrator {
             Event::Remembered(_)
             | Event::Peer(_)
             | Event::Connected { .. }
+            | Event::Installing { .. }
             | Event::Started { .. }
             | Event::Reconnecting { .. }
             | Event::Reconnected { .. }

@@ -17,6 +17,7 @@ pub(crate) mod netns;
 pub(crate) mod process;
 pub(crate) mod random;
 pub(crate) mod setting;
+pub(crate) mod sshd;
 pub(crate) mod stranger;
 pub(crate) mod ticket;
 pub(crate) mod tree;

@@ -46,6 +46,8 @@ impl Cable {
 
     /// The address of the first host.
     pub(crate) const FIRST: &str = "10.77.0.1";
+    /// The address of the second.
+    pub(crate) const SECOND: &str = "10.77.0.2";
 
     /// `command` on the host `number` (0 or 1).
     pub(crate) fn on(&self, number: usize, command: &Command) -> Command {
@@ -103,6 +105,23 @@ impl Cable {
              chain in {{ type filter hook prerouting priority -300; udp dport {shown} udp dport set {port}; }}\n\
              }}\n"
         );
+        self.rules(&rules);
+    }
+
+    /// From now on, what comes to the second host by UDP is dropped or rejected, as `verdict` says.
+    pub(crate) fn refuse_udp(&self, verdict: &str) {
+        let hook = "type filter hook input priority 0;";
+        self.rules(&format!(
+            "add table ip firewall\n\
+             delete table ip firewall\n\
+             table ip firewall {{\n\
+             chain in {{ {hook} meta l4proto udp {verdict}; }}\n\
+             }}\n"
+        ));
+    }
+
+    /// Gives rules to the second host.
+    fn rules(&self, rules: &str) {
         let mut nft = Command::new("ip")
             .args(["netns", "exec", &self.hosts[1], "nft", "-f", "-"])
             .stdin(Stdio::piped())

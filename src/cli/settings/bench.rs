@@ -51,7 +51,9 @@ pub(super) fn resolve(
         return Ok(BenchSettings { with: BenchWith::Anyone, disk, common });
     }
     let to = given.to.or_else(|| config.to.map(OsString::from));
-    let peer = resolve_peer(to.as_deref(), "--to", &common, peers, stdin)?;
+    let not_by_ssh = |_| bail!("--to does not accept `ssh:` here: use the ticket of `towline bench --wait`");
+    let peer = resolve_peer(to.as_deref(), "--to", &common, peers, stdin, not_by_ssh)?;
+    ensure!(peer != Some(Peer::Stdio), "--to does not accept `stdio:` here");
     if let Some(Peer::Dir(path)) = &peer {
         let path = printable(path.as_os_str().as_encoded_bytes());
         bail!("--to does not accept `dir:` here; to measure a disk, use `--disk {path}`");

@@ -110,9 +110,19 @@ pub(super) fn resolve_common(
         check_duration("--wait", wait, WAIT_MIN..=WAIT_MAX)?;
     }
     let congestion = given.congestion.or(config.congestion).unwrap_or_default();
+    ensure!(
+        given.listen.is_none() || given.port_range.is_none(),
+        "--listen names one port and --port-range several: give one of them"
+    );
+    // What was given overrides both keys of the config file.
+    let (listen, port_range) = match (given.listen, given.port_range) {
+        (None, None) => (config.listen, config.port_range),
+        given => given,
+    };
     Ok(CommonSettings {
-        listen: given.listen.or(config.listen),
         inherited: None,
+        listen,
+        port_range,
         wait,
         fingerprint,
         allowed: fingerprint.into_iter().collect(),

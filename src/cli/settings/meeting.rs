@@ -8,11 +8,13 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::common::check_duration;
 use super::pki::check_pki;
-use crate::app::settings::{CommonSettings, KnownPeers, Machine, Peer, PeerName, PeersFile, Remember, Right};
+use crate::app::settings::{
+    CommonSettings, KnownPeers, Machine, Peer, PeerName, PeersFile, Remember, Remote, Right,
+};
 use crate::auth::{CODE_WORDS, Fingerprint};
 use crate::cli::args::MeetingArgs;
 use crate::cli::config::Config;
-use crate::cli::peer::{self, Written};
+use crate::cli::peer::{self, SshPath, Written};
 use crate::protocol::path::printable;
 use crate::transport::address::HostPort;
 
@@ -20,19 +22,22 @@ use crate::transport::address::HostPort;
 const EXPIRES_MIN: Duration = Duration::from_secs(1);
 const EXPIRES_MAX: Duration = Duration::from_secs(31_557_600);
 
-/// The peer to dial in `text`, which `flag` gave.
+/// The peer to dial in `text`, which `flag` gave. `by_ssh` says what ssh is to start there.
 pub(super) fn resolve_peer(
     text: Option<&OsStr>,
     flag: &str,
     common: &CommonSettings,
     peers: &PeersFile,
     stdin: &mut dyn Read,
+    by_ssh: impl FnOnce(SshPath) -> Result<Remote>,
 ) -> Result<Option<Peer>> {
     let Some(text) = text else { return Ok(None) };
     Ok(Some(match peer::read(text, stdin).context(flag.to_owned())? {
         Written::Ticket(ticket) => Peer::Ticket(ticket),
         Written::Dir(path) => Peer::Dir(path),
         Written::Code(code, host) => Peer::Code(code, host),
+        Written::Ssh(path) => Peer::Ssh(by_ssh(path)?),
+        Written::Stdio => Peer::Stdio,
         Written::Host { text, host } => {
             match machine(&text, host.clone(), common, peers).context(flag.to_owned())? {
                 Some(machine) => Peer::Machine(machine),

@@ -9,7 +9,7 @@ use super::common::{resolve_common, verify_disk};
 use super::into::resolve_into;
 use super::meeting::{resolve_meeting, resolve_peer};
 use super::pki::resolve_pki;
-use super::stay;
+use super::{ssh, stay};
 use crate::app::settings::{
     Command, PartialAction, PartialSettings, Peer, PeersFile, ReceiveSettings, Right,
 };
@@ -19,7 +19,7 @@ use crate::cli::peer;
 use crate::protocol::path::printable;
 
 pub(super) fn resolve(
-    given: ReceiveArgs,
+    mut given: ReceiveArgs,
     config: Config,
     peers: &PeersFile,
     stdin: &mut dyn Read,
@@ -37,16 +37,21 @@ pub(super) fn resolve(
     if stay::stays(&given.stay, &config)? {
         return stay::resolve_inbox(given, &config, peers).map(Command::Stay);
     }
-    let ticket = joined_ticket(&given.ticket)?;
+    let from = given.from.clone().or_else(|| config.from.as_deref().map(OsString::from));
+    let is_by_ssh = from.as_ref().is_some_and(|from| from.as_encoded_bytes().starts_with(b"ssh:"));
+    let ticket = if is_by_ssh { None } else { joined_ticket(&given.ticket)? };
     ensure!(
         ticket.is_none() || given.from.is_none(),
         "there is a ticket, and --from (or TOWLINE_FROM) names a peer too: give one of them"
     );
-    let from = ticket.or(given.from).or_else(|| config.from.as_deref().map(OsString::from));
+    let from = ticket.or(from);
+    let (there, ssh) = (ssh::sending(&given), ssh::Way::new(&mut given.ssh, given.yes, &config));
     let manifest = given.manifest.or_else(|| config.manifest.clone());
     let mut common = resolve_common(given.transfer, given.wait, &config)?;
     common.pki = resolve_pki(&given.meeting, &config)?;
-    let peer = resolve_peer(from.as_deref(), "--from", &common, peers, stdin)?;
+    let by_ssh = |path| ssh::remote(path, ssh, |path| there.of(path, &given.ticket));
+    let peer = resolve_peer(from.as_deref(), "--from", &common, peers, stdin, by_ssh)?;
+    ssh::refuse_names(peer.as_ref(), &given.meeting)?;
     resolve_meeting(given.meeting, Right::Send, &config, peers, peer.is_none(), &mut common)?;
     if let Some(Peer::Dir(path)) = &peer {
         let path = printable(path.as_os_str().as_encoded_bytes());

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
-use super::common::{resolve_common, verify_disk};
+use super::common::{is_variable, resolve_common, verify_disk};
 use super::meeting::{resolve_meeting, resolve_peer};
 use super::pki::resolve_pki;
 use super::sources::{check_sources, give_way};
-use super::stay;
+use super::{ssh, stay};
 use crate::app::settings::{Command, Peer, PeersFile, Right, SendSettings};
 use crate::cli::args::SendArgs;
 use crate::cli::config::Config;
@@ -31,18 +31,31 @@ pub(super) fn resolve(
         "a ticket or code follows the sources, and --to (or TOWLINE_TO) names a peer too: give one of them"
     );
     check_sources(&given.sources)?;
+    let (there, ssh) = (ssh::receiving(&given), ssh::Way::new(&mut given.ssh, given.target.yes, &config));
     let to = ticket.or(given.to).or_else(|| config.to.as_deref().map(OsString::from));
     let manifest = given.manifest.or_else(|| config.manifest.clone());
     let mut common = resolve_common(given.transfer, given.wait, &config)?;
     common.pki = resolve_pki(&given.meeting, &config)?;
     give_way(given.background.or(config.background).unwrap_or(false), &mut common)?;
-    let peer = resolve_peer(to.as_deref(), "--to", &common, peers, stdin)?;
+    let by_ssh = |path| ssh::remote(path, ssh, |path| there.into(path));
+    let peer = resolve_peer(to.as_deref(), "--to", &common, peers, stdin, by_ssh)?;
+    ssh::refuse_names(peer.as_ref(), &given.meeting)?;
     resolve_meeting(given.meeting, Right::Receive, &config, peers, peer.is_none(), &mut common)?;
     let remove_source = given.remove_source.or(config.remove_source).unwrap_or(false);
     let is_dir = matches!(peer, Some(Peer::Dir(_)));
+    // The config file is about this machine.
     let verify_disk = verify_disk(given.verify_disk, config.verify_disk.filter(|_| is_dir), &common)?;
+    let is_by_ssh = matches!(peer, Some(Peer::Ssh(_)));
+    for (is_given, flag) in
+        [(given.target.exists.is_some(), "--exists"), (given.target.atomic.is_some(), "--atomic")]
+    {
+        ensure!(
+            !is_given || is_dir || is_by_ssh || is_variable(flag),
+            "{flag} works only with --to dir: or ssh:; for another peer, give it to `towline receive` there"
+        );
+    }
     ensure!(
-        !verify_disk || is_dir,
+        !verify_disk || is_dir || is_by_ssh,
         "--verify-disk is about the disk of the receiving side: give it to `towline receive` there"
     );
     let receipt = given.receipt.or(config.receipt);
@@ -54,6 +67,8 @@ pub(super) fn resolve(
         manifest,
         remove_source,
         verify_disk,
+        exists: given.target.exists.or(config.exists).unwrap_or_default(),
+        atomic: given.target.atomic.or(config.atomic).unwrap_or(false),
         receipt,
         common,
     }))

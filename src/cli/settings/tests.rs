@@ -48,6 +48,7 @@ fn defaults() {
         listen: None,
         inherited: None,
         pki: None,
+        port_range: None,
         wait: None,
         fingerprint: None,
         allowed: Vec::new(),

@@ -129,7 +129,7 @@ impl Pair {
         let sending = async {
             let told = Arc::clone(&at_sender.reporter);
             let sent = send::driver::run(dialled, Arc::new(source), 20, [7; 16], at_sender).await;
-            dialling.goodbye(sent.is_ok(), told.as_ref()).await;
+            dialling.goodbye(sent.as_ref().err(), told.as_ref()).await;
             sent
         };
         let receiving = async {
@@ -139,7 +139,7 @@ impl Pair {
             let name = "/memory".to_owned();
             let received =
                 receive::driver::run(listened, offer, target, name, Exists::Refuse, at_receiver).await;
-            listening.goodbye(received.is_ok(), told.as_ref()).await;
+            listening.goodbye(received.as_ref().err(), told.as_ref()).await;
             received
         };
         let all = async { tokio::join!(sending, receiving, meddle(&network, &stops)) };
@@ -347,7 +347,7 @@ async fn a_listener_that_is_gone_for_good_is_given_up() {
     assert_eq!(sent.unwrap_err().reason, Reason::ConnectionLost);
     assert!((secs(60)..secs(61)).contains(&cut.elapsed()), "{:?}", cut.elapsed());
     assert_eq!(notes[0].lost_and_replaced(), (1, 0));
-    keeper.goodbye(false, notes[0].as_ref()).await;
+    keeper.goodbye(Some(&Failure::protocol("")), notes[0].as_ref()).await;
     assert!(cut.elapsed() < secs(61));
     assert!(target.files().is_empty());
 }

@@ -6,6 +6,7 @@ mod filter;
 mod gate;
 mod known;
 mod loss;
+mod open;
 mod path;
 pub(crate) mod rate;
 mod sampler;
@@ -18,6 +19,7 @@ pub(crate) use gate::INITIAL_WINDOW_DATAGRAMS;
 pub(crate) use gate::PROBE_INTERVAL;
 pub(super) use gate::controller;
 pub use known::KnownPath;
+pub(super) use open::Open;
 #[cfg(test)]
 pub(crate) use tuning::LOSS_DELAY_PERCENT;
 pub(super) use tuning::LOSS_DELAY_ROUND_TRIPS;

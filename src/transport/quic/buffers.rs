@@ -34,6 +34,11 @@ impl SocketBuffers {
         })
     }
 
+    /// Of a socket without any.
+    pub(in crate::transport) fn of_no_kernel() -> Self {
+        Self { receive_bytes: BUFFER_BYTES, send_bytes: BUFFER_BYTES, inode: None }
+    }
+
     /// Advice for the administrator of this host, if a transfer has suffered from a small buffer.
     pub(in crate::transport) fn advice(&self) -> Option<String> {
         let dropped = self.inode.and_then(dropped)?;

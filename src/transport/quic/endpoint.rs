@@ -17,10 +17,12 @@ use crate::transport::congestion::{self, PathWatch};
 use crate::transport::error::TransportError;
 use crate::transport::limits::Limits;
 use crate::transport::network::{Arrival, Endpoint, Network};
+use crate::transport::pipe::BytePipe;
 use crate::transport::quic::buffers::SocketBuffers;
 use crate::transport::quic::connection::Quic;
 use crate::transport::quic::error::{error_over, is_busy};
 use crate::transport::quic::mtu::{self, Mtu};
+use crate::transport::quic::piped::{self, PipeEnd};
 use crate::transport::quic::probe;
 use crate::transport::quic::socket::{self, OpenSocket};
 use crate::transport::quic::strangers::{self, Admission, Stranger, Strangers};
@@ -53,6 +55,8 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub struct QuicNetwork {
     identity: Identity,
+    /// Datagrams go through this instead of UDP.
+    end: Option<PipeEnd>,
 }
 
 /// A UDP socket with QUIC on it.
@@ -71,6 +75,8 @@ struct ListenState {
     limits: Limits,
     /// Addresses of this host when it began to listen.
     own: Vec<IpAddr>,
+    /// Datagrams do not go by UDP.
+    is_piped: bool,
     strangers: Strangers,
     handshake_timeout: Duration,
 }
@@ -87,7 +93,13 @@ pub struct QuicArrival {
 impl QuicNetwork {
     /// With the key `identity`.
     pub fn new(identity: Identity) -> Self {
-        Self { identity }
+        Self { identity, end: None }
+    }
+
+    /// With the same key, but datagrams go through `pipe`, for one endpoint. The side at its other end is called `peer`.
+    #[must_use]
+    pub fn through(&self, pipe: Arc<BytePipe>, peer: SocketAddr) -> Self {
+        Self { identity: self.identity.clone(), end: Some(PipeEnd { pipe, peer }) }
     }
 }
 
@@ -107,18 +119,16 @@ impl Network for QuicNetwork {
         expected: Expected,
         limits: &Limits,
     ) -> Result<(Quic, QuicEndpoint), TransportError> {
-        dial_all(addresses, expected, &self.identity, limits).await
+        match &self.end {
+            Some(end) => dial_through(end, expected, &self.identity, limits).await,
+            None => dial_all(addresses, expected, &self.identity, limits).await,
+        }
     }
 
     fn listen(&self, address: &ListenAddress, limits: &Limits) -> Result<QuicEndpoint, TransportError> {
-        let OpenSocket { socket, buffers, fault } = match address {
-            ListenAddress::At(address) => socket::open(*address).map_err(|e| cannot_listen(*address, &e))?,
-            ListenAddress::Inherited(inherited) => inherited.get().and_then(socket::adopt).map_err(|e| {
-                TransportError::Lost(format!("cannot use the socket of the service manager: {e}"))
-            })?,
-            ListenAddress::Any => open_any(DEFAULT_PORT)
-                .or_else(|_| open_any(0))
-                .map_err(|e| cannot_listen((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into(), &e))?,
+        let OpenSocket { socket, buffers, fault } = match &self.end {
+            Some(end) => piped::open(end),
+            None => open_at(address)?,
         };
         let tls = tls::server_config(&self.identity).map_err(|e| unusable(&e))?;
         let crypto = Arc::new(QuicServerConfig::try_from(tls).map_err(|e| unusable(&e))?);
@@ -138,6 +148,7 @@ impl Network for QuicNetwork {
             config,
             limits: *limits,
             own: address::of_this_machine(),
+            is_piped: self.end.is_some(),
             strangers: Strangers::default(),
             handshake_timeout: HANDSHAKE_TIME_MAX.min(limits.connect_timeout),
         };
@@ -215,9 +226,12 @@ impl Arrival for QuicArrival {
         let Self { inner, listener, fault, stranger } = self;
         let limits = &listener.limits;
         let watch = PathWatch::default();
-        let mtu = Mtu::to(inner.remote_address(), &listener.own);
+        let way = match listener.is_piped {
+            true => Way::Pipe,
+            false => Way::Udp(Mtu::to(inner.remote_address(), &listener.own)),
+        };
         let mut config = listener.config.clone();
-        let mut transport = transport_config(limits, mtu, watch.clone());
+        let mut transport = transport_config(limits, way, watch.clone());
         transport
             .receive_window(VarInt::from_u32(limits.receive_window_bytes.min(strangers::WINDOW_BYTES)))
             .max_concurrent_bidi_streams(VarInt::from_u32(strangers::STREAMS_BIDI));
@@ -233,6 +247,23 @@ impl Arrival for QuicArrival {
             }
         };
         Quic::new(connection, limits, watch, fault, Some(stranger))
+    }
+}
+
+fn open_at(address: &ListenAddress) -> Result<OpenSocket, TransportError> {
+    match address {
+        ListenAddress::At(address) => socket::open(*address).map_err(|e| cannot_listen(*address, &e)),
+        ListenAddress::Inherited(inherited) => inherited
+            .get()
+            .and_then(socket::adopt)
+            .map_err(|e| TransportError::Lost(format!("cannot use the socket of the service manager: {e}"))),
+        ListenAddress::Any => open_any(DEFAULT_PORT)
+            .or_else(|_| open_any(0))
+            .map_err(|e| cannot_listen((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into(), &e)),
+        ListenAddress::Within(range) => range
+            .ports()
+            .find_map(|port| open_any(port).ok())
+            .ok_or_else(|| TransportError::Lost(format!("no UDP port of {range} is free"))),
     }
 }
 
@@ -308,25 +339,45 @@ async fn dial_one(
     mtu: Mtu,
     refused: Arc<Notify>,
 ) -> Result<(Quic, QuicEndpoint), TransportError> {
+    let socket = open_any(0).map_err(|e| unusable(&e))?;
+    tokio::select! {
+        dialled = dial_on(socket, address, expected, &identity, (&limits, Way::Udp(mtu))) => dialled,
+        () = probe::refused(address, &refused) => Err(TransportError::NobodyThere(address.to_string())),
+    }
+}
+
+/// Dials the side at the other end of a pipe.
+async fn dial_through(
+    end: &PipeEnd,
+    expected: Expected,
+    identity: &Identity,
+    limits: &Limits,
+) -> Result<(Quic, QuicEndpoint), TransportError> {
+    let dialling = dial_on(piped::open(end), end.peer, expected, identity, (limits, Way::Pipe));
+    let dialled = timeout(limits.connect_timeout, dialling).await;
+    dialled.unwrap_or_else(|_| Err(TransportError::NoAnswer(end.peer.to_string())))
+}
+
+async fn dial_on(
+    socket: OpenSocket,
+    address: SocketAddr,
+    expected: Expected,
+    identity: &Identity,
+    (limits, way): (&Limits, Way),
+) -> Result<(Quic, QuicEndpoint), TransportError> {
     let found = ShownFingerprint::default();
-    let tls = tls::client_config(&identity, expected, found.clone()).map_err(|e| unusable(&e))?;
+    let tls = tls::client_config(identity, expected, found.clone()).map_err(|e| unusable(&e))?;
     let crypto = QuicClientConfig::try_from(tls).map_err(|e| unusable(&e))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     let watch = PathWatch::default();
-    config.transport_config(Arc::new(transport_config(&limits, mtu, watch.clone())));
-    let OpenSocket { socket, buffers, fault } = open_any(0).map_err(|e| unusable(&e))?;
+    config.transport_config(Arc::new(transport_config(limits, way, watch.clone())));
+    let OpenSocket { socket, buffers, fault } = socket;
     let inner =
         quinn::Endpoint::new_with_abstract_socket(endpoint_config(), None, socket, Arc::new(TokioRuntime))
             .map_err(|e| unusable(&e))?;
-    let connected = tokio::select! {
-        connected = connect_to(&inner, &config, address) => connected?,
-        () = probe::refused(address, &refused) => {
-            return Err(TransportError::NobodyThere(address.to_string()));
-        }
-    };
-    match connected {
+    match connect_to(&inner, &config, address).await? {
         Ok(connection) => {
-            let quic = Quic::new(connection, &limits, watch, fault.clone(), None)?;
+            let quic = Quic::new(connection, limits, watch, fault.clone(), None)?;
             Ok((quic, QuicEndpoint { inner, buffers, fault, listener: None }))
         }
         Err(quinn::ConnectionError::TimedOut) => Err(TransportError::NoAnswer(address.to_string())),
@@ -398,8 +449,21 @@ fn loopback_acks() -> AckFrequencyConfig {
     config
 }
 
-/// The session's limits in quinn's terms, for one connection with datagrams of the sizes `mtu`.
-fn transport_config(limits: &Limits, mtu: Mtu, watch: PathWatch) -> TransportConfig {
+/// How datagrams go.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// By UDP, in these sizes.
+    Udp(Mtu),
+    /// Through a stream of bytes.
+    Pipe,
+}
+
+/// The session's limits in quinn's terms, for one connection.
+fn transport_config(limits: &Limits, way: Way, watch: PathWatch) -> TransportConfig {
+    let is_fast = match way {
+        Way::Udp(mtu) => mtu.is_of_loopback(),
+        Way::Pipe => true,
+    };
     // A value beyond QUIC's maximum (146 million years) is no limit at all.
     let idle_timeout = IdleTimeout::try_from(limits.idle_timeout).ok();
     let mut config = TransportConfig::default();
@@ -421,11 +485,20 @@ fn transport_config(limits: &Limits, mtu: Mtu, watch: PathWatch) -> TransportCon
         // By time alone, so a path that reorders loses nothing.
         .packet_threshold(u32::MAX)
         .time_threshold(congestion::LOSS_DELAY_ROUND_TRIPS)
-        .ack_frequency_config(mtu.is_of_loopback().then(loopback_acks))
-        .datagram_receive_buffer_size(None)
-        .initial_mtu(mtu::MIN)
-        .min_mtu(mtu::MIN)
-        .mtu_discovery_config(Some(mtu.discovery()))
-        .congestion_controller_factory(congestion::controller(limits.congestion, mtu::MIN, watch));
+        .ack_frequency_config(is_fast.then(loopback_acks))
+        .datagram_receive_buffer_size(None);
+    match way {
+        Way::Udp(mtu) => config
+            .initial_mtu(mtu::MIN)
+            .min_mtu(mtu::MIN)
+            .mtu_discovery_config(Some(mtu.discovery()))
+            .congestion_controller_factory(congestion::controller(limits.congestion, mtu::MIN, watch)),
+        // The stream carries everything, in order, as fast as it can.
+        Way::Pipe => config
+            .initial_mtu(piped::HANDSHAKE_BYTES)
+            .min_mtu(piped::HANDSHAKE_BYTES)
+            .mtu_discovery_config(Some(piped::discovery()))
+            .congestion_controller_factory(Arc::new(congestion::Open)),
+    };
     config
 }

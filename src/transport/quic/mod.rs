@@ -6,6 +6,7 @@ pub mod endpoint;
 pub(crate) mod error;
 mod gather;
 mod mtu;
+mod piped;
 mod probe;
 mod socket;
 mod strangers;

@@ -37,6 +37,11 @@ impl Fault {
         });
     }
 
+    /// What stands for the socket has ended.
+    pub(in crate::transport) fn set_ended(&self, reason: &str) {
+        self.0.get_or_init(|| reason.to_owned());
+    }
+
     fn error(&self) -> Option<io::Error> {
         self.get().map(io::Error::other)
     }

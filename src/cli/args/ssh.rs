@@ -1,0 +1,51 @@
+//! Flags about a machine that ssh reaches.
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+
+use crate::app::settings::Exists;
+
+/// Flags about ssh.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Options of ssh:")]
+pub struct SshArgs {
+    /// Program that connects, with its arguments [default: ssh]
+    ///
+    /// It is split into words; quotes keep words together, as in --ssh 'ssh -p 2222 -i "my key"'. It gets [USER@]HOST and
+    /// a command for the shell there as further arguments. ssh reads its own configuration and asks for passwords as usual.
+    #[arg(long, env = "TOWLINE_SSH", hide_env = true, hide_short_help = true, value_name = "COMMAND")]
+    pub ssh: Option<String>,
+
+    /// Copy nothing to a machine that has no towline
+    ///
+    /// Without this flag, and with --yes or after a question on the terminal, this towline is copied to
+    /// ~/.cache/towline/VERSION-HASH/ of a machine with the same system and architecture that has none, or one of another
+    /// version that does not fit. It is checked there and used from then on.
+    #[arg(long, env = "TOWLINE_NO_INSTALL", hide_env = true, hide_short_help = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub no_install: Option<bool>,
+}
+
+/// Flags about the target of `send --to dir:` and `send --to ssh:`.
+#[derive(Debug, Default, Args)]
+pub struct TargetArgs {
+    /// Existing files: refuse (default), skip, replace, rename; only with dir: and ssh:
+    ///
+    /// For another peer, the receiving side decides. The words mean the same as there, see towline-receive(1).
+    #[arg(long, env = "TOWLINE_EXISTS", hide_env = true, hide_short_help = true, value_name = "WHAT")]
+    #[arg(hide_possible_values = true)]
+    pub exists: Option<Exists>,
+
+    /// Give all files their names together at the end, or none; only with dir: and ssh:
+    #[arg(long, env = "TOWLINE_ATOMIC", hide_env = true, hide_short_help = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub atomic: Option<bool>,
+
+    /// Copy towline by ssh: to a machine that has none, without asking
+    #[arg(long, env = "TOWLINE_YES", hide_env = true, hide_short_help = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub yes: Option<bool>,
+}
