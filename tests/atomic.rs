@@ -245,3 +245,21 @@ fn one_source_that_cannot_be_read_keeps_the_whole_set_away() {
     }
     assert_eq!(setting.shown(), 0);
 }
+
+#[test]
+fn two_files_of_a_set_under_one_name_show_nothing() {
+    let setting = Setting::new();
+    let Some(_mount) = Mount::ntfs_in_one_case(&setting.path("image"), &setting.inbox) else {
+        return skip("an NTFS cannot be mounted here (it needs root and ntfs-3g)");
+    };
+    let set = setting.scratch.dir("from").join("set");
+    for name in ["file", "FILE"] {
+        fs::create_dir_all(&set).expect("a directory");
+        fs::write(set.join(name), name).expect("a file");
+    }
+    for side in setting.send_atomic(&setting.receiver, &set, &["--exists", "replace"], &[]) {
+        let side = side.expect(5);
+        assert!(side.said().contains("in another spelling"), "{}", side.said());
+    }
+    assert_eq!(setting.shown(), 0);
+}

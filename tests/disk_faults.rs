@@ -151,7 +151,10 @@ fn a_full_disk_that_is_found_at_the_sync_is_named_with_the_final_path() {
     for errno in [Errno::NOSPC, Errno::DQUOT, Errno::IO] {
         let receiver = setting.ready_receiver().denying(libc::SYS_fsync, errno);
         let ended = setting.send_to(&receiver, &source, &[]);
-        setting.assert_ends(ended, "sync", "file", "");
+        match errno {
+            Errno::IO => setting.assert_fails_alone(&ended.map(|side| side.expect(6)), "file", "cannot sync"),
+            _ => setting.assert_ends(ended, "sync", "file", ""),
+        }
         assert!(!setting.inbox.join("file").exists(), "{errno:?}");
     }
 }
@@ -174,6 +177,43 @@ fn a_large_file_that_cannot_be_written_fails_alone() {
         );
     }
     assert!(!setting.inbox.join("tree/large").exists() && setting.inbox.join("tree/f8").exists());
+}
+
+#[test]
+fn a_large_file_that_cannot_be_synced_fails_alone() {
+    let setting = Setting::new();
+    let source = setting.scratch.dir("from").join("tree");
+    fs::create_dir_all(&source).expect("a directory");
+    random_file(&source.join("large"), 3 << 20, 91);
+    (0..9).for_each(|n| fs::write(source.join(format!("f{n}")), "x").expect("a file"));
+    let receiver = setting.ready_receiver().denying(libc::SYS_fdatasync, Errno::IO);
+    let ended = setting.send_to(&receiver, &source, &[]).map(|side| side.expect(6));
+    setting.assert_fails_alone(&ended, "tree/large", "Input/output error");
+    for side in &ended {
+        assert_eq!(side.event("finished")["files"], 9, "{}", side.said());
+    }
+    assert!(!setting.inbox.join("tree/large").exists() && setting.inbox.join("tree/f8").exists());
+    // Nothing vouches for what was not synced.
+    for side in setting.send_to(&setting.receiver, &source, &[]) {
+        assert_eq!(side.expect(0).event("finished")["resumed_bytes"], 0);
+    }
+}
+
+#[test]
+fn a_name_that_cannot_be_given_fails_alone() {
+    let setting = Setting::new();
+    if !has("strace") {
+        return;
+    }
+    let source = setting.scratch.dir("from").join("tree");
+    fs::create_dir_all(&source).expect("a directory");
+    (0..9).for_each(|n| fs::write(source.join(format!("f{n}")), "x").expect("a file"));
+    let receiver = setting.ready_receiver().injecting("inject=renameat2:error=EIO:when=1");
+    for side in setting.send_to(&receiver, &source, &[]).map(|side| side.expect(6)) {
+        let finished = side.event("finished");
+        assert_eq!((&finished["files"], &finished["failed"]), (&8.into(), &1.into()), "{}", side.said());
+        assert!(side.said().contains("cannot rename to"), "{}", side.said());
+    }
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub enum Committed {
     Exists,
     /// The name cannot be used, and why.
     Refused(Failure),
-    /// The system denies permission, and why.
+    /// The system denies permission, or its disk fails for this entry, and why.
     Denied(Failure),
     /// The disk returns other bytes than were written, as this says.
     Differs(Failure),

@@ -73,6 +73,16 @@ impl StorageError {
         matches!(self.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::NOENT))
     }
 
+    /// Whether it is about one entry, and others may go well.
+    pub fn is_of_one_entry(&self) -> bool {
+        self.entry.is_some() && !self.is_of_all_files()
+    }
+
+    /// Whether the name of one entry cannot be given, and those of others may be: it is denied, or an I/O error.
+    pub(super) fn is_of_one_name(&self) -> bool {
+        self.is_denial() || self.errno() == Some(Errno::IO)
+    }
+
     /// Whether the file system does not take any writes.
     pub(super) fn is_read_only(&self) -> bool {
         self.errno() == Some(Errno::ROFS)

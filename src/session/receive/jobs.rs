@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::protocol::engine::plan::ChunkSet;
-use crate::protocol::engine::receiver::{Existing, ReceiverAction};
+use crate::protocol::engine::receiver::{Existing, Receiver, ReceiverAction};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::not_kept::NotKept;
@@ -248,14 +248,13 @@ impl<T: Target> DiskJobs<T> {
                 for (id, is_durable) in batch {
                     // What was given up meanwhile may have been removed under it.
                     if machine.entry(id).is_some() {
-                        let failure = |mut error: StorageError| {
-                            if let Some(entry) = machine.entry(id) {
-                                error.place = shared.target.place(&entry.path);
+                        match is_durable.map_err(|error| named(&shared, &machine, id, error)) {
+                            Ok(is_durable) => machine.checkpointed(id, is_durable),
+                            Err(error) if error.is_of_one_entry() => {
+                                machine.write_failed(id, storage_failure(&error));
                             }
-                            storage_failure(&error)
-                        };
-                        let is_durable = is_durable.map_err(failure)?;
-                        machine.checkpointed(id, is_durable);
+                            Err(error) => return Err(storage_failure(&error)),
+                        }
                     }
                 }
                 shared.released.notify_waiters();
@@ -302,6 +301,19 @@ fn commit(id: EntryId, entry: Entry, root: Option<blake3::Hash>, exists: Exists)
     Commit { id, path: entry.path, kind, meta: entry.meta, root, exists }
 }
 
+/// The error of a staged entry, about its final name.
+fn named<T: Target>(
+    shared: &Receiving<T>,
+    machine: &Receiver,
+    id: EntryId,
+    error: StorageError,
+) -> StorageError {
+    match machine.entry(id) {
+        Some(entry) => StorageError { place: shared.target.place(&entry.path), ..error },
+        None => error,
+    }
+}
+
 /// The receiver's disk failed at the end, or a name of a set has been taken.
 fn last_failure(error: &StorageError) -> Failure {
     match error.source.kind() {
@@ -321,7 +333,6 @@ mod tests {
 
     use super::*;
     use crate::protocol::engine::patience::Patience;
-    use crate::protocol::engine::receiver::Receiver;
     use crate::protocol::wire::message::Message;
     use crate::session::schedule::Schedule;
     use crate::session::throttle::Throttle;

@@ -26,10 +26,12 @@ pub(super) fn checkpoint(disk: &TargetDisk, entries: Vec<(EntryId, Vec<ChunkValu
         ids.push(id);
         begun.push(begin_records(disk, id, values));
     }
-    if disk.sync {
-        sync_volumes(disk, &call, &ids);
-    }
-    ids.into_iter().zip(begun).map(|(id, begun)| end_records(disk, &call, id, begun)).collect()
+    let lost = if disk.sync { sync_volumes(disk, &call, &ids) } else { Vec::new() };
+    let end = |(id, begun)| {
+        let error_of_all = lost.iter().find(|(lost, _)| *lost == id).map(|(_, errno)| *errno);
+        end_records(disk, &call, id, begun, error_of_all)
+    };
+    ids.into_iter().zip(begun).map(end).collect()
 }
 
 fn end_records(
@@ -37,17 +39,33 @@ fn end_records(
     call: &Call<'_>,
     id: EntryId,
     begun: io::Result<Option<Recording>>,
+    error_of_all: Option<Errno>,
 ) -> Result<bool> {
-    let recording = begun.map_err(|error| failed("write", disk.place_staged(id), error))?;
+    let recording = begun.map_err(|error| failed("write", disk.place_staged(id), error).about(id))?;
     call.step("sync", Subject::Staged(id));
-    let synced = if disk.sync { sync_entry(disk, id).map(|s| s == Synced::Yes) } else { Ok(false) };
+    let synced = match error_of_all {
+        Some(errno) => Err(NotSynced::All(errno)),
+        None if disk.sync => sync_entry(disk, id).map(|s| s == Synced::Yes),
+        None => Ok(false),
+    };
     if let Some(recording) = recording {
         call.step("write the journal of", Subject::Staged(id));
         // Nothing is synced of an entry that was given up meanwhile, and of no entry after an abort.
         let is_staged = recording.is_staged(disk, id);
-        recording.end(synced.ok().filter(|_| is_staged));
+        recording.end(synced.as_ref().ok().copied().filter(|_| is_staged));
     }
-    synced.map_err(|errno| failed("sync", disk.place_staged(id), errno))
+    synced.map_err(|error| match error {
+        NotSynced::Entry(errno) => failed("sync", disk.place_staged(id), errno).about(id),
+        NotSynced::All(errno) => failed("sync", disk.place_staged(id), errno),
+    })
+}
+
+/// The error of a sync.
+enum NotSynced {
+    /// Of one staged file.
+    Entry(Errno),
+    /// Of more than one: a file system, or the directories of staging.
+    All(Errno),
 }
 
 /// Chunks of an entry that get a record when they are durable.
@@ -88,8 +106,9 @@ fn begin_records(disk: &TargetDisk, id: EntryId, values: Vec<ChunkValue>) -> io:
 
 /// Syncs a whole volume with one call if more than [`FSYNC_MAX`] of the entries on it are not durable. The call
 /// includes everything else staged there, so later checkpoints have less to do. Volumes without such a call are left
-/// out.
-fn sync_volumes(disk: &TargetDisk, call: &Call<'_>, ids: &[EntryId]) {
+/// out. Returns the entries whose volume could not be synced.
+fn sync_volumes(disk: &TargetDisk, call: &Call<'_>, ids: &[EntryId]) -> Vec<(EntryId, Errno)> {
+    let mut lost = Vec::new();
     let mut volumes: Vec<(Arc<Volume>, Vec<EntryId>)> = Vec::new();
     for id in ids {
         let volume = disk.volumes.of(*id);
@@ -109,16 +128,20 @@ fn sync_volumes(disk: &TargetDisk, call: &Call<'_>, ids: &[EntryId]) {
             Ok(Synced::Yes) => unsynced.into_iter().for_each(Unsynced::note_durable),
             // The caller syncs the entries one by one.
             Ok(Synced::Lacking(_)) => {}
-            Err(errno) => ids.iter().for_each(|id| staging.lost(*id, errno)),
+            Err(errno) => {
+                ids.iter().for_each(|id| staging.lost(*id, errno));
+                lost.extend(ids.iter().map(|id| (*id, errno)));
+            }
         }
     }
+    lost
 }
 
-fn sync_entry(disk: &TargetDisk, id: EntryId) -> std::result::Result<Synced, Errno> {
+fn sync_entry(disk: &TargetDisk, id: EntryId) -> std::result::Result<Synced, NotSynced> {
     let volume = disk.volumes.of(id);
     // Nothing has been written.
     let Some(staging) = volume.made_staging() else { return Ok(Synced::Yes) };
-    if let Some(mut unsynced) = staging.unsynced(id)? {
+    if let Some(mut unsynced) = staging.unsynced(id).map_err(NotSynced::Entry)? {
         let synced = match unsynced.file.take() {
             Some(file) => volume.sync_data(&file),
             None => staging.reopen(id).and_then(|file| volume.sync_data(file)),
@@ -128,11 +151,11 @@ fn sync_entry(disk: &TargetDisk, id: EntryId) -> std::result::Result<Synced, Err
             Ok(Synced::Lacking(errno)) => return Ok(Synced::Lacking(errno)),
             Err(errno) => {
                 staging.lost(id, errno);
-                return Err(errno);
+                return Err(NotSynced::Entry(errno));
             }
         }
     }
-    sync_names(&staging, &volume)
+    sync_names(&staging, &volume).map_err(NotSynced::All)
 }
 
 /// Syncs the directories of staging, if names in them are not durable.
@@ -180,7 +203,7 @@ mod tests {
         let begun = begin_records(&disk, id, vec![value(1)]);
         disk.give_up(id);
         let call = disk.watch.begin("sync", Subject::Top);
-        end_records(&disk, &call, id, begun).unwrap();
+        end_records(&disk, &call, id, begun, None).unwrap();
         drop(call);
         let later = TargetDisk::open(temp.path(), incoming(2, true)).unwrap();
         assert_eq!(held(&later), ChunkSet::of(0..1));

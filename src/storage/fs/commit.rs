@@ -121,7 +121,7 @@ fn not_staged(disk: &TargetDisk, commit: &Commit, error: io::Error) -> Result<Co
             disk.note(Aspect::Link, &commit.path.to_string(), errno);
             Ok(Committed::NotKept)
         }
-        (_, Some(Errno::ACCESS)) => Ok(Committed::Denied(failed(error).of_target())),
+        (_, Some(Errno::ACCESS | Errno::IO)) => Ok(Committed::Denied(failed(error).of_target())),
         _ => Err(failed(error)),
     }
 }
@@ -150,7 +150,11 @@ fn sync_data(disk: &TargetDisk, call: &Call<'_>, items: &mut [CommitItem], one_b
         call.step("sync", Subject::Path(item.commit.path.clone()));
         let known = volumes.iter().find(|(volume, _)| Arc::ptr_eq(volume, &item.volume));
         let synced = match (open, known) {
-            (Some(file), _) if one_by_one => item.volume.sync(file),
+            (Some(file), _) if one_by_one => {
+                let synced = item.volume.sync(file);
+                item.note_own_sync(disk, synced);
+                continue;
+            }
             (_, Some((_, synced))) => *synced,
             (_, None) => {
                 let synced = item.volume.sync_all();
@@ -158,11 +162,13 @@ fn sync_data(disk: &TargetDisk, call: &Call<'_>, items: &mut [CommitItem], one_b
                 synced
             }
         };
-        let synced = match synced {
-            Ok(Synced::Lacking(errno)) if !one_by_one => sync_again(disk, item, errno),
-            synced => synced,
-        };
-        item.note_sync(disk, synced);
+        match synced {
+            Ok(Synced::Lacking(errno)) if !one_by_one => {
+                let synced = sync_again(disk, item, errno);
+                item.note_own_sync(disk, synced);
+            }
+            synced => item.note_sync(disk, synced),
+        }
     }
 }
 
@@ -379,6 +385,20 @@ impl CommitItem {
         }
     }
 
+    /// The sync was about this entry alone.
+    fn note_own_sync(&mut self, disk: &TargetDisk, synced: std::result::Result<Synced, Errno>) {
+        match synced {
+            Err(errno) => {
+                let error = failed("sync", disk.place(&self.commit.path), errno).about(self.commit.id);
+                self.step = CommitStep::Settled(match error.is_of_one_entry() {
+                    true => Ok(Committed::Denied(error.of_target())),
+                    false => Err(error),
+                });
+            }
+            synced => self.note_sync(disk, synced),
+        }
+    }
+
     fn fail_sync(&mut self, disk: &TargetDisk, errno: Errno) {
         let error = failed("sync", disk.place(&self.commit.path), errno);
         self.step = CommitStep::Settled(Err(error));
@@ -396,7 +416,7 @@ fn made_already(disk: &TargetDisk, path: &RelPath) -> Failure {
 fn not_named(error: StorageError) -> Result<Committed> {
     match &error {
         _ if error.is_refusal() => Ok(Committed::Refused(error.refusal())),
-        _ if error.is_denial() => Ok(Committed::Denied(error.of_target())),
+        _ if error.is_of_one_name() => Ok(Committed::Denied(error.of_target())),
         _ => Err(error),
     }
 }

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, statat};
 
 use super::attributes::identity_of;
 use super::dirs::Dirs;
-use crate::protocol::path::RelPath;
+use crate::protocol::path::{RelPath, STAGING_DIR};
 
 /// Names that are remembered, with two numbers for each. When there are more, no existing file is replaced in such
 /// directories.
@@ -29,6 +29,27 @@ pub(super) struct NamesMade {
 #[derive(Default)]
 pub(super) struct Folding {
     dirs: HashMap<Option<RelPath>, bool>,
+}
+
+/// The names of a set whose top directory takes different names for one.
+pub(super) struct Spellings {
+    folds: bool,
+    seen: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl Spellings {
+    /// Of a target that has a staging directory.
+    pub(super) fn of(root: &OwnedFd) -> Self {
+        let folds = has_other_case(root, STAGING_DIR.as_bytes()) == Some(true);
+        Self { folds, seen: HashSet::new(), hasher: RandomState::new() }
+    }
+
+    /// Whether `path` may be a name that was asked about before, in another spelling.
+    pub(super) fn is_again(&mut self, path: &RelPath) -> bool {
+        let number = self.hasher.hash_one(lower_case(path));
+        self.folds && (self.seen.len() >= 2 * NAMES_MAX || !self.seen.insert(number))
+    }
 }
 
 impl NamesMade {

@@ -78,15 +78,17 @@ fn open(dir: &OwnedFd, name: &str, direct: OFlags) -> Result<File, Errno> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{FileExt, PermissionsExt};
 
     use rustix::fs::CWD;
 
     use super::*;
     use crate::protocol::failure::Reason;
-    use crate::protocol::final_name::{Committed, Exists};
+    use crate::protocol::final_name::{Committed, Exists, Lookup};
+    use crate::protocol::hash::{ChunkValue, RecordHasher};
     use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
     use crate::storage::block::{BlockCount, BlockPool};
+    use crate::storage::fs::simulation::staged_path;
     use crate::storage::fs::{FsTarget, Incoming, NetworkThreads};
     use crate::storage::{Commit, Final, Target, Write, look_and_prepare};
     use crate::testing::disk::{incoming, rel_path};
@@ -150,6 +152,52 @@ mod tests {
                 }
                 assert_eq!(temp.path().join(number.to_string()).exists(), number != changed && !is_atomic);
             }
+        }
+    }
+
+    /// What is recorded of it would be taken as it is, without reading it.
+    #[tokio::test]
+    async fn of_a_file_whose_bytes_change_on_the_disk_no_record_is_kept() {
+        const CHUNK_LOG2: u8 = 20;
+        const PIECE: usize = 1 << 18;
+        let temp = tempfile::tempdir().unwrap();
+        let open = |transfer| {
+            let incoming = Incoming { verify: true, ..incoming(transfer, true) };
+            FsTarget::new(temp.path(), incoming, NetworkThreads::new(2)).unwrap()
+        };
+        let (id, path, meta) = (EntryId(0), rel_path("file"), Meta { mode: 0o644, ..Meta::default() });
+        let (kind, bytes) = (Kind::File { size: 3 << CHUNK_LOG2 }, vec![7; 3 << CHUNK_LOG2]);
+        let entry = Entry { path: path.clone(), meta, kind, hole_bytes: 0 };
+        for (transfer, is_changed) in [(1, true), (2, false)] {
+            let target = open(transfer);
+            let found = look_and_prepare(&target, vec![(id, entry.clone())], Exists::Refuse).await.remove(0);
+            assert_eq!(found.unwrap(), Lookup::Free);
+            let held = target.held(vec![(id, entry.clone())], CHUNK_LOG2).await.remove(0);
+            assert!(held.is_empty(), "{held:?}");
+            let pool = BlockPool::new(1, BlockCount::default());
+            let mut values = Vec::new();
+            for index in 0..3 {
+                let mut hasher = RecordHasher::new(3 << CHUNK_LOG2, index << CHUNK_LOG2, 1 << CHUNK_LOG2);
+                for offset in ((index << CHUNK_LOG2)..((index + 1) << CHUNK_LOG2)).step_by(PIECE) {
+                    let mut block = pool.acquire().await;
+                    block[..PIECE].fill(7);
+                    hasher.update(&block[..PIECE]);
+                    let write = Write { id, offset, range: 0..PIECE, whole: None };
+                    target.write(vec![write], block).await.unwrap();
+                }
+                values.push(ChunkValue { index, value: hasher.finish() });
+            }
+            assert!(target.checkpoint(vec![(id, values)]).await.remove(0).unwrap());
+            if is_changed {
+                let staged = staged_path(&incoming(transfer, true).sender, &path);
+                let staged = fs::File::options().write(true).open(temp.path().join(staged)).unwrap();
+                staged.write_all_at(b"other", 100).unwrap();
+            }
+            let root = Some(blake3::hash(&bytes));
+            let kind = Final::File { size: bytes.len() as u64 };
+            let commit = Commit { id, path: path.clone(), kind, meta, root, exists: Exists::Refuse };
+            let committed = target.commit(vec![commit]).await.remove(0).unwrap();
+            assert_eq!(matches!(committed, Committed::Differs(_)), is_changed, "{committed:?}");
         }
     }
 }

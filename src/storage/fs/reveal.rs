@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, OFlags, statat};
 use rustix::io::Errno;
 
 use super::dirs::Dirs;
+use super::names_made::Folding;
 use super::naming::{NotNamed, StagedName};
 use super::open::open_dir;
 use super::partial_names::PartialName;
@@ -34,7 +35,13 @@ pub(super) struct SetPlace {
 /// Does every step of a log that counts. Returns the staging directories that it found outside the target's own file
 /// system.
 pub(super) fn reveal(disk: &TargetDisk, call: &Call<'_>, mut log: SetReader) -> Result<Vec<SetPlace>> {
-    let mut revealing = Revealing { disk, dirs: Dirs::for_sync(), places: Vec::new(), changed: None };
+    let mut revealing = Revealing {
+        disk,
+        dirs: Dirs::for_sync(),
+        folding: Folding::default(),
+        places: Vec::new(),
+        changed: None,
+    };
     let read = |error| failed("read the log of", disk.place_of_top(), error);
     while let Some(step) = log.next().map_err(read)? {
         if let SetStep::Dir { path, .. } | SetStep::Name { path, .. } | SetStep::DirEnd { path, .. } = &step {
@@ -50,6 +57,7 @@ pub(super) fn reveal(disk: &TargetDisk, call: &Call<'_>, mut log: SetReader) -> 
 struct Revealing<'a> {
     disk: &'a TargetDisk,
     dirs: Dirs,
+    folding: Folding,
     places: Vec<SetPlace>,
     /// The directory in which the last name appeared, if it must be synced by itself.
     changed: Option<(Arc<OwnedFd>, Arc<Volume>, RelPath)>,
@@ -107,6 +115,9 @@ impl Revealing<'_> {
         if named.is_inside && Arc::ptr_eq(&volume, disk.volumes.root()) {
             return Err(fails(io::Error::other("the file system that was mounted there is missing")));
         }
+        // A file that this process has made under another spelling stays.
+        let replaces = !(self.may_be_one(&holder, named) && disk.names_made.has(&holder, path));
+        let named = &Named { replaces: named.replaces && replaces, ..*named };
         let place = self.place(&volume).map_err(|errno| fails(errno.into()))?;
         let staged = id.to_string();
         let staged = StagedName { dir: &place.dir, name: &staged };
@@ -122,7 +133,15 @@ impl Revealing<'_> {
             }
         }
         give(disk, staged, &holder, named).map_err(|errno| fails(errno.into()))?;
+        if self.may_be_one(&holder, named) {
+            disk.names_made.note(&holder, path);
+        }
         self.note_changed(holder, path)
+    }
+
+    /// Whether a name that would be replaced may be that of another file of the set in another spelling.
+    fn may_be_one(&mut self, holder: &OwnedFd, named: &Named<'_>) -> bool {
+        named.replaces && self.folding.concerns(&self.disk.root, &mut self.dirs, holder, named.path)
     }
 
     /// The staging directory on `volume`.

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::dirs::{Blocked, Dirs};
 use super::look::THERE;
+use super::names_made::Spellings;
 use super::numbered::last_taken;
 use super::pending_set::PendingSet;
 use super::reveal::reveal;
@@ -159,7 +160,7 @@ fn is_taken(holder: &OwnedFd, name: &[u8], replaces: bool) -> std::result::Resul
 
 /// Looks once more whether all names can be given, before the first one is.
 fn check(disk: &TargetDisk, call: &Call<'_>, mut log: SetReader) -> Result<()> {
-    let mut dirs = Dirs::for_lookup();
+    let (mut dirs, mut spellings) = (Dirs::for_lookup(), Spellings::of(&disk.root));
     let appeared = || io::Error::new(io::ErrorKind::AlreadyExists, APPEARED);
     let read = |error| failed("read the log of", disk.place_of_top(), error);
     while let Some(step) = log.next().map_err(read)? {
@@ -174,6 +175,9 @@ fn check(disk: &TargetDisk, call: &Call<'_>, mut log: SetReader) -> Result<()> {
         };
         call.step("look up", Subject::Path(path.clone()));
         let fails = |error: io::Error| failed("complete", disk.place(&path), error);
+        if replaces && spellings.is_again(&path) {
+            return Err(fails(io::Error::new(io::ErrorKind::AlreadyExists, ONE_NAME)));
+        }
         if let Some(id) = id {
             let staging = disk.volumes.of(EntryId(id)).made_staging();
             let staged = staging.ok_or(Errno::NOENT).and_then(|staging| {
@@ -200,6 +204,10 @@ fn check(disk: &TargetDisk, call: &Call<'_>, mut log: SetReader) -> Result<()> {
     }
     Ok(())
 }
+
+/// Why a set is not shown: one file of it would replace another one.
+const ONE_NAME: &str =
+    "another file of the set has this name in another spelling, and this file system takes both for one";
 
 /// Why none of the set gets its name.
 const APPEARED: &str = "something has taken the name while the set was received, so nothing was changed";

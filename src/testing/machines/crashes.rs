@@ -73,6 +73,9 @@ impl Plan {
             _ => End::PowerLoss,
         };
         plan.faults.dies_at = matches!(plan.end, End::Killed | End::PowerLoss).then_some(calls);
+        // A chunk is made zeros before it is written anew, and that is rare.
+        plan.faults.dies_behind_zeros =
+            (plan.end == End::Killed && random.percent(50)).then_some(1 + random.below(3));
         // The cut may come before, and the rest while what is staged is given up.
         plan.cut_at = if plan.end == End::Cut || random.percent(30) { steps } else { u64::MAX };
         plan.faults.full_at = random.percent(10).then_some(full);

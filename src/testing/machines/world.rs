@@ -305,7 +305,11 @@ impl<E: Ends> World<E> {
                 let is_durable = self.ends.checkpoint(id, &self.entries[index(id)], values);
                 // What was given up meanwhile may have been removed under it.
                 if self.receiver.entry(id).is_some() {
-                    self.receiver.checkpointed(id, is_durable?);
+                    match is_durable {
+                        Ok(is_durable) => self.receiver.checkpointed(id, is_durable),
+                        Err(WriteFailure::Entry(failure)) => self.receiver.write_failed(id, failure),
+                        Err(WriteFailure::Transfer(failure)) => return Err(failure),
+                    }
                 }
             }
             WorldEvent::Commit(id, entry, is_beside) => {

@@ -61,9 +61,11 @@ impl Receiver {
         self.written_files
     }
 
-    /// The disk cannot take the bytes of `id`.
+    /// The disk cannot take the bytes of `id`, or cannot make them durable.
     pub fn write_failed(&mut self, id: EntryId, failure: Failure) {
-        if self.open.get(&id).is_some_and(|open| !open.state.is_complete()) {
+        let may_fail =
+            |state: &IncomingState| !state.is_complete() || matches!(state, IncomingState::Syncing { .. });
+        if self.open.get(&id).is_some_and(|open| may_fail(&open.state)) {
             self.actions.push_back(ReceiverAction::GiveUp(id));
             self.fail(id, failure);
         }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::path::Arg;
 
 pub(crate) use super::simulated_disk::is_simulated;
-use super::simulated_disk::{Call, Change, Node, Permit, ask, with};
+use super::simulated_disk::{Call, Change, Node, Permit, SimulatedDisk, ask, with};
 
 const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -65,7 +65,9 @@ pub(crate) fn fallocate(fd: impl AsFd, mode: FallocateFlags, offset: u64, len: u
     permit.result?;
     assert_eq!(mode, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE);
     rustix::fs::fallocate(&fd, mode, offset, len)?;
-    change(fd, Change::Zeros(offset..offset + len))
+    change(fd, Change::Zeros(offset..offset + len))?;
+    with(SimulatedDisk::made_zeros);
+    Ok(())
 }
 
 pub(crate) fn fdatasync(fd: impl AsFd) -> Result<(), Errno> {

@@ -34,6 +34,8 @@ pub(super) type Name = (usize, Vec<u8>);
 pub(crate) struct Faults {
     /// From then on no call does anything: the program was killed, or the power has failed.
     pub(crate) dies_at: Option<u64>,
+    /// After so many ranges were made zeros, the same.
+    pub(crate) dies_behind_zeros: Option<u64>,
     /// From then on the disk is full.
     pub(crate) full_at: Option<u64>,
     /// The next sync after that fails.
@@ -250,6 +252,14 @@ impl SimulatedDisk {
         };
         let part = usize::try_from(self.below(len as u64 + 1)).unwrap();
         Permit { bytes: if result.is_ok() { len } else { part }, result }
+    }
+
+    /// A range was made zeros.
+    pub(super) fn made_zeros(&mut self) {
+        if let Some(left) = &mut self.faults.dies_behind_zeros {
+            *left -= 1;
+            self.is_dead |= *left == 0;
+        }
     }
 
     pub(super) fn node(&mut self, stat: &Stat) -> usize {

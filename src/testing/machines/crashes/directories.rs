@@ -239,6 +239,10 @@ impl Ends for Directories {
         let written = now(self.target.write(vec![Write { id, offset, range, whole }], block));
         written.map(drop).map_err(|error| {
             let is_of_all = entry.is_small() || error.is_of_all_files();
+            if error.is_of_all_files() {
+                // A record that cannot be taken back, because the disk is full, costs all records of its file.
+                self.ground.forget(&entry.path);
+            }
             if is_of_all {
                 WriteFailure::Transfer(failure(&error))
             } else {
@@ -247,10 +251,18 @@ impl Ends for Directories {
         })
     }
 
-    fn checkpoint(&mut self, id: EntryId, entry: &Entry, values: Vec<ChunkValue>) -> Result<bool, Failure> {
+    fn checkpoint(
+        &mut self,
+        id: EntryId,
+        entry: &Entry,
+        values: Vec<ChunkValue>,
+    ) -> Result<bool, WriteFailure> {
         let indexes: Vec<u64> = values.iter().map(|chunk| chunk.index).collect();
         let done = now(self.target.checkpoint(vec![(id, values)])).remove(0);
-        let is_durable = done.map_err(|error| failure(&error))?;
+        let is_durable = done.map_err(|error| match error.is_of_one_entry() {
+            true => WriteFailure::Entry(failure(&error)),
+            false => WriteFailure::Transfer(failure(&error)),
+        })?;
         if self.warned.0.load(Relaxed) {
             self.ground.expect_nothing_staged();
         } else if is_durable && !SimulatedDisk::is_dead() {

@@ -48,7 +48,12 @@ pub(in crate::testing::machines) trait Ends {
     fn write(&mut self, entry: &Entry, record: &Record) -> Result<(), WriteFailure>;
 
     /// Whether the chunks are durable.
-    fn checkpoint(&mut self, id: EntryId, entry: &Entry, values: Vec<ChunkValue>) -> Result<bool, Failure>;
+    fn checkpoint(
+        &mut self,
+        id: EntryId,
+        entry: &Entry,
+        values: Vec<ChunkValue>,
+    ) -> Result<bool, WriteFailure>;
 
     /// Gives a complete entry its name, or another one if need be.
     fn commit(&mut self, id: EntryId, entry: &Entry, is_beside: bool) -> Result<Committed, Failure>;

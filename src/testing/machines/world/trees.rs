@@ -107,7 +107,7 @@ impl Ends for Trees {
         Ok(())
     }
 
-    fn checkpoint(&mut self, _: EntryId, _: &Entry, _: Vec<ChunkValue>) -> Result<bool, Failure> {
+    fn checkpoint(&mut self, _: EntryId, _: &Entry, _: Vec<ChunkValue>) -> Result<bool, WriteFailure> {
         Ok(true)
     }
 
