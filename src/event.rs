@@ -332,6 +332,8 @@ pub struct Summary {
     pub not_kept: Vec<NotKept>,
     /// Sources that were removed (files, links, directories), where the sender was asked to.
     pub removed: Option<u64>,
+    /// Entries of the sources that a filter has left out, at the sender; a directory counts as one.
+    pub left_out: u64,
 }
 
 impl Summary {

@@ -36,19 +36,10 @@ pub(super) async fn run(
     network: NetworkThreads,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
-    let SendSettings {
-        sources,
-        peer,
-        delta,
-        manifest,
-        remove_source,
-        verify_disk,
-        exists,
-        atomic,
-        receipt,
-        common,
-    } = settings;
-    let source = FsSource::new(&sources, network.clone())?;
+    let SendSettings { sources, selection, peer, delta, manifest, remove_source, .. } = settings;
+    let SendSettings { verify_disk, exists, atomic, receipt, common, .. } = settings;
+    let source = FsSource::select(&sources, *selection, network.clone())?;
+    let walked = source.clone();
     let removal = match remove_source {
         true => Some(WithRemoval::create(source.clone(), Arc::clone(&reporter))?),
         false => None,
@@ -98,7 +89,8 @@ pub(super) async fn run(
     if let Some(removal) = removal {
         removal.finish(done.as_mut().ok().map(|done| &mut done.summary), &stop).await?;
     }
-    let done = done?;
+    let mut done = done?;
+    done.summary.left_out = walked.left_out();
     Ok(conclude(done, reporter.as_ref()))
 }
 

@@ -17,7 +17,7 @@ use crate::node::peers::KnownPeer;
 use crate::protocol::failure::{Failure, Side};
 use crate::protocol::wire::role::Role;
 use crate::session::Context;
-use crate::storage::fs::{FsSource, NetworkThreads, PeerQuota, Usage, check_target};
+use crate::storage::fs::{FsSource, NetworkThreads, PeerQuota, Selection, Usage, check_target};
 use crate::transport::Connection;
 
 /// What peers come for. Cheap to clone.
@@ -101,7 +101,12 @@ impl Service {
                     Err(failure) => return Err(connected.fail(failure).await),
                 };
                 let context = Context { delta: offer.delta == Delta::Auto, ..context };
-                send_through(connected, source, common, context).await
+                let walked = source.clone();
+                let done = send_through(connected, source, common, context).await;
+                done.map(|mut done| {
+                    done.summary.left_out = walked.left_out();
+                    done
+                })
             }
         }
     }
@@ -136,9 +141,13 @@ impl Service {
         limit: Duration,
         stop: &watch::Receiver<Option<Failure>>,
     ) -> Result<FsSource, Failure> {
-        let (sources, network) = (offer.sources.clone(), self.network.clone());
+        let (sources, selection, network) =
+            (offer.sources.clone(), Selection::clone(&offer.selection), self.network.clone());
         let first = offer.sources.first().cloned().unwrap_or_default();
-        on_disk((Side::Sender, "open", &first), limit, stop, move || FsSource::new(&sources, network)).await
+        on_disk((Side::Sender, "open", &first), limit, stop, move || {
+            FsSource::select(&sources, selection, network)
+        })
+        .await
     }
 
     /// The room of a peer in `dir`, which transfers at the same time share.

@@ -12,6 +12,7 @@ use crate::protocol::failure::Failure;
 pub use crate::protocol::final_name::Exists;
 use crate::session::Retry;
 use crate::session::schedule::Schedule;
+use crate::storage::fs::Selection;
 pub use crate::storage::void::Workload;
 use crate::transport::address::{HostPort, PortRange};
 use crate::transport::{Congestion, InheritedSocket};
@@ -71,6 +72,8 @@ impl Ending {
 pub struct SendSettings {
     /// Files and directories, at least one, as given.
     pub sources: Vec<PathBuf>,
+    /// What of them is sent.
+    pub selection: Box<Selection>,
     /// The peer to dial; `None` waits for one receiver.
     pub peer: Option<Peer>,
     /// Whether the receiver takes from old files what they have.
@@ -166,6 +169,8 @@ pub struct InboxSettings {
 /// What a sender that stays needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OfferSettings {
+    /// What of the sources is sent.
+    pub selection: Box<Selection>,
     /// Files and directories, at least one, as given.
     pub sources: Vec<PathBuf>,
     /// Whether receivers take from old files what they have.

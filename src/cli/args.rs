@@ -3,6 +3,7 @@
 mod meeting;
 mod output;
 mod peers;
+mod select;
 mod ssh;
 mod stay;
 
@@ -17,6 +18,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 pub use self::meeting::MeetingArgs;
 pub use self::output::{GeneralArgs, OutputArgs};
 pub use self::peers::{PeersArgs, PeersVerb};
+pub use self::select::SelectArgs;
 pub use self::ssh::{SshArgs, TargetArgs};
 pub use self::stay::StayArgs;
 use super::bwlimit::parse_bwlimit;
@@ -114,8 +116,7 @@ pub struct SendArgs {
 
     /// Give up after this long without a peer [default: never]
     ///
-    /// Applies only while this side waits for the other one. If the time runs out, the exit code is 3. Durations are
-    /// written like 30s or 5m.
+    /// Only while this side waits. If the time runs out, the exit code is 3. Durations are written like 30s or 5m.
     #[arg(long, env = "TOWLINE_WAIT", hide_env = true, value_name = "DURATION")]
     #[arg(value_parser = parse_wait)]
     pub wait: Option<Wait>,
@@ -178,6 +179,9 @@ pub struct SendArgs {
     /// Flags about the target.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// Flags about which of the sources is sent.
+    #[command(flatten)]
+    pub select: SelectArgs,
     /// Flags about the peer.
     #[command(flatten)]
     pub meeting: MeetingArgs,
@@ -214,8 +218,7 @@ pub struct ReceiveArgs {
 
     /// Give up after this long without a peer [default: never]
     ///
-    /// Applies only while this side waits for the other one. If the time runs out, the exit code is 3. Durations are
-    /// written like 30s or 5m.
+    /// Only while this side waits. If the time runs out, the exit code is 3. Durations are written like 30s or 5m.
     #[arg(long, env = "TOWLINE_WAIT", hide_env = true, value_name = "DURATION")]
     #[arg(value_parser = parse_wait)]
     pub wait: Option<Wait>,

@@ -65,6 +65,28 @@ pub struct Config {
     pub background: Option<bool>,
     /// `--remove-source`
     pub remove_source: Option<bool>,
+    /// `--exclude`
+    pub exclude: Vec<String>,
+    /// `--include`
+    pub include: Vec<String>,
+    /// `--exclude-from`
+    pub exclude_from: Vec<PathBuf>,
+    /// `--ignore-files`
+    pub ignore_files: Option<bool>,
+    /// `--files-from`
+    pub files_from: Option<PathBuf>,
+    /// `--null`
+    pub null: Option<bool>,
+    /// `--one-file-system`
+    pub one_file_system: Option<bool>,
+    /// `--min-size`, bytes
+    #[serde(deserialize_with = "size")]
+    pub min_size: Option<u64>,
+    /// `--max-size`, bytes
+    #[serde(deserialize_with = "size")]
+    pub max_size: Option<u64>,
+    /// `--contents`
+    pub contents: Option<bool>,
     /// `--receipt`
     pub receipt: Option<PathBuf>,
     /// `--manifest`

@@ -8,6 +8,7 @@ mod meeting;
 mod peers;
 mod pki;
 mod receive;
+mod select;
 mod send;
 mod sources;
 mod ssh;

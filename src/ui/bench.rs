@@ -100,6 +100,7 @@ pub(super) mod tests {
             receipt: None,
             not_kept: Vec::new(),
             removed: None,
+            left_out: 0,
         };
         Bench {
             summary,

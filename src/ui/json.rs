@@ -121,6 +121,8 @@ enum EventFields<'a> {
         not_kept: CountMap<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
         removed: Option<u64>,
+        #[serde(skip_serializing_if = "is_zero")]
+        left_out: u64,
         sent_bytes: u64,
         resumed_bytes: u64,
         copied_bytes: u64,
@@ -426,6 +428,7 @@ fn finished(summary: &Summary) -> EventFields<'_> {
         limited_by_shares: ShareMap(&summary.limited_by),
         not_kept: CountMap(&summary.not_kept),
         removed: summary.removed,
+        left_out: summary.left_out,
         sent_bytes: summary.sent_bytes,
         resumed_bytes: summary.resumed_bytes,
         copied_bytes: summary.copied_bytes,
@@ -481,3 +484,8 @@ impl Formatter for TerminalSafe {
 
 #[cfg(test)]
 mod tests;
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}

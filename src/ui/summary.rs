@@ -61,6 +61,9 @@ pub(super) fn summary_line(summary: &Summary) -> String {
     if summary.skipped > 0 {
         out += &format!("; {} skipped", summary.skipped);
     }
+    if summary.left_out > 0 {
+        out += &format!("; {} left out", summary.left_out);
+    }
     if let Some(removed) = summary.removed {
         out += &format!("; {} removed", format::count(removed, "source", "sources"));
     }
@@ -127,6 +130,7 @@ pub(super) mod tests {
             receipt: None,
             not_kept: Vec::new(),
             removed: None,
+            left_out: 0,
         }
     }
 }

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use super::common::{is_variable, resolve_common, verify_disk};
 use super::meeting::{resolve_meeting, resolve_peer};
 use super::pki::resolve_pki;
+use super::select::resolve_selection;
 use super::sources::{check_sources, give_way};
 use super::{ssh, stay};
 use crate::app::settings::{Command, Peer, PeersFile, Right, SendSettings};
@@ -33,6 +34,9 @@ pub(super) fn resolve(
     check_sources(&given.sources)?;
     let (there, ssh) = (ssh::receiving(&given), ssh::Way::new(&mut given.ssh, given.target.yes, &config));
     let to = ticket.or(given.to).or_else(|| config.to.as_deref().map(OsString::from));
+    let is_stdin_taken = to.as_deref().is_some_and(|to| to == "-");
+    let for_list: Option<&mut dyn Read> = if is_stdin_taken { None } else { Some(&mut *stdin) };
+    let selection = resolve_selection(given.select, &config, &given.sources, for_list)?;
     let manifest = given.manifest.or_else(|| config.manifest.clone());
     let mut common = resolve_common(given.transfer, given.wait, &config)?;
     common.pki = resolve_pki(&given.meeting, &config)?;
@@ -62,6 +66,7 @@ pub(super) fn resolve(
     let delta = given.delta.or(config.delta).unwrap_or_default();
     Ok(Command::Send(SendSettings {
         sources: given.sources,
+        selection: Box::new(selection),
         peer,
         delta,
         manifest,

@@ -9,6 +9,7 @@ use super::common::{check_duration, is_variable, resolve_common, verify_disk};
 use super::into::resolve_into;
 use super::meeting::{allowed, check_allowed};
 use super::pki::{check_pki, resolve_pki};
+use super::select::resolve_selection;
 use super::sources::{check_sources, give_way};
 use crate::app::settings::{
     CommonSettings, InboxSettings, OfferSettings, PeersFile, Right, ServiceSettings, StaySettings,
@@ -81,11 +82,12 @@ pub(super) fn resolve_offer(given: SendArgs, config: &Config, peers: &PeersFile)
         ),
     ])?;
     check_sources(&given.sources)?;
+    let selection = Box::new(resolve_selection(given.select, config, &given.sources, None)?);
     let (sources, delta) = (given.sources, given.delta.or(config.delta).unwrap_or_default());
     let background = given.background.or(config.background).unwrap_or(false);
     let service = |common: &mut CommonSettings| {
         give_way(background, common)?;
-        Ok(ServiceSettings::Offer(OfferSettings { sources, delta }))
+        Ok(ServiceSettings::Offer(OfferSettings { selection, sources, delta }))
     };
     resolve((given.stay, given.meeting, given.transfer), Right::Receive, config, peers, service)
 }

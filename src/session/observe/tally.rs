@@ -162,6 +162,7 @@ impl Tally {
             receipt: None,
             not_kept,
             removed: None,
+            left_out: 0,
         }
     }
 }

@@ -43,6 +43,7 @@ mod resume;
 mod reveal;
 mod roll_forward;
 pub mod sample;
+mod selection;
 mod set_log;
 mod set_steps;
 #[cfg(test)]
@@ -70,5 +71,6 @@ pub use self::left_over::{discard_partials, list_partials};
 pub use self::moving::{Remaining, Version};
 pub use self::peer_quota::{PeerQuota, Usage};
 pub use self::roll_forward::roll_forward;
+pub use self::selection::{Filters, Selection};
 pub use self::source::{FsFile, FsSource, FsWalk};
 pub use self::target::FsTarget;

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::attributes::{identity_of, meta_of, size_of};
-use super::dirs::{Dirs, Top};
+use super::dirs::Dirs;
 use super::origin::Origins;
 use super::watch::{DiskWatch, Subject};
 use crate::protocol::path::RelPath;
@@ -193,8 +193,8 @@ fn holder(origins: &Origins, dirs: &mut Dirs, path: &RelPath) -> Result<(Arc<Own
         return Err("the source was named by a symbolic link".to_owned());
     }
     let (base, name) = origin.place().map_err(cause)?;
-    let top = Top { base: &base, name: Some(name) };
-    let (holder, name) = dirs.parent_below(top, path).map_err(|blocked| cause(blocked.errno))?;
+    let (holder, name) =
+        dirs.parent_below(origin.top(&base, name), path).map_err(|blocked| cause(blocked.errno))?;
     Ok((holder, name.to_vec()))
 }
 

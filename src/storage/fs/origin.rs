@@ -35,8 +35,8 @@ pub(super) struct Origin {
     base: (PathBuf, (u64, u64)),
     /// Its name there.
     name: Vec<u8>,
-    /// Its name for the receiver: the first component of all its entries.
-    pub(super) path: RelPath,
+    /// Its name for the receiver: the first component of all its entries. `None` if what is in it is sent instead.
+    pub(super) path: Option<RelPath>,
     /// As the user wrote it, safe to print.
     pub(super) given: String,
     /// The user named a link to it.
@@ -54,9 +54,11 @@ pub(super) struct Origins {
 impl Origins {
     /// Adds `origin`; fails when another one has its name.
     pub(super) fn add(&mut self, origin: Origin) -> Result<(), Failure> {
-        if let Some(other) = self.by_name.insert(origin.path.as_bytes().to_vec(), self.all.len()) {
+        if let Some(path) = &origin.path
+            && let Some(other) = self.by_name.insert(path.as_bytes().to_vec(), self.all.len())
+        {
             let (one, two) = (&self.all[other].given, &origin.given);
-            let message = format!("{one} and {two} would both be sent as {}", origin.path);
+            let message = format!("{one} and {two} would both be sent as {path}");
             return Err(Failure::on(Side::Sender, Reason::SourceUnreadable, message));
         }
         self.all.push(origin);
@@ -70,7 +72,9 @@ impl Origins {
     /// The source of an entry.
     pub(super) fn of(&self, path: &RelPath) -> Result<&Origin, Failure> {
         let name = path.components().next().unwrap_or_default();
-        let index = self.by_name.get(name).copied();
+        // A source without a name is the only one.
+        let is_unnamed = self.all.first().is_some_and(|first| first.path.is_none());
+        let index = if is_unnamed { Some(0) } else { self.by_name.get(name).copied() };
         index
             .map(|index| &self.all[index])
             .ok_or_else(|| Failure::on(Side::Sender, Reason::Internal, format!("{path} is in no source")))
@@ -139,7 +143,23 @@ impl Origin {
         let stat = fstat(&base).map_err(|errno| unreadable(errno.into()))?;
         check_readable(&base, name).map_err(|errno| unreadable(errno.into()))?;
         let base = (parent.to_owned(), identity_of(&stat));
-        Ok(Self { bases: Arc::clone(bases), base, name: name.to_owned(), path, given, is_link })
+        Ok(Self { bases: Arc::clone(bases), base, name: name.to_owned(), path: Some(path), given, is_link })
+    }
+
+    /// The same for what is in the directory `source`.
+    pub(super) fn locate_contents(source: &Path, bases: &Arc<Bases>) -> Result<Self, Failure> {
+        let given = shown(source);
+        let place = place_of(source, &given);
+        let unreadable = |error| unreadable(&place, error);
+        let real = source.canonicalize().map_err(unreadable)?;
+        if !real.is_dir() {
+            return Err(unusable(&place, "it is no directory, so there is nothing in it"));
+        }
+        let base = bases.open(&real).map_err(|errno| unreadable(errno.into()))?;
+        let stat = fstat(&base).map_err(|errno| unreadable(errno.into()))?;
+        check_readable(&base, b".").map_err(|errno| unreadable(errno.into()))?;
+        let base = (real, identity_of(&stat));
+        Ok(Self { bases: Arc::clone(bases), base, name: b".".to_vec(), path: None, given, is_link: false })
     }
 
     /// Its directory, and its name there.
@@ -150,6 +170,11 @@ impl Origin {
         if identity_of(&fstat(&base)?) == *identity { Ok((base, &self.name)) } else { Err(Errno::NOENT) }
     }
 
+    /// Where the paths of its entries start, in the directory and under the name of its place.
+    pub(super) fn top<'b, 'n>(&self, base: &'b Arc<OwnedFd>, name: &'n [u8]) -> Top<'b, 'n> {
+        Top { base, name: self.path.is_some().then_some(name) }
+    }
+
     /// The directory of an entry, and the entry's name there.
     pub(super) fn parent<'p>(
         &'p self,
@@ -157,8 +182,7 @@ impl Origin {
         path: &'p RelPath,
     ) -> Result<(Arc<OwnedFd>, &'p [u8]), Failure> {
         let (base, name) = self.place().map_err(|errno| self.failure("open", path, errno))?;
-        let top = Top { base: &base, name: Some(name) };
-        dirs.parent_below(top, path).map_err(|blocked| match RelPath::new(&blocked.dir) {
+        dirs.parent_below(self.top(&base, name), path).map_err(|blocked| match RelPath::new(&blocked.dir) {
             Ok(dir) => self.failure("open", &dir, blocked.errno),
             Err(_) => self.failure("open", path, blocked.errno),
         })
@@ -166,9 +190,24 @@ impl Origin {
 
     /// The place of an entry: its path as the user would write it, and the path sent.
     pub(super) fn entry(&self, path: &RelPath) -> Place {
-        let below = &path.as_bytes()[self.path.as_bytes().len()..];
         let given = if self.given == "/" { "" } else { &self.given };
-        Place::new(format!("{given}{}", printable(below)), path.to_string())
+        let below = printable(path.as_bytes().get(self.start()..).unwrap_or_default());
+        let slash = if below.is_empty() { "" } else { "/" };
+        Place::new(format!("{given}{slash}{below}"), path.to_string())
+    }
+
+    /// Where the part of an entry's path begins that is relative to this source.
+    pub(super) fn start(&self) -> usize {
+        // Behind the slash, which the source itself does not have.
+        self.path.as_ref().map_or(0, |path| path.as_bytes().len() + 1)
+    }
+
+    /// The place of the source.
+    pub(super) fn own_place(&self) -> Place {
+        match &self.path {
+            Some(path) => self.entry(path),
+            None => Place::new(self.given.clone(), "the source".to_owned()),
+        }
     }
 
     /// The meaning of the system's `error` for an entry.

@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -18,8 +19,9 @@ use super::dirs::Dirs;
 use super::moving::{Found, Remaining, Version, remove_file};
 use super::open::open_file;
 use super::origin::{Bases, Origin, Origins, all_missing, shown};
+use super::selection::Selection;
 use super::sys::holes::{data, find_runs};
-use super::walk::TreeWalk;
+use super::walk::{TreeWalk, WalkContext};
 use super::watch::{DiskWatch, Subject, hangs};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::RelPath;
@@ -44,6 +46,9 @@ pub struct FsSource {
 
 struct SourceDisk {
     origins: Origins,
+    selection: Selection,
+    /// Entries that the selection has left out; what is in a directory counts with it.
+    left_out: AtomicU64,
     /// Sources that cannot be sent, as the user wrote them.
     missing: Vec<(String, Failure)>,
     /// By device and inode.
@@ -98,11 +103,24 @@ impl FsSource {
     ///
     /// Fails when no source is left, or when two have the same name.
     pub fn new(sources: &[PathBuf], network: NetworkThreads) -> Result<Self, Failure> {
+        Self::select(sources, Selection::default(), network)
+    }
+
+    /// The same, of which only a selection is sent.
+    pub fn select(
+        sources: &[PathBuf],
+        selection: Selection,
+        network: NetworkThreads,
+    ) -> Result<Self, Failure> {
         let bases = Arc::new(Bases::default());
         let mut origins = Origins::default();
         let mut missing = Vec::new();
         for source in sources {
-            match Origin::locate(source, &bases) {
+            let located = match selection.is_of_contents() {
+                true => Origin::locate_contents(source, &bases),
+                false => Origin::locate(source, &bases),
+            };
+            match located {
                 Ok(origin) => origins.add(origin)?,
                 Err(failure) => missing.push((shown(source), failure)),
             }
@@ -115,6 +133,8 @@ impl FsSource {
         }
         let disk = SourceDisk {
             origins,
+            selection,
+            left_out: AtomicU64::new(0),
             missing,
             files: Mutex::new(OpenFiles::new(share(OPEN_MAX))),
             watch: DiskWatch::default(),
@@ -129,6 +149,11 @@ impl FsSource {
         // Noted already, if it is set.
         let _ = self.disk.found.set(Found::new()?);
         Ok(())
+    }
+
+    /// Entries that the selection has left out; a directory counts as one, with all that is in it.
+    pub fn left_out(&self) -> u64 {
+        self.disk.left_out.load(Relaxed)
     }
 
     /// An entry has ended. Returns the file or link as the walk found it, for [`FsSource::remove`].
@@ -311,7 +336,7 @@ impl Source for FsSource {
                 Ok(origin) => origin.entry(path),
                 Err(_) => Place::from(path),
             },
-            _ => self.disk.origins.all().first().map(|origin| origin.entry(&origin.path))?,
+            _ => self.disk.origins.all().first().map(Origin::own_place)?,
         };
         Some(failed(op, place, hangs(limit)).failure(Side::Sender, Reason::Storage))
     }
@@ -323,7 +348,13 @@ impl Walk for FsWalk {
         blocking(move || {
             let call = disk.watch.begin("list", Subject::Top);
             let mut walk = walk.lock().unwrap_or_else(PoisonError::into_inner);
-            walk.next(disk.origins.all(), disk.found.get(), max, &call)
+            let context = WalkContext {
+                origins: disk.origins.all(),
+                selection: &disk.selection,
+                notes: disk.found.get(),
+                left_out: &disk.left_out,
+            };
+            walk.next(&context, max, &call)
         })
         .await
     }

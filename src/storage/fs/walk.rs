@@ -1,9 +1,10 @@
 //! The walk over the sources: depth first, lazy, one open directory for each level.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat, fstat, readlinkat, statat};
@@ -14,12 +15,14 @@ use super::descriptors::patiently;
 use super::moving::{Found, Version};
 use super::open::{open_dir, open_file};
 use super::origin::{Origin, unusable};
+use super::selection::{IgnoreFiles, Listed, Selection};
 use super::watch::{Call, Subject};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::{PathError, RelPath, printable};
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::{Entry, Kind, Meta};
 use crate::protocol::wire::limits::{LINK_TARGET_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+use crate::storage::error::failed;
 use crate::storage::source::Walked;
 
 /// Bytes per read when counting the bytes of a file.
@@ -32,20 +35,37 @@ pub(super) struct TreeWalk {
     stack: Vec<Level>,
     /// Results not handed out yet: missing sources first, later one entry at most.
     ready: VecDeque<Walked>,
+    /// Paths of the user's list that were not found yet; `None` before the walk begins.
+    unseen: Option<BTreeSet<RelPath>>,
+}
+
+/// What a walk works with.
+pub(super) struct WalkContext<'a> {
+    pub(super) origins: &'a [Origin],
+    pub(super) selection: &'a Selection,
+    pub(super) notes: Option<&'a Found>,
+    /// Counts what the selection leaves out.
+    pub(super) left_out: &'a AtomicU64,
 }
 
 /// A directory that is being read.
 struct Level {
     origin: usize,
-    path: RelPath,
+    /// `None` for a source of which the contents are sent.
+    path: Option<RelPath>,
     meta: Meta,
     version: Version,
-    names: Dir,
+    /// `None` if nothing in it is sent.
+    names: Option<Dir>,
+    /// All that is in it is sent, as far as a list of paths is concerned.
+    is_whole: bool,
+    ignore_files: IgnoreFiles,
 }
 
 /// The result of looking at one name.
 struct Looked {
-    found: Walked,
+    /// `None` if it is left out.
+    found: Option<Walked>,
     /// The file or link found.
     version: Option<Version>,
     /// The directory found.
@@ -54,9 +74,12 @@ struct Looked {
 
 impl From<Walked> for Looked {
     fn from(found: Walked) -> Self {
-        Self { found, version: None, level: None }
+        Self { found: Some(found), version: None, level: None }
     }
 }
+
+/// The selection leaves it out.
+const LEFT_OUT: Looked = Looked { found: None, version: None, level: None };
 
 impl TreeWalk {
     /// A walk that first reports the sources that cannot be sent.
@@ -66,43 +89,49 @@ impl TreeWalk {
     }
 
     /// The next few entries, at most `max`; empty at the end.
-    pub(super) fn next(
-        &mut self,
-        origins: &[Origin],
-        notes: Option<&Found>,
-        max: usize,
-        call: &Call<'_>,
-    ) -> Vec<Walked> {
+    pub(super) fn next(&mut self, context: &WalkContext<'_>, max: usize, call: &Call<'_>) -> Vec<Walked> {
+        let WalkContext { origins, selection, notes, left_out } = *context;
+        let unseen = self.unseen.get_or_insert_with(|| selection.only().cloned().unwrap_or_default());
         let mut batch = Vec::new();
         while batch.len() < max {
             if let Some(found) = self.ready.pop_front() {
                 batch.push(found);
                 continue;
             }
-            let looked = if let Some(level) = self.stack.last_mut() {
-                call.step("list", Subject::Path(level.path.clone()));
-                level.next(&origins[level.origin])
+            let looked = if let Some((level, above)) = self.stack.split_last_mut() {
+                call.step("list", level.path.clone().map_or(Subject::Top, Subject::Path));
+                let looking = Looking { index: level.origin, origin: &origins[level.origin], selection };
+                level.next(&looking, above, unseen)
             } else if let Some(origin) = origins.get(self.next_origin) {
                 self.next_origin += 1;
-                call.step("look at", Subject::Path(origin.path.clone()));
-                Some(look_at_origin(self.next_origin - 1, origin))
+                call.step("look at", origin.path.clone().map_or(Subject::Top, Subject::Path));
+                let looking = Looking { index: self.next_origin - 1, origin, selection };
+                Some(look_at_origin(&looking))
+            } else if let (Some(missing), Some(origin)) = (unseen.pop_first(), origins.first()) {
+                Some(not_found(origin, &missing).into())
             } else {
                 break;
             };
             match looked {
+                Some(Looked { found: None, level: None, .. }) => {
+                    left_out.fetch_add(1, Relaxed);
+                }
                 Some(Looked { found, version, level }) => {
-                    if let (Some(notes), Some(version), Walked::Entry(entry)) = (notes, version, &found) {
+                    // What is on another file system.
+                    left_out.fetch_add(u64::from(level.as_ref().is_some_and(|l| l.names.is_none())), Relaxed);
+                    if let (Some(notes), Some(version), Some(Walked::Entry(entry))) = (notes, version, &found)
+                    {
                         notes.note(entry.path.clone(), version);
                     }
-                    self.ready.push_back(found);
+                    self.ready.extend(found);
                     self.stack.extend(level);
                 }
                 None => {
                     let ended = self.stack.pop();
-                    if let (Some(notes), Some(level)) = (notes, &ended) {
-                        notes.note_dir(&level.path, level.version);
+                    if let (Some(notes), Some(Level { path: Some(path), version, .. })) = (notes, &ended) {
+                        notes.note_dir(path, *version);
                     }
-                    self.ready.extend(ended.map(Level::end));
+                    self.ready.extend(ended.and_then(Level::end));
                 }
             }
         }
@@ -110,61 +139,135 @@ impl TreeWalk {
     }
 }
 
+/// Whose entries are looked at, and which of them are sent.
+struct Looking<'a> {
+    index: usize,
+    origin: &'a Origin,
+    selection: &'a Selection,
+}
+
 impl Level {
     /// Looks at the next name; `None` when there is no other.
-    fn next(&mut self, origin: &Origin) -> Option<Looked> {
-        let names = &mut self.names;
+    fn next(
+        &mut self,
+        looking: &Looking<'_>,
+        above: &[Self],
+        unseen: &mut BTreeSet<RelPath>,
+    ) -> Option<Looked> {
+        let Looking { origin, selection, .. } = looking;
+        let names = self.names.as_mut()?;
         let name = loop {
             match names.read()? {
                 Ok(entry) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
                 Ok(entry) => break entry.file_name().to_owned(),
                 // The rest of the directory is lost; `Dir` returns nothing after an error.
-                Err(errno) => return Some(unreadable(origin, &self.path, "list", errno).into()),
+                Err(errno) => return Some(unreadable_dir(origin, self.path.as_ref(), "list", errno).into()),
             }
         };
         let name = name.to_bytes();
-        let path = match self.path.join(name) {
+        let path = match self.path.as_ref().map_or_else(|| RelPath::new(name), |dir| dir.join(name)) {
             Ok(path) => path,
-            Err(error) => return Some(not_allowed(origin, &self.path, name, error).into()),
+            Err(error) => return Some(not_allowed(origin, self.path.as_ref(), name, error).into()),
         };
-        match names.fd() {
-            Ok(holder) => Some(look(self.origin, origin, holder, name, path)),
-            Err(errno) => Some(unreadable(origin, &path, "read", errno).into()),
+        let mut is_whole = self.is_whole;
+        if !is_whole {
+            let below = &path.as_bytes()[origin.start()..];
+            match selection.listed(below) {
+                Listed::Whole => is_whole = true,
+                Listed::Above => {}
+                Listed::No => return Some(LEFT_OUT),
+            }
+            if let Ok(below) = RelPath::new(below) {
+                unseen.remove(&below);
+            }
         }
+        let holder = match names.fd() {
+            Ok(holder) => holder,
+            Err(errno) => return Some(unreadable(origin, &path, "read", errno).into()),
+        };
+        let stat = match statat(holder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(errno) => return Some(unreadable(origin, &path, "read", errno).into()),
+        };
+        let is_dir = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if !is_whole && !is_dir {
+            return Some(LEFT_OUT);
+        }
+        let nearest = std::iter::once(&self.ignore_files).chain(above.iter().rev().map(|l| &l.ignore_files));
+        if selection.leaves_out(path.as_bytes(), origin.start(), is_dir, nearest) {
+            return Some(LEFT_OUT);
+        }
+        let is_other =
+            selection.is_of_one_file_system() && is_dir && stat.st_dev != self.version.identity().0;
+        Some(look(looking, holder, name, path, Seen { stat, is_whole, is_other }))
     }
 
-    fn end(self) -> Walked {
-        Walked::Entry(Entry { path: self.path, meta: self.meta, kind: Kind::DirEnd, hole_bytes: 0 })
+    fn end(self) -> Option<Walked> {
+        let Self { path, meta, .. } = self;
+        path.map(|path| Walked::Entry(Entry { path, meta, kind: Kind::DirEnd, hole_bytes: 0 }))
     }
 }
 
-fn look_at_origin(index: usize, origin: &Origin) -> Looked {
-    match origin.place() {
-        Ok((base, name)) => look(index, origin, base.as_fd(), name, origin.path.clone()),
-        Err(errno) => unreadable(origin, &origin.path, "open", errno).into(),
-    }
+/// What is known of an entry that is looked at.
+struct Seen {
+    stat: Stat,
+    /// A list of paths has it.
+    is_whole: bool,
+    /// It is a directory on another file system, and nothing in it is sent.
+    is_other: bool,
 }
 
-fn look(index: usize, origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path: RelPath) -> Looked {
-    let stat = match statat(holder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => stat,
-        Err(errno) => return unreadable(origin, &path, "read", errno).into(),
+fn look_at_origin(looking: &Looking<'_>) -> Looked {
+    let Looking { origin, selection, .. } = looking;
+    let fails = |op, errno: Errno| unreadable_dir(origin, origin.path.as_ref(), op, errno).into();
+    let (base, name) = match origin.place() {
+        Ok(place) => place,
+        Err(errno) => return fails("open", errno),
     };
-    let meta = meta_of(&stat);
-    let version = Version::of(&stat);
+    let stat = match statat(&base, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(errno) => return fails("read", errno),
+    };
+    let seen = Seen { stat, is_whole: selection.only().is_none(), is_other: false };
+    let Some(path) = origin.path.clone() else {
+        return match open_level(looking, base.as_fd(), name, None, &seen) {
+            Ok(level) => Looked { found: None, version: None, level: Some(level) },
+            Err(error) => unreadable_dir(origin, None, "open", error).into(),
+        };
+    };
+    // A directory that was named is sent; a file may match a pattern.
+    let is_dir = FileType::from_raw_mode(seen.stat.st_mode) == FileType::Directory;
+    if !is_dir && selection.leaves_out(path.as_bytes(), 0, is_dir, std::iter::empty()) {
+        return LEFT_OUT;
+    }
+    look(looking, base.as_fd(), name, path, seen)
+}
+
+fn look(looking: &Looking<'_>, holder: BorrowedFd<'_>, name: &[u8], path: RelPath, seen: Seen) -> Looked {
+    let (origin, stat) = (looking.origin, &seen.stat);
+    let meta = meta_of(stat);
+    let version = Version::of(stat);
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => match file_kind(origin, holder, name, &path, &stat) {
+        FileType::RegularFile => match file_kind(origin, holder, name, &path, stat) {
+            Ok(Kind::File { size }) if looking.selection.leaves_out_size(size) => LEFT_OUT,
             Ok(kind) => {
-                let hole_bytes = hole_bytes(&kind, &stat);
+                let hole_bytes = hole_bytes(&kind, stat);
                 let found = Walked::Entry(Entry { path, meta, kind, hole_bytes });
-                Looked { found, version: Some(version), level: None }
+                Looked { found: Some(found), version: Some(version), level: None }
             }
             Err(failure) => skipped(&origin.entry(&path), failure).into(),
         },
-        FileType::Directory => look_into(origin, holder, name, (index, path, meta, version)),
+        FileType::Directory => match open_level(looking, holder, name, Some(&path), &seen) {
+            Ok(level) => {
+                let found = Walked::Entry(Entry { path, meta, kind: Kind::Dir, hole_bytes: 0 });
+                Looked { found: Some(found), version: None, level: Some(level) }
+            }
+            // An empty directory in its place would look complete.
+            Err(error) => unreadable_dir(origin, Some(&path), "open", error).into(),
+        },
         FileType::Symlink => {
             let found = look_at_link(origin, holder, name, path, meta);
-            Looked { found, version: Some(version), level: None }
+            Looked { found: Some(found), version: Some(version), level: None }
         }
         other => {
             let what = match other {
@@ -221,21 +324,30 @@ fn file_kind(
     read().map_err(|error: io::Error| origin.failure("read", path, error))
 }
 
-fn look_into(
-    origin: &Origin,
+/// Opens a directory, to list it.
+fn open_level(
+    looking: &Looking<'_>,
     holder: BorrowedFd<'_>,
     name: &[u8],
-    (index, path, meta, version): (usize, RelPath, Meta, Version),
-) -> Looked {
-    match open_dir(holder, name, OFlags::RDONLY).and_then(Dir::new) {
-        Ok(names) => {
-            let found = Walked::Entry(Entry { path: path.clone(), meta, kind: Kind::Dir, hole_bytes: 0 });
-            let level = Level { origin: index, path, meta, version, names };
-            Looked { found, version: None, level: Some(level) }
-        }
-        // An empty directory in its place would look complete.
-        Err(errno) => unreadable(origin, &path, "open", errno).into(),
-    }
+    path: Option<&RelPath>,
+    seen: &Seen,
+) -> io::Result<Level> {
+    let dir = open_dir(holder, name, OFlags::RDONLY)?;
+    // Where the paths begin, relative to this directory.
+    let start = path.map_or(0, |path| path.as_bytes().len() + 1);
+    let ignore_files = match looking.selection.has_ignore_files() && !seen.is_other {
+        true => IgnoreFiles::read(dir.as_fd(), start)?,
+        false => IgnoreFiles::default(),
+    };
+    Ok(Level {
+        origin: looking.index,
+        path: path.cloned(),
+        meta: meta_of(&seen.stat),
+        version: Version::of(&seen.stat),
+        names: if seen.is_other { None } else { Some(Dir::new(dir)?) },
+        is_whole: seen.is_whole,
+        ignore_files,
+    })
 }
 
 fn look_at_link(origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path: RelPath, meta: Meta) -> Walked {
@@ -257,10 +369,33 @@ fn unreadable(origin: &Origin, path: &RelPath, op: &'static str, errno: Errno) -
     skipped(&origin.entry(path), origin.failure(op, path, errno))
 }
 
-fn not_allowed(origin: &Origin, dir: &RelPath, name: &[u8], error: PathError) -> Walked {
-    let (dir, name) = (origin.entry(dir), printable(name));
+/// The same for a source too, of which the contents are sent.
+fn unreadable_dir(
+    origin: &Origin,
+    path: Option<&RelPath>,
+    op: &'static str,
+    error: impl Into<io::Error>,
+) -> Walked {
+    match path {
+        Some(path) => skipped(&origin.entry(path), origin.failure(op, path, error)),
+        None => {
+            let place = origin.own_place();
+            skipped(&place, failed(op, place.clone(), error).failure(Side::Sender, Reason::SourceUnreadable))
+        }
+    }
+}
+
+fn not_allowed(origin: &Origin, dir: Option<&RelPath>, name: &[u8], error: PathError) -> Walked {
+    let (dir, name) = (dir.map_or_else(|| origin.own_place(), |dir| origin.entry(dir)), printable(name));
     let place = Place::new(format!("{}/{name}", dir.own()), format!("{}/{name}", dir.told()));
     skipped(&place, unusable(&place, error))
+}
+
+/// A path of the user's list is not there.
+fn not_found(origin: &Origin, below: &RelPath) -> Walked {
+    let (dir, name) = (origin.own_place(), printable(below.as_bytes()));
+    let place = Place::new(format!("{}/{name}", dir.own()), format!("{}/{name}", dir.told()));
+    skipped(&place, unusable(&place, "it is in the list of files, and not there"))
 }
 
 fn skipped(place: &Place, failure: Failure) -> Walked {

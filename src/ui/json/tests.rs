@@ -181,6 +181,7 @@ fn success_and_failure() {
         receipt: None,
         not_kept: vec![NotKept { aspect: Aspect::Mode, count: 3, path: "p".into(), cause: "c".into() }],
         removed: None,
+        left_out: 0,
     };
     assert_eq!(
         line(Event::Finished(summary)),
