@@ -18,7 +18,7 @@ pub struct SshArgs {
 
     /// Copy nothing to a machine that has no towline
     ///
-    /// Without this flag, and with --yes or after a question on the terminal, this towline is copied to
+    /// Without this flag, and with --yes, this towline is copied to
     /// ~/.cache/towline/VERSION-HASH/ of a machine with the same system and architecture that has none, or one of another
     /// version that does not fit. It is checked there and used from then on.
     #[arg(long, env = "TOWLINE_NO_INSTALL", hide_env = true, hide_short_help = true, value_name = "BOOL")]
