@@ -5,9 +5,10 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rustix::process::Signal;
-use support::process::{Ended, Towline};
+use support::process::{DEADLINE, Ended, Towline};
 use support::setting::Setting;
 
 /// A file in `certs/`.
@@ -136,6 +137,35 @@ fn a_side_that_waits_for_one_peer_takes_certificates_and_others_still_need_the_t
     assert!(refused.said().contains("the waiting side takes no certificates"), "{}", refused.said());
     setting.send(&listening.ticket, &[]).expect(0);
     receiver.end().expect(0);
+}
+
+#[test]
+fn renewed_certificates_are_read_on_sighup_and_bad_ones_change_nothing() {
+    let setting = Setting::new();
+    let (own, key) = (setting.path("own.pem"), setting.path("own.key"));
+    let install = |name: &str| {
+        fs::copy(cert(&format!("{name}.pem")), &own).expect("a copy");
+        fs::copy(setting.key(&format!("{name}.key.pem")), &key).expect("a copy");
+    };
+    install("expired");
+    let [shown, secret] = [&own, &key].map(|path| path.to_str().expect("a plain path"));
+    let args = ["--ca", &cert("ca.pem"), "--cert", shown, "--key", secret].map(str::to_owned);
+    let (mut staying, address) = setting.stay(&args);
+    let client = setting.shows("ca", "client");
+    let refused = setting.send(&address, &client).expect(4);
+    assert!(refused.said().contains("the certificate of the waiting side has expired"), "{}", refused.said());
+    install("leaf");
+    staying.signal(Signal::HUP);
+    let end = Instant::now() + DEADLINE;
+    while setting.send(&address, &client).code != Some(0) {
+        assert!(Instant::now() < end, "the new one is not used");
+    }
+    fs::write(&own, b"nonsense").expect("a file");
+    staying.signal(Signal::HUP);
+    let warning = staying.wait_for("warning");
+    let message = warning["message"].as_str().expect("text");
+    assert!(message.starts_with("the certificates of before still count: "), "{message}");
+    setting.send(&address, &client).expect(0);
 }
 
 #[test]

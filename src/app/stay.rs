@@ -145,24 +145,27 @@ async fn welcome(
     }
 }
 
-/// Takes over the file of known peers at each SIGHUP, unless it is invalid. A disk that hangs holds nobody up.
+/// Reads the known peers and the certificates again at each SIGHUP; what is invalid changes nothing. A disk that hangs holds
+/// nobody up.
 async fn read_again(hall: &Hall, places: &Places, mut hangups: Hangups) -> Infallible {
     loop {
         hangups.next().await;
         service::notify("RELOADING=1");
-        let file = hall.settings.peers.clone();
-        let loaded = tokio::task::spawn_blocking(move || file.load()).await;
-        let problem = match loaded {
-            Ok(Ok(known)) => {
-                places.know(known);
-                info!("the known peers were read again");
-                None
+        let (file, pki) = (hall.settings.peers.clone(), hall.settings.common.pki.clone());
+        let read = move || (file.load(), pki.map(|pki| certified(&pki, None)).transpose());
+        match tokio::task::spawn_blocking(read).await {
+            Ok((known, certificates)) => {
+                match known {
+                    Ok(known) => places.know(known),
+                    Err(error) => hall.warn(format!("the known peers of before still count: {error}")),
+                }
+                match certificates {
+                    Ok(certificates) => places.certify(certificates),
+                    Err(error) => hall.warn(format!("the certificates of before still count: {error}")),
+                }
+                info!("the known peers and certificates were read again");
             }
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(problem) = problem {
-            hall.warn(format!("the known peers of before still count: {problem}"));
+            Err(error) => hall.warn(format!("what was known before still counts: {error}")),
         }
         service::notify("READY=1");
     }

@@ -204,31 +204,11 @@ fn part<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Distrust> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
-
     use super::*;
     use crate::auth::Fingerprint;
     use crate::auth::handshake::{DiallerHandshake, ListenerHandshake};
     use crate::protocol::failure::Reason;
-
-    fn path(name: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("certs").join(name)
-    }
-
-    fn certified(ca: &str, own: Option<&str>, names: &[&'static str]) -> Arc<Certified> {
-        let dir = tempfile::tempdir().unwrap();
-        let own = own.map(|name| {
-            // A private copy: git keeps no modes.
-            let key = dir.path().join("key.pem");
-            std::fs::copy(path(&format!("{name}.key.pem")), &key).unwrap();
-            let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-            std::fs::set_permissions(&key, private).unwrap();
-            OwnCertificate::load(&path(&format!("{name}.pem")), &key).unwrap()
-        });
-        let peer_names = names.iter().map(|name| ServerName::try_from(*name).unwrap()).collect();
-        let authority = Authority::load(&path(&format!("{ca}.pem"))).unwrap();
-        Arc::new(Certified { authority, own, peer_names, clock: UnixTime::now })
-    }
+    use crate::testing::certificates::certified;
 
     const SESSION: Channel = Channel { exporter: [7; 32], peer: Fingerprint::from_bytes([1; 32]) };
 

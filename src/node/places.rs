@@ -12,6 +12,9 @@ use crate::auth::{Certified, Expected, Fingerprint, Secret};
 use crate::protocol::failure::{Failure, Reason};
 use crate::session::handshake::Slot;
 
+/// Maximum keys whose certificates are remembered. More are forgotten together.
+const CERTIFIED_MAX: usize = 1024;
+
 /// Which known peers are let in.
 #[derive(Debug, Clone)]
 pub struct Guests {
@@ -47,10 +50,35 @@ struct State {
     is_closed: bool,
     /// Keys that were enough, of diallers without a place yet.
     by_key: HashSet<Fingerprint>,
-    /// Names in the certificates of diallers that were enough, until their place is free.
-    certified: HashMap<Fingerprint, Option<String>>,
+    /// How often diallers without a place yet have shown a certificate that was enough.
+    certified: HashMap<Fingerprint, usize>,
+    /// Names in certificates that were enough, of late.
+    names: HashMap<Fingerprint, String>,
     /// What was known of diallers when they took their last place.
     entries: HashMap<Fingerprint, (PeerName, KnownPeer)>,
+}
+
+impl State {
+    /// `peer` has shown a certificate with `name` that is enough.
+    fn note_certificate(&mut self, peer: Fingerprint, name: Option<String>) {
+        // Many keys with certificates of the authority must not fill the memory.
+        if self.certified.len().max(self.names.len()) >= CERTIFIED_MAX {
+            self.certified.clear();
+            self.names.clear();
+        }
+        *self.certified.entry(peer).or_default() += 1;
+        self.names.extend(name.map(|name| (peer, name)));
+    }
+
+    /// Whether `peer` has shown a certificate, which counts once.
+    fn use_certificate(&mut self, peer: Fingerprint) -> bool {
+        let Some(left) = self.certified.get_mut(&peer) else { return false };
+        *left -= 1;
+        if *left == 0 {
+            self.certified.remove(&peer);
+        }
+        true
+    }
 }
 
 /// A ticket that serves one session.
@@ -87,6 +115,7 @@ impl Places {
             is_closed: false,
             by_key: HashSet::new(),
             certified: HashMap::new(),
+            names: HashMap::new(),
             entries: HashMap::new(),
         };
         Self { all: places, state: Mutex::new(state), freed: Notify::new() }
@@ -123,9 +152,14 @@ impl Places {
         self.state().entries.get(&peer).cloned()
     }
 
-    /// A name in the certificate that let `peer` in.
+    /// From now on these certificates count. Sessions go on.
+    pub fn certify(&self, certified: Option<Arc<Certified>>) {
+        self.state().guests.certified = certified;
+    }
+
+    /// A name in the last certificate of `peer`.
     pub fn certified_name(&self, peer: Fingerprint) -> Option<String> {
-        self.state().certified.remove(&peer).flatten()
+        self.state().names.get(&peer).cloned()
     }
 
     /// Lets nobody in any more.
@@ -159,7 +193,7 @@ impl Authorizer for Places {
             if welcomes == Some(false) {
                 return Err(no_right(state.guests.right));
             }
-            state.certified.insert(peer, name);
+            state.note_certificate(peer, name);
             return Ok(step);
         }
         if welcomes == Some(true) {
@@ -198,7 +232,7 @@ impl Slot for Places {
 
     fn take(&self, peer: Fingerprint) -> Result<(), Failure> {
         let state = &mut *self.state();
-        let is_by_key = state.by_key.remove(&peer);
+        let (is_by_key, is_certified) = (state.by_key.remove(&peer), state.use_certificate(peer));
         if state.is_closed {
             return Err(Failure::new(Reason::Interrupted, "the waiting side is stopping"));
         }
@@ -206,7 +240,7 @@ impl Slot for Places {
             let message = "the waiting side is busy with other transfers; try again later";
             return Err(Failure::new(Reason::Busy, message));
         }
-        if state.guests.welcomes(peer) != Some(true) && !state.certified.contains_key(&peer) {
+        if state.guests.welcomes(peer) != Some(true) && !is_certified {
             let ticket = state.ticket.as_mut();
             match ticket.filter(|ticket| ticket.used_by.is_none() && ticket.proved.contains(&peer)) {
                 Some(ticket) => ticket.used_by = Some(peer),
@@ -226,7 +260,6 @@ impl Slot for Places {
     fn give_back(&self, peer: Fingerprint) {
         let mut state = self.state();
         self.free_one(&mut state);
-        state.certified.remove(&peer);
         if let Some(ticket) = state.ticket.as_mut().filter(|ticket| ticket.used_by == Some(peer)) {
             ticket.used_by = None;
         }
@@ -252,9 +285,11 @@ pub fn ticket_used() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::ByCertificate;
     use crate::auth::handshake::{Channel, DiallerMethod};
     use crate::auth::methods::{ByKey, ByTicket};
     use crate::node::peers::PeersFile;
+    use crate::testing::certificates::certified;
 
     const LISTENER: Fingerprint = Fingerprint::from_bytes([0; 32]);
 
@@ -321,6 +356,34 @@ mod tests {
             assert_eq!(places.take(key(3)).unwrap_err().reason, Reason::Refused);
             assert_eq!(places.entry(key(3)), None);
         }
+    }
+
+    #[test]
+    fn a_certificate_is_enough_for_each_session_unless_an_entry_says_no() {
+        let dir = tempfile::tempdir().unwrap();
+        let shown = Some(certified("ca", Some("leaf"), &[]));
+        let places = Places::new(9, Guests { certified: shown, ..guests(dir.path()) }, false);
+        let by_certificate = ByCertificate(certified("ca", Some("client"), &["localhost"]));
+        let greet = |number| {
+            let channel = Channel { exporter: [7; 32], peer: key(number) };
+            let (message, _) = by_certificate.begin(&channel);
+            let greeting = Greeting { method: by_certificate.number(), message: &message, channel: &channel };
+            places.authorize(&greeting).map(drop).map_err(|failure| failure.reason)
+        };
+        // Two at once, with the same key.
+        assert_eq!((greet(9), greet(9)), (Ok(()), Ok(())));
+        assert!(places.take(key(9)).is_ok());
+        assert_eq!(places.certified_name(key(9)).as_deref(), Some("backup.client.test"));
+        assert!(places.take(key(9)).is_ok() && places.take(key(9)).is_err());
+        assert_eq!((greet(2), greet(1)), (Err(Reason::Refused), Ok(())));
+        assert!(places.take(key(1)).is_ok());
+        for number in 0..2 * CERTIFIED_MAX {
+            let key = *blake3::hash(&number.to_be_bytes()).as_bytes();
+            places.state().note_certificate(Fingerprint::from_bytes(key), Some("name".to_owned()));
+        }
+        assert!(places.state().names.len() <= CERTIFIED_MAX);
+        places.certify(None);
+        assert_eq!(greet(9), Err(Reason::NotAuthenticated));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! tests.
 
 pub(crate) mod auth;
+pub(crate) mod certificates;
 mod congestion;
 pub(crate) mod connection;
 pub(crate) mod connection_suite;

@@ -50,7 +50,7 @@ fn hint(reason: Reason) -> Option<&'static str> {
             "take the ticket or code again from the waiting side; each start prints new ones. Without either, the \
              waiting side needs --fingerprint with what `towline id` prints here, or --allow with the name of a known \
              peer. A receiver that stays (--forever) needs `towline peers add NAME FINGERPRINT --may send`, and then \
-             SIGHUP. If a known peer has a new key on purpose, use `towline peers remove` and `add`. With --ca, \
+             SIGHUP; a sender that stays needs --may receive. If a known peer has a new key on purpose, use `towline peers remove` and `add`. With --ca, \
              compare the authorities, names and dates of both certificates"
         }
         Reason::TicketUsed => {
