@@ -161,7 +161,9 @@ fn a_quota_refuses_what_does_not_fit_and_ends_what_was_not_announced() {
     let failed = refused.file("two");
     assert_eq!(failed["outcome"], "failed", "{failed}");
     assert!(
-        failed["message"].as_str().is_some_and(|text| text.contains("its quota of 3145728 bytes is used up"))
+        failed["message"]
+            .as_str()
+            .is_some_and(|text| text.contains("of the quota of 3145728 bytes are left"))
     );
     assert!(!setting.inbox.join("ann/two").exists());
     // Each of them fits, and both do not.

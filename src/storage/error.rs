@@ -8,12 +8,10 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::EntryId;
 
-/// A peer has used up its quota.
+/// A peer has used up its quota, or what it sends does not fit.
 #[derive(Debug, thiserror::Error)]
-#[error("its quota of {limit_bytes} bytes is used up")]
-pub(super) struct QuotaUsedUp {
-    pub(super) limit_bytes: u64,
-}
+#[error("{0}")]
+pub(super) struct OverQuota(pub(super) String);
 
 /// A failed disk operation.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +88,7 @@ impl StorageError {
 
     /// Whether the peer has used up its quota.
     fn is_quota(&self) -> bool {
-        self.source.get_ref().is_some_and(|error| error.is::<QuotaUsedUp>())
+        self.source.get_ref().is_some_and(|error| error.is::<OverQuota>())
     }
 
     /// Whether later writes of other files fail as well: the disk is full, a quota is used up, or the file system is

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::storage::error::QuotaUsedUp;
+use crate::storage::error::OverQuota;
 
 /// What a file or directory counts at least, beside its content: very many empty ones fill a disk too.
 const ENTRY_BYTES: u64 = 4096;
@@ -62,7 +62,10 @@ impl PeerQuota {
                 *used = now;
                 Ok(())
             }
-            None => Err(io::Error::other(QuotaUsedUp { limit_bytes })),
+            None => {
+                let why = format!("the quota of {limit_bytes} bytes is used up");
+                Err(io::Error::other(OverQuota(why)))
+            }
         })?
     }
 
@@ -81,7 +84,9 @@ impl PeerQuota {
         if needed <= left.saturating_add(staged) {
             return Ok(());
         }
-        Err(io::Error::other(QuotaUsedUp { limit_bytes: self.limit_bytes }))
+        let all = self.limit_bytes;
+        let why = format!("it needs {needed} bytes, and {left} of the quota of {all} bytes are left");
+        Err(io::Error::other(OverQuota(why)))
     }
 }
 
@@ -131,7 +136,7 @@ mod tests {
         let other = one.clone();
         one.take(100 << 10).unwrap();
         let refused = other.take(100 << 10).unwrap_err();
-        assert_eq!(refused.to_string(), "its quota of 307200 bytes is used up");
+        assert_eq!(refused.to_string(), "the quota of 307200 bytes is used up");
         assert!(other.lacks(100 << 10, 0).is_err() && other.lacks(100 << 10, 100 << 10).is_ok());
         other.take_entry().unwrap();
         assert!(PeerQuota::new(Usage::of(&own.join("sub/file")), 1).take_entry().is_err(), "not a directory");
