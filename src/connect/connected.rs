@@ -17,7 +17,7 @@ use crate::transport::{Connection, Endpoint, Network};
 /// How long a process that fails waits for its peer to learn why.
 pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 /// Maximum wait, after success, for the close to be sent. It is one packet, and a peer that misses it knows of the
-/// success anyway.
+/// success anyway, but waits for its time-out.
 const GOODBYE_WELL: Duration = Duration::from_millis(50);
 
 /// A link, and the resources it needs while it is open.
@@ -93,8 +93,11 @@ impl<N: Network> Keeper<N> {
         let Some(connection) = self.carried.connection() else { return };
         if is_well {
             let _ = timeout(GOODBYE_WELL, connection.close_sent()).await;
-        } else if !connection.is_ended_by_peer() && !self.is_shared {
-            // An endpoint that stays tells the peer without this.
+        }
+        // A peer that sends something again is told again, for three of QUIC's probe time-outs (RFC 9000, section 10.2).
+        let may_be_lost = !is_well || connection.stats().is_lossy();
+        // An endpoint that stays tells the peer without this.
+        if may_be_lost && !connection.is_ended_by_peer() && !self.is_shared {
             endpoint.wait_idle(GOODBYE).await;
         }
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -298,6 +299,85 @@ async fn a_close_is_known_to_have_left_however_fast_it_was() {
         timeout(Duration::from_secs(10), ends.dialler.close_sent())
             .await
             .unwrap_or_else(|_| panic!("round {round}"));
+    }
+}
+
+/// A peer that misses the close sends again what it has no answer to. As long as this end's endpoint lives, it hears the
+/// close then.
+#[tokio::test]
+async fn a_close_that_is_lost_is_told_again() {
+    let (here, there, limits) = (Identity::generate().unwrap(), Identity::generate().unwrap(), limits());
+    let endpoint = network(&there).listen(&LOOPBACK, &limits).unwrap();
+    let link = Wire::start(endpoint.local_address().unwrap()).await;
+    let (addresses, dialling) = ([link.address], network(&here));
+    let (dialled, accepted) =
+        tokio::join!(dialling.dial(&addresses, Expected::Key(there.fingerprint()), &limits), async {
+            endpoint.accept().await.unwrap().handshake().await.unwrap()
+        });
+    let (dialler, own_endpoint) = dialled.unwrap();
+    accepted.let_in();
+    link.set(DROPS);
+    let mut send = accepted.open_uni().await.unwrap();
+    send.write_all(&mut [Bytes::from_static(b"finished")]).await.unwrap();
+    dialler.accept_uni().await.unwrap();
+    dialler.close(0, b"");
+    dialler.close_sent().await;
+    link.set(DROPS_UNTIL_ASKED);
+    let patience = limits.idle_timeout / 2;
+    let (_, closed) = tokio::join!(own_endpoint.wait_idle(patience), timeout(patience, accepted.closed()));
+    let expected = TransportError::Closed { code: 0, reason: Bytes::new() };
+    assert_eq!(closed.expect("the close was not told again"), expected);
+    assert!(link.dropped.load(Relaxed) > 0);
+}
+
+/// What a [`Wire`] does with datagrams of the dialler.
+const PASSES: u8 = 0;
+const DROPS: u8 = 1;
+/// Until the listener sends something.
+const DROPS_UNTIL_ASKED: u8 = 2;
+
+/// A link between a dialler and a listener.
+struct Wire {
+    address: SocketAddr,
+    mode: Arc<AtomicU8>,
+    dropped: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Wire {
+    async fn start(listener: SocketAddr) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let (mode, dropped) = (Arc::new(AtomicU8::new(PASSES)), Arc::new(AtomicUsize::new(0)));
+        let (now, count) = (Arc::clone(&mode), Arc::clone(&dropped));
+        let task = tokio::spawn(async move {
+            let (mut dialler, mut room) = (None, vec![0; 1 << 16]);
+            while let Ok((len, from)) = socket.recv_from(&mut room).await {
+                let to = if from == listener {
+                    let _ = now.compare_exchange(DROPS_UNTIL_ASKED, PASSES, Relaxed, Relaxed);
+                    dialler.expect("who dials")
+                } else {
+                    dialler = Some(from);
+                    if now.load(Relaxed) != PASSES {
+                        count.fetch_add(1, Relaxed);
+                        continue;
+                    }
+                    listener
+                };
+                socket.send_to(&room[..len], to).await.unwrap();
+            }
+        });
+        Self { address, mode, dropped, task }
+    }
+
+    fn set(&self, mode: u8) {
+        self.mode.store(mode, Relaxed);
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

@@ -28,6 +28,13 @@ pub struct PathStats {
     pub learned: Option<KnownPath>,
 }
 
+impl PathStats {
+    /// Whether a single packet is too likely to be lost to rely on it: more than one in 200 was.
+    pub fn is_lossy(&self) -> bool {
+        self.lost_packets.saturating_mul(200) > self.sent_packets
+    }
+}
+
 /// A connection between two authenticated peers. Cheap to clone. Closed on request, or when the last clone is
 /// dropped.
 pub trait Connection: Clone + Send + Sync + 'static {
@@ -90,4 +97,18 @@ pub trait RecvStream: Send + 'static {
     /// that fit, at least one; `None` at the end. Reading returns byte credit.
     fn read(&mut self, room: &mut [u8])
     -> impl Future<Output = Result<Option<usize>, TransportError>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_lossy_when_one_packet_in_200_is_lost() {
+        let of = |sent_packets, lost_packets| PathStats { sent_packets, lost_packets, ..PathStats::default() };
+        assert!(!of(0, 0).is_lossy());
+        assert!(!of(1000, 5).is_lossy());
+        assert!(of(1000, 6).is_lossy());
+        assert!(of(10, 1).is_lossy());
+    }
 }
