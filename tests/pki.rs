@@ -169,7 +169,7 @@ fn renewed_certificates_are_read_on_sighup_and_bad_ones_change_nothing() {
 }
 
 #[test]
-fn files_that_are_no_good_are_named_with_what_mends_them() {
+fn files_that_cannot_be_used_are_named_with_what_to_do() {
     let setting = Setting::new();
     let open = setting.key("client.key.pem");
     fs::set_permissions(&open, fs::Permissions::from_mode(0o644)).expect("a mode");

@@ -174,8 +174,13 @@ impl Running<'_> {
                 let into = scratch.dir.path().join("received");
                 let network = self.network.clone();
                 let sender = connected.link.connection.peer_fingerprint();
-                let inbox =
-                    Inbox { dir: &into, sender, reporter: Arc::clone(self.reporter), network, quota: None };
+                let inbox = Inbox {
+                    dir: (&into).into(),
+                    sender,
+                    reporter: Arc::clone(self.reporter),
+                    network,
+                    quota: None,
+                };
                 receive_through(connected, inbox, Exists::Refuse, context).await
             }
             None => {

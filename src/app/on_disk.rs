@@ -9,8 +9,8 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::printable;
 use crate::protocol::place::Place;
 
-/// Does `work`, which is to `verb` the directory `dir` of this `side`, on a thread of its own, which is left behind if the disk
-/// does not answer.
+/// Does `work`, which is to `verb` the directory `dir` of this `side`, on a thread of its own, which is left behind if
+/// the disk does not answer.
 ///
 /// # Errors
 ///
@@ -21,13 +21,6 @@ pub(super) async fn on_disk<T: Send + 'static>(
     stop: &watch::Receiver<Option<Failure>>,
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    let mut stop = stop.clone();
-    let stopped = async {
-        match stop.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
-            Ok(Some(failure)) => failure,
-            _ => std::future::pending().await,
-        }
-    };
     let done = tokio::time::timeout(limit, tokio::task::spawn_blocking(work));
     tokio::select! {
         done = done => match done {
@@ -35,7 +28,16 @@ pub(super) async fn on_disk<T: Send + 'static>(
             Ok(Err(error)) => Err(Failure::new(Reason::Internal, error.to_string())),
             Err(_) => Err(hangs((side, verb, dir), limit)),
         },
-        failure = stopped => Err(failure),
+        failure = stopped(stop) => Err(failure),
+    }
+}
+
+/// Waits until this process is asked to stop.
+pub(super) async fn stopped(stop: &watch::Receiver<Option<Failure>>) -> Failure {
+    let mut stop = stop.clone();
+    match stop.wait_for(Option::is_some).await.map(|failure| failure.clone()) {
+        Ok(Some(failure)) => failure,
+        _ => std::future::pending().await,
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn run(
     let (limit, dir) = (common.disk_timeout, into.clone());
     let check = move || check_target(&dir).map_err(|error| error.of_target());
     on_disk((Side::Receiver, "open", &into), limit, &stop, check).await?;
-    Completion::default().complete_sets(&into, &reporter, limit, &stop).await?;
+    Completion::default().complete_sets(&(&into).into(), &reporter, limit, &stop).await?;
     let memory = memory(&common)?;
     let what = vec![into.clone()];
     let (connected, identity, stop) =
@@ -44,7 +44,7 @@ pub(super) async fn run(
     let context = Context { atomic, verify_disk, identity: Some(identity), ..context };
     let sender = connected.link.connection.peer_fingerprint();
     let met = met(&connected, peer.as_ref());
-    let inbox = Inbox { dir: &into, sender, reporter: Arc::clone(&reporter), network, quota: None };
+    let inbox = Inbox { dir: (&into).into(), sender, reporter: Arc::clone(&reporter), network, quota: None };
     let done = receive_through(connected, inbox, exists, context).await;
     keep(common.remember, met, Right::Send, done.as_ref().err(), reporter.as_ref()).await;
     let done = done?;

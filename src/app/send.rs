@@ -57,9 +57,11 @@ pub(super) async fn run(
     let mut done = match peer {
         Some(Peer::Dir(dir)) => {
             refuse_inside(&dir, &sources)?;
-            Completion::default().complete_sets(&dir, &reporter, common.disk_timeout, &stop).await?;
+            Completion::default()
+                .complete_sets(&(&dir).into(), &reporter, common.disk_timeout, &stop)
+                .await?;
             let reporter = Arc::clone(&reporter);
-            let inbox = Inbox { dir: &dir, sender: THIS_MACHINE, reporter, network, quota: None };
+            let inbox = Inbox { dir: (&dir).into(), sender: THIS_MACHINE, reporter, network, quota: None };
             let receiving = Receiving { exists, atomic, verify_disk, wants_receipt: receipt.is_some() };
             send_to_dir(source, inbox, receiving, &common, stop.clone()).await
         }
@@ -128,7 +130,7 @@ struct Receiving {
 /// Sends to a receiver in this process; each has half of the memory.
 async fn send_to_dir(
     source: FsSource,
-    inbox: Inbox<'_>,
+    inbox: Inbox,
     Receiving { exists, atomic, verify_disk, wants_receipt }: Receiving,
     common: &CommonSettings,
     stop: watch::Receiver<Option<Failure>>,

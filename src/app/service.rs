@@ -1,4 +1,4 @@
-//! What peers come for at a side that stays: to send into a directory, or to receive what is offered.
+//! The service of a side that stays: it receives into a directory, or it sends what it offers.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,10 +17,10 @@ use crate::node::peers::KnownPeer;
 use crate::protocol::failure::{Failure, Side};
 use crate::protocol::wire::role::Role;
 use crate::session::Context;
-use crate::storage::fs::{FsSource, NetworkThreads, PeerQuota, Selection, Usage, check_target};
+use crate::storage::fs::{FsSource, NetworkThreads, PeerQuota, Selection, TargetDir, Usage, check_target};
 use crate::transport::Connection;
 
-/// What peers come for. Cheap to clone.
+/// What a side that stays does for its peers. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Service {
     settings: Arc<ServiceSettings>,
@@ -77,7 +77,7 @@ impl Service {
                 let dir = into.clone();
                 let check = move || check_target(&dir).map_err(|error| error.of_target());
                 on_disk((Side::Receiver, "open", into), limit, stop, check).await?;
-                self.completion.complete_sets(into, &self.reporter, limit, stop).await
+                self.completion.complete_sets(&into.into(), &self.reporter, limit, stop).await
             }
             ServiceSettings::Offer(offer) => self.open(offer, limit, stop).await.map(drop),
         }
@@ -122,15 +122,15 @@ impl Service {
         let InboxSettings { into, exists, atomic, verify_disk } = inbox;
         let sender = connected.link.connection.peer_fingerprint();
         let own_dir = peer.and_then(|peer| peer.into.as_ref());
-        let dir = own_dir.map_or_else(|| into.clone(), |own| into.join(own));
-        let quota = peer.and_then(|peer| peer.quota).map(|limit| self.quota(&dir, limit));
+        let dir = own_dir.map_or_else(|| into.into(), |own| TargetDir::inside(into, own));
+        let quota = peer.and_then(|peer| peer.quota).map(|limit| self.quota(&dir.path(), limit));
         if let Err(failure) = self.completion.complete_sets(&dir, &self.reporter, limit, &context.stop).await
         {
             return Err(connected.fail(failure).await);
         }
         let (reporter, network) = (Arc::clone(&context.reporter), self.network.clone());
         let context = Context { atomic: *atomic, verify_disk: *verify_disk, ..context };
-        let inbox = Inbox { dir: &dir, sender, reporter, network, quota };
+        let inbox = Inbox { dir, sender, reporter, network, quota };
         receive_through(connected, inbox, policy(*exists, peer), context).await
     }
 
@@ -154,7 +154,7 @@ impl Service {
     fn quota(&self, dir: &Path, limit_bytes: u64) -> PeerQuota {
         let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
         usages.retain(|_, usage| usage.strong_count() > 0);
-        let usage = usages.get(dir).and_then(Weak::upgrade).unwrap_or_else(|| Usage::of(dir));
+        let usage = usages.get(dir).and_then(Weak::upgrade).unwrap_or_else(|| Usage::of(dir, &self.reporter));
         usages.insert(dir.to_owned(), Arc::downgrade(&usage));
         PeerQuota::new(usage, limit_bytes)
     }

@@ -1,6 +1,5 @@
 //! One transfer over an established connection, as the commands use it.
 
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
 use crate::session::schedule::Schedule;
 use crate::session::{self, Budget, Context, Lease, Throttle, close_with};
-use crate::storage::fs::{FsTarget, Incoming, NetworkThreads, PeerQuota};
+use crate::storage::fs::{FsTarget, Incoming, NetworkThreads, PeerQuota, TargetDir};
 use crate::storage::{Source, Target};
 
 /// A completed transfer. Its summary counts the entries that failed.
@@ -110,9 +109,9 @@ pub(super) async fn send_through(
 }
 
 /// Where a transfer is received to.
-pub(super) struct Inbox<'a> {
+pub(super) struct Inbox {
     /// Created if needed.
-    pub(super) dir: &'a Path,
+    pub(super) dir: TargetDir,
     /// The sender that interrupted files are resumed for.
     pub(super) sender: Fingerprint,
     /// Takes warnings of the disk.
@@ -125,19 +124,19 @@ pub(super) struct Inbox<'a> {
 /// Receives one transfer into a directory.
 pub(super) async fn receive_through(
     connected: Connected,
-    inbox: Inbox<'_>,
+    inbox: Inbox,
     exists: Exists,
     context: Context,
 ) -> Result<Transferred, Failure> {
     let Inbox { dir, sender, reporter, network, quota } = inbox;
     let (sync, atomic, verify) = (context.synced, context.atomic, context.verify_disk);
-    let name = printable(dir.as_os_str().as_encoded_bytes());
+    let path = dir.path();
+    let name = printable(path.as_os_str().as_encoded_bytes());
     let (limit, stop) = (context.patience.disk_timeout, context.stop.clone());
     let open = async |transfer: String| {
-        let own = dir.to_owned();
         let incoming = Incoming { transfer, sender, sync, atomic, verify, quota, reporter };
-        let open = move || FsTarget::new(&own, incoming, network).map_err(|error| error.of_target());
-        on_disk((Side::Receiver, "open", dir), limit, &stop, open).await
+        let open = move || FsTarget::new(dir, incoming, network).map_err(|error| error.of_target());
+        on_disk((Side::Receiver, "open", &path), limit, &stop, open).await
     };
     receive_with(connected, open, name, exists, context).await
 }

@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::EndEntityCert;
 
 use super::Expected;
-use super::certificate_files::{Authority, OwnCertificate};
+use super::certificate_files::{Authority, CERTIFICATES_MAX, OwnCertificate};
 use super::distrust::{Distrust, Role};
 use super::handshake::{
     Channel, DiallerMethod, DiallerState, DiallerStep, Greeting, ListenerState, ListenerStep,
@@ -19,8 +19,6 @@ use crate::protocol::failure::Failure;
 
 /// Number of the method on the wire.
 pub(super) const CERTIFICATE: u8 = 3;
-/// Certificates that one side shows: its own, and those between that and the authority.
-const CERTIFICATES_MAX: usize = 8;
 /// What each side signs begins with.
 const DIALLER_CONTEXT: &[u8] = b"towline 1 2026 certificate of the dialler";
 const LISTENER_CONTEXT: &[u8] = b"towline 1 2026 certificate of the listener";

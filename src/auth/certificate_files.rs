@@ -18,7 +18,13 @@ use rustls::{RootCertStore, SignatureScheme};
 
 use super::identity::{IdentityError, check_mode};
 use crate::protocol::path::printable;
+use crate::protocol::wire::limits::AUTH_BYTES_MAX;
 
+/// Certificates that one side shows: its own, and those between that and the authority.
+pub(super) const CERTIFICATES_MAX: usize = 8;
+/// Bytes beside the certificates in what one side shows: the scheme, the length of each part, and room for the longest
+/// signature (RSA with 8192 bits).
+const AROUND_BYTES_MAX: usize = 2 + 2 * (1 + CERTIFICATES_MAX) + 1024;
 /// Maximum bytes of a file with certificates or a key.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// Signatures that this side makes, those of TLS 1.3.
@@ -113,9 +119,20 @@ impl OwnCertificate {
     ///
     /// # Errors
     ///
-    /// A file cannot be read, others can read the key, or the two do not match.
+    /// A file cannot be read, others can read the key, the two do not match, or the certificates are too many to be
+    /// shown.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, CertificateFileError> {
         let chain = certificates(certificate)?;
+        let bytes: usize = chain.iter().map(|one| one.len()).sum();
+        if chain.len() > CERTIFICATES_MAX || bytes > AUTH_BYTES_MAX - AROUND_BYTES_MAX {
+            let what = format!(
+                "it has {} certificates in {bytes} bytes, and a side shows at most {CERTIFICATES_MAX} in {} bytes: \
+                 leave out those that the other side has, such as that of the authority",
+                chain.len(),
+                AUTH_BYTES_MAX - AROUND_BYTES_MAX,
+            );
+            return Err(CertificateFileError::Content { path: certificate.to_owned(), what });
+        }
         let content = |what: String| CertificateFileError::Content { path: key.to_owned(), what };
         let io = |cause| CertificateFileError::Io { path: key.to_owned(), cause };
         let file = File::open(key).map_err(io)?;
@@ -165,4 +182,27 @@ fn read(file: File, path: &Path) -> Result<Vec<u8>, CertificateFileError> {
         return Err(io(io::Error::other(format!("it is larger than {PEM_BYTES_MAX} bytes"))));
     }
     Ok(pem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_that_are_too_many_to_be_shown_are_refused_by_name() {
+        let temp = tempfile::tempdir().unwrap();
+        let certs = Path::new(env!("CARGO_MANIFEST_DIR")).join("certs");
+        let one = std::fs::read_to_string(certs.join("leaf.pem")).unwrap();
+        let (chain, key) = (temp.path().join("chain.pem"), temp.path().join("key.pem"));
+        std::fs::copy(certs.join("leaf.key.pem"), &key).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&key, private).unwrap();
+        let load = |certificates| {
+            std::fs::write(&chain, one.repeat(certificates)).unwrap();
+            OwnCertificate::load(&chain, &key).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(load(CERTIFICATES_MAX), Ok(()));
+        let refused = load(CERTIFICATES_MAX + 1).unwrap_err();
+        assert!(refused.contains("chain.pem: it has 9 certificates"), "{refused}");
+    }
 }

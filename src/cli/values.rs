@@ -5,6 +5,7 @@ use clap::builder::PossibleValue;
 use serde::de::{Deserialize, Deserializer, Error};
 
 use crate::app::settings::{Delta, Exists, IdAction, Right};
+use crate::node::peers::exists_word;
 use crate::transport::Congestion;
 use crate::ui::{Color, Qr};
 
@@ -14,14 +15,12 @@ impl ValueEnum for Exists {
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(match self {
-            Self::Refuse => {
-                PossibleValue::new("refuse").help("Do not receive the file; the exit code is then 5")
-            }
-            Self::Skip => PossibleValue::new("skip").help("Keep the existing file; this is not an error"),
-            Self::Replace => PossibleValue::new("replace").help("Replace the existing file"),
-            Self::Rename => PossibleValue::new("rename").help("Save the new file under another name"),
-        })
+        Some(PossibleValue::new(exists_word(*self)).help(match self {
+            Self::Refuse => "Do not receive the file; the exit code is then 5",
+            Self::Skip => "Keep the existing file; this is not an error",
+            Self::Replace => "Replace the existing file",
+            Self::Rename => "Save the new file under another name",
+        }))
     }
 }
 

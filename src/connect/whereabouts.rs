@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::protocol::failure::{Failure, Reason};
 use crate::transport::Network;
@@ -19,8 +19,8 @@ const FURTHER_TIME: Duration = Duration::from_secs(2);
 pub(super) struct Whereabouts {
     /// Its addresses, best first.
     pub(super) addresses: Vec<SocketAddr>,
-    /// Names that the addresses came from.
-    pub(super) hosts: Vec<HostPort>,
+    /// Names that the addresses came from, each with those it had when it was last resolved.
+    pub(super) hosts: Vec<(HostPort, Vec<SocketAddr>)>,
 }
 
 impl Whereabouts {
@@ -31,36 +31,53 @@ impl Whereabouts {
 
     /// The addresses that `hosts` have now.
     pub(super) async fn of<N: Network>(network: &N, hosts: &[HostPort]) -> Result<Self, Failure> {
-        Ok(Self { addresses: resolve_all(network, hosts).await?, hosts: hosts.to_vec() })
+        let found = resolve_all(network, hosts, None).await?;
+        let found = found.into_iter().map(Option::unwrap_or_default);
+        let mut place = Self { addresses: Vec::new(), hosts: hosts.iter().cloned().zip(found).collect() };
+        place.collect(None);
+        Ok(place)
     }
 
-    /// Takes over the addresses that the names have now, if they are told soon. The first address stays the first: the peer was reached there.
+    /// Takes over the addresses that the names have now; a name that is not resolved soon keeps those that it had. The
+    /// first address stays the first: the peer was reached there.
     pub(super) async fn look_again<N: Network>(&mut self, network: &N) {
-        if self.hosts.is_empty() {
+        let hosts: Vec<_> = self.hosts.iter().map(|(host, _)| host.clone()).collect();
+        if hosts.is_empty() {
             return;
         }
-        if let Ok(Ok(found)) = timeout(FURTHER_TIME, resolve_all(network, &self.hosts)).await {
-            self.addresses.truncate(1);
-            let first = self.addresses.first().copied();
-            self.addresses.extend(found.into_iter().filter(|address| Some(*address) != first));
+        let end = Instant::now() + FURTHER_TIME;
+        let Ok(found) = resolve_all(network, &hosts, Some(end)).await else { return };
+        for ((_, addresses), found) in self.hosts.iter_mut().zip(found) {
+            *addresses = found.unwrap_or_else(|| std::mem::take(addresses));
         }
+        self.collect(self.addresses.first().copied());
+    }
+
+    /// `first`, then those of all names in order, without duplicates.
+    fn collect(&mut self, first: Option<SocketAddr>) {
+        let mut seen = HashSet::new();
+        let named = self.hosts.iter().flat_map(|(_, addresses)| addresses).copied();
+        self.addresses = first.into_iter().chain(named).filter(|address| seen.insert(*address)).collect();
     }
 }
 
-/// The addresses of all `hosts` that can be resolved, in order and without duplicates. The names are resolved at the same
-/// time, and one that takes long holds up no other.
-async fn resolve_all<N: Network>(network: &N, hosts: &[HostPort]) -> Result<Vec<SocketAddr>, Failure> {
+/// The addresses of each of `hosts` that can be resolved until `end`, or until soon after the first one. The names are
+/// resolved at the same time, and one that takes long holds up no other.
+async fn resolve_all<N: Network>(
+    network: &N,
+    hosts: &[HostPort],
+    mut end: Option<Instant>,
+) -> Result<Vec<Option<Vec<SocketAddr>>>, Failure> {
     let mut resolving = JoinSet::new();
     for (number, host) in hosts.iter().cloned().enumerate() {
         let network = network.clone();
         resolving.spawn(async move { (number, network.resolve(&host).await) });
     }
-    let mut found = vec![Vec::new(); hosts.len()];
-    let (mut failure, mut end) = (None, None);
+    let (mut found, mut failure) = (vec![None; hosts.len()], None);
     while let Some(resolved) = next(&mut resolving, end).await {
         match resolved {
             (number, Ok(addresses)) => {
-                found[number] = addresses;
+                found[number] = Some(addresses);
                 end.get_or_insert_with(|| Instant::now() + FURTHER_TIME);
             }
             (_, Err(error)) => {
@@ -68,11 +85,9 @@ async fn resolve_all<N: Network>(network: &N, hosts: &[HostPort]) -> Result<Vec<
             }
         }
     }
-    let mut seen = HashSet::new();
-    let addresses: Vec<_> = found.into_iter().flatten().filter(|address| seen.insert(*address)).collect();
     match failure {
-        Some(failure) if addresses.is_empty() => Err(failure),
-        _ => Ok(addresses),
+        Some(failure) if found.iter().flatten().all(Vec::is_empty) => Err(failure),
+        _ => Ok(found),
     }
 }
 
@@ -103,6 +118,10 @@ mod tests {
         assert_eq!((place.addresses.clone(), began.elapsed().as_secs()), (vec![old], 3));
         network.names("desk", Duration::ZERO, new);
         network.names("slow", Duration::ZERO, slow);
+        place.look_again(&network).await;
+        assert_eq!(place.addresses, [old, slow, new]);
+        // A name that cannot be resolved any more, or not soon, keeps its addresses.
+        network.names("slow", Duration::from_secs(60), old);
         place.look_again(&network).await;
         assert_eq!(place.addresses, [old, slow, new]);
         let failed = Whereabouts::of(&network, &hosts[2..]).await.unwrap_err();

@@ -219,7 +219,8 @@ pub(super) fn is_this_machine(ip: IpAddr, own: &[IpAddr]) -> bool {
 
 /// The addresses for a ticket, when the socket is bound to `bound` on a host with the addresses `own`. A specific
 /// bound address stands alone. Otherwise the addresses that other hosts may reach, IPv4 first; a peer on this host
-/// reaches them too. Loopback only where there is no other. Link-local addresses are left out: they need a scope, which is only valid on this host.
+/// reaches them too. Loopback only where there is no other. Link-local addresses are left out: they need a scope, which
+/// is only valid on this host.
 pub(super) fn to_name(bound: SocketAddr, own: &[IpAddr]) -> Vec<SocketAddr> {
     let port = bound.port();
     if !bound.ip().is_unspecified() {

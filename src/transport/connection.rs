@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn a_path_is_lossy_when_one_packet_in_200_is_lost() {
-        let of = |sent_packets, lost_packets| PathStats { sent_packets, lost_packets, ..PathStats::default() };
+        let of =
+            |sent_packets, lost_packets| PathStats { sent_packets, lost_packets, ..PathStats::default() };
         assert!(!of(0, 0).is_lossy());
         assert!(!of(1000, 5).is_lossy());
         assert!(of(1000, 6).is_lossy());

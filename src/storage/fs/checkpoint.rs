@@ -193,7 +193,7 @@ mod tests {
         let held = |disk: &TargetDisk| disk.staging(id).unwrap().resume(id, wanted.clone()).unwrap();
         let value = |index| ChunkValue { index, value: [7; 32] };
 
-        let disk = TargetDisk::open(temp.path(), incoming(1, true)).unwrap();
+        let disk = TargetDisk::open(&temp.path().into(), incoming(1, true)).unwrap();
         assert!(held(&disk).is_empty());
         let write =
             |index: u64| disk.staging(id).unwrap().open(id).unwrap().write_at(&[7; 1 << 20], index << 20);
@@ -205,14 +205,14 @@ mod tests {
         let call = disk.watch.begin("sync", Subject::Top);
         end_records(&disk, &call, id, begun, None).unwrap();
         drop(call);
-        let later = TargetDisk::open(temp.path(), incoming(2, true)).unwrap();
+        let later = TargetDisk::open(&temp.path().into(), incoming(2, true)).unwrap();
         assert_eq!(held(&later), ChunkSet::of(0..1));
     }
 
     #[test]
     fn one_sync_of_the_volume_makes_many_files_durable() {
         let temp = tempfile::tempdir().unwrap();
-        let disk = TargetDisk::open(temp.path(), incoming(1, true)).unwrap();
+        let disk = TargetDisk::open(&temp.path().into(), incoming(1, true)).unwrap();
         if !can_sync_all(&disk.root) {
             return skip("no call syncs all of the file system");
         }

@@ -56,6 +56,7 @@ mod staged_files;
 mod staging;
 mod sys;
 mod target;
+mod target_dir;
 mod target_disk;
 #[cfg(test)]
 mod tests;
@@ -74,3 +75,4 @@ pub use self::roll_forward::roll_forward;
 pub use self::selection::{Filters, Selection};
 pub use self::source::{FsFile, FsSource, FsWalk};
 pub use self::target::FsTarget;
+pub use self::target_dir::TargetDir;

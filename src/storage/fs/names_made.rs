@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_file_of_this_transfer_is_not_replaced_in_another_spelling() {
         let temp = tempfile::tempdir().unwrap();
-        let disk = TargetDisk::open(temp.path(), incoming(1, true)).unwrap();
+        let disk = TargetDisk::open(&temp.path().into(), incoming(1, true)).unwrap();
         let commit = |id, path: &str, text: &str| {
             disk.staging(EntryId(id))
                 .unwrap()

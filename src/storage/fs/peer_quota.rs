@@ -1,36 +1,40 @@
 //! The room that a peer has in a directory of its own.
 
-use std::fs;
+use std::fs::{self, Permissions, ReadDir};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::event::{Event, Reporter};
+use crate::protocol::path::printable;
 use crate::storage::error::OverQuota;
 
 /// What a file or directory counts at least, beside its content: very many empty ones fill a disk too.
 const ENTRY_BYTES: u64 = 4096;
 /// Bytes of a block in `st_blocks`.
 const BLOCK_BYTES: u64 = 512;
+/// What the owner of a directory needs to look at everything in it.
+const READ_AND_SEARCH: u32 = 0o500;
 
 /// The bytes in a directory, counted when they are first asked for. Transfers at the same time share it.
-#[derive(Debug)]
 pub struct Usage {
     dir: PathBuf,
     bytes: Mutex<Option<u64>>,
+    reporter: Arc<dyn Reporter>,
 }
 
 /// The room that a peer has in a directory. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PeerQuota {
     usage: Arc<Usage>,
     limit_bytes: u64,
 }
 
 impl Usage {
-    /// Of `dir`, which need not exist yet.
-    pub fn of(dir: &Path) -> Arc<Self> {
-        Arc::new(Self { dir: dir.to_owned(), bytes: Mutex::new(None) })
+    /// Of `dir`, which need not exist yet. `reporter` learns what cannot be counted.
+    pub fn of(dir: &Path, reporter: &Arc<dyn Reporter>) -> Arc<Self> {
+        Arc::new(Self { dir: dir.to_owned(), bytes: Mutex::new(None), reporter: Arc::clone(reporter) })
     }
 
     /// Works with the number of bytes.
@@ -38,9 +42,23 @@ impl Usage {
         let mut bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         let counted = match *bytes {
             Some(counted) => counted,
-            None => count(&self.dir)?,
+            None => self.count()?,
         };
         Ok(work(bytes.insert(counted)))
+    }
+
+    fn count(&self) -> io::Result<u64> {
+        let mut opened = OpenedUp::default();
+        let counted = count(&self.dir, &mut opened)?;
+        if let Some(unreadable) = counted.unreadable.first() {
+            let (dir, number) =
+                (printable(unreadable.as_os_str().as_encoded_bytes()), counted.unreadable.len());
+            let message = format!(
+                "the quota does not count what is in {dir}, which cannot be read (such directories: {number})"
+            );
+            self.reporter.report(Event::Warning { path: None, reason: None, message });
+        }
+        Ok(counted.bytes)
     }
 }
 
@@ -90,15 +108,27 @@ impl PeerQuota {
     }
 }
 
+/// What is in a directory.
+#[derive(Default)]
+struct DirUsage {
+    bytes: u64,
+    /// Directories that were not looked into.
+    unreadable: Vec<PathBuf>,
+}
+
 /// The bytes that everything below `dir` takes on its disk. Links are not followed, and what vanishes meanwhile takes
 /// none.
-fn count(dir: &Path) -> io::Result<u64> {
-    let mut bytes: u64 = 0;
+fn count(dir: &Path, opened: &mut OpenedUp) -> io::Result<DirUsage> {
+    let mut counted = DirUsage::default();
     let mut dirs = vec![dir.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        let entries = match fs::read_dir(&dir) {
+    while let Some(inner) = dirs.pop() {
+        let entries = match opened.read_dir(&inner) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && inner != dir => {
+                counted.unreadable.push(inner);
+                continue;
+            }
             Err(error) => return Err(error),
         };
         for entry in entries {
@@ -112,33 +142,113 @@ fn count(dir: &Path) -> io::Result<u64> {
                 dirs.push(entry.path());
             }
             let content = if metadata.is_dir() { 0 } else { metadata.blocks().saturating_mul(BLOCK_BYTES) };
-            bytes = bytes.saturating_add(content).saturating_add(ENTRY_BYTES);
+            counted.bytes = counted.bytes.saturating_add(content).saturating_add(ENTRY_BYTES);
         }
     }
-    Ok(bytes)
+    Ok(counted)
+}
+
+/// Directories that were opened up for a while, since a peer may hide files in one that nobody may read.
+#[derive(Default)]
+struct OpenedUp(Vec<(PathBuf, Permissions)>);
+
+impl OpenedUp {
+    fn read_dir(&mut self, dir: &Path) -> io::Result<ReadDir> {
+        let metadata = fs::symlink_metadata(dir)?;
+        let mode = metadata.mode();
+        // Whoever is not the owner gets an error here, or may read it anyway.
+        if metadata.is_dir()
+            && mode & READ_AND_SEARCH != READ_AND_SEARCH
+            && fs::set_permissions(dir, Permissions::from_mode(mode | READ_AND_SEARCH)).is_ok()
+        {
+            self.0.push((dir.to_owned(), metadata.permissions()));
+        }
+        fs::read_dir(dir)
+    }
+}
+
+impl Drop for OpenedUp {
+    fn drop(&mut self) {
+        while let Some((dir, permissions)) = self.0.pop() {
+            let _ = fs::set_permissions(dir, permissions);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::final_name::{Exists, Lookup};
+    use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
+    use crate::storage::fs::{FsTarget, Incoming, NetworkThreads};
+    use crate::storage::look_and_prepare;
+    use crate::testing::disk::{incoming, rel_path};
+    use crate::testing::session::Nobody;
+
+    fn usage(dir: &Path) -> Arc<Usage> {
+        Usage::of(dir, &(Arc::new(Nobody) as Arc<dyn Reporter>))
+    }
 
     #[test]
     fn what_is_there_counts_and_transfers_at_the_same_time_share_the_room() {
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("ann");
-        assert!(PeerQuota::new(Usage::of(&own), 1 << 20).take(1 << 20).is_ok(), "nothing is there");
+        assert!(PeerQuota::new(usage(&own), 1 << 20).take(1 << 20).is_ok(), "nothing is there");
         fs::create_dir_all(own.join("sub")).unwrap();
         fs::write(own.join("sub/file"), vec![1; 100 << 10]).unwrap();
         std::os::unix::fs::symlink("/usr", own.join("link")).unwrap();
-        let used = count(&own).unwrap();
+        let used = usage(&own).count().unwrap();
         assert!((112 << 10..160 << 10).contains(&used), "{used}");
-        let one = PeerQuota::new(Usage::of(&own), 300 << 10);
+        let one = PeerQuota::new(usage(&own), 300 << 10);
         let other = one.clone();
         one.take(100 << 10).unwrap();
         let refused = other.take(100 << 10).unwrap_err();
         assert_eq!(refused.to_string(), "the quota of 307200 bytes is used up");
         assert!(other.lacks(100 << 10, 0).is_err() && other.lacks(100 << 10, 100 << 10).is_ok());
         other.take_entry().unwrap();
-        assert!(PeerQuota::new(Usage::of(&own.join("sub/file")), 1).take_entry().is_err(), "not a directory");
+        assert!(PeerQuota::new(usage(&own.join("sub/file")), 1).take_entry().is_err(), "not a directory");
+    }
+
+    #[test]
+    fn a_directory_that_nobody_may_read_counts_and_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("ann");
+        fs::create_dir_all(own.join("closed/inner")).unwrap();
+        fs::write(own.join("closed/inner/file"), vec![1; 100 << 10]).unwrap();
+        let mode = |name: &str| fs::symlink_metadata(own.join(name)).unwrap().mode() & 0o7777;
+        let close = |name: &str| fs::set_permissions(own.join(name), Permissions::from_mode(0o000)).unwrap();
+        close("closed/inner");
+        close("closed");
+        assert!(usage(&own).count().unwrap() >= 100 << 10);
+        assert_eq!(mode("closed"), 0);
+        fs::set_permissions(own.join("closed"), Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(mode("closed/inner"), 0);
+        fs::set_permissions(own.join("closed/inner"), Permissions::from_mode(0o700)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn new_directories_take_room_and_what_is_refused_takes_none() {
+        for atomic in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir(dir.path().join("there")).unwrap();
+            let quota = PeerQuota::new(usage(dir.path()), 3 * ENTRY_BYTES);
+            quota.take(0).unwrap();
+            let incoming = Incoming { atomic, quota: Some(quota), ..incoming(1, true) };
+            let target = FsTarget::new(dir.path(), incoming, NetworkThreads::new(2)).unwrap();
+            let meta = Meta { mode: 0o755, mtime: Time::default() };
+            let entry = |path, kind| Entry { path: rel_path(path), meta, kind, hole_bytes: 0 };
+            let entries = [
+                entry("there", Kind::Dir),
+                entry("large", Kind::File { size: 1 << 30 }),
+                entry("a", Kind::Dir),
+                entry("b", Kind::Dir),
+                entry("c", Kind::Dir),
+            ];
+            let numbered = (0..).map(EntryId).zip(entries).collect();
+            let found = look_and_prepare(&target, numbered, Exists::Refuse).await;
+            let denied: Vec<_> = found.iter().map(|found| matches!(found, Ok(Lookup::Denied(_)))).collect();
+            assert_eq!(denied, [false, true, false, false, true], "{found:?}");
+            assert!(!dir.path().join("c").exists());
+        }
     }
 }

@@ -51,6 +51,13 @@ impl TargetDisk {
             Ok(found) => found,
             Err(blocked) => return obstacle(self.blocked(blocked)).map(Some),
         };
+        let is_new = || statat(&holder, name, AtFlags::SYMLINK_NOFOLLOW).err() == Some(Errno::NOENT);
+        if self.incoming.quota.is_some()
+            && is_new()
+            && let Some(denied) = self.no_room(entry)
+        {
+            return Ok(Some(denied));
+        }
         self.make_dir(&holder, name, entry)
             .or_else(|errno| obstacle(failed("create", self.place(&entry.path), errno)).map(Some))
     }
@@ -71,10 +78,20 @@ impl TargetDisk {
                 Err(error)
             };
         }
-        if let Err(error) = self.incoming.take_entry().and_then(|()| self.lacks_quota(volume, entry)) {
+        if let Err(error) = self.lacks_quota(volume, entry) {
             return Ok(Some(Lookup::Denied(failed("write", self.place(&entry.path), error).of_target())));
         }
-        Ok(self.lacks_space(dirs, volume, entry).map(|error| Lookup::Denied(error.of_target())))
+        if let Some(error) = self.lacks_space(dirs, volume, entry) {
+            return Ok(Some(Lookup::Denied(error.of_target())));
+        }
+        // Last, so that what is refused takes no room.
+        Ok(self.no_room(entry))
+    }
+
+    /// Takes room for a new entry without its content; why there is none.
+    pub(super) fn no_room(&self, entry: &Entry) -> Option<Lookup> {
+        let error = self.incoming.take_entry().err()?;
+        Some(Lookup::Denied(failed("write", self.place(&entry.path), error).of_target()))
     }
 
     pub(super) fn make_dir(
@@ -85,11 +102,7 @@ impl TargetDisk {
     ) -> std::result::Result<Option<Lookup>, Errno> {
         let mode = Mode::from_raw_mode(entry.meta.mode & MODE_BITS) | Mode::RWXU;
         match mkdirat(holder, name, mode) {
-            Ok(()) => {
-                // Without room, the next entry is refused.
-                let _ = self.incoming.take_entry();
-                return Ok(Some(Lookup::Free));
-            }
+            Ok(()) => return Ok(Some(Lookup::Free)),
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),
         }

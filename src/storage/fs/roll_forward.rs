@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, flock, openat};
+use rustix::fs::{AtFlags, Dir, FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
 use super::descriptors::patiently;
@@ -16,6 +15,7 @@ use super::reveal::{SetPlace, reveal, stuck};
 use super::set_log::{SET_LOG, SetReader, SetState, SetStep, set_state};
 use super::staging::{LOCK, is_transfer, remove_staged};
 use super::sys::disk::{fsync, unlinkat};
+use super::target_dir::TargetDir;
 use super::target_disk::TargetDisk;
 use super::volumes::Volume;
 use super::watch::Subject;
@@ -27,10 +27,9 @@ use crate::storage::error::{Result, failed};
 
 /// Gives their names to the sets in `dir` whose receiver was stopped while it did so; removes what is left of sets that
 /// get none. Nothing happens to a set whose receiver is alive. Tells of each set, and returns what is not as announced.
-pub fn roll_forward(dir: &Path, reporter: &Arc<dyn Reporter>) -> Result<Vec<NotKept>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+pub fn roll_forward(dir: &TargetDir, reporter: &Arc<dyn Reporter>) -> Result<Vec<NotKept>> {
     // What cannot be opened is reported by the transfer itself, or has never been a target.
-    let Ok(top) = openat(CWD, dir, flags, Mode::empty()) else { return Ok(Vec::new()) };
+    let Ok(top) = dir.open() else { return Ok(Vec::new()) };
     let Ok(hub) = open_dir(&top, STAGING_DIR.as_bytes(), OFlags::RDONLY) else { return Ok(Vec::new()) };
     let Ok(names) = patiently(|| Dir::read_from(&hub), || ()) else { return Ok(Vec::new()) };
     let mut not_kept = Vec::new();

@@ -38,6 +38,11 @@ impl TargetDisk {
             Err(Blocked { errno: Errno::NOENT, .. }) => Lookup::Free,
             Err(blocked) => return Err(self.blocked(blocked)),
         };
+        if matches!(found, Lookup::Free)
+            && let Some(denied) = self.no_room(entry)
+        {
+            return Ok(denied);
+        }
         self.add_step(set, &entry.path, &SetStep::Dir { path: entry.path.clone(), mode: entry.meta.mode })?;
         Ok(found)
     }

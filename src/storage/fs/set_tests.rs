@@ -162,7 +162,7 @@ fn all() -> Vec<(String, String)> {
 
 fn next_start(dir: &Path) -> Vec<NotKept> {
     let reporter: Arc<dyn Reporter> = Arc::new(Nobody);
-    roll_forward(dir, &reporter).unwrap()
+    roll_forward(&dir.into(), &reporter).unwrap()
 }
 
 /// The process ends here: its locks go, and everything stays as it is.
@@ -343,7 +343,7 @@ async fn attack_18_a_link_in_place_of_a_directory_is_not_followed() {
     stop(&target);
     symlink(outside.path(), temp.path().join("new")).unwrap();
     let reporter: Arc<dyn Reporter> = Arc::new(Nobody);
-    let error = roll_forward(temp.path(), &reporter).unwrap_err();
+    let error = roll_forward(&temp.path().into(), &reporter).unwrap_err();
     assert!(error.to_string().contains("all or nothing"), "{error}");
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     fs::remove_file(temp.path().join("new")).unwrap();

@@ -6,7 +6,6 @@ use std::iter;
 use std::mem;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,6 +20,7 @@ use super::dirs::Dirs;
 use super::final_files::FinalFile;
 use super::incoming::Incoming;
 use super::known_roots::Reading;
+use super::target_dir::TargetDir;
 use super::target_disk::TargetDisk;
 use super::watch::{Subject, hangs};
 use crate::protocol::engine::plan::ChunkSet;
@@ -53,8 +53,8 @@ impl FsTarget {
     ///
     /// Fails when `dir` cannot be made or opened. The first call that prepares or writes makes the staging directory,
     /// and removes staging left by receivers that are gone, except for partial files that are not too old.
-    pub fn new(dir: &Path, incoming: Incoming, network: NetworkThreads) -> Result<Self> {
-        let disk = Arc::new(TargetDisk::open(dir, incoming)?);
+    pub fn new(dir: impl Into<TargetDir>, incoming: Incoming, network: NetworkThreads) -> Result<Self> {
+        let disk = Arc::new(TargetDisk::open(&dir.into(), incoming)?);
         let pieces = Semaphore::new(share(PIECES_AT_ONCE));
         let reads = BlockCalls::new(network.clone());
         Ok(Self { disk, pieces, writes: BlockCalls::new(network), reads })

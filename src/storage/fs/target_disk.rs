@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{self, Path};
+use std::path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use super::dirs::Blocked;
@@ -19,8 +18,8 @@ use super::names_made::NamesMade;
 use super::old_files::OldFiles;
 use super::pending_set::PendingSet;
 use super::staging::Staging;
-use super::sys::open::LOOKUP;
 use super::sys::volume::VolumeId;
+use super::target_dir::TargetDir;
 use super::volumes::{Synced, Volume, Volumes};
 use super::watch::DiskWatch;
 use crate::protocol::not_kept::{self, Aspect, NotKept};
@@ -50,19 +49,13 @@ pub(super) struct TargetDisk {
 
 impl TargetDisk {
     /// Opens `dir`, which is made with its parents when it is missing.
-    pub(super) fn open(dir: &Path, incoming: Incoming) -> Result<Self> {
+    pub(super) fn open(dir: &TargetDir, incoming: Incoming) -> Result<Self> {
         let sync = incoming.sync;
-        let whole = path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+        let named = dir.path();
+        let whole = path::absolute(&named).unwrap_or(named);
         let shown = printable(whole.as_os_str().as_bytes());
         let failed = |op, error: io::Error| failed(op, Place::target_directory(shown.clone()), error);
-        fs::create_dir_all(dir).map_err(|error| failed("create", error))?;
-        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        // A directory that may not be listed can still be written to.
-        let root = match openat(CWD, dir, OFlags::RDONLY | flags, Mode::empty()) {
-            Err(Errno::ACCESS) => openat(CWD, dir, LOOKUP | flags, Mode::empty()),
-            opened => opened,
-        };
-        let root = Arc::new(root.map_err(|errno| failed("open", errno.into()))?);
+        let root = Arc::new(dir.make().map_err(|(op, error)| failed(op, error))?);
         let id = VolumeId::of(&root).map_err(|errno| failed("look at", errno.into()))?;
         Ok(Self {
             dir: shown.trim_end_matches('/').to_owned(),
