@@ -199,7 +199,6 @@ fn a_machine_without_a_towline_that_fits_gets_a_copy_when_that_is_allowed() {
     let tree = there.tree();
     let ended = there.push(&tree, "", &["--no-install"]).expect(3);
     assert!(message(&ended).contains("towline 0.0.1 is installed there"), "{}", ended.said());
-    // There is no terminal to ask at.
     let ended = there.push(&tree, "", &[]).expect(3);
     assert!(message(&ended).contains("run the same command with --yes"), "{}", ended.said());
     let cache = there.home.join(".cache");

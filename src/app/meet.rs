@@ -40,7 +40,7 @@ pub(super) async fn meet(
     let identity = Arc::new(id::own(is_known_by_key)?);
     let terms = Terms { connections: common.connections, ..terms(role, &identity, common, budget) };
     let connected = match peer {
-        Some(Peer::Ssh(remote)) => dial_by_ssh(remote, &terms, &Nobody, reporter.as_ref(), &mut stop).await?,
+        Some(Peer::Ssh(remote)) => dial_by_ssh(remote, &terms, reporter.as_ref(), &mut stop).await?,
         Some(Peer::Stdio) => {
             // The other side will say when it is gone.
             let (connected, stopped) = introduced(listen_address(common), &terms, &mut stop).await?;
@@ -133,19 +133,4 @@ pub(super) async fn meet_itself(
     let terms = |role, identity| terms(role, identity, common, budget);
     let (sender, receiver) = pair(terms(Role::Send, &own), terms(Role::Receive, &other)).await?;
     Ok([(sender, own), (receiver, other)])
-}
-
-/// There is nobody to ask.
-struct Nobody;
-
-impl connect::Consent for Nobody {
-    fn ask_to_copy(
-        &self,
-        _: String,
-        _: String,
-        _: u64,
-        _: String,
-    ) -> Option<std::pin::Pin<Box<dyn Future<Output = bool> + Send>>> {
-        None
-    }
 }

@@ -21,7 +21,7 @@ pub use connected::{Connected, Keeper};
 pub use dial::{Destination, dial};
 pub use listen::{Invitation, listen};
 pub use pair::pair;
-pub use ssh::{Consent, Install, Remote, SPEAKS, dial_by_ssh, introduced};
+pub use ssh::{Install, Remote, SPEAKS, dial_by_ssh, introduced};
 pub use stay::Staying;
 pub use terms::Terms;
 pub use waiting::Stop;

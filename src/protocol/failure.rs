@@ -275,6 +275,8 @@ pub struct Failure {
     pub message: String,
     /// The peer's close said so.
     pub from_peer: bool,
+    /// The message also says what to do.
+    pub advises: bool,
     /// The same sentence for the peer.
     told: Option<String>,
 }
@@ -282,12 +284,24 @@ pub struct Failure {
 impl Failure {
     /// A failure without a side, or of this process before it knows its side.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, side: None, message: message.into(), from_peer: false, told: None }
+        Self { reason, side: None, message: message.into(), from_peer: false, advises: false, told: None }
     }
 
     /// A failure on `side`.
     pub fn on(side: Side, reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, side: Some(side), message: message.into(), from_peer: false, told: None }
+        Self {
+            reason,
+            side: Some(side),
+            message: message.into(),
+            from_peer: false,
+            advises: false,
+            told: None,
+        }
+    }
+
+    /// A failure whose message also says what to do.
+    pub fn advising(reason: Reason, message: impl Into<String>) -> Self {
+        Self { advises: true, ..Self::new(reason, message) }
     }
 
     /// A failure whose message is written for both sides.
@@ -333,7 +347,7 @@ impl Failure {
         let message = printable(text);
         let message = if message.is_empty() { said.as_str().to_owned() } else { message };
         let reason = if is_believed { said } else { Reason::ConnectionLost };
-        Self { reason, side: None, message, from_peer: true, told: None }
+        Self { reason, side: None, message, from_peer: true, advises: false, told: None }
     }
 
     /// The same failure at the side `own`, which knows its peer's side. A peer speaks only for itself: a reason it

@@ -6,7 +6,8 @@ use crate::protocol::failure::{Failure, Reason};
 
 /// `towline: at the receiver: …`, and a line on what to do where that helps.
 pub(super) fn failure(failure: &Failure, paint: Paint) -> String {
-    failure_line(failure, paint) + &hint_line(failure.reason)
+    let hint = if failure.advises { String::new() } else { hint_line(failure.reason) };
+    failure_line(failure, paint) + &hint
 }
 
 /// `towline: at the receiver: …`.
@@ -101,6 +102,8 @@ mod tests {
         assert_eq!(text, "towline: at the receiver: cannot write /x: no space left on device\n");
         let text = failure(&Failure::new(Reason::TicketUsed, "m"), Paint::new(true));
         assert!(text.starts_with("\u{1b}[1;31mtowline:\u{1b}[0m m\n  a ticket is good for one transfer"));
+        let advising = Failure::advising(Reason::TicketUsed, "do this");
+        assert_eq!(super::failure(&advising, Paint::new(false)), "towline: do this\n");
         for reason in Reason::ALL {
             assert!(!reason.is_retryable() || hint(reason).is_some(), "{reason:?}");
         }

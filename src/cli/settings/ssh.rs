@@ -101,9 +101,9 @@ impl Way {
     pub(super) fn new(given: &mut SshArgs, yes: Option<bool>, config: &Config) -> Self {
         let no_install = given.no_install.or(config.no_install).unwrap_or(false);
         let install = match yes.or(config.yes).unwrap_or(false) {
-            _ if no_install => Install::No,
+            _ if no_install => Install::Never,
             true => Install::Yes,
-            false => Install::Ask,
+            false => Install::Unsaid,
         };
         Self { ssh: given.ssh.take().or_else(|| config.ssh.clone()), install }
     }

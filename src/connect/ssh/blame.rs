@@ -56,7 +56,8 @@ pub(super) fn failure(host: &str, heard: &Unheard, ended: &Ended) -> Failure {
         message.push_str("\n  ");
         message.push_str(line);
     }
-    Failure::new(reason, message)
+    // The hints of other failures are about tickets and UDP.
+    Failure::advising(reason, message)
 }
 
 /// What there is instead of a towline that this one can talk to. `found` is system, architecture and version.
@@ -92,7 +93,7 @@ fn of_the_end(ended: &Ended) -> (Reason, String) {
                 "the command ended without starting towline; is it a login that only allows other commands?";
             (Reason::Unreachable, what.to_owned())
         }
-        Some(code) => (of_code(code), format!("towline there has ended with exit code {code}")),
+        Some(code) => (of_code(code), format!("the command there has ended with exit code {code}")),
         None => (Reason::ConnectionLost, format!("ssh was stopped ({})", of_signal(status))),
     }
 }

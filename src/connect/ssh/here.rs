@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,18 +27,6 @@ const UDP_TIME_MAX: Duration = Duration::from_secs(3);
 /// What a side is called that has no address.
 pub(super) const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
-/// Asks a person whether this program may be copied to a machine.
-pub trait Consent: Send + Sync {
-    /// To `host`, where `absent` says what there is instead, so many `bytes` to `place`. `None` when nobody can be asked.
-    fn ask_to_copy(
-        &self,
-        host: String,
-        absent: String,
-        bytes: u64,
-        place: String,
-    ) -> Option<Pin<Box<dyn Future<Output = bool> + Send>>>;
-}
-
 /// Starts towline on the machine `remote` and dials it. The listener has not welcomed a dialling sender by the time this
 /// returns.
 ///
@@ -49,7 +36,6 @@ pub trait Consent: Send + Sync {
 pub async fn dial_by_ssh(
     remote: &Remote,
     terms: &Terms<QuicNetwork>,
-    consent: &dyn Consent,
     reporter: &dyn Reporter,
     stop: &mut Stop,
 ) -> Result<Connected<QuicNetwork>, Failure> {
@@ -61,9 +47,8 @@ pub async fn dial_by_ssh(
     // A person may be typing a password, so there is no limit.
     let introducing = async { Ok(introduce(&ssh, terms).await) };
     let mut introduced = unless_stopped(stop, introducing).await?;
-    if let Err(Unheard::Absent(found)) = &introduced
-        && may_copy(remote, found, &program, consent, stop).await?
-    {
+    if let Err(Unheard::Absent(found)) = &introduced {
+        may_copy(remote, found, &program)?;
         let (host, place) = (remote.host.clone(), program.place());
         reporter.report(Event::Installing { host, place, bytes: program.bytes });
         let copying = async {
@@ -140,38 +125,20 @@ fn detour(remote: &Remote, addresses: &[SocketAddr]) -> String {
 }
 
 /// Whether a copy of `program` may go to a machine where there is `found`.
-async fn may_copy(
-    remote: &Remote,
-    found: &str,
-    program: &Program,
-    consent: &dyn Consent,
-    stop: &mut Stop,
-) -> Result<bool, Failure> {
+fn may_copy(remote: &Remote, found: &str, program: &Program) -> Result<(), Failure> {
     let (host, absent) = (&remote.host, blame::absent(found));
-    let refused = |what: &str| {
-        let message = format!("{host}: {absent}; {what}");
-        Err(Failure::new(Reason::Incompatible, message))
-    };
     let system = found.split('/').next().unwrap_or_default();
-    if !Program::runs_on(system) {
-        let what = format!("a copy of this one does not run on {system}, so install the same version there");
-        return refused(&what);
-    }
-    let place = program.place();
-    match remote.install {
-        Install::Yes => return Ok(true),
-        Install::No => return refused("install it there, or leave out --no-install"),
-        Install::Ask => {}
-    }
-    let by_yes = format!("run the same command with --yes to copy this one there, to {place}");
-    let Some(answer) = consent.ask_to_copy(host.clone(), absent.clone(), program.bytes, place) else {
-        return refused(&by_yes);
+    let what = match remote.install {
+        _ if !Program::runs_on(system) => {
+            format!("a copy of this one does not run on {system}, so install the same version there")
+        }
+        Install::Yes => return Ok(()),
+        Install::Never => "install it there, or leave out --no-install".to_owned(),
+        Install::Unsaid => {
+            format!("run the same command with --yes to copy this one there, to {}", program.place())
+        }
     };
-    if unless_stopped(stop, async { Ok(answer.await) }).await? {
-        Ok(true)
-    } else {
-        refused("install it there")
-    }
+    Err(Failure::advising(Reason::Incompatible, format!("{host}: {absent}; {what}")))
 }
 
 async fn introduce(ssh: &SshProgram, terms: &Terms<QuicNetwork>) -> Result<ListeningSide, Unheard> {

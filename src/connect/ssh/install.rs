@@ -22,9 +22,9 @@ pub enum Install {
     /// A copy of this one goes there.
     Yes,
     /// Nothing.
-    No,
-    /// A person is asked.
-    Ask,
+    Never,
+    /// Nothing, but the user is told how.
+    Unsaid,
 }
 
 /// This program, as a file.

@@ -8,7 +8,7 @@ pub(super) mod program;
 mod shell;
 mod there;
 
-pub use here::{Consent, dial_by_ssh};
+pub use here::dial_by_ssh;
 pub use install::Install;
 pub use program::{Remote, SPEAKS};
 pub use there::introduced;
