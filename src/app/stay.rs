@@ -16,6 +16,7 @@ use super::pki::certified;
 use super::service::Service;
 use super::settings::{Right, StaySettings};
 use super::transfer::{conclude, context, memory_of_all, throttle};
+use crate::auth::handshake::Visitor;
 use crate::auth::{Identity, Secret, Ticket};
 use crate::connect::Staying;
 use crate::event::{Event, Listening, OfPeer, Reporter};
@@ -28,7 +29,6 @@ use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::path::printable;
 use crate::session::{self, Context, Throttle};
 use crate::storage::fs::NetworkThreads;
-use crate::transport::Connection;
 use crate::transport::quic::endpoint::QuicNetwork;
 
 /// Characters of a fingerprint that name a peer without a name.
@@ -90,8 +90,8 @@ pub(super) async fn run(
     service::notify("STOPPING=1");
     places.close();
     let last = async {
-        while let Some(connected) = staying.next_of_last(&places).await {
-            hall.serve(connected, &places, &mut running);
+        while let Some((connected, visitor)) = staying.next_of_last(&places).await {
+            hall.serve(connected, &visitor, &places, &mut running);
         }
     };
     let all_done = timeout(*grace, last).await.is_ok();
@@ -133,9 +133,9 @@ async fn welcome(
             }
             arrived = staying.next() => match arrived {
                 Err(failure) => return failure,
-                Ok(connected) => {
-                    let renewed = places.renew_after(connected.link.connection.peer_fingerprint());
-                    hall.serve(connected, places, running);
+                Ok((connected, visitor)) => {
+                    let renewed = places.renew_after(visitor.channel.peer);
+                    hall.serve(connected, &visitor, places, running);
                     if renewed.is_some() {
                         is_announced = hall.announce(staying, renewed);
                     }
@@ -201,11 +201,17 @@ impl Hall {
     }
 
     /// Serves a dialler that was let in, as one of those `running`.
-    fn serve(&self, connected: Connected, places: &Arc<Places>, running: &mut JoinSet<()>) {
+    fn serve(
+        &self,
+        connected: Connected,
+        visitor: &Visitor,
+        places: &Arc<Places>,
+        running: &mut JoinSet<()>,
+    ) {
         let place = places.taken();
-        let key = connected.link.connection.peer_fingerprint();
-        let name = places.certified_name(key);
-        let (label, peer) = match (places.entry(key), name) {
+        let (key, name) =
+            (visitor.channel.peer, visitor.certificate.as_ref().and_then(|one| one.name.as_ref()));
+        let (label, peer) = match (places.entry(visitor), name) {
             (Some((name, peer)), _) => (name.to_string(), Some(peer)),
             // No name of a known peer has a colon.
             (None, Some(name)) => (format!("cert:{}", printable(name.as_bytes())), None),

@@ -13,7 +13,7 @@ use super::Expected;
 use super::certificate_files::{Authority, CERTIFICATES_MAX, OwnCertificate};
 use super::distrust::{Distrust, Role};
 use super::handshake::{
-    Channel, DiallerMethod, DiallerState, DiallerStep, Greeting, ListenerState, ListenerStep,
+    Channel, DiallerMethod, DiallerState, DiallerStep, Greeting, ListenerState, ListenerStep, PeerCertificate,
 };
 use crate::protocol::failure::Failure;
 
@@ -77,31 +77,31 @@ impl DiallerState for AwaitsListener {
     }
 }
 
-/// The listener waits until the dialler has accepted it.
-struct AwaitsAcceptance;
+/// The listener has accepted this certificate, and waits until the dialler has accepted it too.
+struct AwaitsAcceptance(PeerCertificate);
 
 impl ListenerState for AwaitsAcceptance {
     fn read(self: Box<Self>, message: &[u8]) -> Result<ListenerStep, Failure> {
         match message {
-            [] => Ok(ListenerStep::LetIn(None)),
+            [] => Ok(ListenerStep::Certified(self.0)),
             _ => Err(Failure::protocol("a dialler that accepts a certificate says more")),
         }
     }
 }
 
 impl Certified {
-    /// The listener's end. Also returns a name of the dialler's certificate, if it has one.
+    /// The listener's end.
     ///
     /// # Errors
     ///
     /// The dialler's certificate is not accepted, or it has none.
-    pub(super) fn begin(&self, greeting: &Greeting<'_>) -> Result<(ListenerStep, Option<String>), Failure> {
+    pub(super) fn begin(&self, greeting: &Greeting<'_>) -> Result<ListenerStep, Failure> {
         let channel = greeting.channel;
         let name = self
             .check_dialler(greeting.message, channel)
             .map_err(|distrust| distrust.failure(Role::Dialler))?;
-        let step = ListenerStep::Ask(self.show(LISTENER_CONTEXT, channel), Box::new(AwaitsAcceptance));
-        Ok((step, name))
+        let next = Box::new(AwaitsAcceptance(PeerCertificate { name }));
+        Ok(ListenerStep::Ask(self.show(LISTENER_CONTEXT, channel), next))
     }
 
     /// This side's certificates, and the signature over the TLS session; empty without certificates.
@@ -220,13 +220,13 @@ mod tests {
         let (mut dialling, first) = DiallerHandshake::new(&method, &here);
         assert!(!dialling.may_offer());
         let greeting = Greeting { method: CERTIFICATE, message: &first, channel: &there };
-        let (step, name) = listener.begin(&greeting)?;
+        let step = listener.begin(&greeting)?;
         let (mut listening, answer) = ListenerHandshake::new(step);
         let accepted = dialling.read(&answer.unwrap())?.unwrap();
         assert!(dialling.may_offer() && !listening.is_done());
         assert_eq!(listening.read(&accepted)?, None);
         assert!(listening.is_done());
-        Ok(name)
+        Ok(listening.into_certificate().expect("it came by one").name)
     }
 
     fn refused(dialler: &Arc<Certified>, listener: &Arc<Certified>) -> String {
@@ -300,8 +300,10 @@ mod tests {
                 assert!(server.begin(&greeting).is_err(), "{at}");
             }
         }
-        let (mut listening, _) =
-            ListenerHandshake::new(ListenerStep::Ask(Vec::new(), Box::new(AwaitsAcceptance)));
+        let (mut listening, _) = ListenerHandshake::new(ListenerStep::Ask(
+            Vec::new(),
+            Box::new(AwaitsAcceptance(PeerCertificate { name: None })),
+        ));
         assert_eq!(listening.read(b"x").unwrap_err().reason, Reason::Protocol);
     }
 }

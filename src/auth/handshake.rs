@@ -61,6 +61,24 @@ pub enum ListenerStep {
     Ask(Vec<u8>, Box<dyn ListenerState>),
     /// The dialler has proved itself. Sends this, if anything, and lets it in.
     LetIn(Option<Vec<u8>>),
+    /// The dialler has proved itself by this certificate. Lets it in.
+    Certified(PeerCertificate),
+}
+
+/// The certificate that a dialler was accepted by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerCertificate {
+    /// A name in it, if it has one.
+    pub name: Option<String>,
+}
+
+/// A dialler that has proved itself, on one connection.
+#[derive(Debug, Clone)]
+pub struct Visitor {
+    /// The connection.
+    pub channel: Channel,
+    /// Set if it came by a certificate.
+    pub certificate: Option<PeerCertificate>,
 }
 
 /// Decides which diallers a listener lets in.
@@ -128,13 +146,14 @@ impl DiallerHandshake {
 /// The listener's end of the handshake.
 pub struct ListenerHandshake {
     waiting: Option<Box<dyn ListenerState>>,
+    certificate: Option<PeerCertificate>,
     count: Count,
 }
 
 impl ListenerHandshake {
     /// Begins with the decision on the greeting; also returns the first message, if any.
     pub fn new(step: ListenerStep) -> (Self, Option<Vec<u8>>) {
-        let mut listener = Self { waiting: None, count: Count(1) };
+        let mut listener = Self { waiting: None, certificate: None, count: Count(1) };
         let message = listener.take(step);
         (listener, message)
     }
@@ -162,7 +181,16 @@ impl ListenerHandshake {
                 Some(message)
             }
             ListenerStep::LetIn(message) => message,
+            ListenerStep::Certified(certificate) => {
+                self.certificate = Some(certificate);
+                None
+            }
         }
+    }
+
+    /// The certificate that has proved the dialler, if one has.
+    pub fn into_certificate(self) -> Option<PeerCertificate> {
+        self.certificate
     }
 }
 

@@ -132,7 +132,7 @@ pub struct Invited {
 impl Authorizer for Invited {
     fn authorize(&self, greeting: &Greeting<'_>) -> Result<ListenerStep, Failure> {
         if let Some(step) = by_certificate(self.certified.as_deref(), greeting) {
-            return step.map(|(step, _)| step);
+            return step;
         }
         match (greeting.method, &self.code) {
             (CODE, Some(code)) => code.begin(greeting),
@@ -146,7 +146,7 @@ impl Authorizer for Invited {
     }
 }
 
-/// The listener's end of the method of certificates, and a name of the dialler's certificate; `None` for other methods.
+/// The listener's end of the method of certificates; `None` for other methods.
 ///
 /// # Errors
 ///
@@ -154,7 +154,7 @@ impl Authorizer for Invited {
 pub fn by_certificate(
     certified: Option<&Certified>,
     greeting: &Greeting<'_>,
-) -> Option<Result<(ListenerStep, Option<String>), Failure>> {
+) -> Option<Result<ListenerStep, Failure>> {
     let is_it = greeting.method == CERTIFICATE;
     is_it.then(|| match certified {
         Some(certified) => certified.begin(greeting),

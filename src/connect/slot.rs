@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::extra::Sockets;
-use crate::auth::Fingerprint;
-use crate::auth::handshake::Authorizer;
+use crate::auth::handshake::{Authorizer, Visitor};
 use crate::node::places::ticket_used;
 use crate::protocol::failure::Failure;
 use crate::session::handshake::Slot;
@@ -26,14 +25,14 @@ impl<N: Network> Slot for OneSlot<N> {
         self.taken.load(Relaxed)
     }
 
-    fn take(&self, _: Fingerprint) -> Result<(), Failure> {
+    fn take(&self, _: &Visitor) -> Result<(), Failure> {
         if self.taken.swap(true, Relaxed) {
             return Err(ticket_used());
         }
         Ok(())
     }
 
-    fn give_back(&self, _: Fingerprint) {
+    fn give_back(&self, _: &Visitor) {
         self.sockets.close();
         self.taken.store(false, Relaxed);
     }

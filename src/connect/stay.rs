@@ -10,6 +10,7 @@ use super::connected::{Connected, GOODBYE};
 use super::extra::prepare;
 use super::terms::Terms;
 use crate::auth::Fingerprint;
+use crate::auth::handshake::Visitor;
 use crate::node::listener::Listener;
 use crate::node::places::Places;
 use crate::protocol::failure::{Failure, Reason};
@@ -58,7 +59,7 @@ impl<N: Network> Staying<N> {
     /// # Errors
     ///
     /// The socket has failed: no more can arrive.
-    pub async fn next(&mut self) -> Result<Connected<N>, Failure> {
+    pub async fn next(&mut self) -> Result<(Connected<N>, Visitor), Failure> {
         let Some(guest) = self.listener.next().await else {
             let fault = self.endpoint.fault().unwrap_or("the socket was closed while waiting");
             return Err(Failure::new(Reason::Setup, fault));
@@ -74,14 +75,15 @@ impl<N: Network> Staying<N> {
         }
         let endpoint = watch::Sender::new(self.endpoint.clone()).subscribe();
         let joining = JoinSet::new();
-        Ok(Connected { link, endpoint, answering: None, joining, is_shared: true, ssh: None })
+        let connected = Connected { link, endpoint, answering: None, joining, is_shared: true, ssh: None };
+        Ok((connected, guest.visitor))
     }
 
     /// The next dialler that was let in before `places` were closed; `None` once all places are free.
-    pub async fn next_of_last(&mut self, places: &Places) -> Option<Connected<N>> {
+    pub async fn next_of_last(&mut self, places: &Places) -> Option<(Connected<N>, Visitor)> {
         tokio::select! {
             biased;
-            Ok(connected) = self.next() => Some(connected),
+            Ok(next) = self.next() => Some(next),
             () = places.all_free() => None,
         }
     }

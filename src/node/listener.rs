@@ -8,8 +8,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep;
 use tracing::{debug, info};
 
-use crate::auth::Fingerprint;
-use crate::auth::handshake::{Authorizer, Greeting, ListenerStep};
+use crate::auth::handshake::{Authorizer, Greeting, ListenerStep, Visitor};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::role::Role;
 use crate::session::handshake::{Membership, Slot, admit, answer, opening};
@@ -25,6 +24,8 @@ pub struct Guest<C: Connection> {
     pub link: Link<C>,
     /// Index of its slot in the listener's list.
     pub slot: usize,
+    /// How it has proved itself.
+    pub visitor: Visitor,
 }
 
 /// Diallers that were let in. Others are answered as long as this lives.
@@ -128,7 +129,7 @@ async fn answer_one<A: Arrival>(
             return;
         }
     };
-    let visit = Visit { slots, chosen: OnceLock::new() };
+    let visit = Visit { slots, chosen: OnceLock::new(), visitor: OnceLock::new() };
     let greeting = async {
         let opening = opening(&connection).await?;
         if opening.is_join() {
@@ -143,7 +144,9 @@ async fn answer_one<A: Arrival>(
         Ok(Greeted::New(link)) => {
             debug!(%from, "let in");
             let slot = visit.chosen.get().copied().unwrap_or_default();
-            let _ = guests.send(Guest { link, slot }).await;
+            if let Some(visitor) = visit.visitor.into_inner() {
+                let _ = guests.send(Guest { link, slot, visitor }).await;
+            }
         }
         Ok(Greeted::Back(joiner)) => {
             debug!(%from, "let back in");
@@ -180,6 +183,8 @@ pub async fn unless_silent<T>(
 struct Visit {
     slots: SlotList,
     chosen: OnceLock<usize>,
+    /// The dialler, once it has the slot.
+    visitor: OnceLock<Visitor>,
 }
 
 impl Visit {
@@ -221,13 +226,15 @@ impl Slot for Visit {
         self.slot().is_ok_and(Slot::is_taken)
     }
 
-    fn take(&self, peer: Fingerprint) -> Result<(), Failure> {
-        self.slot()?.take(peer)
+    fn take(&self, visitor: &Visitor) -> Result<(), Failure> {
+        self.slot()?.take(visitor)?;
+        let _ = self.visitor.set(visitor.clone());
+        Ok(())
     }
 
-    fn give_back(&self, peer: Fingerprint) {
+    fn give_back(&self, visitor: &Visitor) {
         if let Ok(slot) = self.slot() {
-            slot.give_back(peer);
+            slot.give_back(visitor);
         }
     }
 

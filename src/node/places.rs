@@ -6,14 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::peers::{KnownPeer, KnownPeers, PeerName, Right};
-use crate::auth::handshake::{Authorizer, Greeting, ListenerStep};
+use crate::auth::handshake::{Authorizer, Channel, Greeting, ListenerStep, Visitor};
 use crate::auth::methods::{AnyOf, by_certificate};
 use crate::auth::{Certified, Expected, Fingerprint, Secret};
 use crate::protocol::failure::{Failure, Reason};
 use crate::session::handshake::Slot;
-
-/// Maximum keys whose certificates are remembered. More are forgotten together.
-const CERTIFIED_MAX: usize = 1024;
 
 /// Which known peers are let in.
 #[derive(Debug, Clone)]
@@ -24,7 +21,7 @@ pub struct Guests {
     pub only: Vec<PeerName>,
     /// What they must be allowed to do here.
     pub right: Right,
-    /// Whose certificates are enough, if any are.
+    /// Whose certificates are enough, if any are. No entry counts for those.
     pub certified: Option<Arc<Certified>>,
 }
 
@@ -50,35 +47,8 @@ struct State {
     is_closed: bool,
     /// Keys that were enough, of diallers without a place yet.
     by_key: HashSet<Fingerprint>,
-    /// How often diallers without a place yet have shown a certificate that was enough.
-    certified: HashMap<Fingerprint, usize>,
-    /// Names in certificates that were enough, of late.
-    names: HashMap<Fingerprint, String>,
-    /// What was known of diallers when they took their last place.
-    entries: HashMap<Fingerprint, (PeerName, KnownPeer)>,
-}
-
-impl State {
-    /// `peer` has shown a certificate with `name` that is enough.
-    fn note_certificate(&mut self, peer: Fingerprint, name: Option<String>) {
-        // Many keys with certificates of the authority must not fill the memory.
-        if self.certified.len().max(self.names.len()) >= CERTIFIED_MAX {
-            self.certified.clear();
-            self.names.clear();
-        }
-        *self.certified.entry(peer).or_default() += 1;
-        self.names.extend(name.map(|name| (peer, name)));
-    }
-
-    /// Whether `peer` has shown a certificate, which counts once.
-    fn use_certificate(&mut self, peer: Fingerprint) -> bool {
-        let Some(left) = self.certified.get_mut(&peer) else { return false };
-        *left -= 1;
-        if *left == 0 {
-            self.certified.remove(&peer);
-        }
-        true
-    }
+    /// What was known of diallers when they took their place, by the connection. They have not arrived yet.
+    entries: HashMap<[u8; 32], (PeerName, KnownPeer)>,
 }
 
 /// A ticket that serves one session.
@@ -114,8 +84,6 @@ impl Places {
             ticket,
             is_closed: false,
             by_key: HashSet::new(),
-            certified: HashMap::new(),
-            names: HashMap::new(),
             entries: HashMap::new(),
         };
         Self { all: places, state: Mutex::new(state), freed: Notify::new() }
@@ -147,19 +115,14 @@ impl Places {
         self.state().guests.known = known;
     }
 
-    /// What was known of `peer` when it took its place, whatever is known now.
-    pub fn entry(&self, peer: Fingerprint) -> Option<(PeerName, KnownPeer)> {
-        self.state().entries.get(&peer).cloned()
+    /// What was known of `visitor`, which has arrived, when it took its place, whatever is known now.
+    pub fn entry(&self, visitor: &Visitor) -> Option<(PeerName, KnownPeer)> {
+        self.state().entries.remove(&visitor.channel.exporter)
     }
 
     /// From now on these certificates count. Sessions go on.
     pub fn certify(&self, certified: Option<Arc<Certified>>) {
         self.state().guests.certified = certified;
-    }
-
-    /// A name in the last certificate of `peer`.
-    pub fn certified_name(&self, peer: Fingerprint) -> Option<String> {
-        self.state().names.get(&peer).cloned()
     }
 
     /// Lets nobody in any more.
@@ -185,17 +148,12 @@ impl Places {
 impl Authorizer for Places {
     fn authorize(&self, greeting: &Greeting<'_>) -> Result<ListenerStep, Failure> {
         let mut state = self.state();
+        // No entry counts here: whoever has a certificate may show any key with it.
+        if let Some(step) = by_certificate(state.guests.certified.as_deref(), greeting) {
+            return step;
+        }
         let peer = greeting.channel.peer;
         let welcomes = state.guests.welcomes(peer);
-        if let Some(step) = by_certificate(state.guests.certified.as_deref(), greeting) {
-            let (step, name) = step?;
-            // An entry says what its machine may do, also when it has a certificate.
-            if welcomes == Some(false) {
-                return Err(no_right(state.guests.right));
-            }
-            state.note_certificate(peer, name);
-            return Ok(step);
-        }
         if welcomes == Some(true) {
             state.by_key.insert(peer);
             return Ok(ListenerStep::LetIn(None));
@@ -230,9 +188,10 @@ impl Slot for Places {
         self.state().free == 0
     }
 
-    fn take(&self, peer: Fingerprint) -> Result<(), Failure> {
+    fn take(&self, visitor: &Visitor) -> Result<(), Failure> {
         let state = &mut *self.state();
-        let (is_by_key, is_certified) = (state.by_key.remove(&peer), state.use_certificate(peer));
+        let Channel { exporter, peer } = visitor.channel;
+        let (is_by_key, is_certified) = (state.by_key.remove(&peer), visitor.certificate.is_some());
         if state.is_closed {
             return Err(Failure::new(Reason::Interrupted, "the waiting side is stopping"));
         }
@@ -240,7 +199,7 @@ impl Slot for Places {
             let message = "the waiting side is busy with other transfers; try again later";
             return Err(Failure::new(Reason::Busy, message));
         }
-        if state.guests.welcomes(peer) != Some(true) && !is_certified {
+        if !is_certified && state.guests.welcomes(peer) != Some(true) {
             let ticket = state.ticket.as_mut();
             match ticket.filter(|ticket| ticket.used_by.is_none() && ticket.proved.contains(&peer)) {
                 Some(ticket) => ticket.used_by = Some(peer),
@@ -249,17 +208,18 @@ impl Slot for Places {
                 None => return Err(ticket_used()),
             }
         }
-        match state.guests.known.with_key(peer) {
-            Some((name, known)) => state.entries.insert(peer, (name.clone(), known.clone())),
-            None => state.entries.remove(&peer),
-        };
+        if let Some((name, known)) = state.guests.known.with_key(peer).filter(|_| !is_certified) {
+            state.entries.insert(exporter, (name.clone(), known.clone()));
+        }
         state.free -= 1;
         Ok(())
     }
 
-    fn give_back(&self, peer: Fingerprint) {
+    fn give_back(&self, visitor: &Visitor) {
         let mut state = self.state();
         self.free_one(&mut state);
+        let Channel { exporter, peer } = visitor.channel;
+        state.entries.remove(&exporter);
         if let Some(ticket) = state.ticket.as_mut().filter(|ticket| ticket.used_by == Some(peer)) {
             ticket.used_by = None;
         }
@@ -286,7 +246,7 @@ pub fn ticket_used() -> Failure {
 mod tests {
     use super::*;
     use crate::auth::ByCertificate;
-    use crate::auth::handshake::{Channel, DiallerMethod};
+    use crate::auth::handshake::{DiallerHandshake, DiallerMethod, ListenerHandshake};
     use crate::auth::methods::{ByKey, ByTicket};
     use crate::node::peers::PeersFile;
     use crate::testing::certificates::certified;
@@ -311,12 +271,17 @@ mod tests {
         Guests { known: file.load().unwrap(), only: Vec::new(), right: Right::Send, certified: None }
     }
 
+    /// It came by its key or a ticket, and each on a connection of its own.
+    fn visitor(number: u8) -> Visitor {
+        Visitor { channel: Channel { exporter: [number; 32], peer: key(number) }, certificate: None }
+    }
+
     /// A dialler with this key comes by `method`, and takes a place if it may.
     fn come(places: &Places, number: u8, method: &dyn DiallerMethod) -> Option<Reason> {
         let channel = Channel { exporter: [7; 32], peer: key(number) };
         let (message, _) = method.begin(&channel);
         let greeting = Greeting { method: method.number(), message: &message, channel: &channel };
-        let let_in = places.authorize(&greeting).and_then(|_| places.take(key(number)));
+        let let_in = places.authorize(&greeting).and_then(|_| places.take(&visitor(number)));
         let_in.err().map(|failure| failure.reason)
     }
 
@@ -331,7 +296,7 @@ mod tests {
         assert_eq!(come(&places, 3, &by_key), Some(Reason::Busy));
         drop(places.taken());
         assert_eq!(come(&places, 3, &by_key), None);
-        places.give_back(key(3));
+        places.give_back(&visitor(3));
         let only = vec!["cay".parse().unwrap()];
         let places = Places::new(2, Guests { only, ..guests(dir.path().join("2").as_path()) }, false);
         assert_eq!((come(&places, 1, &by_key), come(&places, 3, &by_key)), (Some(Reason::Refused), None));
@@ -352,38 +317,48 @@ mod tests {
             let greeting = Greeting { method: by_key.number(), message: &message, channel: &channel };
             places.authorize(&greeting).unwrap();
             places.know(KnownPeers::default());
-            assert_eq!(places.entry(key(1)).unwrap().0.as_str(), "ann");
-            assert_eq!(places.take(key(3)).unwrap_err().reason, Reason::Refused);
-            assert_eq!(places.entry(key(3)), None);
+            assert_eq!(places.entry(&visitor(1)).unwrap().0.as_str(), "ann");
+            assert_eq!(places.take(&visitor(3)).unwrap_err().reason, Reason::Refused);
+            assert_eq!(places.entry(&visitor(3)), None);
         }
     }
 
     #[test]
-    fn a_certificate_is_enough_for_each_session_unless_an_entry_says_no() {
+    fn a_certificate_is_proved_on_each_connection_and_no_entry_counts_for_it() {
         let dir = tempfile::tempdir().unwrap();
-        let shown = Some(certified("ca", Some("leaf"), &[]));
-        let places = Places::new(9, Guests { certified: shown, ..guests(dir.path()) }, false);
-        let by_certificate = ByCertificate(certified("ca", Some("client"), &["localhost"]));
-        let greet = |number| {
-            let channel = Channel { exporter: [7; 32], peer: key(number) };
-            let (message, _) = by_certificate.begin(&channel);
-            let greeting = Greeting { method: by_certificate.number(), message: &message, channel: &channel };
-            places.authorize(&greeting).map(drop).map_err(|failure| failure.reason)
+        let (listener, dialler) =
+            (certified("ca", Some("leaf"), &[]), certified("ca", Some("client"), &["localhost"]));
+        let guests = Guests { certified: Some(listener), ..guests(dir.path()) };
+        let places = Places::new(3, guests, false);
+        let greet = |number: u8, exporter: u8| {
+            let channel = Channel { exporter: [exporter; 32], peer: key(number) };
+            let method = ByCertificate(Arc::clone(&dialler));
+            let (mut dialling, message) = DiallerHandshake::new(&method, &channel);
+            let greeting = Greeting { method: method.number(), message: &message, channel: &channel };
+            let (mut listening, said) = ListenerHandshake::new(places.authorize(&greeting).ok()?);
+            let accepted = dialling.read(&said.unwrap()).unwrap().unwrap();
+            listening.read(&accepted).unwrap();
+            Some(Visitor { channel, certificate: listening.into_certificate() })
         };
-        // Two at once, with the same key.
-        assert_eq!((greet(9), greet(9)), (Ok(()), Ok(())));
-        assert!(places.take(key(9)).is_ok());
-        assert_eq!(places.certified_name(key(9)).as_deref(), Some("backup.client.test"));
-        assert!(places.take(key(9)).is_ok() && places.take(key(9)).is_err());
-        assert_eq!((greet(2), greet(1)), (Err(Reason::Refused), Ok(())));
-        assert!(places.take(key(1)).is_ok());
-        for number in 0..2 * CERTIFIED_MAX {
-            let key = *blake3::hash(&number.to_be_bytes()).as_bytes();
-            places.state().note_certificate(Fingerprint::from_bytes(key), Some("name".to_owned()));
-        }
-        assert!(places.state().names.len() <= CERTIFIED_MAX);
+        // Two at once with the same key, also one that is known and may not send.
+        let (one, other) = (greet(2, 10).unwrap(), greet(2, 11).unwrap());
+        assert_eq!(one.certificate.as_ref().unwrap().name.as_deref(), Some("backup.client.test"));
+        assert!(places.take(&one).is_ok() && places.take(&other).is_ok());
+        assert_eq!((places.entry(&one), places.entry(&other)), (None, None));
+        // A certificate that the same key showed before is worth nothing to another method.
+        let by_key = Visitor { certificate: None, ..greet(2, 12).unwrap() };
+        assert!(places.take(&by_key).is_err());
+        // An entry is for whoever comes by its key.
+        assert_eq!(come(&places, 1, &ByKey { listener: LISTENER }), None);
+        assert_eq!(places.entry(&visitor(1)).unwrap().0.as_str(), "ann");
+        // What is refused, gone or has arrived leaves nothing behind.
+        assert_eq!(places.take(&greet(3, 13).unwrap()).unwrap_err().reason, Reason::Busy);
+        places.give_back(&one);
+        assert_eq!(come(&places, 3, &ByKey { listener: LISTENER }), None);
+        places.give_back(&visitor(3));
+        assert!(places.state().entries.is_empty());
         places.certify(None);
-        assert_eq!(greet(9), Err(Reason::NotAuthenticated));
+        assert!(greet(9, 14).is_none());
     }
 
     #[test]
@@ -395,11 +370,11 @@ mod tests {
         assert_eq!(come(&places, 1, &ticket), None);
         assert_eq!(places.renew_after(key(1)), None, "a known peer needs none");
         assert_eq!(come(&places, 8, &ticket), None);
-        places.give_back(key(8));
+        places.give_back(&visitor(8));
         assert_eq!(places.renew_after(key(8)), None, "its dialler was gone before it was welcomed");
         assert_eq!(come(&places, 8, &ticket), None);
         assert_eq!(places.renew_after(key(1)), None, "another one arrives while its dialler is on the way");
-        places.give_back(key(8));
+        places.give_back(&visitor(8));
         assert_eq!(come(&places, 2, &ticket), None, "without the right, but with a ticket");
         assert_eq!(come(&places, 9, &ticket), Some(Reason::TicketUsed));
         let renewed = places.renew_after(key(2)).unwrap();

@@ -7,6 +7,7 @@ use super::joining::Joining;
 use super::link::{CONTROL_PRIORITY, Link};
 use crate::auth::handshake::{
     Authorizer, Channel, DiallerHandshake, DiallerMethod, Greeting, ListenerHandshake, ListenerStep,
+    PeerCertificate, Visitor,
 };
 use crate::auth::{Fingerprint, JoinKey};
 use crate::protocol::engine::log::IncomingLog;
@@ -136,25 +137,25 @@ pub trait Slot: Send + Sync {
     fn authorizer(&self) -> &dyn Authorizer;
     /// Whether another dialler has it.
     fn is_taken(&self) -> bool;
-    /// Takes it for the dialler with the key `peer`.
+    /// Takes it for `visitor`.
     ///
     /// # Errors
     ///
     /// Another dialler has taken it.
-    fn take(&self, peer: Fingerprint) -> Result<(), Failure>;
-    /// Releases the slot: its dialler `peer` was not welcomed.
-    fn give_back(&self, peer: Fingerprint);
+    fn take(&self, visitor: &Visitor) -> Result<(), Failure>;
+    /// Releases the slot: its dialler was not welcomed.
+    fn give_back(&self, visitor: &Visitor);
     /// UDP ports for extra connections of the dialler in this slot, which asks for `connections`.
     fn ports(&self, connections: Option<u32>) -> Vec<u16>;
 }
 
 /// A taken slot, released unless kept: the dialler may disappear before it is welcomed.
-struct Taken<'a>(Option<&'a dyn Slot>, Fingerprint);
+struct Taken<'a>(Option<&'a dyn Slot>, Visitor);
 
 impl<'a> Taken<'a> {
-    fn take(slot: &'a dyn Slot, peer: Fingerprint) -> Result<Self, Failure> {
-        slot.take(peer)?;
-        Ok(Self(Some(slot), peer))
+    fn take(slot: &'a dyn Slot, visitor: Visitor) -> Result<Self, Failure> {
+        slot.take(&visitor)?;
+        Ok(Self(Some(slot), visitor))
     }
 
     fn keep(mut self) {
@@ -165,7 +166,7 @@ impl<'a> Taken<'a> {
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         if let Some(slot) = self.0 {
-            slot.give_back(self.1);
+            slot.give_back(&self.1);
         }
     }
 }
@@ -214,11 +215,11 @@ pub async fn answer<C: Connection>(
             return Err(Failure::protocol("the dialler did not begin with Hello"));
         };
         let step = slot.authorizer().authorize(&Greeting { method, message: &auth, channel: &channel })?;
-        prove(step, control_out, control_in).await?;
+        let certificate = prove(step, control_out, control_in).await?;
         if role != own.counterpart() {
             return Err(mismatch(own, role));
         }
-        let taken = Taken::take(slot, channel.peer)?;
+        let taken = Taken::take(slot, Visitor { channel, certificate })?;
         guest.let_in();
         let ports = slot.ports(connections);
         write_message(control_out, &Message::Welcome { agent: agent(), ports }).await?;
@@ -228,13 +229,14 @@ pub async fn answer<C: Connection>(
     .await
 }
 
-/// The listener's end of a method, from its first `step` until the dialler may be let in. Any other message that the
+/// The listener's end of a method, from its first `step` until the dialler may be let in; returns the certificate that
+/// the dialler came by, if any. Any other message that the
 /// dialler sends before it has heard the last one is refused: the listener has not proved itself yet.
 async fn prove<S: SendStream, R: RecvStream>(
     step: ListenerStep,
     control_out: &mut S,
     control_in: &mut MessageReader<R>,
-) -> Result<(), Failure> {
+) -> Result<Option<PeerCertificate>, Failure> {
     let (mut machine, mut next) = ListenerHandshake::new(step);
     loop {
         if let Some(message) = next {
@@ -244,7 +246,7 @@ async fn prove<S: SendStream, R: RecvStream>(
             write_message(control_out, &Message::Auth(message.into())).await?;
         }
         if machine.is_done() {
-            return Ok(());
+            return Ok(machine.into_certificate());
         }
         next = match control_in.expect().await? {
             Message::Auth(message) => machine.read(&message)?,

@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::{Budget, Context, Link, ProcessorUse, Throttle, receive, send, transport_failure};
-use crate::auth::handshake::{Authorizer, Greeting, ListenerStep};
+use crate::auth::handshake::{Authorizer, Greeting, ListenerStep, Visitor};
 use crate::auth::methods::ByKey;
 use crate::auth::{Fingerprint, JoinKey};
 use crate::event::{Event, Report, Reporter, Summary};
@@ -193,11 +193,11 @@ impl Slot for Open {
         false
     }
 
-    fn take(&self, _: Fingerprint) -> Result<(), Failure> {
+    fn take(&self, _: &Visitor) -> Result<(), Failure> {
         Ok(())
     }
 
-    fn give_back(&self, _: Fingerprint) {}
+    fn give_back(&self, _: &Visitor) {}
 
     fn ports(&self, _: Option<u32>) -> Vec<u16> {
         Vec::new()

@@ -2,8 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::auth::Fingerprint;
-use crate::auth::handshake::Authorizer;
+use crate::auth::handshake::{Authorizer, Visitor};
 use crate::protocol::failure::{Failure, Reason};
 use crate::session::handshake::Slot;
 
@@ -28,14 +27,14 @@ impl<A: Authorizer> Slot for TestSlot<A> {
         self.taken.load(Relaxed)
     }
 
-    fn take(&self, _: Fingerprint) -> Result<(), Failure> {
+    fn take(&self, _: &Visitor) -> Result<(), Failure> {
         match self.taken.swap(true, Relaxed) {
             false => Ok(()),
             true => Err(Failure::new(Reason::TicketUsed, "the ticket has been used")),
         }
     }
 
-    fn give_back(&self, _: Fingerprint) {
+    fn give_back(&self, _: &Visitor) {
         self.taken.store(false, Relaxed);
     }
 

@@ -25,7 +25,8 @@ pub struct MeetingArgs {
     ///
     /// A PEM file. The dialling side accepts a peer at HOST whose certificate is for HOST (or --peer-name); the waiting side
     /// lets in whoever has a certificate of the authority, or with --peer-name only one for that name. Expiry and key usage
-    /// are checked as for TLS servers and clients. Known peers and tickets count as before.
+    /// are checked as for TLS servers and clients. Known peers and tickets count as before; entries and --allow limit
+    /// nobody who comes by a certificate.
     #[arg(long, env = "TOWLINE_CA", hide_env = true, hide_short_help = true, value_name = "FILE")]
     #[arg(value_hint = clap::ValueHint::FilePath)]
     pub ca: Option<PathBuf>,

@@ -15,8 +15,8 @@ pub struct StayArgs {
     /// A receiver lets in known peers that may `send`, a sender those that may `receive`; with --allow, only those that it
     /// names. They are authenticated by their key. A sender offers the sources as they are at that moment, and changes
     /// nothing. At a receiver, existing files, the directory and a quota can be set for each peer in its entry (`exists`,
-    /// `into`, `quota`). SIGHUP reads the file of known peers and the certificates again. After SIGTERM or SIGINT nobody is let in any more, and
-    /// running transfers have --grace to end.
+    /// `into`, `quota`). SIGHUP reads the file of known peers and the certificates again. After SIGTERM or SIGINT nobody is
+    /// let in any more, and running transfers have --grace to end.
     #[arg(long, env = "TOWLINE_FOREVER", hide_env = true, hide_short_help = true, value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]

@@ -109,6 +109,7 @@ fn resolve(
 ) -> Result<StaySettings> {
     refuse(&[
         (meeting.remember.is_some() && !is_variable("--remember"), "--remember, which is for one transfer"),
+        (meeting.words.is_some() && !is_variable("--words"), "--words: a side that stays has no code"),
         (
             transfer.fingerprint.is_some() && !is_variable("--fingerprint"),
             "--fingerprint: add the peer by `towline peers add`",

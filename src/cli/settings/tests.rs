@@ -190,6 +190,7 @@ fn t19_invalid_settings_say_how_to_fix_them() {
         ("receive --from dir:/x", "use `towline send /x --to dir:…`"),
         ("receive --from 1-a-b", "--from: word 1 of the code is mistyped"),
         ("receive --into -", "cannot write to standard output"),
+        ("receive --forever --words 3", "--forever does not go with --words: a side that stays has no code"),
     ] {
         let error = format!("{:#}", resolve(line, "").unwrap_err());
         assert!(error.contains(why), "{line}: {error}");

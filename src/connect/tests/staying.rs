@@ -43,7 +43,7 @@ async fn whoever_was_let_in_before_the_end_is_served_and_nobody_waits_for_longer
     // Welcomed, but not taken up when this side is asked to stop.
     let _dialled = come(&network, &ticket).await.unwrap();
     places.close();
-    let last = staying.next_of_last(&places).await.expect("it was let in");
+    let (last, _) = staying.next_of_last(&places).await.expect("it was let in");
     assert_eq!(last.link.connection.peer_fingerprint(), network.fingerprint());
     let place = places.taken();
     assert_eq!(reason(come(&network.seen_by([3; 32]), &ticket).await), Some(Reason::Interrupted));

@@ -8,9 +8,9 @@ use tokio::time::timeout;
 use super::hand::hear;
 use super::told;
 use super::{BY_KEY, Open, Session, answer_all, one_file, send_on, source};
-use crate::auth::handshake::{Authorizer, Channel, DiallerMethod};
+use crate::auth::handshake::{Authorizer, Channel, DiallerMethod, Visitor};
 use crate::auth::methods::{AnyOf, ByTicket};
-use crate::auth::{Expected, Fingerprint, Secret};
+use crate::auth::{Expected, Secret};
 use crate::event::Event;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::entry::EntryId;
@@ -99,14 +99,14 @@ impl Slot for Cut {
         self.slot.is_taken()
     }
 
-    fn take(&self, peer: Fingerprint) -> Result<(), Failure> {
-        self.slot.take(peer)?;
+    fn take(&self, visitor: &Visitor) -> Result<(), Failure> {
+        self.slot.take(visitor)?;
         self.link.cut();
         Ok(())
     }
 
-    fn give_back(&self, peer: Fingerprint) {
-        self.slot.give_back(peer);
+    fn give_back(&self, visitor: &Visitor) {
+        self.slot.give_back(visitor);
     }
 
     fn ports(&self, connections: Option<u32>) -> Vec<u16> {
