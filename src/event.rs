@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::not_kept::NotKept;
@@ -48,6 +50,8 @@ pub enum Event {
         /// How many bytes.
         bytes: u64,
     },
+    /// The person at the other side is asked before the transfer begins.
+    Asked,
     /// The transfer starts.
     Started {
         /// Which side this process is.
@@ -370,12 +374,18 @@ pub struct Bench {
 pub const READER_WAIT: Duration = Duration::from_secs(30);
 
 /// The random name of a transfer, the same on both sides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TransferId([u8; 16]);
 
 impl From<[u8; 16]> for TransferId {
     fn from(id: [u8; 16]) -> Self {
         Self(id)
+    }
+}
+
+impl fmt::Debug for TransferId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TransferId({self})")
     }
 }
 
@@ -410,6 +420,41 @@ pub trait Reporter: Send + Sync + 'static {
         };
         self.take(Report { transfer, peer: None, event });
     }
+}
+
+/// A question to the person at this terminal, with yes and no for answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// Whether to receive.
+    Receive {
+        /// The sender, safe to print.
+        peer: String,
+        /// What it offers: names at the top, safe to print.
+        offered_names: Vec<String>,
+        /// How many more there are.
+        more_names: u64,
+        /// Files in all.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// The figures are those of the whole transfer.
+        is_all: bool,
+        /// Free space in the target directory.
+        free_bytes: Option<u64>,
+        /// The target directory.
+        into: PathBuf,
+    },
+    /// Whether the other side shows the same words.
+    Compare {
+        /// The words.
+        words: String,
+    },
+}
+
+/// Asks the person at this terminal.
+pub trait Asker: Send + Sync + 'static {
+    /// Asks; the answer is no when it cannot be read. Whoever drops the answer takes the question back.
+    fn ask(&self, question: Question) -> oneshot::Receiver<bool>;
 }
 
 /// Names the transfer in every event of one session.

@@ -4,6 +4,8 @@ mod support;
 
 use std::fs;
 
+use rustix::process::Pid;
+use support::middle::Middle;
 use support::netns::Cable;
 use support::process::{Ended, Towline};
 use support::setting::Setting;
@@ -100,6 +102,66 @@ fn attack_11_a_wrong_guess_uses_the_code_up_and_a_fresh_one_follows() {
     assert!(warned, "{}", received.said());
 }
 
+/// Bytes of the process `pid` in memory.
+fn resident_bytes(pid: Pid) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
+/// A thousand guesses: `TOWLINE_TEST_LONG=1 cargo test --test codes`.
+#[test]
+fn attack_11_a_program_that_guesses_finds_nothing_and_costs_no_memory() {
+    let guesses = if std::env::var_os("TOWLINE_TEST_LONG").is_some() { 1000 } else { 50 };
+    let setting = Setting::new();
+    let source = setting.source();
+    let mut receiver = setting.receiver.start_receive(["--listen", "127.0.0.1:0", "--into", setting.inbox()]);
+    let (address, first) = waiting(&mut receiver);
+    let dial = |code: &str| setting.sender.send(["--to", &format!("{address}/{code}"), &source]);
+    // The first guess has what every guess needs made.
+    dial(&wrong(&first)).expect(4);
+    let before = resident_bytes(receiver.pid());
+    let mut open = 0;
+    for _ in 1..guesses {
+        let refused = dial(&wrong(&first));
+        // On a busy machine a dialler may hear too late why it was turned away.
+        assert!(matches!(refused.code, Some(4 | 9)), "{}", refused.said());
+        open += usize::from(message(&refused).contains("the code is wrong"));
+    }
+    let added = resident_bytes(receiver.pid()).saturating_sub(before);
+    assert!(added < 4 << 20, "{} KiB added", added / 1024);
+    // Most meet a code that is burnt: the pause before the next one doubles.
+    assert!(open < 12, "{open} of {guesses} met a code");
+    assert!(!setting.inbox.join("file").exists());
+}
+
+#[test]
+fn attack_10_a_man_in_the_middle_with_tls_on_both_sides_is_refused_by_both() {
+    let setting = Setting::new();
+    let source = setting.source();
+    let mut receiver = setting.receiver.start_receive(["--listen", "127.0.0.1:0", "--into", setting.inbox()]);
+    let (address, code) = waiting(&mut receiver);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let middle = Middle::before(address.parse().expect("an address"));
+        let to = format!("{}/{code}", middle.address);
+        let refused = tokio::task::block_in_place(|| setting.sender.send(["--to", &to, &source]).expect(4));
+        assert!(message(&refused).contains("does not have this code"), "{}", refused.said());
+        let (seen, closed) = middle.end().await;
+        // He has seen Hello and the answer, and nothing about files.
+        assert!(seen.starts_with(&[1]) && seen.len() > 100, "{seen:?}");
+        let shown = String::from_utf8_lossy(&seen);
+        assert!(!shown.contains("file") && !shown.contains("inbox"), "{shown}");
+        assert_eq!(closed, Some(5), "the listener refuses him too");
+    });
+    // One wrong guess: the code is burnt, and the next one works.
+    let (_, fresh) = waiting(&mut receiver);
+    assert_ne!(fresh, code);
+    setting.sender.send(["--to", &format!("{address}/{fresh}"), &source]).expect(0);
+    receiver.end().expect(0);
+    setting.assert_arrived();
+}
+
 #[test]
 fn attack_8_no_message_holds_a_code() {
     let setting = Setting::new();
@@ -121,37 +183,51 @@ fn attack_8_no_message_holds_a_code() {
     }
 }
 
-/// Three sides wait on one host of `cable`, and the other host reaches the second of them by its code alone.
-fn reach_one_of_three(cable: &Cable) {
-    let setting = Setting::new();
-    let source = setting.source();
-    let mut waits = Vec::new();
-    for name in ["one", "two", "three"] {
-        let into = setting.scratch.dir(name);
+/// A receiver on the first host of `cable` whose number is none of `taken`, and its code. The number is random, so a few
+/// attempts may be needed.
+fn receiver_on(cable: &Cable, setting: &Setting, name: &str, taken: &[String]) -> (Towline, String) {
+    loop {
         let receive = setting.receiver.command(["receive", "--json", "--wait", "1m", "--into"]);
         let mut receive = cable.on(0, &receive);
-        receive.arg(into);
+        receive.arg(setting.path(name));
         let mut receiver = Towline::of(receive);
         let event = receiver.wait_for("listening");
         let code = event["code"].as_str().expect("a code").to_owned();
-        waits.push((receiver, code));
+        if !taken.iter().any(|other| number(other) == number(&code)) {
+            return (receiver, code);
+        }
     }
-    let (receiver, code) = waits.remove(1);
-    let number = |code: &str| code.split('-').next().expect("a number").to_owned();
-    if waits.iter().any(|(_, other)| number(other) == number(&code)) {
-        // One in fifty: then the person types an address.
-        return;
+}
+
+fn number(code: &str) -> &str {
+    code.split('-').next().expect("a number")
+}
+
+/// Three sides wait on one host of `cable`, and the other host reaches each by its code alone, at the same time.
+fn reach_all_three(cable: &Cable) {
+    let setting = Setting::new();
+    let source = setting.source();
+    let (mut waits, mut codes) = (Vec::new(), Vec::new());
+    for name in ["one", "two", "three"] {
+        let (receiver, code) = receiver_on(cable, &setting, name, &codes);
+        waits.push((receiver, name));
+        codes.push(code);
     }
-    let send = setting.sender.command(["send", "--json", &source, "--to", &code]);
-    Towline::of(cable.on(1, &send)).end().expect(0);
-    receiver.end().expect(0);
-    assert_eq!(fs::read(setting.path("two/file")).expect("it came"), b"bytes");
+    let send = |code: &String| {
+        Towline::of(cable.on(1, &setting.sender.command(["send", "--json", &source, "--to", code])))
+    };
+    let sends: Vec<_> = codes.iter().map(send).collect();
+    sends.into_iter().for_each(|sender| drop(sender.end().expect(0)));
+    for (receiver, name) in waits {
+        receiver.end().expect(0);
+        assert_eq!(fs::read(setting.path(name).join("file")).expect("it came"), b"bytes");
+    }
 }
 
 #[test]
 fn a_code_is_found_on_the_local_network_by_ipv4() {
     if let Some(cable) = Cable::new() {
-        reach_one_of_three(&cable);
+        reach_all_three(&cable);
     }
 }
 
@@ -159,7 +235,7 @@ fn a_code_is_found_on_the_local_network_by_ipv4() {
 fn a_code_is_found_on_the_local_network_by_link_local_ipv6_alone() {
     if let Some(cable) = Cable::new() {
         cable.without_ipv4();
-        reach_one_of_three(&cable);
+        reach_all_three(&cable);
     }
 }
 

@@ -135,6 +135,100 @@ fn without_hidden(completions: &str) -> String {
     shown
 }
 
+/// The words of codes, on one line.
+fn code_words() -> String {
+    include_str!("../src/auth/words.txt").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// `completions` with a function around that of clap_complete: what looks like the beginning of a code, perhaps after
+/// `HOST/`, is completed word by word. No process is started for it.
+fn with_codes(shell: Shell, completions: &str) -> String {
+    let words = code_words();
+    match shell {
+        Shell::Bash => {
+            let own = completions.rfind("\nif [[ \"${BASH_VERSINFO[0]}\" -eq 4").expect("the registration");
+            let (function, registration) = completions.split_at(own + 1);
+            let registration = registration.replace("-F _towline ", "-F _towline_with_codes ");
+            assert!(registration.contains("_towline_with_codes"), "{registration}");
+            format!("{function}{}{registration}", BASH_CODES.replace("@WORDS@", &words))
+        }
+        Shell::Zsh => {
+            let begin = completions.find("_towline() {").expect("the function");
+            let (head, function) = completions.split_at(begin);
+            let function =
+                function.replacen("_towline() {\n", "_towline() {\n    _towline_code && return 0\n", 1);
+            format!("{head}{}{function}", ZSH_CODES.replace("@WORDS@", &words))
+        }
+        Shell::Fish => format!("{completions}{}", FISH_CODES.replace("@WORDS@", &words)),
+        _ => completions.to_owned(),
+    }
+}
+
+const BASH_CODES: &str = r#"# One-time codes: 7-cro<TAB> becomes 7-crossover.
+_towline_with_codes() {
+    local cur=${COMP_WORDS[COMP_CWORD]}
+    if [[ $cur =~ ^(([^/]*/)?[0-9]{1,4}-([a-z]+-)*)([a-z]*)$ ]]; then
+        local prefix=${BASH_REMATCH[1]} words
+        words="@WORDS@"
+        COMPREPLY=($(compgen -P "$prefix" -W "$words" -- "${BASH_REMATCH[4]}"))
+        compopt -o nospace 2>/dev/null
+        return 0
+    fi
+    _towline "$@"
+}
+
+"#;
+
+const ZSH_CODES: &str = r#"# One-time codes: 7-cro<TAB> becomes 7-crossover.
+(( $+functions[_towline_code] )) ||
+_towline_code() {
+    [[ $PREFIX =~ '^(([^/]*/)?[0-9]{1,4}-([a-z]+-)*)[a-z]*$' ]] || return 1
+    local words=(@WORDS@)
+    compadd -S '' -- ${match[1]}${^words}
+}
+
+"#;
+
+const FISH_CODES: &str = r#"# One-time codes: 7-cro<TAB> becomes 7-crossover.
+function __towline_codes
+    set -l prefix (string match -r '^(?:[^/]*/)?[0-9]{1,4}-(?:[a-z]+-)*' -- (commandline -ct)); or return
+    printf "$prefix%s\n" @WORDS@
+end
+complete -c towline -n "__fish_towline_using_subcommand send" -a "(__towline_codes)"
+complete -c towline -n "__fish_towline_using_subcommand send" -l to -r -a "(__towline_codes)"
+complete -c towline -n "__fish_towline_using_subcommand receive" -a "(__towline_codes)"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l from -r -a "(__towline_codes)"
+"#;
+
+/// What bash offers for `line` when tab is pressed at its end.
+fn offered(line: &str) -> Vec<String> {
+    let script = format!(
+        "source {}/towline.bash; COMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n\
+         COMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}\n\
+         $(complete -p towline | sed -n 's/.*-F \\([^ ]*\\) .*/\\1/p') towline \\\n\
+         \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"\n\
+         printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        root("completions").display()
+    );
+    let output =
+        std::process::Command::new("bash").args(["--norc", "-c", &script]).output().expect("bash runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_the_words_of_codes() {
+    let words = code_words();
+    let one = words.split(' ').find(|word| word.starts_with("oct")).expect("a word");
+    assert_eq!(offered("towline send file --to 7-oct"), [format!("7-{one}")]);
+    assert_eq!(offered("towline receive 12-octopus-oct"), [format!("12-octopus-{one}")]);
+    assert_eq!(offered("towline send file --to desk/7-oct"), [format!("desk/7-{one}")]);
+    assert_eq!(offered("towline send file --to 7-").len(), words.split(' ').count());
+    // What is no code is completed as before.
+    assert!(offered("towline send --rem").contains(&"--remember".to_owned()));
+    assert_eq!(offered("towline rec"), ["receive", "receipt"]);
+}
+
 #[test]
 fn completions() {
     let made: Vec<_> = [
@@ -147,7 +241,8 @@ fn completions() {
     .map(|(shell, name)| {
         let mut out = Vec::new();
         generate(shell, &mut args::command(), "towline", &mut out);
-        (name.to_owned(), without_hidden(std::str::from_utf8(&out).unwrap()))
+        let shown = without_hidden(std::str::from_utf8(&out).unwrap());
+        (name.to_owned(), with_codes(shell, &shown))
     })
     .collect();
     check("completions", &made);

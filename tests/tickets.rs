@@ -162,6 +162,28 @@ fn t18_white_space_in_a_ticket_does_not_matter() {
 }
 
 #[test]
+fn a_ticket_for_two_serves_two_in_both_directions() {
+    let setting = Setting::with_source();
+    let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &["--uses", "2"]);
+    for _ in 0..2 {
+        setting.sender.send(["--to", &listening.ticket, &setting.source()]).expect(0);
+        setting.assert_arrived();
+    }
+    let received = receiver.end().expect(0);
+    assert_eq!(received.events("finished").count(), 2, "{}", received.said());
+    let (sender, listening) = setting.receiver.listen_send(setting.source().as_ref(), &["--uses", "2"]);
+    let receive = || setting.sender.receive(["--from", &listening.ticket, "--into", setting.inbox()]);
+    receive().expect(0);
+    setting.assert_arrived();
+    // A use is used up, whatever became of it.
+    fs::write(setting.inbox.join("file"), b"other").expect("a file");
+    receive().expect(5);
+    sender.end().expect(5);
+    let refused = setting.sender.send(["--uses", "2", "--receipt", "r", &setting.source()]).expect(2);
+    assert!(refused.said().contains("--receipt"), "{}", refused.said());
+}
+
+#[test]
 fn an_expired_ticket_is_refused_and_the_next_one_works() {
     let setting = Setting::with_source();
     let (mut receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &["--expires", "1s"]);

@@ -1,6 +1,7 @@
 //! What the commands do: build the parts, run them, handle signals.
 
 mod bench;
+mod consent;
 mod id;
 mod known_path;
 mod manifest;
@@ -22,5 +23,6 @@ mod spool;
 mod stay;
 mod transfer;
 mod unfinished;
+mod uses;
 
 pub use self::run::run;

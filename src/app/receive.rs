@@ -4,29 +4,42 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::consent::{AtTerminal, compare, is_trusted, shown};
 use super::manifest::WithManifest;
-use super::meet::{meet, met};
+use super::meet::{Connected, meet, met};
 use super::on_disk::on_disk;
 use super::remember::keep;
-use super::settings::{ReceiveSettings, Right};
-use super::transfer::{Inbox, conclude, context, memory, receive_through};
+use super::settings::{Peer, ReceiveSettings, Right};
+use super::transfer::{Inbox, Transferred, conclude, context, memory, receive_through};
 use super::unfinished::Completion;
-use crate::event::Reporter;
+use super::uses::Uses;
+use crate::auth::Identity;
+use crate::event::{Asker, Reporter};
 use crate::protocol::failure::{Failure, Side};
 use crate::protocol::wire::role::Role;
-use crate::session::Context;
+use crate::session::{Consent, Context, Lease};
 use crate::storage::fs::{NetworkThreads, check_target};
 use crate::transport::Connection;
+
+/// What all transfers of this run share.
+struct Reception<'a> {
+    settings: &'a ReceiveSettings,
+    reporter: Arc<dyn Reporter>,
+    asker: Option<Arc<dyn Asker>>,
+    network: NetworkThreads,
+}
 
 /// Receives, and returns the exit code.
 pub(super) async fn run(
     settings: ReceiveSettings,
     reporter: Arc<dyn Reporter>,
+    asker: Option<Arc<dyn Asker>>,
     network: NetworkThreads,
-    stop: watch::Receiver<Option<Failure>>,
+    mut stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
-    let ReceiveSettings { peer, into, exists, atomic, verify_disk, manifest, common, .. } = settings;
-    let manifest = manifest.map(|path| WithManifest::create(path, Arc::clone(&reporter))).transpose()?;
+    let ReceiveSettings { peer, into, manifest, common, .. } = &settings;
+    let manifest =
+        manifest.clone().map(|path| WithManifest::create(path, Arc::clone(&reporter))).transpose()?;
     let reporter: Arc<dyn Reporter> = match &manifest {
         Some(manifest) => Arc::clone(manifest) as _,
         None => reporter,
@@ -34,22 +47,69 @@ pub(super) async fn run(
     // Before anybody is told to dial.
     let (limit, dir) = (common.disk_timeout, into.clone());
     let check = move || check_target(&dir).map_err(|error| error.of_target());
-    on_disk((Side::Receiver, "open", &into), limit, &stop, check).await?;
-    Completion::default().complete_sets(&(&into).into(), &reporter, limit, &stop).await?;
-    let memory = memory(&common)?;
+    on_disk((Side::Receiver, "open", into), limit, &stop, check).await?;
+    Completion::default().complete_sets(&into.into(), &reporter, limit, &stop).await?;
     let what = vec![into.clone()];
-    let (connected, identity, stop) =
-        meet(Role::Receive, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
-    let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
-    let context = Context { atomic, verify_disk, identity: Some(identity), ..context };
-    let sender = connected.link.connection.peer_fingerprint();
+    let told = Arc::clone(&reporter);
+    let reception = Reception { settings: &settings, reporter: told, asker, network };
+    if common.uses > 1 && peer.is_none() {
+        let mut uses = Uses::open(Role::Receive, what, common, &reporter)?;
+        while let Some((connected, memory, _place)) = uses.next(&mut stop).await? {
+            let done = reception.receive(connected, memory, Arc::clone(&uses.identity), stop.clone()).await;
+            uses.ended(done);
+        }
+        return Ok(uses.end().await);
+    }
+    let memory = memory(common)?;
+    let meeting = meet(Role::Receive, peer.as_ref(), what, common, *memory, &reporter, stop.clone());
+    let (connected, identity, stop) = meeting.await?;
     let met = met(&connected, peer.as_ref());
-    let inbox = Inbox { dir: (&into).into(), sender, reporter: Arc::clone(&reporter), network, quota: None };
-    let done = receive_through(connected, inbox, exists, context).await;
-    keep(common.remember, met, Right::Send, done.as_ref().err(), reporter.as_ref()).await;
+    let done = reception.receive(connected, memory, identity, stop.clone()).await;
+    keep(common.remember.clone(), met, Right::Send, done.as_ref().err(), reporter.as_ref()).await;
     let done = done?;
     if let Some(manifest) = manifest {
         manifest.finish(&stop).await?;
     }
     Ok(conclude(done, reporter.as_ref()))
+}
+
+impl Reception<'_> {
+    /// Receives from one peer, if the person at the terminal has nothing against it.
+    async fn receive(
+        &self,
+        connected: Connected,
+        memory: Lease,
+        identity: Arc<Identity>,
+        stop: watch::Receiver<Option<Failure>>,
+    ) -> Result<Transferred, Failure> {
+        let ReceiveSettings { peer, peers, into, exists, atomic, verify_disk, yes, common, .. } =
+            self.settings;
+        let connected = match self.asker.as_deref().filter(|_| common.verify) {
+            Some(asker) => {
+                let own = identity.fingerprint();
+                compare(connected, own, Side::Receiver, asker, stop.clone()).await?
+            }
+            None => connected,
+        };
+        let sender = connected.link.connection.peer_fingerprint();
+        // Who has a certificate of the organisation is known by it.
+        let is_by_secret = matches!(peer, None | Some(Peer::Ticket(_) | Peer::Code(..)));
+        let is_named = !is_by_secret || common.pki.is_some() || common.allowed.contains(&sender);
+        let asker = self.asker.clone().filter(|_| !yes && !is_named && !is_trusted(peers, sender));
+        let consent = asker.map(|asker| {
+            Arc::new(AtTerminal { asker, peer: shown(&connected), into: into.clone() }) as Arc<dyn Consent>
+        });
+        let (was_there, is_asked) = (into.exists(), consent.is_some());
+        let context = context(common, memory, Arc::clone(&self.reporter), stop);
+        let (atomic, verify_disk) = (*atomic, *verify_disk);
+        let context = Context { atomic, verify_disk, identity: Some(identity), consent, ..context };
+        let (reporter, network) = (Arc::clone(&self.reporter), self.network.clone());
+        let inbox = Inbox { dir: into.into(), sender, reporter, network, quota: None };
+        let done = receive_through(connected, inbox, *exists, context).await;
+        if done.is_err() && is_asked && !was_there {
+            // It was made before the question. If anything is in it, it stays.
+            let _ = std::fs::remove_dir(into);
+        }
+        done
+    }
 }

@@ -8,11 +8,14 @@ use tokio::sync::watch;
 
 use super::settings::{Command, Ending};
 use super::{bench, id, partial, peers, receipt, receive, send, stay};
-use crate::event::Reporter;
+use crate::event::{Asker, Reporter};
 use crate::node::host::{Threads, threads};
 use crate::node::signals::{self, Hangup, Signals};
 use crate::protocol::failure::{Failure, Reason};
 use crate::storage::fs::NetworkThreads;
+
+/// Who is told, and who is asked.
+type People = (Arc<dyn Reporter>, Option<Arc<dyn Asker>>);
 
 /// Runs a command to its end, and returns the exit code that `tell` returns. `tell` reports how the run ended and may
 /// wait for readers. Signals are still watched during that; its second argument returns the exit code for a signal
@@ -20,11 +23,12 @@ use crate::storage::fs::NetworkThreads;
 pub fn run(
     command: Command,
     reporter: Arc<dyn Reporter>,
+    asker: Option<Arc<dyn Asker>>,
     tell: impl FnOnce(Ending, &dyn Fn() -> Option<u8>) -> u8,
 ) -> u8 {
     match runtime() {
         Ok((runtime, network)) => {
-            let exit_code = run_on(&runtime, network, command, reporter, tell);
+            let exit_code = run_on(&runtime, network, command, (reporter, asker), tell);
             // A disk that hangs must not keep the process alive after its last message.
             runtime.shutdown_background();
             exit_code
@@ -37,13 +41,13 @@ fn run_on(
     runtime: &Runtime,
     network: NetworkThreads,
     command: Command,
-    reporter: Arc<dyn Reporter>,
+    people: People,
     tell: impl FnOnce(Ending, &dyn Fn() -> Option<u8>) -> u8,
 ) -> u8 {
     let on_hangup = if matches!(command, Command::Stay(_)) { Hangup::Reload } else { Hangup::Stop };
     match runtime.block_on(async { signals::watch(on_hangup) }) {
         Ok((signals, stop)) => {
-            let ending = runtime.block_on(run_to_end(command, reporter, network, &signals, stop));
+            let ending = runtime.block_on(run_to_end(command, people, network, &signals, stop));
             tell(ending, &|| signals.exit_code())
         }
         Err(error) => tell(cannot("watch signals", &error), &|| None),
@@ -63,14 +67,14 @@ fn runtime() -> io::Result<(Runtime, NetworkThreads)> {
 
 async fn run_to_end(
     command: Command,
-    reporter: Arc<dyn Reporter>,
+    people: People,
     network: NetworkThreads,
     signals: &Signals,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Ending {
     // As a task, because the main thread would be woken by another thread each time. A panic then ends the task only,
     // and the process can still clear its bars.
-    let ending = match tokio::spawn(dispatch(command, reporter, network, stop)).await {
+    let ending = match tokio::spawn(dispatch(command, people, network, stop)).await {
         Ok(Ok(exit_code)) => Ending { exit_code, failure: None },
         Ok(Err(failure)) => Ending::failed(failure),
         Err(_) => {
@@ -87,13 +91,14 @@ async fn run_to_end(
 
 async fn dispatch(
     command: Command,
-    reporter: Arc<dyn Reporter>,
+    people: People,
     network: NetworkThreads,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
+    let (reporter, asker) = people;
     match command {
-        Command::Send(settings) => send::run(settings, reporter, network, stop).await,
-        Command::Receive(settings) => receive::run(settings, reporter, network, stop).await,
+        Command::Send(settings) => send::run(settings, reporter, asker, network, stop).await,
+        Command::Receive(settings) => receive::run(settings, reporter, asker, network, stop).await,
         Command::Stay(settings) => stay::run(settings, reporter, network, stop).await,
         Command::Bench(settings) => bench::run(settings, reporter, network, stop).await,
         Command::Id(settings) => id::run(&settings, reporter.as_ref()),

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::consent::compare;
 use super::manifest::WithManifest;
-use super::meet::{meet, meet_itself, met};
+use super::meet::{Connected, meet, meet_itself, met};
 use super::moving::WithRemoval;
 use super::receipt_file::ReceiptFile;
 use super::remember::keep;
@@ -16,14 +17,15 @@ use super::transfer::{
     send_through, throttle,
 };
 use super::unfinished::Completion;
-use crate::auth::Fingerprint;
-use crate::event::Reporter;
+use super::uses::Uses;
+use crate::auth::{Fingerprint, Identity};
+use crate::event::{Asker, Reporter};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
 use crate::protocol::wire::role::Role;
-use crate::session::Context;
 use crate::session::schedule::Schedule;
+use crate::session::{Context, Lease};
 use crate::storage::fs::{FsSource, NetworkThreads};
 
 /// Stands for a sender in the same process, whose key is for this run only.
@@ -33,8 +35,9 @@ const THIS_MACHINE: Fingerprint = Fingerprint::from_bytes([0; 32]);
 pub(super) async fn run(
     settings: SendSettings,
     reporter: Arc<dyn Reporter>,
+    asker: Option<Arc<dyn Asker>>,
     network: NetworkThreads,
-    stop: watch::Receiver<Option<Failure>>,
+    mut stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
     let SendSettings { sources, selection, peer, delta, manifest, remove_source, .. } = settings;
     let SendSettings { verify_disk, exists, atomic, receipt, common, .. } = settings;
@@ -66,17 +69,15 @@ pub(super) async fn run(
             send_to_dir(source, inbox, receiving, &common, stop.clone()).await
         }
         peer => {
-            let memory = memory(&common)?;
+            let told = Arc::clone(&reporter);
+            let (is_delta, wants_receipt) = (delta == Delta::Auto, receipt.is_some());
+            let delivery =
+                Delivery { source, common: &common, is_delta, wants_receipt, reporter: told, asker };
             let what: Vec<PathBuf> = sources;
-            let (connected, identity, stop) =
-                meet(Role::Send, peer.as_ref(), what, &common, *memory, &reporter, stop.clone()).await?;
-            let context = context(&common, memory, Arc::clone(&reporter), stop.clone());
-            let delta = delta == Delta::Auto;
-            let context = Context { delta, receipt: receipt.is_some(), identity: Some(identity), ..context };
-            let met = met(&connected, peer.as_ref());
-            let done = send_through(connected, source, &common, context).await;
-            keep(common.remember, met, Right::Receive, done.as_ref().err(), reporter.as_ref()).await;
-            done
+            if common.uses > 1 && peer.is_none() {
+                return delivery.send_to_several(what, &mut stop).await;
+            }
+            delivery.send_to_one(peer.as_ref(), what, &stop).await?
         }
     };
     if let (Ok(_), Some(manifest)) = (&done, manifest) {
@@ -94,6 +95,71 @@ pub(super) async fn run(
     let mut done = done?;
     done.summary.left_out = walked.left_out();
     Ok(conclude(done, reporter.as_ref()))
+}
+
+/// What all transfers of this run share.
+struct Delivery<'a> {
+    source: FsSource,
+    common: &'a CommonSettings,
+    is_delta: bool,
+    wants_receipt: bool,
+    reporter: Arc<dyn Reporter>,
+    asker: Option<Arc<dyn Asker>>,
+}
+
+impl Delivery<'_> {
+    /// Waits until one ticket has served all its transfers; returns the exit code.
+    async fn send_to_several(
+        &self,
+        what: Vec<PathBuf>,
+        stop: &mut watch::Receiver<Option<Failure>>,
+    ) -> Result<u8, Failure> {
+        let mut uses = Uses::open(Role::Send, what, self.common, &self.reporter)?;
+        while let Some((connected, memory, _place)) = uses.next(stop).await? {
+            let done = self.send(connected, memory, Arc::clone(&uses.identity), stop.clone()).await;
+            uses.ended(done);
+        }
+        Ok(uses.end().await)
+    }
+
+    /// Meets one peer, and sends to it. The outer error is that of the meeting.
+    async fn send_to_one(
+        &self,
+        peer: Option<&Peer>,
+        what: Vec<PathBuf>,
+        stop: &watch::Receiver<Option<Failure>>,
+    ) -> Result<Result<Transferred, Failure>, Failure> {
+        let Self { common, reporter, .. } = self;
+        let memory = memory(common)?;
+        let meeting = meet(Role::Send, peer, what, common, *memory, reporter, stop.clone());
+        let (connected, identity, stop) = meeting.await?;
+        let met = met(&connected, peer);
+        let done = self.send(connected, memory, identity, stop).await;
+        let remember = common.remember.clone();
+        keep(remember, met, Right::Receive, done.as_ref().err(), reporter.as_ref()).await;
+        Ok(done)
+    }
+
+    /// Sends to one peer, if the person at the terminal takes it for the right one.
+    async fn send(
+        &self,
+        connected: Connected,
+        memory: Lease,
+        identity: Arc<Identity>,
+        stop: watch::Receiver<Option<Failure>>,
+    ) -> Result<Transferred, Failure> {
+        let Self { source, common, is_delta, wants_receipt, reporter, asker } = self;
+        let connected = match asker.as_deref().filter(|_| common.verify) {
+            Some(asker) => {
+                compare(connected, identity.fingerprint(), Side::Sender, asker, stop.clone()).await?
+            }
+            None => connected,
+        };
+        let context = context(common, memory, Arc::clone(reporter), stop);
+        let identity = Some(identity);
+        let context = Context { delta: *is_delta, receipt: *wants_receipt, identity, ..context };
+        send_through(connected, source.clone(), common, context).await
+    }
 }
 
 /// A walk that reached its own output would never end.

@@ -49,6 +49,15 @@ impl Command {
             Self::Partial(_) | Self::Receipt(_) | Self::Id(_) | Self::Peers(_) => None,
         }
     }
+
+    /// Whether it cannot do without somebody to ask.
+    pub fn has_to_ask(&self) -> bool {
+        match self {
+            Self::Send(settings) => settings.common.verify,
+            Self::Receive(settings) => settings.common.verify,
+            _ => false,
+        }
+    }
 }
 
 /// How a run ended.
@@ -109,6 +118,8 @@ pub enum Delta {
 pub struct ReceiveSettings {
     /// The peer to dial, never [`Peer::Dir`]; `None` waits for one sender.
     pub peer: Option<Peer>,
+    /// The file of known peers: who has the right to send is received without a question.
+    pub peers: PeersFile,
     /// The target directory.
     pub into: PathBuf,
     /// What to do with existing files.
@@ -280,6 +291,8 @@ pub struct CommonSettings {
     pub port_range: Option<PortRange>,
     /// Words of the one-time code of a waiting side.
     pub code_words: usize,
+    /// Transfers that a ticket serves, at least one.
+    pub uses: u32,
     /// How long a ticket and a code are good for; `None` is as long as this side waits.
     pub expires: Option<Duration>,
     /// How long to wait for a peer to dial; `None` is forever.
@@ -290,6 +303,8 @@ pub struct CommonSettings {
     pub allowed: Vec<Fingerprint>,
     /// Certificates of an organisation.
     pub pki: Option<PkiSettings>,
+    /// Ask whether both sides show the same words before the transfer.
+    pub verify: bool,
     /// Keep the peer under this name.
     pub remember: Option<Remember>,
     /// Maximum parcels in flight, 1 to `STREAMS_MAX`; `None` lets the session decide.

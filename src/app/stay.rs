@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 use tracing::info;
 
 use super::id;
@@ -109,7 +109,7 @@ fn places(settings: &StaySettings, right: Right) -> Result<Places, Failure> {
     let known = file.load().map_err(|error| peers::failure(&error))?;
     let certified = common.pki.as_ref().map(|pki| certified(pki, None)).transpose()?;
     let guests = Guests { known, only: only.clone(), right, certified };
-    Ok(Places::new(*transfers as usize, guests, *tickets))
+    Ok(Places::new(*transfers as usize, guests, tickets.then_some(common.uses)))
 }
 
 /// Lets diallers in, until the socket fails.
@@ -122,6 +122,9 @@ async fn welcome(
 ) -> Failure {
     let reading = read_again(hall, places, hangups);
     tokio::pin!(reading);
+    let expires = hall.settings.common.expires.filter(|_| hall.settings.tickets);
+    let mut expiry = interval(expires.unwrap_or(Duration::from_secs(1)));
+    expiry.reset();
     let mut is_announced = hall.announce(staying, places.secret());
     service::notify("READY=1");
     loop {
@@ -129,6 +132,10 @@ async fn welcome(
             Some(_) = running.join_next() => {}
             never = &mut reading => match never {},
             () = sleep(ANNOUNCE_AGAIN), if !is_announced => {
+                is_announced = hall.announce(staying, places.secret());
+            }
+            _ = expiry.tick(), if expires.is_some() => {
+                places.expire();
                 is_announced = hall.announce(staying, places.secret());
             }
             arrived = staying.next() => match arrived {

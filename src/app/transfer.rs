@@ -69,6 +69,7 @@ pub(super) fn context(
         atomic: false,
         verify_disk: false,
         receipt: false,
+        consent: None,
         identity: None,
         reporter,
         stop,

@@ -100,6 +100,18 @@ fn find(typed: &str) -> Option<&'static str> {
     WORDS.lines().find(is_it)
 }
 
+/// The first `count` words that `key` stands for, at most four.
+pub(super) fn words_for(key: &[u8; 32], count: usize) -> Vec<&'static str> {
+    let all: Vec<_> = WORDS.lines().collect();
+    let (numbers, _) = key.as_chunks::<8>();
+    // 64 bits for each word: no word is noticeably likelier than another.
+    let word = |number: &[u8; 8]| {
+        let at = u64::from_le_bytes(*number) % all.len() as u64;
+        all[usize::try_from(at).expect("below a length")]
+    };
+    numbers.iter().take(count).map(word).collect()
+}
+
 /// A random number below `end`, each equally likely.
 fn random_below(end: usize) -> usize {
     let end = u32::try_from(end).expect("a list of words is short");

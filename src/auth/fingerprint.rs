@@ -16,7 +16,7 @@ const ED25519_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65
 /// SHA-256 of a peer's SubjectPublicKeyInfo (DER), so it outlives the certificate around the key.
 ///
 /// Shown as 52 characters of lower-case base32; upper case and grouping by `-` or spaces are read as well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
 /// Bytes of a [`FingerprintHead`].
@@ -24,7 +24,7 @@ pub(super) const HEAD_BYTES: usize = 20;
 
 /// The first 160 bits of a fingerprint, for places that have little room. To find another key with the same head takes
 /// 2^160 attempts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FingerprintHead([u8; HEAD_BYTES]);
 
 impl FingerprintHead {
@@ -106,6 +106,18 @@ impl Fingerprint {
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&BASE32_NOPAD.encode(&self.0).to_ascii_lowercase())
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fingerprint({self})")
+    }
+}
+
+impl fmt::Debug for FingerprintHead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FingerprintHead({self})")
     }
 }
 

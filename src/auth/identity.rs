@@ -9,6 +9,7 @@ use etcetera::BaseStrategy;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::Fingerprint;
 
@@ -138,7 +139,7 @@ impl Identity {
             |what: &str| IdentityError::Malformed { path: path.to_owned(), what: what.to_owned() };
         let file = File::open(path).map_err(io)?;
         check_mode(&file, path)?;
-        let mut pem = Vec::new();
+        let mut pem = Zeroizing::new(Vec::new());
         file.take(FILE_BYTES_MAX + 1).read_to_end(&mut pem).map_err(io)?;
         if pem.len() as u64 > FILE_BYTES_MAX {
             return Err(malformed("the file is too large for an identity"));
@@ -195,6 +196,12 @@ impl Identity {
     }
 }
 
+impl Drop for Identity {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
+}
+
 impl Clone for Identity {
     fn clone(&self) -> Self {
         let Self { cert, key, fingerprint, is_lasting } = self;
@@ -241,7 +248,7 @@ pub(super) fn check_mode(_file: &File, _path: &Path) -> Result<(), IdentityError
 /// Writes a new identity next to `path`, complete and for its owner only, and moves it there by `place`.
 fn write_new(path: &Path, place: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), IdentityError> {
     let (key, cert) = generate()?;
-    let pem = format!("{}{}", key.serialize_pem(), cert.pem());
+    let pem = Zeroizing::new(format!("{}{}", &*Zeroizing::new(key.serialize_pem()), cert.pem()));
     let io = |source| IdentityError::Io { op: "write", path: path.to_owned(), source };
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,

@@ -19,6 +19,7 @@ mod receipt;
 mod secret;
 mod ticket;
 mod ticket_secrets;
+mod verification;
 
 pub use by_code::{ByCode, OpenCode};
 pub use certificate::{ByCertificate, Certified};
@@ -33,3 +34,4 @@ pub use ticket::{
     ADDRESSES_MAX, Ticket, TicketError, resembles_ticket, without_parts_of_tickets, without_tickets,
 };
 pub use ticket_secrets::TicketSecrets;
+pub use verification::verification;

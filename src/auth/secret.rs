@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use zeroize::Zeroize;
+
 /// Separates this use of the secret from any other. Must never change.
 const PROOF_CONTEXT: &str = "towline 1 2026 ticket secret, proved over the TLS exporter";
 
@@ -80,6 +82,12 @@ impl JoinKey {
 impl fmt::Debug for JoinKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JoinKey(..)")
+    }
+}
+
+impl Zeroize for Secret {
+    fn zeroize(&mut self) {
+        self.0.zeroize();
     }
 }
 

@@ -1,27 +1,37 @@
-//! The secret of a waiting side's ticket. It can be replaced; holders of an earlier one learn that theirs has expired.
+//! The secret of a waiting side's ticket. It can be replaced; holders of an earlier one learn why theirs is refused.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use zeroize::Zeroize;
 
 use super::Secret;
 use super::handshake::{Greeting, ListenerStep};
 use crate::protocol::failure::{Failure, Reason};
 
 /// Earlier secrets that are recognized, the latest ones.
-const EXPIRED_MAX: usize = 16;
+const EARLIER_MAX: usize = 16;
 
 /// The secret that lets a dialler in now, and earlier ones that do not any more.
 pub struct TicketSecrets(Mutex<Secrets>);
 
 struct Secrets {
     current: Secret,
-    expired: VecDeque<Secret>,
+    /// With the reason for refusing them.
+    earlier: VecDeque<(Secret, Reason)>,
+}
+
+impl Drop for Secrets {
+    fn drop(&mut self) {
+        self.current.zeroize();
+        self.earlier.iter_mut().for_each(|(secret, _)| secret.zeroize());
+    }
 }
 
 impl TicketSecrets {
     /// With a new secret.
     pub fn generate() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Secrets { current: Secret::generate(), expired: VecDeque::new() })))
+        Arc::new(Self(Mutex::new(Secrets { current: Secret::generate(), earlier: VecDeque::new() })))
     }
 
     fn secrets(&self) -> MutexGuard<'_, Secrets> {
@@ -33,12 +43,12 @@ impl TicketSecrets {
         self.secrets().current
     }
 
-    /// The ticket has expired: from now on another secret counts, which is returned.
-    pub fn renew(&self) -> Secret {
+    /// From now on another secret counts, which is returned. The one of before is refused for the reason `why`.
+    pub fn renew(&self, why: Reason) -> Secret {
         let mut secrets = self.secrets();
-        let expired = std::mem::replace(&mut secrets.current, Secret::generate());
-        secrets.expired.truncate(EXPIRED_MAX - 1);
-        secrets.expired.push_front(expired);
+        let earlier = std::mem::replace(&mut secrets.current, Secret::generate());
+        secrets.earlier.truncate(EARLIER_MAX - 1);
+        secrets.earlier.push_front((earlier, why));
         secrets.current
     }
 
@@ -46,7 +56,7 @@ impl TicketSecrets {
     ///
     /// # Errors
     ///
-    /// The secret has expired, or never was one of this ticket. Only who held it learns the former.
+    /// The secret counts no more, or never was one of this ticket. Only who held it learns the former.
     pub(super) fn authorize(&self, greeting: &Greeting<'_>) -> Result<ListenerStep, Failure> {
         let proof: &[u8; 32] = greeting
             .message
@@ -57,9 +67,12 @@ impl TicketSecrets {
         if proves(&secrets.current) {
             return Ok(ListenerStep::LetIn(None));
         }
-        if secrets.expired.iter().any(proves) {
-            let message = "this ticket has expired; ask for a new one";
-            return Err(Failure::new(Reason::TicketExpired, message));
+        if let Some((_, why)) = secrets.earlier.iter().find(|(secret, _)| proves(secret)) {
+            let message = match why {
+                Reason::TicketExpired => "this ticket has expired; ask for a new one",
+                _ => "this ticket has been used; ask for a new one",
+            };
+            return Err(Failure::new(*why, message));
         }
         let message = "the ticket's secret is wrong; copy the ticket again from the waiting side";
         Err(Failure::new(Reason::NotAuthenticated, message))
@@ -84,16 +97,13 @@ mod tests {
         };
         let first = ticket.secret();
         assert_eq!(come(first), None);
-        let second = ticket.renew();
+        let second = ticket.renew(Reason::TicketExpired);
         assert_eq!((come(first), come(second)), (Some(Reason::TicketExpired), None));
         assert_eq!(come(Secret::from_bytes([1; 16])), Some(Reason::NotAuthenticated));
-        for _ in 0..EXPIRED_MAX {
-            ticket.renew();
+        for _ in 0..EARLIER_MAX {
+            ticket.renew(Reason::TicketUsed);
         }
-        assert_eq!(
-            (come(first), come(second)),
-            (Some(Reason::NotAuthenticated), Some(Reason::TicketExpired))
-        );
-        assert_eq!(ticket.secrets().expired.len(), EXPIRED_MAX);
+        assert_eq!((come(first), come(second)), (Some(Reason::NotAuthenticated), Some(Reason::TicketUsed)));
+        assert_eq!(ticket.secrets().earlier.len(), EARLIER_MAX);
     }
 }

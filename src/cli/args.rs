@@ -258,6 +258,9 @@ pub struct ReceiveArgs {
     pub verify_disk: Option<bool>,
 
     /// Receive without asking
+    ///
+    /// On a terminal, a receiver that was met by ticket or code shows who offers what and asks once. Known peers that may
+    /// `send` are not asked about. Without a terminal, or with --json, nothing is asked: the ticket was the consent.
     #[arg(long, env = "TOWLINE_YES", hide_env = true, hide_short_help = true, value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]

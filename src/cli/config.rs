@@ -125,6 +125,10 @@ pub struct Config {
     pub peer_name: Vec<String>,
     /// `--words`
     pub words: Option<usize>,
+    /// `--uses`
+    pub uses: Option<u32>,
+    /// `--verify`
+    pub verify: Option<bool>,
     /// `--expires`
     #[serde(deserialize_with = "duration")]
     pub expires: Option<Duration>,

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use zeroize::Zeroizing;
 
 use crate::auth::{
     Code, CodeError, Ticket, TicketError, resembles_code, resembles_ticket, without_parts_of_tickets,
@@ -86,7 +87,7 @@ pub fn read(text: &OsStr, stdin: &mut dyn Read) -> Result<Written> {
 }
 
 fn parse_secret(from: &mut dyn Read) -> Result<Written> {
-    let mut text = String::new();
+    let mut text = Zeroizing::new(String::new());
     from.take(PEER_FILE_BYTES_MAX).read_to_string(&mut text)?;
     let text = text.trim();
     ensure!(!text.is_empty(), "it is empty");

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use clap::Parser;
 
 use super::args::Cli;
@@ -33,13 +33,17 @@ fn run(cli: Cli) -> ExitCode {
         Ok(ui) => ui,
         Err(error) => return exit::no_threads(&error),
     };
+    let asker = ui.asker();
+    if settings.command.has_to_ask() && asker.is_none() {
+        return exit::usage(&anyhow!("--verify asks a question, so it needs a terminal, and no --json"));
+    }
     let only_shows = matches!(
         settings.command,
         Command::Bench(_) | Command::Id(_) | Command::Peers(_) | Command::Partial(_) | Command::Receipt(_)
     );
     log::start(&ui);
     let tell = |ending, signal: &dyn Fn() -> Option<u8>| last_words(&ui, ending, only_shows, signal);
-    ExitCode::from(app::run(settings.command, ui.reporter(), tell))
+    ExitCode::from(app::run(settings.command, ui.reporter(), asker, tell))
 }
 
 /// Writes all waiting output and says why the run failed. `signal` returns the exit code of a signal that has

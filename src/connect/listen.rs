@@ -181,7 +181,7 @@ impl Doors<'_> {
                 }
                 () = at(expires_at) => {
                     expires_at = expiry(self.expires);
-                    self.ticket.renew();
+                    self.ticket.renew(Reason::TicketExpired);
                     // A code that is burnt has its own pause.
                     let codes = self.codes.as_ref().filter(|_| fresh_code_at.is_none());
                     let code = codes.map(|codes| codes.open.renew());

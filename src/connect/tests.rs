@@ -1,6 +1,7 @@
 //! Two sides that meet over a network in memory.
 
 mod again;
+mod codes;
 mod staying;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::testing::connection::MemoryLimits;
 use crate::testing::disk::{MemorySource, MemoryTarget};
 use crate::testing::memory::lease;
 use crate::testing::network::MemoryNetwork;
+use crate::testing::secrets::watch_logs;
 use crate::testing::session::context;
 use crate::transport::{Arrival, Congestion, Connection, Endpoint, ListenAddress, Network, TransportError};
 
@@ -49,6 +51,7 @@ fn terms(
     connections: Option<u32>,
     retry: Retry,
 ) -> Terms<MemoryNetwork> {
+    watch_logs();
     let limits = budget().limits(IDLE_TIMEOUT, Duration::from_secs(8), Congestion::Auto);
     Terms { role, network: network.clone(), connections, limits, retry, budget: budget() }
 }

@@ -7,8 +7,8 @@ use tokio::sync::Notify;
 
 use super::peers::{KnownPeer, KnownPeers, PeerName, Right};
 use crate::auth::handshake::{Authorizer, Channel, Greeting, ListenerStep, Visitor};
-use crate::auth::methods::{AnyOf, by_certificate};
-use crate::auth::{Certified, Expected, Fingerprint, Secret};
+use crate::auth::methods::{Invited, by_certificate};
+use crate::auth::{Certified, Fingerprint, Secret, TicketSecrets};
 use crate::protocol::failure::{Failure, Reason};
 use crate::session::handshake::Slot;
 
@@ -51,17 +51,38 @@ struct State {
     entries: HashMap<[u8; 32], (PeerName, KnownPeer)>,
 }
 
-/// A ticket that serves one session.
+/// A ticket that serves some sessions.
 struct OpenTicket {
-    secret: Secret,
+    secrets: Arc<TicketSecrets>,
+    /// Sessions that each ticket serves.
+    uses: u32,
+    /// Sessions that this one still serves.
+    left: u32,
     /// Keys that have proved the secret.
     proved: HashSet<Fingerprint>,
-    used_by: Option<Fingerprint>,
+    /// Those that have a place by it and have not arrived yet.
+    taken_by: Vec<Fingerprint>,
 }
 
 impl OpenTicket {
-    fn new() -> Self {
-        Self { secret: Secret::generate(), proved: HashSet::new(), used_by: None }
+    fn new(uses: u32) -> Self {
+        let secrets = TicketSecrets::generate();
+        Self { secrets, uses, left: uses, proved: HashSet::new(), taken_by: Vec::new() }
+    }
+
+    fn renew(&mut self, why: Reason) -> Secret {
+        self.proved.clear();
+        self.secrets.renew(why)
+    }
+
+    fn is_good_for(&self, peer: Fingerprint) -> bool {
+        self.left as usize > self.taken_by.len() && self.proved.contains(&peer)
+    }
+
+    /// `peer` is no longer on its way. Returns whether it had a place by this ticket.
+    fn release(&mut self, peer: Fingerprint) -> bool {
+        let at = self.taken_by.iter().position(|other| *other == peer);
+        at.map(|at| self.taken_by.swap_remove(at)).is_some()
     }
 }
 
@@ -75,9 +96,9 @@ impl Drop for TakenPlace {
 }
 
 impl Places {
-    /// So many free places for `guests`, and for whoever has a ticket when there are `tickets`.
-    pub fn new(places: usize, guests: Guests, tickets: bool) -> Self {
-        let ticket = tickets.then(OpenTicket::new);
+    /// So many free places for `guests`, and for whoever has a ticket when there are some, each good for `uses`.
+    pub fn new(places: usize, guests: Guests, uses: Option<u32>) -> Self {
+        let ticket = uses.map(OpenTicket::new);
         let state = State {
             guests,
             free: places,
@@ -132,16 +153,28 @@ impl Places {
 
     /// The secret of the ticket, if there is one.
     pub fn secret(&self) -> Option<Secret> {
-        self.state().ticket.as_ref().map(|ticket| ticket.secret)
+        self.state().ticket.as_ref().map(|ticket| ticket.secrets.secret())
     }
 
-    /// Replaces the ticket if it has served `peer`, which has arrived; returns the new secret. Until a dialler has
-    /// arrived, it may lose its place, and needs the ticket again.
+    /// Notes that `peer` has arrived, if it came by the ticket. Replaces a ticket that is used up by that; returns the new
+    /// secret. Until a dialler has arrived, it may lose its place, and needs the ticket again.
     pub fn renew_after(&self, peer: Fingerprint) -> Option<Secret> {
         let mut state = self.state();
-        let ticket = state.ticket.as_mut().filter(|ticket| ticket.used_by == Some(peer))?;
-        *ticket = OpenTicket::new();
-        Some(ticket.secret)
+        let ticket = state.ticket.as_mut()?;
+        if !ticket.release(peer) {
+            return None;
+        }
+        ticket.left -= 1;
+        if ticket.left > 0 {
+            return None;
+        }
+        ticket.left = ticket.uses;
+        Some(ticket.renew(Reason::TicketUsed))
+    }
+
+    /// The ticket has expired; returns the secret of the next one.
+    pub fn expire(&self) -> Option<Secret> {
+        Some(self.state().ticket.as_mut()?.renew(Reason::TicketExpired))
     }
 }
 
@@ -160,7 +193,8 @@ impl Authorizer for Places {
         }
         state.by_key.remove(&peer);
         let by_ticket = state.ticket.as_mut().map(|ticket| {
-            let step = AnyOf(vec![Expected::Secret(ticket.secret)]).authorize(greeting);
+            let (keys, secrets) = (Vec::new(), Arc::clone(&ticket.secrets));
+            let step = Invited { keys, ticket: secrets, code: None, certified: None }.authorize(greeting);
             if step.is_ok() {
                 ticket.proved.insert(peer);
             }
@@ -195,18 +229,18 @@ impl Slot for Places {
         if state.is_closed {
             return Err(Failure::new(Reason::Interrupted, "the waiting side is stopping"));
         }
+        let is_welcome = state.guests.welcomes(peer) == Some(true) || is_certified;
+        let ticket = state.ticket.as_mut().filter(|ticket| !is_welcome && ticket.is_good_for(peer));
+        if !is_welcome && ticket.is_none() {
+            // It may have had the right a moment ago.
+            return Err(if is_by_key { no_right(state.guests.right) } else { ticket_used() });
+        }
         if state.free == 0 {
             let message = "the waiting side is busy with other transfers; try again later";
             return Err(Failure::new(Reason::Busy, message));
         }
-        if !is_certified && state.guests.welcomes(peer) != Some(true) {
-            let ticket = state.ticket.as_mut();
-            match ticket.filter(|ticket| ticket.used_by.is_none() && ticket.proved.contains(&peer)) {
-                Some(ticket) => ticket.used_by = Some(peer),
-                // It had the right a moment ago.
-                None if is_by_key => return Err(no_right(state.guests.right)),
-                None => return Err(ticket_used()),
-            }
+        if let Some(ticket) = ticket {
+            ticket.taken_by.push(peer);
         }
         if let Some((name, known)) = state.guests.known.with_key(peer).filter(|_| !is_certified) {
             state.entries.insert(exporter, (name.clone(), known.clone()));
@@ -220,8 +254,8 @@ impl Slot for Places {
         self.free_one(&mut state);
         let Channel { exporter, peer } = visitor.channel;
         state.entries.remove(&exporter);
-        if let Some(ticket) = state.ticket.as_mut().filter(|ticket| ticket.used_by == Some(peer)) {
-            ticket.used_by = None;
+        if let Some(ticket) = state.ticket.as_mut() {
+            ticket.release(peer);
         }
     }
 
@@ -288,7 +322,7 @@ mod tests {
     #[test]
     fn known_peers_with_the_right_are_let_in_while_there_are_places() {
         let dir = tempfile::tempdir().unwrap();
-        let places = Arc::new(Places::new(2, guests(dir.path()), false));
+        let places = Arc::new(Places::new(2, guests(dir.path()), None));
         let by_key = ByKey { listener: LISTENER };
         assert_eq!(come(&places, 2, &by_key), Some(Reason::Refused));
         assert_eq!(come(&places, 9, &by_key), Some(Reason::NotAuthenticated));
@@ -298,7 +332,7 @@ mod tests {
         assert_eq!(come(&places, 3, &by_key), None);
         places.give_back(&visitor(3));
         let only = vec!["cay".parse().unwrap()];
-        let places = Places::new(2, Guests { only, ..guests(dir.path().join("2").as_path()) }, false);
+        let places = Places::new(2, Guests { only, ..guests(dir.path().join("2").as_path()) }, None);
         assert_eq!((come(&places, 1, &by_key), come(&places, 3, &by_key)), (Some(Reason::Refused), None));
         places.close();
         assert_eq!(come(&places, 3, &by_key), Some(Reason::Interrupted));
@@ -309,7 +343,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for tickets in [false, true] {
             let guests = guests(&dir.path().join(tickets.to_string()));
-            let places = Places::new(9, guests, tickets);
+            let places = Places::new(9, guests, tickets.then_some(1));
             let by_key = ByKey { listener: LISTENER };
             assert_eq!(come(&places, 1, &by_key), None);
             let channel = Channel { exporter: [7; 32], peer: key(3) };
@@ -329,7 +363,7 @@ mod tests {
         let (listener, dialler) =
             (certified("ca", Some("leaf"), &[]), certified("ca", Some("client"), &["localhost"]));
         let guests = Guests { certified: Some(listener), ..guests(dir.path()) };
-        let places = Places::new(3, guests, false);
+        let places = Places::new(3, guests, None);
         let greet = |number: u8, exporter: u8| {
             let channel = Channel { exporter: [exporter; 32], peer: key(number) };
             let method = ByCertificate(Arc::clone(&dialler));
@@ -364,7 +398,7 @@ mod tests {
     #[test]
     fn a_ticket_serves_one_dialler_and_known_peers_leave_it() {
         let dir = tempfile::tempdir().unwrap();
-        let places = Places::new(9, guests(dir.path()), true);
+        let places = Places::new(9, guests(dir.path()), Some(1));
         let secret = places.secret().unwrap();
         let ticket = ByTicket { listener: LISTENER.head(), secret };
         assert_eq!(come(&places, 1, &ticket), None);
@@ -379,7 +413,28 @@ mod tests {
         assert_eq!(come(&places, 9, &ticket), Some(Reason::TicketUsed));
         let renewed = places.renew_after(key(2)).unwrap();
         assert_ne!(renewed, secret);
-        assert_eq!(come(&places, 9, &ticket), Some(Reason::NotAuthenticated));
+        assert_eq!(come(&places, 9, &ticket), Some(Reason::TicketUsed));
         assert_eq!(come(&places, 9, &ByTicket { listener: LISTENER.head(), secret: renewed }), None);
+    }
+
+    #[test]
+    fn a_ticket_for_three_serves_three_and_expires_with_its_uses_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::new(2, guests(dir.path()), Some(3));
+        let by = |secret| ByTicket { listener: LISTENER.head(), secret };
+        let first = places.secret().unwrap();
+        assert_eq!((come(&places, 11, &by(first)), places.renew_after(key(11))), (None, None));
+        let second = places.expire().unwrap();
+        assert_eq!(come(&places, 12, &by(first)), Some(Reason::TicketExpired));
+        assert_eq!((come(&places, 12, &by(second)), places.renew_after(key(12))), (None, None));
+        assert_eq!(come(&places, 13, &by(second)), Some(Reason::Busy));
+        places.give_back(&visitor(11));
+        assert_eq!(come(&places, 13, &by(second)), None);
+        // Its dialler is on the way, so the ticket may be needed again.
+        places.give_back(&visitor(12));
+        assert_eq!(come(&places, 14, &by(second)), Some(Reason::TicketUsed));
+        let third = places.renew_after(key(13)).unwrap();
+        assert_eq!(come(&places, 14, &by(second)), Some(Reason::TicketUsed));
+        assert_eq!(come(&places, 14, &by(third)), None);
     }
 }

@@ -304,6 +304,11 @@ impl Failure {
         Self { advises: true, ..Self::new(reason, message) }
     }
 
+    /// The same failure, of which the peer is told `text`.
+    pub fn telling(self, text: impl Into<String>) -> Self {
+        Self { told: Some(text.into()), ..self }
+    }
+
     /// A failure whose message is written for both sides.
     pub fn told(reason: Reason, message: impl Into<String>) -> Self {
         let message = message.into();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::consent::Consent;
 use super::lease::Lease;
 use super::observe::processor::ProcessorGauge;
 use super::throttle::Throttle;
@@ -35,6 +36,8 @@ pub struct Context {
     pub verify_disk: bool,
     /// Whether the receiver gives all entries their names together, or none.
     pub atomic: bool,
+    /// Decides whether a receiver receives. Without it, it does.
+    pub consent: Option<Arc<dyn Consent>>,
     /// Receives the events.
     pub reporter: Arc<dyn Reporter>,
     /// Becomes a failure when this process is asked to stop.

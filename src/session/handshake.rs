@@ -24,6 +24,9 @@ const AUTH_LABEL: &[u8] = b"EXPORTER-towline-auth";
 /// connection on every other.
 const JOIN_LABEL: &[u8] = b"EXPORTER-towline-join";
 
+/// Label of the TLS exporter for the words that two people compare.
+const VERIFY_LABEL: &[u8] = b"EXPORTER-towline-verify";
+
 /// Name and version of this program.
 pub fn agent() -> String {
     concat!("towline/", env!("CARGO_PKG_VERSION")).to_owned()
@@ -75,6 +78,15 @@ pub async fn dial<C: Connection>(
 fn channel<C: Connection>(connection: &C) -> Result<Channel, Failure> {
     let exporter = connection.export_keying_material(AUTH_LABEL).map_err(transport_failure)?;
     Ok(Channel { exporter, peer: connection.peer_fingerprint() })
+}
+
+/// What the words that two people compare depend on.
+///
+/// # Errors
+///
+/// TLS gives no keying material.
+pub fn verification_exporter<C: Connection>(connection: &C) -> Result<[u8; 32], Failure> {
+    connection.export_keying_material(VERIFY_LABEL).map_err(transport_failure)
 }
 
 impl<C: Connection> Link<C> {

@@ -180,7 +180,7 @@ impl OutboxShared {
     }
 }
 
-fn put_unnumbered(out: &mut BytesMut, message: &Message) {
+pub(super) fn put_unnumbered(out: &mut BytesMut, message: &Message) {
     put_varint(out, 0);
     message.encode(out);
 }

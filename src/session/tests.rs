@@ -1,6 +1,7 @@
 //! Whole sessions over a connection in memory and disks in memory, under a clock that jumps to the next timer.
 
 mod claims;
+mod consent;
 mod cuts;
 mod delta;
 mod disks;
@@ -39,6 +40,7 @@ use crate::session::schedule::Schedule;
 use crate::testing::connection::{MemoryConnection, MemoryLimits, MemoryLink, pair};
 use crate::testing::disk::{MemorySource, MemoryTarget, Node};
 use crate::testing::memory::lease;
+use crate::testing::secrets::{assert_no_secret, watch_logs};
 use crate::transport::TransportError;
 
 /// Number of seeds per test, unless `TOWLINE_SEEDS` is set. `TOWLINE_SEEDS=1000 cargo test session` is a long run;
@@ -126,6 +128,7 @@ struct Told(Mutex<Vec<Event>>);
 
 impl Reporter for Told {
     fn take(&self, report: Report) {
+        assert_no_secret(&format!("{:?}", report.event));
         self.0.lock().unwrap().push(report.event);
     }
 }
@@ -139,6 +142,7 @@ struct Setup {
 
 impl Setup {
     fn new(budget: Budget, timeout: Duration) -> Self {
+        watch_logs();
         let told = Arc::new(Told::default());
         let (stop, stopped) = watch::channel(None);
         let reporter = Arc::clone(&told) as Arc<dyn Reporter>;
@@ -155,6 +159,7 @@ impl Setup {
                 atomic: false,
                 verify_disk: false,
                 receipt: false,
+                consent: None,
                 identity: None,
                 reporter,
                 stop: stopped,

@@ -12,6 +12,7 @@ pub(crate) mod memory;
 pub(crate) mod network;
 mod network_suite;
 mod quic;
+pub(crate) mod secrets;
 pub(crate) mod session;
 pub(crate) mod slot;
 mod storage_suite;

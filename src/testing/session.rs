@@ -32,6 +32,7 @@ pub(crate) fn context(memory: Lease) -> Context {
         atomic: false,
         verify_disk: false,
         receipt: false,
+        consent: None,
         identity: None,
         reporter: Arc::new(Nobody),
         stop: stopped,

@@ -1,6 +1,7 @@
 //! Turns events into lines and chooses their stream. Nothing here waits for a reader.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use super::complaint;
@@ -26,18 +27,40 @@ pub(super) struct Desk {
     err: Outlet,
     /// The latest transfer: a failure of the run ends this one.
     latest: Mutex<Option<TransferId>>,
+    /// The line of a question is not ended.
+    is_asking: AtomicBool,
 }
 
 impl Desk {
     pub(super) fn new(face: Face, narrator: Narrator, out: impl Sink, err: impl Sink) -> io::Result<Self> {
         let out = Outlet::new("stdout", out, json::left_out)?;
         let err = Outlet::new("stderr", err, complaint::left_out)?;
-        Ok(Self { face, narrator, out, err, latest: Mutex::default() })
+        let is_asking = AtomicBool::new(false);
+        Ok(Self { face, narrator, out, err, latest: Mutex::default(), is_asking })
     }
 
     /// Takes lines of the log.
     pub(super) fn log(&self, lines: Vec<u8>) {
-        self.err.line(lines, Keep::Ordinary, false);
+        self.say(lines, Keep::Ordinary, false);
+    }
+
+    /// Writes a question. Its answer will stand on the same line.
+    pub(super) fn ask(&self, question: String) {
+        self.say(question.into_bytes(), Keep::Always, false);
+        self.is_asking.store(true, Relaxed);
+    }
+
+    /// The question is answered, by a whole line or not.
+    pub(super) fn answered(&self, is_line: bool) {
+        if self.is_asking.swap(false, Relaxed) && !is_line {
+            self.err.line(b"\n".to_vec(), Keep::Always, false);
+        }
+    }
+
+    /// Writes whole lines to standard error, below a question that is open.
+    fn say(&self, lines: Vec<u8>, keep: Keep, may_wait: bool) {
+        self.answered(false);
+        self.err.line(lines, keep, may_wait);
     }
 
     /// Removes the bars and waits until everything is written. Fails if standard output did not take everything,
@@ -58,7 +81,7 @@ impl Desk {
             let transfer = *self.latest.lock().unwrap_or_else(PoisonError::into_inner);
             self.out.line(json::error(transfer, failure, exit_code), Keep::Always, false);
         }
-        self.err.line(text.into_bytes(), Keep::Always, false);
+        self.say(text.into_bytes(), Keep::Always, false);
     }
 }
 
@@ -88,7 +111,7 @@ impl Reporter for Desk {
                 };
                 let data = self.narrator.data(&event);
                 if !text.is_empty() {
-                    self.err.line(text.into_bytes(), keep, may_wait);
+                    self.say(text.into_bytes(), keep, may_wait);
                 }
                 if !data.is_empty() {
                     self.out.line(data.into_bytes(), Keep::Always, true);

@@ -43,6 +43,7 @@ enum EventFields<'a> {
         fingerprint: &'a str,
         agent: &'a str,
     },
+    Asked {},
     Started {
         side: &'static str,
     },
@@ -240,6 +241,7 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
         Event::Connected { address, fingerprint, agent } => {
             EventFields::Connected { address: *address, fingerprint, agent }
         }
+        Event::Asked => EventFields::Asked {},
         Event::Started { side, .. } => EventFields::Started { side: side.as_str() },
         Event::Reconnecting { limit, message } => {
             EventFields::Reconnecting { limit_seconds: limit.map(|limit| limit.as_secs_f64()), message }

@@ -5,6 +5,7 @@
 //! the thread of an `outlet` waits for whoever reads.
 
 mod advice;
+mod ask;
 mod bars;
 mod bench;
 mod complaint;

@@ -22,6 +22,8 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 /// Characters of a fingerprint that tell senders apart in a list.
 const SENDER_CHARS: usize = 8;
 
+const ASKED: &str = "waiting for the answer of the person at the other side\n";
+
 /// What the last line about progress said. The clock is that of the transfer.
 #[derive(Debug, Default, Clone, Copy)]
 struct LastLine {
@@ -72,9 +74,8 @@ impl Narrator {
             Event::Reconnected { after } if !self.quiet => {
                 format!("connected again after {}\n", format::seconds(*after))
             }
-            Event::Installing { host, place, bytes } if !self.quiet => {
-                format!("copying towline to {host}, to {place} ({})\n", format::bytes(*bytes))
-            }
+            Event::Installing { host, place, bytes } if !self.quiet => installing(host, place, *bytes),
+            Event::Asked if !self.quiet => ASKED.to_owned(),
             Event::Started { transfer, .. } if self.verbose && !self.quiet => {
                 format!("transfer {transfer}\n")
             }
@@ -113,6 +114,7 @@ impl Narrator {
             Event::Remembered(peer) if !self.quiet => remembered(peer),
             Event::Remembered(_)
             | Event::Peer(_)
+            | Event::Asked
             | Event::Connected { .. }
             | Event::Installing { .. }
             | Event::Started { .. }
@@ -249,6 +251,10 @@ impl Narrator {
         }
         out
     }
+}
+
+fn installing(host: &str, place: &str, bytes: u64) -> String {
+    format!("copying towline to {host}, to {place} ({})\n", format::bytes(bytes))
 }
 
 /// What the peer may do now, and where it was.

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 
+use super::ask::{AtDesk, can_ask};
 use super::bars::Bars;
 use super::complaint;
 use super::desk::{Desk, Face};
@@ -10,7 +11,7 @@ use super::narrator::Narrator;
 use super::options::{Color, Options, is_dumb};
 use super::outlet::ReaderPatience;
 use super::paint::Paint;
-use crate::event::Reporter;
+use crate::event::{Asker, Reporter};
 use crate::protocol::failure::Failure;
 
 /// What one run shows.
@@ -56,6 +57,11 @@ impl Ui {
     /// Takes the events of the library.
     pub fn reporter(&self) -> Arc<dyn Reporter> {
         self.desk.clone()
+    }
+
+    /// Asks the person at the terminal, if there is one. Whoever reads JSON is a program.
+    pub fn asker(&self) -> Option<Arc<dyn Asker>> {
+        (!self.options.json && can_ask()).then(|| Arc::new(AtDesk(Arc::clone(&self.desk))) as _)
     }
 
     /// Standard error for log lines, above the bars.

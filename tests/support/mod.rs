@@ -12,6 +12,7 @@ pub(crate) mod cgroup;
 pub(crate) mod faults;
 pub(crate) mod host;
 pub(crate) mod link;
+pub(crate) mod middle;
 pub(crate) mod mount;
 pub(crate) mod netns;
 pub(crate) mod process;
@@ -19,6 +20,7 @@ pub(crate) mod random;
 pub(crate) mod setting;
 pub(crate) mod sshd;
 pub(crate) mod stranger;
+pub(crate) mod terminal;
 pub(crate) mod ticket;
 pub(crate) mod tree;
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 
 use crate::app::settings::PeerName;
 use crate::cli::size::parse_duration;
@@ -57,6 +58,14 @@ pub struct MeetingArgs {
     #[arg(long, env = "TOWLINE_WORDS", hide_env = true, hide_short_help = true, value_name = "N")]
     pub words: Option<usize>,
 
+    /// Transfers that the ticket serves, one after the other [default: 1]
+    ///
+    /// Applies while this side waits. It ends after that many transfers; while one of them runs, others are told to try
+    /// again later (exit code 3). There is no code then, because a code is good for one transfer. With --forever and
+    /// --tickets, each ticket serves that many.
+    #[arg(long, env = "TOWLINE_USES", hide_env = true, hide_short_help = true, value_name = "N")]
+    pub uses: Option<u32>,
+
     /// Replace the ticket and the code after this long [default: never]
     ///
     /// Applies while this side waits. Whoever has an expired ticket or code is refused (exit code 4), and this side prints new
@@ -71,6 +80,15 @@ pub struct MeetingArgs {
     #[arg(long, env = "TOWLINE_QR", hide_env = true, hide_short_help = true, value_name = "WHEN")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "auto", hide_possible_values = true)]
     pub qr: Option<Qr>,
+
+    /// Compare four words with the other side before anything is sent
+    ///
+    /// Both sides give this flag, show words, and ask whether the other side has the same ones, for example on the phone.
+    /// They differ if somebody is in between, even somebody who has the ticket or the code. It needs a terminal.
+    #[arg(long, env = "TOWLINE_VERIFY", hide_env = true, hide_short_help = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub verify: Option<bool>,
 
     /// Keep the peer as a known peer under this name
     ///

@@ -18,6 +18,8 @@ use crate::cli::peer::{self, SshPath, Written};
 use crate::protocol::path::printable;
 use crate::transport::address::HostPort;
 
+/// What `--uses` may be.
+const USES: std::ops::RangeInclusive<u32> = 1..=1_000_000;
 /// What `--expires` may be.
 const EXPIRES_MIN: Duration = Duration::from_secs(1);
 const EXPIRES_MAX: Duration = Duration::from_secs(31_557_600);
@@ -112,6 +114,38 @@ fn machine(
     }
 }
 
+/// How many transfers a ticket serves, and for how long.
+pub(super) fn resolve_ticket(
+    given: &MeetingArgs,
+    config: &Config,
+    common: &mut CommonSettings,
+) -> Result<()> {
+    let uses = given.uses.or(config.uses).unwrap_or(1);
+    ensure!(USES.contains(&uses), "--uses {uses}: expected {} to {}", USES.start(), USES.end());
+    common.uses = uses;
+    if let Some(expires) = given.expires.or(config.expires) {
+        check_duration("--expires", expires, EXPIRES_MIN..=EXPIRES_MAX)?;
+        common.expires = Some(expires);
+    }
+    Ok(())
+}
+
+/// `--uses` is for transfers that need nothing of their own.
+pub(super) fn check_uses(common: &CommonSettings, is_waiting: bool, others: &[(bool, &str)]) -> Result<()> {
+    if common.uses == 1 || !is_waiting {
+        return Ok(());
+    }
+    let own = [
+        (!common.allowed.is_empty(), "--allow or --fingerprint"),
+        (common.remember.is_some(), "--remember"),
+        (common.pki.is_some(), "--ca"),
+    ];
+    for (is_given, flag) in own.iter().chain(others) {
+        ensure!(!is_given, "--uses {} does not go with {flag}, which is for one transfer", common.uses);
+    }
+    Ok(())
+}
+
 /// Completes `common` by the flags about the peer, which may do `right` here if this side waits for it.
 pub(super) fn resolve_meeting(
     given: MeetingArgs,
@@ -126,10 +160,8 @@ pub(super) fn resolve_meeting(
         ensure!(CODE_WORDS.contains(&words), "--words {words}: expected {least} to {most}");
         common.code_words = words;
     }
-    if let Some(expires) = given.expires.or(config.expires) {
-        check_duration("--expires", expires, EXPIRES_MIN..=EXPIRES_MAX)?;
-        common.expires = Some(expires);
-    }
+    resolve_ticket(&given, config, common)?;
+    common.verify = given.verify.or(config.verify).unwrap_or(false);
     let (allow, from) = allowed(&given, config);
     check_pki(common.pki.as_ref(), is_waiting)?;
     // A side that dials lets nobody in.

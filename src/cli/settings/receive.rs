@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::common::{resolve_common, verify_disk};
 use super::into::resolve_into;
-use super::meeting::{resolve_meeting, resolve_peer};
+use super::meeting::{check_uses, resolve_meeting, resolve_peer};
 use super::pki::resolve_pki;
 use super::{ssh, stay};
 use crate::app::settings::{
@@ -59,12 +59,24 @@ pub(super) fn resolve(
             "--from does not accept `dir:`; to copy from a directory, use `towline send {path} --to dir:…`"
         );
     }
+    check_uses(&common, peer.is_none(), &[(manifest.is_some(), "--manifest")])?;
     let into = resolve_into(given.into, config.into)?;
     let exists = given.exists.or(config.exists).unwrap_or_default();
     let atomic = given.atomic.or(config.atomic).unwrap_or(false);
     let verify_disk = verify_disk(given.verify_disk, config.verify_disk, &common)?;
     let yes = given.yes.or(config.yes).unwrap_or(false);
-    Ok(Command::Receive(ReceiveSettings { peer, into, exists, atomic, verify_disk, yes, manifest, common }))
+    let peers = peers.clone();
+    Ok(Command::Receive(ReceiveSettings {
+        peer,
+        peers,
+        into,
+        exists,
+        atomic,
+        verify_disk,
+        yes,
+        manifest,
+        common,
+    }))
 }
 
 /// What is to be done with partial files, if this is not about a transfer.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 
 use super::common::{is_variable, resolve_common, verify_disk};
-use super::meeting::{resolve_meeting, resolve_peer};
+use super::meeting::{check_uses, resolve_meeting, resolve_peer};
 use super::pki::resolve_pki;
 use super::select::resolve_selection;
 use super::sources::{check_sources, give_way};
@@ -64,6 +64,12 @@ pub(super) fn resolve(
     );
     let receipt = given.receipt.or(config.receipt);
     let delta = given.delta.or(config.delta).unwrap_or_default();
+    let single = [
+        (manifest.is_some(), "--manifest"),
+        (remove_source, "--remove-source"),
+        (receipt.is_some(), "--receipt"),
+    ];
+    check_uses(&common, peer.is_none(), &single)?;
     Ok(Command::Send(SendSettings {
         sources: given.sources,
         selection: Box::new(selection),

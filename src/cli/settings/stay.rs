@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use super::common::{check_duration, is_variable, resolve_common, verify_disk};
 use super::into::resolve_into;
-use super::meeting::{allowed, check_allowed};
+use super::meeting::{allowed, check_allowed, resolve_ticket};
 use super::pki::{check_pki, resolve_pki};
 use super::select::resolve_selection;
 use super::sources::{check_sources, give_way};
@@ -122,6 +122,7 @@ fn resolve(
     let mut common = resolve_common(transfer, None, config)?;
     common.pki = resolve_pki(&meeting, config)?;
     check_pki(common.pki.as_ref(), true)?;
+    resolve_ticket(&meeting, config, &mut common)?;
     let (only, from) = allowed(&meeting, config);
     check_allowed(only, from, right, &peers.load()?, peers)?;
     let transfers = stay.transfers.or(config.transfers).unwrap_or(TRANSFERS_DEFAULT);

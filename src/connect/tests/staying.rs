@@ -21,7 +21,7 @@ use crate::transport::{Connection, ListenAddress, Network};
 fn stay(network: &MemoryNetwork, number: usize) -> (Staying<MemoryNetwork>, Arc<Places>, Ticket) {
     let guests =
         Guests { known: KnownPeers::default(), only: Vec::new(), right: Right::Send, certified: None };
-    let places = Arc::new(Places::new(number, guests, true));
+    let places = Arc::new(Places::new(number, guests, Some(1)));
     let terms = terms(Role::Receive, &network.seen_by(LISTENER), None, Retry::Off);
     let staying = Staying::new(&ListenAddress::Any, terms, &places).unwrap();
     let (addresses, fingerprint) = (staying.addresses().unwrap(), Fingerprint::from_bytes(LISTENER).head());

@@ -62,7 +62,7 @@ impl Bottleneck {
             (Activity::Processor, _) | (_, Activity::Processor) => Self::Processor,
             (Activity::Memory, _) => Self::Memory,
             (Activity::Credits, _) => Self::Credits,
-            (Activity::Waiting | Activity::Receiving, _) => Self::Network,
+            (Activity::Waiting | Activity::Receiving | Activity::Asking, _) => Self::Network,
         }
     }
 }
@@ -206,7 +206,7 @@ impl Shares {
 mod tests {
     use super::*;
 
-    const ACTIVITIES: [Activity; 8] = [
+    const ACTIVITIES: [Activity; 9] = [
         Activity::Waiting,
         Activity::Disk,
         Activity::Receiving,
@@ -215,6 +215,7 @@ mod tests {
         Activity::Memory,
         Activity::Network,
         Activity::Credits,
+        Activity::Asking,
     ];
 
     #[test]

@@ -19,11 +19,13 @@ pub enum Activity {
     Network,
     /// A sender: out of stream or byte credit.
     Credits,
+    /// A person is asked, before anything else happens.
+    Asking,
 }
 
 impl Activity {
     /// All activities; the index of each is its number on the wire.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Waiting,
         Self::Disk,
         Self::Receiving,
@@ -32,6 +34,7 @@ impl Activity {
         Self::Memory,
         Self::Network,
         Self::Credits,
+        Self::Asking,
     ];
 
     /// The number on the wire.

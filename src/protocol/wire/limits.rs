@@ -47,6 +47,9 @@ pub const IDLE_MESSAGES_PER_S_MAX: u32 = 20;
 /// shortest takes three bytes.
 pub const IDLE_MESSAGES_BURST_MAX: u32 = 32 * 1024;
 
+/// Seconds for which a peer may ask a person before the transfer.
+pub const ANSWER_SECONDS_MAX: u64 = 60 * 60;
+
 /// Entries announced and not yet settled.
 pub const OPEN_ENTRIES_MAX: usize = 16 * 1024;
 /// Bytes of paths and link targets of entries announced and not yet settled.

@@ -104,6 +104,12 @@ impl BottleneckMeter {
         }
     }
 
+    /// Forgets the shares so far.
+    pub(in crate::session) fn begin_again(&mut self) {
+        let now = Instant::now();
+        (self.began, self.looked, self.shares) = (now, now, Shares::default());
+    }
+
     /// Processor use of the process and the host since the last look.
     pub(in crate::session) fn look(&mut self) -> Look {
         let (now, used_now) = (Instant::now(), (self.processor_use)());

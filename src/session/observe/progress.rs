@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::event::{ActiveFile, Event, Progress};
-use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::wire::entry::Totals;
 
 /// After this long without a settled entry, progress says what the transfer waits for.
@@ -30,14 +29,14 @@ impl Teller {
         self.told = None;
     }
 
-    /// The event, if there is news. `bottleneck` is the current one, told while the transfer stands still.
+    /// The event, if there is news. `waiting_for` is told while the transfer stands still.
     pub(in crate::session) fn tell(
         &mut self,
         totals: Totals,
         walked: bool,
         sent_bytes: u64,
         active: Vec<ActiveFile>,
-        bottleneck: Bottleneck,
+        waiting_for: &'static str,
     ) -> Option<Event> {
         let settled = totals.settled_bytes + totals.settled_files;
         if self.settled.0 != settled {
@@ -58,7 +57,7 @@ impl Teller {
             resumed_bytes: totals.resumed_bytes + totals.held_bytes,
             done_files: totals.settled_files,
             active,
-            waiting_for: is_quiet.then(|| bottleneck.as_str()),
+            waiting_for: is_quiet.then_some(waiting_for),
         }))
     }
 }

@@ -31,6 +31,7 @@ use crate::session::observe::bottleneck::BottleneckMeter;
 use crate::session::observe::progress::{ACTIVE_FILES_MAX, Teller};
 use crate::session::observe::receipt::{EndedTransfer, seal};
 use crate::session::observe::tally::{Moved, Tally};
+use crate::session::receive::asking::{OpenQuestion, answer, declined};
 use crate::session::receive::jobs::{DiskJob, DiskJobs};
 use crate::session::receive::offer::Offer;
 use crate::session::receive::parcel::{ParcelFailure, receive_parcel};
@@ -90,6 +91,10 @@ struct ReceiveDriver<C: Connection, T: Target> {
     accepting: JoinSet<Accepted<C>>,
     shared: Arc<Receiving<T>>,
     context: Context,
+    /// Until it is answered, the disk is left alone.
+    question: Option<OpenQuestion>,
+    /// The start of the transfer, without the time of the answer.
+    began: Instant,
     parcels: JoinSet<Result<(), ParcelFailure>>,
     /// Streams of the failed parcel, kept until the connection is closed.
     streams: Option<Box<dyn Any + Send>>,
@@ -133,6 +138,8 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
             first_end: None,
             accepting: JoinSet::new(),
             meter: BottleneckMeter::new(Side::Receiver, Arc::clone(&context.processor_use)),
+            question: context.consent.clone().map(OpenQuestion::new),
+            began: shared.clock.started(),
             context,
             parcels: JoinSet::new(),
             streams: None,
@@ -238,17 +245,20 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shared = Arc::clone(&self.shared);
         loop {
-            self.act();
-            if let Some(failure) = self.shared.machine().broken() {
-                return Err(failure.clone());
-            }
-            self.jobs.begin();
-            if self.shared.machine().is_done() {
-                break;
+            if self.question.is_none() {
+                self.act();
+                if let Some(failure) = self.shared.machine().broken() {
+                    return Err(failure.clone());
+                }
+                self.jobs.begin();
+                if self.shared.machine().is_done() {
+                    break;
+                }
             }
             tokio::select! {
                 biased;
                 _ = tick.tick() => self.on_tick()?,
+                may_receive = answer(self.question.as_mut()) => self.on_answer(may_receive)?,
                 failure = self.context.stopped() => return Err(failure.or_side(Side::Receiver)),
                 () = shared.changed.notified() => {}
                 () = shared.control_out.drained() => {}
@@ -260,6 +270,13 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
             }
         }
         Ok(self.farewell().await)
+    }
+
+    fn on_answer(&mut self, may_receive: bool) -> Result<(), Failure> {
+        self.question = None;
+        self.began = Instant::now();
+        self.meter.begin_again();
+        if may_receive { Ok(()) } else { Err(declined()) }
     }
 
     fn on_parcel(&mut self, end: Result<(), ParcelFailure>) -> Result<(), Failure> {
@@ -280,7 +297,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         }
         let totals = self.shared.machine().totals();
         let moved = Moved {
-            elapsed: self.shared.clock.started().elapsed(),
+            elapsed: self.began.elapsed(),
             sent_bytes: self.shared.came_bytes.load(Relaxed),
             resumed_bytes: totals.resumed_bytes,
             copied_bytes: totals.copied_bytes,
@@ -410,6 +427,14 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
 
     fn on_tick(&mut self) -> Result<(), Failure> {
         self.shared.clock.tick();
+        if let Some(question) = &mut self.question {
+            let mut machine = self.shared.machine();
+            question.look(&machine, &self.shared.control_out);
+            machine.note_progress(self.shared.clock.now());
+            drop(machine);
+            self.confirm();
+            return Ok(());
+        }
         self.check_disk()?;
         let busy = self.disk_is_at_work();
         let limited = self.shared.throttle.waiting.now() > 0;
@@ -468,7 +493,8 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
             let machine = self.shared.machine();
             (machine.totals(), machine.are_totals_final(), active(&machine))
         };
-        if let Some(event) = self.teller.tell(totals, walked, came_bytes, active, self.meter.bottleneck()) {
+        let waits = self.meter.bottleneck().as_str();
+        if let Some(event) = self.teller.tell(totals, walked, came_bytes, active, waits) {
             self.report(event);
         }
     }

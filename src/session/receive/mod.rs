@@ -1,5 +1,6 @@
 //! The receiving side of a transfer.
 
+mod asking;
 mod claims;
 pub mod driver;
 mod jobs;

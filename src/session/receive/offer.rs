@@ -1,9 +1,14 @@
 //! The sender's offer, made before any data.
 
-use tokio::time::timeout;
+use std::time::Duration;
 
+use tokio::time::{Instant, timeout};
+
+use crate::event::Event;
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::failure::{Failure, Side};
+use crate::protocol::wire::activity::Activity;
+use crate::protocol::wire::limits::ANSWER_SECONDS_MAX;
 use crate::protocol::wire::message::Message;
 use crate::session::closing::stalled;
 use crate::session::context::{Context, started};
@@ -28,14 +33,31 @@ pub struct Offer {
 /// Any failure; the peer has not been told.
 pub async fn offer<C: Connection>(link: &mut Link<C>, context: &Context) -> Result<Offer, Failure> {
     let mut stopping = context.clone();
-    let message = tokio::select! {
-        message = timeout(context.patience.timeout, first(link)) => message,
-        failure = stopping.stopped() => return Err(failure.or_side(Side::Receiver)),
+    let mut asked_at = None;
+    let message = loop {
+        let message = tokio::select! {
+            message = timeout(context.patience.timeout, first(link)) => message,
+            failure = stopping.stopped() => return Err(failure.or_side(Side::Receiver)),
+        };
+        match message {
+            // The sender asks a person first.
+            Ok(Ok(Message::Heartbeat(Activity::Asking))) => {
+                if asked_at.is_none() {
+                    context.reporter.report(Event::Asked);
+                }
+                let limit = Duration::from_secs(ANSWER_SECONDS_MAX);
+                if asked_at.get_or_insert_with(Instant::now).elapsed() > limit {
+                    return Err(stalled("no offer from the sender", limit, Bottleneck::Network));
+                }
+            }
+            Ok(message) => break message,
+            Err(_) => {
+                let waited = context.patience.timeout;
+                break Err(stalled("no offer from the sender", waited, Bottleneck::Network));
+            }
+        }
     };
-    let message = message.unwrap_or_else(|_| {
-        Err(stalled("no offer from the sender", context.patience.timeout, Bottleneck::Network))
-    });
-    match message.map_err(|failure| failure.heard_by(Side::Receiver, false))? {
+    match message.map_err(|failure| failure.heard_by(Side::Receiver, true))? {
         Message::Offer { transfer, chunk_log2, wants_receipt } => {
             context.reporter.report(started(Side::Receiver, transfer));
             Ok(Offer { transfer, chunk_log2, wants_receipt })

@@ -51,7 +51,7 @@ pub(super) async fn receive_parcel<T: Target>(
             return Err(ParcelFailure { failure, streams: Box::new((answer, incoming)) });
         }
     };
-    debug!(?message, "answered");
+    debug!(message = message.name(), "answered");
     let written = match write_message(&mut answer, &message).await {
         Ok(()) => answer.finish().map_err(transport_failure),
         // The sender no longer needs the answer.

@@ -36,6 +36,7 @@ use crate::session::observe::tally::{Moved, Tally};
 use crate::session::outbox::Outbox;
 use crate::session::queues::RootsQueue;
 use crate::session::retry::Retry;
+use crate::session::send::answer::AwaitedAnswer;
 use crate::session::send::file_handle::FileHandle;
 use crate::session::send::parcel::{ParcelEnd, send_parcel};
 use crate::session::send::path::PathMeter;
@@ -72,7 +73,8 @@ pub async fn run<C: Connection, S: Source>(
 ) -> Result<Summary, Failure> {
     let mut driver = SendDriver::start(link, source, chunk_log2, transfer, context);
     let result = driver.run().await;
-    let result = result.map_err(|failure| failure.heard_by(Side::Sender, driver.awaits_welcome));
+    let may_refuse = driver.control_log.received() == 0;
+    let result = result.map_err(|failure| failure.heard_by(Side::Sender, may_refuse));
     // Closed before the streams are dropped: a dropped stream tells the receiver less.
     match &result {
         Ok(_) => driver.carrier.connection().close(CLOSE_DONE, b""),
@@ -107,6 +109,7 @@ struct SendDriver<C: Connection, S: Source> {
     /// Whether the first message must be `Welcome`.
     awaits_welcome: bool,
     peer_activity: Activity,
+    answer: AwaitedAnswer,
     meter: BottleneckMeter,
     path: PathMeter,
     teller: Teller,
@@ -120,6 +123,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         let walk = source.walk();
         let (chunk_ends, ends) = mpsc::channel(1);
         let (clock, wants_receipt) = (Clock::start(), context.receipt);
+        let answer = AwaitedAnswer::new(clock.started());
         let pool = context.memory.pool(context.memory.sender_blocks(joining.max()));
         let (reporter, replacers) = (Arc::clone(&context.reporter), joining.replacers());
         let mut driver = Self {
@@ -150,6 +154,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             tally: Tally::for_receipt(wants_receipt),
             awaits_welcome: agent.is_none(),
             peer_activity: Activity::Waiting,
+            answer,
         };
         driver.control_out.send(&Message::Offer { transfer, chunk_log2, wants_receipt });
         driver.look_at_path(Duration::ZERO);
@@ -417,7 +422,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         end.abandoned.iter().for_each(|(id, failure)| self.machine.abandon(*id, failure.clone()));
         end.grown.iter().for_each(|id| self.machine.grew(*id));
         if end.is_lost {
-            debug!(parcel = ?end.parcel, "a parcel is sent again over another connection");
+            debug!(entries = end.parcel.ids().len(), "a parcel is sent again over another connection");
             let lost = self.lanes.forget_lost();
             lost.into_iter().for_each(|number| self.control_out.send(&Message::Left(number)));
             return self.machine.parcel_lost(end.parcel, &end.values, end.was_read);
@@ -459,25 +464,21 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
                 }
                 Walked::Entry(entry) => {
                     let message = self.machine.announce(entry, now);
-                    self.announce(&message);
+                    self.manifest_out.send(&message);
                 }
                 Walked::Skipped { path, failure } => self.skip(path, failure),
             }
         }
         if ended {
             let message = self.machine.walk_ended(now);
-            self.announce(&message);
+            self.manifest_out.send(&message);
             self.manifest_out.end();
         }
     }
 
-    fn announce(&self, message: &Message) {
-        self.manifest_out.send(message);
-    }
-
     fn skip(&mut self, path: String, failure: Failure) {
         self.tally.count_failure(failure.reason);
-        self.announce(&Message::Omitted(failure.reason, failure.for_peer().to_owned()));
+        self.manifest_out.send(&Message::Omitted(failure.reason, failure.for_peer().to_owned()));
         self.report(Event::Warning {
             path: Some(path),
             reason: Some(failure.reason),
@@ -527,6 +528,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
     /// Checks for the bottleneck. True when it is a full congestion window, unless the receiver's processor is the
     /// cause.
     fn observe(&mut self) -> bool {
+        self.answer.hear(self.peer_activity, &mut self.meter, self.context.reporter.as_ref());
         let look = self.meter.look();
         let full = self.lanes.window_full();
         let (sending, at_disk) = (&self.sending, self.jobs.len());
@@ -553,8 +555,8 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         }
         let sent_bytes = self.sending.sent_bytes.load(Relaxed);
         let (totals, walked) = (self.machine.totals(), self.machine.are_totals_final());
-        let (active, bottleneck) = (self.active(), self.meter.bottleneck());
-        if let Some(event) = self.teller.tell(totals, walked, sent_bytes, active, bottleneck) {
+        let (active, waits) = (self.active(), self.answer.waiting_for(self.meter.bottleneck()));
+        if let Some(event) = self.teller.tell(totals, walked, sent_bytes, active, waits) {
             self.report(event);
         }
     }
@@ -586,7 +588,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         }
         debug!(?shares, stats = ?self.carrier.connection().stats(), "finished");
         let sent_bytes = self.sending.sent_bytes.load(Relaxed);
-        let elapsed = self.clock.started().elapsed();
+        let elapsed = self.answer.began().elapsed();
         let totals = self.machine.totals();
         let (resumed_bytes, copied_bytes) = (totals.resumed_bytes, totals.copied_bytes);
         let moved = Moved { elapsed, sent_bytes, resumed_bytes, copied_bytes };

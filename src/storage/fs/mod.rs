@@ -74,5 +74,6 @@ pub use self::peer_quota::{PeerQuota, Usage};
 pub use self::roll_forward::roll_forward;
 pub use self::selection::{Filters, Selection};
 pub use self::source::{FsFile, FsSource, FsWalk};
+pub use self::space::free_bytes;
 pub use self::target::FsTarget;
 pub use self::target_dir::TargetDir;

@@ -1,8 +1,9 @@
 //! Refuses files that surely do not fit, before any of their bytes are sent.
 
 use std::io;
+use std::path::{self, Path};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, fstatfs, openat, statat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, fstatfs, openat, statat, statvfs};
 
 use super::attributes::{allocated_of, size_of};
 use super::dirs::Dirs;
@@ -12,6 +13,14 @@ use super::volumes::Volume;
 use crate::protocol::path::STAGING_DIR;
 use crate::protocol::wire::entry::Entry;
 use crate::storage::error::{StorageError, failed};
+
+/// Bytes that this process may write in `dir`, or in the nearest directory above it that exists; none if the system does
+/// not tell.
+pub fn free_bytes(dir: &Path) -> Option<u64> {
+    let whole = path::absolute(dir).ok()?;
+    let found = whole.ancestors().find_map(|part| statvfs(part).ok()).filter(|found| found.f_blocks > 0)?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
 
 impl TargetDisk {
     /// Why a large file surely does not fit on its volume. It may take the place of what has its name, and what earlier

@@ -140,6 +140,16 @@ impl Receiver {
         active.take(max).collect()
     }
 
+    /// Entries at the top that are open, safe to print: the first `max`, and how many more there are.
+    pub fn top_names(&self, max: usize) -> (Vec<String>, u64) {
+        let at_top = |entry: &&Entry| entry.kind != Kind::DirEnd && !entry.path.as_bytes().contains(&b'/');
+        let mut entries = self.open.values().map(|open| &open.entry).filter(at_top);
+        let name =
+            |entry: &Entry| format!("{}{}", entry.path, if entry.kind == Kind::Dir { "/" } else { "" });
+        let names = entries.by_ref().take(max).map(name).collect();
+        (names, entries.count() as u64)
+    }
+
     /// An entry that is still open.
     pub fn entry(&self, id: EntryId) -> Option<&Entry> {
         self.open.get(&id).map(|open| &open.entry)

@@ -11,6 +11,7 @@ use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::printable;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{EntryId, Kind, Outcome};
+use crate::protocol::wire::limits::ANSWER_SECONDS_MAX;
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::status::Status;
 
@@ -27,8 +28,10 @@ impl Sender {
             }
             Message::Heartbeat(activity) => {
                 self.progress.idle_message(now)?;
-                if activity != Activity::Waiting {
-                    self.progress.alive(now);
+                match activity {
+                    Activity::Waiting => {}
+                    Activity::Asking => self.is_asked(now),
+                    _ => self.progress.alive(now),
                 }
                 Ok(())
             }
@@ -70,6 +73,15 @@ impl Sender {
                 "the receiver sent {}, which only a sender sends",
                 other.name()
             ))),
+        }
+    }
+
+    /// A person takes longer than a disk, but not forever.
+    fn is_asked(&mut self, now: Duration) {
+        self.progress.alive(now);
+        let since = *self.asked_at.get_or_insert(now);
+        if now.saturating_sub(since) < Duration::from_secs(ANSWER_SECONDS_MAX) {
+            self.progress.step(now);
         }
     }
 
@@ -221,5 +233,26 @@ impl Sender {
             }
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::engine::bottleneck::Bottleneck;
+    use crate::protocol::engine::patience::Patience;
+
+    const PATIENCE: Patience =
+        Patience { timeout: Duration::from_secs(30), disk_timeout: Duration::from_secs(600) };
+
+    #[test]
+    fn a_person_has_an_hour_and_then_as_long_as_a_disk() {
+        let mut sender = Sender::new(20, PATIENCE, Duration::ZERO);
+        let lasts = (1..).find(|seconds| {
+            let now = Duration::from_secs(*seconds);
+            sender.on_control(Message::Heartbeat(Activity::Asking), now).unwrap();
+            sender.check_stall(Bottleneck::Network, now).is_err()
+        });
+        assert_eq!(lasts, Some(ANSWER_SECONDS_MAX + 631));
     }
 }

@@ -21,6 +21,8 @@ pub struct Sender {
     pub(super) chunk_log2: u8,
     pub(super) patience: Patience,
     pub(super) progress: ProgressWatch,
+    /// When the receiver first said that it asks a person.
+    pub(super) asked_at: Option<Duration>,
     pub(super) open: BTreeMap<EntryId, OutgoingEntry>,
     pub(super) open_entries_max: usize,
     pub(super) open_path_bytes: usize,
@@ -63,6 +65,7 @@ impl Sender {
             chunk_log2,
             patience,
             progress: ProgressWatch::new(patience, now),
+            asked_at: None,
             open: BTreeMap::new(),
             open_entries_max: OPEN_ENTRIES_MAX,
             open_path_bytes: 0,
