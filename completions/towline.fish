@@ -59,6 +59,20 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l atomic -d 'Give
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l yes -d 'Copy towline by ssh: to a machine that has none, without asking' -r -f -a "true\t''
 false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -l exclude -d 'Leave out what matches; may be repeated' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l include -d 'Send what matches, although --exclude matches too; may be repeated' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l exclude-from -d 'Leave out what the lines of FILE match, as in a .gitignore; may be repeated' -r -F
+complete -c towline -n "__fish_towline_using_subcommand send" -l ignore-files -d 'Honour the .gitignore and .towlineignore of each directory' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -l files-from -d 'Send only the paths in FILE, a line each, relative to the one SOURCE' -r -F
+complete -c towline -n "__fish_towline_using_subcommand send" -s 0 -l null -d 'Paths of --files-from end with NUL instead of a line feed' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -l one-file-system -d 'Leave out what is on other file systems than SOURCE' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -l min-size -d 'Leave out smaller files' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l max-size -d 'Leave out larger files' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l contents -d 'Send what is in the directory SOURCE, instead of the directory' -r -f -a "true\t''
+false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l allow -d 'Let in this known peer without a ticket; may be repeated' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l ca -d 'Trust the certificates of this authority' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l cert -d 'With --ca: the certificate of this side, and those between it and the authority' -r -F

@@ -324,7 +324,9 @@ fn two_transfers_into_one_directory_refuse_and_mix_nothing() {
         [5, 0] => 1,
         other => panic!("one is written and one refused, not {other:?}"),
     };
-    assert_eq!(names(&setting.inbox), ["file"]);
+    // On a slow machine, recorded chunks of the other file wait in staging for its next attempt.
+    let names = names(&setting.inbox);
+    assert!(names == ["file"] || names == [".towline", "file"], "{names:?}");
     assert!(fs::read(setting.inbox.join("file")).expect("there") == contents[winner], "the file is mixed");
 }
 
