@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Action, Winsize, tcflow, tcsetwinsize};
 use serde_json::Value;
+use support::host::cases;
 use support::process::DEADLINE;
 use support::setting::Setting;
 
@@ -255,7 +256,7 @@ fn fault_2_plain_lines_that_nobody_reads_hold_nothing_up() {
 
 #[test]
 fn fault_2_a_stopped_terminal_holds_nothing_up() {
-    for progress in [&[][..], &["--no-progress"]] {
+    for progress in [&[][..], &["--no-progress"]].into_iter().take(cases(2)) {
         let setting = Setting::with_source();
         let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &["--timeout", TIMEOUT]);
         let terminal = StoppedTerminal::new();

@@ -21,6 +21,11 @@ pub(crate) fn skip(why: &str) {
     eprintln!("skipped: {why}");
 }
 
+/// How many of a test's `cases` run: all with `TOWLINE_TEST_LONG=1`, else the first. For cases that take long.
+pub(crate) fn cases(cases: usize) -> usize {
+    if std::env::var_os("TOWLINE_TEST_LONG").is_some() { cases } else { 1 }
+}
+
 /// Whether every test must run.
 pub(crate) fn must_run_all() -> bool {
     std::env::var_os(ALL_VARIABLE).is_some_and(|value| value == "1")
