@@ -43,6 +43,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--verify-disk', '--verify-disk', [CompletionResultType]::ParameterName, 'Read each file back from the disk before it gets its name')
             [CompletionResult]::new('--receipt', '--receipt', [CompletionResultType]::ParameterName, 'Keep a receipt, signed by the receiver')
             [CompletionResult]::new('--manifest', '--manifest', [CompletionResultType]::ParameterName, 'Write a line for `b3sum --check` for each file sent')
+            [CompletionResult]::new('--name', '--name', [CompletionResultType]::ParameterName, 'Name that the receiver gives to standard input [default: stdin]')
             [CompletionResult]::new('--forever', '--forever', [CompletionResultType]::ParameterName, 'Stay, and serve known peers, several at once')
             [CompletionResult]::new('--tickets', '--tickets', [CompletionResultType]::ParameterName, 'With --forever: also let in whoever has the ticket')
             [CompletionResult]::new('--transfers', '--transfers', [CompletionResultType]::ParameterName, 'With --forever: maximum transfers at once [default: 4]')

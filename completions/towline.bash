@@ -761,7 +761,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__send)
-            opts="-0 -q -v -h --to --wait --background --remove-source --delta --verify-disk --receipt --manifest --forever --tickets --transfers --grace --exists --atomic --yes --exclude --include --exclude-from --ignore-files --files-from --null --one-file-system --min-size --max-size --contents --allow --ca --cert --key --peer-name --words --uses --expires --qr --verify --remember --ssh --no-install --listen --port-range --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-0 -q -v -h --to --wait --background --remove-source --delta --verify-disk --receipt --manifest --name --forever --tickets --transfers --grace --exists --atomic --yes --exclude --include --exclude-from --ignore-files --files-from --null --one-file-system --min-size --max-size --contents --allow --ca --cert --key --peer-name --words --uses --expires --qr --verify --remember --ssh --no-install --listen --port-range --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -819,6 +819,10 @@ _towline() {
                     if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
                         compopt -o filenames
                     fi
+                    return 0
+                    ;;
+                --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --forever)

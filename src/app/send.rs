@@ -1,5 +1,6 @@
 //! `towline send`.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,7 +27,9 @@ use crate::protocol::path::printable;
 use crate::protocol::wire::role::Role;
 use crate::session::schedule::Schedule;
 use crate::session::{Context, Lease};
-use crate::storage::fs::{FsSource, NetworkThreads};
+use crate::storage::Source;
+use crate::storage::fs::{FsSource, NetworkThreads, Selection};
+use crate::storage::stdio::StdinSource;
 
 /// Stands for a sender in the same process, whose key is for this run only.
 const THIS_MACHINE: Fingerprint = Fingerprint::from_bytes([0; 32]);
@@ -37,16 +40,35 @@ pub(super) async fn run(
     reporter: Arc<dyn Reporter>,
     asker: Option<Arc<dyn Asker>>,
     network: NetworkThreads,
-    mut stop: watch::Receiver<Option<Failure>>,
+    stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
-    let SendSettings { sources, selection, peer, delta, manifest, remove_source, .. } = settings;
-    let SendSettings { verify_disk, exists, atomic, receipt, common, .. } = settings;
-    let source = FsSource::select(&sources, *selection, network.clone())?;
+    let people = (reporter, asker);
+    if let Some(name) = settings.stdin.clone() {
+        let source = StdinSource::new(io::stdin(), name)?;
+        return deliver(source, None, || 0, settings, people, network, stop).await;
+    }
+    let source = FsSource::select(&settings.sources, Selection::clone(&settings.selection), network.clone())?;
     let walked = source.clone();
-    let removal = match remove_source {
-        true => Some(WithRemoval::create(source.clone(), Arc::clone(&reporter))?),
+    let removal = match settings.remove_source {
+        true => Some(WithRemoval::create(source.clone(), Arc::clone(&people.0))?),
         false => None,
     };
+    deliver(source, removal, move || walked.left_out(), settings, people, network, stop).await
+}
+
+/// Sends `source`. The sources that have arrived go as `removal` says, and `left_out` counts the entries that the
+/// selection has left out.
+async fn deliver<S: Source + Clone>(
+    source: S,
+    removal: Option<Arc<WithRemoval>>,
+    left_out: impl FnOnce() -> u64,
+    settings: SendSettings,
+    (reporter, asker): (Arc<dyn Reporter>, Option<Arc<dyn Asker>>),
+    network: NetworkThreads,
+    mut stop: watch::Receiver<Option<Failure>>,
+) -> Result<u8, Failure> {
+    let SendSettings { sources, peer, delta, manifest, .. } = settings;
+    let SendSettings { verify_disk, exists, atomic, receipt, common, .. } = settings;
     let reporter: Arc<dyn Reporter> = match &removal {
         Some(removal) => Arc::clone(removal) as _,
         None => reporter,
@@ -93,13 +115,13 @@ pub(super) async fn run(
         removal.finish(done.as_mut().ok().map(|done| &mut done.summary), &stop).await?;
     }
     let mut done = done?;
-    done.summary.left_out = walked.left_out();
+    done.summary.left_out = left_out();
     Ok(conclude(done, reporter.as_ref()))
 }
 
 /// What all transfers of this run share.
-struct Delivery<'a> {
-    source: FsSource,
+struct Delivery<'a, S> {
+    source: S,
     common: &'a CommonSettings,
     is_delta: bool,
     wants_receipt: bool,
@@ -107,7 +129,7 @@ struct Delivery<'a> {
     asker: Option<Arc<dyn Asker>>,
 }
 
-impl Delivery<'_> {
+impl<S: Source + Clone> Delivery<'_, S> {
     /// Waits until one ticket has served all its transfers; returns the exit code.
     async fn send_to_several(
         &self,
@@ -195,7 +217,7 @@ struct Receiving {
 
 /// Sends to a receiver in this process; each has half of the memory.
 async fn send_to_dir(
-    source: FsSource,
+    source: impl Source,
     inbox: Inbox,
     Receiving { exists, atomic, verify_disk, wants_receipt }: Receiving,
     common: &CommonSettings,

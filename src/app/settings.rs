@@ -10,6 +10,7 @@ pub use crate::connect::{Install, Remote};
 pub use crate::node::peers::{KnownPeer, KnownPeers, PeerChange, PeerName, PeersFile, Right};
 use crate::protocol::failure::Failure;
 pub use crate::protocol::final_name::Exists;
+use crate::protocol::path::RelPath;
 use crate::session::Retry;
 use crate::session::schedule::Schedule;
 use crate::storage::fs::Selection;
@@ -50,6 +51,11 @@ impl Command {
         }
     }
 
+    /// Whether it sends standard input.
+    pub fn sends_stdin(&self) -> bool {
+        matches!(self, Self::Send(SendSettings { stdin: Some(_), .. }))
+    }
+
     /// Whether it cannot do without somebody to ask.
     pub fn has_to_ask(&self) -> bool {
         match self {
@@ -81,6 +87,8 @@ impl Ending {
 pub struct SendSettings {
     /// Files and directories, at least one, as given.
     pub sources: Vec<PathBuf>,
+    /// The only source is standard input, and the receiver gets it under this name.
+    pub stdin: Option<RelPath>,
     /// What of them is sent.
     pub selection: Box<Selection>,
     /// The peer to dial; `None` waits for one receiver.

@@ -1,5 +1,6 @@
 //! The command line. Parser, help, man pages and completions all come from here; nothing is decided here.
 
+mod data;
 mod meeting;
 mod output;
 mod peers;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub use self::data::DataArgs;
 pub use self::meeting::MeetingArgs;
 pub use self::output::{GeneralArgs, OutputArgs};
 pub use self::peers::{PeersArgs, PeersVerb};
@@ -92,7 +94,7 @@ pub enum CliCommand {
 /// `towline send`.
 #[derive(Debug, Default, Args)]
 pub struct SendArgs {
-    /// Files and directories; a ticket or code may come last
+    /// Files, directories, or - for standard input; a ticket may be last
     #[arg(required = true, value_name = "SOURCE", value_hint = clap::ValueHint::AnyPath)]
     pub sources: Vec<PathBuf>,
 
@@ -169,6 +171,9 @@ pub struct SendArgs {
     #[arg(value_hint = clap::ValueHint::FilePath)]
     pub manifest: Option<PathBuf>,
 
+    /// Flags about the data.
+    #[command(flatten)]
+    pub data: DataArgs,
     /// Flags of a side that stays.
     #[command(flatten)]
     pub stay: StayArgs,

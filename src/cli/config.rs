@@ -303,6 +303,7 @@ mod tests {
                     "list-partial",
                     "discard-partial",
                     "remember",
+                    "name",
                     "may",
                     "dir",
                     "policies",

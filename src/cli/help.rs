@@ -35,8 +35,8 @@ pub const FILES: &str = "\
     works with a key for this run.
 ~/.config/towline/config.toml
     Settings in TOML. Each long flag without its dashes is a key, except for
-    --config, --list-partial, --discard-partial, --remember, --may, --dir,
-    --policies and --quota:
+    --config, --list-partial, --discard-partial, --remember, --name, --may,
+    --dir, --policies and --quota:
     memory = \"128M\"
     no-fsync = true
     Flags override variables, which override this file. An unknown key is an
@@ -93,6 +93,8 @@ towline send --forever /srv/releases
     Stay, and offer a directory to all known peers that may receive.
 towline send photos/ --to ssh:me@host:pictures
     Send to a machine where ssh starts the other side.
+pg_dump db | towline send - --name db.sql --to backup
+    Send what another program writes, as the file db.sql.
 towline send Cargo.lock --to dir:/tmp/inbox
     Copy to a directory of this machine, through the whole protocol.";
 

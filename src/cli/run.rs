@@ -1,5 +1,6 @@
 //! One run, from the command line to the exit code.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, ensure};
@@ -41,6 +42,11 @@ fn run(cli: Cli) -> ExitCode {
         settings.command,
         Command::Bench(_) | Command::Id(_) | Command::Peers(_) | Command::Partial(_) | Command::Receipt(_)
     );
+    if settings.command.sends_stdin() && std::io::stdin().is_terminal() {
+        return exit::usage(&anyhow!(
+            "standard input is a terminal: let a program write to `towline send -`, or use `cat | towline send -` to send what you type"
+        ));
+    }
     log::start(&ui);
     let tell = |ending, signal: &dyn Fn() -> Option<u8>| last_words(&ui, ending, only_shows, signal);
     ExitCode::from(app::run(settings.command, ui.reporter(), asker, tell))

@@ -13,6 +13,7 @@ mod send;
 mod sources;
 mod ssh;
 mod stay;
+mod stdio;
 #[cfg(test)]
 mod tests;
 

@@ -9,6 +9,7 @@ pub mod fs;
 mod lookup;
 mod roots;
 mod source;
+pub mod stdio;
 mod target;
 pub mod void;
 

@@ -1,5 +1,6 @@
 //! The sentences that people read.
 
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -168,8 +169,12 @@ impl Narrator {
         if self.quiet {
             return command.map(|command| command + "\n").unwrap_or_default();
         }
-        let what: Vec<_> =
-            listening.what.iter().map(|p| printable(p.as_os_str().as_encoded_bytes())).collect();
+        let shown = |path: &PathBuf| match (path.as_os_str().as_encoded_bytes(), listening.role) {
+            (b"-", Role::Send) => "standard input".to_owned(),
+            (b"-", Role::Receive) => "standard output".to_owned(),
+            (path, _) => printable(path),
+        };
+        let what: Vec<_> = listening.what.iter().map(shown).collect();
         let mut out = format!("{wait}{}\n", what.join(", "));
         if command.is_some() || listening.code.is_some() {
             out += "on the other machine, run\n\n";

@@ -11,11 +11,13 @@ use super::meeting::{check_uses, resolve_meeting, resolve_peer};
 use super::pki::resolve_pki;
 use super::select::resolve_selection;
 use super::sources::{check_sources, give_way};
+use super::stdio::{check_stdin, stdin_name};
 use super::{ssh, stay};
 use crate::app::settings::{Command, Peer, PeersFile, Right, SendSettings};
 use crate::cli::args::SendArgs;
 use crate::cli::config::Config;
 use crate::cli::peer;
+use crate::storage::fs::Selection;
 
 pub(super) fn resolve(
     mut given: SendArgs,
@@ -31,12 +33,18 @@ pub(super) fn resolve(
         ticket.is_none() || given.to.is_none(),
         "a ticket or code follows the sources, and --to (or TOWLINE_TO) names a peer too: give one of them"
     );
-    check_sources(&given.sources)?;
     let (there, ssh) = (ssh::receiving(&given), ssh::Way::new(&mut given.ssh, given.target.yes, &config));
-    let to = ticket.or(given.to).or_else(|| config.to.as_deref().map(OsString::from));
-    let is_stdin_taken = to.as_deref().is_some_and(|to| to == "-");
-    let for_list: Option<&mut dyn Read> = if is_stdin_taken { None } else { Some(&mut *stdin) };
-    let selection = resolve_selection(given.select, &config, &given.sources, for_list)?;
+    let to = ticket.or(given.to.take()).or_else(|| config.to.as_deref().map(OsString::from));
+    let stdin_name = stdin_name(&given, to.as_deref())?;
+    check_sources(&given.sources)?;
+    let selection = match stdin_name {
+        Some(_) => Selection::default(),
+        None => {
+            let is_stdin_taken = to.as_deref().is_some_and(|to| to == "-");
+            let for_list: Option<&mut dyn Read> = if is_stdin_taken { None } else { Some(&mut *stdin) };
+            resolve_selection(given.select, &config, &given.sources, for_list)?
+        }
+    };
     let manifest = given.manifest.or_else(|| config.manifest.clone());
     let mut common = resolve_common(given.transfer, given.wait, &config)?;
     common.pki = resolve_pki(&given.meeting, &config)?;
@@ -45,7 +53,7 @@ pub(super) fn resolve(
     let peer = resolve_peer(to.as_deref(), "--to", &common, peers, stdin, by_ssh)?;
     ssh::refuse_names(peer.as_ref(), &given.meeting)?;
     resolve_meeting(given.meeting, Right::Receive, &config, peers, peer.is_none(), &mut common)?;
-    let remove_source = given.remove_source.or(config.remove_source).unwrap_or(false);
+    let remove_source = stdin_name.is_none() && given.remove_source.or(config.remove_source).unwrap_or(false);
     let is_dir = matches!(peer, Some(Peer::Dir(_)));
     // The config file is about this machine.
     let verify_disk = verify_disk(given.verify_disk, config.verify_disk.filter(|_| is_dir), &common)?;
@@ -70,8 +78,12 @@ pub(super) fn resolve(
         (receipt.is_some(), "--receipt"),
     ];
     check_uses(&common, peer.is_none(), &single)?;
+    if stdin_name.is_some() {
+        check_stdin(peer.as_ref(), common.uses)?;
+    }
     Ok(Command::Send(SendSettings {
         sources: given.sources,
+        stdin: stdin_name,
         selection: Box::new(selection),
         peer,
         delta,

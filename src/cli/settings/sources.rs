@@ -17,10 +17,6 @@ pub(super) fn check_sources(sources: &[PathBuf]) -> Result<()> {
             !source.as_os_str().is_empty(),
             "a SOURCE is empty: expected the path of a file or directory"
         );
-        ensure!(
-            source.as_os_str() != "-",
-            "this version of towline cannot send standard input; for a file named `-` write `./-`"
-        );
     }
     refuse_same_names(sources)
 }

@@ -69,6 +69,10 @@ pub(super) fn resolve_offer(given: SendArgs, config: &Config, peers: &PeersFile)
     let is_given = |is_given: bool, flag: &str| is_given && !is_variable(flag);
     refuse(&[
         (is_given(given.to.is_some(), "--to"), "a peer to dial: it waits for peers"),
+        (
+            given.sources.iter().any(|source| source.as_os_str() == "-"),
+            "standard input (`-`), which is read only once",
+        ),
         (is_given(given.wait.is_some(), "--wait"), "--wait: it waits forever"),
         (is_given(given.manifest.is_some(), "--manifest"), "--manifest, which is for one transfer"),
         (is_given(given.receipt.is_some(), "--receipt"), "--receipt, which is for one transfer"),

@@ -13,6 +13,7 @@ use crate::app::settings::{
 use crate::auth::Fingerprint;
 use crate::session::Retry;
 use crate::session::schedule::Schedule;
+use crate::storage::fs::Selection;
 use crate::testing::ticket::TICKET;
 use crate::transport::Congestion;
 use crate::transport::address::HostPort;
@@ -186,13 +187,41 @@ fn t19_invalid_settings_say_how_to_fix_them() {
         ("send d d", "d and d would both be sent as d"),
         ("send a/n b/n/", "a/n and b/n/ would both be sent as n"),
         ("receive --fingerprint abc", "--fingerprint: a fingerprint has 52 characters"),
-        ("send a -", "for a file named `-` write `./-`"),
+        ("send a -", "a file named `-` as `./-`"),
         ("send a --to host", "needs --fingerprint FP"),
         ("send a --to -", "--to: cannot read the peer from standard input: it is empty"),
         ("receive --from dir:/x", "use `towline send /x --to dir:…`"),
         ("receive --from 1-a-b", "--from: word 1 of the code is mistyped"),
         ("receive --into -", "cannot write to standard output"),
         ("receive --forever --words 3", "--forever does not go with --words: a side that stays has no code"),
+    ] {
+        let error = format!("{:#}", resolve(line, "").unwrap_err());
+        assert!(error.contains(why), "{line}: {error}");
+    }
+}
+
+#[test]
+fn standard_input_is_a_source_of_its_own() {
+    let name = |line: &str| send(line, "").stdin.map(|name| name.to_string());
+    assert_eq!(name("send a"), None);
+    assert_eq!(name("send -").unwrap(), "stdin");
+    assert_eq!(name("send - TICKET --name db.sql").unwrap(), "db.sql");
+    // The config file is about files as well.
+    let config = "remove-source = true\nexclude = [\"*.o\"]\nfiles-from = \"list\"";
+    let settings = send("send -", config);
+    assert!(!settings.remove_source && *settings.selection == Selection::default());
+    for (line, why) in [
+        ("send - --to -", "so the peer cannot be read from it: use --to @FILE"),
+        ("send - --to stdio:", "standard input leads to the other side"),
+        ("send - --remove-source", "--remove-source is for files"),
+        ("send - --files-from -", "--files-from is for files"),
+        ("send - --exclude a", "--exclude is for files"),
+        ("send - --uses 2", "which is read only once"),
+        ("send - --forever", "--forever does not go with standard input"),
+        ("send - --name a/b", "--name has a `/`"),
+        ("send - --name ..", "--name: the path has a component `.` or `..`"),
+        ("send - -", "standard input (`-`) is sent alone"),
+        ("send a --name b", "--name names standard input"),
     ] {
         let error = format!("{:#}", resolve(line, "").unwrap_err());
         assert!(error.contains(why), "{line}: {error}");

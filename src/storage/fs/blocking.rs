@@ -6,7 +6,7 @@ use std::panic;
 use tokio::task::spawn_blocking;
 
 /// Runs `work` on a blocking thread; a panic in it continues here.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(in crate::storage) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     // A simulated disk belongs to its thread.
     #[cfg(test)]
     if super::sys::disk::is_simulated() {

@@ -65,6 +65,7 @@ mod volumes;
 mod walk;
 mod watch;
 
+pub(super) use self::blocking::blocking;
 pub use self::calls::NetworkThreads;
 pub use self::check::check_target;
 pub use self::incoming::Incoming;

@@ -52,6 +52,18 @@ fn an_open_end_is_read_once_and_in_order() {
     assert_eq!(reason, Reason::SourceUnreadable);
 }
 
+/// Its bytes may come from a program that takes its time. Once the last one has come, the usual limit holds.
+#[test]
+fn a_producer_is_waited_for_as_long_as_its_sender_lives() {
+    let (_, mut receiver) = open_ended();
+    receiver.begin_record(A, 0, 0).unwrap();
+    let day = Duration::from_secs(24 * 60 * 60);
+    receiver.heard(day);
+    receiver.check_stall(day).unwrap();
+    receiver.open_record_written(A, 0, 3, [0; 32], true).unwrap();
+    assert_eq!(reason(receiver.check_stall(day)), Reason::AckTimeout, "it has no reason to wait any more");
+}
+
 /// [S-2] A receiver that skips a large file has found its name taken at the commit, which comes after `Close`.
 #[test]
 fn attack_14_a_file_that_still_travels_is_not_skipped() {

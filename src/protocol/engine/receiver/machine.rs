@@ -187,12 +187,20 @@ impl Receiver {
             return Ok(());
         } else if self.progress.is_silent(now) {
             format!("nothing arrived for {timeout:?}; last waiting for: {}", Bottleneck::Network.as_str())
-        } else if self.progress.is_standing(|| self.largest_compared(), now) {
+        } else if !self.awaits_producer() && self.progress.is_standing(|| self.largest_compared(), now) {
             format!("the sender made no progress for {disk_timeout:?} although it is alive")
         } else {
             return Ok(());
         };
         Err(Failure::new(Reason::AckTimeout, message))
+    }
+
+    /// Whether a file of unknown size has not ended. Its bytes may come from a program that takes its time.
+    fn awaits_producer(&self) -> bool {
+        self.open.values().any(|open| match &open.state {
+            IncomingState::Receiving(file) => open.entry.kind == Kind::OpenEnded && file.end.is_none(),
+            _ => false,
+        })
     }
 
     /// Size of the largest file that the sender may be hashing.

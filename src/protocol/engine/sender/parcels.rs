@@ -215,8 +215,11 @@ impl Sender {
             // The data read is gone with it.
             Parcel::OpenChunk { id, .. } => {
                 if let Some(path) = self.entry(id).map(|entry| entry.path.clone()) {
-                    let sentence =
-                        |path: &str| format!("{path} cannot be read twice, and a connection was lost");
+                    let sentence = |path: &str| {
+                        format!(
+                            "{path} cannot be resumed after a lost connection, because it can be read only once; send all of it again"
+                        )
+                    };
                     let failure =
                         Failure::about(Side::Sender, Reason::SourceUnreadable, &Place::from(&path), sentence);
                     self.abandon(id, failure);

@@ -1,0 +1,6 @@
+//! Standard input and output: one file that is read once, or written once, from its start to its end.
+
+mod pipe;
+mod source;
+
+pub use self::source::{StdinSource, StdinWalk};
