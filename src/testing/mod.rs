@@ -19,5 +19,5 @@ mod storage_suite;
 pub(crate) mod ticket;
 
 /// Properties of the host that tests need; shared with the tests of the whole program.
-#[path = "../../tests/support/host.rs"]
+#[path = "../../tests/end_to_end/support/host.rs"]
 pub(crate) mod host;

@@ -1,4 +1,4 @@
-//! Receipts, over the whole session. `tests/receipts.rs` has those that are valid.
+//! Receipts, over the whole session. `tests/end_to_end/receipts.rs` has those that are valid.
 
 use std::sync::Arc;
 
