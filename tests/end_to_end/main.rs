@@ -20,6 +20,7 @@ mod meeting;
 mod moving;
 mod path_memory;
 mod peers;
+mod pipes;
 mod pki;
 mod power;
 mod readers;

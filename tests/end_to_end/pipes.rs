@@ -1,15 +1,13 @@
 //! Standard input as a source: what a program writes arrives whole, and its producer feels the back pressure.
 
-mod support;
-
 use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Output, Stdio};
 use std::thread::{self, JoinHandle};
 
-use support::process::Machine;
-use support::setting::Setting;
+use crate::support::process::Machine;
+use crate::support::setting::Setting;
 
 const MIB: usize = 1 << 20;
 
