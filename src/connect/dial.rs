@@ -1,6 +1,7 @@
 //! The side that dials.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -20,6 +21,9 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::session::{Retry, handshake, transport_failure};
 use crate::transport::address::HostPort;
 use crate::transport::{Network, TransportError};
+
+/// Time limit of a listener for the greeting, once it has completed the handshake.
+const GREETING_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The peer to dial.
 #[derive(Debug, Clone)]
@@ -85,7 +89,7 @@ pub(super) async fn dial_known<N: Network>(
     // If stopped during this, there is no connection yet that the peer must be told about.
     let (connection, endpoint) = unless_stopped(stop, dialling).await?;
     let (current, in_use) = watch::channel(endpoint.clone());
-    let greeting = timeout(limits.idle_timeout, async {
+    let greeting = timeout(limits.idle_timeout.min(GREETING_TIME_MAX), async {
         let mut link = handshake::dial(connection.clone(), *role, method, *connections).await?;
         let joiner = prepare_dialler(&mut link, terms);
         let mut joining = JoinSet::new();
