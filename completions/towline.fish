@@ -136,6 +136,7 @@ false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l yes -d 'Receive without asking' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l manifest -d 'Write a line for `b3sum --check` for each file received' -r -F
+complete -c towline -n "__fish_towline_using_subcommand receive" -l limit -d 'Bound what is taken in a transfer, such as size=50G; may be repeated' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l list-partial -d 'List what interrupted transfers left in DIR' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l discard-partial -d 'Remove what interrupted transfers left in DIR' -r
@@ -243,6 +244,7 @@ complete -c towline -n "__fish_towline_using_subcommand peers" -l may -d 'What i
 complete -c towline -n "__fish_towline_using_subcommand peers" -l dir -d 'Where its files go at a receiver that stays' -r -F
 complete -c towline -n "__fish_towline_using_subcommand peers" -l policies -d 'What it may do to existing files there, or none' -r
 complete -c towline -n "__fish_towline_using_subcommand peers" -l quota -d 'Bytes that it may fill there, such as 100G, or none' -r
+complete -c towline -n "__fish_towline_using_subcommand peers" -l limit -d 'Bound what is taken in a transfer, such as size=50G; may be repeated' -r
 complete -c towline -n "__fish_towline_using_subcommand peers" -l json -d 'Write events to standard output, one JSON object a line' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand peers" -s q -l quiet -d 'Show only errors (and the command for the peer)' -r -f -a "true\t''

@@ -146,6 +146,8 @@ pub struct KnownMachine {
     pub exists: Vec<&'static str>,
     /// Bytes that it may fill there, if they are limited.
     pub quota_bytes: Option<u64>,
+    /// Bounds of each of its transfers there, as its entry has them.
+    pub limits: Vec<String>,
 }
 
 /// A receipt whose signature is valid.

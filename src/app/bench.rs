@@ -23,7 +23,7 @@ use crate::protocol::path::printable;
 use crate::protocol::wire::role::Role;
 use crate::session::{Budget, Carried, Context, Lease};
 use crate::storage::fs::sample::{disk_bytes, free_bytes, write_sample};
-use crate::storage::fs::{FsSource, NetworkThreads};
+use crate::storage::fs::{Bounds, FsSource, NetworkThreads};
 use crate::storage::void::{VoidSource, VoidTarget};
 use crate::transport::Connection;
 use crate::transport::quic::connection::Quic;
@@ -180,6 +180,7 @@ impl Running<'_> {
                     reporter: Arc::clone(self.reporter),
                     network,
                     quota: None,
+                    bounds: Bounds::default(),
                 };
                 receive_through(connected, inbox, Exists::Refuse, context).await
             }

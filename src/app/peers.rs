@@ -2,6 +2,7 @@
 
 use super::settings::{PeersAction, PeersSettings};
 use crate::event::{Event, KnownMachine, Reporter};
+use crate::node::bounds::texts_of;
 use crate::node::peers::{KnownPeer, PeerName, PeersError, exists_word};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::path::printable;
@@ -43,6 +44,7 @@ pub(super) fn machine(name: &PeerName, peer: &KnownPeer) -> KnownMachine {
         into: peer.into.as_ref().map(|dir| printable(dir.as_os_str().as_encoded_bytes())),
         exists: peer.exists.iter().copied().map(exists_word).collect(),
         quota_bytes: peer.quota,
+        limits: texts_of(&peer.limits).iter().map(|text| printable(text.as_bytes())).collect(),
     }
 }
 

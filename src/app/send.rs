@@ -28,7 +28,7 @@ use crate::protocol::wire::role::Role;
 use crate::session::schedule::Schedule;
 use crate::session::{Context, Lease};
 use crate::storage::Source;
-use crate::storage::fs::{FsSource, NetworkThreads, Selection};
+use crate::storage::fs::{Bounds, FsSource, NetworkThreads, Selection};
 use crate::storage::stdio::StdinSource;
 
 /// Stands for a sender in the same process, whose key is for this run only.
@@ -86,7 +86,14 @@ async fn deliver<S: Source + Clone>(
                 .complete_sets(&(&dir).into(), &reporter, common.disk_timeout, &stop)
                 .await?;
             let reporter = Arc::clone(&reporter);
-            let inbox = Inbox { dir: (&dir).into(), sender: THIS_MACHINE, reporter, network, quota: None };
+            let inbox = Inbox {
+                dir: (&dir).into(),
+                sender: THIS_MACHINE,
+                reporter,
+                network,
+                quota: None,
+                bounds: Bounds::default(),
+            };
             let receiving = Receiving { exists, atomic, verify_disk, wants_receipt: receipt.is_some() };
             send_to_dir(source, inbox, receiving, &common, stop.clone()).await
         }

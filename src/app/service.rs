@@ -119,7 +119,7 @@ impl Service {
         limit: Duration,
         context: Context,
     ) -> Result<Transferred, Failure> {
-        let InboxSettings { into, exists, atomic, verify_disk } = inbox;
+        let InboxSettings { into, exists, atomic, verify_disk, bounds } = inbox;
         let sender = connected.link.connection.peer_fingerprint();
         let own_dir = peer.and_then(|peer| peer.into.as_ref());
         let dir = own_dir.map_or_else(|| into.into(), |own| TargetDir::inside(into, own));
@@ -130,7 +130,8 @@ impl Service {
         }
         let (reporter, network) = (Arc::clone(&context.reporter), self.network.clone());
         let context = Context { atomic: *atomic, verify_disk: *verify_disk, ..context };
-        let inbox = Inbox { dir, sender, reporter, network, quota };
+        let bounds = peer.map_or_else(|| bounds.clone(), |peer| bounds.with(&peer.limits));
+        let inbox = Inbox { dir, sender, reporter, network, quota, bounds };
         receive_through(connected, inbox, policy(*exists, peer), context).await
     }
 

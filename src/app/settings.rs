@@ -13,6 +13,7 @@ pub use crate::protocol::final_name::Exists;
 use crate::protocol::path::RelPath;
 use crate::session::Retry;
 use crate::session::schedule::Schedule;
+pub use crate::storage::fs::Bounds;
 use crate::storage::fs::Selection;
 pub use crate::storage::void::Workload;
 use crate::transport::address::{HostPort, PortRange};
@@ -136,6 +137,8 @@ pub struct ReceiveSettings {
     pub atomic: bool,
     /// Each file is read back from the disk before it gets its name.
     pub verify_disk: bool,
+    /// Bounds of the transfer.
+    pub bounds: Bounds,
     /// Receive without asking.
     pub yes: bool,
     /// Where the lines for `b3sum --check` go.
@@ -183,6 +186,8 @@ pub struct InboxSettings {
     pub atomic: bool,
     /// Each file is read back from the disk before it gets its name.
     pub verify_disk: bool,
+    /// Bounds of each transfer.
+    pub bounds: Bounds,
 }
 
 /// What a sender that stays needs.

@@ -21,7 +21,7 @@ use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
 use crate::session::schedule::Schedule;
 use crate::session::{self, Budget, Context, Lease, Throttle, close_with};
-use crate::storage::fs::{FsTarget, Incoming, NetworkThreads, PeerQuota, TargetDir};
+use crate::storage::fs::{Bounds, FsTarget, Incoming, NetworkThreads, PeerQuota, TargetDir};
 use crate::storage::{Source, Target};
 
 /// A completed transfer. Its summary counts the entries that failed.
@@ -120,6 +120,7 @@ pub(super) struct Inbox {
     pub(super) network: NetworkThreads,
     /// The room of the sender there, if it is limited.
     pub(super) quota: Option<PeerQuota>,
+    pub(super) bounds: Bounds,
 }
 
 /// Receives one transfer into a directory.
@@ -129,13 +130,13 @@ pub(super) async fn receive_through(
     exists: Exists,
     context: Context,
 ) -> Result<Transferred, Failure> {
-    let Inbox { dir, sender, reporter, network, quota } = inbox;
+    let Inbox { dir, sender, reporter, network, quota, bounds } = inbox;
     let (sync, atomic, verify) = (context.synced, context.atomic, context.verify_disk);
     let path = dir.path();
     let name = printable(path.as_os_str().as_encoded_bytes());
     let (limit, stop) = (context.patience.disk_timeout, context.stop.clone());
     let open = async |transfer: String| {
-        let incoming = Incoming { transfer, sender, sync, atomic, verify, quota, reporter };
+        let incoming = Incoming { transfer, sender, sync, atomic, verify, quota, bounds, reporter };
         let open = move || FsTarget::new(dir, incoming, network).map_err(|error| error.of_target());
         on_disk((Side::Receiver, "open", &path), limit, &stop, open).await
     };

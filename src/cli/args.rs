@@ -1,5 +1,6 @@
 //! The command line. Parser, help, man pages and completions all come from here; nothing is decided here.
 
+mod bounds;
 mod data;
 mod meeting;
 mod output;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub use self::bounds::BoundArgs;
 pub use self::data::DataArgs;
 pub use self::meeting::MeetingArgs;
 pub use self::output::{GeneralArgs, OutputArgs};
@@ -271,6 +273,10 @@ pub struct ReceiveArgs {
     #[arg(long, env = "TOWLINE_MANIFEST", hide_env = true, hide_short_help = true, value_name = "FILE")]
     #[arg(value_hint = clap::ValueHint::FilePath)]
     pub manifest: Option<PathBuf>,
+
+    /// What is taken.
+    #[command(flatten)]
+    pub bounds: BoundArgs,
 
     /// List what interrupted transfers left in DIR
     ///

@@ -53,6 +53,8 @@ pub struct Config {
     pub atomic: Option<bool>,
     /// `--verify-disk`
     pub verify_disk: Option<bool>,
+    /// `--limit`
+    pub limit: Vec<String>,
     /// `--exists`
     #[serde(deserialize_with = "word")]
     pub exists: Option<Exists>,

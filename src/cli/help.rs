@@ -51,6 +51,7 @@ pub const FILES: &str = "\
     into = \"laptop\"               # where its files go with --forever
     exists = [\"rename\"]           # what it may do to existing files then
     quota = \"100G\"                # bytes that it may fill there
+    limits = [\"entries=1000\"]     # bounds of a transfer, as --limit has them
     Only the fingerprint has to be there. An unknown key is an error.
 .towline/ in the target directory
     Incomplete files. It is removed at the end, unless some of them can be

@@ -1,5 +1,6 @@
 //! Resources that exist once per process: memory, a listener, the peers that it knows, signals, and what the host allows.
 
+pub mod bounds;
 pub mod host;
 pub mod listener;
 pub mod memory;

@@ -19,7 +19,7 @@ use crate::protocol::failure::Failure;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, Meta, Time};
 use crate::storage::block::{BlockCount, BlockPool};
-use crate::storage::fs::Incoming;
+use crate::storage::fs::{Bounds, Incoming};
 use crate::storage::{Result, Source, Target, source_roots};
 
 const MIB: f64 = (1 << 20) as f64;
@@ -48,7 +48,16 @@ impl Node {
 pub(crate) fn incoming(number: u32, sync: bool) -> Incoming {
     let sender = Fingerprint::from_bytes([7; 32]);
     let transfer = format!("{number:032x}");
-    Incoming { transfer, sender, sync, atomic: false, verify: false, quota: None, reporter: Arc::new(Nobody) }
+    Incoming {
+        transfer,
+        sender,
+        sync,
+        atomic: false,
+        verify: false,
+        quota: None,
+        bounds: Bounds::default(),
+        reporter: Arc::new(Nobody),
+    }
 }
 
 /// A path known to be valid.

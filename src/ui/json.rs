@@ -197,12 +197,22 @@ struct PeerFields<'a> {
     into: Option<&'a str>,
     exists: &'a [&'static str],
     quota_bytes: Option<u64>,
+    limits: &'a [String],
 }
 
 impl<'a> PeerFields<'a> {
     fn of(peer: &'a KnownMachine) -> Self {
-        let KnownMachine { name, fingerprint, may, addresses, into, exists, quota_bytes } = peer;
-        Self { name, fingerprint, may, addresses, into: into.as_deref(), exists, quota_bytes: *quota_bytes }
+        let KnownMachine { name, fingerprint, may, addresses, into, exists, quota_bytes, limits } = peer;
+        Self {
+            name,
+            fingerprint,
+            may,
+            addresses,
+            into: into.as_deref(),
+            exists,
+            quota_bytes: *quota_bytes,
+            limits,
+        }
     }
 }
 

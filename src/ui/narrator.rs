@@ -270,7 +270,7 @@ fn remembered(peer: &KnownMachine) -> String {
 }
 
 fn peer_line(peer: &KnownMachine) -> String {
-    let KnownMachine { name, fingerprint, may, addresses, into, exists, quota_bytes } = peer;
+    let KnownMachine { name, fingerprint, may, addresses, into, exists, quota_bytes, limits } = peer;
     let may = if may.is_empty() { "-".to_owned() } else { may.join(",") };
     let addresses = if addresses.is_empty() { "-".to_owned() } else { addresses.join(" ") };
     let mut line = format!("{name}  {fingerprint}  {may}  {addresses}");
@@ -282,6 +282,9 @@ fn peer_line(peer: &KnownMachine) -> String {
     }
     if let Some(bytes) = quota_bytes {
         line += &format!("  quota={}", exact(*bytes));
+    }
+    for limit in limits {
+        line += &format!("  {limit}");
     }
     line + "\n"
 }

@@ -146,6 +146,27 @@ fn strangers_learn_nothing_and_known_peers_why_they_are_refused() {
 }
 
 #[test]
+fn bounds_of_a_peer_and_of_the_receiver_refuse_what_is_beyond_them() {
+    let setting = Setting::new();
+    let (ann, key) = setting.machine("ann");
+    setting.know(&entry("ann", &key, "may = [\"send\"]\nlimits = [\"file-size=1M\"]"));
+    let staying = setting.stay(&["--limit", "only=*.jpg"]);
+    let tree = setting.scratch.dir("tree");
+    for (name, bytes) in [("a.jpg", 5), ("b.txt", 5), ("c.jpg", 2 * MIB)] {
+        fs::write(tree.join(name), Random::new(9).bytes(bytes)).expect("a file");
+    }
+    let ended = ann.send(staying.args(tree.to_str().expect("plain"))).expect(5);
+    for (name, why) in [("tree/b.txt", "none of the patterns"), ("tree/c.jpg", "the limit here is 1048576")] {
+        let message = ended.file(name)["message"].as_str().expect("text").to_owned();
+        assert!(message.contains(why) && !message.contains(setting.inbox()), "{message}");
+    }
+    let arrived: Vec<_> = fs::read_dir(setting.inbox.join("tree")).expect("it came").flatten().collect();
+    assert_eq!(arrived.iter().map(fs::DirEntry::file_name).collect::<Vec<_>>(), ["a.jpg"]);
+    staying.process.signal(Signal::TERM);
+    staying.process.end().expect(0);
+}
+
+#[test]
 fn a_quota_refuses_what_does_not_fit_and_ends_what_was_not_announced() {
     let setting = Setting::new();
     let (ann, key) = setting.machine("ann");

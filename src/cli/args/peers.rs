@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::bounds::BoundArgs;
 use super::output::{GeneralArgs, OutputArgs};
 use crate::app::settings::PeerName;
 
@@ -76,6 +77,10 @@ pub struct PeersArgs {
     /// refused with exit code 5, and a quota that is used up ends the transfer.
     #[arg(long, env = "TOWLINE_QUOTA", hide_env = true, value_name = "SIZE")]
     pub quota: Option<String>,
+
+    /// What it may send in one transfer.
+    #[command(flatten)]
+    pub bounds: BoundArgs,
 
     /// Flags about what is shown.
     #[command(flatten)]

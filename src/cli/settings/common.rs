@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
 
-use crate::app::settings::CommonSettings;
+use crate::app::settings::{Bounds, CommonSettings};
 use crate::auth::{CODE_WORDS, Fingerprint};
-use crate::cli::args::TransferArgs;
+use crate::cli::args::{BoundArgs, TransferArgs};
 use crate::cli::config::Config;
 use crate::cli::size::Wait;
+use crate::node::bounds::bounds_of;
 use crate::node::size::exact;
 use crate::protocol::wire::limits::{CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CONNECTIONS_MAX, STREAMS_MAX};
 use crate::session::Retry;
@@ -45,6 +46,12 @@ const WAIT_MAX: Duration = Duration::from_secs(31_557_600);
 pub(super) fn is_variable(flag: &str) -> bool {
     let name = flag.trim_start_matches('-').replace('-', "_").to_uppercase();
     std::env::var_os(format!("TOWLINE_{name}")).is_some()
+}
+
+/// What is taken. Flags take the place of those in the file.
+pub(super) fn resolve_bounds(given: &BoundArgs, config: &Config) -> Result<Bounds> {
+    let texts = if given.limit.is_empty() { &config.limit } else { &given.limit };
+    bounds_of(texts).map_err(|error| anyhow!("--limit {error}"))
 }
 
 /// Whether files are read back from the disk.

@@ -6,28 +6,34 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::ValueEnum;
 
 use super::common::is_variable;
-use crate::app::settings::{KnownPeer, PeerChange, PeersAction, PeersFile, PeersSettings};
+use crate::app::settings::{Bounds, KnownPeer, PeerChange, PeersAction, PeersFile, PeersSettings};
 use crate::cli::args::{PeersArgs, PeersVerb};
+use crate::node::bounds::bounds_of;
 use crate::node::size::parse_size;
 
 /// Takes away what an entry has.
 const NONE: &str = "none";
 
 pub(super) fn resolve(given: PeersArgs, file: PeersFile) -> Result<PeersSettings> {
-    let PeersArgs { action: verb, name, value, addresses, may, dir, policies, quota, .. } = given;
+    let PeersArgs { action: verb, name, value, addresses, may, dir, policies, quota, bounds, .. } = given;
     let is_about_rights = matches!(verb, PeersVerb::Add | PeersVerb::Set);
     for (is_given, flag) in [
         (may.is_some(), "--may"),
         (dir.is_some(), "--dir"),
         (policies.is_some(), "--policies"),
         (quota.is_some(), "--quota"),
+        (!bounds.limit.is_empty(), "--limit"),
     ] {
         ensure!(
             is_about_rights || !is_given || is_variable(flag),
             "{flag} is only for `towline peers add` and `set`"
         );
     }
-    let change = || change(may.as_deref(), dir.clone(), policies.as_deref(), quota.as_deref());
+    let change = || {
+        let limits = limits(&bounds.limit)?;
+        let change = change(may.as_deref(), dir.clone(), policies.as_deref(), quota.as_deref())?;
+        anyhow::Ok(PeerChange { limits, ..change })
+    };
     let name =
         || name.clone().ok_or_else(|| anyhow!("name the peer: `towline peers` lists those that are known"));
     let action = match verb {
@@ -48,7 +54,7 @@ pub(super) fn resolve(given: PeersArgs, file: PeersFile) -> Result<PeersSettings
         PeersVerb::Set => {
             ensure!(value.is_none(), "`towline peers set` takes one name, and flags");
             let change = change()?;
-            ensure!(!change.is_empty(), "say what to change: --may, --dir, --policies or --quota");
+            ensure!(!change.is_empty(), "say what to change: --may, --dir, --policies, --quota or --limit");
             PeersAction::Set(name()?, change)
         }
         PeersVerb::Remove => {
@@ -80,7 +86,17 @@ fn change(
         into: dir.map(|dir| Some(dir).filter(|dir| dir.as_os_str() != NONE)),
         exists: policies.map(|text| list(text, "--policies")).transpose()?,
         quota: quota.map(|text| (text != NONE).then(|| size(text)).transpose()).transpose()?,
+        limits: None,
     })
+}
+
+/// The bounds that --limit gives, if it is given.
+fn limits(given: &[String]) -> Result<Option<Bounds>> {
+    match given {
+        [] => Ok(None),
+        [none] if none == NONE => Ok(Some(Bounds::default())),
+        given => bounds_of(given).map(Some).map_err(|error| anyhow!("--limit {error}")),
+    }
 }
 
 /// The words in `text`, with commas between them, or none.

@@ -5,7 +5,7 @@ use std::io::Read;
 
 use anyhow::{Result, bail, ensure};
 
-use super::common::{resolve_common, verify_disk};
+use super::common::{resolve_bounds, resolve_common, verify_disk};
 use super::into::resolve_into;
 use super::meeting::{check_uses, resolve_meeting, resolve_peer};
 use super::pki::resolve_pki;
@@ -60,6 +60,7 @@ pub(super) fn resolve(
         );
     }
     check_uses(&common, peer.is_none(), &[(manifest.is_some(), "--manifest")])?;
+    let bounds = resolve_bounds(&given.bounds, &config)?;
     let into = resolve_into(given.into, config.into)?;
     let exists = given.exists.or(config.exists).unwrap_or_default();
     let atomic = given.atomic.or(config.atomic).unwrap_or(false);
@@ -73,6 +74,7 @@ pub(super) fn resolve(
         exists,
         atomic,
         verify_disk,
+        bounds,
         yes,
         manifest,
         common,

@@ -3,6 +3,7 @@
 use toml_edit::{Array, Decor, DocumentMut, Item, RawString, Table, Value, value};
 
 use super::entry::{KnownPeer, exists_word};
+use crate::node::bounds::texts_of;
 use crate::node::size::exact;
 use crate::transport::address::HostPort;
 
@@ -94,13 +95,17 @@ pub(super) fn table(peer: &KnownPeer) -> Table {
 
 /// Writes what differs of the rights of `peer`. Comments beside a value stay.
 pub(super) fn write_rights(table: &mut Table, peer: &KnownPeer) {
-    let KnownPeer { may, into, exists, quota, .. } = peer;
+    let KnownPeer { may, into, exists, quota, limits, .. } = peer;
     let words = |words: Vec<&'static str>| Value::from(Array::from_iter(words));
     let may = words(may.iter().map(|right| right.as_str()).collect());
     let exists = (!exists.is_empty()).then(|| words(exists.iter().copied().map(exists_word).collect()));
     let into = into.as_ref().map(|dir| Value::from(dir.to_string_lossy().into_owned()));
     let quota = quota.map(|bytes| Value::from(exact(bytes)));
-    for (key, new) in [("may", Some(may)), ("into", into), ("exists", exists), ("quota", quota)] {
+    let limits = texts_of(limits);
+    let limits = (!limits.is_empty()).then(|| Value::from(Array::from_iter(limits)));
+    let written =
+        [("may", Some(may)), ("into", into), ("exists", exists), ("quota", quota), ("limits", limits)];
+    for (key, new) in written {
         let Some(mut new) = new else {
             table.remove(key);
             continue;

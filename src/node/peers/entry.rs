@@ -8,8 +8,10 @@ use serde::de::{Deserialize, Deserializer, Error};
 use super::error::did_you_mean;
 use super::name::PeerName;
 use crate::auth::Fingerprint;
+use crate::node::bounds::bounds_of;
 use crate::node::size::parse_size;
 use crate::protocol::final_name::Exists;
+use crate::storage::fs::Bounds;
 use crate::transport::address::HostPort;
 
 /// Names that differ by little more than a typo are suggested.
@@ -59,6 +61,9 @@ pub struct KnownPeer {
     /// Bytes that it may fill in its directory at a receiver that stays; any number without this.
     #[serde(default, deserialize_with = "quota")]
     pub quota: Option<u64>,
+    /// Bounds of each of its transfers to a receiver that stays.
+    #[serde(default, deserialize_with = "limits")]
+    pub limits: Bounds,
 }
 
 /// What is changed of a known peer. An inner `None`, or an empty list, removes what was there.
@@ -72,16 +77,19 @@ pub struct PeerChange {
     pub exists: Option<Vec<Exists>>,
     /// Bytes that it may fill.
     pub quota: Option<Option<u64>>,
+    /// Bounds of its transfers.
+    pub limits: Option<Bounds>,
 }
 
 impl PeerChange {
     /// Changes `peer`.
     pub fn apply(&self, peer: &mut KnownPeer) {
-        let Self { may, into, exists, quota } = self.clone();
+        let Self { may, into, exists, quota, limits } = self.clone();
         peer.may = may.unwrap_or_else(|| std::mem::take(&mut peer.may));
         peer.into = into.unwrap_or_else(|| peer.into.take());
         peer.exists = exists.unwrap_or_else(|| std::mem::take(&mut peer.exists));
         peer.quota = quota.unwrap_or(peer.quota);
+        peer.limits = limits.unwrap_or_else(|| std::mem::take(&mut peer.limits));
     }
 
     /// Whether it changes nothing.
@@ -93,7 +101,15 @@ impl PeerChange {
 impl KnownPeer {
     /// A peer that may do nothing here.
     pub fn new(fingerprint: Fingerprint, addresses: Vec<HostPort>) -> Self {
-        Self { fingerprint, addresses, may: Vec::new(), into: None, exists: Vec::new(), quota: None }
+        Self {
+            fingerprint,
+            addresses,
+            may: Vec::new(),
+            into: None,
+            exists: Vec::new(),
+            quota: None,
+            limits: Bounds::default(),
+        }
     }
 }
 
@@ -123,6 +139,10 @@ fn quota<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
         Ok(Written::Size(size)) => parse_size(&size).map(Some).map_err(D::Error::custom),
         Err(_) => Err(D::Error::custom("expected a size such as \"10G\" or a number of bytes")),
     }
+}
+
+fn limits<'de, D: Deserializer<'de>>(from: D) -> Result<Bounds, D::Error> {
+    bounds_of(&Vec::<String>::deserialize(from)?).map_err(D::Error::custom)
 }
 
 fn fingerprint<'de, D: Deserializer<'de>>(from: D) -> Result<Fingerprint, D::Error> {

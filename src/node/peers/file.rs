@@ -317,6 +317,7 @@ mod tests {
     use super::*;
     use crate::auth::Fingerprint;
     use crate::protocol::final_name::Exists;
+    use crate::storage::fs::Bounds;
 
     fn file() -> (TempDir, PeersFile) {
         let dir = TempDir::new().unwrap();
@@ -340,6 +341,7 @@ mod tests {
             into: None,
             exists: Vec::new(),
             quota: None,
+            limits: Bounds::default(),
         }
     }
 

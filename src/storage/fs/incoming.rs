@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::bounds::Bounds;
 use super::peer_quota::PeerQuota;
 use crate::auth::Fingerprint;
 use crate::event::{Event, Reporter};
@@ -22,6 +23,8 @@ pub struct Incoming {
     pub verify: bool,
     /// The room for what is received, if it is limited.
     pub quota: Option<PeerQuota>,
+    /// Bounds of the transfer.
+    pub bounds: Bounds,
     /// Takes warnings.
     pub reporter: Arc<dyn Reporter>,
 }

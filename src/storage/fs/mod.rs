@@ -6,6 +6,7 @@
 
 mod attributes;
 mod blocking;
+mod bounds;
 mod calls;
 mod check;
 mod checkpoint;
@@ -66,6 +67,7 @@ mod walk;
 mod watch;
 
 pub(super) use self::blocking::blocking;
+pub use self::bounds::Bounds;
 pub use self::calls::NetworkThreads;
 pub use self::check::check_target;
 pub use self::incoming::Incoming;

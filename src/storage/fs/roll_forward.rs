@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Dir, FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
+use super::bounds::Bounds;
 use super::descriptors::patiently;
 use super::dirs::Dirs;
 use super::incoming::Incoming;
@@ -49,6 +50,7 @@ pub fn roll_forward(dir: &TargetDir, reporter: &Arc<dyn Reporter>) -> Result<Vec
                     atomic: true,
                     verify: false,
                     quota: None,
+                    bounds: Bounds::default(),
                     reporter: Arc::clone(reporter),
                 };
                 let disk = TargetDisk::open(dir, incoming)?;

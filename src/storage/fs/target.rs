@@ -95,7 +95,7 @@ impl FsTarget {
         let write = move || {
             let call = disk.watch.begin("write", Subject::Staged(id));
             let bytes = pieces.iter().map(|piece| piece.range.len()).sum();
-            if let Err(error) = disk.incoming.take_room(bytes) {
+            if let Err(error) = disk.take_room(bytes) {
                 return (Err(error), block);
             }
             let mut pieces = pieces.into_iter();
@@ -115,7 +115,7 @@ impl FsTarget {
             let write = |(Write { id, range, .. }, meta): (Write, Meta)| {
                 call.step("write", Subject::Staged(id));
                 let staging = disk.staging(id);
-                let staging = staging.and_then(|s| disk.incoming.take_room(range.len()).map(|()| s));
+                let staging = staging.and_then(|s| disk.take_room(range.len()).map(|()| s));
                 let written = staging.and_then(|s| s.write_whole(id, &block[range], &meta, disk.sync));
                 written.err().map(|error| failed("write", disk.place_staged(id), error).about(id))
             };
@@ -197,7 +197,10 @@ impl Target for FsTarget {
             let call = disk.watch.begin("look up", Subject::Top);
             let look = |entry: &Entry| {
                 call.step("look up", Subject::Path(entry.path.clone()));
-                disk.look(&mut dirs, entry, exists)
+                match disk.bounded.admit(entry, &disk.place(&entry.path)) {
+                    Some(refused) => Ok(Lookup::Refused(refused)),
+                    None => disk.look(&mut dirs, entry, exists),
+                }
             };
             entries.iter().map(look).collect()
         })

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
+use super::bounds::Bounded;
 use super::dirs::Blocked;
 use super::incoming::Incoming;
 use super::known_roots::KnownRoots;
@@ -33,6 +34,7 @@ pub(super) struct TargetDisk {
     dir: String,
     pub(super) root: Arc<OwnedFd>,
     pub(super) incoming: Incoming,
+    pub(super) bounded: Bounded,
     pub(super) watch: DiskWatch,
     pub(super) volumes: Volumes,
     pub(super) sync: bool,
@@ -57,7 +59,9 @@ impl TargetDisk {
         let failed = |op, error: io::Error| failed(op, Place::target_directory(shown.clone()), error);
         let root = Arc::new(dir.make().map_err(|(op, error)| failed(op, error))?);
         let id = VolumeId::of(&root).map_err(|errno| failed("look at", errno.into()))?;
+        let bounded = Bounded::new(incoming.bounds.clone(), Arc::clone(&root));
         Ok(Self {
+            bounded: bounded.map_err(|error| failed("bound", error))?,
             dir: shown.trim_end_matches('/').to_owned(),
             volumes: Volumes::new(Volume::new(id, Arc::clone(&root), String::new(), sync), sync),
             root,
@@ -71,6 +75,12 @@ impl TargetDisk {
             not_kept: Mutex::default(),
             opened: Mutex::default(),
         })
+    }
+
+    /// Takes room for `bytes` that will be written.
+    pub(super) fn take_room(&self, bytes: usize) -> io::Result<()> {
+        self.bounded.take(bytes)?;
+        self.incoming.take_room(bytes)
     }
 
     /// Makes the staging directory of the target itself.

@@ -17,7 +17,7 @@ use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Outcome, Settled};
 use crate::storage::block::{Block, BlockCount, BlockPool};
 use crate::storage::fs::simulation::SimulatedDisk;
-use crate::storage::fs::{FsFile, FsSource, FsTarget, Incoming, NetworkThreads, Version};
+use crate::storage::fs::{Bounds, FsFile, FsSource, FsTarget, Incoming, NetworkThreads, Version};
 use crate::storage::{
     Commit, Final, Source, StorageError, Target, Verdict, Walk, Walked, Write, look_and_prepare, source_roots,
 };
@@ -71,6 +71,7 @@ impl Directories {
             atomic: false,
             verify: false,
             quota: None,
+            bounds: Bounds::default(),
             reporter: Arc::clone(&warned) as Arc<dyn Reporter>,
         };
         let source = FsSource::new(&[ground.source().join(TREE)], threads()).unwrap();
