@@ -446,6 +446,17 @@ pub enum Question {
         /// The target directory.
         into: PathBuf,
     },
+    /// Whether this program may be copied to a machine that ssh reaches.
+    Install {
+        /// The machine.
+        host: String,
+        /// What is there instead, safe to print.
+        absent: String,
+        /// Where it goes.
+        place: String,
+        /// Its size.
+        bytes: u64,
+    },
     /// Whether the other side shows the same words.
     Compare {
         /// The words.

@@ -123,7 +123,8 @@ impl Running<'_> {
     async fn connect(&self, role: Role, peer: Option<&Peer>) -> Result<(Connected, Lease), Failure> {
         let memory = memory(self.common)?;
         let stop = self.stop.clone();
-        let (connected, ..) = meet(role, peer, Vec::new(), self.common, *memory, self.reporter, stop).await?;
+        let people = (self.reporter, None);
+        let (connected, ..) = meet(role, peer, Vec::new(), self.common, *memory, people, stop).await?;
         Ok((connected, memory))
     }
 

@@ -10,7 +10,7 @@ use super::remember::{self, Met};
 use super::settings::{CommonSettings, Machine, Peer};
 use crate::auth::Identity;
 use crate::connect::{self, Destination, Invitation, Stop, dial, dial_by_ssh, introduced, listen, pair};
-use crate::event::Reporter;
+use crate::event::{Asker, Reporter};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::role::Role;
 use crate::session::{self, Budget};
@@ -25,7 +25,7 @@ pub(super) type Connected = connect::Connected<QuicNetwork>;
 /// After this long without an answer, the peer counts as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Reaches the other side: dials `peer`, or waits for one peer to dial. The listener has not welcomed a dialling
+/// Reaches the other side: dials `peer`, or waits for one peer to dial. `asker` decides what `peer` leaves open. The listener has not welcomed a dialling
 /// sender by the time this returns. Also returns this side's key, and the `stop` for what follows.
 pub(super) async fn meet(
     role: Role,
@@ -33,14 +33,14 @@ pub(super) async fn meet(
     what: Vec<PathBuf>,
     common: &CommonSettings,
     budget: Budget,
-    reporter: &Arc<dyn Reporter>,
+    (reporter, asker): (&Arc<dyn Reporter>, Option<&dyn Asker>),
     mut stop: Stop,
 ) -> Result<(Connected, Arc<Identity>, Stop), Failure> {
     let is_known_by_key = matches!(peer, Some(Peer::Machine(_))) || common.remember.is_some();
     let identity = Arc::new(id::own(is_known_by_key)?);
     let terms = Terms { connections: common.connections, ..terms(role, &identity, common, budget) };
     let connected = match peer {
-        Some(Peer::Ssh(remote)) => dial_by_ssh(remote, &terms, reporter.as_ref(), &mut stop).await?,
+        Some(Peer::Ssh(remote)) => dial_by_ssh(remote, &terms, reporter.as_ref(), asker, &mut stop).await?,
         Some(Peer::Stdio) => {
             // The other side will say when it is gone.
             let (connected, stopped) = introduced(listen_address(common), &terms, &mut stop).await?;

@@ -61,7 +61,8 @@ pub(super) async fn run(
         return Ok(uses.end().await);
     }
     let memory = memory(common)?;
-    let meeting = meet(Role::Receive, peer.as_ref(), what, common, *memory, &reporter, stop.clone());
+    let people = (&reporter, reception.asker.as_deref());
+    let meeting = meet(Role::Receive, peer.as_ref(), what, common, *memory, people, stop.clone());
     let (connected, identity, stop) = meeting.await?;
     let met = met(&connected, peer.as_ref());
     let done = reception.receive(connected, memory, identity, stop.clone()).await;

@@ -160,7 +160,8 @@ impl<S: Source + Clone> Delivery<'_, S> {
     ) -> Result<Result<Transferred, Failure>, Failure> {
         let Self { common, reporter, .. } = self;
         let memory = memory(common)?;
-        let meeting = meet(Role::Send, peer, what, common, *memory, reporter, stop.clone());
+        let people = (reporter, self.asker.as_deref());
+        let meeting = meet(Role::Send, peer, what, common, *memory, people, stop.clone());
         let (connected, identity, stop) = meeting.await?;
         let met = met(&connected, peer);
         let done = self.send(connected, memory, identity, stop).await;

@@ -64,6 +64,10 @@ fn text(question: &Question) -> String {
             }
             out + &format!("Receive {least}{what} into {into}? [y/N] ")
         }
+        Question::Install { host, absent, place, bytes } => {
+            let (host, size) = (printable(host.as_bytes()), format::bytes(*bytes));
+            format!("{host}: {absent}\nCopy this one, {size}, to {place} there? [y/N] ")
+        }
         Question::Compare { words } => {
             format!("compare with the other side: {words}\nDoes the other side show the same words? [y/N] ")
         }
@@ -90,6 +94,16 @@ mod tests {
             text(&question),
             "192.0.2.7:9 (key abcdefgh…) offers\n  photos/\n  a\\u{1b}b\n  and 3 more\n5.00 GiB free in in\\u{1b}box\n\
              Receive at least 12 files, 3.00 GiB into in\\u{1b}box? [y/N] "
+        );
+        let question = Question::Install {
+            host: "the\u{1b}re".to_owned(),
+            absent: "there is no towline".to_owned(),
+            place: "~/.cache/towline/1/towline".to_owned(),
+            bytes: 6 << 20,
+        };
+        assert_eq!(
+            text(&question),
+            "the\\u{1b}re: there is no towline\nCopy this one, 6.00 MiB, to ~/.cache/towline/1/towline there? [y/N] "
         );
         let question = Question::Compare { words: "one-two".to_owned() };
         assert!(text(&question).contains("one-two"));

@@ -18,9 +18,10 @@ pub struct SshArgs {
 
     /// Copy nothing to a machine that has no towline
     ///
-    /// Without this flag, and with --yes, this towline is copied to
+    /// Without this flag, this towline is copied to
     /// ~/.cache/towline/VERSION-HASH/ of a machine with the same system and architecture that has none, or one of another
-    /// version that does not fit. It is checked there and used from then on.
+    /// version that does not fit, after a question on the terminal, or with --yes. It is checked there and used from then on.
+    /// For a script that must change nothing there: send DIR --to ssh:HOST --no-install.
     #[arg(long, env = "TOWLINE_NO_INSTALL", hide_env = true, hide_short_help = true, value_name = "BOOL")]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]

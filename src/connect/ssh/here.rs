@@ -15,7 +15,7 @@ use crate::connect::dial::dial_known;
 use crate::connect::terms::Terms;
 use crate::connect::waiting::{Stop, unless_stopped};
 use crate::connect::whereabouts::Whereabouts;
-use crate::event::{Event, Reporter};
+use crate::event::{Asker, Event, Question, Reporter};
 use crate::protocol::failure::{Failure, Reason};
 use crate::session::{Retry, transport_failure};
 use crate::transport::address::{DEFAULT_PORT, HostPort};
@@ -37,6 +37,7 @@ pub async fn dial_by_ssh(
     remote: &Remote,
     terms: &Terms<QuicNetwork>,
     reporter: &dyn Reporter,
+    asker: Option<&dyn Asker>,
     stop: &mut Stop,
 ) -> Result<Connected<QuicNetwork>, Failure> {
     let program = tokio::task::spawn_blocking(Program::of_this_process).await;
@@ -48,8 +49,10 @@ pub async fn dial_by_ssh(
     let introducing = async { Ok(introduce(&ssh, terms).await) };
     let mut introduced = unless_stopped(stop, introducing).await?;
     if let Err(Unheard::Absent(found)) = &introduced {
-        may_copy(remote, found, &program)?;
-        let (host, place) = (remote.host.clone(), program.place());
+        let place = program.place();
+        let allowing = may_copy(remote, found, &place, program.bytes, asker);
+        unless_stopped(stop, allowing).await?;
+        let host = remote.host.clone();
         reporter.report(Event::Installing { host, place, bytes: program.bytes });
         let copying = async {
             Ok(match program.send_through(ssh.pipe()).await {
@@ -124,8 +127,15 @@ fn detour(remote: &Remote, addresses: &[SocketAddr]) -> String {
     )
 }
 
-/// Whether a copy of `program` may go to a machine where there is `found`.
-fn may_copy(remote: &Remote, found: &str, program: &Program) -> Result<(), Failure> {
+/// Whether a copy of this program, of so many `bytes`, may go to `place` on a machine where there is `found`. A person at
+/// the terminal is asked.
+async fn may_copy(
+    remote: &Remote,
+    found: &str,
+    place: &str,
+    bytes: u64,
+    asker: Option<&dyn Asker>,
+) -> Result<(), Failure> {
     let (host, absent) = (&remote.host, blame::absent(found));
     let system = found.split('/').next().unwrap_or_default();
     let what = match remote.install {
@@ -134,9 +144,18 @@ fn may_copy(remote: &Remote, found: &str, program: &Program) -> Result<(), Failu
         }
         Install::Yes => return Ok(()),
         Install::Never => "install it there, or leave out --no-install".to_owned(),
-        Install::Unsaid => {
-            format!("run the same command with --yes to copy this one there, to {}", program.place())
-        }
+        Install::Unsaid => match asker {
+            Some(asker) => {
+                let (host, place) = (host.clone(), place.to_owned());
+                if asker.ask(Question::Install { host, absent: absent.clone(), place, bytes }).await
+                    == Ok(true)
+                {
+                    return Ok(());
+                }
+                "install it there".to_owned()
+            }
+            None => format!("run the same command with --yes to copy this one there, to {place}"),
+        },
     };
     Err(Failure::advising(Reason::Incompatible, format!("{host}: {absent}; {what}")))
 }
@@ -161,4 +180,58 @@ async fn all_addresses<N: Network>(remote: &Remote, said: Vec<SocketAddr>, netwo
         }
     }
     place
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Gives one answer, and keeps the questions.
+    struct Person(bool, Mutex<Vec<Question>>);
+
+    impl Asker for Person {
+        fn ask(&self, question: Question) -> oneshot::Receiver<bool> {
+            self.1.lock().unwrap().push(question);
+            let (tell, answer) = oneshot::channel();
+            tell.send(self.0).unwrap();
+            answer
+        }
+    }
+
+    /// What is said to `install` where there is `found`, and how often a person who gives `answer` was asked.
+    async fn allowed(install: Install, found: &str, answer: Option<bool>) -> (Result<(), String>, usize) {
+        let (destination, host) = ("me@there".to_owned(), "there".to_owned());
+        let remote = Remote { ssh: Vec::new(), destination, host, args: Vec::new(), install };
+        let person = Person(answer.unwrap_or_default(), Mutex::default());
+        let asker = answer.map(|_| &person as &dyn Asker);
+        let allowed = may_copy(&remote, found, "~/.cache/t", 7, asker).await;
+        let asked = person.1.into_inner().unwrap();
+        for question in &asked {
+            let Question::Install { host, place, bytes, .. } = question else { panic!("{question:?}") };
+            assert_eq!((host.as_str(), place.as_str(), *bytes), ("there", "~/.cache/t", 7));
+        }
+        (allowed.map_err(|failure| failure.message), asked.len())
+    }
+
+    #[tokio::test]
+    async fn a_person_is_asked_once_before_the_program_is_copied_and_nobody_else_decides() {
+        let own = format!("Linux {}/", std::env::consts::ARCH);
+        assert_eq!(allowed(Install::Unsaid, &own, Some(true)).await, (Ok(()), 1));
+        let (refused, asked) = allowed(Install::Unsaid, &own, Some(false)).await;
+        assert_eq!(
+            (refused.unwrap_err().as_str(), asked),
+            ("there: there is no towline; install it there", 1)
+        );
+        let (refused, _) = allowed(Install::Unsaid, &own, None).await;
+        assert!(refused.unwrap_err().contains("--yes"));
+        assert_eq!(allowed(Install::Yes, &own, Some(false)).await, (Ok(()), 0));
+        for (install, found) in [(Install::Never, own.as_str()), (Install::Yes, "Plan9 mips/")] {
+            let (refused, asked) = allowed(install, found, Some(true)).await;
+            assert_eq!((refused.is_err(), asked), (true, 0));
+        }
+    }
 }
