@@ -330,17 +330,56 @@ async fn a_close_that_is_lost_is_told_again() {
     assert!(link.dropped.load(Relaxed) > 0);
 }
 
+/// A dialler that is not given the processor for a while finds the close together with the answer to what it sent
+/// afterwards, which may be a reset.
+#[tokio::test]
+async fn a_close_that_is_heard_late_is_still_a_close() {
+    let (here, there, limits) = (Identity::generate().unwrap(), Identity::generate().unwrap(), limits());
+    let endpoint = network(&there).listen(&LOOPBACK, &limits).unwrap();
+    let link = Wire::start(endpoint.local_address().unwrap()).await;
+    let (addresses, dialling) = ([link.address], network(&here));
+    let (dialled, accepted) =
+        tokio::join!(dialling.dial(&addresses, Expected::Key(there.fingerprint()), &limits), async {
+            endpoint.accept().await.unwrap().handshake().await.unwrap()
+        });
+    let (dialler, _own_endpoint) = dialled.unwrap();
+    // Both ends know that the handshake is over.
+    let mut send = accepted.open_uni().await.unwrap();
+    send.write_all(&mut [Bytes::from_static(b"hello")]).await.unwrap();
+    dialler.accept_uni().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    link.set(HOLDS_ANSWERS);
+    accepted.close(5, b"wrong");
+    assert!(endpoint.wait_idle(limits.idle_timeout).await, "the listener has not forgotten it");
+    let closes = link.held.load(Relaxed);
+    let mut send = dialler.open_uni().await.unwrap();
+    send.write_all(&mut [Bytes::from(vec![0; 1000])]).await.unwrap();
+    let answered = async {
+        while link.held.load(Relaxed) == closes {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(limits.idle_timeout / 2, answered).await.expect("the listener does not answer");
+    link.set(PASSES);
+    send.write_all(&mut [Bytes::from(vec![0; 1000])]).await.unwrap();
+    let expected = TransportError::Closed { code: 5, reason: Bytes::from("wrong") };
+    assert_eq!(dialler.closed().await, expected);
+}
+
 /// What a [`Wire`] does with datagrams of the dialler.
 const PASSES: u8 = 0;
 const DROPS: u8 = 1;
 /// Until the listener sends something.
 const DROPS_UNTIL_ASKED: u8 = 2;
+/// Passes them, and keeps those of the listener until it passes one again.
+const HOLDS_ANSWERS: u8 = 3;
 
 /// A link between a dialler and a listener.
 struct Wire {
     address: SocketAddr,
     mode: Arc<AtomicU8>,
     dropped: Arc<AtomicUsize>,
+    held: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -349,25 +388,39 @@ impl Wire {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let (mode, dropped) = (Arc::new(AtomicU8::new(PASSES)), Arc::new(AtomicUsize::new(0)));
-        let (now, count) = (Arc::clone(&mode), Arc::clone(&dropped));
+        let held = Arc::new(AtomicUsize::new(0));
+        let (now, count, holds) = (Arc::clone(&mode), Arc::clone(&dropped), Arc::clone(&held));
         let task = tokio::spawn(async move {
-            let (mut dialler, mut room) = (None, vec![0; 1 << 16]);
+            let (mut dialler, mut room, mut answers) = (None, vec![0; 1 << 16], Vec::new());
             while let Ok((len, from)) = socket.recv_from(&mut room).await {
                 let to = if from == listener {
                     let _ = now.compare_exchange(DROPS_UNTIL_ASKED, PASSES, Relaxed, Relaxed);
+                    if now.load(Relaxed) == HOLDS_ANSWERS {
+                        holds.fetch_add(1, Relaxed);
+                        answers.push(room[..len].to_owned());
+                        continue;
+                    }
                     dialler.expect("who dials")
                 } else {
                     dialler = Some(from);
-                    if now.load(Relaxed) != PASSES {
-                        count.fetch_add(1, Relaxed);
-                        continue;
+                    match now.load(Relaxed) {
+                        PASSES => {
+                            for answer in answers.drain(..) {
+                                socket.send_to(&answer, from).await.unwrap();
+                            }
+                        }
+                        HOLDS_ANSWERS => {}
+                        _ => {
+                            count.fetch_add(1, Relaxed);
+                            continue;
+                        }
                     }
                     listener
                 };
                 socket.send_to(&room[..len], to).await.unwrap();
             }
         });
-        Self { address, mode, dropped, task }
+        Self { address, mode, dropped, held, task }
     }
 
     fn set(&self, mode: u8) {

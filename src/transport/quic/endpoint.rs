@@ -24,6 +24,7 @@ use crate::transport::quic::error::{error_over, is_busy};
 use crate::transport::quic::mtu::{self, Mtu};
 use crate::transport::quic::piped::{self, PipeEnd};
 use crate::transport::quic::probe;
+use crate::transport::quic::resets::LateResets;
 use crate::transport::quic::socket::{self, OpenSocket};
 use crate::transport::quic::strangers::{self, Admission, Stranger, Strangers};
 use crate::transport::quic::tls::{self, ShownFingerprint};
@@ -283,7 +284,14 @@ async fn dial_all(
     loop {
         if let Some(&address) = rest.next() {
             let mtu = Mtu::to(address, &own);
-            attempts.spawn(dial_one(address, expected, identity.clone(), *limits, mtu, refused.clone()));
+            attempts.spawn(dial_one(
+                address,
+                expected.clone(),
+                identity.clone(),
+                *limits,
+                mtu,
+                refused.clone(),
+            ));
         } else if attempts.is_empty() {
             let nobody = absent > 0 && absent == addresses.len();
             return Err(if nobody { TransportError::NobodyThere(list(addresses)) } else { failure });
@@ -366,7 +374,7 @@ async fn dial_on(
     (limits, way): (&Limits, Way),
 ) -> Result<(Quic, QuicEndpoint), TransportError> {
     let found = ShownFingerprint::default();
-    let tls = tls::client_config(identity, expected, found.clone()).map_err(|e| unusable(&e))?;
+    let tls = tls::client_config(identity, expected.clone(), found.clone()).map_err(|e| unusable(&e))?;
     let crypto = QuicClientConfig::try_from(tls).map_err(|e| unusable(&e))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     let watch = PathWatch::default();
@@ -434,7 +442,7 @@ fn unusable(error: &dyn std::error::Error) -> TransportError {
 }
 
 fn endpoint_config() -> EndpointConfig {
-    let mut config = EndpointConfig::default();
+    let mut config = EndpointConfig::new(Arc::new(LateResets::generate()));
     config.max_udp_payload_size(mtu::PAYLOAD_MAX).expect("QUIC allows it");
     config
 }

@@ -8,6 +8,7 @@ mod gather;
 mod mtu;
 mod piped;
 mod probe;
+mod resets;
 mod socket;
 mod strangers;
 pub mod tls;
