@@ -3,7 +3,7 @@
 use super::{Fingerprint, FingerprintHead, Secret};
 
 /// The identity expected of a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expected {
     /// The holder of this key, as TLS shows it.
     Key(Fingerprint),

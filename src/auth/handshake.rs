@@ -252,19 +252,19 @@ mod tests {
 
     #[test]
     fn ticket_and_key_take_one_message_and_offer_at_once() {
-        let takes = |expected: &[Expected]| AnyOf(expected.to_vec());
+        let takes = |expected: &[&Expected]| AnyOf(expected.iter().copied().cloned().collect());
         let ticket = ByTicket { listener: LISTENER.head(), secret: SECRET };
         let key = ByKey { listener: LISTENER };
         let (by_secret, by_key) = (Expected::Secret(SECRET), Expected::Key(DIALLER));
-        assert_eq!(run(&ticket, &takes(&[by_secret])), Ok((1, 1)));
-        assert_eq!(run(&key, &takes(&[by_key])), Ok((1, 1)));
-        assert_eq!(run(&key, &takes(&[by_secret, by_key])), Ok((1, 1)));
+        assert_eq!(run(&ticket, &takes(&[&by_secret])), Ok((1, 1)));
+        assert_eq!(run(&key, &takes(&[&by_key])), Ok((1, 1)));
+        assert_eq!(run(&key, &takes(&[&by_secret, &by_key])), Ok((1, 1)));
         for (method, expected) in [
             (&ticket as &dyn DiallerMethod, Expected::Secret(Secret::from_bytes([2; 16]))),
             (&key, Expected::Key(LISTENER)),
             (&key, by_secret),
         ] {
-            let refused = run(method, &takes(&[expected])).unwrap_err();
+            let refused = run(method, &takes(&[&expected])).unwrap_err();
             assert_eq!(refused.reason, Reason::NotAuthenticated, "{expected:?}");
         }
     }

@@ -34,7 +34,7 @@ impl DiallerMethod for ByKey {
 }
 
 /// The dialler holds a ticket: it knows the listener's key, and proves the secret.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ByTicket {
     /// The key of the listener, as the ticket names it.
     pub listener: FingerprintHead,
@@ -98,7 +98,7 @@ impl Authorizer for AnyOf {
 
 /// The listener's end of an introduction by others: lets in the dialler that has this key and knows this secret, which
 /// it proves like that of a ticket.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Introduced {
     /// The key of the dialler.
     pub dialler: Fingerprint,
@@ -112,7 +112,7 @@ impl Authorizer for Introduced {
             let message = "this side waits for the one that has started it, and for nobody else";
             return Err(Failure::new(Reason::NotAuthenticated, message));
         }
-        AnyOf(vec![Expected::Secret(self.secret)]).authorize(greeting)
+        AnyOf(vec![Expected::Secret(self.secret.clone())]).authorize(greeting)
     }
 }
 
@@ -174,15 +174,16 @@ mod tests {
     fn only_the_side_that_was_introduced_is_let_in() {
         let [dialler, listener] = [1, 2].map(|byte| Fingerprint::from_bytes([byte; 32]));
         let secret = Secret::from_bytes([3; 16]);
-        let introduced = Introduced { dialler, secret };
+        let introduced = Introduced { dialler, secret: secret.clone() };
         let let_in = |peer, method: &dyn DiallerMethod| {
             let channel = Channel { exporter: [7; 32], peer };
             let (message, _) = method.begin(&channel);
             let greeting = Greeting { method: method.number(), message: &message, channel: &channel };
             introduced.authorize(&greeting).is_ok()
         };
-        assert!(let_in(dialler, &ByTicket { listener: listener.head(), secret }));
-        assert!(!let_in(listener, &ByTicket { listener: listener.head(), secret }), "another key");
+        let ticket = ByTicket { listener: listener.head(), secret };
+        assert!(let_in(dialler, &ticket));
+        assert!(!let_in(listener, &ticket), "another key");
         assert!(!let_in(
             dialler,
             &ByTicket { listener: listener.head(), secret: Secret::from_bytes([4; 16]) }

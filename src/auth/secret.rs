@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Separates this use of the secret from any other. Must never change.
 const PROOF_CONTEXT: &str = "towline 1 2026 ticket secret, proved over the TLS exporter";
@@ -11,7 +11,7 @@ const PROOF_CONTEXT: &str = "towline 1 2026 ticket secret, proved over the TLS e
 ///
 /// The secret itself is never sent: the dialler sends [`Secret::proof`] over the keying material of the TLS session,
 /// so a proof is useless in any other connection.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; 16]);
 
 impl Secret {
@@ -85,11 +85,13 @@ impl fmt::Debug for JoinKey {
     }
 }
 
-impl Zeroize for Secret {
-    fn zeroize(&mut self) {
+impl Drop for Secret {
+    fn drop(&mut self) {
         self.0.zeroize();
     }
 }
+
+impl ZeroizeOnDrop for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,14 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use zeroize::Zeroize;
-
 use super::Secret;
 use super::handshake::{Greeting, ListenerStep};
 use crate::protocol::failure::{Failure, Reason};
 
-/// Earlier secrets that are recognized, the latest ones.
-const EARLIER_MAX: usize = 16;
+/// Earlier secrets that are recognized, the latest ones. Each costs a wrong dialler two hashes.
+const EARLIER_MAX: usize = 1024;
 
 /// The secret that lets a dialler in now, and earlier ones that do not any more.
 pub struct TicketSecrets(Mutex<Secrets>);
@@ -21,17 +19,12 @@ struct Secrets {
     earlier: VecDeque<(Secret, Reason)>,
 }
 
-impl Drop for Secrets {
-    fn drop(&mut self) {
-        self.current.zeroize();
-        self.earlier.iter_mut().for_each(|(secret, _)| secret.zeroize());
-    }
-}
-
 impl TicketSecrets {
     /// With a new secret.
     pub fn generate() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Secrets { current: Secret::generate(), earlier: VecDeque::new() })))
+        // A secret that is moved to a larger place would stay behind.
+        let earlier = VecDeque::with_capacity(EARLIER_MAX);
+        Arc::new(Self(Mutex::new(Secrets { current: Secret::generate(), earlier })))
     }
 
     fn secrets(&self) -> MutexGuard<'_, Secrets> {
@@ -40,7 +33,7 @@ impl TicketSecrets {
 
     /// The secret for the ticket.
     pub fn secret(&self) -> Secret {
-        self.secrets().current
+        self.secrets().current.clone()
     }
 
     /// From now on another secret counts, which is returned. The one of before is refused for the reason `why`.
@@ -49,7 +42,7 @@ impl TicketSecrets {
         let earlier = std::mem::replace(&mut secrets.current, Secret::generate());
         secrets.earlier.truncate(EARLIER_MAX - 1);
         secrets.earlier.push_front((earlier, why));
-        secrets.current
+        secrets.current.clone()
     }
 
     /// Decides on a dialler that has sent the proof of a secret.
@@ -74,7 +67,7 @@ impl TicketSecrets {
             };
             return Err(Failure::new(*why, message));
         }
-        let message = "the ticket's secret is wrong; copy the ticket again from the waiting side";
+        let message = "the ticket is wrong, or was used long ago; copy it again from the waiting side";
         Err(Failure::new(Reason::NotAuthenticated, message))
     }
 }
@@ -90,20 +83,20 @@ mod tests {
     fn an_expired_ticket_lets_nobody_in_and_only_its_holder_learns_why() {
         let ticket = TicketSecrets::generate();
         let channel = Channel { exporter: [7; 32], peer: Fingerprint::from_bytes([1; 32]) };
-        let come = |secret: Secret| {
+        let come = |secret: &Secret| {
             let proof = secret.proof(&channel.exporter);
             let greeting = Greeting { method: 1, message: &proof, channel: &channel };
             ticket.authorize(&greeting).err().map(|failure| failure.reason)
         };
         let first = ticket.secret();
-        assert_eq!(come(first), None);
+        assert_eq!(come(&first), None);
         let second = ticket.renew(Reason::TicketExpired);
-        assert_eq!((come(first), come(second)), (Some(Reason::TicketExpired), None));
-        assert_eq!(come(Secret::from_bytes([1; 16])), Some(Reason::NotAuthenticated));
+        assert_eq!((come(&first), come(&second)), (Some(Reason::TicketExpired), None));
+        assert_eq!(come(&Secret::from_bytes([1; 16])), Some(Reason::NotAuthenticated));
         for _ in 0..EARLIER_MAX {
             ticket.renew(Reason::TicketUsed);
         }
-        assert_eq!((come(first), come(second)), (Some(Reason::NotAuthenticated), Some(Reason::TicketUsed)));
+        assert_eq!((come(&first), come(&second)), (Some(Reason::NotAuthenticated), Some(Reason::TicketUsed)));
         assert_eq!(ticket.secrets().earlier.len(), EARLIER_MAX);
     }
 }

@@ -50,7 +50,7 @@ pub async fn dial<N: Network>(
 ) -> Result<Connected<N>, Failure> {
     match destination {
         Destination::Ticket(Ticket { addresses, fingerprint, secret }) => {
-            let method = ByTicket { listener: *fingerprint, secret: *secret };
+            let method = ByTicket { listener: *fingerprint, secret: secret.clone() };
             dial_known(&Whereabouts::at(addresses), &method, ticket_failure, terms, stop).await
         }
         Destination::Machine(hosts, fingerprint) => {

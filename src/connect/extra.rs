@@ -143,7 +143,6 @@ pub(super) fn dial_all<N: Network>(
 ) -> Result<(), Failure> {
     let Membership { key, fingerprint } = Membership::of(&link.connection)?;
     let peer = link.connection.remote_address();
-    let expected = Expected::Key(fingerprint);
     // Only `Again` replaces the first one.
     let mut joiner = joiner.for_extra();
     let terms = terms.clone();
@@ -162,8 +161,10 @@ pub(super) fn dial_all<N: Network>(
                 let mut address = peer;
                 address.set_port(port);
                 let joined = async {
-                    let (connection, _) =
-                        network.dial(&[address], expected, &limits).await.map_err(|e| e.to_string())?;
+                    let (connection, _) = network
+                        .dial(&[address], Expected::Key(fingerprint), &limits)
+                        .await
+                        .map_err(|e| e.to_string())?;
                     join(&connection, &key, lane).await.map_err(|failure| failure.to_string())?;
                     Ok::<_, String>(connection)
                 };

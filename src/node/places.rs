@@ -400,7 +400,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let places = Places::new(9, guests(dir.path()), Some(1));
         let secret = places.secret().unwrap();
-        let ticket = ByTicket { listener: LISTENER.head(), secret };
+        let ticket = ByTicket { listener: LISTENER.head(), secret: secret.clone() };
         assert_eq!(come(&places, 1, &ticket), None);
         assert_eq!(places.renew_after(key(1)), None, "a known peer needs none");
         assert_eq!(come(&places, 8, &ticket), None);
@@ -421,20 +421,20 @@ mod tests {
     fn a_ticket_for_three_serves_three_and_expires_with_its_uses_left() {
         let dir = tempfile::tempdir().unwrap();
         let places = Places::new(2, guests(dir.path()), Some(3));
-        let by = |secret| ByTicket { listener: LISTENER.head(), secret };
+        let by = |secret: &Secret| ByTicket { listener: LISTENER.head(), secret: secret.clone() };
         let first = places.secret().unwrap();
-        assert_eq!((come(&places, 11, &by(first)), places.renew_after(key(11))), (None, None));
+        assert_eq!((come(&places, 11, &by(&first)), places.renew_after(key(11))), (None, None));
         let second = places.expire().unwrap();
-        assert_eq!(come(&places, 12, &by(first)), Some(Reason::TicketExpired));
-        assert_eq!((come(&places, 12, &by(second)), places.renew_after(key(12))), (None, None));
-        assert_eq!(come(&places, 13, &by(second)), Some(Reason::Busy));
+        assert_eq!(come(&places, 12, &by(&first)), Some(Reason::TicketExpired));
+        assert_eq!((come(&places, 12, &by(&second)), places.renew_after(key(12))), (None, None));
+        assert_eq!(come(&places, 13, &by(&second)), Some(Reason::Busy));
         places.give_back(&visitor(11));
-        assert_eq!(come(&places, 13, &by(second)), None);
+        assert_eq!(come(&places, 13, &by(&second)), None);
         // Its dialler is on the way, so the ticket may be needed again.
         places.give_back(&visitor(12));
-        assert_eq!(come(&places, 14, &by(second)), Some(Reason::TicketUsed));
+        assert_eq!(come(&places, 14, &by(&second)), Some(Reason::TicketUsed));
         let third = places.renew_after(key(13)).unwrap();
-        assert_eq!(come(&places, 14, &by(second)), Some(Reason::TicketUsed));
-        assert_eq!(come(&places, 14, &by(third)), None);
+        assert_eq!(come(&places, 14, &by(&second)), Some(Reason::TicketUsed));
+        assert_eq!(come(&places, 14, &by(&third)), None);
     }
 }

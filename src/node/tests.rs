@@ -87,7 +87,8 @@ async fn two_senders_at_once_share_one_memory() {
     let at = endpoint.local_address().unwrap();
     let mut listener = Listener::new(endpoint, Role::Receive, slots());
     let contents = [vec![1; 24 * MIB], vec![2; 24 * MIB]];
-    let (first, second) = tokio::join!(arrive(at, &network, SECRETS[0]), arrive(at, &network, SECRETS[1]));
+    let (first, second) =
+        tokio::join!(arrive(at, &network, SECRETS[0].clone()), arrive(at, &network, SECRETS[1].clone()));
     let senders = [first.unwrap(), second.unwrap()];
 
     let mut receiving = tokio::task::JoinSet::new();
@@ -101,7 +102,7 @@ async fn two_senders_at_once_share_one_memory() {
             (guest.slot, received.map(|_| target.files()[&b"f"[..]].clone()))
         });
     }
-    let third = arrive(at, &network, SECRETS[0]).await;
+    let third = arrive(at, &network, SECRETS[0].clone()).await;
     assert_eq!(third.err().map(|failure| failure.reason), Some(Reason::TicketUsed));
 
     let [first, second] = senders;

@@ -11,17 +11,17 @@ use crate::protocol::failure::{Failure, Reason};
 pub(crate) const FOUR_MESSAGES: u8 = 250;
 
 /// Either end of the method.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct FourMessages(pub(crate) Secret);
 
 impl FourMessages {
     /// What the dialler says third.
-    pub(crate) fn dialler_proof(self, channel: &Channel) -> [u8; 32] {
+    pub(crate) fn dialler_proof(&self, channel: &Channel) -> [u8; 32] {
         self.0.proof(&channel.exporter)
     }
 
     /// What the listener says fourth.
-    pub(crate) fn listener_proof(self, channel: &Channel) -> [u8; 32] {
+    pub(crate) fn listener_proof(&self, channel: &Channel) -> [u8; 32] {
         self.0.proof(&channel.exporter.map(|byte| !byte))
     }
 }
@@ -36,11 +36,11 @@ impl DiallerMethod for FourMessages {
     }
 
     fn listener(&self) -> Expected {
-        Expected::Secret(self.0)
+        Expected::Secret(self.0.clone())
     }
 
     fn begin(&self, channel: &Channel) -> (Vec<u8>, Option<Box<dyn DiallerState>>) {
-        (b"first".to_vec(), Some(Box::new(AwaitsSecond(*self, *channel))))
+        (b"first".to_vec(), Some(Box::new(AwaitsSecond(self.clone(), *channel))))
     }
 }
 
@@ -73,7 +73,7 @@ impl Authorizer for FourMessages {
         if (greeting.method, greeting.message) != (FOUR_MESSAGES, b"first") {
             return Err(wrong());
         }
-        Ok(ListenerStep::Ask(b"second".to_vec(), Box::new(AwaitsThird(*self, *greeting.channel))))
+        Ok(ListenerStep::Ask(b"second".to_vec(), Box::new(AwaitsThird(self.clone(), *greeting.channel))))
     }
 }
 

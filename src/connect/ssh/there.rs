@@ -49,7 +49,7 @@ pub async fn introduced(
     let secret = Secret::generate();
     let own = ListeningSide {
         fingerprint: terms.network.fingerprint(),
-        secret,
+        secret: secret.clone(),
         addresses: to_name(endpoint.local_addresses().map_err(transport_failure)?, reached_at()),
     };
     let mut listening = Listening::to(&pipe);
@@ -60,7 +60,7 @@ pub async fn introduced(
     let dialler = unless_stopped(stop, introducing).await?;
     let bound = endpoint.local_address().map_err(transport_failure)?;
     let introduced = Introduced { dialler, secret };
-    let slot = slot(introduced, terms, further(&address, bound.ip()));
+    let slot = slot(introduced.clone(), terms, further(&address, bound.ip()));
     let mut listener = listener(&endpoint, terms, &slot);
     let waiting = async {
         tokio::select! {

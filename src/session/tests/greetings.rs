@@ -315,7 +315,8 @@ async fn a_sender_holds_its_offer_back_until_the_listener_has_proved_itself() {
         close_with(&listener, &Failure::new(Reason::Storage, "enough"));
     };
     let send = async {
-        let link = dial(dialler, Role::Send, &CODE, None).await?;
+        let code = CODE;
+        let link = dial(dialler, Role::Send, &code, None).await?;
         send_on(link, &source(&one_file(1)), &session.sender.context).await
     };
     let both = async { tokio::join!(send, speak) };
@@ -367,7 +368,8 @@ async fn a_listener_that_welcomes_without_a_proof_is_refused() {
         write_message(&mut control, &Message::Welcome { agent: "x".into(), ports: vec![] }).await.unwrap();
         told(listener.closed().await).reason
     };
-    let both = async { tokio::join!(dial(dialler, Role::Send, &CODE, None), speak) };
+    let code = CODE;
+    let both = async { tokio::join!(dial(dialler, Role::Send, &code, None), speak) };
     let (dialled, told) = timeout(Duration::from_secs(60), both).await.expect("it is not refused");
     assert_eq!(
         (dialled.err().map(|failure| failure.reason), told),
