@@ -195,8 +195,9 @@ mod tests {
 
         let disk = TargetDisk::open(&temp.path().into(), incoming(1, true)).unwrap();
         assert!(held(&disk).is_empty());
-        let write =
-            |index: u64| disk.staging(id).unwrap().open(id).unwrap().write_at(&[7; 1 << 20], index << 20);
+        let write = |index: u64| {
+            disk.staging(id).unwrap().open(id).unwrap().write_at(&[7; 1 << 20], index << 20, &disk.incoming)
+        };
         write(0).unwrap();
         assert!(checkpoint(&disk, vec![(id, vec![value(0)])]).remove(0).unwrap());
         write(1).unwrap();
@@ -220,7 +221,7 @@ mod tests {
         let other = EntryId(1000);
         let staging = disk.staging(other).unwrap();
         for id in many.iter().chain([&other]) {
-            staging.open(*id).unwrap().write_at(b"bytes", 0).unwrap();
+            staging.open(*id).unwrap().write_at(b"bytes", 0, &disk.incoming).unwrap();
         }
         let entries = |ids: &[EntryId]| ids.iter().map(|id| (*id, Vec::new())).collect::<Vec<_>>();
         let is_durable = |id| staging.unsynced(id).unwrap().is_none();
@@ -230,7 +231,7 @@ mod tests {
         assert!(!is_durable(many[FSYNC_MAX]) && !is_durable(other), "few are synced one by one");
 
         for id in few {
-            staging.open(*id).unwrap().write_at(b"again", 0).unwrap();
+            staging.open(*id).unwrap().write_at(b"again", 0, &disk.incoming).unwrap();
         }
         assert!(checkpoint(&disk, entries(&many)).into_iter().all(|durable| durable.unwrap()));
         assert!(many.iter().all(|id| is_durable(*id)));

@@ -147,7 +147,7 @@ mod tests {
                 .unwrap()
                 .open(EntryId(id))
                 .unwrap()
-                .write_at(text.as_bytes(), 0)
+                .write_at(text.as_bytes(), 0, &disk.incoming)
                 .unwrap();
             let kind = Final::File { size: text.len() as u64 };
             let (path, exists) = (rel_path(path), Exists::Replace);

@@ -20,7 +20,7 @@ use super::journal_file::{CHUNKS_MAX, Journal};
 use super::lacks::is_lacking_sync;
 use super::partial_names::PartialName;
 use super::sys::disk::{fdatasync, ftruncate, openat, unlinkat, write_all_at};
-use super::sys::holes;
+use super::sys::holes::{self, Cleared};
 use super::trust::Trust;
 use crate::auth::Fingerprint;
 use crate::protocol::engine::plan::ChunkSet;
@@ -226,19 +226,19 @@ impl Partial {
         Ok(hasher.finish())
     }
 
-    /// Before `len` bytes are written at `offset`.
-    pub(super) fn before_write(&self, data: &File, offset: u64, len: usize) -> io::Result<()> {
+    /// Before `len` bytes are written at `offset`. Returns what was cleared for that.
+    pub(super) fn before_write(&self, data: &File, offset: u64, len: usize) -> io::Result<Vec<Cleared>> {
         let last = (offset + (len as u64).max(1) - 1) >> self.chunks.log2;
-        let mut records = self.records();
+        let (mut records, mut cleared) = (self.records(), Vec::new());
         for index in offset >> self.chunks.log2..=last {
             if records.checkpoints > 0 {
                 records.rewritten.insert(index..index + 1);
             }
             if records.stale.contains(index) || records.recorded.contains(index) {
-                records.renew(self.chunks, data, index)?;
+                cleared.push(records.renew(self.chunks, data, index)?);
             }
         }
-        Ok(())
+        Ok(cleared)
     }
 
     /// Before a checkpoint syncs the file: chunks without a write of this attempt are holes. Returns whether that
@@ -345,7 +345,7 @@ impl Records {
     }
 
     /// Makes a chunk zeros that is about to get other bytes. Its record goes first.
-    fn renew(&mut self, chunks: Chunking, data: &File, index: u64) -> io::Result<()> {
+    fn renew(&mut self, chunks: Chunking, data: &File, index: u64) -> io::Result<Cleared> {
         let chunk = index..index + 1;
         // Until it is done: it must not be forgotten if it fails.
         self.stale.insert(chunk.clone());
@@ -355,9 +355,9 @@ impl Records {
         }
         self.recorded.remove(chunk.clone());
         self.unverified.remove(chunk.clone());
-        holes::clear(data, chunks.start_of(index)..chunks.end_of(index))?;
+        let cleared = holes::clear(data, chunks.start_of(index)..chunks.end_of(index))?;
         self.stale.remove(chunk);
-        Ok(())
+        Ok(cleared)
     }
 
     /// Makes the state one of this boot, mount and file, if all records are known to hold.

@@ -2,11 +2,14 @@
 
 use std::fs::{self, Permissions, ReadDir};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::sys::holes::Cleared;
 use crate::event::{Event, Reporter};
+use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::path::printable;
 use crate::storage::error::OverQuota;
 
@@ -87,6 +90,10 @@ impl PeerQuota {
         })?
     }
 
+    fn give_back(&self, bytes: u64) -> io::Result<()> {
+        self.usage.with(|used| *used = used.saturating_sub(bytes))
+    }
+
     /// Takes room for a new entry without its content.
     ///
     /// # Errors
@@ -105,6 +112,34 @@ impl PeerQuota {
         let all = self.limit_bytes;
         let why = format!("it needs {needed} bytes, and {left} of the quota of {all} bytes are left");
         Err(io::Error::other(OverQuota(why)))
+    }
+}
+
+/// The bytes of a staged file that have room. What is sent again, as after a lost connection, needs none.
+#[derive(Default)]
+pub(super) struct Room(Mutex<ChunkSet>);
+
+impl Room {
+    /// Takes room in `quota` for those bytes of `range` that have none, after those of `cleared` were made zeros.
+    ///
+    /// # Errors
+    ///
+    /// As [`PeerQuota::take`].
+    pub(super) fn take(&self, quota: &PeerQuota, cleared: &[Cleared], range: Range<u64>) -> io::Result<()> {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for Cleared { range, freed_bytes } in cleared {
+            let mut others = counted.clone();
+            others.remove(range.clone());
+            // An earlier transfer left it, so it counts as what is there. What this one wrote keeps its room.
+            if others.len() == counted.len() {
+                quota.give_back(*freed_bytes)?;
+            }
+        }
+        let mut all = counted.clone();
+        all.insert(range);
+        quota.take(all.len() - counted.len())?;
+        *counted = all;
+        Ok(())
     }
 }
 
@@ -180,8 +215,9 @@ mod tests {
     use super::*;
     use crate::protocol::final_name::{Exists, Lookup};
     use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
+    use crate::storage::block::{BlockCount, BlockPool};
     use crate::storage::fs::{FsTarget, Incoming, NetworkThreads};
-    use crate::storage::look_and_prepare;
+    use crate::storage::{Target, Write, look_and_prepare};
     use crate::testing::disk::{incoming, rel_path};
     use crate::testing::session::Nobody;
 
@@ -207,6 +243,47 @@ mod tests {
         assert!(other.lacks(100 << 10, 0).is_err() && other.lacks(100 << 10, 100 << 10).is_ok());
         other.take_entry().unwrap();
         assert!(PeerQuota::new(usage(&own.join("sub/file")), 1).take_entry().is_err(), "not a directory");
+    }
+
+    #[test]
+    fn what_is_sent_again_counts_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let quota = PeerQuota::new(usage(dir.path()), 100);
+        let room = Room::default();
+        quota.take(30).unwrap();
+        let left = || quota.usage.with(|used| 100 - *used).unwrap();
+        room.take(&quota, &[], 0..40).unwrap();
+        room.take(&quota, &[], 20..50).unwrap();
+        room.take(&quota, &[], 0..50).unwrap();
+        assert_eq!(left(), 20);
+        assert!(room.take(&quota, &[], 40..80).is_err());
+        assert_eq!(left(), 20, "what was refused takes none");
+        let cleared = |range| [Cleared { range, freed_bytes: 10 }];
+        room.take(&quota, &cleared(0..50), 0..10).unwrap();
+        assert_eq!(left(), 20, "it was written by this transfer and is written again");
+        room.take(&quota, &cleared(50..100), 50..60).unwrap();
+        assert_eq!(left(), 20, "an earlier transfer wrote it");
+    }
+
+    #[tokio::test]
+    async fn a_chunk_that_comes_again_takes_no_more_of_the_quota() {
+        let dir = tempfile::tempdir().unwrap();
+        let quota = PeerQuota::new(usage(dir.path()), 3 << 20);
+        let incoming = Incoming { quota: Some(quota.clone()), ..incoming(1, true) };
+        let target = FsTarget::new(dir.path(), incoming, NetworkThreads::new(2)).unwrap();
+        let meta = Meta { mode: 0o644, mtime: Time::default() };
+        let file = Entry { path: rel_path("large"), meta, kind: Kind::File { size: 2 << 20 }, hole_bytes: 0 };
+        look_and_prepare(&target, vec![(EntryId(1), file)], Exists::Refuse).await;
+        let write = async |offset| {
+            let block = BlockPool::new(1, BlockCount::default()).acquire().await;
+            let range = 0..block.len();
+            target.write(vec![Write { id: EntryId(1), offset, range, whole: None }], block).await.unwrap()
+        };
+        for _ in 0..20 {
+            assert!(write(0).await.is_empty());
+        }
+        assert!(write(1 << 20).await.is_empty());
+        assert!(quota.lacks(2 << 20, 0).is_ok() && quota.lacks(3 << 20, 0).is_err());
     }
 
     #[test]

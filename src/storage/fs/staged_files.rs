@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use rustix::io::Errno;
 
 use super::descriptors::{OpenFiles, share};
+use super::incoming::Incoming;
 use super::lacks::Lacks;
 use super::partial::Partial;
+use super::peer_quota::Room;
 use super::sys::disk::write_all_at;
 use crate::protocol::wire::entry::EntryId;
 
@@ -28,6 +30,7 @@ struct StagedEntry {
     /// Set once the entry has its size, permission bits and time: the attributes that the file system does not keep.
     lacks: Option<Lacks>,
     durability: Arc<Durability>,
+    room: Arc<Room>,
     /// The first error of a sync of its data. Kept because the kernel reports it only once.
     lost: Option<Errno>,
 }
@@ -47,6 +50,7 @@ pub(super) struct StagedFile {
     /// Set if the next attempt can go on with it.
     partial: Option<Arc<Partial>>,
     durability: Arc<Durability>,
+    room: Arc<Room>,
     /// Held while a piece is written. The kernel lets one thread write to a file at a time, and the others spin. On a
     /// host with few cores, that takes processor time from the network.
     turn: tokio::sync::Mutex<()>,
@@ -59,10 +63,14 @@ impl StagedFile {
         self.turn.lock().await
     }
 
-    /// Writes a piece. The caller holds the [turn](Self::turn).
-    pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if let Some(partial) = &self.partial {
-            partial.before_write(&self.file, offset, bytes.len())?;
+    /// Writes a piece, if there is room for it. The caller holds the [turn](Self::turn).
+    pub(super) fn write_at(&self, bytes: &[u8], offset: u64, incoming: &Incoming) -> io::Result<()> {
+        let cleared = match &self.partial {
+            Some(partial) => partial.before_write(&self.file, offset, bytes.len())?,
+            None => Vec::new(),
+        };
+        if let Some(quota) = &incoming.quota {
+            self.room.take(quota, &cleared, offset..offset + bytes.len() as u64)?;
         }
         let written = write_all_at(&self.file, bytes, offset);
         self.durability.written();
@@ -225,8 +233,10 @@ impl StagedFiles {
         file: File,
         partial: Option<Arc<Partial>>,
     ) -> (Arc<StagedFile>, Option<Arc<StagedFile>>) {
-        let durability = Arc::clone(&self.staged.entry(id).or_default().durability);
-        let file = Arc::new(StagedFile { file, partial, durability, turn: tokio::sync::Mutex::default() });
+        let entry = self.staged.entry(id).or_default();
+        let (durability, room) = (Arc::clone(&entry.durability), Arc::clone(&entry.room));
+        let turn = tokio::sync::Mutex::default();
+        let file = Arc::new(StagedFile { file, partial, durability, room, turn });
         (Arc::clone(&file), self.open.insert(id, file))
     }
 

@@ -95,13 +95,13 @@ impl FsTarget {
         let write = move || {
             let call = disk.watch.begin("write", Subject::Staged(id));
             let bytes = pieces.iter().map(|piece| piece.range.len()).sum();
-            if let Err(error) = disk.take_room(bytes) {
+            if let Err(error) = disk.bounded.take(bytes) {
                 return (Err(error), block);
             }
             let mut pieces = pieces.into_iter();
             let written = pieces.try_for_each(|Write { offset, range, .. }| {
                 call.step("write", Subject::Staged(id));
-                staged.write_at(&block[range], offset)
+                staged.write_at(&block[range], offset, &disk.incoming)
             });
             (written, block)
         };

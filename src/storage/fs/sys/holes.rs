@@ -5,11 +5,12 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
 
-use rustix::fs::{FallocateFlags, SeekFrom, seek};
+use rustix::fs::{FallocateFlags, SeekFrom, fstat, seek};
 use rustix::io::Errno;
 
 use super::disk::{fallocate, write_all_at};
 use crate::protocol::wire::record::Run;
+use crate::storage::fs::attributes::allocated_of;
 
 /// A run of data, unless it would be empty.
 pub(crate) fn data(range: Range<u64>) -> Option<Run> {
@@ -48,11 +49,21 @@ pub(crate) fn find_runs(file: impl AsFd, range: Range<u64>, runs_max: usize) -> 
     Ok(runs)
 }
 
+/// Bytes of a file that were made zeros, and how many the disk has free again by that.
+pub(crate) struct Cleared {
+    pub(crate) range: Range<u64>,
+    pub(crate) freed_bytes: u64,
+}
+
 /// Makes the bytes of `range` zeros, as far as the file has them.
-pub(crate) fn clear(file: &File, range: Range<u64>) -> io::Result<()> {
+pub(crate) fn clear(file: &File, range: Range<u64>) -> io::Result<Cleared> {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let before = allocated_of(&fstat(file)?);
     match fallocate(file, flags, range.start, range.end - range.start) {
-        Ok(()) => return Ok(()),
+        Ok(()) => {
+            let freed_bytes = before.saturating_sub(allocated_of(&fstat(file)?));
+            return Ok(Cleared { freed_bytes: freed_bytes.min(range.end - range.start), range });
+        }
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM) => {}
         Err(errno) => return Err(errno.into()),
     }
@@ -63,5 +74,5 @@ pub(crate) fn clear(file: &File, range: Range<u64>) -> io::Result<()> {
         write_all_at(file, &zeros[..len], at)?;
         at += len as u64;
     }
-    Ok(())
+    Ok(Cleared { range, freed_bytes: 0 })
 }
