@@ -178,6 +178,16 @@ async fn read_again(hall: &Hall, places: &Places, mut hangups: Hangups) -> Infal
     }
 }
 
+/// A bug in one transfer ends that transfer only.
+async fn contained(
+    transfer: impl Future<Output = Result<(), Failure>> + Send + 'static,
+) -> Result<(), Failure> {
+    tokio::spawn(transfer).await.unwrap_or_else(|_| {
+        let message = "this transfer stopped because of a bug; the lines above show where";
+        Err(Failure::new(Reason::Internal, message))
+    })
+}
+
 impl Hall {
     fn warn(&self, message: String) {
         self.reporter.report(Event::Warning { path: None, reason: None, message });
@@ -235,12 +245,7 @@ impl Hall {
         place: TakenPlace,
     ) {
         let reporter: Arc<dyn Reporter> = OfPeer::new(label, Arc::clone(&self.reporter));
-        let transfer = tokio::spawn(self.transfer(connected, peer, Arc::clone(&reporter)));
-        let received = transfer.await.unwrap_or_else(|_| {
-            let message = "this transfer stopped because of a bug; the lines above show where";
-            Err(Failure::new(Reason::Internal, message))
-        });
-        if let Err(failure) = received {
+        if let Err(failure) = contained(self.transfer(connected, peer, Arc::clone(&reporter))).await {
             reporter.report(Event::Failed(failure));
         }
         drop(place);
@@ -266,5 +271,17 @@ impl Hall {
         let done = self.service.serve(connected, peer.as_ref(), common, context).await?;
         conclude(done, reporter.as_ref());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn attack_13_a_panic_in_one_transfer_is_a_failure_of_that_transfer() {
+        let failure = contained(async { panic!("a bug") }).await.unwrap_err();
+        assert_eq!((failure.reason, failure.reason.exit_code()), (Reason::Internal, 1));
+        assert!(contained(async { Ok(()) }).await.is_ok());
     }
 }

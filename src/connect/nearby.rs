@@ -38,23 +38,29 @@ impl Announcement {
     }
 
     fn announce(number: u16, address: SocketAddr) -> Result<Self, mdns_sd::Error> {
-        let mut name = [0; NAME_BYTES];
-        getrandom::fill(&mut name).map_err(|error| mdns_sd::Error::Msg(error.to_string()))?;
-        let name = data_encoding::HEXLOWER.encode(&name);
-        let (host, properties) = (format!("towline-{name}.local."), [(NUMBER, number.to_string())]);
-        let ip = Some(address.ip()).filter(|ip| !ip.is_unspecified());
-        let ips: Vec<IpAddr> = ip.into_iter().collect();
-        let mut info = ServiceInfo::new(SERVICE, &name, &host, &ips[..], address.port(), &properties[..])?;
-        if ips.is_empty() {
-            info = info.enable_addr_auto();
-        }
-        // The name is random, so no other machine has it.
-        info.set_requires_probe(false);
+        let info = told(number, address)?;
         let name = info.get_fullname().to_owned();
         let daemon = ServiceDaemon::new()?;
         daemon.register(info)?;
         Ok(Self { daemon, name })
     }
+}
+
+/// What everybody on the local network learns: the number, the address and a random name.
+fn told(number: u16, address: SocketAddr) -> Result<ServiceInfo, mdns_sd::Error> {
+    let mut name = [0; NAME_BYTES];
+    getrandom::fill(&mut name).map_err(|error| mdns_sd::Error::Msg(error.to_string()))?;
+    let name = data_encoding::HEXLOWER.encode(&name);
+    let (host, properties) = (format!("towline-{name}.local."), [(NUMBER, number.to_string())]);
+    let ip = Some(address.ip()).filter(|ip| !ip.is_unspecified());
+    let ips: Vec<IpAddr> = ip.into_iter().collect();
+    let mut info = ServiceInfo::new(SERVICE, &name, &host, &ips[..], address.port(), &properties[..])?;
+    if ips.is_empty() {
+        info = info.enable_addr_auto();
+    }
+    // The name is random, so no other machine has it.
+    info.set_requires_probe(false);
+    Ok(info)
 }
 
 impl Drop for Announcement {
@@ -130,4 +136,24 @@ fn address(ip: &ScopedIp, port: u16) -> Option<SocketAddr> {
 
 fn is_of_a_link(address: &SocketAddr) -> bool {
     matches!(address, SocketAddr::V6(v6) if v6.ip().is_unicast_link_local())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// croc announced a part of its secret, and sent local addresses to whoever asked.
+    #[test]
+    fn attack_9_the_announcement_has_the_number_and_one_address_and_no_word_of_the_code() {
+        let address = "192.0.2.7:4750".parse().unwrap();
+        let [info, again] = [told(7, address), told(7, address)].map(Result::unwrap);
+        let properties: Vec<_> = info.get_properties().iter().map(ToString::to_string).collect();
+        assert_eq!(properties, ["n=7"]);
+        assert_eq!(info.get_port(), 4750);
+        assert_eq!(info.get_addresses().iter().copied().collect::<Vec<_>>(), [address.ip()]);
+        let name = info.get_fullname().strip_suffix(&format!(".{SERVICE}")).unwrap();
+        assert_eq!(info.get_hostname(), format!("towline-{name}.local."));
+        assert!(name.len() == 2 * NAME_BYTES && name.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
+        assert_ne!(info.get_fullname(), again.get_fullname());
+    }
 }

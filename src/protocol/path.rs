@@ -186,6 +186,27 @@ mod tests {
         }
     }
 
+    /// Linux gives them no meaning. A check that refused them would lose honest files.
+    #[test]
+    fn attack_5_names_that_are_special_elsewhere_are_names_here() {
+        for name in [
+            "a:b",
+            "C:",
+            "NUL",
+            "com1.txt",
+            "end.",
+            "end ",
+            "a\\b",
+            "\\\\host\\share",
+            "~",
+            "$HOME",
+            "*",
+            "a|b",
+        ] {
+            assert_eq!(RelPath::new(name.as_bytes()).unwrap().as_bytes(), name.as_bytes());
+        }
+    }
+
     /// [W-16], [R-3]
     #[test]
     fn attack_1_names_that_leave_the_directory() {

@@ -132,7 +132,7 @@ async fn a_missing_listener_is_reported_within_the_time_given() {
     assert!(matches!(error, TransportError::NoAnswer(_)), "{error:?}");
 }
 
-/// A dialler without towline's code.
+/// A dialler without towline's code, and without a time-out.
 async fn foreign_dial(
     address: SocketAddr,
     change: impl FnOnce(&mut rustls::ClientConfig),
@@ -142,7 +142,10 @@ async fn foreign_dial(
     let mut config =
         tls::client_config(&own, Expected::Key(listener.fingerprint()), ShownFingerprint::default()).unwrap();
     change(&mut config);
-    let config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
+    let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()));
+    let mut transport = quinn::TransportConfig::default();
+    transport.max_idle_timeout(None);
+    config.transport_config(Arc::new(transport));
     let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
     endpoint.connect_with(config, address, tls::SERVER_NAME).unwrap().await
 }
@@ -266,6 +269,24 @@ async fn a_link_that_dies_is_noticed_by_both_after_the_idle_timeout() {
     link.abort();
     assert_eq!(dialled.closed().await, TransportError::TimedOut(idle));
     assert_eq!(accepted.closed().await, TransportError::TimedOut(idle));
+}
+
+/// rsync let a peer turn a time-out off with a value that it chose.
+#[tokio::test]
+async fn attack_17_a_peer_without_a_time_out_does_not_turn_off_this_ones() {
+    let idle = Duration::from_millis(500);
+    let there = Identity::generate().unwrap();
+    let limits = Limits { idle_timeout: idle, ..limits() };
+    let endpoint = network(&there).listen(&LOOPBACK, &limits).unwrap();
+    let (relay, link) = relay_to(endpoint.local_address().unwrap()).await;
+    let (dialled, accepted) = tokio::join!(foreign_dial(relay, |_| {}, &there), async {
+        endpoint.accept().await.unwrap().handshake().await
+    });
+    let (_dialled, accepted) = (dialled.unwrap(), accepted.unwrap());
+    accepted.let_in();
+    link.abort();
+    let closed = timeout(Duration::from_secs(10), accepted.closed()).await;
+    assert_eq!(closed.expect("it waits for ever"), TransportError::TimedOut(idle));
 }
 
 /// quinn holds a close back while the congestion window is full and more data is pending; its peer then waits for the

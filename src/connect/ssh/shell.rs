@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attack_9_a_shell_reads_every_word_as_it_is() {
+    fn attack_20_a_shell_reads_every_word_as_it_is() {
         let words: Vec<OsString> = [
             &b"plain"[..],
             b"",

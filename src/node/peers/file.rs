@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_file_says_where_and_is_left_alone() {
+    fn attack_21_an_invalid_file_says_where_and_is_left_alone() {
         let (_dir, file) = file();
         file.add(&name("laptop"), &peer(1)).unwrap();
         let good = fs::read_to_string(path(&file)).unwrap();
@@ -527,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_is_an_error_and_stays() {
+    fn attack_21_a_link_that_leads_nowhere_is_an_error_and_stays() {
         let (dir, file) = file();
         let mount = dir.path().join("mount");
         fs::create_dir(path(&file).parent().unwrap()).unwrap();
@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_can_replace_is_refused() {
+    fn attack_21_a_file_that_others_can_replace_is_refused() {
         let (_dir, file) = file();
         file.add(&name("laptop"), &peer(1)).unwrap();
         let dir = path(&file).parent().unwrap();
