@@ -505,7 +505,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__receive)
-            opts="-q -v -h --from --wait --into --exists --atomic --verify-disk --yes --manifest --limit --list-partial --discard-partial --forever --tickets --transfers --grace --allow --ca --cert --key --peer-name --words --uses --expires --qr --verify --remember --ssh --no-install --listen --port-range --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-c -q -v -h --from --wait --into --exists --checksum --atomic --verify-disk --yes --manifest --limit --list-partial --discard-partial --forever --tickets --transfers --grace --allow --ca --cert --key --peer-name --words --uses --expires --qr --verify --remember --ssh --no-install --listen --port-range --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -528,6 +528,14 @@ _towline() {
                     ;;
                 --exists)
                     COMPREPLY=($(compgen -W "refuse skip replace rename" -- "${cur}"))
+                    return 0
+                    ;;
+                --checksum)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --atomic)
@@ -769,7 +777,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__send)
-            opts="-0 -q -v -h --to --wait --background --remove-source --delta --verify-disk --receipt --manifest --name --forever --tickets --transfers --grace --exists --atomic --yes --exclude --include --exclude-from --ignore-files --files-from --null --one-file-system --min-size --max-size --contents --allow --ca --cert --key --peer-name --words --uses --expires --qr --verify --remember --ssh --no-install --listen --port-range --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-c -0 -q -v -h --to --wait --background --remove-source --delta --verify-disk --receipt --manifest --name --forever --tickets --transfers --grace --exists --checksum --atomic --yes --exclude --include --exclude-from --ignore-files --files-from --null --one-file-system --min-size --max-size --contents --allow --ca --cert --key --peer-name --words --uses --expires --qr --verify --remember --ssh --no-install --listen --port-range --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -851,6 +859,14 @@ _towline() {
                     ;;
                 --exists)
                     COMPREPLY=($(compgen -W "refuse skip replace rename" -- "${cur}"))
+                    return 0
+                    ;;
+                --checksum)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                -c)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --atomic)

@@ -52,10 +52,12 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l tickets -d 'Wit
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l transfers -d 'With --forever: maximum transfers at once [default: 4]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l grace -d 'With --forever: time for running transfers to end after a signal [default: 30s]' -r
-complete -c towline -n "__fish_towline_using_subcommand send" -l exists -d 'Existing files: refuse (default), skip, replace, rename; only with dir: and ssh:' -r -f -a "refuse\t'Do not receive the file; the exit code is then 5'
+complete -c towline -n "__fish_towline_using_subcommand send" -l exists -d 'Existing files: refuse, skip, rename, replace [default: as the receiving side has it]' -r -f -a "refuse\t'Do not receive the file; the exit code is then 5'
 skip\t'Keep the existing file; this is not an error'
 replace\t'Replace the existing file'
 rename\t'Save the new file under another name'"
+complete -c towline -n "__fish_towline_using_subcommand send" -s c -l checksum -d 'Compare contents by BLAKE3, although size and time agree' -r -f -a "true\t''
+false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l atomic -d 'Give all files their names together at the end, or none; only with dir: and ssh:' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l yes -d 'Copy towline by ssh: to a machine that has none, without asking' -r -f -a "true\t''
@@ -129,6 +131,8 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l exists -d 'E
 skip\t'Keep the existing file; this is not an error'
 replace\t'Replace the existing file'
 rename\t'Save the new file under another name'"
+complete -c towline -n "__fish_towline_using_subcommand receive" -s c -l checksum -d 'Compare contents by BLAKE3, although size and time agree' -r -f -a "true\t''
+false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l atomic -d 'Give all files their names together at the end, or none' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l verify-disk -d 'Read each file back from the disk before it gets its name' -r -f -a "true\t''

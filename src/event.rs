@@ -306,6 +306,9 @@ pub struct Summary {
     pub links: u64,
     /// Files and links that already existed.
     pub identical: u64,
+    /// Files that already existed with the same size and time, and whose content was not compared; not counted in
+    /// `identical`.
+    pub unchanged: u64,
     /// Existing files and links that got a new mode or time; not counted in `identical`.
     pub updated: u64,
     /// Files and links that were skipped.

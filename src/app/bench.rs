@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use super::meet::{Connected, meet, meet_itself};
-use super::settings::{BenchSettings, BenchWith, CommonSettings, Peer, Workload};
+use super::settings::{BenchSettings, BenchWith, CommonSettings, Peer, Rules, Workload};
 use super::transfer::{
     Inbox, Silent, Transferred, context, memory, memory_of_two, of_both, receive_through, receive_with,
     send_through,
@@ -18,7 +18,6 @@ use super::transfer::{
 use crate::event::{Bench, Event, Outcome, Report, Reporter, TransferId};
 use crate::node::processor::processor_time;
 use crate::protocol::failure::{Failure, Reason};
-use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
 use crate::protocol::wire::role::Role;
 use crate::session::{Budget, Carried, Context, Lease};
@@ -183,11 +182,11 @@ impl Running<'_> {
                     quota: None,
                     bounds: Bounds::default(),
                 };
-                receive_through(connected, inbox, Exists::Refuse, context).await
+                receive_through(connected, inbox, Rules::default(), context).await
             }
             None => {
                 let open = |_| ready(Ok(VoidTarget));
-                receive_with(connected, open, "nothing".to_owned(), Exists::Refuse, context).await
+                receive_with(connected, open, "nothing".to_owned(), Rules::default(), context).await
             }
         }
     }

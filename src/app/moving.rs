@@ -175,7 +175,9 @@ impl WithRemoval {
                 }
             }
             // Both sides may see the very same file, for example on a shared disk.
-            (Outcome::Identical | Outcome::Updated, Some(_)) => "the receiver had it already".to_owned(),
+            (Outcome::Identical | Outcome::Unchanged | Outcome::Updated, Some(_)) => {
+                "the receiver had it already".to_owned()
+            }
             (Outcome::Skipped, Some(_)) => "the receiver kept another file under its name".to_owned(),
             // A directory that failed or was skipped.
             (_, None) => {

@@ -83,7 +83,7 @@ impl Reception<'_> {
         identity: Arc<Identity>,
         stop: watch::Receiver<Option<Failure>>,
     ) -> Result<Transferred, Failure> {
-        let ReceiveSettings { peer, peers, into, exists, atomic, verify_disk, bounds, yes, common, .. } =
+        let ReceiveSettings { peer, peers, into, rules, atomic, verify_disk, bounds, yes, common, .. } =
             self.settings;
         let connected = match self.asker.as_deref().filter(|_| common.verify) {
             Some(asker) => {
@@ -107,7 +107,7 @@ impl Reception<'_> {
         let (reporter, network) = (Arc::clone(&self.reporter), self.network.clone());
         let inbox =
             Inbox { dir: into.into(), sender, reporter, network, quota: None, bounds: bounds.clone() };
-        let done = receive_through(connected, inbox, *exists, context).await;
+        let done = receive_through(connected, inbox, *rules, context).await;
         if done.is_err() && is_asked && !was_there {
             // It was made before the question. If anything is in it, it stays.
             let _ = std::fs::remove_dir(into);

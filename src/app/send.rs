@@ -12,7 +12,7 @@ use super::meet::{Connected, meet, meet_itself, met};
 use super::moving::WithRemoval;
 use super::receipt_file::ReceiptFile;
 use super::remember::keep;
-use super::settings::{CommonSettings, Delta, Peer, Right, SendSettings};
+use super::settings::{CommonSettings, Delta, Peer, Request, Right, Rules, SendSettings};
 use super::transfer::{
     Inbox, Silent, Transferred, conclude, context, memory, memory_of_two, of_both, receive_through,
     send_through, throttle,
@@ -22,7 +22,6 @@ use super::uses::Uses;
 use crate::auth::{Fingerprint, Identity};
 use crate::event::{Asker, Reporter};
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
 use crate::protocol::wire::role::Role;
 use crate::session::schedule::Schedule;
@@ -68,7 +67,7 @@ async fn deliver<S: Source + Clone>(
     mut stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
     let SendSettings { sources, peer, delta, manifest, .. } = settings;
-    let SendSettings { verify_disk, exists, atomic, receipt, common, .. } = settings;
+    let SendSettings { verify_disk, request, rules, atomic, receipt, common, .. } = settings;
     let reporter: Arc<dyn Reporter> = match &removal {
         Some(removal) => Arc::clone(removal) as _,
         None => reporter,
@@ -94,14 +93,15 @@ async fn deliver<S: Source + Clone>(
                 quota: None,
                 bounds: Bounds::default(),
             };
-            let receiving = Receiving { exists, atomic, verify_disk, wants_receipt: receipt.is_some() };
+            let wants_receipt = receipt.is_some();
+            let receiving = Receiving { request, rules, atomic, verify_disk, wants_receipt };
             send_to_dir(source, inbox, receiving, &common, stop.clone()).await
         }
         peer => {
             let told = Arc::clone(&reporter);
             let (is_delta, wants_receipt) = (delta == Delta::Auto, receipt.is_some());
             let delivery =
-                Delivery { source, common: &common, is_delta, wants_receipt, reporter: told, asker };
+                Delivery { source, common: &common, is_delta, wants_receipt, request, reporter: told, asker };
             let what: Vec<PathBuf> = sources;
             if common.uses > 1 && peer.is_none() {
                 return delivery.send_to_several(what, &mut stop).await;
@@ -132,6 +132,7 @@ struct Delivery<'a, S> {
     common: &'a CommonSettings,
     is_delta: bool,
     wants_receipt: bool,
+    request: Request,
     reporter: Arc<dyn Reporter>,
     asker: Option<Arc<dyn Asker>>,
 }
@@ -178,7 +179,7 @@ impl<S: Source + Clone> Delivery<'_, S> {
         identity: Arc<Identity>,
         stop: watch::Receiver<Option<Failure>>,
     ) -> Result<Transferred, Failure> {
-        let Self { source, common, is_delta, wants_receipt, reporter, asker } = self;
+        let Self { source, common, is_delta, wants_receipt, request, reporter, asker } = self;
         let connected = match asker.as_deref().filter(|_| common.verify) {
             Some(asker) => {
                 compare(connected, identity.fingerprint(), Side::Sender, asker, stop.clone()).await?
@@ -187,7 +188,8 @@ impl<S: Source + Clone> Delivery<'_, S> {
         };
         let context = context(common, memory, Arc::clone(reporter), stop);
         let identity = Some(identity);
-        let context = Context { delta: *is_delta, receipt: *wants_receipt, identity, ..context };
+        let (delta, receipt, request) = (*is_delta, *wants_receipt, *request);
+        let context = Context { delta, receipt, request, identity, ..context };
         send_through(connected, source.clone(), common, context).await
     }
 }
@@ -217,7 +219,8 @@ fn refuse_inside(dir: &Path, sources: &[PathBuf]) -> Result<(), Failure> {
 
 /// What the receiver in this process does.
 struct Receiving {
-    exists: Exists,
+    request: Request,
+    rules: Rules,
     atomic: bool,
     verify_disk: bool,
     wants_receipt: bool,
@@ -227,14 +230,14 @@ struct Receiving {
 async fn send_to_dir(
     source: impl Source,
     inbox: Inbox,
-    Receiving { exists, atomic, verify_disk, wants_receipt }: Receiving,
+    Receiving { request, rules, atomic, verify_disk, wants_receipt }: Receiving,
     common: &CommonSettings,
     stop: watch::Receiver<Option<Failure>>,
 ) -> Result<Transferred, Failure> {
     let (memory, receiver_memory) = memory_of_two(common)?;
     let [(sender, own), (receiver, receiver_key)] = meet_itself(common, *memory).await?;
     let sending = context(common, memory, Arc::clone(&inbox.reporter), stop);
-    let sending = Context { receipt: wants_receipt, identity: Some(own), ..sending };
+    let sending = Context { receipt: wants_receipt, request, identity: Some(own), ..sending };
     // Limiting one of the two sides is enough.
     let unlimited = throttle(Schedule::default());
     let receiving = Context {
@@ -246,7 +249,7 @@ async fn send_to_dir(
         identity: Some(receiver_key),
         ..sending.clone()
     };
-    let receiving = receive_through(receiver, inbox, exists, receiving);
+    let receiving = receive_through(receiver, inbox, rules, receiving);
     let sending = send_through(sender, source, common, sending);
     let (sent, received) = tokio::join!(sending, receiving);
     of_both(sent, received)

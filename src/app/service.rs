@@ -9,7 +9,9 @@ use tokio::sync::watch;
 
 use super::meet::Connected;
 use super::on_disk::on_disk;
-use super::settings::{CommonSettings, Delta, Exists, InboxSettings, OfferSettings, Right, ServiceSettings};
+use super::settings::{
+    CommonSettings, Delta, Exists, InboxSettings, OfferSettings, Right, Rules, ServiceSettings,
+};
 use super::transfer::{Inbox, Transferred, receive_through, send_through};
 use super::unfinished::Completion;
 use crate::event::Reporter;
@@ -100,7 +102,8 @@ impl Service {
                     Ok(source) => source,
                     Err(failure) => return Err(connected.fail(failure).await),
                 };
-                let context = Context { delta: offer.delta == Delta::Auto, ..context };
+                let (delta, request) = (offer.delta == Delta::Auto, offer.request);
+                let context = Context { delta, request, ..context };
                 let walked = source.clone();
                 let done = send_through(connected, source, common, context).await;
                 done.map(|mut done| {
@@ -119,7 +122,7 @@ impl Service {
         limit: Duration,
         context: Context,
     ) -> Result<Transferred, Failure> {
-        let InboxSettings { into, exists, atomic, verify_disk, bounds } = inbox;
+        let InboxSettings { into, exists, compares, atomic, verify_disk, bounds } = inbox;
         let sender = connected.link.connection.peer_fingerprint();
         let own_dir = peer.and_then(|peer| peer.into.as_ref());
         let dir = own_dir.map_or_else(|| into.into(), |own| TargetDir::inside(into, own));
@@ -132,7 +135,8 @@ impl Service {
         let context = Context { atomic: *atomic, verify_disk: *verify_disk, ..context };
         let bounds = peer.map_or_else(|| bounds.clone(), |peer| bounds.with(&peer.limits));
         let inbox = Inbox { dir, sender, reporter, network, quota, bounds };
-        receive_through(connected, inbox, policy(*exists, peer), context).await
+        let rules = Rules { compares: *compares, ..rules(*exists, peer) };
+        receive_through(connected, inbox, rules, context).await
     }
 
     /// Opens the sources.
@@ -161,14 +165,16 @@ impl Service {
     }
 }
 
-/// What happens to existing files: what the command says, if the peer may do that, or else the first that it may.
-fn policy(given: Option<Exists>, peer: Option<&KnownPeer>) -> Exists {
+/// What happens to existing files: what the command says, if the peer may do that, or else the first that it may. It may
+/// ask for what its entry allows, or for what the command says.
+fn rules(given: Option<Exists>, peer: Option<&KnownPeer>) -> Rules {
     let allowed = peer.map(|peer| &peer.exists[..]).unwrap_or_default();
-    match (given, allowed) {
+    let exists = match (given, allowed) {
         (Some(given), allowed) if allowed.is_empty() || allowed.contains(&given) => given,
         (_, [first, ..]) => *first,
         (_, []) => Exists::default(),
-    }
+    };
+    Rules { exists_max: allowed.iter().copied().max().unwrap_or(exists), ..Rules::of(exists) }
 }
 
 #[cfg(test)]
@@ -181,10 +187,16 @@ mod tests {
         let nobody = KnownPeer::new(Fingerprint::from_bytes([1; 32]), Vec::new());
         let peer = |exists: &[Exists]| KnownPeer { exists: exists.to_vec(), ..nobody.clone() };
         let careful = peer(&[Exists::Rename, Exists::Skip]);
-        assert_eq!(policy(Some(Exists::Replace), Some(&careful)), Exists::Rename);
-        assert_eq!(policy(Some(Exists::Skip), Some(&careful)), Exists::Skip);
-        assert_eq!(policy(None, Some(&careful)), Exists::Rename);
-        assert_eq!(policy(Some(Exists::Replace), Some(&peer(&[]))), Exists::Replace);
-        assert_eq!(policy(None, None), Exists::Refuse);
+        fn policy(given: Option<Exists>, peer: Option<&KnownPeer>) -> (Exists, Exists) {
+            let rules = rules(given, peer);
+            (rules.exists, rules.exists_max)
+        }
+        assert_eq!(policy(Some(Exists::Replace), Some(&careful)), (Exists::Rename, Exists::Rename));
+        assert_eq!(policy(Some(Exists::Skip), Some(&careful)), (Exists::Skip, Exists::Rename));
+        assert_eq!(policy(None, Some(&careful)), (Exists::Rename, Exists::Rename));
+        let replace = (Exists::Replace, Exists::Replace);
+        assert_eq!(policy(Some(Exists::Replace), Some(&peer(&[]))), replace);
+        assert_eq!(policy(Some(Exists::Refuse), Some(&peer(&[Exists::Replace]))), replace);
+        assert_eq!(policy(None, None), (Exists::Refuse, Exists::Refuse));
     }
 }

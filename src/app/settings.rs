@@ -11,6 +11,7 @@ pub use crate::node::peers::{KnownPeer, KnownPeers, PeerChange, PeerName, PeersF
 use crate::protocol::failure::Failure;
 pub use crate::protocol::final_name::Exists;
 use crate::protocol::path::RelPath;
+pub use crate::protocol::request::{Request, Rules};
 use crate::session::Retry;
 use crate::session::schedule::Schedule;
 pub use crate::storage::fs::Bounds;
@@ -104,8 +105,10 @@ pub struct SendSettings {
     pub receipt: Option<PathBuf>,
     /// The receiver in this process reads each file back from its disk.
     pub verify_disk: bool,
-    /// What the receiver in this process does with existing files.
-    pub exists: Exists,
+    /// What is asked of the receiver.
+    pub request: Request,
+    /// What the receiver in this process does by itself.
+    pub rules: Rules,
     /// In the receiver of this process, all files get their names together at the end, or none does.
     pub atomic: bool,
     /// Settings of both sides.
@@ -132,7 +135,7 @@ pub struct ReceiveSettings {
     /// The target directory.
     pub into: PathBuf,
     /// What to do with existing files.
-    pub exists: Exists,
+    pub rules: Rules,
     /// All files get their names together at the end, or none does.
     pub atomic: bool,
     /// Each file is read back from the disk before it gets its name.
@@ -182,6 +185,8 @@ pub struct InboxSettings {
     pub into: PathBuf,
     /// What to do with existing files, if that was given.
     pub exists: Option<Exists>,
+    /// Contents are compared although size and time agree.
+    pub compares: bool,
     /// All files of a transfer get their names together at the end, or none does.
     pub atomic: bool,
     /// Each file is read back from the disk before it gets its name.
@@ -199,6 +204,8 @@ pub struct OfferSettings {
     pub sources: Vec<PathBuf>,
     /// Whether receivers take from old files what they have.
     pub delta: Delta,
+    /// What is asked of receivers.
+    pub request: Request,
 }
 
 /// What a look at partial files needs.

@@ -13,12 +13,13 @@ use super::settings::CommonSettings;
 use crate::auth::Fingerprint;
 use crate::event::{Event, OfTransfer, Report, Reporter, Summary, TransferId};
 use crate::node::memory::Memory;
+use crate::node::peers::exists_word;
 use crate::node::processor::processor_use;
 use crate::node::quota::CpuQuota;
 use crate::protocol::engine::patience::Patience;
 use crate::protocol::failure::{Failure, Reason, Side};
-use crate::protocol::final_name::Exists;
 use crate::protocol::path::printable;
+use crate::protocol::request::{Beyond, Request, Rules};
 use crate::session::schedule::Schedule;
 use crate::session::{self, Budget, Context, Lease, Throttle, close_with};
 use crate::storage::fs::{Bounds, FsTarget, Incoming, NetworkThreads, PeerQuota, TargetDir};
@@ -69,6 +70,7 @@ pub(super) fn context(
         atomic: false,
         verify_disk: false,
         receipt: false,
+        request: Request::default(),
         consent: None,
         identity: None,
         reporter,
@@ -127,7 +129,7 @@ pub(super) struct Inbox {
 pub(super) async fn receive_through(
     connected: Connected,
     inbox: Inbox,
-    exists: Exists,
+    rules: Rules,
     context: Context,
 ) -> Result<Transferred, Failure> {
     let Inbox { dir, sender, reporter, network, quota, bounds } = inbox;
@@ -140,7 +142,7 @@ pub(super) async fn receive_through(
         let open = move || FsTarget::new(dir, incoming, network).map_err(|error| error.of_target());
         on_disk((Side::Receiver, "open", &path), limit, &stop, open).await
     };
-    receive_with(connected, open, name, exists, context).await
+    receive_with(connected, open, name, rules, context).await
 }
 
 /// Receives one transfer into the target that `open` returns for the transfer's name. People see the target as
@@ -149,23 +151,24 @@ pub(super) async fn receive_with<T: Target>(
     connected: Connected,
     open: impl AsyncFnOnce(String) -> Result<T, Failure>,
     target_name: String,
-    exists: Exists,
+    rules: Rules,
     context: Context,
 ) -> Result<Transferred, Failure> {
     let (mut link, keeper) = connected.split();
     let mut reporter = Arc::clone(&context.reporter);
     let opened = async {
         let offer = session::receive::offer::offer(&mut link, &context).await?;
-        Ok((offer, open(session::name_of(offer.transfer)).await?))
+        let treatment = rules.grant(&offer.request).map_err(not_granted)?;
+        Ok((offer, treatment, open(session::name_of(offer.transfer)).await?))
     };
     let result = match opened.await {
-        Ok((offer, target)) => {
+        Ok((offer, treatment, target)) => {
             let transfer = offer.transfer.into();
             reporter = OfTransfer::new(transfer, reporter);
             let context = Context { reporter: Arc::clone(&reporter), ..context };
             let target = Arc::new(target);
             let result =
-                session::receive::driver::run(link, offer, target, target_name, exists, context).await;
+                session::receive::driver::run(link, offer, target, target_name, treatment, context).await;
             result.map(|summary| Transferred { transfer, summary })
         }
         Err(failure) => {
@@ -175,6 +178,25 @@ pub(super) async fn receive_with<T: Target>(
     };
     keeper.goodbye(result.as_ref().err(), reporter.as_ref()).await;
     result
+}
+
+/// The sender asks for more than this side allows. Nothing has been touched.
+fn not_granted(beyond: Beyond) -> Failure {
+    match beyond {
+        Beyond::Exists { asked, allowed } => {
+            let (asked, allowed) = (exists_word(asked), exists_word(allowed));
+            let ways = format!(
+                "`towline receive --exists {asked}` allows it, and for a known peer of a side that stays `towline peers set NAME \
+                 --policies {asked}`"
+            );
+            let message = format!(
+                "the sender asks for --exists {asked}, and this side allows {allowed} at most; nothing was changed. Here, {ways}"
+            );
+            Failure::on(Side::Receiver, Reason::Refused, message).telling(format!(
+                "--exists {asked} is more than it allows, which is {allowed}; nothing was changed. There, {ways}"
+            ))
+        }
+    }
 }
 
 /// The result of a transfer within this process. The sender learns of a failure on either side, but only the

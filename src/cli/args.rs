@@ -235,9 +235,26 @@ pub struct ReceiveArgs {
     ///
     /// A file with the same content counts as received, whatever is given here. If the content differs: `refuse` fails
     /// the file (exit code 5), `skip` keeps the existing file and is not an error, `replace` replaces it, `rename` saves
-    /// the new file under another name.
+    /// the new file under another name. A sender may ask for less than what is given here, in the order refuse, skip, rename,
+    /// replace.
     #[arg(long, env = "TOWLINE_EXISTS", hide_env = true, value_name = "WHAT", hide_possible_values = true)]
     pub exists: Option<Exists>,
+
+    /// Compare contents by BLAKE3, although size and time agree
+    ///
+    /// Without it, a file of the same size and modification time counts as unchanged, and neither side reads it. With
+    /// --manifest and --verify-disk, contents are always compared. For example: towline receive --into photos --checksum
+    #[arg(
+        short = 'c',
+        long,
+        env = "TOWLINE_CHECKSUM",
+        hide_env = true,
+        hide_short_help = true,
+        value_name = "BOOL"
+    )]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub checksum: Option<bool>,
 
     /// Give all files their names together at the end, or none
     ///

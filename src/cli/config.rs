@@ -58,6 +58,8 @@ pub struct Config {
     /// `--exists`
     #[serde(deserialize_with = "word")]
     pub exists: Option<Exists>,
+    /// `--checksum`
+    pub checksum: Option<bool>,
     /// `--delta`
     #[serde(deserialize_with = "word")]
     pub delta: Option<Delta>,

@@ -13,4 +13,5 @@ pub mod manifest_root;
 pub mod not_kept;
 pub mod path;
 pub mod place;
+pub mod request;
 pub mod wire;

@@ -12,6 +12,7 @@ use crate::auth::Identity;
 use crate::event::{Event, Reporter};
 use crate::protocol::engine::patience::Patience;
 use crate::protocol::failure::{Failure, Side};
+use crate::protocol::request::Request;
 
 /// The settings of one side of a transfer.
 #[derive(Clone)]
@@ -30,6 +31,8 @@ pub struct Context {
     pub synced: bool,
     /// Whether the sender wants a receipt.
     pub receipt: bool,
+    /// What else the sender asks of the receiver.
+    pub request: Request,
     /// The key of this side. Without it, a receiver signs nothing.
     pub identity: Option<Arc<Identity>>,
     /// Whether the receiver reads each file back from its disk.

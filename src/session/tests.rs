@@ -18,6 +18,7 @@ mod receipts;
 mod replaced;
 mod resume;
 mod trees;
+mod unchanged;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -33,6 +34,7 @@ use crate::event::{Event, Report, Reporter, Summary};
 use crate::protocol::engine::patience::Patience;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
+use crate::protocol::request::{Request, Rules};
 use crate::protocol::wire::entry::{Kind, Meta};
 use crate::protocol::wire::role::Role;
 use crate::session::handshake::{Membership, Slot, admit, answer, dial, opening};
@@ -159,6 +161,8 @@ impl Setup {
                 atomic: false,
                 verify_disk: false,
                 receipt: false,
+                // All files in memory have one time.
+                request: Request { compares: true, ..Request::default() },
                 consent: None,
                 identity: None,
                 reporter,
@@ -308,5 +312,6 @@ async fn receive_on(
 ) -> Result<Summary, Failure> {
     let offer = receive::offer::offer(&mut link, context).await?;
     let target = Arc::new(target.clone());
-    receive::driver::run(link, offer, target, "/memory".to_owned(), exists, context.clone()).await
+    let treatment = Rules::of(exists).grant(&offer.request).unwrap();
+    receive::driver::run(link, offer, target, "/memory".to_owned(), treatment, context.clone()).await
 }

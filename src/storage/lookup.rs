@@ -5,14 +5,16 @@ use std::collections::HashMap;
 use super::error::Result;
 use super::target::Target;
 use crate::protocol::final_name::{Exists, Lookup};
+use crate::protocol::request::Treatment;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind};
 
 /// Looks at the final names of `entries` and prepares for those that can be received. One answer for each, in order.
 pub async fn look_and_prepare<T: Target>(
     target: &T,
     entries: Vec<(EntryId, Entry)>,
-    exists: Exists,
+    treatment: impl Into<Treatment>,
 ) -> Vec<Result<Lookup>> {
+    let Treatment { exists, compares } = treatment.into();
     let mut found = target.look(entries.iter().map(|(_, entry)| entry.clone()).collect(), exists).await;
     let (mut places, mut wanted, mut denied) = (Vec::new(), Vec::new(), HashMap::new());
     for (place, (id, entry)) in entries.into_iter().enumerate() {
@@ -20,6 +22,12 @@ pub async fn look_and_prepare<T: Target>(
             Err(_) | Ok(Lookup::Refused(_)) => continue,
             // Something else is where a directory should be.
             Ok(Lookup::Conflict) if entry.kind == Kind::Dir => continue,
+            // Nothing is written to these.
+            Ok(Lookup::Same { .. }) if entry.kind != Kind::Dir => continue,
+            Ok(Lookup::SameSize { is_unchanged: true, .. }) if !compares && exists != Exists::Skip => {
+                continue;
+            }
+            Ok(Lookup::SameSize { .. } | Lookup::Conflict) if exists == Exists::Skip => continue,
             Ok(Lookup::Denied(_)) => drop(denied.insert(place, entry.clone())),
             Ok(_) => {}
         }

@@ -6,6 +6,7 @@ mod crashes;
 mod hostile;
 mod resume;
 mod tree;
+mod unchanged;
 mod world;
 
 use std::time::Duration;
@@ -90,7 +91,7 @@ fn every_policy_holds_with_anything_under_the_names() {
                     Outcome::Written => settled.renamed.is_none() || exists == Exists::Rename,
                     Outcome::Identical => settled.renamed.is_none() || exists == Exists::Rename,
                     Outcome::Updated => exists == Exists::Replace,
-                    Outcome::NotKept | Outcome::Staged => false,
+                    Outcome::NotKept | Outcome::Staged | Outcome::Unchanged => false,
                 };
                 assert!(is_allowed, "{settled:?} with {exists:?}");
             }
@@ -186,7 +187,7 @@ fn a_cut_is_success_for_nobody_and_named_after_the_timeout() {
 }
 
 fn small(exists: Exists) -> (Sender, Receiver) {
-    let sender = Sender::new(CHUNK_LOG2, PATIENCE, Duration::ZERO);
+    let sender = Sender::new(CHUNK_LOG2, PATIENCE, Duration::ZERO).comparing(true);
     (sender, Receiver::new(CHUNK_LOG2, exists, "/t".into(), PATIENCE, Duration::ZERO))
 }
 
@@ -216,6 +217,7 @@ fn statuses(receiver: &mut Receiver) -> Vec<Message> {
     let actions = std::iter::from_fn(|| receiver.poll());
     let said = actions.filter_map(|action| match action {
         ReceiverAction::Control(message) => Some(message),
+        ReceiverAction::Unchanged(settled) => Some(Message::Unchanged(settled[0].id, settled.len() as u64)),
         _ => None,
     });
     said.collect()

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use crate::event::{Report, Reporter};
 use crate::protocol::engine::patience::Patience;
+use crate::protocol::request::Request;
 use crate::session::schedule::Schedule;
 use crate::session::{Context, Lease, ProcessorUse, Throttle};
 
@@ -32,6 +33,7 @@ pub(crate) fn context(memory: Lease) -> Context {
         atomic: false,
         verify_disk: false,
         receipt: false,
+        request: Request::default(),
         consent: None,
         identity: None,
         reporter: Arc::new(Nobody),

@@ -84,6 +84,7 @@ pub(super) mod tests {
             dirs: 1,
             links: 0,
             identical: 0,
+            unchanged: 0,
             updated: 0,
             skipped: 0,
             failed: 0,

@@ -129,6 +129,7 @@ enum EventFields<'a> {
         copied_bytes: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         verified_from_disk: Option<u64>,
+        unchanged: u64,
     },
     Preparing {
         dir: String,
@@ -379,6 +380,7 @@ fn file(file: &FileSettled) -> EventFields<'_> {
         Outcome::Written => ("written", None),
         Outcome::Staged => ("staged", None),
         Outcome::Identical => ("identical", None),
+        Outcome::Unchanged => ("unchanged", None),
         Outcome::Updated => ("updated", None),
         Outcome::Skipped => ("skipped", None),
         Outcome::NotKept => ("not-kept", None),
@@ -445,6 +447,7 @@ fn finished(summary: &Summary) -> EventFields<'_> {
         resumed_bytes: summary.resumed_bytes,
         copied_bytes: summary.copied_bytes,
         verified_from_disk: summary.verified,
+        unchanged: summary.unchanged,
     }
 }
 

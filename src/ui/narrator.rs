@@ -213,6 +213,7 @@ impl Narrator {
             Outcome::Written => "written",
             Outcome::Staged => "staged",
             Outcome::Identical => "identical",
+            Outcome::Unchanged => "unchanged",
             Outcome::Updated => "updated",
             Outcome::Skipped => "skipped",
             Outcome::NotKept => "not kept",
@@ -449,6 +450,7 @@ mod tests {
             links: 2,
             dirs: 1,
             identical: 4,
+            unchanged: 5,
             updated: 3,
             skipped: 5,
             failed: 2,
@@ -459,7 +461,8 @@ mod tests {
         assert_eq!(
             say(all),
             "received 1 file, 2 links, 1 directory, 2.00 GiB in 6.1s (335.74 MiB/s), written and verified, not \
-             synced (--no-fsync); 4 already there; 3 updated in mode or time; 5 skipped\n\
+             synced (--no-fsync); 4 already there; 5 unchanged by size and time, not compared; 3 updated in mode or \
+             time; 5 skipped\n\
              towline: 2 entries failed; see the lines above\n"
         );
         let verified = Summary { verified: Some(3), limited_by: Vec::new(), ..summary() };

@@ -29,7 +29,8 @@ pub(super) fn summary_line(summary: &Summary) -> String {
     .collect();
     let is_nothing = what.is_empty();
     // Nothing arrived, so nothing is safe.
-    let has_nothing = is_nothing && summary.identical + summary.updated + summary.skipped == 0;
+    let has_nothing =
+        is_nothing && summary.identical + summary.unchanged + summary.updated + summary.skipped == 0;
     if is_nothing {
         let nothing = if has_nothing && summary.failed > 0 { "nothing" } else { "nothing new" };
         what.push(nothing.to_owned());
@@ -54,6 +55,9 @@ pub(super) fn summary_line(summary: &Summary) -> String {
     }
     if summary.identical > 0 {
         out += &format!("; {} already there", summary.identical);
+    }
+    if summary.unchanged > 0 {
+        out += &format!("; {} unchanged by size and time, not compared", summary.unchanged);
     }
     if summary.updated > 0 {
         out += &format!("; {} updated in mode or time", summary.updated);
@@ -110,6 +114,7 @@ pub(super) mod tests {
             dirs: 0,
             links: 0,
             identical: 0,
+            unchanged: 0,
             updated: 0,
             skipped: 0,
             failed: 0,

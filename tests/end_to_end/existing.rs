@@ -104,6 +104,7 @@ fn t16_replace_updates_mode_and_time_of_the_same_content() {
         fs::write(source.join(name), bytes).expect("a file");
     }
     symlink("a", source.join("link")).expect("a link");
+    tree::set_mtime(&source.join("same"), 1_600_000_000, 5);
     setting.send_over(&source, &[]);
     let changed = ["a", "empty", "link"];
     for (number, name) in changed.iter().enumerate() {
@@ -116,13 +117,14 @@ fn t16_replace_updates_mode_and_time_of_the_same_content() {
     // Under the other rules what is there stays as it is.
     for policy in ["refuse", "rename"] {
         for side in setting.send_over(&source, &["--exists", policy]) {
-            assert_eq!(side.event("finished")["identical"], 4);
+            assert_eq!(side.event("finished")["identical"], 3);
+            assert_eq!(side.event("finished")["unchanged"], 1);
             assert_eq!(side.event("finished")["updated"], 0);
         }
     }
     assert_ne!(fs::metadata(setting.inbox.join("d/a")).expect("there").mode() & 0o777, 0o600);
     for (outcome, updated) in [("updated", 3), ("identical", 0)] {
-        for side in setting.send_over(&source, &["--exists", "replace"]) {
+        for side in setting.send_over(&source, &["--exists", "replace", "--checksum"]) {
             for name in changed {
                 assert_eq!(side.file(&format!("d/{name}"))["outcome"], outcome, "{name}");
             }

@@ -26,6 +26,7 @@ mod power;
 mod readers;
 mod receipts;
 mod reconnect;
+mod requests;
 mod secrets;
 mod selection;
 mod skips;

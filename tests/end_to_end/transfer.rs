@@ -237,7 +237,8 @@ fn sending_the_same_again_changes_nothing_and_is_no_conflict() {
     assert_eq!(again.event("finished")["bytes"], 0, "nothing travels twice");
     assert!(again.events("file").count() > 0);
     for file in again.events("file") {
-        assert_eq!(file["outcome"], "identical", "{file}");
+        // What was written just now is compared.
+        assert!(file["outcome"] == "identical" || file["outcome"] == "unchanged", "{file}");
     }
     tree::assert_same(&source, &setting.inbox.join("tree"));
 }

@@ -28,15 +28,35 @@ pub struct SshArgs {
     pub no_install: Option<bool>,
 }
 
-/// Flags about the target of `send --to dir:` and `send --to ssh:`.
+/// Flags about what happens at the receiving side.
 #[derive(Debug, Default, Args)]
 pub struct TargetArgs {
-    /// Existing files: refuse (default), skip, replace, rename; only with dir: and ssh:
+    /// Existing files: refuse, skip, rename, replace [default: as the receiving side has it]
     ///
-    /// For another peer, the receiving side decides. The words mean the same as there, see towline-receive(1).
+    /// The words mean the same as for `towline receive`. With dir: and ssh: what is given here holds, and `refuse` without it.
+    /// Any other receiver has the last word: in the order refuse, skip, rename, replace, it allows what its own --exists says
+    /// and what comes before; for a known peer of a side that stays, the entry of the peer says what it may. If more is asked
+    /// for, nothing is changed, and the exit code is 5. For example: towline send photos --to nas --exists skip
     #[arg(long, env = "TOWLINE_EXISTS", hide_env = true, hide_short_help = true, value_name = "WHAT")]
     #[arg(hide_possible_values = true)]
     pub exists: Option<Exists>,
+
+    /// Compare contents by BLAKE3, although size and time agree
+    ///
+    /// Without it, a file of the same size and modification time counts as unchanged, and neither side reads it. With
+    /// --remove-source, --receipt, --manifest and --verify-disk, contents are always compared.
+    /// For example: towline send photos --to nas --checksum
+    #[arg(
+        short = 'c',
+        long,
+        env = "TOWLINE_CHECKSUM",
+        hide_env = true,
+        hide_short_help = true,
+        value_name = "BOOL"
+    )]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub checksum: Option<bool>,
 
     /// Give all files their names together at the end, or none; only with dir: and ssh:
     #[arg(long, env = "TOWLINE_ATOMIC", hide_env = true, hide_short_help = true, value_name = "BOOL")]

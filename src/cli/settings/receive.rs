@@ -11,7 +11,7 @@ use super::meeting::{check_uses, resolve_meeting, resolve_peer};
 use super::pki::resolve_pki;
 use super::{ssh, stay};
 use crate::app::settings::{
-    Command, PartialAction, PartialSettings, Peer, PeersFile, ReceiveSettings, Right,
+    Command, PartialAction, PartialSettings, Peer, PeersFile, ReceiveSettings, Right, Rules,
 };
 use crate::cli::args::ReceiveArgs;
 use crate::cli::config::Config;
@@ -65,13 +65,15 @@ pub(super) fn resolve(
     let exists = given.exists.or(config.exists).unwrap_or_default();
     let atomic = given.atomic.or(config.atomic).unwrap_or(false);
     let verify_disk = verify_disk(given.verify_disk, config.verify_disk, &common)?;
+    let compares = given.checksum.or(config.checksum).unwrap_or(false) || manifest.is_some() || verify_disk;
+    let rules = Rules { compares, ..Rules::of(exists) };
     let yes = given.yes.or(config.yes).unwrap_or(false);
     let peers = peers.clone();
     Ok(Command::Receive(ReceiveSettings {
         peer,
         peers,
         into,
-        exists,
+        rules,
         atomic,
         verify_disk,
         bounds,

@@ -13,7 +13,7 @@ use super::select::resolve_selection;
 use super::sources::{check_sources, give_way};
 use super::stdio::{check_stdin, stdin_name};
 use super::{ssh, stay};
-use crate::app::settings::{Command, Peer, PeersFile, Right, SendSettings};
+use crate::app::settings::{Command, Peer, PeersFile, Request, Right, Rules, SendSettings};
 use crate::cli::args::SendArgs;
 use crate::cli::config::Config;
 use crate::cli::peer;
@@ -58,20 +58,22 @@ pub(super) fn resolve(
     // The config file is about this machine.
     let verify_disk = verify_disk(given.verify_disk, config.verify_disk.filter(|_| is_dir), &common)?;
     let is_by_ssh = matches!(peer, Some(Peer::Ssh(_)));
-    for (is_given, flag) in
-        [(given.target.exists.is_some(), "--exists"), (given.target.atomic.is_some(), "--atomic")]
-    {
-        ensure!(
-            !is_given || is_dir || is_by_ssh || is_variable(flag),
-            "{flag} works only with --to dir: or ssh:; for another peer, give it to `towline receive` there"
-        );
-    }
+    ensure!(
+        given.target.atomic.is_none() || is_dir || is_by_ssh || is_variable("--atomic"),
+        "--atomic works only with --to dir: or ssh:; for another peer, give it to `towline receive` there"
+    );
     ensure!(
         !verify_disk || is_dir || is_by_ssh,
         "--verify-disk is about the disk of the receiving side: give it to `towline receive` there"
     );
     let receipt = given.receipt.or(config.receipt);
     let delta = given.delta.or(config.delta).unwrap_or_default();
+    // A name that stays, a hash that is written and a source that is removed are promises about contents.
+    let promises = manifest.is_some() || remove_source || receipt.is_some() || verify_disk;
+    let compares = given.target.checksum.or(config.checksum).unwrap_or(false) || promises;
+    let request = Request { exists: given.target.exists, compares };
+    // The config file is about this machine.
+    let own = given.target.exists.or(config.exists).unwrap_or_default();
     let single = [
         (manifest.is_some(), "--manifest"),
         (remove_source, "--remove-source"),
@@ -90,7 +92,8 @@ pub(super) fn resolve(
         manifest,
         remove_source,
         verify_disk,
-        exists: given.target.exists.or(config.exists).unwrap_or_default(),
+        request,
+        rules: Rules::of(own),
         atomic: given.target.atomic.or(config.atomic).unwrap_or(false),
         receipt,
         common,

@@ -12,7 +12,7 @@ use super::pki::{check_pki, resolve_pki};
 use super::select::resolve_selection;
 use super::sources::{check_sources, give_way};
 use crate::app::settings::{
-    CommonSettings, InboxSettings, OfferSettings, PeersFile, Right, ServiceSettings, StaySettings,
+    CommonSettings, InboxSettings, OfferSettings, PeersFile, Request, Right, ServiceSettings, StaySettings,
 };
 use crate::cli::args::{MeetingArgs, ReceiveArgs, SendArgs, StayArgs, TransferArgs};
 use crate::cli::config::Config;
@@ -58,9 +58,11 @@ pub(super) fn resolve_inbox(given: ReceiveArgs, config: &Config, peers: &PeersFi
     let (exists, atomic) = (given.exists.or(config.exists), given.atomic.or(config.atomic).unwrap_or(false));
     let wanted = given.verify_disk;
     let bounds = resolve_bounds(&given.bounds, config)?;
+    let checksum = given.checksum.or(config.checksum).unwrap_or(false);
     let service = |common: &mut CommonSettings| {
         let verify_disk = verify_disk(wanted, config.verify_disk, common)?;
-        Ok(ServiceSettings::Inbox(InboxSettings { into, exists, atomic, verify_disk, bounds }))
+        let compares = checksum || verify_disk;
+        Ok(ServiceSettings::Inbox(InboxSettings { into, exists, compares, atomic, verify_disk, bounds }))
     };
     resolve((given.stay, given.meeting, given.transfer), Right::Send, config, peers, service)
 }
@@ -89,10 +91,12 @@ pub(super) fn resolve_offer(given: SendArgs, config: &Config, peers: &PeersFile)
     check_sources(&given.sources)?;
     let selection = Box::new(resolve_selection(given.select, config, &given.sources, None)?);
     let (sources, delta) = (given.sources, given.delta.or(config.delta).unwrap_or_default());
+    let compares = given.target.checksum.or(config.checksum).unwrap_or(false);
+    let request = Request { exists: given.target.exists, compares };
     let background = given.background.or(config.background).unwrap_or(false);
     let service = |common: &mut CommonSettings| {
         give_way(background, common)?;
-        Ok(ServiceSettings::Offer(OfferSettings { selection, sources, delta }))
+        Ok(ServiceSettings::Offer(OfferSettings { selection, sources, delta, request }))
     };
     resolve((given.stay, given.meeting, given.transfer), Right::Receive, config, peers, service)
 }

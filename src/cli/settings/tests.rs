@@ -44,7 +44,7 @@ fn defaults() {
     let settings = receive("receive", "");
     assert_eq!(settings.peer, None);
     assert_eq!(settings.into, PathBuf::from("."));
-    assert_eq!((settings.exists, settings.yes), (Exists::Refuse, false));
+    assert_eq!((settings.rules.exists, settings.yes), (Exists::Refuse, false));
     let common = CommonSettings {
         listen: None,
         inherited: None,
@@ -107,7 +107,7 @@ fn flags_override_the_file_which_overrides_defaults() {
     assert_eq!(from_file.common.disk_timeout, Duration::from_secs(7));
     assert_eq!(from_file.common.retry, Retry::Forever);
     assert!(!from_file.common.fsync && !from_file.common.path_memory && from_file.yes);
-    assert_eq!((from_file.exists, from_file.into), (Exists::Skip, PathBuf::from("inbox")));
+    assert_eq!((from_file.rules.exists, from_file.into), (Exists::Skip, PathBuf::from("inbox")));
     assert_eq!(from_file.manifest, Some(PathBuf::from("m")));
     assert_eq!(from_file.common.listen, Some("[::]:7".parse().unwrap()));
     let flags = "receive --memory 16M --timeout 6s --disk-timeout 8s --retry 0 --no-fsync=false --no-path-memory=no --exists rename --into . --yes=no \
@@ -118,7 +118,7 @@ fn flags_override_the_file_which_overrides_defaults() {
     assert_eq!(from_flags.common.disk_timeout, Duration::from_secs(8));
     assert_eq!(from_flags.common.retry, Retry::Off);
     assert!(from_flags.common.fsync && from_flags.common.path_memory && !from_flags.yes);
-    assert_eq!((from_flags.exists, from_flags.into), (Exists::Rename, PathBuf::from(".")));
+    assert_eq!((from_flags.rules.exists, from_flags.into), (Exists::Rename, PathBuf::from(".")));
     assert_eq!(from_flags.manifest, Some(PathBuf::from("n")));
     assert_eq!(from_flags.common.streams, Some(4));
     assert_eq!((from_file.common.connections, from_flags.common.connections), (Some(2), Some(3)));

@@ -6,17 +6,20 @@ use bytes::Bytes;
 
 use crate::protocol::delta::pieces::{Piece, SignatureState};
 use crate::protocol::failure::Reason;
+use crate::protocol::final_name::Exists;
 use crate::protocol::not_kept;
 use crate::protocol::path::RelPath;
+use crate::protocol::request::Request;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::codec::{CodecError, Deframer, Fields};
 use crate::protocol::wire::encode::{
-    EXTENSION_CONNECTIONS, EXTENSION_HOLES, EXTENSION_PORTS, EXTENSION_RECEIPT, EXTENSION_SIZE,
+    EXTENSION_COMPARE, EXTENSION_CONNECTIONS, EXTENSION_EXISTS, EXTENSION_HOLES, EXTENSION_PORTS,
+    EXTENSION_RECEIPT, EXTENSION_SIZE,
 };
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::{
     AUTH_BYTES_MAX, CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CHUNK_RANGES_MAX, CONNECTIONS_MAX, FILE_BYTES_MAX,
-    LINK_TARGET_BYTES_MAX, MESSAGE_PIECES_MAX, PATH_BYTES_MAX,
+    LINK_TARGET_BYTES_MAX, MESSAGE_PIECES_MAX, OPEN_ENTRIES_MAX, PATH_BYTES_MAX,
 };
 use crate::protocol::wire::message::{Message, Received};
 use crate::protocol::wire::role::Role;
@@ -33,15 +36,7 @@ impl Message {
         let message = match kind {
             0x01 => return Self::decode_hello(f).map(Some),
             0x02 => return Self::decode_welcome(f).map(Some),
-            0x03 => {
-                let transfer = f.array()?;
-                let chunk_log2 = f.u8()?;
-                if !(CHUNK_LOG2_MIN..=CHUNK_LOG2_MAX).contains(&chunk_log2) {
-                    return Err(CodecError::BadValue("chunk size"));
-                }
-                let wants_receipt = f.extension(EXTENSION_RECEIPT)?.is_some();
-                return Ok(Some(Self::Offer { transfer, chunk_log2, wants_receipt }));
-            }
+            0x03 => return Self::decode_offer(f).map(Some),
             0x04 => Self::Status(EntryId(f.varint()?), Self::decode_status(&mut f)?),
             0x05 => Self::Digest(EntryId(f.varint()?), f.array()?),
             0x06 => return Self::decode_close(f).map(Some),
@@ -49,6 +44,10 @@ impl Message {
             0x08 => Self::Heartbeat(Activity::from_code(f.u8()?).ok_or(CodecError::BadValue("activity"))?),
             0x12 => Self::Verified(f.varint()?),
             0x13 => Self::Seal(seal::get(&mut f)?),
+            0x14 => match (EntryId(f.varint()?), f.varint_up_to(OPEN_ENTRIES_MAX as u64, "entries")?) {
+                (_, 0) => return Err(CodecError::BadValue("entries")),
+                (first, count) => Self::Unchanged(first, count),
+            },
             0x09 => Self::Finished { synced: flag(&mut f, "synced")?, not_kept: not_kept::get(&mut f)? },
             0x0a => Self::Join { lane: lane(&mut f)?, proof: f.array()? },
             0x0b => match lane(&mut f)? {
@@ -94,6 +93,20 @@ impl Message {
         let agent = f.text()?;
         let ports = f.extension(EXTENSION_PORTS)?.map_or_else(|| Ok(Vec::new()), ports)?;
         Ok(Self::Welcome { agent, ports })
+    }
+
+    fn decode_offer(mut f: Fields<Bytes>) -> Result<Self, CodecError> {
+        let (transfer, chunk_log2) = (f.array()?, f.u8()?);
+        if !(CHUNK_LOG2_MIN..=CHUNK_LOG2_MAX).contains(&chunk_log2) {
+            return Err(CodecError::BadValue("chunk size"));
+        }
+        let extension = |id| Fields(f.0.clone()).extension(id);
+        let wants_receipt = extension(EXTENSION_RECEIPT)?.is_some();
+        let exists = extension(EXTENSION_EXISTS)?.map(|content| Fields(content).u8()).transpose()?;
+        let known = |code| Exists::from_code(code).ok_or(CodecError::BadValue("rule for existing files"));
+        let exists = exists.map(known).transpose()?;
+        let compares = extension(EXTENSION_COMPARE)?.is_some();
+        Ok(Self::Offer { transfer, chunk_log2, wants_receipt, request: Request { exists, compares } })
     }
 
     fn decode_close(mut f: Fields<Bytes>) -> Result<Self, CodecError> {

@@ -6,6 +6,7 @@ use bytes::{BufMut, BytesMut};
 
 use crate::protocol::delta::pieces::{Piece, SignatureState};
 use crate::protocol::not_kept;
+use crate::protocol::request::Request;
 use crate::protocol::wire::codec::{put_bytes, put_extension, put_frame, put_text, put_varint};
 use crate::protocol::wire::entry::{Entry, Kind};
 use crate::protocol::wire::limits::{CHUNK_RANGES_MAX, MESSAGE_PIECES_MAX};
@@ -15,6 +16,10 @@ use crate::protocol::wire::status::Status;
 
 /// Extension of [`Message::Offer`], without content: the sender wants a receipt.
 pub(super) const EXTENSION_RECEIPT: u64 = 1;
+/// Extension of [`Message::Offer`]: what to do with existing files.
+pub(super) const EXTENSION_EXISTS: u64 = 2;
+/// Extension of [`Message::Offer`], without content: contents are to be compared.
+pub(super) const EXTENSION_COMPARE: u64 = 3;
 /// Extension of [`Message::Hello`]: the number of connections that the dialler asks for.
 pub(super) const EXTENSION_CONNECTIONS: u64 = 1;
 /// Extension of [`Message::Welcome`]: ports for extra connections.
@@ -41,6 +46,7 @@ impl Message {
             Self::Welcome { .. } => 0x02,
             Self::Offer { .. } => 0x03,
             Self::Status(..) => 0x04,
+            Self::Unchanged(..) => 0x14,
             Self::Digest(..) => 0x05,
             Self::Close(..) => 0x06,
             Self::Abandon(..) => 0x07,
@@ -91,13 +97,13 @@ impl Message {
             }
             Self::Seal(seal) => seal::put(p, seal),
             Self::Left(lane) => put_varint(p, u64::from(*lane)),
-            Self::Attach(received) | Self::Confirm(received) => put_received(p, *received),
-            Self::Offer { transfer, chunk_log2, wants_receipt } => {
+            Self::Attach(Received { control, manifest }) | Self::Confirm(Received { control, manifest }) => {
+                put_pair(p, *control, *manifest);
+            }
+            Self::Offer { transfer, chunk_log2, wants_receipt, request } => {
                 p.put_slice(transfer);
                 p.put_u8(*chunk_log2);
-                if *wants_receipt {
-                    put_extension(p, EXTENSION_RECEIPT, &[]);
-                }
+                put_wishes(p, *wants_receipt, *request);
             }
             Self::Status(id, status) => {
                 put_varint(p, id.0);
@@ -137,15 +143,27 @@ impl Message {
             }
             Self::Nack(reason) => put_varint(p, u64::from(reason.code())),
             Self::Matched(claims) => p.put_u64(*claims),
-            Self::Old(id, bytes) => [id.0, *bytes].into_iter().for_each(|field| put_varint(p, field)),
+            Self::Old(id, number) | Self::Unchanged(id, number) => put_pair(p, id.0, *number),
             Self::Pieces(state, pieces) => put_pieces(p, *state, pieces),
         }
     }
 }
 
-fn put_received(out: &mut BytesMut, Received { control, manifest }: Received) {
-    put_varint(out, control);
-    put_varint(out, manifest);
+fn put_wishes(out: &mut BytesMut, wants_receipt: bool, Request { exists, compares }: Request) {
+    if wants_receipt {
+        put_extension(out, EXTENSION_RECEIPT, &[]);
+    }
+    if let Some(exists) = exists {
+        put_extension(out, EXTENSION_EXISTS, &[exists.code()]);
+    }
+    if compares {
+        put_extension(out, EXTENSION_COMPARE, &[]);
+    }
+}
+
+fn put_pair(out: &mut BytesMut, first: u64, second: u64) {
+    put_varint(out, first);
+    put_varint(out, second);
 }
 
 fn put_ports(out: &mut BytesMut, ports: &[u16]) {

@@ -37,6 +37,8 @@ pub enum Outcome {
     Staged,
     /// The same existed already.
     Identical,
+    /// A file of the same size and time existed. Its content was not compared.
+    Unchanged,
     /// The same content existed, and got the new mode and time (`--exists replace`).
     Updated,
     /// Another file existed and `--exists skip` kept it.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::protocol::delta::pieces::{Piece, SignatureState};
 use crate::protocol::failure::Reason;
 use crate::protocol::not_kept::NotKept;
+use crate::protocol::request::Request;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId};
 use crate::protocol::wire::role::Role;
@@ -63,9 +64,15 @@ pub enum Message {
         chunk_log2: u8,
         /// Whether the sender wants a receipt.
         wants_receipt: bool,
+        /// What else the sender asks for.
+        request: Request,
     },
     /// Receiver to sender: the status of an entry.
     Status(EntryId, Status),
+    /// Receiver to sender: the final status of so many entries from this one on, at least one and at most
+    /// [`OPEN_ENTRIES_MAX`](crate::protocol::wire::limits::OPEN_ENTRIES_MAX). The same links and empty files are here, and
+    /// files that have not changed, as their size and time say.
+    Unchanged(EntryId, u64),
     /// Sender to receiver, the answer to [`Status::Check`]: root of the source.
     Digest(EntryId, [u8; 32]),
     /// Sender to receiver: all chunks of a large file are acked, this is the root, and the source is unchanged, or
@@ -136,6 +143,7 @@ impl Message {
             Self::Welcome { .. } => "Welcome",
             Self::Offer { .. } => "Offer",
             Self::Status(_, status) => status.name(),
+            Self::Unchanged(..) => "Unchanged",
             Self::Digest(..) => "Digest",
             Self::Close(..) => "Close",
             Self::Abandon(..) => "Abandon",

@@ -16,6 +16,7 @@ pub(in crate::session) struct Tally {
     dirs: u64,
     links: u64,
     identical: u64,
+    unchanged: u64,
     updated: u64,
     skipped: u64,
     failed: u64,
@@ -78,6 +79,7 @@ impl Tally {
             (Outcome::Skipped, _) => self.skipped += 1,
             (_, Kind::Dir) => self.dirs += 1,
             (Outcome::Identical, _) => self.identical += 1,
+            (Outcome::Unchanged, _) => self.unchanged += 1,
             (Outcome::Updated, _) => self.updated += 1,
             (Outcome::Written | Outcome::Staged, Kind::Symlink { .. }) => self.links += 1,
             (Outcome::Written | Outcome::Staged, Kind::File { .. } | Kind::OpenEnded) => {
@@ -146,6 +148,7 @@ impl Tally {
             dirs: self.dirs,
             links: self.links,
             identical: self.identical,
+            unchanged: self.unchanged,
             updated: self.updated,
             skipped: self.skipped,
             failed: self.failed,

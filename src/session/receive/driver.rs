@@ -16,8 +16,8 @@ use crate::protocol::engine::bottleneck::ReceiverSnapshot;
 use crate::protocol::engine::receiver::{Receiver, ReceiverAction};
 use crate::protocol::engine::sender::ReceiverEnd;
 use crate::protocol::failure::{Failure, Side};
-use crate::protocol::final_name::Exists;
 use crate::protocol::not_kept::{Aspect, NotKept};
+use crate::protocol::request::Treatment;
 use crate::protocol::wire::message::{Message, Received};
 use crate::session::carrier::{Attached, Carrier, CarrierEvent};
 use crate::session::clock::TICK_EVERY;
@@ -55,10 +55,11 @@ pub async fn run<C: Connection, T: Target>(
     offer: Offer,
     target: Arc<T>,
     target_name: String,
-    exists: Exists,
+    treatment: impl Into<Treatment>,
     context: Context,
 ) -> Result<Summary, Failure> {
-    let mut driver = ReceiveDriver::start(link, offer, Arc::clone(&target), target_name, exists, context);
+    let treatment = treatment.into();
+    let mut driver = ReceiveDriver::start(link, offer, Arc::clone(&target), target_name, treatment, context);
     let result = driver.run().await.map_err(|failure| failure.heard_by(Side::Receiver, false));
     match &result {
         Ok(_) => driver.carrier.connection().close(CLOSE_DONE, b""),
@@ -119,13 +120,14 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         offer: Offer,
         target: Arc<T>,
         target_name: String,
-        exists: Exists,
+        treatment: Treatment,
         context: Context,
     ) -> Self {
         let Link { connection, control_out, control_in, control_log, joining, carried, .. } = link;
-        let machine = Receiver::new(offer.chunk_log2, exists, target_name, context.patience, Duration::ZERO)
-            .all_or_nothing(context.atomic)
-            .with_open_entries(context.memory.open_entries());
+        let machine =
+            Receiver::new(offer.chunk_log2, treatment, target_name, context.patience, Duration::ZERO)
+                .all_or_nothing(context.atomic)
+                .with_open_entries(context.memory.open_entries());
         let pool = context.memory.pool(context.memory.receiver_blocks(joining.max()));
         let throttle = Arc::clone(&context.throttle);
         let shared = Arc::new(Receiving::new(machine, control_log, target, pool, throttle));
@@ -143,7 +145,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
             context,
             parcels: JoinSet::new(),
             streams: None,
-            jobs: DiskJobs::new(Arc::clone(&shared), exists, offer.chunk_log2),
+            jobs: DiskJobs::new(Arc::clone(&shared), treatment, offer.chunk_log2),
             tally: Tally::for_receipt(offer.wants_receipt),
             transfer: offer.transfer,
             not_kept: Vec::new(),
@@ -373,6 +375,14 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
                     if let Some(event) = self.tally.settled(settled) {
                         self.report(event);
                     }
+                }
+                Some(ReceiverAction::Unchanged(settled)) => {
+                    if let Some(first) = settled.first() {
+                        let message = Message::Unchanged(first.id, settled.len() as u64);
+                        self.shared.control_out.send(&message);
+                    }
+                    let events = settled.into_iter().filter_map(|one| self.tally.settled(one));
+                    events.for_each(|event| self.context.reporter.report(event));
                 }
                 Some(ReceiverAction::Omitted(reason, message)) => {
                     self.tally.count_failure(reason);

@@ -11,6 +11,7 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
+use crate::protocol::request::Treatment;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::session::queues::{BatchQueue, RootsQueue};
 use crate::session::receive::shared::{Receiving, storage_failure};
@@ -36,7 +37,7 @@ pub(super) enum DiskJob {
 /// Running jobs, and those waiting for their turn.
 pub(super) struct DiskJobs<T> {
     shared: Arc<Receiving<T>>,
-    exists: Exists,
+    treatment: Treatment,
     chunk_log2: u8,
     running: JoinSet<DiskJob>,
     /// A checkpoint is running that no complete entry waits for.
@@ -53,10 +54,10 @@ pub(super) struct DiskJobs<T> {
 }
 
 impl<T: Target> DiskJobs<T> {
-    pub(super) fn new(shared: Arc<Receiving<T>>, exists: Exists, chunk_log2: u8) -> Self {
+    pub(super) fn new(shared: Arc<Receiving<T>>, treatment: Treatment, chunk_log2: u8) -> Self {
         Self {
             shared,
-            exists,
+            treatment,
             chunk_log2,
             running: JoinSet::new(),
             has_background: false,
@@ -106,7 +107,7 @@ impl<T: Target> DiskJobs<T> {
             }
             ReceiverAction::Checkpoint(id) => self.checkpoints.push(id),
             ReceiverAction::Commit(id, entry) => {
-                let exists = match self.exists {
+                let exists = match self.treatment.exists {
                     // The new file under the name may have the same content.
                     Exists::Rename => Exists::Refuse,
                     other => other,
@@ -147,15 +148,16 @@ impl<T: Target> DiskJobs<T> {
         }
         if let Some(batch) = self.admits.next_batch() {
             let shared = Arc::clone(&self.shared);
-            let exists = self.exists;
+            let treatment = self.treatment;
             self.running.spawn(async move {
                 let ids: Vec<_> = batch.iter().map(|(id, _)| *id).collect();
-                let found = look_and_prepare(&*shared.target, batch, exists).await;
+                let found = look_and_prepare(&*shared.target, batch, treatment).await;
                 DiskJob::Admitted(ids.into_iter().zip(found).collect())
             });
         }
         if let Some(batch) = self.recalls.next_batch() {
-            let (shared, exists, chunk_log2) = (Arc::clone(&self.shared), self.exists, self.chunk_log2);
+            let (shared, exists, chunk_log2) =
+                (Arc::clone(&self.shared), self.treatment.exists, self.chunk_log2);
             self.running.spawn(async move {
                 let ids: Vec<_> = batch.iter().map(|(id, _)| *id).collect();
                 let paths = batch.iter().map(|(_, entry)| entry.path.clone()).collect();
@@ -356,7 +358,7 @@ mod tests {
         let pool = BlockPool::new(1, BlockCount::default());
         let target = Arc::new(MemoryTarget::new());
         let shared = Arc::new(Receiving::new(machine, Default::default(), target, pool, throttle));
-        let mut jobs = DiskJobs::new(shared, Exists::Refuse, 20);
+        let mut jobs = DiskJobs::new(shared, Exists::Refuse.into(), 20);
         for id in 0..1000 {
             assert!(jobs.take(ReceiverAction::Checkpoint(EntryId(id))).is_none());
         }

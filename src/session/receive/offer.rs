@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout};
 use crate::event::Event;
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::failure::{Failure, Side};
+use crate::protocol::request::Request;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::limits::ANSWER_SECONDS_MAX;
 use crate::protocol::wire::message::Message;
@@ -24,6 +25,8 @@ pub struct Offer {
     pub chunk_log2: u8,
     /// Whether the sender wants a receipt.
     pub wants_receipt: bool,
+    /// What else the sender asks for.
+    pub request: Request,
 }
 
 /// Waits for the sender's offer, at most for the time-out of `context`, or until this process is asked to stop.
@@ -58,9 +61,11 @@ pub async fn offer<C: Connection>(link: &mut Link<C>, context: &Context) -> Resu
         }
     };
     match message.map_err(|failure| failure.heard_by(Side::Receiver, true))? {
-        Message::Offer { transfer, chunk_log2, wants_receipt } => {
+        Message::Offer { transfer, chunk_log2, wants_receipt, mut request } => {
             context.reporter.report(started(Side::Receiver, transfer));
-            Ok(Offer { transfer, chunk_log2, wants_receipt })
+            // A receipt is about contents.
+            request.compares |= wants_receipt;
+            Ok(Offer { transfer, chunk_log2, wants_receipt, request })
         }
         other => Err(Failure::protocol(format!("the sender began with {}", other.name()))),
     }

@@ -122,7 +122,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         let Link { connection, agent, control_out, control_in, control_log, joining, carried } = link;
         let walk = source.walk();
         let (chunk_ends, ends) = mpsc::channel(1);
-        let (clock, wants_receipt) = (Clock::start(), context.receipt);
+        let (clock, wants_receipt, request) = (Clock::start(), context.receipt, context.request);
         let answer = AwaitedAnswer::new(clock.started());
         let pool = context.memory.pool(context.memory.sender_blocks(joining.max()));
         let (reporter, replacers) = (Arc::clone(&context.reporter), joining.replacers());
@@ -133,6 +133,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             lanes: Lanes::new(connection, joining),
             machine: Sender::new(chunk_log2, context.patience, Duration::ZERO)
                 .with_open_entries(context.memory.open_entries())
+                .comparing(request.compares || wants_receipt)
                 .with_pieces(if context.delta { context.memory.pieces() } else { 0 }),
             meter: BottleneckMeter::new(Side::Sender, Arc::clone(&context.processor_use)),
             path: PathMeter::default(),
@@ -156,7 +157,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             peer_activity: Activity::Waiting,
             answer,
         };
-        driver.control_out.send(&Message::Offer { transfer, chunk_log2, wants_receipt });
+        driver.control_out.send(&Message::Offer { transfer, chunk_log2, wants_receipt, request });
         driver.look_at_path(Duration::ZERO);
         driver.carry(control_out, control_in);
         driver

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::Exists;
+use crate::protocol::request::Request;
 use crate::testing::disk::{MemoryTarget, Op};
 
 /// A random moment in a transfer of about a second.
@@ -166,7 +167,12 @@ async fn a_silent_sender_is_given_up_after_the_timeout() {
     use crate::protocol::wire::message::Message;
     let session = Session::new(1);
     let (silent, receiving) = greet(session.connect().0).await;
-    let offer = Message::Offer { transfer: [1; 16], chunk_log2: 20, wants_receipt: false };
+    let offer = Message::Offer {
+        transfer: [1; 16],
+        chunk_log2: 20,
+        wants_receipt: false,
+        request: Request::default(),
+    };
     let mut control = HandOut::new(silent.control_out);
     control.say(&offer).await.unwrap();
     let (start, target) = (Instant::now(), MemoryTarget::new());

@@ -13,6 +13,7 @@ use crate::auth::methods::{AnyOf, ByTicket};
 use crate::auth::{Expected, Secret};
 use crate::event::Event;
 use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::request::Request;
 use crate::protocol::wire::entry::EntryId;
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::role::Role;
@@ -349,7 +350,12 @@ async fn offers_early(said: impl Fn(&Channel) -> Vec<Message>) -> (Failure, Opti
 /// [W-42]
 #[tokio::test(start_paused = true)]
 async fn a_dialler_that_offers_before_the_listener_has_proved_itself_is_refused() {
-    let offer = Message::Offer { transfer: [1; 16], chunk_log2: 20, wants_receipt: false };
+    let offer = Message::Offer {
+        transfer: [1; 16],
+        chunk_log2: 20,
+        wants_receipt: false,
+        request: Request::default(),
+    };
     let third = |channel: &Channel| Message::Auth(Bytes::copy_from_slice(&CODE.dialler_proof(channel)));
     let (told, answered) = offers_early(|_| vec![offer.clone()]).await;
     assert_eq!((told.reason, answered), (Reason::Protocol, Some(Reason::Protocol)));

@@ -15,6 +15,7 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::Exists;
 use crate::protocol::hash::RecordHasher;
 use crate::protocol::path::RelPath;
+use crate::protocol::request::Request;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::wire::message::Message;
@@ -40,7 +41,12 @@ impl HandSender {
     /// Offers a transfer, with an empty manifest so far.
     pub(super) async fn open(mut link: Link<MemoryConnection>) -> Self {
         link.welcome().await.unwrap();
-        let offer = Message::Offer { transfer: [1; 16], chunk_log2: 20, wants_receipt: false };
+        let offer = Message::Offer {
+            transfer: [1; 16],
+            chunk_log2: 20,
+            wants_receipt: false,
+            request: Request::default(),
+        };
         let Link { connection, control_out, control_in, .. } = link;
         let mut control_out = HandOut::new(control_out);
         control_out.say(&offer).await.unwrap();

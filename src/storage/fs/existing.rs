@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, FileType, Mode, Stat, fchmod, fstat, futimens, readlinkat, statat, utimensat};
 use rustix::io::Errno;
 
 use super::attributes::{MODE_BITS, meta_of, timestamps};
 use super::descriptors::patiently;
+use super::kept_time::{has_time, is_settled};
 use super::lacks::{Lacks, unless_lacking};
 use super::numbered::{alike, is_file_of};
 use super::open::open_file;
@@ -28,7 +30,8 @@ pub(super) fn look_at_file(
 ) -> Result<Lookup, Errno> {
     let Some(stat) = look(holder, name)? else { return Ok(Lookup::Free) };
     let mut numbers = VecDeque::new();
-    if is_file_of(&stat, size) {
+    let is_alike = is_file_of(&stat, size);
+    if is_alike {
         numbers.push_back(0);
     }
     if exists == Exists::Rename {
@@ -37,7 +40,10 @@ pub(super) fn look_at_file(
     if numbers.is_empty() {
         return Ok(Lookup::Conflict);
     }
-    Ok(Lookup::SameSize { numbers, is_current: meta_of(&stat) == entry.meta })
+    let has_time = is_alike && has_time(holder, &stat, entry.meta.mtime);
+    let is_current = has_time && meta_of(&stat).mode == entry.meta.mode;
+    let is_unchanged = has_time && size.is_some() && is_settled(entry.meta.mtime, SystemTime::now());
+    Ok(Lookup::SameSize { numbers, is_current, is_unchanged })
 }
 
 /// The same for a link to `target`.

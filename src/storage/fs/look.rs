@@ -26,7 +26,10 @@ impl TargetDisk {
         let looked = match &entry.kind {
             Kind::Dir => look_at_dir(&holder, name),
             Kind::DirEnd => Ok(THERE),
-            Kind::File { size } => look_at_file(&holder, name, entry, Some(*size), exists),
+            Kind::File { size } => look_at_file(&holder, name, entry, Some(*size), exists).map(|found| {
+                // What is read for the comparison is synced as well.
+                if self.volumes.syncs_one_by_one() { found.to_be_compared() } else { found }
+            }),
             Kind::OpenEnded => look_at_file(&holder, name, entry, None, exists),
             Kind::Symlink { target } => look_at_link(&holder, name, entry, target, exists),
         };

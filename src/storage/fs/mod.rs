@@ -19,6 +19,7 @@ mod finish_dirs;
 mod incoming;
 mod journal;
 mod journal_file;
+mod kept_time;
 mod known_roots;
 mod lacks;
 mod left_over;

@@ -652,11 +652,15 @@ fn look_at_taken(disk: &Disk, entry: &Entry, exists: Exists) -> Lookup {
         let beside: Vec<u32> = beside.flatten().collect();
         numbers.extend(beside.into_iter().rev());
     }
-    let is_current = disk.meta(&entry.path) == Some(entry.meta);
+    let there = disk.meta(&entry.path);
+    let is_current = there == Some(entry.meta);
+    let is_unchanged = numbers.front() == Some(&0)
+        && there.is_some_and(|there| there.mtime == entry.meta.mtime)
+        && matches!(entry.kind, Kind::File { .. });
     match (numbers.front(), &entry.kind) {
         (None, _) => Lookup::Conflict,
         (Some(number), Kind::Symlink { .. }) => Lookup::Same { number: *number, is_current },
-        _ => Lookup::SameSize { numbers, is_current },
+        _ => Lookup::SameSize { numbers, is_current, is_unchanged },
     }
 }
 

@@ -14,6 +14,7 @@ use crate::protocol::engine::sender::{Parcel, Sender, SenderAction};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::hash::ChunkValue;
+use crate::protocol::request::Request;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{EntryId, Kind, Outcome};
 use crate::protocol::wire::limits::{CHUNKS_AHEAD_MAX, FILE_BYTES_MAX, SMALL_FILE_BYTES_MAX};
@@ -146,7 +147,12 @@ fn by_role() -> (Vec<Message>, Vec<Message>) {
         },
         Message::Auth(Bytes::new()),
         Message::Welcome { agent: String::new(), ports: vec![] },
-        Message::Offer { transfer: [0; 16], chunk_log2: 20, wants_receipt: false },
+        Message::Offer {
+            transfer: [0; 16],
+            chunk_log2: 20,
+            wants_receipt: false,
+            request: Request::default(),
+        },
         Message::Entry(entry(&path("a"), Kind::Dir)),
         Message::End(0),
         Message::Ack(0),
@@ -159,7 +165,7 @@ fn by_role() -> (Vec<Message>, Vec<Message>) {
         Message::Close(A, [0; 32], false, None),
         Message::Abandon(A, Reason::SourceChanged, String::new()),
     ]);
-    receivers.extend([Message::Status(A, Status::Want), FINISHED]);
+    receivers.extend([Message::Status(A, Status::Want), Message::Unchanged(A, 1), FINISHED]);
     (senders, receivers)
 }
 
@@ -299,7 +305,7 @@ enum ToReceiver {
 }
 
 fn same_size() -> Lookup {
-    Lookup::SameSize { numbers: [0].into(), is_current: true }
+    Lookup::SameSize { numbers: [0].into(), is_current: true, is_unchanged: false }
 }
 
 fn refused() -> Failure {
@@ -314,7 +320,9 @@ fn to_receiver() -> impl Strategy<Value = ToReceiver> {
         Lookup::Same { number: 0, is_current: true },
         Lookup::Same { number: 1, is_current: false },
         same_size(),
-        Lookup::SameSize { numbers: [0, 2, 1].into(), is_current: false },
+        Lookup::SameSize { numbers: [0, 2, 1].into(), is_current: false, is_unchanged: false },
+        Lookup::SameSize { numbers: [0].into(), is_current: true, is_unchanged: true },
+        Lookup::SameSize { numbers: [0, 1].into(), is_current: false, is_unchanged: true },
         Lookup::Conflict,
         Lookup::Refused(refused()),
     ]);
@@ -474,6 +482,12 @@ impl ReceiverRig {
     fn look(&mut self) {
         while let Some(action) = self.machine.poll() {
             match action {
+                ReceiverAction::Unchanged(settled) => {
+                    for (one, id) in settled.iter().zip(settled[0].id.0..) {
+                        assert_eq!(one.id, EntryId(id));
+                        assert!(self.ended.insert(one.id), "settled twice: {one:?}");
+                    }
+                }
                 ReceiverAction::Settled(settled) => {
                     assert!(self.ended.insert(settled.id), "settled twice: {settled:?}");
                     if let (Outcome::Written, Kind::File { .. }) = (settled.outcome, &settled.entry.kind) {
@@ -538,6 +552,7 @@ fn to_sender() -> impl Strategy<Value = ToSender> {
         4 => kinds().prop_map(|kind| ToSender::Walk(Some(kind))),
         1 => Just(ToSender::Walk(None)),
         9 => (ids(), statuses).prop_map(|(id, status)| ToSender::Control(Message::Status(id, status))),
+        1 => (ids(), 1u64..4).prop_map(|(id, count)| ToSender::Control(Message::Unchanged(id, count))),
         1 => Just(ToSender::Control(FINISHED)),
         1 => Just(ToSender::Control(Message::Heartbeat(Activity::Disk))),
         5 => Just(ToSender::Cut),

@@ -264,7 +264,7 @@ pub(super) fn admit(disk: &mut Tree, entry: &Entry, exists: Exists) -> Lookup {
     let is_current = entry.path.name().last().is_some_and(|byte| byte % 2 == 0);
     match (numbers.front(), &entry.kind) {
         (None, _) => Lookup::Conflict,
-        (_, Kind::File { .. }) => Lookup::SameSize { numbers, is_current },
+        (_, Kind::File { .. }) => Lookup::SameSize { numbers, is_current, is_unchanged: false },
         (Some(number), _) => Lookup::Same { number: *number, is_current },
     }
 }

@@ -580,6 +580,11 @@ impl<E: Ends> World<E> {
         match action {
             ReceiverAction::Control(message) => self.control(MessageQueue::ToSender, message),
             ReceiverAction::Settled(settled) => self.on_received(settled),
+            ReceiverAction::Unchanged(settled) => {
+                let message = Message::Unchanged(settled[0].id, settled.len() as u64);
+                self.control(MessageQueue::ToSender, message);
+                settled.into_iter().for_each(|one| self.on_received(one));
+            }
             ReceiverAction::Omitted(..) => panic!("this walk omits nothing"),
             ReceiverAction::Grew(_) => panic!("nothing grows"),
             ReceiverAction::Resumed(entry, bytes) => assert!((1..=entry.size()).contains(&bytes)),

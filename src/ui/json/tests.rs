@@ -165,6 +165,7 @@ fn success_and_failure() {
         dirs: 2,
         links: 3,
         identical: 4,
+        unchanged: 5,
         updated: 7,
         skipped: 5,
         failed: 6,
@@ -189,7 +190,7 @@ fn success_and_failure() {
          \"skipped\":5,\"failed\":6,\"gravest\":\"storage\",\"bytes\":300,\"seconds\":2.0,\"rate\":75,\
          \"blake3\":null,\"limited_by\":\"network\",\"synced\":true,\
          \"limited_by_shares\":{\"network\":82,\"receiver's disk\":18},\"not_kept\":{\"mode\":3},\
-         \"sent_bytes\":250,\"resumed_bytes\":100,\"copied_bytes\":50}\n"
+         \"sent_bytes\":250,\"resumed_bytes\":100,\"copied_bytes\":50,\"unchanged\":5}\n"
     );
     let error = error(None, &Failure::on(Side::Receiver, Reason::ConnectionLost, "gone"), 9);
     assert_eq!(

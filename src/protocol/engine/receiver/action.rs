@@ -42,6 +42,8 @@ pub enum ReceiverAction {
     Grew(Entry),
     /// An entry has ended.
     Settled(Settled),
+    /// Consecutive entries have ended that were here already: send [`Message::Unchanged`] about them.
+    Unchanged(Vec<Settled>),
     /// The sender skipped something, and why.
     Omitted(Reason, String),
     /// Make everything durable, then call [`Receiver::finished`].

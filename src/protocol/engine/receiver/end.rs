@@ -112,6 +112,26 @@ impl Receiver {
         self.report(id, entry, status, root, outcome, None);
     }
 
+    /// An entry ends that was here when it was looked up first. Consecutive ones are told together.
+    pub(super) fn settle_in_place(&mut self, id: EntryId, root: Option<blake3::Hash>, outcome: Outcome) {
+        let Some(IncomingEntry { entry, .. }) = self.open.remove(&id) else { return };
+        self.open_path_bytes -= entry.path_bytes();
+        if entry.is_file() {
+            self.totals.settled_files += 1;
+            self.totals.settled_bytes = self.totals.settled_bytes.saturating_add(entry.size());
+        }
+        let settled = Settled { id, entry, renamed: None, root, outcome, message: None };
+        match self.actions.back_mut() {
+            Some(ReceiverAction::Unchanged(before))
+                if before.last().is_some_and(|last| last.id.0 + 1 == id.0) =>
+            {
+                before.push(settled);
+            }
+            _ => self.actions.push_back(ReceiverAction::Unchanged(vec![settled])),
+        }
+        self.advance();
+    }
+
     pub(super) fn report(
         &mut self,
         id: EntryId,

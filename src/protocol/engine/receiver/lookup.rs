@@ -42,7 +42,7 @@ impl Receiver {
                 self.settle(id, Status::Identical(None), None, Outcome::Identical);
             }
             Lookup::Same { number, is_current } => self.same(id, number, None, is_current),
-            Lookup::SameSize { numbers, is_current } if is_empty_file => {
+            Lookup::SameSize { numbers, is_current, .. } if is_empty_file => {
                 let number = numbers.front().copied().unwrap_or(0);
                 self.same(id, number, Some(blake3::hash(b"")), is_current);
             }
@@ -51,7 +51,10 @@ impl Receiver {
             }
             // The content is known only when all of it has arrived; then the name is looked up again.
             Lookup::SameSize { .. } if is_open_ended => self.want(id),
-            Lookup::SameSize { numbers, is_current } => self.begin_comparison(id, numbers, is_current),
+            Lookup::SameSize { is_unchanged: true, is_current, .. } if !self.compares && staged.is_none() => {
+                self.unchanged(id, is_current);
+            }
+            Lookup::SameSize { numbers, is_current, .. } => self.begin_comparison(id, numbers, is_current),
             Lookup::Conflict => self.different(id),
             Lookup::Free => match staged {
                 Some(Staged { root }) => self.commit(id, root, true),
@@ -85,12 +88,27 @@ impl Receiver {
     pub(super) fn same(&mut self, id: EntryId, number: u32, root: Option<blake3::Hash>, is_current: bool) {
         let Some(open) = self.open.get_mut(&id) else { return };
         if self.exists == Exists::Replace && !is_current {
-            open.state = IncomingState::Updating { root };
+            open.state = IncomingState::Updating { root, is_compared: true };
             self.actions.push_back(ReceiverAction::Update(id, open.entry.clone()));
             return;
         }
+        if number == 0 && matches!(open.state, IncomingState::Admitting { staged: None }) {
+            // The sender needs nothing more to know its content.
+            return self.settle_in_place(id, root, Outcome::Identical);
+        }
         let renamed = (number > 0).then(|| numbered(&open.entry.path, Some(&number)));
         self.settle(id, Status::Identical(renamed), root, Outcome::Identical);
+    }
+
+    /// The file under the name has the entry's size and time.
+    fn unchanged(&mut self, id: EntryId, is_current: bool) {
+        let Some(open) = self.open.get_mut(&id) else { return };
+        if self.exists == Exists::Replace && !is_current {
+            open.state = IncomingState::Updating { root: None, is_compared: false };
+            self.actions.push_back(ReceiverAction::Update(id, open.entry.clone()));
+            return;
+        }
+        self.settle_in_place(id, None, Outcome::Unchanged);
     }
 
     /// The existing content is different.
@@ -105,12 +123,15 @@ impl Receiver {
 
     /// Whether the existing file got a new mode and time.
     pub fn updated(&mut self, id: EntryId, result: Result<bool, Failure>) {
-        let Some(IncomingEntry { state: IncomingState::Updating { root }, .. }) = self.open.get(&id) else {
+        let Some(IncomingEntry { state: IncomingState::Updating { root, is_compared }, .. }) =
+            self.open.get(&id)
+        else {
             return;
         };
-        let root = *root;
+        let (root, is_compared) = (*root, *is_compared);
         match result {
             Ok(true) => self.settle(id, Status::Updated, root, Outcome::Updated),
+            Ok(false) if !is_compared => self.settle_in_place(id, None, Outcome::Unchanged),
             Ok(false) => self.settle(id, Status::Identical(None), root, Outcome::Identical),
             Err(failure) => self.fail(id, failure),
         }

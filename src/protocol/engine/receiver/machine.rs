@@ -10,6 +10,7 @@ use crate::protocol::engine::receiver::action::ReceiverAction;
 use crate::protocol::engine::receiver::state::{IncomingEntry, IncomingState};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
+use crate::protocol::request::Treatment;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Totals};
 use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX};
 
@@ -18,6 +19,8 @@ use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX};
 pub struct Receiver {
     pub(super) chunk_log2: u8,
     pub(super) exists: Exists,
+    /// Contents are compared although size and time agree.
+    pub(super) compares: bool,
     /// All entries get their names at the end, or none does.
     pub(super) is_atomic: bool,
     /// Why none does.
@@ -49,10 +52,18 @@ pub struct Receiver {
 
 impl Receiver {
     /// A receiver for one transfer into `target` (as shown to the user), with this `patience` for its sender.
-    pub fn new(chunk_log2: u8, exists: Exists, target: String, patience: Patience, now: Duration) -> Self {
+    pub fn new(
+        chunk_log2: u8,
+        treatment: impl Into<Treatment>,
+        target: String,
+        patience: Patience,
+        now: Duration,
+    ) -> Self {
+        let Treatment { exists, compares } = treatment.into();
         Self {
             chunk_log2,
             exists,
+            compares,
             is_atomic: false,
             broken: None,
             patience,

@@ -29,9 +29,10 @@ pub(super) enum IncomingState {
         root: Option<blake3::Hash>,
         is_again: bool,
     },
-    /// The same content exists, and gets mode and time.
+    /// The same content exists, and gets mode and time; `is_compared` when contents were, or need not be.
     Updating {
         root: Option<blake3::Hash>,
+        is_compared: bool,
     },
     /// The directory that ends; `None` when none of that name was open.
     Leaving(Option<EntryId>),

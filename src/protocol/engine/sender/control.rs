@@ -26,6 +26,10 @@ impl Sender {
                 self.progress.step(now);
                 self.on_status(id, status)
             }
+            Message::Unchanged(first, count) => {
+                self.progress.step(now);
+                self.on_unchanged(first, count)
+            }
             Message::Heartbeat(activity) => {
                 self.progress.idle_message(now)?;
                 match activity {
@@ -144,6 +148,35 @@ impl Sender {
         )))
     }
 
+    /// All of these entries were announced, and none has had a status.
+    fn on_unchanged(&mut self, first: EntryId, count: u64) -> Result<(), Failure> {
+        for id in (first.0..first.0.saturating_add(count)).map(EntryId) {
+            self.check_id(id)?;
+            let Some(OutgoingEntry { state, entry, .. }) = self.open.get(&id) else { continue };
+            let (root, outcome) = match (state, &entry.kind) {
+                (OutgoingState::Abandoned(_), _) => {
+                    self.status_of_abandoned(id, &Status::Identical(None));
+                    continue;
+                }
+                (OutgoingState::Announced, Kind::File { size: 0 }) => {
+                    (Some(blake3::hash(b"")), Outcome::Identical)
+                }
+                (OutgoingState::Announced, Kind::Symlink { .. }) => (None, Outcome::Identical),
+                (OutgoingState::Announced, Kind::File { .. }) if !self.compares => (None, Outcome::Unchanged),
+                (OutgoingState::Announced, Kind::File { .. }) => {
+                    let message = format!("{} is said to be unchanged, but was to be compared", entry.path);
+                    return Err(Failure::protocol(message));
+                }
+                _ => {
+                    let message = format!("entry {} cannot be unchanged: it is {}", id.0, state.name());
+                    return Err(Failure::protocol(message));
+                }
+            };
+            self.settle(id, None, root, outcome, None);
+        }
+        Ok(())
+    }
+
     fn status_of_abandoned(&mut self, id: EntryId, status: &Status) -> bool {
         // The receiver sent it before it knew.
         if matches!(status, Status::Want | Status::Resume(_) | Status::Check) {
@@ -160,7 +193,8 @@ impl Sender {
     fn status_of_announced(&mut self, id: EntryId, status: Status) -> bool {
         let Some(OutgoingEntry { entry, state, .. }) = self.open.get_mut(&id) else { return false };
         let (is_file, is_empty) = (entry.is_file(), entry.size() == 0 && entry.kind != Kind::OpenEnded);
-        let root = is_file.then(|| blake3::hash(b""));
+        let is_known = entry.kind != Kind::OpenEnded;
+        let root = is_empty.then(|| blake3::hash(b"")).filter(|_| is_file);
         match status {
             Status::Want if is_file => self.want(id),
             Status::Resume(held) => return self.resume(id, &held),
@@ -172,7 +206,10 @@ impl Sender {
             Status::Identical(renamed) if is_empty => {
                 self.settle(id, renamed, root, Outcome::Identical, None);
             }
-            Status::Updated if is_empty => self.settle(id, None, root, Outcome::Updated, None),
+            // A file with bytes was not compared.
+            Status::Updated if is_empty || (is_known && !self.compares) => {
+                self.settle(id, None, root, Outcome::Updated, None);
+            }
             Status::Done(renamed) if is_empty => {
                 self.settle(id, renamed, root, Outcome::Written, None);
             }

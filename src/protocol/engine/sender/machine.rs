@@ -19,6 +19,8 @@ use crate::protocol::wire::seal::Seal;
 #[derive(Debug)]
 pub struct Sender {
     pub(super) chunk_log2: u8,
+    /// The receiver was asked to compare contents.
+    pub(super) compares: bool,
     pub(super) patience: Patience,
     pub(super) progress: ProgressWatch,
     /// When the receiver first said that it asks a person.
@@ -63,6 +65,7 @@ impl Sender {
     pub fn new(chunk_log2: u8, patience: Patience, now: Duration) -> Self {
         Self {
             chunk_log2,
+            compares: false,
             patience,
             progress: ProgressWatch::new(patience, now),
             asked_at: None,
@@ -95,6 +98,12 @@ impl Sender {
     /// Keeps at most `max` entries open, and never more than [`OPEN_ENTRIES_MAX`].
     pub fn with_open_entries(mut self, max: usize) -> Self {
         self.open_entries_max = max.min(OPEN_ENTRIES_MAX);
+        self
+    }
+
+    /// The receiver is asked to compare contents, although size and time agree.
+    pub fn comparing(mut self, compares: bool) -> Self {
+        self.compares = compares;
         self
     }
 

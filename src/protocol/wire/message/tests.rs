@@ -2,6 +2,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
+use crate::protocol::final_name::Exists;
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
 use crate::protocol::wire::codec::{CodecError, Deframer, put_extension, put_varint};
@@ -94,6 +95,22 @@ fn golden_bytes_of_greetings() {
 }
 
 #[test]
+fn golden_bytes_of_what_was_asked() {
+    check_golden([
+        (Message::Unchanged(EntryId(5), 300), "140305412c".into()),
+        (
+            Message::Offer {
+                transfer: [7; 16],
+                chunk_log2: 20,
+                wants_receipt: true,
+                request: Request { exists: Some(Exists::Replace), compares: true },
+            },
+            format!("0318{}14 0100 020103 0300", "07".repeat(16)),
+        ),
+    ]);
+}
+
+#[test]
 fn golden_bytes_of_control() {
     let path = RelPath::new(b"a/b").unwrap();
     let zeros = "00".repeat(32);
@@ -105,7 +122,12 @@ fn golden_bytes_of_control() {
         (Message::Attach(Received { control: 300, manifest: 2 }), "1003412c02".into()),
         (Message::Confirm(Received { control: 7, manifest: 0 }), "11020700".into()),
         (
-            Message::Offer { transfer: [7; 16], chunk_log2: 20, wants_receipt: false },
+            Message::Offer {
+                transfer: [7; 16],
+                chunk_log2: 20,
+                wants_receipt: false,
+                request: Request::default(),
+            },
             format!("0311{}14", "07".repeat(16)),
         ),
         (Message::Status(EntryId(300), Status::Want), "0403412c00".into()),
@@ -136,10 +158,6 @@ fn golden_bytes_of_control() {
         (Message::Status(EntryId(1), Status::NotKept), "04020107".into()),
         (Message::Status(EntryId(1), Status::Staged(None)), "0402010b".into()),
         (Message::Status(EntryId(1), Status::Staged(Some(path.clone()))), "0406010c03612f62".into()),
-        (
-            Message::Offer { transfer: [7; 16], chunk_log2: 20, wants_receipt: true },
-            format!("0313{}14 0100", "07".repeat(16)),
-        ),
         (
             Message::Seal(Seal { time: 300, is_lasting: true, key: [1; 32], signature: [2; 64] }),
             format!("13 4063 412c 01 {} {}", "01".repeat(32), "02".repeat(64)),
