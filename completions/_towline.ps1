@@ -64,6 +64,16 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--min-size', '--min-size', [CompletionResultType]::ParameterName, 'Leave out smaller files')
             [CompletionResult]::new('--max-size', '--max-size', [CompletionResultType]::ParameterName, 'Leave out larger files')
             [CompletionResult]::new('--contents', '--contents', [CompletionResultType]::ParameterName, 'Send what is in the directory SOURCE, instead of the directory')
+            [CompletionResult]::new('-a', '-a', [CompletionResultType]::ParameterName, 'Keep everything: --owner --special-bits --acls --xattrs')
+            [CompletionResult]::new('--archive', '--archive', [CompletionResultType]::ParameterName, 'Keep everything: --owner --special-bits --acls --xattrs')
+            [CompletionResult]::new('-o', '-o', [CompletionResultType]::ParameterName, 'Keep owner and group, by name where the receiver has one of that name')
+            [CompletionResult]::new('--owner', '--owner', [CompletionResultType]::ParameterName, 'Keep owner and group, by name where the receiver has one of that name')
+            [CompletionResult]::new('--numeric-ids', '--numeric-ids', [CompletionResultType]::ParameterName, 'Keep owners by number, whatever their names are at the receiver')
+            [CompletionResult]::new('--special-bits', '--special-bits', [CompletionResultType]::ParameterName, 'Keep set-user-id, set-group-id and sticky bits')
+            [CompletionResult]::new('-A', '-A ', [CompletionResultType]::ParameterName, 'Keep POSIX ACLs')
+            [CompletionResult]::new('--acls', '--acls', [CompletionResultType]::ParameterName, 'Keep POSIX ACLs')
+            [CompletionResult]::new('-X', '-X ', [CompletionResultType]::ParameterName, 'Keep extended attributes: user.*, security.* and trusted.*')
+            [CompletionResult]::new('--xattrs', '--xattrs', [CompletionResultType]::ParameterName, 'Keep extended attributes: user.*, security.* and trusted.*')
             [CompletionResult]::new('--allow', '--allow', [CompletionResultType]::ParameterName, 'Let in this known peer without a ticket; may be repeated')
             [CompletionResult]::new('--ca', '--ca', [CompletionResultType]::ParameterName, 'Trust the certificates of this authority')
             [CompletionResult]::new('--cert', '--cert', [CompletionResultType]::ParameterName, 'With --ca: the certificate of this side, and those between it and the authority')
@@ -207,7 +217,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             break
         }
         'towline;peers' {
-            [CompletionResult]::new('--may', '--may', [CompletionResultType]::ParameterName, 'What it may do here: send, receive, or none')
+            [CompletionResult]::new('--may', '--may', [CompletionResultType]::ParameterName, 'What it may do here: send, receive, archive, or none')
             [CompletionResult]::new('--dir', '--dir', [CompletionResultType]::ParameterName, 'Where its files go at a receiver that stays')
             [CompletionResult]::new('--policies', '--policies', [CompletionResultType]::ParameterName, 'What it may do to existing files there, or none')
             [CompletionResult]::new('--quota', '--quota', [CompletionResultType]::ParameterName, 'Bytes that it may fill there, such as 100G, or none')

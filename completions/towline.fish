@@ -76,6 +76,18 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l min-size -d 'Le
 complete -c towline -n "__fish_towline_using_subcommand send" -l max-size -d 'Leave out larger files' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l contents -d 'Send what is in the directory SOURCE, instead of the directory' -r -f -a "true\t''
 false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -s a -l archive -d 'Keep everything: --owner --special-bits --acls --xattrs' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -s o -l owner -d 'Keep owner and group, by name where the receiver has one of that name' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -l numeric-ids -d 'Keep owners by number, whatever their names are at the receiver' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -l special-bits -d 'Keep set-user-id, set-group-id and sticky bits' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -s A -l acls -d 'Keep POSIX ACLs' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -s X -l xattrs -d 'Keep extended attributes: user.*, security.* and trusted.*' -r -f -a "true\t''
+false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l allow -d 'Let in this known peer without a ticket; may be repeated' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l ca -d 'Trust the certificates of this authority' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l cert -d 'With --ca: the certificate of this side, and those between it and the authority' -r -F
@@ -244,7 +256,7 @@ never\t'No colours'"
 complete -c towline -n "__fish_towline_using_subcommand id" -l config -d 'Config file [default: ~/.config/towline/config.toml]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand id" -s v -l verbose -d 'List each file; -vv and -vvv show more'
 complete -c towline -n "__fish_towline_using_subcommand id" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c towline -n "__fish_towline_using_subcommand peers" -l may -d 'What it may do here: send, receive, or none' -r
+complete -c towline -n "__fish_towline_using_subcommand peers" -l may -d 'What it may do here: send, receive, archive, or none' -r
 complete -c towline -n "__fish_towline_using_subcommand peers" -l dir -d 'Where its files go at a receiver that stays' -r -F
 complete -c towline -n "__fish_towline_using_subcommand peers" -l policies -d 'What it may do to existing files there, or none' -r
 complete -c towline -n "__fish_towline_using_subcommand peers" -l quota -d 'Bytes that it may fill there, such as 100G, or none' -r

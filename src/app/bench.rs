@@ -175,6 +175,7 @@ impl Running<'_> {
                 let network = self.network.clone();
                 let sender = connected.link.connection.peer_fingerprint();
                 let inbox = Inbox {
+                    privileged: false,
                     dir: (&into).into(),
                     sender,
                     reporter: Arc::clone(self.reporter),

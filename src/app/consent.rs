@@ -55,10 +55,10 @@ pub(super) fn shown(connected: &Connected) -> String {
     format!("{} (key {}…)", connection.remote_address(), &key[..KEY_CHARS])
 }
 
-/// Whether the peer with this key may send to this machine anyway.
-pub(super) fn is_trusted(peers: &PeersFile, key: Fingerprint) -> bool {
+/// Whether the peer with this key has a right at this machine.
+pub(super) fn may(peers: &PeersFile, key: Fingerprint, right: Right) -> bool {
     let known = peers.load().ok();
-    known.is_some_and(|known| known.with_key(key).is_some_and(|(_, peer)| peer.may.contains(&Right::Send)))
+    known.is_some_and(|known| known.with_key(key).is_some_and(|(_, peer)| peer.may.contains(&right)))
 }
 
 /// Shows the words of this session and asks whether the other side has the same.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::consent::{AtTerminal, compare, is_trusted, shown};
+use super::consent::{AtTerminal, compare, may, shown};
 use super::manifest::WithManifest;
 use super::meet::{Connected, meet, met};
 use super::on_disk::on_disk;
@@ -95,8 +95,10 @@ impl Reception<'_> {
         let sender = connected.link.connection.peer_fingerprint();
         // Who has a certificate of the organisation is known by it.
         let is_by_secret = matches!(peer, None | Some(Peer::Ticket(_) | Peer::Code(..)));
+        // Started by ssh for the user of the other side, whose will it is.
+        let is_started = matches!(peer, Some(Peer::Stdio));
         let is_named = !is_by_secret || common.pki.is_some() || common.allowed.contains(&sender);
-        let asker = self.asker.clone().filter(|_| !yes && !is_named && !is_trusted(peers, sender));
+        let asker = self.asker.clone().filter(|_| !yes && !is_named && !may(peers, sender, Right::Send));
         let consent = asker.map(|asker| {
             Arc::new(AtTerminal { asker, peer: shown(&connected), into: into.clone() }) as Arc<dyn Consent>
         });
@@ -105,8 +107,8 @@ impl Reception<'_> {
         let (atomic, verify_disk) = (*atomic, *verify_disk);
         let context = Context { atomic, verify_disk, identity: Some(identity), consent, ..context };
         let (reporter, network) = (Arc::clone(&self.reporter), self.network.clone());
-        let inbox =
-            Inbox { dir: into.into(), sender, reporter, network, quota: None, bounds: bounds.clone() };
+        let (privileged, bounds) = (is_started || may(peers, sender, Right::Archive), bounds.clone());
+        let inbox = Inbox { dir: into.into(), sender, privileged, reporter, network, quota: None, bounds };
         let done = receive_through(connected, inbox, *rules, context).await;
         if done.is_err() && is_asked && !was_there {
             // It was made before the question. If anything is in it, it stays.

@@ -88,6 +88,7 @@ async fn deliver<S: Source + Clone>(
             let inbox = Inbox {
                 dir: (&dir).into(),
                 sender: THIS_MACHINE,
+                privileged: true,
                 reporter,
                 network,
                 quota: None,

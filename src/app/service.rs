@@ -134,7 +134,8 @@ impl Service {
         let (reporter, network) = (Arc::clone(&context.reporter), self.network.clone());
         let context = Context { atomic: *atomic, verify_disk: *verify_disk, ..context };
         let bounds = peer.map_or_else(|| bounds.clone(), |peer| bounds.with(&peer.limits));
-        let inbox = Inbox { dir, sender, reporter, network, quota, bounds };
+        let privileged = peer.is_some_and(|peer| peer.may.contains(&Right::Archive));
+        let inbox = Inbox { dir, sender, privileged, reporter, network, quota, bounds };
         let rules = Rules { compares: *compares, ..rules(*exists, peer) };
         receive_through(connected, inbox, rules, context).await
     }

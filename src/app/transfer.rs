@@ -117,6 +117,8 @@ pub(super) struct Inbox {
     pub(super) dir: TargetDir,
     /// The sender that interrupted files are resumed for.
     pub(super) sender: Fingerprint,
+    /// Whether the sender may set owners, set-id bits and attributes of the system.
+    pub(super) privileged: bool,
     /// Takes warnings of the disk.
     pub(super) reporter: Arc<dyn Reporter>,
     pub(super) network: NetworkThreads,
@@ -132,13 +134,14 @@ pub(super) async fn receive_through(
     rules: Rules,
     context: Context,
 ) -> Result<Transferred, Failure> {
-    let Inbox { dir, sender, reporter, network, quota, bounds } = inbox;
+    let Inbox { dir, sender, privileged, reporter, network, quota, bounds } = inbox;
     let (sync, atomic, verify) = (context.synced, context.atomic, context.verify_disk);
     let path = dir.path();
     let name = printable(path.as_os_str().as_encoded_bytes());
     let (limit, stop) = (context.patience.disk_timeout, context.stop.clone());
     let open = async |transfer: String| {
-        let incoming = Incoming { transfer, sender, sync, atomic, verify, quota, bounds, reporter };
+        let incoming =
+            Incoming { transfer, sender, sync, atomic, verify, privileged, quota, bounds, reporter };
         let open = move || FsTarget::new(dir, incoming, network).map_err(|error| error.of_target());
         on_disk((Side::Receiver, "open", &path), limit, &stop, open).await
     };

@@ -1,5 +1,6 @@
 //! The command line. Parser, help, man pages and completions all come from here; nothing is decided here.
 
+mod archive;
 mod bounds;
 mod data;
 mod meeting;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+pub use self::archive::ArchiveArgs;
 pub use self::bounds::BoundArgs;
 pub use self::data::DataArgs;
 pub use self::meeting::MeetingArgs;
@@ -185,6 +187,9 @@ pub struct SendArgs {
     /// Flags about which of the sources is sent.
     #[command(flatten)]
     pub select: SelectArgs,
+    /// Flags about what is kept of each entry.
+    #[command(flatten)]
+    pub archive: ArchiveArgs,
     /// Flags about the peer.
     #[command(flatten)]
     pub meeting: MeetingArgs,

@@ -91,6 +91,18 @@ pub struct Config {
     pub max_size: Option<u64>,
     /// `--contents`
     pub contents: Option<bool>,
+    /// `--archive`
+    pub archive: Option<bool>,
+    /// `--owner`
+    pub owner: Option<bool>,
+    /// `--numeric-ids`
+    pub numeric_ids: Option<bool>,
+    /// `--special-bits`
+    pub special_bits: Option<bool>,
+    /// `--acls`
+    pub acls: Option<bool>,
+    /// `--xattrs`
+    pub xattrs: Option<bool>,
     /// `--receipt`
     pub receipt: Option<PathBuf>,
     /// `--manifest`

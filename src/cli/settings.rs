@@ -1,6 +1,7 @@
 //! Resolves settings: a flag overrides its variable (clap does that), which overrides the config file, which
 //! overrides the default. The result is checked and turned into the plain settings of `app` and `ui`.
 
+mod archive;
 mod bench;
 mod common;
 mod into;

@@ -26,13 +26,14 @@ impl ValueEnum for Exists {
 
 impl ValueEnum for Right {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Send, Self::Receive]
+        &[Self::Send, Self::Receive, Self::Archive]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
             Self::Send => PossibleValue::new("send").help("Send to this machine"),
             Self::Receive => PossibleValue::new("receive").help("Receive what this machine offers"),
+            Self::Archive => PossibleValue::new("archive").help("Keep owners and the like of what it sends"),
         })
     }
 }

@@ -74,7 +74,7 @@ pub enum Reason {
     SpecialFile = 19,
     /// Wrong setup of this host: identity, address to listen on, standard output. Never sent.
     Setup = 20,
-    /// The receiver's file system does not keep an attribute of an entry, or a link. Never sent.
+    /// An attribute of an entry, or a link, is not kept. Sent only about what the sender leaves out.
     NotKept = 21,
     /// The source grew while it was sent; the bytes announced are delivered. Never sent.
     SourceGrew = 22,
@@ -156,7 +156,7 @@ impl Reason {
 
     /// The reason for a sender to skip something; other reasons become an unreadable source.
     pub(super) fn of_omitted(self) -> Self {
-        if self == Self::SpecialFile { self } else { Self::SourceUnreadable }
+        if matches!(self, Self::SpecialFile | Self::NotKept) { self } else { Self::SourceUnreadable }
     }
 
     /// The reason for a sender to give an entry up; other reasons become an unreadable source.

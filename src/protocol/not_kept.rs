@@ -23,11 +23,30 @@ pub enum Aspect {
     Sync = 4,
     /// Names: they were taken while a set got its names, and the entries are beside them.
     Name = 5,
+    /// Owners and groups.
+    Owner = 6,
+    /// Set-id and sticky bits.
+    SpecialBits = 7,
+    /// Extended attributes.
+    Xattr = 8,
+    /// POSIX ACLs.
+    Acl = 9,
 }
 
 impl Aspect {
     /// All aspects.
-    pub const ALL: [Self; 6] = [Self::Other, Self::Mode, Self::Time, Self::Link, Self::Sync, Self::Name];
+    pub const ALL: [Self; 10] = [
+        Self::Other,
+        Self::Mode,
+        Self::Time,
+        Self::Link,
+        Self::Sync,
+        Self::Name,
+        Self::Owner,
+        Self::SpecialBits,
+        Self::Xattr,
+        Self::Acl,
+    ];
 
     /// The number on the wire.
     pub fn code(self) -> u8 {
@@ -48,6 +67,10 @@ impl Aspect {
             Self::Link => "link",
             Self::Sync => "sync",
             Self::Name => "name",
+            Self::Owner => "owner",
+            Self::SpecialBits => "special-bits",
+            Self::Xattr => "xattr",
+            Self::Acl => "acl",
         }
     }
 }
@@ -79,6 +102,14 @@ impl fmt::Display for NotKept {
                 f,
                 "the receiver could not sync {count} {entries}; a power failure there can lose them"
             ),
+            Aspect::Owner => write!(f, "the receiver could not set the owner of {count} {entries}"),
+            Aspect::SpecialBits => {
+                write!(f, "the receiver could not set the set-id or sticky bits of {count} {entries}")
+            }
+            Aspect::Xattr => {
+                write!(f, "the receiver could not set all extended attributes of {count} {entries}")
+            }
+            Aspect::Acl => write!(f, "the receiver could not set the ACL of {count} {entries}"),
             Aspect::Name => write!(
                 f,
                 "the receiver found the names of {count} {entries} taken in the end, and saved them beside"

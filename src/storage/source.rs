@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::block::Block;
 use crate::protocol::failure::Failure;
-use crate::protocol::wire::entry::Entry;
+use crate::protocol::wire::entry::{Entry, Meta};
 use crate::protocol::wire::record::Run;
 
 /// A result of the walk.
@@ -13,6 +13,8 @@ use crate::protocol::wire::record::Run;
 pub enum Walked {
     /// An entry to send.
     Entry(Entry),
+    /// What the target directory gets of a directory whose contents are sent.
+    Top(Meta),
     /// Skipped: a socket, FIFO, device, an unreadable directory, a name that is not allowed.
     Skipped {
         /// Its path, safe to print.

@@ -52,7 +52,7 @@ pub struct Commit {
     pub path: RelPath,
     /// File or link.
     pub kind: Final,
-    /// Permission bits and time, set before the name.
+    /// Permission bits, time and attributes, set before the name.
     pub meta: Meta,
     /// The BLAKE3 root of a file whose bytes were verified on the way, for a target that reads it back.
     pub root: Option<blake3::Hash>,
@@ -112,7 +112,7 @@ pub trait Target: Send + Sync + 'static {
     /// have been lost in a crash. A chunk that differs is written again.
     fn holds(&self, id: EntryId, chunks: Vec<ChunkValue>) -> impl Future<Output = Vec<bool>> + Send;
 
-    /// Sets permission bits and times of existing files and links to those of their entries. One result for each, in
+    /// Sets permission bits, attributes and times of existing files and links to those of their entries. One result for each, in
     /// order: whether that changed anything.
     fn update(&self, entries: Vec<Entry>) -> impl Future<Output = Vec<Result<bool>>> + Send;
 
@@ -165,6 +165,9 @@ pub trait Target: Send + Sync + 'static {
     /// After the last commit: makes everything durable (including directories and their attributes) and removes
     /// staging. Returns the attributes the disk does not keep.
     fn finish(&self) -> impl Future<Output = Result<Vec<NotKept>>> + Send;
+
+    /// Attributes for the target itself, which [`Target::finish`] sets. A target that is no directory has none.
+    fn set_top(&self, _meta: Meta) {}
 
     /// After a failure: removes staged files as far as possible, except for those that a later transfer can resume.
     fn abort(&self) -> impl Future<Output = ()> + Send;

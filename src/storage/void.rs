@@ -108,7 +108,7 @@ impl VoidWalk {
         };
         let mode = if matches!(kind, Kind::File { .. }) { 0o644 } else { 0o755 };
         let path = RelPath::new(path.as_bytes()).ok()?;
-        Some(Entry { path, meta: Meta { mode, mtime: Time::default() }, kind, hole_bytes: 0 })
+        Some(Entry { path, meta: Meta { mode, ..Meta::default() }, kind, hole_bytes: 0 })
     }
 }
 
@@ -289,7 +289,7 @@ mod tests {
             }
             entries.extend(found.into_iter().map(|found| match found {
                 Walked::Entry(entry) => entry,
-                Walked::Skipped { path, .. } => panic!("{path}"),
+                other => panic!("{other:?}"),
             }));
         }
     }

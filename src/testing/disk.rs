@@ -40,7 +40,7 @@ impl Node {
             Self::Dir => 0o755,
             Self::Link(_) => 0o777,
         };
-        Meta { mode, mtime: Time { seconds: 1_700_000_000, nanos: 123_456_789 } }
+        Meta { mode, mtime: Time { seconds: 1_700_000_000, nanos: 123_456_789 }, attributes: None }
     }
 }
 
@@ -56,6 +56,7 @@ pub(crate) fn incoming(number: u32, sync: bool) -> Incoming {
         verify: false,
         quota: None,
         bounds: Bounds::default(),
+        privileged: false,
         reporter: Arc::new(Nobody),
     }
 }

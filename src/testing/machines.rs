@@ -278,7 +278,9 @@ fn attributes(exists: Exists) -> [Option<Meta>; 2] {
         ("there", Kind::DirEnd),
     ];
     for (name, kind) in entries {
-        receiver.on_manifest(Message::Entry(Entry { meta, ..entry(&path(name), kind) })).unwrap();
+        receiver
+            .on_manifest(Message::Entry(Entry { meta: meta.clone(), ..entry(&path(name), kind) }))
+            .unwrap();
     }
     // The answers follow the ends, as with a slow disk.
     receiver.admitted(EntryId(0), Lookup::Same { number: 0, is_current: true });
@@ -290,16 +292,16 @@ fn attributes(exists: Exists) -> [Option<Meta>; 2] {
     let finished: Vec<_> = finished.collect();
     let [(new, of_new), (there, of_there)] = &finished[..] else { panic!("{finished:?}") };
     assert_eq!((new.as_str(), there.as_str()), ("there/new", "there"));
-    [*of_there, *of_new]
+    [of_there.clone(), of_new.clone()]
 }
 
 #[test]
 fn fault_3_a_directory_that_was_there_keeps_its_attributes_unless_replaced() {
     let meta = Some(Meta { mode: 0o755, ..Meta::default() });
     for exists in [Exists::Refuse, Exists::Skip, Exists::Rename] {
-        assert_eq!(attributes(exists), [None, meta], "{exists:?}");
+        assert_eq!(attributes(exists), [None, meta.clone()], "{exists:?}");
     }
-    assert_eq!(attributes(Exists::Replace), [meta, meta]);
+    assert_eq!(attributes(Exists::Replace), [meta.clone(), meta]);
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn commit(id: u64, path: &str, size: u64, exists: Exists) -> Commit {
 
 fn tree(entries: &[(&[u8], Node, u32, i64, u32)]) -> Tree {
     let with_meta = |(path, node, mode, seconds, nanos): &(&[u8], Node, u32, i64, u32)| {
-        let meta = Meta { mode: *mode, mtime: Time { seconds: *seconds, nanos: *nanos } };
+        let meta = Meta { mode: *mode, mtime: Time { seconds: *seconds, nanos: *nanos }, attributes: None };
         (path.to_vec(), (node.clone(), meta))
     };
     entries.iter().map(with_meta).collect()
@@ -141,7 +141,7 @@ async fn carry(source: &impl Source, target: &impl Target, max: usize) {
         }
         for found in found {
             let Walked::Entry(entry) = found else { panic!("{found:?}") };
-            let (path, meta) = (entry.path.clone(), entry.meta);
+            let (path, meta) = (entry.path.clone(), entry.meta.clone());
             if entry.kind == Kind::DirEnd {
                 for finished in target.finish_dirs(vec![(path, Some(meta))]).await {
                     finished.unwrap();
@@ -283,7 +283,7 @@ async fn a_look_changes_nothing(rig: &impl Rig) {
         rig.put(name, file(b"12345"));
     }
     rig.put("link", link("dir"));
-    let closed = Meta { mode: 0o555, mtime: Time { seconds: 1, nanos: 2 } };
+    let closed = Meta { mode: 0o555, mtime: Time { seconds: 1, nanos: 2 }, attributes: None };
     let before = rig.target();
     before.finish_dirs(vec![(rel_path("closed"), Some(closed))]).await.remove(0).unwrap();
     before.finish().await.unwrap();
@@ -440,8 +440,8 @@ async fn t16_existing_files_get_mode_and_time(rig: &impl Rig) {
         entry("file", Kind::File { size: 5 }),
         entry("link", Kind::Symlink { target: Bytes::from_static(b"file") }),
     ];
-    entries[0].meta = Meta { mode: 0o600, mtime: Time { seconds: 5, nanos: 6 } };
-    entries[1].meta = Meta { mode: 0o777, mtime: Time { seconds: 7, nanos: 8 } };
+    entries[0].meta = Meta { mode: 0o600, mtime: Time { seconds: 5, nanos: 6 }, attributes: None };
+    entries[1].meta = Meta { mode: 0o777, mtime: Time { seconds: 7, nanos: 8 }, attributes: None };
     for is_current in [false, true] {
         for admission in admit(&target, 0, entries.clone()).await {
             match admission {
@@ -533,7 +533,7 @@ async fn attack_2_a_parent_that_is_a_link_is_refused(rig: &impl Rig) {
 
 async fn attack_3_a_directory_swapped_for_a_link_is_refused(rig: &impl Rig) {
     rig.put("victim", Node::Dir);
-    let victim = rig.tree()[&b"victim"[..]].1;
+    let victim = rig.tree()[&b"victim"[..]].1.clone();
     let target = rig.target();
     let admitted =
         admit(&target, 0, vec![entry("dir", Kind::Dir), entry("dir/file", Kind::File { size: 1 })]).await;
@@ -542,7 +542,7 @@ async fn attack_3_a_directory_swapped_for_a_link_is_refused(rig: &impl Rig) {
     rig.put("dir", link("victim"));
     let committed = target.commit(vec![commit(0, "dir/file", 1, Exists::Refuse)]).await;
     assert!(matches!(committed[..], [Ok(Committed::Refused(_))]), "{committed:?}");
-    let odd = Meta { mode: 0o777, mtime: Time { seconds: 1, nanos: 2 } };
+    let odd = Meta { mode: 0o777, mtime: Time { seconds: 1, nanos: 2 }, attributes: None };
     assert!(target.finish_dirs(vec![(rel_path("dir"), Some(odd))]).await[0].is_err());
     let want = [("dir".to_owned(), link("victim")), ("victim".to_owned(), Node::Dir)];
     assert_eq!(nodes(&rig.tree()), want.into());

@@ -1,6 +1,7 @@
 //! The program from end to end: two processes, real sockets, real disks. One test program for all of it, since each
 //! links the whole of the crate.
 
+mod archive;
 mod atomic;
 mod bench;
 mod budget;

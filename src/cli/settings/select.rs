@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::cli::args::SelectArgs;
+use super::archive::resolve_fidelity;
+use crate::cli::args::{ArchiveArgs, SelectArgs};
 use crate::cli::config::Config;
 use crate::protocol::path::{RelPath, printable};
 use crate::storage::fs::{Filters, Selection};
@@ -19,7 +20,7 @@ const LIST_BYTES_MAX: u64 = 64 << 20;
 
 /// `stdin` is `None` where something else is read from it.
 pub(super) fn resolve_selection(
-    given: SelectArgs,
+    (given, archive): (SelectArgs, &ArchiveArgs),
     config: &Config,
     sources: &[PathBuf],
     stdin: Option<&mut dyn Read>,
@@ -69,6 +70,7 @@ pub(super) fn resolve_selection(
         size_min,
         size_max,
         contents,
+        fidelity: resolve_fidelity(archive, config),
     };
     Selection::new(filters).map_err(|error| anyhow!(error))
 }

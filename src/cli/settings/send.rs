@@ -42,7 +42,7 @@ pub(super) fn resolve(
         None => {
             let is_stdin_taken = to.as_deref().is_some_and(|to| to == "-");
             let for_list: Option<&mut dyn Read> = if is_stdin_taken { None } else { Some(&mut *stdin) };
-            resolve_selection(given.select, &config, &given.sources, for_list)?
+            resolve_selection((given.select, &given.archive), &config, &given.sources, for_list)?
         }
     };
     let manifest = given.manifest.or_else(|| config.manifest.clone());

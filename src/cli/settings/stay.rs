@@ -89,7 +89,8 @@ pub(super) fn resolve_offer(given: SendArgs, config: &Config, peers: &PeersFile)
         ),
     ])?;
     check_sources(&given.sources)?;
-    let selection = Box::new(resolve_selection(given.select, config, &given.sources, None)?);
+    let selection = resolve_selection((given.select, &given.archive), config, &given.sources, None)?;
+    let selection = Box::new(selection);
     let (sources, delta) = (given.sources, given.delta.or(config.delta).unwrap_or_default());
     let compares = given.target.checksum.or(config.checksum).unwrap_or(false);
     let request = Request { exists: given.target.exists, compares };

@@ -27,6 +27,8 @@ pub enum Right {
     Send,
     /// Receive files that it offers.
     Receive,
+    /// Set owners, set-id bits and attributes of the system on the files that it sends.
+    Archive,
 }
 
 impl Right {
@@ -35,6 +37,7 @@ impl Right {
         match self {
             Self::Send => "send",
             Self::Receive => "receive",
+            Self::Archive => "archive",
         }
     }
 }

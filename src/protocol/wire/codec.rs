@@ -111,18 +111,22 @@ impl<B: Buf> Fields<B> {
 
     /// Reads and skips all extensions: this version knows none.
     pub fn skip_extensions(self) -> Result<(), CodecError> {
-        self.extension(None).map(drop)
+        self.extensions([]).map(|[]| ())
     }
 
     /// Reads extensions to the end. Returns the content of the last one with this `id`, and skips all others.
-    pub fn extension(mut self, id: impl Into<Option<u64>>) -> Result<Option<Bytes>, CodecError> {
-        let id = id.into();
-        let mut found = None;
+    pub fn extension(self, id: u64) -> Result<Option<Bytes>, CodecError> {
+        self.extensions([id]).map(|[found]| found)
+    }
+
+    /// The same for several ids.
+    pub fn extensions<const N: usize>(mut self, ids: [u64; N]) -> Result<[Option<Bytes>; N], CodecError> {
+        let mut found = [const { None }; N];
         while self.0.has_remaining() {
             let this = self.varint()?;
             let content = self.bytes(MESSAGE_BYTES_MAX, "extension")?;
-            if Some(this) == id {
-                found = Some(content);
+            if let Some(at) = ids.iter().position(|id| *id == this) {
+                found[at] = Some(content);
             }
         }
         Ok(found)

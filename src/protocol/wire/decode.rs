@@ -1,6 +1,7 @@
 //! Bytes to messages, checked against their limits.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -11,15 +12,17 @@ use crate::protocol::not_kept;
 use crate::protocol::path::RelPath;
 use crate::protocol::request::Request;
 use crate::protocol::wire::activity::Activity;
+use crate::protocol::wire::attributes::Attributes;
 use crate::protocol::wire::codec::{CodecError, Deframer, Fields};
 use crate::protocol::wire::encode::{
-    EXTENSION_COMPARE, EXTENSION_CONNECTIONS, EXTENSION_EXISTS, EXTENSION_HOLES, EXTENSION_PORTS,
-    EXTENSION_RECEIPT, EXTENSION_SIZE,
+    EXTENSION_ATTRIBUTES, EXTENSION_COMPARE, EXTENSION_CONNECTIONS, EXTENSION_EXISTS, EXTENSION_HOLES,
+    EXTENSION_PORTS, EXTENSION_RECEIPT, EXTENSION_SIZE,
 };
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::{
-    AUTH_BYTES_MAX, CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CHUNK_RANGES_MAX, CONNECTIONS_MAX, FILE_BYTES_MAX,
-    LINK_TARGET_BYTES_MAX, MESSAGE_PIECES_MAX, OPEN_ENTRIES_MAX, PATH_BYTES_MAX,
+    ATTRIBUTES_INLINE_BYTES_MAX, AUTH_BYTES_MAX, CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CHUNK_RANGES_MAX,
+    CONNECTIONS_MAX, FILE_BYTES_MAX, LINK_TARGET_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_PIECES_MAX,
+    OPEN_ENTRIES_MAX, PATH_BYTES_MAX,
 };
 use crate::protocol::wire::message::{Message, Received};
 use crate::protocol::wire::role::Role;
@@ -66,6 +69,15 @@ impl Message {
             0x20 => return entry(f).map(|entry| Some(Self::Entry(entry))),
             0x21 => Self::End(f.varint()?),
             0x22 => Self::Omitted(reason(&mut f)?, f.text()?),
+            0x25 => {
+                let meta = meta(&mut f)?;
+                let attributes = f.extension(EXTENSION_ATTRIBUTES)?.map(attributes).transpose()?;
+                return Ok(Some(Self::Top(Meta { attributes, ..meta })));
+            }
+            0x24 => match f.bytes(MESSAGE_BYTES_MAX, "attributes")? {
+                bytes if bytes.is_empty() => return Err(CodecError::BadValue("attributes")),
+                bytes => Self::Attributes(bytes),
+            },
             0x30 => Self::Ack(f.varint()?),
             0x31 => match reason(&mut f)? {
                 reason @ (Reason::TransferFailed | Reason::TransferEnded) => Self::Nack(reason),
@@ -234,9 +246,7 @@ fn ranges(fields: &mut Fields<Bytes>) -> Result<Vec<Range<u64>>, CodecError> {
 fn entry(mut fields: Fields<Bytes>) -> Result<Entry, CodecError> {
     let kind = fields.u8()?;
     let path = path(&mut fields)?;
-    let mode = fields.varint_up_to(0o777, "mode")?;
-    let seconds = i64::from_be_bytes(fields.array()?);
-    let nanos = fields.varint_up_to(999_999_999, "nanoseconds")?;
+    let meta = meta(&mut fields)?;
     let kind = match kind {
         0 => Kind::File { size: fields.varint_up_to(FILE_BYTES_MAX, "size")? },
         4 => Kind::OpenEnded,
@@ -251,12 +261,25 @@ fn entry(mut fields: Fields<Bytes>) -> Result<Entry, CodecError> {
         }
         _ => return Err(CodecError::BadValue("entry kind")),
     };
+    let size = if let Kind::File { size } = kind { size } else { 0 };
+    let [holes, content] = fields.extensions([EXTENSION_HOLES, EXTENSION_ATTRIBUTES])?;
+    let hole_bytes = holes.map_or(Ok(0), |content| Fields(content).varint_up_to(size, "holes"))?;
+    let attributes = content.map(attributes).transpose()?;
+    Ok(Entry { path, meta: Meta { attributes, ..meta }, kind, hole_bytes })
+}
+
+fn meta(fields: &mut Fields<Bytes>) -> Result<Meta, CodecError> {
+    let mode = fields.varint_up_to(0o777, "mode")?;
+    let seconds = i64::from_be_bytes(fields.array()?);
+    let nanos = fields.varint_up_to(999_999_999, "nanoseconds")?;
     let (mode, nanos) = (u32::try_from(mode), u32::try_from(nanos));
     let (Ok(mode), Ok(nanos)) = (mode, nanos) else { return Err(CodecError::TooLarge("mode or time")) };
-    let size = if let Kind::File { size } = kind { size } else { 0 };
-    let hole_bytes = match fields.extension(EXTENSION_HOLES)? {
-        Some(content) => Fields(content).varint_up_to(size, "holes")?,
-        None => 0,
-    };
-    Ok(Entry { path, meta: Meta { mode, mtime: Time { seconds, nanos } }, kind, hole_bytes })
+    Ok(Meta { mode, mtime: Time { seconds, nanos }, attributes: None })
+}
+
+fn attributes(content: Bytes) -> Result<Arc<Attributes>, CodecError> {
+    if content.len() > ATTRIBUTES_INLINE_BYTES_MAX {
+        return Err(CodecError::TooLarge("attributes"));
+    }
+    Attributes::decode(content).map(Arc::new)
 }

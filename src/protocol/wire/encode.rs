@@ -8,7 +8,7 @@ use crate::protocol::delta::pieces::{Piece, SignatureState};
 use crate::protocol::not_kept;
 use crate::protocol::request::Request;
 use crate::protocol::wire::codec::{put_bytes, put_extension, put_frame, put_text, put_varint};
-use crate::protocol::wire::entry::{Entry, Kind};
+use crate::protocol::wire::entry::{Entry, Kind, Meta};
 use crate::protocol::wire::limits::{CHUNK_RANGES_MAX, MESSAGE_PIECES_MAX};
 use crate::protocol::wire::message::{Message, Received};
 use crate::protocol::wire::seal;
@@ -27,6 +27,8 @@ pub(super) const EXTENSION_PORTS: u64 = 1;
 
 /// Extension of [`Message::Entry`]: bytes of a file that need no space.
 pub(super) const EXTENSION_HOLES: u64 = 1;
+/// Extension of [`Message::Entry`] and [`Message::Top`]: attributes, if the sender keeps any and they fit.
+pub(super) const EXTENSION_ATTRIBUTES: u64 = 2;
 /// Extension of [`Message::Close`]: the size of a file whose entry did not tell it.
 pub(super) const EXTENSION_SIZE: u64 = 1;
 
@@ -64,6 +66,8 @@ impl Message {
             Self::Entry(_) => 0x20,
             Self::End(_) => 0x21,
             Self::Omitted(..) => 0x22,
+            Self::Attributes(_) => 0x24,
+            Self::Top(_) => 0x25,
             Self::Ack(_) => 0x30,
             Self::Nack(_) => 0x31,
             Self::Matched(_) => 0x32,
@@ -86,7 +90,7 @@ impl Message {
                 put_bytes(p, auth);
                 put_number_extension(p, EXTENSION_CONNECTIONS, connections.map(u64::from));
             }
-            Self::Auth(message) => put_bytes(p, message),
+            Self::Auth(bytes) | Self::Attributes(bytes) => put_bytes(p, bytes),
             Self::Welcome { agent, ports } => {
                 put_text(p, agent);
                 put_ports(p, ports);
@@ -134,6 +138,7 @@ impl Message {
                 put_ranges(p, ranges);
             }
             Self::Entry(entry) => put_entry(p, entry),
+            Self::Top(meta) => put_top(p, meta),
             Self::End(count) | Self::Ack(count) | Self::Came(count) | Self::Verified(count) => {
                 put_varint(p, *count)
             }
@@ -240,13 +245,29 @@ fn put_entry(out: &mut BytesMut, entry: &Entry) {
     };
     out.put_u8(kind);
     put_bytes(out, entry.path.as_bytes());
-    put_varint(out, u64::from(entry.meta.mode));
-    out.put_i64(entry.meta.mtime.seconds);
-    put_varint(out, u64::from(entry.meta.mtime.nanos));
+    put_meta(out, &entry.meta);
     match &entry.kind {
         Kind::File { .. } => put_varint(out, size),
         Kind::Symlink { target } => put_bytes(out, target),
         Kind::OpenEnded | Kind::Dir | Kind::DirEnd => {}
     }
     put_number_extension(out, EXTENSION_HOLES, (entry.hole_bytes > 0).then_some(entry.hole_bytes));
+    put_attributes(out, &entry.meta);
+}
+
+fn put_top(out: &mut BytesMut, meta: &Meta) {
+    put_meta(out, meta);
+    put_attributes(out, meta);
+}
+
+fn put_meta(out: &mut BytesMut, meta: &Meta) {
+    put_varint(out, u64::from(meta.mode));
+    out.put_i64(meta.mtime.seconds);
+    put_varint(out, u64::from(meta.mtime.nanos));
+}
+
+fn put_attributes(out: &mut BytesMut, meta: &Meta) {
+    if let Some(bytes) = meta.attributes.as_ref().and_then(|attributes| attributes.inline()) {
+        put_extension(out, EXTENSION_ATTRIBUTES, &bytes);
+    }
 }

@@ -1,9 +1,12 @@
 //! Entries of the manifest: files, directories and links.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::protocol::failure::Reason;
 use crate::protocol::path::RelPath;
+use crate::protocol::wire::attributes::Attributes;
 use crate::protocol::wire::limits::SMALL_FILE_BYTES_MAX;
 
 /// Number of an entry in its manifest, from 0 in walk order. The end of a directory has its own number.
@@ -20,12 +23,14 @@ pub struct Time {
 }
 
 /// Attributes that travel with an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Meta {
-    /// Permission bits, 0 to 0o777; set-id and sticky bits are not sent.
+    /// Permission bits, 0 to 0o777; set-id and sticky bits are attributes.
     pub mode: u32,
     /// Modification time.
     pub mtime: Time,
+    /// What else the sender was asked to keep.
+    pub attributes: Option<Arc<Attributes>>,
 }
 
 /// The outcome of an entry.
@@ -154,6 +159,8 @@ impl Entry {
 
     /// Its share of [`crate::protocol::wire::limits::OPEN_PATH_BYTES_MAX`].
     pub fn path_bytes(&self) -> usize {
-        self.path.as_bytes().len() + if let Kind::Symlink { target } = &self.kind { target.len() } else { 0 }
+        let target = if let Kind::Symlink { target } = &self.kind { target.len() } else { 0 };
+        let attributes = self.meta.attributes.as_ref().map_or(0, |attributes| attributes.memory_bytes());
+        self.path.as_bytes().len() + target + attributes
     }
 }

@@ -8,6 +8,20 @@ pub const PATH_COMPONENT_BYTES_MAX: usize = 255;
 pub const PATH_DEPTH_MAX: usize = 128;
 /// Bytes of a symbolic link's target.
 pub const LINK_TARGET_BYTES_MAX: usize = 4096;
+/// Bytes of the attributes of one entry on the wire. An entry that has more goes without them.
+pub const ATTRIBUTE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of attributes that go into the message of their entry; more of them precede it, in messages of their own.
+pub const ATTRIBUTES_INLINE_BYTES_MAX: usize = 7 * 1024;
+/// Bytes of the name of an extended attribute, as Linux has it (`XATTR_NAME_MAX`).
+pub const XATTR_NAME_BYTES_MAX: usize = 255;
+/// Bytes of the value of one, as Linux has it (`XATTR_SIZE_MAX`).
+pub const XATTR_VALUE_BYTES_MAX: usize = 64 * 1024;
+/// Extended attributes of one entry.
+pub const XATTRS_MAX: usize = 4096;
+/// Entries of a POSIX ACL.
+pub const ACL_ENTRIES_MAX: usize = 4096;
+/// Bytes of the name of a user or a group.
+pub const OWNER_NAME_BYTES_MAX: usize = 255;
 /// Bytes of a file: 1 EiB, so that lengths and offsets, and twice a length, are varints.
 pub const FILE_BYTES_MAX: u64 = 1 << 60;
 
@@ -52,7 +66,7 @@ pub const ANSWER_SECONDS_MAX: u64 = 60 * 60;
 
 /// Entries announced and not yet settled.
 pub const OPEN_ENTRIES_MAX: usize = 16 * 1024;
-/// Bytes of paths and link targets of entries announced and not yet settled.
+/// Bytes of paths, link targets and attributes of entries announced and not yet settled.
 pub const OPEN_PATH_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Chunks verified ahead of the first missing one of their file.
 pub const CHUNKS_AHEAD_MAX: usize = 4096;
@@ -67,7 +81,7 @@ pub const CHUNK_RANGES_MAX: usize = 256;
 /// Claims in one parcel.
 pub const CLAIMS_MAX: usize = 64;
 /// Aspects that a receiver may report as not kept.
-pub const NOT_KEPT_MAX: usize = 8;
+pub const NOT_KEPT_MAX: usize = 16;
 /// Names tried when `--exists rename` looks for a free one.
 pub const RENAME_TRIES_MAX: u32 = 10_000;
 /// Existing files under such names that are compared with the incoming one: the latest ones.

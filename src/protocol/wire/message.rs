@@ -9,7 +9,7 @@ use crate::protocol::failure::Reason;
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::request::Request;
 use crate::protocol::wire::activity::Activity;
-use crate::protocol::wire::entry::{Entry, EntryId};
+use crate::protocol::wire::entry::{Entry, EntryId, Meta};
 use crate::protocol::wire::role::Role;
 use crate::protocol::wire::seal::Seal;
 use crate::protocol::wire::status::Status;
@@ -101,6 +101,11 @@ pub enum Message {
     Durable(EntryId, Vec<Range<u64>>),
     /// Manifest: the next entry. Its position is its number.
     Entry(Entry),
+    /// Manifest: some bytes of the attributes of the next entry, which do not fit into it.
+    Attributes(Bytes),
+    /// Manifest: what the target directory itself gets, if the sender keeps the attributes of a directory whose contents
+    /// it sends.
+    Top(Meta),
     /// Manifest: the end, with the number of entries as a check.
     End(u64),
     /// Manifest: something the walk skipped. It has no number.
@@ -158,6 +163,8 @@ impl Message {
             Self::Attach(_) => "Attach",
             Self::Confirm(_) => "Confirm",
             Self::Entry(_) => "Entry",
+            Self::Attributes(_) => "Attributes",
+            Self::Top(_) => "Top",
             Self::End(_) => "End",
             Self::Omitted(..) => "Omitted",
             Self::Ack(_) => "Ack",

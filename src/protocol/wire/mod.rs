@@ -1,6 +1,7 @@
 //! The wire format: codec, messages, records, and limits, which are checked before anything is allocated.
 
 pub mod activity;
+pub mod attributes;
 pub mod codec;
 mod decode;
 mod encode;

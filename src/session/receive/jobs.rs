@@ -120,6 +120,7 @@ impl<T: Target> DiskJobs<T> {
                 self.commits.push(commit(id, entry, root, Exists::Rename));
             }
             ReceiverAction::Update(id, entry) => self.updates.push((id, entry)),
+            ReceiverAction::Top(meta) => self.shared.target.set_top(meta),
             ReceiverAction::FinishDir(id, path, meta) => self.dirs.push((id, (path, meta))),
             ReceiverAction::Discard(id) => self.drops.push((id, false)),
             ReceiverAction::GiveUp(id) => self.drops.push((id, true)),

@@ -527,7 +527,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
         let machine = self.shared.machine();
         for at in whole {
             let write = &mut writes[at];
-            write.whole = machine.entry(write.id).map(|entry| entry.meta);
+            write.whole = machine.entry(write.id).map(|entry| entry.meta.clone());
         }
     }
 

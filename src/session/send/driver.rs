@@ -14,12 +14,10 @@ use crate::event::{ActiveFile, Advice, Event, Summary};
 use crate::protocol::engine::bottleneck::{Bottleneck, SenderSnapshot};
 use crate::protocol::engine::log::IncomingLog;
 use crate::protocol::engine::sender::{Parcel, ReceiverEnd, Sender, SenderAction};
-use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::failure::{Failure, Side};
 use crate::protocol::not_kept::Aspect;
-use crate::protocol::place::Place;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId};
-use crate::protocol::wire::limits::FILE_BYTES_MAX;
 use crate::protocol::wire::message::{Message, Received};
 use crate::session::carrier::{Attached, Carrier, CarrierEvent};
 use crate::session::clock::{Clock, TICK_EVERY};
@@ -36,6 +34,7 @@ use crate::session::observe::tally::{Moved, Tally};
 use crate::session::outbox::Outbox;
 use crate::session::queues::RootsQueue;
 use crate::session::retry::Retry;
+use crate::session::send::announce::{send_attributes, send_top, too_large};
 use crate::session::send::answer::AwaitedAnswer;
 use crate::session::send::file_handle::FileHandle;
 use crate::session::send::parcel::{ParcelEnd, send_parcel};
@@ -457,16 +456,15 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         let ended = found.is_empty();
         for found in found {
             match found {
-                Walked::Entry(entry) if entry.size() > FILE_BYTES_MAX => {
-                    let sentence = |path: &str| format!("{path} is larger than {FILE_BYTES_MAX} bytes");
-                    let place = Place::from(&entry.path);
-                    let failure = Failure::about(Side::Sender, Reason::SourceUnreadable, &place, sentence);
-                    self.skip(entry.path.to_string(), failure);
-                }
-                Walked::Entry(entry) => {
-                    let message = self.machine.announce(entry, now);
-                    self.manifest_out.send(&message);
-                }
+                Walked::Entry(entry) => match too_large(&entry) {
+                    Some(failure) => self.skip(entry.path.to_string(), failure),
+                    None => {
+                        send_attributes(&self.manifest_out, &entry.meta);
+                        let message = self.machine.announce(entry, now);
+                        self.manifest_out.send(&message);
+                    }
+                },
+                Walked::Top(meta) => send_top(&self.manifest_out, meta),
                 Walked::Skipped { path, failure } => self.skip(path, failure),
             }
         }

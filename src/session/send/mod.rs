@@ -1,5 +1,6 @@
 //! The sending side of a transfer.
 
+mod announce;
 mod answer;
 mod chunk;
 mod claims;

@@ -6,7 +6,7 @@ use crate::protocol::wire::entry::{Meta, Time};
 
 /// Permission bits that are sent.
 pub(super) const MODE_BITS: u32 = 0o777;
-/// Set-user-id, set-group-id and sticky bits, which are not sent.
+/// Set-user-id, set-group-id and sticky bits, which are sent on request only.
 pub(super) const SPECIAL_BITS: u32 = 0o7000;
 /// The size that files of /sys claim.
 const PAGE_BYTES: u64 = 4096;
@@ -27,7 +27,7 @@ pub(super) fn identity_of(stat: &Stat) -> (u64, u64) {
 
 pub(super) fn meta_of(stat: &Stat) -> Meta {
     let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
-    Meta { mode: stat.st_mode & MODE_BITS, mtime: Time { seconds: stat.st_mtime, nanos } }
+    Meta { mode: stat.st_mode & MODE_BITS, mtime: Time { seconds: stat.st_mtime, nanos }, attributes: None }
 }
 
 /// Sets the modification time and keeps the access time.

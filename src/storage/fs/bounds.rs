@@ -187,7 +187,7 @@ impl Bounded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::wire::entry::{Meta, Time};
+    use crate::protocol::wire::entry::Meta;
     use crate::testing::disk::rel_path;
 
     fn bounded(bounds: Bounds) -> Bounded {
@@ -196,12 +196,7 @@ mod tests {
     }
 
     fn entry(path: &str, kind: Kind) -> Entry {
-        Entry {
-            path: rel_path(path),
-            meta: Meta { mode: 0o644, mtime: Time::default() },
-            kind,
-            hole_bytes: 0,
-        }
+        Entry { path: rel_path(path), meta: Meta { mode: 0o644, ..Meta::default() }, kind, hole_bytes: 0 }
     }
 
     fn file(path: &str, size: u64) -> Entry {

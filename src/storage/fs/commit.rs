@@ -93,7 +93,7 @@ fn stage(disk: &TargetDisk, commit: Commit, keep_open: bool) -> CommitItem {
     let volume = disk.volumes.of(commit.id);
     let staged = disk.staging(commit.id).and_then(|staging| match &commit.kind {
         Final::File { size } => staging.complete(commit.id, *size, &commit.meta, keep_open),
-        Final::Symlink { target } => staging.link(commit.id, target, commit.meta.mtime),
+        Final::Symlink { target } => staging.link(commit.id, target, &commit.meta),
     });
     match staged {
         Ok(Complete { file, lacks, is_synced }) => {
@@ -351,13 +351,13 @@ fn settle(disk: &TargetDisk, item: CommitItem) -> Result<Committed> {
     match item.step {
         CommitStep::Named { other_name, .. } => {
             let path = other_name.as_ref().unwrap_or(&item.commit.path).to_string();
-            item.lacks.iter().for_each(|(aspect, errno)| disk.note(*aspect, &path, *errno));
+            item.lacks.iter().for_each(|(aspect, cause)| disk.note(*aspect, &path, cause));
             disk.named(item.commit.id, &item.commit.path);
             Ok(Committed::Done(other_name))
         }
         CommitStep::Added { other_name } => {
             let path = other_name.as_ref().unwrap_or(&item.commit.path).to_string();
-            item.lacks.iter().for_each(|(aspect, errno)| disk.note(*aspect, &path, *errno));
+            item.lacks.iter().for_each(|(aspect, cause)| disk.note(*aspect, &path, cause));
             disk.old_files.close(item.commit.id);
             Ok(Committed::Done(other_name))
         }
@@ -378,7 +378,7 @@ impl CommitItem {
             Ok(Synced::Yes) => {}
             Ok(Synced::Lacking(errno)) => {
                 if !self.lacks.iter().any(|(aspect, _)| *aspect == Aspect::Sync) {
-                    self.lacks.push((Aspect::Sync, errno));
+                    self.lacks.push((Aspect::Sync, errno.into()));
                 }
             }
             Err(errno) => self.fail_sync(disk, errno),

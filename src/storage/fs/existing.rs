@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, FileType, Mode, Stat, fchmod, fstat, futimens, readlinkat, statat, utimensat};
@@ -14,10 +14,13 @@ use super::kept_time::{has_time, is_settled};
 use super::lacks::{Lacks, unless_lacking};
 use super::numbered::{alike, is_file_of};
 use super::open::open_file;
+use super::read_attributes::Opened;
+use super::set_attributes::Keeper;
+use super::sys::handle::Handle;
 use crate::protocol::final_name::{Exists, Lookup};
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
-use crate::protocol::wire::entry::{Entry, Kind, Meta};
+use crate::protocol::wire::entry::{Entry, Kind};
 
 /// Looks for the same file of `size` bytes (any size if unknown), under its name and the names that a rename would
 /// give.
@@ -41,7 +44,8 @@ pub(super) fn look_at_file(
         return Ok(Lookup::Conflict);
     }
     let has_time = is_alike && has_time(holder, &stat, entry.meta.mtime);
-    let is_current = has_time && meta_of(&stat).mode == entry.meta.mode;
+    // Attributes are compared when they are set.
+    let is_current = has_time && meta_of(&stat).mode == entry.meta.mode && entry.meta.attributes.is_none();
     let is_unchanged = has_time && size.is_some() && is_settled(entry.meta.mtime, SystemTime::now());
     Ok(Lookup::SameSize { numbers, is_current, is_unchanged })
 }
@@ -57,7 +61,7 @@ pub(super) fn look_at_link(
     let Some(stat) = look(holder, name)? else { return Ok(Lookup::Free) };
     if leads_to(holder, name, &stat, target) {
         // Links have no mode.
-        let is_current = meta_of(&stat).mtime == entry.meta.mtime;
+        let is_current = meta_of(&stat).mtime == entry.meta.mtime && entry.meta.attributes.is_none();
         return Ok(Lookup::Same { number: 0, is_current });
     }
     if exists == Exists::Rename {
@@ -69,29 +73,41 @@ pub(super) fn look_at_link(
     Ok(Lookup::Conflict)
 }
 
-/// Sets permission bits and time of `entry` on the existing file. Returns whether that changed anything. `lacks`
+/// Sets permission bits, attributes and time of `entry` on the existing file. Returns whether that changed anything. `lacks`
 /// collects what cannot be kept.
-pub(super) fn update(holder: &OwnedFd, name: &[u8], entry: &Entry, lacks: &mut Lacks) -> io::Result<bool> {
-    let times = timestamps(entry.meta.mtime);
+pub(super) fn update(
+    keeper: &Keeper,
+    holder: &OwnedFd,
+    name: &[u8],
+    entry: &Entry,
+    lacks: &mut Lacks,
+) -> io::Result<bool> {
+    let (meta, times) = (&entry.meta, timestamps(entry.meta.mtime));
+    let mut has_changed = false;
     if matches!(entry.kind, Kind::Symlink { .. }) {
         let before = statat(holder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if let Some(attributes) = &meta.attributes {
+            let link = Opened::open(holder, name, FileType::Symlink)?;
+            has_changed = keeper.set(link.handle(), meta, attributes, false, lacks)?;
+        }
         let set = utimensat(holder, name, &times, AtFlags::SYMLINK_NOFOLLOW);
         unless_lacking(set, Aspect::Time, lacks)?;
         let now = statat(holder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        return Ok(meta_of(&before) != meta_of(&now));
+        return Ok(has_changed || meta_of(&before) != meta_of(&now));
     }
     let file = patiently(|| open_file(holder, name), || ())?;
     let before = fstat(&file)?;
     if FileType::from_raw_mode(before.st_mode) != FileType::RegularFile {
         return Err(io::Error::other("it was replaced"));
     }
-    let Meta { mode, .. } = entry.meta;
-    if before.st_mode & MODE_BITS != mode & MODE_BITS {
-        let set = fchmod(&file, Mode::from_raw_mode(mode & MODE_BITS));
+    if let Some(attributes) = &meta.attributes {
+        has_changed = keeper.set(Handle::Open(file.as_fd()), meta, attributes, false, lacks)?;
+    } else if before.st_mode & MODE_BITS != meta.mode & MODE_BITS {
+        let set = fchmod(&file, Mode::from_raw_mode(meta.mode & MODE_BITS));
         unless_lacking(set, Aspect::Mode, lacks)?;
     }
     unless_lacking(futimens(&file, &times), Aspect::Time, lacks)?;
-    Ok(meta_of(&before) != meta_of(&fstat(&file)?))
+    Ok(has_changed || meta_of(&before) != meta_of(&fstat(&file)?))
 }
 
 fn look(holder: &OwnedFd, name: &[u8]) -> Result<Option<Stat>, Errno> {

@@ -23,9 +23,9 @@ impl TargetDisk {
     pub(super) fn update(&self, dirs: &mut Dirs, entry: &Entry) -> Result<bool> {
         let (holder, name) = dirs.parent(&self.root, &entry.path).map_err(|blocked| self.blocked(blocked))?;
         let mut lacks = Lacks::new();
-        let updated = update(&holder, name, entry, &mut lacks)
+        let updated = update(&self.keeper, &holder, name, entry, &mut lacks)
             .map_err(|error| failed("set mode and time of", self.place(&entry.path), error))?;
-        lacks.into_iter().for_each(|(aspect, errno)| self.note(aspect, &entry.path.to_string(), errno));
+        lacks.into_iter().for_each(|(aspect, cause)| self.note(aspect, &entry.path.to_string(), cause));
         Ok(updated)
     }
 

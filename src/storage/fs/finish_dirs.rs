@@ -1,7 +1,8 @@
 //! Finishing directories whose contents are complete.
 
 use std::mem;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::PoisonError;
 
 use rustix::fs::{Mode, OFlags, fchmod, fstat, futimens};
 
@@ -9,6 +10,7 @@ use super::attributes::{MODE_BITS, SPECIAL_BITS, timestamps};
 use super::dirs::Dirs;
 use super::lacks::{Lacks, unless_lacking};
 use super::open::open_dir;
+use super::sys::handle::Handle;
 use super::target_disk::TargetDisk;
 use super::volumes::Synced;
 use crate::protocol::not_kept::Aspect;
@@ -26,13 +28,17 @@ impl TargetDisk {
         let fd = open_dir(&holder, name, OFlags::RDONLY)
             .map_err(|errno| failed("open", self.place(path), errno))?;
         let there = fstat(&fd).map_err(|errno| failed("look at", self.place(path), errno))?;
-        // Set-id and sticky bits are not sent, so the directory keeps its own or inherited ones.
+        // Set-id and sticky bits that are not sent stay as they are, or as they were inherited.
         let bits = Mode::from_raw_mode(there.st_mode & SPECIAL_BITS);
         let mode = meta.map(|meta| Mode::from_raw_mode(meta.mode & MODE_BITS)).or(before);
         let mut lacks = Lacks::new();
         // New directories often have them already, also where they cannot be set.
         let wanted = mode.map(|mode| mode | bits);
-        if let Some(mode) =
+        if let Some((meta, attributes)) = meta.and_then(|meta| Some((meta, meta.attributes.as_ref()?))) {
+            self.keeper
+                .set(Handle::Open(fd.as_fd()), meta, attributes, false, &mut lacks)
+                .map_err(|errno| failed("set the attributes of", self.place(path), errno))?;
+        } else if let Some(mode) =
             wanted.filter(|mode| mode.as_raw_mode() != there.st_mode & (MODE_BITS | SPECIAL_BITS))
         {
             unless_lacking(fchmod(&fd, mode), Aspect::Mode, &mut lacks)
@@ -43,7 +49,33 @@ impl TargetDisk {
                 .map_err(|errno| failed("set the time of", self.place(path), errno))?;
         }
         self.sync_dir(dirs, path, &fd, &mut lacks)?;
-        lacks.into_iter().for_each(|(aspect, errno)| self.note(aspect, &path.to_string(), errno));
+        lacks.into_iter().for_each(|(aspect, cause)| self.note(aspect, &path.to_string(), cause));
+        Ok(())
+    }
+
+    /// Sets the attributes of the target directory itself, once nothing in it changes any more.
+    pub(super) fn finish_top(&self) -> Result<()> {
+        let Some(meta) = self.top.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return Ok(());
+        };
+        let mut lacks = Lacks::new();
+        if let Some(attributes) = &meta.attributes {
+            self.keeper
+                .set(Handle::Open(self.root.as_fd()), &meta, attributes, false, &mut lacks)
+                .map_err(|errno| failed("set the attributes of", self.place_of_top(), errno))?;
+        }
+        unless_lacking(futimens(&*self.root, &timestamps(meta.mtime)), Aspect::Time, &mut lacks)
+            .map_err(|errno| failed("set the time of", self.place_of_top(), errno))?;
+        lacks.into_iter().for_each(|(aspect, cause)| self.note(aspect, ".", cause));
+        if self.sync
+            && let Synced::Lacking(errno) = self
+                .volumes
+                .root()
+                .sync(&*self.root)
+                .map_err(|errno| failed("sync", self.place_of_top(), errno))?
+        {
+            self.note(Aspect::Sync, ".", errno);
+        }
         Ok(())
     }
 
@@ -57,7 +89,7 @@ impl TargetDisk {
             && let Synced::Lacking(errno) =
                 volume.sync(fd).map_err(|errno| failed("sync", self.place(path), errno))?
         {
-            lacks.push((Aspect::Sync, errno));
+            lacks.push((Aspect::Sync, errno.into()));
         }
         Ok(())
     }

@@ -21,6 +21,9 @@ pub struct Incoming {
     pub atomic: bool,
     /// Whether each file is read back from its device before it gets its name.
     pub verify: bool,
+    /// Whether the sender may set what is of weight for the whole machine: owners, set-id bits, `security.*` and
+    /// `trusted.*` attributes.
+    pub privileged: bool,
     /// The room for what is received, if it is limited.
     pub quota: Option<PeerQuota>,
     /// Bounds of the transfer.

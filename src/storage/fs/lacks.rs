@@ -1,11 +1,47 @@
 //! Attributes that a file system cannot keep. The content matters most, so this is only reported.
 
+use std::fmt;
+
 use rustix::io::Errno;
 
 use crate::protocol::not_kept::Aspect;
 
-/// Attributes not kept of one entry, with the system's errors.
-pub(super) type Lacks = Vec<(Aspect, Errno)>;
+/// Attributes not kept of one entry, and why.
+pub(super) type Lacks = Vec<(Aspect, Cause)>;
+
+/// Why an attribute is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The system's error.
+    System(Errno),
+    /// The sender has not the right.
+    NotAllowed,
+    /// They are for another owner than the entry has here.
+    OtherOwner,
+}
+
+impl From<Errno> for Cause {
+    fn from(errno: Errno) -> Self {
+        Self::System(errno)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(errno) => errno.fmt(f),
+            Self::OtherOwner => f.write_str("it does not have the announced owner here"),
+            Self::NotAllowed => f.write_str("this sender may not set it here"),
+        }
+    }
+}
+
+/// Notes an aspect, once for an entry.
+pub(super) fn lack(lacks: &mut Lacks, aspect: Aspect, cause: impl Into<Cause>) {
+    if !lacks.iter().any(|(known, _)| *known == aspect) {
+        lacks.push((aspect, cause.into()));
+    }
+}
 
 /// Whether an error means that a file system cannot keep an attribute, rather than that it has failed.
 pub(super) fn is_lacking(errno: Errno) -> bool {
@@ -29,7 +65,7 @@ pub(super) fn unless_lacking(
 ) -> Result<(), Errno> {
     match result {
         Err(errno) if is_lacking(errno) => {
-            lacks.push((aspect, errno));
+            lack(lacks, aspect, errno);
             Ok(())
         }
         other => other,

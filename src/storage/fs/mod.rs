@@ -4,6 +4,7 @@
 //! outside the source or the target is reached, whatever is swapped meanwhile. Calls run on tokio's blocking threads, one
 //! call per batch or block; network threads make those for blocks themselves while the disk does not wait (`calls.rs`).
 
+mod acl;
 mod attributes;
 mod blocking;
 mod bounds;
@@ -16,6 +17,7 @@ mod dirs;
 mod existing;
 mod final_files;
 mod finish_dirs;
+mod ids;
 mod incoming;
 mod journal;
 mod journal_file;
@@ -39,6 +41,7 @@ mod partials;
 mod peer_quota;
 mod pending_set;
 mod prepare;
+mod read_attributes;
 mod read_back;
 mod read_old;
 mod resume;
@@ -46,6 +49,7 @@ mod reveal;
 mod roll_forward;
 pub mod sample;
 mod selection;
+mod set_attributes;
 mod set_log;
 mod set_steps;
 #[cfg(test)]
@@ -75,6 +79,7 @@ pub use self::incoming::Incoming;
 pub use self::left_over::{discard_partials, list_partials};
 pub use self::moving::{Remaining, Version};
 pub use self::peer_quota::{PeerQuota, Usage};
+pub use self::read_attributes::Fidelity;
 pub use self::roll_forward::roll_forward;
 pub use self::selection::{Filters, Selection};
 pub use self::source::{FsFile, FsSource, FsWalk};

@@ -271,7 +271,7 @@ mod tests {
         let quota = PeerQuota::new(usage(dir.path()), 3 << 20);
         let incoming = Incoming { quota: Some(quota.clone()), ..incoming(1, true) };
         let target = FsTarget::new(dir.path(), incoming, NetworkThreads::new(2)).unwrap();
-        let meta = Meta { mode: 0o644, mtime: Time::default() };
+        let meta = Meta { mode: 0o644, ..Meta::default() };
         let file = Entry { path: rel_path("large"), meta, kind: Kind::File { size: 2 << 20 }, hole_bytes: 0 };
         look_and_prepare(&target, vec![(EntryId(1), file)], Exists::Refuse).await;
         let write = async |offset| {
@@ -312,8 +312,8 @@ mod tests {
             quota.take(0).unwrap();
             let incoming = Incoming { atomic, quota: Some(quota), ..incoming(1, true) };
             let target = FsTarget::new(dir.path(), incoming, NetworkThreads::new(2)).unwrap();
-            let meta = Meta { mode: 0o755, mtime: Time::default() };
-            let entry = |path, kind| Entry { path: rel_path(path), meta, kind, hole_bytes: 0 };
+            let meta = Meta { mode: 0o755, mtime: Time::default(), attributes: None };
+            let entry = |path, kind| Entry { path: rel_path(path), meta: meta.clone(), kind, hole_bytes: 0 };
             let entries = [
                 entry("there", Kind::Dir),
                 entry("large", Kind::File { size: 1 << 30 }),

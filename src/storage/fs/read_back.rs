@@ -126,16 +126,17 @@ mod tests {
             let pool = BlockPool::new(1, BlockCount::default());
             let meta = Meta { mode: 0o644, ..Meta::default() };
             let mut commits = Vec::new();
-            for (number, whole) in [(0, Some(meta)), (1, None)] {
+            for (number, whole) in [(0, Some(meta.clone())), (1, None)] {
                 let (id, path, kind) =
                     (EntryId(number), rel_path(number.to_string()), Kind::File { size: 5 });
-                let entry = Entry { path: path.clone(), meta, kind, hole_bytes: 0 };
+                let entry = Entry { path: path.clone(), meta: meta.clone(), kind, hole_bytes: 0 };
                 look_and_prepare(&target, vec![(id, entry)], Exists::Refuse).await.remove(0).unwrap();
                 let mut block = pool.acquire().await;
                 block[..5].copy_from_slice(b"bytes");
                 target.write(vec![Write { id, offset: 0, range: 0..5, whole }], block).await.unwrap();
                 let root = Some(blake3::hash(b"bytes"));
                 let (kind, exists) = (Final::File { size: 5 }, Exists::Refuse);
+                let meta = meta.clone();
                 commits.push(Commit { id, path, kind, meta, root, exists });
             }
             if changed < 2 {
@@ -167,7 +168,7 @@ mod tests {
         };
         let (id, path, meta) = (EntryId(0), rel_path("file"), Meta { mode: 0o644, ..Meta::default() });
         let (kind, bytes) = (Kind::File { size: 3 << CHUNK_LOG2 }, vec![7; 3 << CHUNK_LOG2]);
-        let entry = Entry { path: path.clone(), meta, kind, hole_bytes: 0 };
+        let entry = Entry { path: path.clone(), meta: meta.clone(), kind, hole_bytes: 0 };
         for (transfer, is_changed) in [(1, true), (2, false)] {
             let target = open(transfer);
             let found = look_and_prepare(&target, vec![(id, entry.clone())], Exists::Refuse).await.remove(0);
@@ -195,6 +196,7 @@ mod tests {
             }
             let root = Some(blake3::hash(&bytes));
             let kind = Final::File { size: bytes.len() as u64 };
+            let meta = meta.clone();
             let commit = Commit { id, path: path.clone(), kind, meta, root, exists: Exists::Refuse };
             let committed = target.commit(vec![commit]).await.remove(0).unwrap();
             assert_eq!(matches!(committed, Committed::Differs(_)), is_changed, "{committed:?}");

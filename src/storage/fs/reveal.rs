@@ -13,7 +13,7 @@ use super::names_made::Folding;
 use super::naming::{NotNamed, StagedName};
 use super::open::open_dir;
 use super::partial_names::PartialName;
-use super::set_log::{SetReader, SetStep};
+use super::set_log::{LoggedMeta, SetReader, SetStep};
 use super::sys::disk::unlinkat;
 use super::target_disk::TargetDisk;
 use super::volumes::{Synced, Volume};
@@ -21,7 +21,7 @@ use super::watch::{Call, Subject};
 use crate::protocol::final_name::Lookup;
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::{RelPath, STAGING_DIR};
-use crate::protocol::wire::entry::{Entry, Kind, Meta, Time};
+use crate::protocol::wire::entry::{Entry, Kind, Meta};
 use crate::storage::error::{Result, StorageError, failed};
 
 /// The staging directory of the set on one file system.
@@ -73,8 +73,7 @@ impl Revealing<'_> {
                 let name = &Named { path: &path, number, replaces, has_partial, is_inside };
                 self.name(id, name)
             }
-            SetStep::Update { path, mode, time: (seconds, nanos), is_link } => {
-                let meta = Meta { mode, mtime: Time { seconds, nanos } };
+            SetStep::Update { path, meta: LoggedMeta(meta), is_link } => {
                 let kind = match is_link {
                     true => Kind::Symlink { target: bytes::Bytes::new() },
                     false => Kind::File { size: 0 },
@@ -87,8 +86,7 @@ impl Revealing<'_> {
             }
             SetStep::DirEnd { path, meta } => {
                 self.sync_changed()?;
-                let meta = meta.map(|(mode, seconds, nanos)| Meta { mode, mtime: Time { seconds, nanos } });
-                disk.finish_dir(&mut self.dirs, &path, meta.as_ref())
+                disk.finish_dir(&mut self.dirs, &path, meta.as_ref().map(|LoggedMeta(meta)| meta))
             }
         }
     }
@@ -96,7 +94,7 @@ impl Revealing<'_> {
     fn dir(&mut self, path: RelPath, mode: u32) -> Result<()> {
         let disk = self.disk;
         let (holder, _) = self.dirs.parent(&disk.root, &path).map_err(|blocked| disk.blocked(blocked))?;
-        let meta = Meta { mode, mtime: Time::default() };
+        let meta = Meta { mode, ..Meta::default() };
         let entry = Entry { path, meta, kind: Kind::Dir, hole_bytes: 0 };
         let fails = |error: io::Error| failed("create", disk.place(&entry.path), error);
         match disk.make_dir(&holder, entry.path.name(), &entry).map_err(|errno| fails(errno.into()))? {
@@ -224,7 +222,7 @@ fn give(
     }
     match staged.give_free(holder, named.path) {
         Ok(beside) => {
-            disk.note_with(Aspect::Name, &other.to_string(), format!("it is under {beside}"));
+            disk.note(Aspect::Name, &other.to_string(), format!("it is under {beside}"));
             Ok(())
         }
         Err(NotNamed::Error(errno)) => Err(errno),

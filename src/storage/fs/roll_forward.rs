@@ -42,13 +42,14 @@ pub fn roll_forward(dir: &TargetDir, reporter: &Arc<dyn Reporter>) -> Result<Vec
         };
         let Ok(Some((staged, lock))) = lock_staging(&hub, name) else { continue };
         match (set_state(&staged), beginning(&staged)) {
-            (Ok(state @ (SetState::Complete | SetState::Incomplete)), Some((sender, sync))) => {
+            (Ok(state @ (SetState::Complete | SetState::Incomplete)), Some((sender, sync, privileged))) => {
                 let incoming = Incoming {
                     transfer: transfer.to_owned(),
                     sender: Fingerprint::from_bytes(sender),
                     sync,
                     atomic: true,
                     verify: false,
+                    privileged,
                     quota: None,
                     bounds: Bounds::default(),
                     reporter: Arc::clone(reporter),
@@ -91,10 +92,13 @@ fn complete(disk: &TargetDisk, staged: &OwnedFd) -> Result<()> {
     Ok(())
 }
 
-/// Who sent the set of a log, and whether it was synced.
-fn beginning(staged: &OwnedFd) -> Option<([u8; 32], bool)> {
-    match SetReader::open(staged).ok()?.next().ok()?? {
-        SetStep::Begin { sender, sync, .. } => Some((sender, sync)),
+/// Who sent the set of a log, whether it was synced, and whether the sender may set privileged attributes.
+fn beginning(staged: &OwnedFd) -> Option<([u8; 32], bool, bool)> {
+    let mut log = SetReader::open(staged).ok()?;
+    // Whoever may write into the target could make a log.
+    let is_own = log.is_own();
+    match log.next().ok()?? {
+        SetStep::Begin { sender, sync, privileged, .. } => Some((sender, sync, privileged && is_own)),
         _ => None,
     }
 }

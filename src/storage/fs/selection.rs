@@ -12,6 +12,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::io::Errno;
 
 use super::open::open_file;
+use super::read_attributes::Fidelity;
 use crate::protocol::path::RelPath;
 
 /// Files with patterns, the weaker one first.
@@ -37,6 +38,8 @@ pub struct Filters {
     pub size_max: Option<u64>,
     /// What is in the only source is sent, instead of the source.
     pub contents: bool,
+    /// What is kept of each entry beside its permission bits and time.
+    pub fidelity: Fidelity,
 }
 
 /// Filters whose patterns are understood.
@@ -99,6 +102,10 @@ impl Selection {
     /// What is in the source is sent, instead of the source.
     pub(super) fn is_of_contents(&self) -> bool {
         self.filters.contents
+    }
+
+    pub(super) fn fidelity(&self) -> Fidelity {
+        self.filters.fidelity
     }
 
     pub(super) fn has_ignore_files(&self) -> bool {

@@ -6,13 +6,20 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, openat};
+use data_encoding::HEXLOWER;
+use rustix::fs::{Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
+use super::incoming::Incoming;
 use super::open::open_file;
 use crate::protocol::path::RelPath;
+use crate::protocol::wire::attributes::Attributes;
+use crate::protocol::wire::entry::{Meta, Time};
+use crate::protocol::wire::limits::ATTRIBUTE_BYTES_MAX;
 
 /// Its name in the staging directory of its transfer.
 pub(super) const SET_LOG: &str = "set";
@@ -20,10 +27,12 @@ pub(super) const SET_LOG: &str = "set";
 const ELSEWHERE: &[u8] = b"the log of this set is in a directory above\n";
 /// The format.
 const VERSION: u32 = 1;
+/// Permission bits with which others could have changed the log.
+const OTHERS_WRITE: u32 = 0o022;
 /// Digits of a line's hash.
 const HASH_DIGITS: usize = 16;
-/// A line has two paths' worth of digits at most.
-const LINE_BYTES_MAX: u64 = 16 * 1024;
+/// A line has the digits of two paths and of the attributes of one entry at most.
+const LINE_BYTES_MAX: u64 = 16 * 1024 + 2 * ATTRIBUTE_BYTES_MAX as u64;
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +44,8 @@ pub(super) enum SetStep {
         sender: [u8; 32],
         /// Whether data is synced.
         sync: bool,
+        /// Whether the sender may set privileged attributes.
+        privileged: bool,
     },
     /// Makes a directory, unless it is there.
     Dir {
@@ -61,18 +72,44 @@ pub(super) enum SetStep {
     Update {
         #[serde(with = "hexadecimal")]
         path: RelPath,
-        mode: u32,
-        time: (i64, u32),
+        meta: LoggedMeta,
         is_link: bool,
     },
     /// Ends a directory; with its mode and time, if it gets any.
     DirEnd {
         #[serde(with = "hexadecimal")]
         path: RelPath,
-        meta: Option<(u32, i64, u32)>,
+        meta: Option<LoggedMeta>,
     },
     /// The last, behind this many.
     End { steps: u64 },
+}
+
+/// Mode, time and attributes as the log has them: the last ones in hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "MetaFields", into = "MetaFields")]
+pub(super) struct LoggedMeta(pub(super) Meta);
+
+type MetaFields = (u32, i64, u32, Option<String>);
+
+impl From<LoggedMeta> for MetaFields {
+    fn from(LoggedMeta(Meta { mode, mtime, attributes }): LoggedMeta) -> Self {
+        let attributes = attributes.map(|attributes| HEXLOWER.encode(&attributes.encoded()));
+        (mode, mtime.seconds, mtime.nanos, attributes)
+    }
+}
+
+impl TryFrom<MetaFields> for LoggedMeta {
+    type Error = String;
+
+    fn try_from((mode, seconds, nanos, attributes): MetaFields) -> Result<Self, String> {
+        let decoded = |digits: String| {
+            let bytes = HEXLOWER.decode(digits.as_bytes()).map_err(|error| error.to_string())?;
+            Attributes::decode(bytes.into()).map(Arc::new).map_err(|error| error.to_string())
+        };
+        let attributes = attributes.map(decoded).transpose()?;
+        Ok(Self(Meta { mode, mtime: Time { seconds, nanos }, attributes }))
+    }
 }
 
 /// A path of any bytes in JSON.
@@ -100,9 +137,11 @@ pub(super) struct SetLog {
 
 impl SetLog {
     /// Begins the log in `dir`, the staging directory of the transfer.
-    pub(super) fn begin(dir: &OwnedFd, sender: [u8; 32], sync: bool) -> io::Result<Self> {
+    pub(super) fn begin(dir: &OwnedFd, incoming: &Incoming) -> io::Result<Self> {
         let mut log = Self { file: BufWriter::new(File::from(make(dir)?)), steps: 0 };
-        log.add(&SetStep::Begin { version: VERSION, sender, sync })?;
+        let Incoming { sender, sync, privileged, .. } = incoming;
+        let (sender, sync, privileged) = (*sender.as_bytes(), *sync, *privileged);
+        log.add(&SetStep::Begin { version: VERSION, sender, sync, privileged })?;
         Ok(log)
     }
 
@@ -152,6 +191,12 @@ impl SetReader {
     /// Opens the log in `dir`.
     pub(super) fn open(dir: impl AsFd) -> Result<Self, Errno> {
         open_file(dir, SET_LOG.as_bytes()).map(|file| Self { lines: BufReader::new(file), number: 0 })
+    }
+
+    /// Whether this user has written the log, and nobody else can have.
+    pub(super) fn is_own(&self) -> bool {
+        let stat = fstat(self.lines.get_ref());
+        stat.is_ok_and(|stat| stat.st_uid == geteuid().as_raw() && stat.st_mode & OTHERS_WRITE == 0)
     }
 
     /// The next step; `None` when there is none, or none that counts.
@@ -229,11 +274,18 @@ mod tests {
     use rustix::fs::CWD;
 
     use super::*;
+    use crate::testing::disk::incoming;
 
     fn dir() -> (tempfile::TempDir, OwnedFd) {
         let temp = tempfile::tempdir().unwrap();
         let dir = openat(CWD, temp.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         (temp, dir)
+    }
+
+    fn meta() -> Meta {
+        let attributes = Attributes { special_bits: Some(4), ..Attributes::default() };
+        let mtime = Time { seconds: -1, nanos: 999_999_999 };
+        Meta { mode: 0o600, mtime, attributes: Some(Arc::new(attributes)) }
     }
 
     fn steps() -> Vec<SetStep> {
@@ -248,13 +300,13 @@ mod tests {
                 has_partial: true,
                 is_inside: false,
             },
-            SetStep::Update { path: path(b"u"), mode: 0o600, time: (-1, 999_999_999), is_link: true },
-            SetStep::DirEnd { path: path(b"d"), meta: Some((0o700, 5, 6)) },
+            SetStep::Update { path: path(b"u"), meta: LoggedMeta(meta()), is_link: true },
+            SetStep::DirEnd { path: path(b"d"), meta: Some(LoggedMeta(meta())) },
         ]
     }
 
     fn written(dir: &OwnedFd) {
-        let mut log = SetLog::begin(dir, [9; 32], true).unwrap();
+        let mut log = SetLog::begin(dir, &incoming(1, true)).unwrap();
         steps().iter().for_each(|step| log.add(step).unwrap());
         log.end(true).unwrap();
     }
@@ -268,12 +320,23 @@ mod tests {
         let mut reader = SetReader::open(&dir).unwrap();
         assert_eq!(
             reader.next().unwrap(),
-            Some(SetStep::Begin { version: VERSION, sender: [9; 32], sync: true })
+            Some(SetStep::Begin { version: VERSION, sender: [7; 32], sync: true, privileged: false })
         );
         for step in steps() {
             assert_eq!(reader.next().unwrap(), Some(step));
         }
         assert_eq!(reader.next().unwrap(), Some(SetStep::End { steps: 5 }));
+    }
+
+    /// One that somebody else could have written vouches for no right.
+    #[test]
+    fn attack_18_a_log_that_others_can_write_is_not_own() {
+        let (temp, dir) = dir();
+        written(&dir);
+        assert!(SetReader::open(&dir).unwrap().is_own());
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o622);
+        fs::set_permissions(temp.path().join(SET_LOG), mode).unwrap();
+        assert!(!SetReader::open(&dir).unwrap().is_own());
     }
 
     #[test]

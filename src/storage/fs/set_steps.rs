@@ -13,7 +13,7 @@ use super::names_made::Spellings;
 use super::numbered::last_taken;
 use super::pending_set::PendingSet;
 use super::reveal::reveal;
-use super::set_log::{SetLog, SetReader, SetStep, mark_elsewhere};
+use super::set_log::{LoggedMeta, SetLog, SetReader, SetStep, mark_elsewhere};
 use super::target_disk::TargetDisk;
 use super::volumes::{Synced, Volume};
 use super::watch::{Call, Subject};
@@ -49,16 +49,15 @@ impl TargetDisk {
 
     /// Notes the end of a directory.
     pub(super) fn add_dir_end(&self, set: &PendingSet, path: &RelPath, meta: Option<&Meta>) -> Result<()> {
-        let meta = meta.map(|meta| (meta.mode, meta.mtime.seconds, meta.mtime.nanos));
+        let meta = meta.cloned().map(LoggedMeta);
         self.add_step(set, path, &SetStep::DirEnd { path: path.clone(), meta })
     }
 
     /// Notes the new mode and time of what exists.
     pub(super) fn add_update(&self, set: &PendingSet, entry: &Entry) -> Result<()> {
-        let Meta { mode, mtime } = entry.meta;
         let is_link = matches!(entry.kind, Kind::Symlink { .. });
-        let time = (mtime.seconds, mtime.nanos);
-        self.add_step(set, &entry.path, &SetStep::Update { path: entry.path.clone(), mode, time, is_link })
+        let (path, meta) = (entry.path.clone(), LoggedMeta(entry.meta.clone()));
+        self.add_step(set, &entry.path, &SetStep::Update { path, meta, is_link })
     }
 
     fn add_step(&self, set: &PendingSet, path: &RelPath, step: &SetStep) -> Result<()> {
@@ -68,7 +67,7 @@ impl TargetDisk {
 
     fn begin_log(&self) -> io::Result<SetLog> {
         let staging = self.volumes.root().staging(&self.incoming)?;
-        SetLog::begin(staging.dir(), *self.incoming.sender.as_bytes(), self.sync)
+        SetLog::begin(staging.dir(), &self.incoming)
     }
 
     /// Notes the name of an entry that is complete in staging.

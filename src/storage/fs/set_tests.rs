@@ -25,7 +25,7 @@ const MIB: usize = 1 << 20;
 const BIG: EntryId = EntryId(5);
 
 fn meta(mode: u32) -> Meta {
-    Meta { mode, mtime: Time { seconds: 1_600_000_000, nanos: 0 } }
+    Meta { mode, mtime: Time { seconds: 1_600_000_000, nanos: 0 }, attributes: None }
 }
 
 fn entry(path: &str, kind: Kind) -> Entry {
@@ -62,7 +62,7 @@ async fn write(target: &FsTarget, id: EntryId, bytes: &[u8], offset: u64, whole:
     for (piece, at) in bytes.chunks(BLOCK_BYTES).zip((offset..).step_by(BLOCK_BYTES)) {
         let mut block = pool.acquire().await;
         block[..piece.len()].copy_from_slice(piece);
-        let write = Write { id, offset: at, range: 0..piece.len(), whole };
+        let write = Write { id, offset: at, range: 0..piece.len(), whole: whole.clone() };
         assert!(target.write(vec![write], block).await.unwrap().is_empty());
     }
 }
@@ -82,7 +82,7 @@ async fn receive(dir: &Path, number: u32) -> FsTarget {
     let held = target.held(vec![numbered[5].clone()], 20).await.remove(0);
     for (id, entry) in &numbered {
         if let Kind::File { size: 4 } = entry.kind {
-            write(&target, *id, b"new!", 0, Some(entry.meta)).await;
+            write(&target, *id, b"new!", 0, Some(entry.meta.clone())).await;
         }
     }
     let missing: Vec<u64> = (0..2).filter(|index| !held.contains(*index)).collect();

@@ -19,6 +19,7 @@ use super::dirs::Dirs;
 use super::moving::{Found, Remaining, Version, remove_file};
 use super::open::open_file;
 use super::origin::{Bases, Origin, Origins, all_missing, shown};
+use super::read_attributes::AttributeReader;
 use super::selection::Selection;
 use super::sys::holes::{data, find_runs};
 use super::walk::{TreeWalk, WalkContext};
@@ -47,6 +48,7 @@ pub struct FsSource {
 struct SourceDisk {
     origins: Origins,
     selection: Selection,
+    attributes: AttributeReader,
     /// Entries that the selection has left out; what is in a directory counts with it.
     left_out: AtomicU64,
     /// Sources that cannot be sent, as the user wrote them.
@@ -133,6 +135,7 @@ impl FsSource {
         }
         let disk = SourceDisk {
             origins,
+            attributes: AttributeReader::new(selection.fidelity()),
             selection,
             left_out: AtomicU64::new(0),
             missing,
@@ -351,6 +354,7 @@ impl Walk for FsWalk {
             let context = WalkContext {
                 origins: disk.origins.all(),
                 selection: &disk.selection,
+                attributes: &disk.attributes,
                 notes: disk.found.get(),
                 left_out: &disk.left_out,
             };

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::fs::{
-    AtFlags, Dir, FlockOperation, Mode, OFlags, fchmod, flock, fstat, futimens, statat, utimensat,
+    AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, futimens, statat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -33,9 +33,12 @@ use super::lacks::{Lacks, unless_lacking};
 use super::open::open_dir;
 use super::partial::PartialFor;
 use super::partials::Partials;
+use super::read_attributes::Opened;
+use super::set_attributes::Keeper;
 use super::set_log::{SET_LOG, SetState, set_state};
 use super::staged_files::{Complete, Durability, StagedFile, StagedFiles, Unsynced};
 use super::sys::disk::{fsync, ftruncate, mkdirat, openat, symlinkat, unlinkat, write_all_at};
+use super::sys::handle::Handle;
 use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::{RelPath, STAGING_DIR};
@@ -64,6 +67,7 @@ pub(super) struct Staging {
     files: Mutex<StagedFiles>,
     /// Files that outlive the attempt. They lie in `.towline` itself.
     pub(super) partials: Partials,
+    keeper: Keeper,
     /// Number of names made in the directory, and of those durable.
     names: Arc<Durability>,
     /// The same of `.towline`.
@@ -90,6 +94,7 @@ impl Staging {
                 return Ok(Self {
                     root: Arc::clone(root),
                     partials: Partials::find(&hub, incoming),
+                    keeper: Keeper::new(incoming),
                     hub,
                     name: transfer.to_owned(),
                     dir,
@@ -134,13 +139,14 @@ impl Staging {
             self.discard(id);
         }
         let ended = self.not_ended()?;
-        let mode = meta.mode & MODE_BITS;
-        let file = self.make(id, Mode::from_raw_mode(mode), || self.close_oldest())?;
+        let mode = Mode::from_raw_mode(meta.mode & MODE_BITS);
+        let at_first = if meta.attributes.is_some() { Mode::RUSR | Mode::WUSR } else { mode };
+        let file = self.make(id, at_first, || self.close_oldest())?;
         write_all_at(&file, bytes, 0)?;
         // FAT and similar file systems store a read-only flag, but ignore it when the file is made.
         let mut lacks = Lacks::new();
-        if mode & !self.granted_bits != 0 || !Mode::from_raw_mode(mode).contains(Mode::WUSR) {
-            set_mode(&file, mode, &mut lacks)?;
+        if at_first != mode || mode.as_raw_mode() & !self.granted_bits != 0 || !mode.contains(Mode::WUSR) {
+            self.set_mode(&file, meta, &mut lacks)?;
         }
         set_time(&file, meta.mtime, &mut lacks)?;
         let mut files = self.files();
@@ -181,7 +187,7 @@ impl Staging {
             file.resized();
         }
         let mut lacks = Lacks::new();
-        set_mode(&file, meta.mode & MODE_BITS, &mut lacks)?;
+        self.set_mode(&file, meta, &mut lacks)?;
         set_time(&file, meta.mtime, &mut lacks)?;
         self.files().completed(id, lacks.clone());
         let is_synced = file.is_synced();
@@ -189,14 +195,18 @@ impl Staging {
     }
 
     /// Stages a link, unless it is staged already.
-    pub(super) fn link(&self, id: EntryId, target: &Bytes, mtime: Time) -> io::Result<Complete> {
+    pub(super) fn link(&self, id: EntryId, target: &Bytes, meta: &Meta) -> io::Result<Complete> {
         if let Some(complete) = self.files().take_complete(id)? {
             return Ok(complete);
         }
         let (dir, name) = self.place(id);
         symlinkat(target.as_ref(), dir, &name)?;
         let mut lacks = Lacks::new();
-        let set = utimensat(dir, &name, &timestamps(mtime), AtFlags::SYMLINK_NOFOLLOW);
+        if let Some(attributes) = &meta.attributes {
+            let link = Opened::open(dir, name.as_bytes(), FileType::Symlink)?;
+            self.keeper.set(link.handle(), meta, attributes, true, &mut lacks)?;
+        }
+        let set = utimensat(dir, &name, &timestamps(meta.mtime), AtFlags::SYMLINK_NOFOLLOW);
         unless_lacking(set, Aspect::Time, &mut lacks)?;
         self.files().completed(id, lacks.clone());
         Ok(Complete { file: None, lacks, is_synced: false })
@@ -387,6 +397,19 @@ impl Staging {
         Ok(File::from(file))
     }
 
+    /// Sets the permission bits, or all attributes if the sender keeps more.
+    fn set_mode(&self, file: impl AsFd, meta: &Meta, lacks: &mut Lacks) -> Result<(), Errno> {
+        match &meta.attributes {
+            Some(attributes) => {
+                self.keeper.set(Handle::Open(file.as_fd()), meta, attributes, true, lacks).map(drop)
+            }
+            None => {
+                let mode = Mode::from_raw_mode(meta.mode & MODE_BITS);
+                unless_lacking(fchmod(file, mode), Aspect::Mode, lacks)
+            }
+        }
+    }
+
     fn close_oldest(&self) {
         let closed = self.files().close_oldest();
         drop(closed);
@@ -396,10 +419,6 @@ impl Staging {
         let has_ended = self.has_ended.read().unwrap_or_else(PoisonError::into_inner);
         if *has_ended { Err(io::Error::other("the transfer has ended")) } else { Ok(has_ended) }
     }
-}
-
-fn set_mode(file: impl AsFd, mode: u32, lacks: &mut Lacks) -> Result<(), Errno> {
-    unless_lacking(fchmod(file, Mode::from_raw_mode(mode)), Aspect::Mode, lacks)
 }
 
 fn set_time(file: impl AsFd, mtime: Time, lacks: &mut Lacks) -> Result<(), Errno> {

@@ -6,7 +6,7 @@ use std::iter;
 use std::mem;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Semaphore;
@@ -109,10 +109,11 @@ impl FsTarget {
     }
 
     /// Writes whole files. Nothing else writes to them, so they need no turn. Returns the errors too.
-    async fn write_whole(&self, files: Vec<(Write, Meta)>, block: Block) -> (Vec<StorageError>, Block) {
+    async fn write_whole(&self, files: Vec<Write>, block: Block) -> (Vec<StorageError>, Block) {
         self.run(move |disk| {
             let call = disk.watch.begin("write", Subject::Top);
-            let write = |(Write { id, range, .. }, meta): (Write, Meta)| {
+            let write = |Write { id, range, whole, .. }: Write| {
+                let meta = whole.unwrap_or_default();
                 call.step("write", Subject::Staged(id));
                 let staging = disk.staging(id);
                 let staging = staging.and_then(|s| disk.take_room(range.len()).map(|()| s));
@@ -243,11 +244,9 @@ impl Target for FsTarget {
         while let Some(write) = writes.next() {
             let id = write.id;
             let (unwritten, used) = match write.whole {
-                Some(meta) => {
-                    let mut files = vec![(write, meta)];
-                    while let Some(next) = writes.next_if(|next| next.whole.is_some()) {
-                        files.extend(next.whole.map(|meta| (next, meta)));
-                    }
+                Some(_) => {
+                    let mut files = vec![write];
+                    files.extend(iter::from_fn(|| writes.next_if(|next| next.whole.is_some())));
                     self.write_whole(files, block).await
                 }
                 None => {
@@ -395,6 +394,7 @@ impl Target for FsTarget {
             let synced = revealed.and_then(|()| if disk.sync { disk.sync_last() } else { Ok(()) });
             disk.end_staging(synced.is_ok());
             synced?;
+            disk.finish_top()?;
             Ok(mem::take(&mut *disk.not_kept()))
         })
         .await
@@ -406,6 +406,13 @@ impl Target for FsTarget {
             disk.end_staging(false);
         })
         .await;
+    }
+
+    fn set_top(&self, meta: Meta) {
+        // Whoever sends to a directory that is not theirs changes what is in it only.
+        if self.disk.incoming.privileged {
+            *self.disk.top.lock().unwrap_or_else(PoisonError::into_inner) = Some(meta);
+        }
     }
 
     fn hanging(&self, limit: Duration) -> Option<(StorageError, Option<EntryId>)> {

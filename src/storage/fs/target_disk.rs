@@ -9,7 +9,6 @@ use std::path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::Mode;
-use rustix::io::Errno;
 
 use super::bounds::Bounded;
 use super::dirs::Blocked;
@@ -18,6 +17,7 @@ use super::known_roots::KnownRoots;
 use super::names_made::NamesMade;
 use super::old_files::OldFiles;
 use super::pending_set::PendingSet;
+use super::set_attributes::Keeper;
 use super::staging::Staging;
 use super::sys::volume::VolumeId;
 use super::target_dir::TargetDir;
@@ -26,7 +26,7 @@ use super::watch::DiskWatch;
 use crate::protocol::not_kept::{self, Aspect, NotKept};
 use crate::protocol::path::{RelPath, STAGING_DIR, printable};
 use crate::protocol::place::Place;
-use crate::protocol::wire::entry::EntryId;
+use crate::protocol::wire::entry::{EntryId, Meta};
 use crate::storage::error::{Result, StorageError, failed};
 
 pub(super) struct TargetDisk {
@@ -43,6 +43,9 @@ pub(super) struct TargetDisk {
     /// Set if all entries get their names together.
     pub(super) set: Option<PendingSet>,
     pub(super) names_made: NamesMade,
+    pub(super) keeper: Keeper,
+    /// Attributes for the directory itself, set when everything else is done.
+    pub(super) top: Mutex<Option<Meta>>,
     /// Attributes that the disks do not keep.
     not_kept: Mutex<Vec<NotKept>>,
     /// Existing directories that were opened up, with the permission bits to restore.
@@ -52,7 +55,7 @@ pub(super) struct TargetDisk {
 impl TargetDisk {
     /// Opens `dir`, which is made with its parents when it is missing.
     pub(super) fn open(dir: &TargetDir, incoming: Incoming) -> Result<Self> {
-        let sync = incoming.sync;
+        let (sync, keeper) = (incoming.sync, Keeper::new(&incoming));
         let named = dir.path();
         let whole = path::absolute(&named).unwrap_or(named);
         let shown = printable(whole.as_os_str().as_bytes());
@@ -72,6 +75,8 @@ impl TargetDisk {
             old_files: OldFiles::new(),
             known_roots: KnownRoots::default(),
             names_made: NamesMade::default(),
+            keeper,
+            top: Mutex::default(),
             not_kept: Mutex::default(),
             opened: Mutex::default(),
         })
@@ -145,12 +150,7 @@ impl TargetDisk {
     }
 
     /// Something about `path` is not kept.
-    pub(super) fn note(&self, aspect: Aspect, path: &str, errno: Errno) {
-        self.note_with(aspect, path, errno);
-    }
-
-    /// The same for another cause than an error.
-    pub(super) fn note_with(&self, aspect: Aspect, path: &str, cause: impl Display) {
+    pub(super) fn note(&self, aspect: Aspect, path: &str, cause: impl Display) {
         not_kept::note(&mut self.not_kept(), aspect, path, cause);
     }
 

@@ -56,6 +56,7 @@ fn shown(found: &[Walked]) -> Vec<String> {
     let show = |found: &Walked| match found {
         Walked::Entry(Entry { path, kind: Kind::DirEnd, .. }) => format!("end of {path}"),
         Walked::Entry(entry) => entry.path.to_string(),
+        Walked::Top(_) => "the target".to_owned(),
         Walked::Skipped { failure, .. } => format!("{}: {failure}", failure.reason.as_str()),
     };
     let mut all: Vec<String> = found.iter().map(show).collect();
@@ -90,11 +91,12 @@ async fn a_whole_file_is_complete_when_it_is_written_and_can_come_again() {
     for sync in [true, false] {
         let temp = tempfile::tempdir().unwrap();
         let target = FsTarget::new(temp.path(), incoming(1, sync), NetworkThreads::new(2)).unwrap();
-        let meta = Meta { mode: 0o426, mtime: Time { seconds: 1_000_000_007, nanos: 5 } };
+        let meta = Meta { mode: 0o426, mtime: Time { seconds: 1_000_000_007, nanos: 5 }, attributes: None };
         let whole = async |id, bytes: &[u8]| {
             let mut block = BlockPool::new(1, BlockCount::default()).acquire().await;
             block[..bytes.len()].copy_from_slice(bytes);
-            let write = Write { id: EntryId(id), offset: 0, range: 0..bytes.len(), whole: Some(meta) };
+            let write =
+                Write { id: EntryId(id), offset: 0, range: 0..bytes.len(), whole: Some(meta.clone()) };
             assert!(target.write(vec![write], block).await.unwrap().is_empty());
         };
         whole(0, b"once").await;
@@ -110,7 +112,7 @@ async fn a_whole_file_is_complete_when_it_is_written_and_can_come_again() {
             id: EntryId(id),
             path: rel_path(name),
             kind: Final::File { size: *size },
-            meta,
+            meta: meta.clone(),
             root: None,
             exists: Exists::Refuse,
         });
@@ -359,7 +361,7 @@ async fn a_directory_that_is_there_is_opened_up_and_gets_its_attributes() {
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o555)).unwrap();
     let target = target(temp.path());
     let meta = Meta { mode: 0o511, ..Meta::default() };
-    let entry = Entry { path: rel_path("d"), meta, kind: Kind::Dir, hole_bytes: 0 };
+    let entry = Entry { path: rel_path("d"), meta: meta.clone(), kind: Kind::Dir, hole_bytes: 0 };
     assert!(matches!(
         look_and_prepare(&target, vec![(EntryId(0), entry)], Exists::Refuse).await[..],
         [Ok(Lookup::Same { .. })]

@@ -15,13 +15,14 @@ use super::descriptors::patiently;
 use super::moving::{Found, Version};
 use super::open::{open_dir, open_file};
 use super::origin::{Origin, unusable};
+use super::read_attributes::{AttributeReader, Read, Unsent};
 use super::selection::{IgnoreFiles, Listed, Selection};
 use super::watch::{Call, Subject};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::{PathError, RelPath, printable};
 use crate::protocol::place::Place;
 use crate::protocol::wire::entry::{Entry, Kind, Meta};
-use crate::protocol::wire::limits::{LINK_TARGET_BYTES_MAX, SMALL_FILE_BYTES_MAX};
+use crate::protocol::wire::limits::{ATTRIBUTE_BYTES_MAX, LINK_TARGET_BYTES_MAX, SMALL_FILE_BYTES_MAX};
 use crate::storage::error::failed;
 use crate::storage::source::Walked;
 
@@ -43,6 +44,7 @@ pub(super) struct TreeWalk {
 pub(super) struct WalkContext<'a> {
     pub(super) origins: &'a [Origin],
     pub(super) selection: &'a Selection,
+    pub(super) attributes: &'a AttributeReader,
     pub(super) notes: Option<&'a Found>,
     /// Counts what the selection leaves out.
     pub(super) left_out: &'a AtomicU64,
@@ -53,8 +55,11 @@ struct Level {
     origin: usize,
     /// `None` for a source of which the contents are sent.
     path: Option<RelPath>,
+    /// Without attributes: those are read at the end.
     meta: Meta,
     version: Version,
+    /// `None` if nothing in it is sent; then its attributes are here.
+    attributes: Read,
     /// `None` if nothing in it is sent.
     names: Option<Dir>,
     /// All that is in it is sent, as far as a list of paths is concerned.
@@ -66,6 +71,8 @@ struct Level {
 struct Looked {
     /// `None` if it is left out.
     found: Option<Walked>,
+    /// What is missing of it.
+    lack: Option<Walked>,
     /// The file or link found.
     version: Option<Version>,
     /// The directory found.
@@ -74,12 +81,12 @@ struct Looked {
 
 impl From<Walked> for Looked {
     fn from(found: Walked) -> Self {
-        Self { found: Some(found), version: None, level: None }
+        Self { found: Some(found), lack: None, version: None, level: None }
     }
 }
 
 /// The selection leaves it out.
-const LEFT_OUT: Looked = Looked { found: None, version: None, level: None };
+const LEFT_OUT: Looked = Looked { found: None, lack: None, version: None, level: None };
 
 impl TreeWalk {
     /// A walk that first reports the sources that cannot be sent.
@@ -90,22 +97,24 @@ impl TreeWalk {
 
     /// The next few entries, at most `max`; empty at the end.
     pub(super) fn next(&mut self, context: &WalkContext<'_>, max: usize, call: &Call<'_>) -> Vec<Walked> {
-        let WalkContext { origins, selection, notes, left_out } = *context;
+        let WalkContext { origins, selection, attributes, notes, left_out } = *context;
         let unseen = self.unseen.get_or_insert_with(|| selection.only().cloned().unwrap_or_default());
-        let mut batch = Vec::new();
-        while batch.len() < max {
+        let (mut batch, mut attribute_bytes) = (Vec::new(), 0);
+        while batch.len() < max && attribute_bytes < ATTRIBUTE_BYTES_MAX {
             if let Some(found) = self.ready.pop_front() {
+                attribute_bytes += attribute_bytes_of(&found);
                 batch.push(found);
                 continue;
             }
             let looked = if let Some((level, above)) = self.stack.split_last_mut() {
                 call.step("list", level.path.clone().map_or(Subject::Top, Subject::Path));
-                let looking = Looking { index: level.origin, origin: &origins[level.origin], selection };
+                let origin = &origins[level.origin];
+                let looking = Looking { index: level.origin, origin, selection, attributes };
                 level.next(&looking, above, unseen)
             } else if let Some(origin) = origins.get(self.next_origin) {
                 self.next_origin += 1;
                 call.step("look at", origin.path.clone().map_or(Subject::Top, Subject::Path));
-                let looking = Looking { index: self.next_origin - 1, origin, selection };
+                let looking = Looking { index: self.next_origin - 1, origin, selection, attributes };
                 Some(look_at_origin(&looking))
             } else if let (Some(missing), Some(origin)) = (unseen.pop_first(), origins.first()) {
                 Some(not_found(origin, &missing).into())
@@ -116,14 +125,14 @@ impl TreeWalk {
                 Some(Looked { found: None, level: None, .. }) => {
                     left_out.fetch_add(1, Relaxed);
                 }
-                Some(Looked { found, version, level }) => {
+                Some(Looked { found, lack, version, level }) => {
                     // What is on another file system.
                     left_out.fetch_add(u64::from(level.as_ref().is_some_and(|l| l.names.is_none())), Relaxed);
                     if let (Some(notes), Some(version), Some(Walked::Entry(entry))) = (notes, version, &found)
                     {
                         notes.note(entry.path.clone(), version);
                     }
-                    self.ready.extend(found);
+                    self.ready.extend(found.into_iter().chain(lack));
                     self.stack.extend(level);
                 }
                 None => {
@@ -131,7 +140,10 @@ impl TreeWalk {
                     if let (Some(notes), Some(Level { path: Some(path), version, .. })) = (notes, &ended) {
                         notes.note_dir(path, *version);
                     }
-                    self.ready.extend(ended.and_then(Level::end));
+                    if let Some(level) = ended {
+                        let origin = &origins[level.origin];
+                        self.ready.extend(level.end(origin, attributes).into_iter().flatten());
+                    }
                 }
             }
         }
@@ -144,6 +156,7 @@ struct Looking<'a> {
     index: usize,
     origin: &'a Origin,
     selection: &'a Selection,
+    attributes: &'a AttributeReader,
 }
 
 impl Level {
@@ -202,9 +215,20 @@ impl Level {
         Some(look(looking, holder, name, path, Seen { stat, is_whole, is_other }))
     }
 
-    fn end(self) -> Option<Walked> {
-        let Self { path, meta, .. } = self;
-        path.map(|path| Walked::Entry(Entry { path, meta, kind: Kind::DirEnd, hole_bytes: 0 }))
+    /// The end of the directory, and what is missing of its attributes.
+    fn end(self, origin: &Origin, reader: &AttributeReader) -> [Option<Walked>; 2] {
+        let Self { path, meta, names, attributes, .. } = self;
+        let (attributes, unsent) = match names.as_ref().map(Dir::fd) {
+            Some(Ok(dir)) => reader.read_dir(dir),
+            _ => attributes,
+        };
+        let lack = unsent.map(|why| lacking(origin, path.as_ref(), why));
+        let meta = Meta { attributes, ..meta };
+        let end = match path {
+            Some(path) => Some(Walked::Entry(Entry { path, meta, kind: Kind::DirEnd, hole_bytes: 0 })),
+            None => reader.is_on().then_some(Walked::Top(meta)),
+        };
+        [end, lack]
     }
 }
 
@@ -231,7 +255,7 @@ fn look_at_origin(looking: &Looking<'_>) -> Looked {
     let seen = Seen { stat, is_whole: selection.only().is_none(), is_other: false };
     let Some(path) = origin.path.clone() else {
         return match open_level(looking, base.as_fd(), name, None, &seen) {
-            Ok(level) => Looked { found: None, version: None, level: Some(level) },
+            Ok(level) => Looked { level: Some(level), ..LEFT_OUT },
             Err(error) => unreadable_dir(origin, None, "open", error).into(),
         };
     };
@@ -246,29 +270,33 @@ fn look_at_origin(looking: &Looking<'_>) -> Looked {
 fn look(looking: &Looking<'_>, holder: BorrowedFd<'_>, name: &[u8], path: RelPath, seen: Seen) -> Looked {
     let (origin, stat) = (looking.origin, &seen.stat);
     let meta = meta_of(stat);
-    let version = Version::of(stat);
+    let complete = |mut entry: Entry| {
+        let (attributes, unsent) = looking.attributes.read(holder, name, stat);
+        let lack = unsent.map(|why| lacking(origin, Some(&entry.path), why));
+        entry.meta.attributes = attributes;
+        Looked { found: Some(Walked::Entry(entry)), lack, version: Some(Version::of(stat)), level: None }
+    };
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => match file_kind(origin, holder, name, &path, stat) {
             Ok(Kind::File { size }) if looking.selection.leaves_out_size(size) => LEFT_OUT,
             Ok(kind) => {
                 let hole_bytes = hole_bytes(&kind, stat);
-                let found = Walked::Entry(Entry { path, meta, kind, hole_bytes });
-                Looked { found: Some(found), version: Some(version), level: None }
+                complete(Entry { path, meta, kind, hole_bytes })
             }
             Err(failure) => skipped(&origin.entry(&path), failure).into(),
         },
         FileType::Directory => match open_level(looking, holder, name, Some(&path), &seen) {
             Ok(level) => {
                 let found = Walked::Entry(Entry { path, meta, kind: Kind::Dir, hole_bytes: 0 });
-                Looked { found: Some(found), version: None, level: Some(level) }
+                Looked { found: Some(found), level: Some(level), ..LEFT_OUT }
             }
             // An empty directory in its place would look complete.
             Err(error) => unreadable_dir(origin, Some(&path), "open", error).into(),
         },
-        FileType::Symlink => {
-            let found = look_at_link(origin, holder, name, path, meta);
-            Looked { found: Some(found), version: Some(version), level: None }
-        }
+        FileType::Symlink => match look_at_link(origin, holder, name, path, meta) {
+            Walked::Entry(entry) => complete(entry),
+            skipped => Looked { version: Some(Version::of(stat)), ..skipped.into() },
+        },
         other => {
             let what = match other {
                 FileType::Fifo => "FIFO",
@@ -339,11 +367,16 @@ fn open_level(
         true => IgnoreFiles::read(dir.as_fd(), start)?,
         false => IgnoreFiles::default(),
     };
+    let attributes = match seen.is_other {
+        true => looking.attributes.read_dir(dir.as_fd()),
+        false => (None, None),
+    };
     Ok(Level {
         origin: looking.index,
         path: path.cloned(),
         meta: meta_of(&seen.stat),
         version: Version::of(&seen.stat),
+        attributes,
         names: if seen.is_other { None } else { Some(Dir::new(dir)?) },
         is_whole: seen.is_whole,
         ignore_files,
@@ -362,6 +395,27 @@ fn look_at_link(origin: &Origin, holder: BorrowedFd<'_>, name: &[u8], path: RelP
             skipped(&place, unusable(&place, why))
         }
         Err(errno) => unreadable(origin, &path, "read", errno),
+    }
+}
+
+/// Some attributes of an entry are not sent.
+fn lacking(origin: &Origin, path: Option<&RelPath>, why: Unsent) -> Walked {
+    let place = path.map_or_else(|| origin.own_place(), |path| origin.entry(path));
+    let failure = Failure::about(Side::Sender, Reason::NotKept, &place, |path| match why {
+        Unsent::TooLarge => {
+            format!("{path} goes without its attributes: they have more than {ATTRIBUTE_BYTES_MAX} bytes")
+        }
+        Unsent::Unreadable(errno) => format!("{path} goes without its attributes: cannot read them: {errno}"),
+    });
+    skipped(&place, failure)
+}
+
+fn attribute_bytes_of(found: &Walked) -> usize {
+    match found {
+        Walked::Entry(entry) => {
+            entry.meta.attributes.as_ref().map_or(0, |attributes| attributes.memory_bytes())
+        }
+        _ => 0,
     }
 }
 

@@ -77,7 +77,11 @@ impl Source for StdinSource {
     fn walk(&self) -> StdinWalk {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let seconds = i64::try_from(now.as_secs()).unwrap_or(0);
-        let meta = Meta { mode: MODE & !umask(), mtime: Time { seconds, nanos: now.subsec_nanos() } };
+        let meta = Meta {
+            mode: MODE & !umask(),
+            mtime: Time { seconds, nanos: now.subsec_nanos() },
+            attributes: None,
+        };
         StdinWalk(Some(Entry { path: self.name.clone(), meta, kind: Kind::OpenEnded, hole_bytes: 0 }))
     }
 

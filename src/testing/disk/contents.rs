@@ -50,7 +50,7 @@ impl Disk {
     }
 
     pub(super) fn meta(&self, path: &RelPath) -> Option<Meta> {
-        self.names.get(path.as_bytes()).map(|inode| self.inodes[*inode].meta)
+        self.names.get(path.as_bytes()).map(|inode| self.inodes[*inode].meta.clone())
     }
 
     pub(super) fn check_parents(&self, path: &RelPath) -> std::result::Result<(), Errno> {
@@ -73,7 +73,7 @@ impl Disk {
         for (path, inode) in self.names.iter().filter(|(path, _)| is_in(path)) {
             if self.inodes[*inode].node == Node::Dir {
                 let inode = &mut self.inodes[*inode];
-                inode.durable.get_or_insert((Node::Dir, inode.meta));
+                inode.durable.get_or_insert((Node::Dir, inode.meta.clone()));
             }
             self.durable_names.insert(path.clone(), *inode);
         }
@@ -105,6 +105,6 @@ impl Disk {
 
 impl Inode {
     pub(super) fn sync(&mut self) {
-        self.durable = Some((self.node.clone(), self.meta));
+        self.durable = Some((self.node.clone(), self.meta.clone()));
     }
 }

@@ -82,12 +82,17 @@ impl MemorySource {
             };
             let meta = node.default_meta();
             if kind == Kind::Dir {
-                open.push(Entry { path: path.clone(), meta, kind: Kind::DirEnd, hole_bytes: 0 });
+                open.push(Entry {
+                    path: path.clone(),
+                    meta: meta.clone(),
+                    kind: Kind::DirEnd,
+                    hole_bytes: 0,
+                });
             }
             if let Node::File(contents) = node {
                 let stored = Stored {
                     bytes: contents.into(),
-                    meta,
+                    meta: meta.clone(),
                     holes: Vec::new(),
                     changes_when_read: false,
                     has_changed: false,
@@ -116,11 +121,11 @@ impl MemorySource {
                 if let Walked::Entry(entry) = walked
                     && entry.path == path
                 {
-                    entry.meta = meta;
+                    entry.meta = meta.clone();
                 }
             }
             if let Some(stored) = state.files.get_mut(&path) {
-                stored.meta = meta;
+                stored.meta = meta.clone();
             }
         }
         self

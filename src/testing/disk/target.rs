@@ -137,7 +137,7 @@ impl MemoryTarget {
         let meta = node.default_meta();
         {
             let mut disk = self.disk();
-            let inode = disk.add(node.clone(), meta);
+            let inode = disk.add(node.clone(), meta.clone());
             disk.inodes[inode].durable = Some((node, meta));
             disk.names.insert(rel_path(path).as_bytes().to_vec(), inode);
             disk.durable_names.insert(rel_path(path).as_bytes().to_vec(), inode);
@@ -214,7 +214,7 @@ impl MemoryTarget {
     /// Everything under its final name.
     pub(crate) fn tree(&self) -> BTreeMap<Vec<u8>, (Node, Meta)> {
         let disk = self.disk();
-        let inode = |inode: &usize| (disk.inodes[*inode].node.clone(), disk.inodes[*inode].meta);
+        let inode = |inode: &usize| (disk.inodes[*inode].node.clone(), disk.inodes[*inode].meta.clone());
         disk.names.iter().map(|(path, number)| (path.clone(), inode(number))).collect()
     }
 
@@ -341,7 +341,7 @@ impl MemoryTarget {
         let Some(inode) = disk.names.get(entry.path.as_bytes()).copied() else {
             return Err(self.error("open", &entry.path, Errno::NOENT));
         };
-        let before = std::mem::replace(&mut disk.inodes[inode].meta, entry.meta);
+        let before = std::mem::replace(&mut disk.inodes[inode].meta, entry.meta.clone());
         Ok(before != entry.meta)
     }
 
@@ -370,12 +370,12 @@ impl MemoryTarget {
                 return Err(Ok(Committed::NotKept));
             }
             Final::Symlink { target } => {
-                let inode = disk.add(Node::Link(target.to_vec()), commit.meta);
+                let inode = disk.add(Node::Link(target.to_vec()), commit.meta.clone());
                 own.staged.insert(commit.id, inode);
                 inode
             }
         };
-        disk.inodes[inode].meta = commit.meta;
+        disk.inodes[inode].meta = commit.meta.clone();
         Ok(inode)
     }
 
@@ -441,7 +441,9 @@ impl MemoryTarget {
         disk.check_parents(path).map_err(|errno| self.error("open", path, errno))?;
         match disk.names.get(path.as_bytes()).copied() {
             Some(inode) if disk.inodes[inode].node == Node::Dir => {
-                disk.inodes[inode].meta = meta.unwrap_or(disk.inodes[inode].meta);
+                if let Some(meta) = meta {
+                    disk.inodes[inode].meta = meta;
+                }
             }
             Some(_) => return Err(self.error("open", path, Errno::NOTDIR)),
             None => return Err(self.error("open", path, Errno::NOENT)),
@@ -573,7 +575,7 @@ impl Target for MemoryTarget {
     }
 
     async fn finish_dirs(&self, dirs: Vec<(RelPath, Option<Meta>)>) -> Vec<Result<()>> {
-        dirs.iter().map(|(path, meta)| self.finish_dir(path, *meta)).collect()
+        dirs.iter().map(|(path, meta)| self.finish_dir(path, meta.clone())).collect()
     }
 
     async fn roots(&self, paths: Vec<RelPath>, _: Block) -> Vec<Result<blake3::Hash>> {
@@ -653,7 +655,7 @@ fn look_at_taken(disk: &Disk, entry: &Entry, exists: Exists) -> Lookup {
         numbers.extend(beside.into_iter().rev());
     }
     let there = disk.meta(&entry.path);
-    let is_current = there == Some(entry.meta);
+    let is_current = there.as_ref() == Some(&entry.meta);
     let is_unchanged = numbers.front() == Some(&0)
         && there.is_some_and(|there| there.mtime == entry.meta.mtime)
         && matches!(entry.kind, Kind::File { .. });

@@ -585,6 +585,7 @@ impl<E: Ends> World<E> {
                 self.control(MessageQueue::ToSender, message);
                 settled.into_iter().for_each(|one| self.on_received(one));
             }
+            ReceiverAction::Top(_) => panic!("this walk is not of contents"),
             ReceiverAction::Omitted(..) => panic!("this walk omits nothing"),
             ReceiverAction::Grew(_) => panic!("nothing grows"),
             ReceiverAction::Resumed(entry, bytes) => assert!((1..=entry.size()).contains(&bytes)),

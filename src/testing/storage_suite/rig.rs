@@ -83,7 +83,7 @@ impl Rig for FsRig {
         }
         // Children first, so that the times of directories stay.
         for (path, (_, meta)) in tree.iter().rev() {
-            set_meta(&join(&from, path), *meta);
+            set_meta(&join(&from, path), meta.clone());
         }
         let tops = tree.keys().filter(|path| !path.contains(&b'/'));
         FsSource::new(&tops.map(|path| join(&from, path)).collect::<Vec<_>>(), NetworkThreads::new(2))
@@ -152,7 +152,7 @@ impl Rig for MemoryRig {
         });
         let mut source = MemorySource::new(entries.collect());
         for (path, (_, meta)) in tree {
-            source = source.with_meta(path, *meta);
+            source = source.with_meta(path, meta.clone());
         }
         source
     }
@@ -227,7 +227,7 @@ fn look(dir: &Path) -> Tree {
             };
             let nanos = u32::try_from(there.mtime_nsec()).unwrap();
             let mtime = Time { seconds: there.mtime(), nanos };
-            let meta = Meta { mode: there.mode() & 0o777, mtime };
+            let meta = Meta { mode: there.mode() & 0o777, mtime, attributes: None };
             let name = path.strip_prefix(dir).unwrap().as_os_str().as_bytes().to_vec();
             tree.insert(name, (node, meta));
         }

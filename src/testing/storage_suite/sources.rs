@@ -82,6 +82,6 @@ pub(super) async fn attack_23_a_source_that_is_not_what_was_announced(rig: &impl
 fn expect_entry(found: Walked) -> Entry {
     match found {
         Walked::Entry(entry) => entry,
-        Walked::Skipped { path, failure } => panic!("{path}: {failure}"),
+        other => panic!("{other:?}"),
     }
 }

@@ -38,6 +38,8 @@ pub enum ReceiverAction {
     /// Everything in a directory has ended. Set its attributes, if given: an existing directory keeps its own unless
     /// it is to be replaced. Then call [`Receiver::dir_finished`].
     FinishDir(EntryId, RelPath, Option<Meta>),
+    /// The target directory itself gets these attributes at the end.
+    Top(Meta),
     /// The source of a delivered entry has grown since it was announced.
     Grew(Entry),
     /// An entry has ended.

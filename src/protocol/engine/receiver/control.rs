@@ -1,5 +1,9 @@
 //! Messages of the manifest and control streams.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+
 use crate::protocol::engine::plan::Plan;
 use crate::protocol::engine::receiver::action::ReceiverAction;
 use crate::protocol::engine::receiver::machine::Receiver;
@@ -7,17 +11,32 @@ use crate::protocol::engine::receiver::state::{Comparison, IncomingEntry, Incomi
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::hash::RootBuilder;
 use crate::protocol::path::printable;
-use crate::protocol::wire::entry::{EntryId, Kind};
+use crate::protocol::wire::attributes::Attributes;
+use crate::protocol::wire::entry::{EntryId, Kind, Meta};
+use crate::protocol::wire::limits::ATTRIBUTE_BYTES_MAX;
 use crate::protocol::wire::message::Message;
 
 impl Receiver {
     /// Handles a message of the manifest stream, received when the sender was last [heard](Self::heard).
     pub fn on_manifest(&mut self, message: Message) -> Result<(), Failure> {
         match message {
-            Message::Entry(_) | Message::Omitted(..) | Message::End(_) if self.ended => {
+            Message::Entry(_)
+            | Message::Attributes(_)
+            | Message::Top(_)
+            | Message::Omitted(..)
+            | Message::End(_)
+                if self.ended =>
+            {
                 Err(Failure::protocol("the manifest goes on behind its end"))
             }
-            Message::Entry(entry) => {
+            Message::Attributes(bytes) => self.gather(&bytes),
+            Message::Top(mut meta) => {
+                self.take_gathered(&mut meta)?;
+                self.actions.push_back(ReceiverAction::Top(meta));
+                Ok(())
+            }
+            Message::Entry(mut entry) => {
+                self.take_gathered(&mut entry.meta)?;
                 let id = EntryId(self.next_id);
                 self.next_id += 1;
                 self.step();
@@ -46,6 +65,9 @@ impl Receiver {
                 self.actions.push_back(ReceiverAction::Omitted(reason, message));
                 Ok(())
             }
+            Message::End(_) if !self.gathered.is_empty() => {
+                Err(Failure::protocol("attributes come without an entry"))
+            }
             Message::End(count) if count == self.next_id => {
                 self.ended = true;
                 self.step();
@@ -60,6 +82,31 @@ impl Receiver {
                 Err(Failure::protocol(format!("{} does not belong on the manifest stream", other.name())))
             }
         }
+    }
+
+    /// Keeps bytes of the attributes of the next entry.
+    fn gather(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.gathered.len() + bytes.len() > ATTRIBUTE_BYTES_MAX {
+            return Err(Failure::protocol("an entry has too many attributes"));
+        }
+        self.gathered.extend_from_slice(bytes);
+        self.step();
+        Ok(())
+    }
+
+    /// The attributes that have come before an entry are its own.
+    fn take_gathered(&mut self, meta: &mut Meta) -> Result<(), Failure> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        if meta.attributes.is_some() {
+            return Err(Failure::protocol("an entry has attributes twice"));
+        }
+        // Not the buffer itself: it may be larger.
+        let bytes = Bytes::copy_from_slice(&std::mem::take(&mut self.gathered));
+        let attributes = Attributes::decode(bytes).map_err(|error| Failure::protocol(error.to_string()))?;
+        meta.attributes = Some(Arc::new(attributes));
+        Ok(())
     }
 
     /// Handles a message of the control stream, received when the sender was last [heard](Self::heard).
@@ -171,5 +218,70 @@ impl Receiver {
             self.fail(id, Failure::on(Side::Sender, reason.of_abandoned(), message));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::protocol::engine::patience::Patience;
+    use crate::protocol::final_name::Exists;
+    use crate::protocol::path::RelPath;
+    use crate::protocol::wire::attributes::{Xattr, XattrName, Xattrs};
+    use crate::protocol::wire::entry::Entry;
+
+    fn receiver() -> Receiver {
+        let patience = Patience { timeout: Duration::from_secs(30), disk_timeout: Duration::from_secs(600) };
+        Receiver::new(20, Exists::Refuse, "to".into(), patience, Duration::ZERO)
+    }
+
+    fn entry(attributes: Option<Attributes>) -> Message {
+        let path = RelPath::new(b"f").unwrap();
+        let meta = Meta { attributes: attributes.map(Arc::new), ..Meta::default() };
+        Message::Entry(Entry { path, meta, kind: Kind::Dir, hole_bytes: 0 })
+    }
+
+    fn large() -> Attributes {
+        let one = |number: u8| Xattr {
+            name: XattrName::new(format!("user.{number}").as_bytes()).unwrap(),
+            value: vec![number; 60_000].into(),
+        };
+        Attributes { xattrs: Xattrs::new((0..9).map(one).collect()), ..Attributes::default() }
+    }
+
+    /// [W-73]
+    #[test]
+    fn attributes_that_come_before_an_entry_are_its_own_and_count_as_open() {
+        let mut receiver = receiver();
+        for piece in large().pieces() {
+            receiver.on_manifest(Message::Attributes(piece)).unwrap();
+        }
+        receiver.on_manifest(entry(None)).unwrap();
+        receiver.on_manifest(entry(None)).unwrap();
+        let attributes = |id| receiver.entry(EntryId(id)).unwrap().meta.attributes.as_deref().cloned();
+        assert_eq!((attributes(0), attributes(1)), (Some(large()), None));
+        assert!(receiver.open_path_bytes > 9 * 60_000 && receiver.gathered.capacity() == 0);
+    }
+
+    /// [W-73]
+    #[test]
+    fn attack_14_attributes_without_an_end_or_an_entry_are_refused() {
+        let piece = |bytes: usize| Message::Attributes(vec![0; bytes].into());
+        let mut endless = receiver();
+        let result = (0..1000).try_for_each(|_| endless.on_manifest(piece(12_000)));
+        assert!(result.unwrap_err().message.contains("too many attributes"));
+        assert!(endless.gathered.len() <= ATTRIBUTE_BYTES_MAX);
+        let mut twice = receiver();
+        large().pieces().for_each(|piece| twice.on_manifest(Message::Attributes(piece)).unwrap());
+        let inline = Attributes { special_bits: Some(1), ..Attributes::default() };
+        assert!(twice.on_manifest(entry(Some(inline))).is_err());
+        let mut senseless = receiver();
+        senseless.on_manifest(piece(10)).unwrap();
+        assert!(senseless.on_manifest(entry(None)).is_err());
+        let mut alone = receiver();
+        alone.on_manifest(piece(10)).unwrap();
+        assert!(alone.on_manifest(Message::End(0)).is_err());
     }
 }

@@ -184,7 +184,7 @@ impl Receiver {
                 continue;
             }
             let is_new = dir.and_then(|dir| self.dirs.end(dir)).is_some_and(|was_there| !was_there);
-            let meta = (is_new || self.exists == Exists::Replace).then_some(entry.meta);
+            let meta = (is_new || self.exists == Exists::Replace).then_some(entry.meta.clone());
             self.actions.push_back(ReceiverAction::FinishDir(id, entry.path.clone(), meta));
             self.leaving.insert(id, entry);
         }

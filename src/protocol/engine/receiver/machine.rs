@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use bytes::BytesMut;
+
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::engine::open_dirs::OpenDirs;
 use crate::protocol::engine::patience::{Patience, ProgressWatch};
@@ -37,6 +39,8 @@ pub struct Receiver {
     pub(super) failed: BTreeSet<EntryId>,
     pub(super) open_entries_max: usize,
     pub(super) open_path_bytes: usize,
+    /// Attributes of the next entry, as far as they have come.
+    pub(super) gathered: BytesMut,
     pub(super) next_id: u64,
     pub(super) ended: bool,
     pub(super) finishing: bool,
@@ -75,6 +79,7 @@ impl Receiver {
             failed: BTreeSet::new(),
             open_entries_max: OPEN_ENTRIES_MAX,
             open_path_bytes: 0,
+            gathered: BytesMut::new(),
             next_id: 0,
             ended: false,
             finishing: false,

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 
@@ -5,6 +7,7 @@ use super::*;
 use crate::protocol::final_name::Exists;
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
+use crate::protocol::wire::attributes::Attributes;
 use crate::protocol::wire::codec::{CodecError, Deframer, put_extension, put_varint};
 use crate::protocol::wire::encode::{EXTENSION_CONNECTIONS, EXTENSION_PORTS};
 use crate::protocol::wire::entry::{Kind, Meta, Time};
@@ -182,15 +185,21 @@ fn golden_bytes_of_control() {
 #[test]
 fn golden_bytes_of_the_manifest_and_of_answers() {
     let path = RelPath::new(b"a/b").unwrap();
-    let meta = Meta { mode: 0o644, mtime: Time { seconds: -2, nanos: 5 } };
-    let entry = |kind| Message::Entry(Entry { path: path.clone(), meta, kind, hole_bytes: 0 });
+    let meta = Meta { mode: 0o644, mtime: Time { seconds: -2, nanos: 5 }, attributes: None };
+    let bits = Attributes { special_bits: Some(6), ..Attributes::default() };
+    let entry = |kind| Message::Entry(Entry { path: path.clone(), meta: meta.clone(), kind, hole_bytes: 0 });
     check_golden([
         (
             entry(Kind::File { size: 1 << 60 }),
             "2018 00 03612f62 41a4 fffffffffffffffe 05 d000000000000000".into(),
         ),
         (
-            Message::Entry(Entry { path: path.clone(), meta, kind: Kind::File { size: 9 }, hole_bytes: 7 }),
+            Message::Entry(Entry {
+                path: path.clone(),
+                meta: meta.clone(),
+                kind: Kind::File { size: 9 },
+                hole_bytes: 7,
+            }),
             "2014 00 03612f62 41a4 fffffffffffffffe 05 09 01 01 07".into(),
         ),
         (entry(Kind::OpenEnded), "2010 04 03612f62 41a4 fffffffffffffffe 05".into()),
@@ -200,6 +209,17 @@ fn golden_bytes_of_the_manifest_and_of_answers() {
             entry(Kind::Symlink { target: Bytes::from_static(b"..") }),
             "2013 03 03612f62 41a4 fffffffffffffffe 05 022e2e".into(),
         ),
+        (
+            Message::Entry(Entry {
+                path: path.clone(),
+                meta: Meta { attributes: Some(Arc::new(bits)), ..meta.clone() },
+                kind: Kind::Dir,
+                hole_bytes: 0,
+            }),
+            "2014 01 03612f62 41a4 fffffffffffffffe 05 02 02 0206".into(),
+        ),
+        (Message::Attributes(Bytes::from_static(b"xy")), "24 03 02 7879".into()),
+        (Message::Top(meta.clone()), "25 0b 41a4 fffffffffffffffe 05".into()),
         (Message::End(3), "210103".into()),
         (Message::Omitted(Reason::SpecialFile, "x".into()), "2203130178".into()),
         (Message::Ack(1), "300101".into()),
@@ -323,7 +343,7 @@ fn any_entry() -> impl Strategy<Value = Entry> {
         .prop_filter_map("a path that is not allowed", |c| RelPath::new(&c.join(&b'/')).ok());
     (path, 0u32..=0o777, any::<i64>(), 0u32..1_000_000_000, kind, any::<u64>()).prop_map(
         |(path, mode, seconds, nanos, kind, holes)| {
-            let meta = Meta { mode, mtime: Time { seconds, nanos } };
+            let meta = Meta { mode, mtime: Time { seconds, nanos }, attributes: None };
             let hole_bytes =
                 if let Kind::File { size } = kind { holes.checked_rem(size).unwrap_or(0) } else { 0 };
             Entry { path, meta, kind, hole_bytes }

@@ -3,6 +3,7 @@
 pub(super) mod cache;
 #[cfg(not(test))]
 pub(super) mod disk;
+pub(super) mod handle;
 pub(super) mod holes;
 pub(super) mod open;
 pub(super) mod rename;

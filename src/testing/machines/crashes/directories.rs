@@ -70,6 +70,7 @@ impl Directories {
             sync: true,
             atomic: false,
             verify: false,
+            privileged: false,
             quota: None,
             bounds: Bounds::default(),
             reporter: Arc::clone(&warned) as Arc<dyn Reporter>,
@@ -87,7 +88,7 @@ impl Directories {
             }
             entries.extend(more.into_iter().map(|walked| match walked {
                 Walked::Entry(entry) => entry,
-                Walked::Skipped { path, failure } => panic!("{path} is left out: {failure}"),
+                other => panic!("unexpected: {other:?}"),
             }));
         }
         let target = FsTarget::new(&ground.target(), incoming, threads()).unwrap();
@@ -236,7 +237,7 @@ impl Ends for Directories {
         let mut block = self.block();
         let range = 0..usize::try_from(len).unwrap();
         block[range.clone()].copy_from_slice(&content.bytes(offset..offset + len));
-        let whole = (len == entry.size()).then_some(entry.meta);
+        let whole = (len == entry.size()).then_some(entry.meta.clone());
         let written = now(self.target.write(vec![Write { id, offset, range, whole }], block));
         written.map(drop).map_err(|error| {
             let is_of_all = entry.is_small() || error.is_of_all_files();
@@ -284,7 +285,8 @@ impl Ends for Directories {
         };
         let is_file = matches!(kind, Final::File { .. });
         self.ground.begin_naming(&entry.path);
-        let commit = Commit { id, path: entry.path.clone(), kind, meta: entry.meta, exists, root: None };
+        let (path, meta) = (entry.path.clone(), entry.meta.clone());
+        let commit = Commit { id, path, kind, meta, exists, root: None };
         let committed = now(self.target.commit(vec![commit])).remove(0).map_err(|error| failure(&error))?;
         match &committed {
             _ if SimulatedDisk::is_dead() => {}
