@@ -167,7 +167,7 @@ impl Service {
 }
 
 /// What happens to existing files: what the command says, if the peer may do that, or else the first that it may. It may
-/// ask for what its entry allows, or for what the command says.
+/// ask for what the command says and less; else for what its entry allows.
 fn rules(given: Option<Exists>, peer: Option<&KnownPeer>) -> Rules {
     let allowed = peer.map(|peer| &peer.exists[..]).unwrap_or_default();
     let exists = match (given, allowed) {
@@ -175,7 +175,11 @@ fn rules(given: Option<Exists>, peer: Option<&KnownPeer>) -> Rules {
         (_, [first, ..]) => *first,
         (_, []) => Exists::default(),
     };
-    Rules { exists_max: allowed.iter().copied().max().unwrap_or(exists), ..Rules::of(exists) }
+    let most = match given {
+        Some(given) if allowed.contains(&given) => given,
+        _ => allowed.iter().copied().max().unwrap_or(exists),
+    };
+    Rules { exists_max: most, ..Rules::of(exists) }
 }
 
 #[cfg(test)]
@@ -193,7 +197,7 @@ mod tests {
             (rules.exists, rules.exists_max)
         }
         assert_eq!(policy(Some(Exists::Replace), Some(&careful)), (Exists::Rename, Exists::Rename));
-        assert_eq!(policy(Some(Exists::Skip), Some(&careful)), (Exists::Skip, Exists::Rename));
+        assert_eq!(policy(Some(Exists::Skip), Some(&careful)), (Exists::Skip, Exists::Skip));
         assert_eq!(policy(None, Some(&careful)), (Exists::Rename, Exists::Rename));
         let replace = (Exists::Replace, Exists::Replace);
         assert_eq!(policy(Some(Exists::Replace), Some(&peer(&[]))), replace);

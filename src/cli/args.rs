@@ -41,7 +41,8 @@ pub fn command() -> clap::Command {
 /// Copy files between two machines over QUIC
 ///
 /// One side waits for the other and prints the command to run there. When the sending side exits with 0, every byte
-/// is on the receiver's disk, synced, verified with BLAKE3, under its final name.
+/// is on the receiver's disk, synced, verified with BLAKE3, under its final name. What was there already with the same size and
+/// time is not read again, unless --checksum is given.
 #[derive(Debug, Parser)]
 #[command(name = "towline", version, arg_required_else_help = true)]
 #[command(long_version = concat!(env!("CARGO_PKG_VERSION"), "\nspeaks towline/1, introduction 1."))]

@@ -43,6 +43,8 @@ pub(super) fn summary_line(summary: &Summary) -> String {
     }
     out += if has_nothing && summary.failed > 0 {
         ""
+    } else if is_nothing && summary.unchanged > 0 && summary.synced {
+        ", on disk"
     } else if summary.synced {
         ", on disk and verified"
     } else if summary.not_kept.iter().any(|one| one.aspect == Aspect::Sync) {

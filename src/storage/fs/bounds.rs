@@ -1,21 +1,29 @@
 //! What a receiver takes in one transfer, beyond what it refuses from everybody.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::fstatvfs;
 
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
-use crate::protocol::wire::entry::{Entry, Kind};
+use crate::protocol::wire::entry::{Entry, EntryId, Kind};
 use crate::storage::error::OverQuota;
 
 /// Bytes that may be written before the free space is looked up again.
 const FREE_LOOKED_UP_BYTES: u64 = 16 << 20;
+/// What an entry takes beside its content.
+const ENTRY_BYTES: usize = 4096;
+/// Maximum files of unknown size in a transfer whose size is bounded.
+const OPEN_ENDED_MAX: usize = 1024;
 
 /// Bounds of one transfer. `None` is no bound.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,33 +82,54 @@ impl Bounds {
 pub(super) struct Bounded {
     bounds: Bounds,
     only: Gitignore,
-    entries: AtomicU64,
-    bytes: AtomicU64,
-    /// A file of unknown size came: then what is written counts, too.
-    has_open_end: AtomicBool,
-    written: AtomicU64,
-    /// The directory that is written to, and how many bytes may be written before the next look at it.
+    used: Mutex<Used>,
+    /// The directory that is written to.
     top: Arc<OwnedFd>,
-    unlooked_bytes: Mutex<u64>,
+}
+
+/// What a transfer has used.
+#[derive(Default)]
+struct Used {
+    entries: u64,
+    /// Announced bytes, and bytes of files of unknown size.
+    bytes: u64,
+    /// The number after the last entry that was counted.
+    next: u64,
+    /// Files of unknown size.
+    open_ended: HashSet<EntryId>,
+    /// Bytes that may be written before the next look at the free space.
+    unlooked_bytes: u64,
 }
 
 impl Bounded {
     /// Fails on a pattern that is not valid.
     pub(super) fn new(bounds: Bounds, top: Arc<OwnedFd>) -> io::Result<Self> {
         let only = bounds.patterns().map_err(io::Error::other)?;
-        let [entries, bytes, written] = [(); 3].map(|()| AtomicU64::new(0));
-        let (has_open_end, unlooked_bytes) = (AtomicBool::new(false), Mutex::new(0));
-        Ok(Self { bounds, only, entries, bytes, has_open_end, written, top, unlooked_bytes })
+        Ok(Self { bounds, only, used: Mutex::default(), top })
     }
 
-    /// Counts an announced entry. Why it is not taken, if it is not.
-    pub(super) fn admit(&self, entry: &Entry, place: &Place) -> Option<Failure> {
-        if entry.kind == Kind::DirEnd {
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why an announced entry is not taken, whatever came before it.
+    pub(super) fn refuse(&self, entry: &Entry, place: &Place) -> Option<Failure> {
+        self.over(entry).map(|over| refusal(place, &over))
+    }
+
+    /// Counts an entry that is about to be received, once. Why there is no more room for it.
+    pub(super) fn count(&self, id: EntryId, entry: &Entry, place: &Place) -> Option<Failure> {
+        let is_counted = {
+            let mut used = self.used();
+            let is_counted = id.0 < used.next;
+            used.next = used.next.max(id.0.saturating_add(1));
+            is_counted
+        };
+        if is_counted || entry.kind == Kind::DirEnd {
             return None;
         }
-        let over = self.over(entry)?;
-        let refuse = |path: &str| format!("{path} is not taken: {over}");
-        Some(Failure::about(Side::Receiver, Reason::Refused, place, refuse))
+        let over = self.add(id, entry).or_else(|| self.take(None, ENTRY_BYTES).err().map(|e| e.to_string()));
+        over.map(|over| refusal(place, &over))
     }
 
     fn over(&self, entry: &Entry) -> Option<String> {
@@ -109,79 +138,103 @@ impl Bounded {
         let path = entry.path.as_bytes();
         let name = path.split(|byte| *byte == b'/').map(<[u8]>::len).max().unwrap_or(0);
         let depth = path.split(|byte| *byte == b'/').count();
-        let size = entry.size();
-        let entries = self.entries.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        let bounds_of_one = [
+        for (max, has, what, unit) in [
             (bounds.depth_max, count(depth), "its path has", "components"),
             (bounds.name_bytes_max, count(name), "a name in its path has", "bytes"),
             (bounds.path_bytes_max, count(path.len()), "its path has", "bytes"),
-            (bounds.file_size_max, size, "it has", "bytes"),
-            (bounds.entries_max, entries, "it is entry", "of the transfer"),
-        ];
-        for (max, has, what, unit) in bounds_of_one {
+            (bounds.file_size_max, entry.size(), "it has", "bytes"),
+        ] {
             if let Some(max) = max.filter(|max| has > *max) {
                 return Some(format!("{what} {has} {unit}, and the limit here is {max}"));
             }
         }
-        if entry.kind == Kind::OpenEnded {
-            if let Some(max) = bounds.file_size_max {
-                return Some(format!("its size is not known in advance, and the limit here is {max}"));
-            }
-            self.has_open_end.store(true, Ordering::Relaxed);
+        if entry.kind == Kind::OpenEnded
+            && let Some(max) = bounds.file_size_max
+        {
+            return Some(format!("its size is not known in advance, and the limit here is {max}"));
         }
-        if !self.is_wanted(&entry.path, &entry.kind) {
-            return Some("its name matches none of the patterns that are taken here".to_owned());
-        }
-        self.add_size(size)
+        let is_wanted = self.is_wanted(&entry.path, &entry.kind);
+        (!is_wanted).then(|| "its name matches none of the patterns that are taken here".to_owned())
     }
 
     fn is_wanted(&self, path: &RelPath, kind: &Kind) -> bool {
-        use std::os::unix::ffi::OsStrExt;
-        if self.only.is_empty() || *kind == Kind::Dir {
+        if self.only.is_empty() || matches!(kind, Kind::Dir | Kind::DirEnd) {
             return true;
         }
-        let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path.as_bytes()));
-        self.only.matched_path_or_any_parents(path, false).is_ignore()
+        let path = Path::new(OsStr::from_bytes(path.as_bytes()));
+        match self.only.matched(path, false) {
+            Match::Ignore(_) => true,
+            Match::Whitelist(_) => false,
+            // Only patterns that are about directories take in what is below them.
+            Match::None => path.ancestors().skip(1).any(|above| {
+                !above.as_os_str().is_empty()
+                    && matches!(self.only.matched(above, true), Match::Ignore(glob) if glob.is_only_dir())
+            }),
+        }
     }
 
-    /// Counts announced bytes; a file that is refused does not count.
-    fn add_size(&self, size: u64) -> Option<String> {
-        let max = self.bounds.size_max?;
-        let add = |bytes: u64| bytes.checked_add(size).filter(|sum| *sum <= max);
-        let before = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).err()?;
-        Some(format!(
-            "it has {size} bytes, {before} of this transfer came before it, and the limit here is {max}"
-        ))
+    /// Adds to what is used; what does not fit is not added.
+    fn add(&self, id: EntryId, entry: &Entry) -> Option<String> {
+        let mut used = self.used();
+        let entries = used.entries.saturating_add(1);
+        if let Some(max) = self.bounds.entries_max.filter(|max| entries > *max) {
+            return Some(format!("it is entry {entries} of the transfer, and the limit here is {max}"));
+        }
+        if let Some(max) = self.bounds.size_max {
+            let (size, before) = (entry.size(), used.bytes);
+            used.bytes = match before.checked_add(size).filter(|sum| *sum <= max) {
+                Some(sum) => sum,
+                None => {
+                    return Some(format!(
+                        "it has {size} bytes, {before} of this transfer came before it, and the limit here is {max}"
+                    ));
+                }
+            };
+            if entry.kind == Kind::OpenEnded {
+                if used.open_ended.len() >= OPEN_ENDED_MAX {
+                    return Some("too many files of unknown size came".to_owned());
+                }
+                used.open_ended.insert(id);
+            }
+        }
+        used.entries = entries;
+        None
     }
 
-    /// Counts `bytes` that will be written.
+    /// Counts `bytes` that will be written, to a file of this number if it is known.
     ///
     /// # Errors
     ///
     /// Less would stay free than must, or a file of unknown size is too large.
-    pub(super) fn take(&self, bytes: usize) -> io::Result<()> {
+    pub(super) fn take(&self, id: Option<EntryId>, bytes: usize) -> io::Result<()> {
         let bytes = bytes as u64;
-        if let Some(max) = self.bounds.size_max {
-            let written = self.written.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
-            if written > max && self.has_open_end.load(Ordering::Relaxed) {
-                let why = format!("{written} bytes came, and the limit here is {max}");
-                return Err(io::Error::other(OverQuota(why)));
+        let over = |why| Err(io::Error::other(OverQuota(why)));
+        let mut used = self.used();
+        if let Some(max) = self.bounds.size_max
+            && id.is_some_and(|id| used.open_ended.contains(&id))
+        {
+            used.bytes = used.bytes.saturating_add(bytes);
+            if used.bytes > max {
+                return over(format!("{} bytes came, and the limit here is {max}", used.bytes));
             }
         }
         let Some(min) = self.bounds.free_min else { return Ok(()) };
-        let mut unlooked = self.unlooked_bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        if *unlooked < bytes {
+        if used.unlooked_bytes < bytes {
             let found = fstatvfs(&self.top)?;
             let free = found.f_bavail.saturating_mul(found.f_frsize);
-            *unlooked = free.saturating_sub(min).min(FREE_LOOKED_UP_BYTES.max(bytes));
-            if *unlooked < bytes {
-                let why = format!("{free} bytes are free, and {min} are to stay free");
-                return Err(io::Error::other(OverQuota(why)));
+            used.unlooked_bytes = free.saturating_sub(min).min(FREE_LOOKED_UP_BYTES.max(bytes));
+            if used.unlooked_bytes < bytes {
+                return over(format!("{free} bytes are free, and {min} are to stay free"));
             }
         }
-        *unlooked -= bytes;
+        used.unlooked_bytes -= bytes;
         Ok(())
     }
+}
+
+fn refusal(place: &Place, over: &str) -> Failure {
+    let sentence = |path: &str| format!("{path} is not taken: {over}");
+    Failure::about(Side::Receiver, Reason::Refused, place, sentence)
 }
 
 #[cfg(test)]
@@ -203,8 +256,10 @@ mod tests {
         entry(path, Kind::File { size })
     }
 
+    /// What is said of the next entry.
     fn said(bounded: &Bounded, entry: &Entry) -> Option<String> {
-        let failure = bounded.admit(entry, &Place::below("/there", &entry.path))?;
+        let (place, id) = (Place::below("/there", &entry.path), EntryId(bounded.used().next));
+        let failure = bounded.refuse(entry, &place).or_else(|| bounded.count(id, entry, &place))?;
         assert_eq!((failure.reason, failure.reason.exit_code()), (Reason::Refused, 5));
         Some(failure.message)
     }
@@ -244,12 +299,25 @@ mod tests {
     #[test]
     fn a_file_of_unknown_size_is_bounded_as_it_comes() {
         let sized = bounded(Bounds { size_max: Some(9), ..Bounds::default() });
-        sized.take(10).unwrap();
+        assert_eq!(said(&sized, &file("sized", 5)), None);
         assert_eq!(said(&sized, &entry("a", Kind::OpenEnded)), None);
-        let error = sized.take(1).unwrap_err();
-        assert_eq!(error.to_string(), "11 bytes came, and the limit here is 9");
+        // A chunk of the other file that is sent again.
+        sized.take(Some(EntryId(0)), 100).unwrap();
+        sized.take(Some(EntryId(1)), 4).unwrap();
+        let error = sized.take(Some(EntryId(1)), 1).unwrap_err();
+        assert_eq!(error.to_string(), "10 bytes came, and the limit here is 9");
         let sized = bounded(Bounds { file_size_max: Some(9), ..Bounds::default() });
         assert!(said(&sized, &entry("a", Kind::OpenEnded)).is_some());
+    }
+
+    #[test]
+    fn an_entry_that_is_looked_at_again_counts_once() {
+        let counted = bounded(Bounds { entries_max: Some(1), size_max: Some(5), ..Bounds::default() });
+        let (entry, place) = (file("a", 5), Place::target_directory("/there"));
+        for _ in 0..2 {
+            assert!(counted.count(EntryId(3), &entry, &place).is_none());
+        }
+        assert!(counted.count(EntryId(4), &entry, &place).is_some());
     }
 
     #[test]
@@ -260,6 +328,10 @@ mod tests {
         assert_eq!(said(&bounded, &file("any/a.jpg", 1)), None);
         assert_eq!(said(&bounded, &file("raw/b", 1)), None);
         assert!(said(&bounded, &entry("a.png", link)).is_some());
+        assert!(
+            said(&bounded, &file("a.jpg/evil.sh", 1)).is_some(),
+            "a directory of this name lets nothing in"
+        );
         assert!(Bounds { only: vec!["a{b".into()], ..Bounds::default() }.patterns().is_err());
     }
 
@@ -267,11 +339,13 @@ mod tests {
     fn space_stays_free() {
         let plenty = bounded(Bounds { free_min: Some(1), ..Bounds::default() });
         for _ in 0..100 {
-            plenty.take(1 << 20).unwrap();
+            plenty.take(None, 1 << 20).unwrap();
         }
         let none = bounded(Bounds { free_min: Some(u64::MAX), ..Bounds::default() });
-        let error = none.take(1).unwrap_err();
+        let error = none.take(None, 1).unwrap_err();
         assert!(error.to_string().contains("are to stay free"), "{error}");
+        let message = said(&none, &entry("d", Kind::Dir)).unwrap();
+        assert!(message.contains("are to stay free"), "very many directories fill a disk too: {message}");
     }
 
     #[test]

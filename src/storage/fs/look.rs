@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::dirs::{Blocked, Dirs};
 use super::existing::{look_at_file, look_at_link};
+use super::names_made::Folding;
 use super::target_disk::TargetDisk;
 use crate::protocol::final_name::{Exists, Lookup};
 use crate::protocol::wire::entry::{Entry, Kind};
@@ -16,7 +17,13 @@ use crate::storage::error::{Result, StorageError, failed};
 pub(super) const THERE: Lookup = Lookup::Same { number: 0, is_current: true };
 
 impl TargetDisk {
-    pub(super) fn look(&self, dirs: &mut Dirs, entry: &Entry, exists: Exists) -> Result<Lookup> {
+    pub(super) fn look(
+        &self,
+        dirs: &mut Dirs,
+        folding: &mut Folding,
+        entry: &Entry,
+        exists: Exists,
+    ) -> Result<Lookup> {
         let (holder, name) = match dirs.parent(&self.root, &entry.path) {
             Ok(found) => found,
             // It does not exist yet.
@@ -26,14 +33,39 @@ impl TargetDisk {
         let looked = match &entry.kind {
             Kind::Dir => look_at_dir(&holder, name),
             Kind::DirEnd => Ok(THERE),
-            Kind::File { size } => look_at_file(&holder, name, entry, Some(*size), exists).map(|found| {
-                // What is read for the comparison is synced as well.
-                if self.volumes.syncs_one_by_one() { found.to_be_compared() } else { found }
-            }),
+            Kind::File { size } => look_at_file(&holder, name, entry, Some(*size), exists)
+                .map(|found| self.unless_unsure(dirs, folding, &holder, entry, found)),
             Kind::OpenEnded => look_at_file(&holder, name, entry, None, exists),
-            Kind::Symlink { target } => look_at_link(&holder, name, entry, target, exists),
+            Kind::Symlink { target } => {
+                let found = look_at_link(&holder, name, entry, target, exists);
+                found.inspect(|_| drop(dirs.volume(&self.root, &self.volumes, &entry.path)))
+            }
         };
         looked.or_else(|errno| obstacle(failed("look up", self.place(&entry.path), errno)))
+    }
+
+    /// Has a file compared that is not surely unchanged.
+    fn unless_unsure(
+        &self,
+        dirs: &mut Dirs,
+        folding: &mut Folding,
+        holder: &OwnedFd,
+        entry: &Entry,
+        found: Lookup,
+    ) -> Lookup {
+        if !matches!(found, Lookup::SameSize { is_unchanged: true, .. }) {
+            return found;
+        }
+        // The sync at the end includes the volumes that are known by then.
+        let is_known = dirs.volume(&self.root, &self.volumes, &entry.path).is_ok();
+        // What is read for the comparison is synced as well. And where two names are one, it may be the other file.
+        if !is_known
+            || self.volumes.syncs_one_by_one()
+            || folding.concerns(&self.root, dirs, holder, &entry.path)
+        {
+            return found.to_be_compared();
+        }
+        found
     }
 }
 
@@ -52,5 +84,61 @@ pub(super) fn obstacle(error: StorageError) -> Result<Lookup> {
         _ if error.is_refusal() => Ok(Lookup::Refused(error.refusal())),
         _ if error.is_denial() => Ok(Lookup::Denied(error.of_target())),
         _ => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::protocol::wire::entry::{Meta, Time};
+    use crate::testing::disk::{incoming, rel_path};
+    use crate::testing::host::skip;
+
+    fn write_old(path: &Path) {
+        fs::write(path, b"12345").unwrap();
+        File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_modified(UNIX_EPOCH + Duration::from_secs(7))
+            .unwrap();
+    }
+
+    fn is_unchanged(disk: &TargetDisk, path: &str) -> bool {
+        let meta = Meta { mode: 0o644, mtime: Time { seconds: 7, nanos: 0 }, ..Meta::default() };
+        let entry = Entry { path: rel_path(path), meta, kind: Kind::File { size: 5 }, hole_bytes: 0 };
+        let found = disk.look(&mut Dirs::for_lookup(), &mut Folding::default(), &entry, Exists::Replace);
+        matches!(found.unwrap(), Lookup::SameSize { is_unchanged: true, .. })
+    }
+
+    /// A second name stands in for a file system that takes both spellings for one: there, the file may be the other one.
+    #[test]
+    fn a_file_with_another_spelling_is_compared() {
+        let temp = tempfile::tempdir().unwrap();
+        let disk = TargetDisk::open(&temp.path().into(), incoming(1, true)).unwrap();
+        write_old(&temp.path().join("old"));
+        assert!(is_unchanged(&disk, "old"));
+        fs::hard_link(temp.path().join("old"), temp.path().join("OLD")).unwrap();
+        assert!(!is_unchanged(&disk, "old"));
+    }
+
+    /// Files that nobody writes to are on it, and exit 0 says that they are durable.
+    #[test]
+    fn the_volume_of_an_unchanged_file_is_synced_at_the_end() {
+        let Ok(temp) = tempfile::tempdir_in("/dev/shm") else { return skip("/dev/shm cannot be written") };
+        let device = |path: &Path| fs::metadata(path).unwrap().dev();
+        if device(Path::new("/")) == device(temp.path()) {
+            return skip("/dev/shm is not a file system of its own");
+        }
+        let disk = TargetDisk::open(&Path::new("/").into(), incoming(1, true)).unwrap();
+        write_old(&temp.path().join("old"));
+        assert_eq!(disk.volumes.all().len(), 1);
+        is_unchanged(&disk, temp.path().join("old").to_str().unwrap().trim_start_matches('/'));
+        assert_eq!(disk.volumes.all().len(), 2);
     }
 }

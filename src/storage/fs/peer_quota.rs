@@ -15,6 +15,8 @@ use crate::storage::error::OverQuota;
 
 /// What a file or directory counts at least, beside its content: very many empty ones fill a disk too.
 const ENTRY_BYTES: u64 = 4096;
+/// Runs of a file that are remembered. What is beyond them counts again when it is sent again.
+const RUNS_MAX: usize = 16 * 1024;
 /// Bytes of a block in `st_blocks`.
 const BLOCK_BYTES: u64 = 512;
 /// What the owner of a directory needs to look at everything in it.
@@ -115,12 +117,12 @@ impl PeerQuota {
     }
 }
 
-/// The bytes of a staged file that have room. What is sent again, as after a lost connection, needs none.
+/// The blocks of a staged file that have room. What is sent again, as after a lost connection, needs none.
 #[derive(Default)]
 pub(super) struct Room(Mutex<ChunkSet>);
 
 impl Room {
-    /// Takes room in `quota` for those bytes of `range` that have none, after those of `cleared` were made zeros.
+    /// Takes room in `quota` for those blocks of `range`, in bytes, that have none, after those of `cleared` were made zeros.
     ///
     /// # Errors
     ///
@@ -128,19 +130,28 @@ impl Room {
     pub(super) fn take(&self, quota: &PeerQuota, cleared: &[Cleared], range: Range<u64>) -> io::Result<()> {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for Cleared { range, freed_bytes } in cleared {
-            let mut others = counted.clone();
-            others.remove(range.clone());
+            let cleared = blocks(range);
+            let is_of_this = |own: Range<u64>| own.start < cleared.end && cleared.start < own.end;
             // An earlier transfer left it, so it counts as what is there. What this one wrote keeps its room.
-            if others.len() == counted.len() {
+            if !counted.ranges().any(is_of_this) {
                 quota.give_back(*freed_bytes)?;
             }
         }
-        let mut all = counted.clone();
-        all.insert(range);
-        quota.take(all.len() - counted.len())?;
-        *counted = all;
-        Ok(())
+        let new = blocks(&range);
+        let new = if counted.ranges().len() < RUNS_MAX {
+            let before = counted.len();
+            counted.insert(new);
+            counted.len() - before
+        } else {
+            new.end - new.start
+        };
+        quota.take(new.saturating_mul(ENTRY_BYTES))
     }
+}
+
+/// The blocks that hold the bytes of `range`. A block counts whole, as on a disk.
+fn blocks(range: &Range<u64>) -> Range<u64> {
+    range.start / ENTRY_BYTES..range.end.div_ceil(ENTRY_BYTES)
 }
 
 /// What is in a directory.
@@ -247,22 +258,50 @@ mod tests {
 
     #[test]
     fn what_is_sent_again_counts_once() {
+        const BLOCK: u64 = ENTRY_BYTES;
         let dir = tempfile::tempdir().unwrap();
-        let quota = PeerQuota::new(usage(dir.path()), 100);
+        let quota = PeerQuota::new(usage(dir.path()), 10 * BLOCK);
         let room = Room::default();
-        quota.take(30).unwrap();
-        let left = || quota.usage.with(|used| 100 - *used).unwrap();
-        room.take(&quota, &[], 0..40).unwrap();
-        room.take(&quota, &[], 20..50).unwrap();
-        room.take(&quota, &[], 0..50).unwrap();
-        assert_eq!(left(), 20);
-        assert!(room.take(&quota, &[], 40..80).is_err());
-        assert_eq!(left(), 20, "what was refused takes none");
-        let cleared = |range| [Cleared { range, freed_bytes: 10 }];
-        room.take(&quota, &cleared(0..50), 0..10).unwrap();
-        assert_eq!(left(), 20, "it was written by this transfer and is written again");
-        room.take(&quota, &cleared(50..100), 50..60).unwrap();
-        assert_eq!(left(), 20, "an earlier transfer wrote it");
+        quota.take(3 * BLOCK).unwrap();
+        let left = || quota.usage.with(|used| 10 - *used / BLOCK).unwrap();
+        room.take(&quota, &[], 0..4 * BLOCK).unwrap();
+        room.take(&quota, &[], 2 * BLOCK..5 * BLOCK - 1).unwrap();
+        room.take(&quota, &[], 0..5 * BLOCK).unwrap();
+        assert_eq!(left(), 2);
+        assert!(room.take(&quota, &[], 4 * BLOCK..8 * BLOCK).is_err());
+        assert_eq!(left(), 2, "what was refused takes none");
+    }
+
+    #[test]
+    fn what_an_earlier_transfer_left_gives_its_room_back_once() {
+        const BLOCK: u64 = ENTRY_BYTES;
+        let dir = tempfile::tempdir().unwrap();
+        let quota = PeerQuota::new(usage(dir.path()), 10 * BLOCK);
+        let room = Room::default();
+        quota.take(3 * BLOCK).unwrap();
+        let left = || quota.usage.with(|used| 10 - *used / BLOCK).unwrap();
+        room.take(&quota, &[], 0..5 * BLOCK).unwrap();
+        assert_eq!(left(), 2);
+        let cleared = |range| [Cleared { range, freed_bytes: BLOCK }];
+        room.take(&quota, &cleared(0..5 * BLOCK), 0..BLOCK).unwrap();
+        assert_eq!(left(), 2, "it was written by this transfer and is written again");
+        room.take(&quota, &cleared(5 * BLOCK..9 * BLOCK), 5 * BLOCK..5 * BLOCK + 1).unwrap();
+        assert_eq!(left(), 2, "an earlier transfer wrote it");
+    }
+
+    #[test]
+    fn many_runs_cost_no_memory_and_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let quota = PeerQuota::new(usage(dir.path()), u64::MAX);
+        quota.take(0).unwrap();
+        let room = Room::default();
+        let before = quota.usage.with(|used| *used).unwrap();
+        let runs = RUNS_MAX as u64 + 10;
+        for run in 0..runs {
+            room.take(&quota, &[], 2 * run * ENTRY_BYTES..2 * run * ENTRY_BYTES + 1).unwrap();
+        }
+        assert_eq!(room.0.lock().unwrap().ranges().len(), RUNS_MAX);
+        assert_eq!(quota.usage.with(|used| *used).unwrap() - before, runs * ENTRY_BYTES);
     }
 
     #[tokio::test]

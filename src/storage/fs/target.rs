@@ -20,6 +20,7 @@ use super::dirs::Dirs;
 use super::final_files::FinalFile;
 use super::incoming::Incoming;
 use super::known_roots::Reading;
+use super::names_made::Folding;
 use super::target_dir::TargetDir;
 use super::target_disk::TargetDisk;
 use super::watch::{Subject, hangs};
@@ -95,7 +96,7 @@ impl FsTarget {
         let write = move || {
             let call = disk.watch.begin("write", Subject::Staged(id));
             let bytes = pieces.iter().map(|piece| piece.range.len()).sum();
-            if let Err(error) = disk.bounded.take(bytes) {
+            if let Err(error) = disk.bounded.take(Some(id), bytes) {
                 return (Err(error), block);
             }
             let mut pieces = pieces.into_iter();
@@ -116,7 +117,7 @@ impl FsTarget {
                 let meta = whole.unwrap_or_default();
                 call.step("write", Subject::Staged(id));
                 let staging = disk.staging(id);
-                let staging = staging.and_then(|s| disk.take_room(range.len()).map(|()| s));
+                let staging = staging.and_then(|s| disk.take_room(id, range.len()).map(|()| s));
                 let written = staging.and_then(|s| s.write_whole(id, &block[range], &meta, disk.sync));
                 written.err().map(|error| failed("write", disk.place_staged(id), error).about(id))
             };
@@ -194,13 +195,13 @@ impl FsTarget {
 impl Target for FsTarget {
     async fn look(&self, entries: Vec<Entry>, exists: Exists) -> Vec<Result<Lookup>> {
         self.run(move |disk| {
-            let mut dirs = Dirs::for_lookup();
+            let (mut dirs, mut folding) = (Dirs::for_lookup(), Folding::default());
             let call = disk.watch.begin("look up", Subject::Top);
             let look = |entry: &Entry| {
                 call.step("look up", Subject::Path(entry.path.clone()));
-                match disk.bounded.admit(entry, &disk.place(&entry.path)) {
+                match disk.bounded.refuse(entry, &disk.place(&entry.path)) {
                     Some(refused) => Ok(Lookup::Refused(refused)),
-                    None => disk.look(&mut dirs, entry, exists),
+                    None => disk.look(&mut dirs, &mut folding, entry, exists),
                 }
             };
             entries.iter().map(look).collect()
@@ -215,7 +216,10 @@ impl Target for FsTarget {
             let prepare = |(id, entry): &(EntryId, Entry)| {
                 let op = if entry.kind == Kind::Dir { "create" } else { "prepare" };
                 call.step(op, Subject::Path(entry.path.clone()));
-                disk.prepare(&mut dirs, *id, entry)
+                match disk.bounded.count(*id, entry, &disk.place(&entry.path)) {
+                    Some(refused) => Ok(Some(Lookup::Refused(refused))),
+                    None => disk.prepare(&mut dirs, *id, entry),
+                }
             };
             entries.iter().map(prepare).collect()
         })

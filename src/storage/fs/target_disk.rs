@@ -82,9 +82,9 @@ impl TargetDisk {
         })
     }
 
-    /// Takes room for `bytes` that will be written.
-    pub(super) fn take_room(&self, bytes: usize) -> io::Result<()> {
-        self.bounded.take(bytes)?;
+    /// Takes room for `bytes` that will be written to the file of this number.
+    pub(super) fn take_room(&self, id: EntryId, bytes: usize) -> io::Result<()> {
+        self.bounded.take(Some(id), bytes)?;
         self.incoming.take_room(bytes)
     }
 
