@@ -117,7 +117,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
         'towline;receive' {
             [CompletionResult]::new('--from', '--from', [CompletionResultType]::ParameterName, 'Peer to receive from [default: wait for one sender]')
             [CompletionResult]::new('--wait', '--wait', [CompletionResultType]::ParameterName, 'Give up after this long without a peer [default: never]')
-            [CompletionResult]::new('--into', '--into', [CompletionResultType]::ParameterName, 'Directory to write to [default: .]')
+            [CompletionResult]::new('--into', '--into', [CompletionResultType]::ParameterName, 'Directory, or - for standard output [default: .]')
             [CompletionResult]::new('--exists', '--exists', [CompletionResultType]::ParameterName, 'Existing files: refuse (default), skip, replace, rename')
             [CompletionResult]::new('-c', '-c', [CompletionResultType]::ParameterName, 'Compare contents by BLAKE3, although size and time agree')
             [CompletionResult]::new('--checksum', '--checksum', [CompletionResultType]::ParameterName, 'Compare contents by BLAKE3, although size and time agree')

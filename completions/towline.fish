@@ -138,7 +138,7 @@ complete -c towline -n "__fish_towline_using_subcommand send" -s v -l verbose -d
 complete -c towline -n "__fish_towline_using_subcommand send" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c towline -n "__fish_towline_using_subcommand receive" -l from -d 'Peer to receive from [default: wait for one sender]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l wait -d 'Give up after this long without a peer [default: never]' -r
-complete -c towline -n "__fish_towline_using_subcommand receive" -l into -d 'Directory to write to [default: .]' -r -f -a "(__fish_complete_directories)"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l into -d 'Directory, or - for standard output [default: .]' -r -f -a "(__fish_complete_directories)"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l exists -d 'Existing files: refuse (default), skip, replace, rename' -r -f -a "refuse\t'Do not receive the file; the exit code is then 5'
 skip\t'Keep the existing file; this is not an error'
 replace\t'Replace the existing file'

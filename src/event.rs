@@ -333,6 +333,8 @@ pub struct Summary {
     pub limited_by: Vec<(Bottleneck, u8)>,
     /// Everything is durable. False without syncs, and where a sync was not possible.
     pub synced: bool,
+    /// The receiver has handed the bytes on, and keeps nothing.
+    pub piped: bool,
     /// Files that were received and read back from the receiver's disk, if it does that.
     pub verified: Option<u64>,
     /// The text of the receiver's receipt, checked by the sender that wanted it, or why there is none.

@@ -1,5 +1,6 @@
 //! `towline receive`.
 
+use std::io;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -9,8 +10,8 @@ use super::manifest::WithManifest;
 use super::meet::{Connected, meet, met};
 use super::on_disk::on_disk;
 use super::remember::keep;
-use super::settings::{Peer, ReceiveSettings, Right};
-use super::transfer::{Inbox, Transferred, conclude, context, memory, receive_through};
+use super::settings::{Peer, ReceiveSettings, Right, Rules};
+use super::transfer::{Inbox, Transferred, conclude, context, memory, receive_through, receive_with};
 use super::unfinished::Completion;
 use super::uses::Uses;
 use crate::auth::Identity;
@@ -19,7 +20,11 @@ use crate::protocol::failure::{Failure, Side};
 use crate::protocol::wire::role::Role;
 use crate::session::{Consent, Context, Lease};
 use crate::storage::fs::{NetworkThreads, check_target};
+use crate::storage::stdio::StdoutTarget;
 use crate::transport::Connection;
+
+/// Standard output, as users of both sides know it.
+const STDOUT: &str = "standard output";
 
 /// What all transfers of this run share.
 struct Reception<'a> {
@@ -44,11 +49,13 @@ pub(super) async fn run(
         Some(manifest) => Arc::clone(manifest) as _,
         None => reporter,
     };
-    // Before anybody is told to dial.
-    let (limit, dir) = (common.disk_timeout, into.clone());
-    let check = move || check_target(&dir).map_err(|error| error.of_target());
-    on_disk((Side::Receiver, "open", into), limit, &stop, check).await?;
-    Completion::default().complete_sets(&into.into(), &reporter, limit, &stop).await?;
+    if !settings.stdout {
+        // Before anybody is told to dial.
+        let (limit, dir) = (common.disk_timeout, into.clone());
+        let check = move || check_target(&dir).map_err(|error| error.of_target());
+        on_disk((Side::Receiver, "open", into), limit, &stop, check).await?;
+        Completion::default().complete_sets(&into.into(), &reporter, limit, &stop).await?;
+    }
     let what = vec![into.clone()];
     let told = Arc::clone(&reporter);
     let reception = Reception { settings: &settings, reporter: told, asker, network };
@@ -83,8 +90,19 @@ impl Reception<'_> {
         identity: Arc<Identity>,
         stop: watch::Receiver<Option<Failure>>,
     ) -> Result<Transferred, Failure> {
-        let ReceiveSettings { peer, peers, into, rules, atomic, verify_disk, bounds, yes, common, .. } =
-            self.settings;
+        let ReceiveSettings {
+            peer,
+            peers,
+            into,
+            stdout,
+            rules,
+            atomic,
+            verify_disk,
+            bounds,
+            yes,
+            common,
+            ..
+        } = self.settings;
         let connected = match self.asker.as_deref().filter(|_| common.verify) {
             Some(asker) => {
                 let own = identity.fingerprint();
@@ -106,6 +124,11 @@ impl Reception<'_> {
         let context = context(common, memory, Arc::clone(&self.reporter), stop);
         let (atomic, verify_disk) = (*atomic, *verify_disk);
         let context = Context { atomic, verify_disk, identity: Some(identity), consent, ..context };
+        if *stdout {
+            let context = Context { piped: true, synced: false, ..context };
+            let open = async |_| StdoutTarget::new(io::stdout());
+            return receive_with(connected, open, STDOUT.to_owned(), Rules::default(), context).await;
+        }
         let (reporter, network) = (Arc::clone(&self.reporter), self.network.clone());
         let (privileged, bounds) = (is_started || may(peers, sender, Right::Archive), bounds.clone());
         let inbox = Inbox { dir: into.into(), sender, privileged, reporter, network, quota: None, bounds };

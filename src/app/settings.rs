@@ -58,6 +58,11 @@ impl Command {
         matches!(self, Self::Send(SendSettings { stdin: Some(_), .. }))
     }
 
+    /// Whether it writes what it receives to standard output.
+    pub fn writes_stdout(&self) -> bool {
+        matches!(self, Self::Receive(ReceiveSettings { stdout: true, .. }))
+    }
+
     /// Whether it cannot do without somebody to ask.
     pub fn has_to_ask(&self) -> bool {
         match self {
@@ -132,8 +137,10 @@ pub struct ReceiveSettings {
     pub peer: Option<Peer>,
     /// The file of known peers: who has the right to send is received without a question.
     pub peers: PeersFile,
-    /// The target directory.
+    /// The target directory, or `-` for standard output.
     pub into: PathBuf,
+    /// The target is standard output.
+    pub stdout: bool,
     /// What to do with existing files.
     pub rules: Rules,
     /// All files get their names together at the end, or none does.

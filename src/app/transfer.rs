@@ -68,6 +68,7 @@ pub(super) fn context(
         delta: false,
         synced,
         atomic: false,
+        piped: false,
         verify_disk: false,
         receipt: false,
         request: Request::default(),

@@ -232,7 +232,13 @@ pub struct ReceiveArgs {
     #[arg(value_parser = parse_wait)]
     pub wait: Option<Wait>,
 
-    /// Directory to write to [default: .]
+    /// Directory, or - for standard output [default: .]
+    ///
+    /// `-` writes the one file of the transfer to standard output, in order, each chunk when it is verified. Several files or
+    /// a directory are refused (exit code 5). Exit code 0 then means that all bytes were verified and taken by the pipe, not
+    /// that they are on a disk. When the program that reads is gone, both sides end with exit code 6. A program that reads
+    /// cannot tell an incomplete stream from a complete one, so use `set -o pipefail`, or --into DIR. Messages and
+    /// JSON go to standard error.
     #[arg(long, env = "TOWLINE_INTO", hide_env = true, value_name = "DIR")]
     #[arg(value_hint = clap::ValueHint::DirPath)]
     pub into: Option<PathBuf>,

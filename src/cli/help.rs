@@ -108,6 +108,8 @@ TOWLINE_FROM=tl1… towline receive --exists rename
     taken gets another name.
 towline receive --from ssh:me@host:pictures/photos --into inbox
     Receive from a machine where ssh starts the other side.
+towline receive --from tl1… --into - | tar x
+    Hand the one file of the transfer to another program.
 towline receive --allow laptop --into inbox
     Wait for the known peer laptop, or for whoever has the ticket.
 towline receive --from tl1… --manifest sums.txt && b3sum --check sums.txt

@@ -47,6 +47,11 @@ fn run(cli: Cli) -> ExitCode {
             "standard input is a terminal: let a program write to `towline send -`, or use `cat | towline send -` to send what you type"
         ));
     }
+    if settings.command.writes_stdout() && std::io::stdout().is_terminal() {
+        return exit::usage(&anyhow!(
+            "standard output is a terminal: let a program read from `towline receive --into -`, or use `| cat`"
+        ));
+    }
     log::start(&ui);
     let tell = |ending, signal: &dyn Fn() -> Option<u8>| last_words(&ui, ending, only_shows, signal);
     ExitCode::from(app::run(settings.command, ui.reporter(), asker, tell))

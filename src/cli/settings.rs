@@ -96,6 +96,7 @@ impl Cli {
             peer != Some(&Peer::Stdio) || !output.json,
             "--json writes to standard output, which `stdio:` needs for the other side: give one of them"
         );
+        output.data_on_stdout = command.writes_stdout();
         output.known_dialler = match &command {
             Command::Send(s) => !s.common.allowed.is_empty(),
             Command::Receive(s) => !s.common.allowed.is_empty(),
@@ -119,5 +120,6 @@ fn resolve_output(given: OutputArgs, config: &Config) -> ui::Options {
         color: given.color.or(config.color).unwrap_or_default(),
         qr: ui::Qr::default(),
         known_dialler: false,
+        data_on_stdout: false,
     }
 }

@@ -115,6 +115,11 @@ impl RootBuilder {
         Ok(())
     }
 
+    /// The first chunk that has not been taken.
+    pub fn first_missing(&self) -> u64 {
+        self.merged
+    }
+
     /// Whether chunk `index` could be taken now.
     pub fn admits(&self, index: u64) -> Result<(), TreeError> {
         if index >= self.chunks {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::wire::limits::{
     BLOCK_BYTES, CONNECTIONS_MAX, OPEN_ENTRIES_MAX, PIECES_MAX, STREAMS_MAX,
 };
@@ -25,6 +26,10 @@ const PIECE_BYTES: u64 = 24;
 const RATE_WINDOW: Duration = Duration::from_millis(300);
 /// Minimum window under a rate limit: a few packets.
 const RATE_WINDOW_BYTES_MIN: u64 = 16 * 1024;
+/// Chunks that the memory of a receiver into a pipe must hold.
+const PIPE_CHUNKS_MIN: u64 = 8;
+/// Bytes of a record besides its data, at most.
+const RECORD_BYTES: u64 = 4 * 1024;
 /// Minimum open entries, however small the budget: two steps of the walk.
 const OPEN_ENTRIES_MIN: usize = 512;
 
@@ -125,6 +130,40 @@ impl Budget {
         self.streams() + 1 + extra as usize * self.share(extra).0
     }
 
+    /// Whether a receiver can hand on chunks of 2^`chunk_log2` bytes, each of which it holds until it is verified. The
+    /// same rule as for the chunks of a sender.
+    ///
+    /// # Errors
+    ///
+    /// It has too little memory.
+    pub(super) fn check_pipe(&self, chunk_log2: u8) -> Result<(), Failure> {
+        let needed = PIPE_CHUNKS_MIN << chunk_log2;
+        if self.memory_bytes >= needed {
+            return Ok(());
+        }
+        let message = format!(
+            "chunks of {} MiB are too large for the {} MiB of memory of this receiver, which verifies each before it hands it on",
+            (1_u64 << chunk_log2) >> 20,
+            self.memory_bytes >> 20
+        );
+        Err(Failure::on(Side::Receiver, Reason::Refused, message.clone()).telling(message))
+    }
+
+    /// Blocks of a receiver that hands chunks of 2^`chunk_log2` bytes on: at least one whole chunk.
+    pub(super) fn pipe_blocks(&self, chunk_log2: u8) -> usize {
+        let chunk = usize::try_from((1_u64 << chunk_log2) / BLOCK_BYTES as u64).unwrap_or(usize::MAX);
+        chunk.max(self.streams() + 1)
+    }
+
+    /// Chunks of 2^`chunk_log2` bytes that may be in flight to a receiver that takes them in order. All of them fit
+    /// into the receive window while nobody reads them, so none of them keeps the first one from arriving: QUIC gives new
+    /// credit once an eighth of the window has been read.
+    pub(super) fn chunks_at_a_time(&self, chunk_log2: u8) -> u64 {
+        let window = u64::from(self.window_bytes()) / 8 * 7;
+        let fit = window / ((1 << chunk_log2) + RECORD_BYTES);
+        fit.clamp(1, u64::from(self.streams))
+    }
+
     /// For each of `extra` connections: its parcels, and the blocks of its window.
     fn share(&self, extra: u32) -> (usize, usize) {
         let each = self.spare_blocks() / (extra as usize).max(1);
@@ -153,6 +192,17 @@ impl Budget {
         self.streams as usize
     }
 
+    /// Bytes of the receive window.
+    fn window_bytes(&self) -> u32 {
+        let window = self.shared_bytes() * 3 / 8;
+        // Data sent before the first read travels as fast as the network allows.
+        let held = self.rate.map_or(u64::MAX, |rate| {
+            let bytes = u128::from(rate.get()) * RATE_WINDOW.as_millis() / 1000;
+            u64::try_from(bytes).unwrap_or(u64::MAX).max(RATE_WINDOW_BYTES_MIN)
+        });
+        u32::try_from(window.min(held)).unwrap_or(u32::MAX)
+    }
+
     /// The limits of a connection. The receive window is as large as all [blocks](Self::blocks): it holds data that
     /// QUIC has received and this side has not read yet. The rest of the budget is for entries, packets and the
     /// allocator's waste. A stream gets only half of the window: an unread manifest may fill its share, and parcels
@@ -163,17 +213,11 @@ impl Budget {
         connect_timeout: Duration,
         congestion: Congestion,
     ) -> Limits {
-        let window = self.shared_bytes() * 3 / 8;
-        // Data sent before the first read travels as fast as the network allows.
-        let held = self.rate.map_or(u64::MAX, |rate| {
-            let bytes = u128::from(rate.get()) * RATE_WINDOW.as_millis() / 1000;
-            u64::try_from(bytes).unwrap_or(u64::MAX).max(RATE_WINDOW_BYTES_MIN)
-        });
-        let window_bytes = u32::try_from(window.min(held)).unwrap_or(u32::MAX);
+        let window_bytes = self.window_bytes();
         Limits {
             receive_window_bytes: window_bytes,
             stream_window_bytes: stream_window(window_bytes),
-            send_window_bytes: window,
+            send_window_bytes: self.shared_bytes() * 3 / 8,
             streams: self.streams,
             idle_timeout,
             connect_timeout,

@@ -35,6 +35,8 @@ pub struct Context {
     pub request: Request,
     /// The key of this side. Without it, a receiver signs nothing.
     pub identity: Option<Arc<Identity>>,
+    /// Whether the receiver hands a single file on, in order and verified, and keeps nothing.
+    pub piped: bool,
     /// Whether the receiver reads each file back from its disk.
     pub verify_disk: bool,
     /// Whether the receiver gives all entries their names together, or none.

@@ -14,6 +14,7 @@ mod liars;
 mod limits;
 mod open_ended;
 mod peers;
+mod piped;
 mod receipts;
 mod replaced;
 mod resume;
@@ -159,6 +160,7 @@ impl Setup {
                 delta: true,
                 synced: true,
                 atomic: false,
+                piped: false,
                 verify_disk: false,
                 receipt: false,
                 // All files in memory have one time.

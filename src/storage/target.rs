@@ -173,7 +173,7 @@ pub trait Target: Send + Sync + 'static {
     fn abort(&self) -> impl Future<Output = ()> + Send;
 
     /// The disk call that has been running longest, as a failure, if it exceeds `limit`, with its entry if that is in
-    /// staging. Returns at once, even while the disk hangs.
+    /// staging. Or another reason why nothing can be written any more. Returns at once, even while the disk hangs.
     fn hanging(&self, limit: Duration) -> Option<(StorageError, Option<EntryId>)>;
 
     /// The place of an entry.

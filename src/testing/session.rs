@@ -32,6 +32,7 @@ pub(crate) fn context(memory: Lease) -> Context {
         synced: true,
         atomic: false,
         verify_disk: false,
+        piped: false,
         receipt: false,
         request: Request::default(),
         consent: None,

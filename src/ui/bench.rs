@@ -97,6 +97,7 @@ pub(super) mod tests {
             blake3: None,
             limited_by: vec![(Bottleneck::Processor, 75), (Bottleneck::Network, 25)],
             synced: true,
+            piped: false,
             verified: None,
             receipt: None,
             not_kept: Vec::new(),

@@ -81,7 +81,9 @@ impl Desk {
             let transfer = *self.latest.lock().unwrap_or_else(PoisonError::into_inner);
             self.out.line(json::error(transfer, failure, exit_code), Keep::Always, false);
         }
-        self.say(text.into_bytes(), Keep::Always, false);
+        if !text.is_empty() {
+            self.say(text.into_bytes(), Keep::Always, false);
+        }
     }
 }
 
@@ -153,6 +155,7 @@ mod tests {
         color: Color::Never,
         qr: Qr::Never,
         known_dialler: false,
+        data_on_stdout: false,
     };
 
     fn narrator(options: Options) -> Narrator {

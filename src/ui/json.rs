@@ -118,6 +118,8 @@ enum EventFields<'a> {
         blake3: Option<String>,
         limited_by: &'static str,
         synced: bool,
+        #[serde(skip_serializing_if = "is_false")]
+        piped: bool,
         limited_by_shares: ShareMap<'a>,
         not_kept: CountMap<'a>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -439,6 +441,7 @@ fn finished(summary: &Summary) -> EventFields<'_> {
         blake3: summary.blake3.map(|h| h.to_hex().to_string()),
         limited_by: greatest(summary),
         synced: summary.synced,
+        piped: summary.piped,
         limited_by_shares: ShareMap(&summary.limited_by),
         not_kept: CountMap(&summary.not_kept),
         removed: summary.removed,
@@ -501,6 +504,11 @@ impl Formatter for TerminalSafe {
 mod tests;
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+/// What is false is left out.
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }

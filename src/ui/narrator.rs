@@ -350,6 +350,7 @@ mod tests {
             color: Color::Never,
             qr: Qr::Never,
             known_dialler: false,
+            data_on_stdout: false,
         }
     }
 

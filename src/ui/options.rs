@@ -19,6 +19,8 @@ pub struct Options {
     pub qr: Qr,
     /// This side lets in the one machine that `--fingerprint` names without the ticket.
     pub known_dialler: bool,
+    /// Standard output is for the data of the transfer, so JSON goes to standard error.
+    pub data_on_stdout: bool,
 }
 
 /// When to use colours.

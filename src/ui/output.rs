@@ -36,7 +36,10 @@ impl Ui {
             Face::Lines
         };
         let narrator = Narrator::new(options, paint);
-        let (out, err) = (stream(io::stdout())?, stream(io::stderr())?);
+        let (out, err) = match options.data_on_stdout {
+            true => (stream(io::stderr())?, stream(io::stderr())?),
+            false => (stream(io::stdout())?, stream(io::stderr())?),
+        };
         let desk = match face {
             Face::Bars => Desk::new(face, narrator, out, Bars::new(err)),
             Face::Json | Face::Lines => Desk::new(face, narrator, out, err),
@@ -77,7 +80,12 @@ impl Ui {
 
     /// Says why the whole run failed.
     pub fn fail(&self, failure: &Failure, exit_code: u8, patience: &ReaderPatience<'_>) {
-        self.desk.fail(failure, exit_code, complaint::failure(failure, self.paint));
+        let text = match self.options.json && self.options.data_on_stdout {
+            // JSON is alone there.
+            true => String::new(),
+            false => complaint::failure(failure, self.paint),
+        };
+        self.desk.fail(failure, exit_code, text);
         let _ = self.finish(patience);
     }
 }

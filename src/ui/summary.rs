@@ -45,6 +45,8 @@ pub(super) fn summary_line(summary: &Summary) -> String {
         ""
     } else if is_nothing && summary.unchanged > 0 && summary.synced {
         ", on disk"
+    } else if summary.piped {
+        ", verified and handed to a pipe"
     } else if summary.synced {
         ", on disk and verified"
     } else if summary.not_kept.iter().any(|one| one.aspect == Aspect::Sync) {
@@ -133,6 +135,7 @@ pub(super) mod tests {
                 (Bottleneck::Memory, 4),
             ],
             synced: true,
+            piped: false,
             verified: None,
             receipt: None,
             not_kept: Vec::new(),

@@ -9,7 +9,7 @@ pub(super) fn resolve_into(given: Option<PathBuf>, config: Option<PathBuf>) -> R
     ensure!(!into.as_os_str().is_empty(), "--into is empty: expected the path of a directory");
     ensure!(
         into.as_os_str() != "-",
-        "this version of towline cannot write to standard output; for a directory named `-` write `./-`"
+        "standard output (`-`) takes one file of one transfer; for a directory named `-` write `./-`"
     );
     Ok(into)
 }

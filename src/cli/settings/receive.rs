@@ -9,6 +9,7 @@ use super::common::{resolve_bounds, resolve_common, verify_disk};
 use super::into::resolve_into;
 use super::meeting::{check_uses, resolve_meeting, resolve_peer};
 use super::pki::resolve_pki;
+use super::stdio::{check_stdout, is_stdout};
 use super::{ssh, stay};
 use crate::app::settings::{
     Command, PartialAction, PartialSettings, Peer, PeersFile, ReceiveSettings, Right, Rules,
@@ -37,6 +38,7 @@ pub(super) fn resolve(
     if stay::stays(&given.stay, &config)? {
         return stay::resolve_inbox(given, &config, peers).map(Command::Stay);
     }
+    let stdout = is_stdout(&given, &config)?;
     let from = given.from.clone().or_else(|| config.from.as_deref().map(OsString::from));
     let is_by_ssh = from.as_ref().is_some_and(|from| from.as_encoded_bytes().starts_with(b"ssh:"));
     let ticket = if is_by_ssh { None } else { joined_ticket(&given.ticket)? };
@@ -61,10 +63,16 @@ pub(super) fn resolve(
     }
     check_uses(&common, peer.is_none(), &[(manifest.is_some(), "--manifest")])?;
     let bounds = resolve_bounds(&given.bounds, &config)?;
-    let into = resolve_into(given.into, config.into)?;
+    if stdout {
+        check_stdout(peer.as_ref(), &mut common)?;
+    }
+    let into = match stdout {
+        true => "-".into(),
+        false => resolve_into(given.into, config.into)?,
+    };
     let exists = given.exists.or(config.exists).unwrap_or_default();
-    let atomic = given.atomic.or(config.atomic).unwrap_or(false);
-    let verify_disk = verify_disk(given.verify_disk, config.verify_disk, &common)?;
+    let atomic = !stdout && given.atomic.or(config.atomic).unwrap_or(false);
+    let verify_disk = !stdout && verify_disk(given.verify_disk, config.verify_disk, &common)?;
     let compares = given.checksum.or(config.checksum).unwrap_or(false) || manifest.is_some() || verify_disk;
     let rules = Rules { compares, ..Rules::of(exists) };
     let yes = given.yes.or(config.yes).unwrap_or(false);
@@ -73,6 +81,7 @@ pub(super) fn resolve(
         peer,
         peers,
         into,
+        stdout,
         rules,
         atomic,
         verify_disk,

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow, bail, ensure};
 
 use super::common::is_variable;
-use crate::app::settings::Peer;
-use crate::cli::args::SendArgs;
+use crate::app::settings::{CommonSettings, Peer};
+use crate::cli::args::{ReceiveArgs, SendArgs};
+use crate::cli::config::Config;
 use crate::protocol::path::RelPath;
 
 /// The name of standard input at the receiver.
@@ -72,5 +73,37 @@ pub(super) fn check_stdin(peer: Option<&Peer>, uses: u32) -> Result<()> {
         uses == 1 || peer.is_some(),
         "--uses {uses} does not go with standard input, which is read only once"
     );
+    Ok(())
+}
+
+/// Whether what is received goes to standard output.
+pub(super) fn is_stdout(given: &ReceiveArgs, config: &Config) -> Result<bool> {
+    let into = given.into.as_ref().or(config.into.as_ref());
+    if into.is_none_or(|into| into.as_os_str() != "-") {
+        return Ok(false);
+    }
+    for (is_given, flag) in [
+        (given.exists.is_some(), "--exists"),
+        (given.atomic == Some(true), "--atomic"),
+        (given.verify_disk == Some(true), "--verify-disk"),
+        (!given.bounds.limit.is_empty(), "--limit"),
+        (given.transfer.connections.is_some_and(|connections| connections > 1), "--connections"),
+    ] {
+        ensure!(!is_given || is_variable(flag), "{flag} does not go with standard output (--into -)");
+    }
+    Ok(true)
+}
+
+/// Checks what a transfer to standard output cannot do. Its bytes come in order, over one connection.
+pub(super) fn check_stdout(peer: Option<&Peer>, common: &mut CommonSettings) -> Result<()> {
+    if peer == Some(&Peer::Stdio) {
+        bail!("standard output leads to the other side (`stdio:`), so the data cannot go there");
+    }
+    let uses = common.uses;
+    ensure!(
+        uses == 1 || peer.is_some(),
+        "--uses {uses} does not go with standard output, which takes one file"
+    );
+    common.connections = Some(1);
     Ok(())
 }

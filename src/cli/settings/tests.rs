@@ -192,7 +192,15 @@ fn t19_invalid_settings_say_how_to_fix_them() {
         ("send a --to -", "--to: cannot read the peer from standard input: it is empty"),
         ("receive --from dir:/x", "use `towline send /x --to dir:…`"),
         ("receive --from 1-a-b", "--from: word 1 of the code is mistyped"),
-        ("receive --into -", "cannot write to standard output"),
+        ("receive --into - --forever", "standard output (`-`) takes one file"),
+        ("receive --into - --exists skip", "--exists does not go with standard output"),
+        ("receive --into - --limit size=1G", "--limit does not go with standard output"),
+        ("receive --into - --atomic", "--atomic does not go with standard output"),
+        ("receive --into - --verify-disk", "--verify-disk does not go with standard output"),
+        ("receive --into - --connections 2", "--connections does not go with standard output"),
+        ("receive --into - --uses 2", "--uses 2 does not go with standard output"),
+        ("receive --into - --from stdio:", "standard output leads to the other side"),
+        ("receive --into - --list-partial", "standard output (`-`) takes one file"),
         ("receive --forever --words 3", "--forever does not go with --words: a side that stays has no code"),
     ] {
         let error = format!("{:#}", resolve(line, "").unwrap_err());
@@ -226,6 +234,17 @@ fn standard_input_is_a_source_of_its_own() {
         let error = format!("{:#}", resolve(line, "").unwrap_err());
         assert!(error.contains(why), "{line}: {error}");
     }
+}
+
+#[test]
+fn standard_output_is_for_the_data() {
+    let settings =
+        resolve("receive --into - --json", "atomic = true\nverify-disk = true\nconnections = 4").unwrap();
+    assert!(settings.output.data_on_stdout && settings.command.writes_stdout());
+    let Command::Receive(receive) = settings.command else { panic!("it receives") };
+    assert!(receive.stdout && !receive.atomic && !receive.verify_disk);
+    assert_eq!(receive.common.connections, Some(1));
+    assert!(!resolve("receive --into ./-", "").unwrap().output.data_on_stdout);
 }
 
 #[test]

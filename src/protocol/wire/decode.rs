@@ -16,13 +16,13 @@ use crate::protocol::wire::attributes::Attributes;
 use crate::protocol::wire::codec::{CodecError, Deframer, Fields};
 use crate::protocol::wire::encode::{
     EXTENSION_ATTRIBUTES, EXTENSION_COMPARE, EXTENSION_CONNECTIONS, EXTENSION_EXISTS, EXTENSION_HOLES,
-    EXTENSION_PORTS, EXTENSION_RECEIPT, EXTENSION_SIZE,
+    EXTENSION_IN_ORDER, EXTENSION_PORTS, EXTENSION_RECEIPT, EXTENSION_SIZE,
 };
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::{
     ATTRIBUTES_INLINE_BYTES_MAX, AUTH_BYTES_MAX, CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CHUNK_RANGES_MAX,
-    CONNECTIONS_MAX, FILE_BYTES_MAX, LINK_TARGET_BYTES_MAX, MESSAGE_BYTES_MAX, MESSAGE_PIECES_MAX,
-    OPEN_ENTRIES_MAX, PATH_BYTES_MAX,
+    CHUNKS_AHEAD_MAX, CONNECTIONS_MAX, FILE_BYTES_MAX, LINK_TARGET_BYTES_MAX, MESSAGE_BYTES_MAX,
+    MESSAGE_PIECES_MAX, OPEN_ENTRIES_MAX, PATH_BYTES_MAX,
 };
 use crate::protocol::wire::message::{Message, Received};
 use crate::protocol::wire::role::Role;
@@ -40,7 +40,10 @@ impl Message {
             0x01 => return Self::decode_hello(f).map(Some),
             0x02 => return Self::decode_welcome(f).map(Some),
             0x03 => return Self::decode_offer(f).map(Some),
-            0x04 => Self::Status(EntryId(f.varint()?), Self::decode_status(&mut f)?),
+            0x04 => match (EntryId(f.varint()?), Self::decode_status(&mut f)?) {
+                (id, Status::Want) => return want(f).map(|status| Some(Self::Status(id, status))),
+                (id, status) => Self::Status(id, status),
+            },
             0x05 => Self::Digest(EntryId(f.varint()?), f.array()?),
             0x06 => return Self::decode_close(f).map(Some),
             0x07 => Self::Abandon(EntryId(f.varint()?), reason(&mut f)?, f.text()?),
@@ -182,6 +185,15 @@ fn flag<B: bytes::Buf>(fields: &mut Fields<B>, name: &'static str) -> Result<boo
         0 => Ok(false),
         1 => Ok(true),
         _ => Err(CodecError::BadValue(name)),
+    }
+}
+
+/// What follows [`Status::Want`].
+fn want(fields: Fields<Bytes>) -> Result<Status, CodecError> {
+    let Some(content) = fields.extension(EXTENSION_IN_ORDER)? else { return Ok(Status::Want) };
+    match Fields(content).varint_up_to(CHUNKS_AHEAD_MAX as u64, "chunks at a time")? {
+        0 => Err(CodecError::BadValue("chunks at a time")),
+        chunks => Ok(Status::WantInOrder(chunks)),
     }
 }
 

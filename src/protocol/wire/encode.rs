@@ -29,6 +29,8 @@ pub(super) const EXTENSION_PORTS: u64 = 1;
 pub(super) const EXTENSION_HOLES: u64 = 1;
 /// Extension of [`Message::Entry`] and [`Message::Top`]: attributes, if the sender keeps any and they fit.
 pub(super) const EXTENSION_ATTRIBUTES: u64 = 2;
+/// Extension of [`Status::Want`]: the receiver takes chunks in order, and at most so many at a time.
+pub(super) const EXTENSION_IN_ORDER: u64 = 1;
 /// Extension of [`Message::Close`]: the size of a file whose entry did not tell it.
 pub(super) const EXTENSION_SIZE: u64 = 1;
 
@@ -195,6 +197,10 @@ fn put_pieces(out: &mut BytesMut, state: SignatureState, pieces: &[Piece]) {
 fn put_status(out: &mut BytesMut, status: &Status) {
     match status {
         Status::Want => out.put_u8(0),
+        Status::WantInOrder(chunks) => {
+            out.put_u8(0);
+            put_number_extension(out, EXTENSION_IN_ORDER, Some(*chunks));
+        }
         Status::Resume(ranges) => {
             out.put_u8(10);
             put_ranges(out, ranges);

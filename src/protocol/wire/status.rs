@@ -10,6 +10,10 @@ use crate::protocol::path::RelPath;
 pub enum Status {
     /// Send it.
     Want,
+    /// Send it. The receiver takes its chunks in order, and at most so many at a time, 1 to
+    /// [`CHUNKS_AHEAD_MAX`](crate::protocol::wire::limits::CHUNKS_AHEAD_MAX): the first one that is not acked and those
+    /// after it.
+    WantInOrder(u64),
     /// Send it; an earlier transfer left these chunks here, so claim them. Ranges in order that do not touch, 1 to
     /// [`CHUNK_RANGES_MAX`](crate::protocol::wire::limits::CHUNK_RANGES_MAX).
     Resume(Vec<Range<u64>>),
@@ -36,7 +40,7 @@ impl Status {
     /// Its name.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Want => "Want",
+            Self::Want | Self::WantInOrder(_) => "Want",
             Self::Resume(_) => "Resume",
             Self::Check => "Check",
             Self::Done(_) => "Done",

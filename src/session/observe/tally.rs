@@ -161,6 +161,7 @@ impl Tally {
             blake3: self.root.filter(|_| self.regular == 1),
             limited_by,
             synced,
+            piped: false,
             verified,
             receipt: None,
             not_kept,

@@ -104,6 +104,7 @@ struct ReceiveDriver<C: Connection, T: Target> {
     /// Attributes the disk does not keep, reported once everything else has ended.
     not_kept: Vec<NotKept>,
     transfer: [u8; 16],
+    chunk_log2: u8,
     /// Files that were read back from the disk, if they are.
     verified: Option<u64>,
     /// Whether a call to the disk hangs.
@@ -127,10 +128,17 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         let machine =
             Receiver::new(offer.chunk_log2, treatment, target_name, context.patience, Duration::ZERO)
                 .all_or_nothing(context.atomic)
+                .in_order(context.piped.then(|| context.memory.chunks_at_a_time(offer.chunk_log2)))
                 .with_open_entries(context.memory.open_entries());
-        let pool = context.memory.pool(context.memory.receiver_blocks(joining.max()));
+        let blocks = match context.piped {
+            true => context.memory.pipe_blocks(offer.chunk_log2),
+            false => context.memory.receiver_blocks(joining.max()),
+        };
+        let pool = context.memory.pool(blocks);
         let throttle = Arc::clone(&context.throttle);
-        let shared = Arc::new(Receiving::new(machine, control_log, target, pool, throttle));
+        let shared = Arc::new(
+            Receiving::new(machine, control_log, target, pool, throttle).verifying_first(context.piped),
+        );
         let (reporter, replacers) = (Arc::clone(&context.reporter), joining.replacers());
         let mut driver = Self {
             carrier: Carrier::new(Side::Receiver, connection, carried, reporter, replacers),
@@ -148,6 +156,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
             jobs: DiskJobs::new(Arc::clone(&shared), treatment, offer.chunk_log2),
             tally: Tally::for_receipt(offer.wants_receipt),
             transfer: offer.transfer,
+            chunk_log2: offer.chunk_log2,
             not_kept: Vec::new(),
             verified: None,
             disk_hangs: false,
@@ -243,6 +252,9 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
     }
 
     async fn run(&mut self) -> Result<Summary, Failure> {
+        if self.context.piped {
+            self.context.memory.check_pipe(self.chunk_log2)?;
+        }
         let mut tick = interval(TICK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shared = Arc::clone(&self.shared);
@@ -307,7 +319,8 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         let (synced, not_kept) = (self.is_synced(), std::mem::take(&mut self.not_kept));
         not_kept.iter().for_each(|one| self.report(Event::NotKept(one.clone())));
         let end = ReceiverEnd { synced, verified: self.verified, seal: None, not_kept };
-        self.tally.summary(Side::Receiver, moved, self.meter.shares(), end)
+        let summary = self.tally.summary(Side::Receiver, moved, self.meter.shares(), end);
+        Summary { piped: self.context.piped, ..summary }
     }
 
     /// Waits until the sender has heard everything and closes the connection. If the connection is lost before that, the
@@ -419,8 +432,12 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         self.context.synced && !self.not_kept.iter().any(|one| one.aspect == Aspect::Sync)
     }
 
-    /// Fails when a call to the disk has not returned for `--disk-timeout`.
+    /// Fails when a call to the disk has not returned for `--disk-timeout`, or what the bytes are handed to is gone.
     fn check_disk(&mut self) -> Result<(), Failure> {
+        // Whoever has taken all bytes from a pipe may go.
+        if self.context.piped && self.shared.machine().has_all_bytes() {
+            return Ok(());
+        }
         let limit = self.context.patience.disk_timeout;
         let Some((mut error, id)) = self.shared.target.hanging(limit) else { return Ok(()) };
         let machine = self.shared.machine();

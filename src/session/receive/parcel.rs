@@ -6,21 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Buf, BytesMut};
-use tokio::task::yield_now;
 use tracing::debug;
 
 use crate::protocol::engine::receiver::{Begin, Receiver};
-use crate::protocol::failure::{Failure, Reason, Side};
+use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::hash::RecordHasher;
 use crate::protocol::wire::entry::EntryId;
-use crate::protocol::wire::limits::{BLOCK_BYTES, SMALL_FILE_BYTES_MAX};
+use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::record::{PieceHeader, RecordHeader, RecordKind, TRAILER_BYTES, is_open_chunk};
 use crate::session::closing::{codec_failure, is_of_the_connection, transport_failure};
 use crate::session::messages::write_message;
-use crate::session::receive::shared::{Receiving, storage_failure};
+use crate::session::receive::shared::Receiving;
 use crate::storage::block::Block;
-use crate::storage::{StorageError, Target, Write};
+use crate::storage::{Target, Write};
 use crate::transport::{RecvStream, SendStream, TransportError};
 
 /// Receives one parcel and answers it.
@@ -42,6 +41,7 @@ pub(super) async fn receive_parcel<T: Target>(
         open: None,
         records: 0,
         differs: false,
+        unverified: Vec::new(),
     };
     let message = match incoming.receive(&mut answer).await {
         Ok(answer) => answer,
@@ -117,8 +117,8 @@ pub(super) struct IncomingRecord {
 
 /// A record whose end has not been hashed yet.
 pub(super) struct OpenRecord {
-    record: IncomingRecord,
-    hasher: RecordHasher,
+    pub(super) record: IncomingRecord,
+    pub(super) hasher: RecordHasher,
 }
 
 /// Pieces gathered in a block, not yet hashed or written.
@@ -150,9 +150,9 @@ pub(super) enum RecordPiece {
 /// The end of a record of unknown length.
 #[derive(Clone, Copy)]
 pub(super) struct OpenEnd {
-    len: u64,
+    pub(super) len: u64,
     /// The file ends too.
-    is_last: bool,
+    pub(super) is_last: bool,
 }
 
 pub(super) struct IncomingParcel<T: Target, R: RecvStream> {
@@ -161,10 +161,12 @@ pub(super) struct IncomingParcel<T: Target, R: RecvStream> {
     /// Bytes read and not yet taken: headers, trailers, and data that was read with them.
     pub(super) head: BytesMut,
     pub(super) gathered: Gathered,
-    open: Option<OpenRecord>,
+    pub(super) open: Option<OpenRecord>,
     pub(super) records: u64,
     /// The recipe made other bytes than the sender has.
     pub(super) differs: bool,
+    /// Bytes of a chunk that is not verified yet, where that comes before the write.
+    pub(super) unverified: Vec<(Vec<Write>, Block)>,
 }
 
 /// When a parcel ends early, its chunks may come again on another stream.
@@ -437,128 +439,6 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
         let read = read(&self.shared, &mut self.stream, &mut block[start..start + room]).await?;
         Ok(read.ok_or_else(cut_short)?)
     }
-
-    /// Hashes and writes the gathered pieces, and tells the machine which records have ended.
-    pub(super) async fn flush(&mut self) -> Result<(), NotAcked> {
-        let Gathered { block, pieces, .. } = std::mem::take(&mut self.gathered);
-        let (mut writes, mut ended, mut differing, mut whole) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        // All records of a parcel are of small files, or of one large file.
-        let mut is_small = false;
-        for piece in pieces {
-            match piece {
-                RecordPiece::Begin(record) => {
-                    let hasher = RecordHasher::new(record.file_size, record.offset, record.len);
-                    self.open = Some(OpenRecord { record, hasher });
-                }
-                RecordPiece::Hole(len) => {
-                    if let Some(open) = &mut self.open {
-                        open.hasher.update_zeros(len);
-                    }
-                    if len > BLOCK_BYTES as u64 {
-                        // A peer can send many holes at no cost, and other streams must not wait for their hashing.
-                        yield_now().await;
-                    }
-                }
-                RecordPiece::Data { offset, range } => {
-                    if let (Some(open), Some(block)) = (&mut self.open, &block) {
-                        open.hasher.update(&block[range.clone()]);
-                        let OpenRecord { record, .. } = open;
-                        is_small = record.file_size <= SMALL_FILE_BYTES_MAX;
-                        if offset == 0 && range.len() as u64 == record.file_size {
-                            whole.push(writes.len());
-                        }
-                        writes.push(Write { id: record.id, offset, range, whole: None });
-                    }
-                }
-                RecordPiece::End(theirs, open_end) => {
-                    if let Some(OpenRecord { mut record, mut hasher }) = self.open.take() {
-                        record.len = open_end.map_or(record.len, |end| end.len);
-                        let mine = value(&mut hasher, &record, open_end);
-                        match mine == theirs {
-                            true => ended.push((record, mine, open_end)),
-                            false if record.is_recipe => differing.push(record),
-                            false => return Err(self.mismatch(record).into()),
-                        }
-                    }
-                }
-            }
-        }
-        self.complete(&mut writes, whole);
-        if let Some(block) = block {
-            self.write(writes, block, is_small).await?;
-        }
-        self.records += ended.len() as u64;
-        self.differs |= !differing.is_empty();
-        let has_ended = !ended.is_empty() || self.differs;
-        self.shared.with_machine(|machine| {
-            differing.iter().for_each(|record| machine.recipe_differs(record.id, record.offset));
-            ended.iter().try_for_each(|(IncomingRecord { id, offset, len, .. }, value, open_end)| {
-                match open_end {
-                    None => machine.record_written(*id, *offset, *len, *value),
-                    Some(end) => machine.open_record_written(*id, *offset, *len, *value, end.is_last),
-                }
-            })
-        })?;
-        if has_ended {
-            self.shared.released.notify_waiters();
-        }
-        Ok(())
-    }
-
-    /// Files that cannot be written fail alone. The records of other small files go on.
-    async fn write(&mut self, writes: Vec<Write>, block: Block, is_small: bool) -> Result<(), NotAcked> {
-        let Some(id) = writes.first().map(|write| write.id) else { return Ok(()) };
-        let written = self.shared.writing.during(self.shared.target.write(writes, block)).await;
-        for error in written.map_err(|error| NotAcked::Failed(self.final_failure(error, id)))? {
-            self.write_failed(error, id);
-            if !is_small {
-                return Err(NotAcked::NotTaken(Reason::TransferFailed));
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes of whole files complete them.
-    fn complete(&self, writes: &mut [Write], whole: Vec<usize>) {
-        if whole.is_empty() {
-            return;
-        }
-        let machine = self.shared.machine();
-        for at in whole {
-            let write = &mut writes[at];
-            write.whole = machine.entry(write.id).map(|entry| entry.meta.clone());
-        }
-    }
-
-    /// The failure of a write for entry `id`. It names the final path, which users know.
-    fn final_failure(&self, mut error: StorageError, id: EntryId) -> Failure {
-        if let Some(entry) = self.shared.machine().entry(error.entry.unwrap_or(id)) {
-            error.place = self.shared.target.place(&entry.path);
-        }
-        storage_failure(&error)
-    }
-
-    /// One file cannot be written, and fails alone. It may have been given up during the write, and then its staging may
-    /// be gone.
-    fn write_failed(&self, error: StorageError, id: EntryId) {
-        let about = error.entry.unwrap_or(id);
-        let failure = self.final_failure(error, id);
-        self.shared.with_machine(|machine| machine.write_failed(about, failure));
-    }
-
-    fn mismatch(&self, record: IncomingRecord) -> Failure {
-        let machine = self.shared.machine();
-        let name = machine.entry(record.id).map(|entry| entry.path.to_string()).unwrap_or_default();
-        Failure::on(
-            Side::Receiver,
-            Reason::Verification,
-            format!(
-                "{name}: the {} bytes at {} do not match the sender's BLAKE3 hash",
-                record.len, record.offset
-            ),
-        )
-    }
 }
 
 /// Reads bytes that have arrived on the stream: at most as many as fit `buffer` and as the throttle allows.
@@ -572,18 +452,6 @@ async fn read<T, R: RecvStream>(
     shared.throttle.give_back(permit, read.unwrap_or(0));
     shared.heard();
     Ok(read)
-}
-
-/// The chaining value of a record that has ended.
-fn value(
-    hasher: &mut RecordHasher,
-    record: &IncomingRecord,
-    open_end: Option<OpenEnd>,
-) -> [u8; TRAILER_BYTES] {
-    if record.offset == 0 && open_end.is_some_and(|end| end.is_last) {
-        hasher.is_whole_file();
-    }
-    hasher.finish()
 }
 
 pub(super) fn cut_short() -> Failure {

@@ -32,6 +32,8 @@ pub(super) struct Receiving<T> {
     pub(super) control_out: Outbox,
     pub(super) target: Arc<T>,
     pub(super) pool: BlockPool,
+    /// Bytes are written only after the whole chunk is verified.
+    pub(super) verifies_first: bool,
     pub(super) throttle: Arc<Throttle>,
     pub(super) clock: Clock,
     /// The sender's last reported activity.
@@ -63,6 +65,7 @@ impl<T> Receiving<T> {
             control_out: Outbox::default(),
             target,
             pool,
+            verifies_first: false,
             throttle,
             clock: Clock::start(),
             peer_activity: Mutex::new(Activity::Waiting),
@@ -70,6 +73,12 @@ impl<T> Receiving<T> {
             writing: Gauge::default(),
             starving: Gauge::default(),
         }
+    }
+
+    /// Writes bytes only after the whole chunk is verified, if so.
+    pub(super) fn verifying_first(mut self, verifies_first: bool) -> Self {
+        self.verifies_first = verifies_first;
+        self
     }
 
     pub(super) fn control_in(&self) -> MutexGuard<'_, IncomingLog> {

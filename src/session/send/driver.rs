@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
-use crate::event::{ActiveFile, Advice, Event, Summary};
+use crate::event::{Advice, Event, Summary};
 use crate::protocol::engine::bottleneck::{Bottleneck, SenderSnapshot};
 use crate::protocol::engine::log::IncomingLog;
 use crate::protocol::engine::sender::{Parcel, ReceiverEnd, Sender, SenderAction};
@@ -28,7 +28,7 @@ use crate::session::lanes::Lanes;
 use crate::session::link::{Link, connected};
 use crate::session::messages::MessageReader;
 use crate::session::observe::bottleneck::BottleneckMeter;
-use crate::session::observe::progress::{ACTIVE_FILES_MAX, Teller};
+use crate::session::observe::progress::Teller;
 use crate::session::observe::receipt::checked_receipt;
 use crate::session::observe::tally::{Moved, Tally};
 use crate::session::outbox::Outbox;
@@ -36,7 +36,7 @@ use crate::session::queues::RootsQueue;
 use crate::session::retry::Retry;
 use crate::session::send::announce::{send_attributes, send_top, too_large};
 use crate::session::send::answer::AwaitedAnswer;
-use crate::session::send::file_handle::FileHandle;
+use crate::session::send::file_handle::{FileHandle, active_files};
 use crate::session::send::parcel::{ParcelEnd, send_parcel};
 use crate::session::send::path::PathMeter;
 use crate::session::send::shared::{ChunkEnd, Sending};
@@ -554,31 +554,23 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         }
         let sent_bytes = self.sending.sent_bytes.load(Relaxed);
         let (totals, walked) = (self.machine.totals(), self.machine.are_totals_final());
-        let (active, waits) = (self.active(), self.answer.waiting_for(self.meter.bottleneck()));
+        let (active, waits) =
+            (active_files(&self.files, &self.machine), self.answer.waiting_for(self.meter.bottleneck()));
         if let Some(event) = self.teller.tell(totals, walked, sent_bytes, active, waits) {
             self.report(event);
         }
-    }
-
-    fn active(&self) -> Vec<ActiveFile> {
-        let mut active: Vec<_> = self.files.iter().collect();
-        active.sort_by_key(|(id, _)| **id);
-        let active = active.into_iter().take(ACTIVE_FILES_MAX).map(|(id, handle)| ActiveFile {
-            id: id.0,
-            path: handle.entry.path.clone(),
-            // For files of unknown size: the bytes so far.
-            size: handle.entry.size().max(handle.sent_bytes.load(Relaxed)),
-            sent_bytes: handle.sent_bytes.load(Relaxed),
-            written_bytes: self.machine.written_bytes(*id),
-        });
-        active.collect()
     }
 
     fn finish(&mut self, mut end: ReceiverEnd) -> Summary {
         self.teller.insist();
         self.tell_progress();
         end.not_kept.iter().for_each(|one| self.report(Event::NotKept(one.clone())));
-        if self.context.synced && !end.synced && !end.not_kept.iter().any(|one| one.aspect == Aspect::Sync) {
+        let piped = self.machine.is_in_order();
+        if self.context.synced
+            && !end.synced
+            && !piped
+            && !end.not_kept.iter().any(|one| one.aspect == Aspect::Sync)
+        {
             self.report(Event::Advice(Advice::ReceiverDoesNotSync));
         }
         let shares = self.meter.shares();
@@ -593,6 +585,6 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         let moved = Moved { elapsed, sent_bytes, resumed_bytes, copied_bytes };
         let peer = self.carrier.connection().peer_fingerprint();
         let receipt = checked_receipt(&self.context, self.transfer, peer, &self.tally, &mut end);
-        Summary { receipt, ..self.tally.summary(Side::Sender, moved, shares, end) }
+        Summary { receipt, piped, ..self.tally.summary(Side::Sender, moved, shares, end) }
     }
 }

@@ -1,13 +1,18 @@
 //! A large file of the source, while it is sent.
 
-use std::sync::atomic::AtomicU64;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use tokio::sync::{Mutex, OnceCell};
 
+use crate::event::ActiveFile;
 use crate::protocol::delta::recipe::Recipe;
+use crate::protocol::engine::sender::Sender;
 use crate::protocol::failure::Failure;
 use crate::protocol::wire::entry::{Entry, EntryId};
+use crate::session::observe::progress::ACTIVE_FILES_MAX;
 use crate::session::send::old_file::{OldFile, Recipes, fetch_signature};
 use crate::session::send::shared::Sending;
 use crate::storage::{Source, Verdict, read_again};
@@ -87,4 +92,22 @@ impl<F: Send + Sync> FileHandle<F> {
             recipes.keep(chunk, recipe);
         }
     }
+}
+
+/// The first few large files in flight.
+pub(super) fn active_files<F>(
+    files: &HashMap<EntryId, Arc<FileHandle<F>>>,
+    machine: &Sender,
+) -> Vec<ActiveFile> {
+    let mut active: Vec<_> = files.iter().collect();
+    active.sort_by_key(|(id, _)| **id);
+    let active = active.into_iter().take(ACTIVE_FILES_MAX).map(|(id, handle)| ActiveFile {
+        id: id.0,
+        path: handle.entry.path.clone(),
+        // For files of unknown size: the bytes so far.
+        size: handle.entry.size().max(handle.sent_bytes.load(Relaxed)),
+        sent_bytes: handle.sent_bytes.load(Relaxed),
+        written_bytes: machine.written_bytes(*id),
+    });
+    active.collect()
 }

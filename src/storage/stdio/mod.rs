@@ -2,5 +2,7 @@
 
 mod pipe;
 mod source;
+mod target;
 
 pub use self::source::{StdinSource, StdinWalk};
+pub use self::target::StdoutTarget;

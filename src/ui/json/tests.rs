@@ -178,6 +178,7 @@ fn success_and_failure() {
         blake3: None,
         limited_by: vec![(Bottleneck::Network, 82), (Bottleneck::ReceiverDisk, 18)],
         synced: true,
+        piped: false,
         verified: None,
         receipt: None,
         not_kept: vec![NotKept { aspect: Aspect::Mode, count: 3, path: "p".into(), cause: "c".into() }],

@@ -12,7 +12,7 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::hash::RootBuilder;
 use crate::protocol::path::printable;
 use crate::protocol::wire::attributes::Attributes;
-use crate::protocol::wire::entry::{EntryId, Kind, Meta};
+use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::protocol::wire::limits::ATTRIBUTE_BYTES_MAX;
 use crate::protocol::wire::message::Message;
 
@@ -36,6 +36,7 @@ impl Receiver {
                 Ok(())
             }
             Message::Entry(mut entry) => {
+                self.check_single(&entry)?;
                 self.take_gathered(&mut entry.meta)?;
                 let id = EntryId(self.next_id);
                 self.next_id += 1;
@@ -49,7 +50,10 @@ impl Receiver {
                         if entry.kind == Kind::Dir {
                             self.dirs.enter(id, &entry.path);
                         }
-                        self.actions.push_back(ReceiverAction::Admit(id, entry.clone()));
+                        // A single file is wanted once it is known to be one.
+                        if self.in_order.is_none() {
+                            self.actions.push_back(ReceiverAction::Admit(id, entry.clone()));
+                        }
                         IncomingState::Admitting { staged: None }
                     }
                 };
@@ -70,6 +74,9 @@ impl Receiver {
             }
             Message::End(count) if count == self.next_id => {
                 self.ended = true;
+                if let (Some(_), Some((id, open))) = (self.in_order, self.open.first_key_value()) {
+                    self.actions.push_back(ReceiverAction::Admit(*id, open.entry.clone()));
+                }
                 self.step();
                 self.advance();
                 Ok(())
@@ -107,6 +114,19 @@ impl Receiver {
         let attributes = Attributes::decode(bytes).map_err(|error| Failure::protocol(error.to_string()))?;
         meta.attributes = Some(Arc::new(attributes));
         Ok(())
+    }
+
+    /// Whether `entry` is the only one, where only a single file is taken.
+    fn check_single(&self, entry: &Entry) -> Result<(), Failure> {
+        let what = match entry.kind {
+            _ if self.in_order.is_none() => return Ok(()),
+            _ if self.next_id > 0 => "several files",
+            Kind::File { .. } | Kind::OpenEnded => return Ok(()),
+            Kind::Dir | Kind::DirEnd => "a directory",
+            Kind::Symlink { .. } => "a symbolic link",
+        };
+        let message = format!("{} takes a single file, and the sender offers {what}", self.target);
+        Err(Failure::on(Side::Receiver, Reason::Refused, message.clone()).telling(message))
     }
 
     /// Handles a message of the control stream, received when the sender was last [heard](Self::heard).

@@ -199,7 +199,12 @@ impl Receiver {
 
     pub(super) fn want(&mut self, id: EntryId) {
         let Some(open) = self.open.get_mut(&id) else { return };
+        let size = open.entry.size();
+        let chunks = size.div_ceil(1 << self.chunk_log2);
         let file = match open.entry.kind {
+            Kind::File { .. } if size > 0 && self.in_order.is_some() => {
+                IncomingFile::new(RootBuilder::new(chunks), Plan::new(chunks))
+            }
             Kind::OpenEnded => IncomingFile::new(RootBuilder::open_ended(), Plan::open_ended()),
             Kind::File { .. } if open.entry.is_resumable(self.chunk_log2) => {
                 open.state = IncomingState::Recalling;
@@ -214,7 +219,8 @@ impl Receiver {
             }
         };
         open.state = IncomingState::Receiving(file);
-        self.actions.push_back(ReceiverAction::Control(Message::Status(id, Status::Want)));
+        let status = self.in_order.map_or(Status::Want, Status::WantInOrder);
+        self.actions.push_back(ReceiverAction::Control(Message::Status(id, status)));
     }
 
     pub(super) fn commit(&mut self, id: EntryId, root: Option<blake3::Hash>, is_again: bool) {

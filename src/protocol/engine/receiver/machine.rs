@@ -23,6 +23,8 @@ pub struct Receiver {
     pub(super) exists: Exists,
     /// Contents are compared although size and time agree.
     pub(super) compares: bool,
+    /// Takes a single file, in the order of its bytes, and at most so many chunks at a time.
+    pub(super) in_order: Option<u64>,
     /// All entries get their names at the end, or none does.
     pub(super) is_atomic: bool,
     /// Why none does.
@@ -68,6 +70,7 @@ impl Receiver {
             chunk_log2,
             exists,
             compares,
+            in_order: None,
             is_atomic: false,
             broken: None,
             patience,
@@ -101,6 +104,12 @@ impl Receiver {
     /// All entries get their names at the end, or none does.
     pub fn all_or_nothing(mut self, is_atomic: bool) -> Self {
         self.is_atomic = is_atomic;
+        self
+    }
+
+    /// Takes a single file, in the order of its bytes, and at most `chunks` chunks at a time.
+    pub fn in_order(mut self, chunks: Option<u64>) -> Self {
+        self.in_order = chunks;
         self
     }
 
@@ -209,6 +218,15 @@ impl Receiver {
             return Ok(());
         };
         Err(Failure::new(Reason::AckTimeout, message))
+    }
+
+    /// Whether the manifest has ended and all bytes of its files are written.
+    pub fn has_all_bytes(&self) -> bool {
+        let has_all = |state: &IncomingState| match state {
+            IncomingState::Receiving(file) => file.root.is_complete(),
+            state => state.is_complete(),
+        };
+        self.ended && self.open.values().all(|open| has_all(&open.state))
     }
 
     /// Whether a file of unknown size has not ended. Its bytes may come from a program that takes its time.

@@ -54,6 +54,17 @@ impl Receiver {
             Err(TreeError::Twice) => return Ok(Begin::Pass),
             other => other.map_err(|e| tree_failure(&open.entry, e))?,
         }
+        let first = file.root.first_missing();
+        match self.in_order {
+            Some(at_a_time) if index >= first + at_a_time => {
+                return Err(Failure::protocol(format!(
+                    "{} takes at most {at_a_time} chunks at a time",
+                    self.target
+                )));
+            }
+            Some(_) if index > first => return Ok(Begin::Wait),
+            _ => {}
+        }
         if open.entry.is_resumable(self.chunk_log2) && self.unrecorded >= UNRECORDED_MAX {
             return Ok(Begin::Wait);
         }
@@ -67,7 +78,8 @@ impl Receiver {
         // Two streams must not write the same chunk: one could change what the other has verified.
         Ok(match file.plan.begin(index) {
             true if is_open_ended => Begin::TakeOpen(chunk),
-            true if file.cut.contains(index) => Begin::TakeAgain(size),
+            // What takes bytes in order has no holes.
+            true if file.cut.contains(index) || self.in_order.is_some() => Begin::TakeAgain(size),
             true => Begin::Take(size),
             false => Begin::Wait,
         })

@@ -179,7 +179,7 @@ impl Sender {
 
     fn status_of_abandoned(&mut self, id: EntryId, status: &Status) -> bool {
         // The receiver sent it before it knew.
-        if matches!(status, Status::Want | Status::Resume(_) | Status::Check) {
+        if matches!(status, Status::Want | Status::WantInOrder(_) | Status::Resume(_) | Status::Check) {
             return true;
         }
         // The entry may have been done before the receiver knew; the change of the source must still be reported.
@@ -197,6 +197,7 @@ impl Sender {
         let root = is_empty.then(|| blake3::hash(b"")).filter(|_| is_file);
         match status {
             Status::Want if is_file => self.want(id),
+            Status::WantInOrder(chunks) if is_file => self.want_in_order(id, chunks),
             Status::Resume(held) => return self.resume(id, &held),
             Status::Check if is_file && entry.kind != Kind::OpenEnded => {
                 *state = OutgoingState::Checking { root: None };

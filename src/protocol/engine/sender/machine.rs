@@ -53,6 +53,8 @@ pub struct Sender {
     /// The file of unknown size whose chunk is being read. One at a time, because it keeps a block between two
     /// chunks.
     pub(super) open_end: Option<EntryId>,
+    /// The receiver takes a file in order, for a program that may take its time.
+    pub(super) is_in_order: bool,
     /// A file of several chunks was done before all of them were reported durable.
     pub(super) is_durability_missing: bool,
     /// Bytes that the receiver reports as received, and the same capped by the bytes sent.
@@ -77,6 +79,7 @@ impl Sender {
             small: VecDeque::new(),
             large: VecDeque::new(),
             open_end: None,
+            is_in_order: false,
             is_durability_missing: false,
             held: VecDeque::new(),
             parcels: 0,
@@ -167,6 +170,11 @@ impl Sender {
     /// Parcels cut and not yet acked or failed.
     pub fn parcels_on_the_way(&self) -> u64 {
         self.parcels
+    }
+
+    /// Whether the receiver takes a file in order, and hands its bytes on.
+    pub fn is_in_order(&self) -> bool {
+        self.is_in_order
     }
 
     /// Whether the receiver has everything safe and every ack has arrived.
@@ -288,7 +296,7 @@ impl Sender {
             return Ok(());
         } else if self.progress.is_silent(now) {
             format!("no progress for {timeout:?}; last waiting for: {}", bottleneck.as_str())
-        } else if self.progress.is_standing(|| self.largest_compared(), now) {
+        } else if !self.is_in_order && self.progress.is_standing(|| self.largest_compared(), now) {
             format!("the receiver made no progress for {disk_timeout:?} although it is alive")
         } else {
             return Ok(());

@@ -69,7 +69,7 @@ impl Sender {
                 continue;
             }
             // The receiver takes chunks only up to a limit ahead of the first missing one.
-            if file.root.admits(index).is_err() {
+            if file.root.admits(index).is_err() || index >= file.root.first_missing() + file.at_a_time {
                 at += 1;
                 continue;
             }
@@ -271,6 +271,7 @@ impl Sender {
             unresolved: 0,
             delta: open.old_bytes.map_or(Delta::None, |old_bytes| Delta::Possible { old_bytes, lost: 0 }),
             is_open_ended,
+            at_a_time: u64::MAX >> 1,
             closed: false,
             done: None,
             unacked: None,
@@ -285,6 +286,15 @@ impl Sender {
             self.small.push_back(id);
         } else {
             self.large.push_back(id);
+        }
+    }
+
+    /// The receiver wants at most `chunks` chunks of `id` at a time.
+    pub(super) fn want_in_order(&mut self, id: EntryId, chunks: u64) {
+        self.want(id);
+        self.is_in_order = true;
+        if let Some(OutgoingEntry { state: OutgoingState::Wanted(file), .. }) = self.open.get_mut(&id) {
+            file.at_a_time = chunks;
         }
     }
 

@@ -38,6 +38,8 @@ pub(super) struct OutgoingFile {
     pub(super) delta: Delta,
     /// Announced without a size. Its chunks are read once, one after the other.
     pub(super) is_open_ended: bool,
+    /// Maximum chunks in flight, from the first one that is not acked on.
+    pub(super) at_a_time: u64,
     /// [`Message::Close`] was sent.
     pub(super) closed: bool,
     /// The final status arrived before the last ack: the outcome, and the other name if any.

@@ -134,6 +134,7 @@ fn golden_bytes_of_control() {
             format!("0311{}14", "07".repeat(16)),
         ),
         (Message::Status(EntryId(300), Status::Want), "0403412c00".into()),
+        (Message::Status(EntryId(0), Status::WantInOrder(16)), "04050000010110".into()),
         (Message::Status(EntryId(1), Status::Check), "04020101".into()),
         (Message::Status(EntryId(1), Status::Done(None)), "04020102".into()),
         (Message::Status(EntryId(1), Status::Done(Some(path.clone()))), "0406010303612f62".into()),
