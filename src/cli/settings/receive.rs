@@ -63,6 +63,11 @@ pub(super) fn resolve(
     }
     check_uses(&common, peer.is_none(), &[(manifest.is_some(), "--manifest")])?;
     let bounds = resolve_bounds(&given.bounds, &config)?;
+    ensure!(
+        !stdout || bounds == Default::default(),
+        "`limit` (in the config file, or TOWLINE_LIMIT) is about a directory and does not hold for standard output \
+         (--into -): leave it out, or use --into DIR"
+    );
     if stdout {
         check_stdout(peer.as_ref(), &mut common)?;
     }

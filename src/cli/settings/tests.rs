@@ -245,6 +245,8 @@ fn standard_output_is_for_the_data() {
     assert!(receive.stdout && !receive.atomic && !receive.verify_disk);
     assert_eq!(receive.common.connections, Some(1));
     assert!(!resolve("receive --into ./-", "").unwrap().output.data_on_stdout);
+    let bounded = resolve("receive --into -", "limit = [\"size=1G\"]").unwrap_err().to_string();
+    assert!(bounded.contains("does not hold for standard output"), "{bounded}");
 }
 
 #[test]

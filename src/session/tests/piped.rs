@@ -222,6 +222,7 @@ fn a_sender_keeps_to_the_chunks_at_a_time() {
     let kind = Kind::File { size: 9 * MIB };
     let entry = Entry { path: RelPath::new(b"f").unwrap(), meta: Meta::default(), kind, hole_bytes: 0 };
     sender.announce(entry, Duration::ZERO);
+    sender.walk_ended(Duration::ZERO);
     sender.on_control(Message::Status(EntryId(0), Status::WantInOrder(3)), Duration::ZERO).unwrap();
     let mut next = || sender.next_parcel();
     let parcels: Vec<_> = [next(), next(), next()].into_iter().flatten().collect();
@@ -233,4 +234,34 @@ fn a_sender_keeps_to_the_chunks_at_a_time() {
     sender.parcel_acked(&parcels[0], &values, Duration::ZERO).unwrap();
     let further: Vec<_> = std::iter::from_fn(|| sender.next_parcel()).collect();
     assert!(matches!(further[..], [Parcel::Chunk { .. }, Parcel::Chunk { .. }]), "{further:?}");
+}
+
+/// [W-94] Otherwise any receiver could hold a sender for as long as it likes.
+#[test]
+fn attack_14_only_the_single_file_of_a_manifest_is_taken_in_order() {
+    use crate::protocol::engine::patience::Patience;
+    use crate::protocol::engine::sender::Sender;
+    use crate::protocol::path::RelPath;
+    use crate::protocol::wire::entry::{Entry, Meta};
+
+    let patience = Patience { timeout: TIMEOUT, disk_timeout: TIMEOUT };
+    let entry = |name: &[u8]| Entry {
+        path: RelPath::new(name).unwrap(),
+        meta: Meta::default(),
+        kind: Kind::File { size: 9 * MIB },
+        hole_bytes: 0,
+    };
+    for (names, has_ended) in [(vec!["a", "b"], true), (vec!["a"], false), (vec!["a"], true)] {
+        let mut sender = Sender::new(CHUNK_LOG2, patience, Duration::ZERO);
+        for name in &names {
+            sender.announce(entry(name.as_bytes()), Duration::ZERO);
+        }
+        if has_ended {
+            sender.walk_ended(Duration::ZERO);
+        }
+        let want = Message::Status(EntryId(0), Status::WantInOrder(3));
+        let taken = sender.on_control(want, Duration::ZERO).map_err(|failure| failure.reason);
+        let is_right = names.len() == 1 && has_ended;
+        assert_eq!(taken, if is_right { Ok(()) } else { Err(Reason::Protocol) }, "{names:?}, {has_ended}");
+    }
 }

@@ -191,13 +191,15 @@ impl Sender {
     }
 
     fn status_of_announced(&mut self, id: EntryId, status: Status) -> bool {
+        // A receiver that takes a file in order has waited for the end of the manifest.
+        let is_single = self.walked && self.next_id == 1;
         let Some(OutgoingEntry { entry, state, .. }) = self.open.get_mut(&id) else { return false };
         let (is_file, is_empty) = (entry.is_file(), entry.size() == 0 && entry.kind != Kind::OpenEnded);
         let is_known = entry.kind != Kind::OpenEnded;
         let root = is_empty.then(|| blake3::hash(b"")).filter(|_| is_file);
         match status {
             Status::Want if is_file => self.want(id),
-            Status::WantInOrder(chunks) if is_file => self.want_in_order(id, chunks),
+            Status::WantInOrder(chunks) if is_file && is_single => self.want_in_order(id, chunks),
             Status::Resume(held) => return self.resume(id, &held),
             Status::Check if is_file && entry.kind != Kind::OpenEnded => {
                 *state = OutgoingState::Checking { root: None };

@@ -296,13 +296,18 @@ impl Sender {
             return Ok(());
         } else if self.progress.is_silent(now) {
             format!("no progress for {timeout:?}; last waiting for: {}", bottleneck.as_str())
-        } else if !self.is_in_order && self.progress.is_standing(|| self.largest_compared(), now) {
+        } else if !self.awaits_consumer() && self.progress.is_standing(|| self.largest_compared(), now) {
             format!("the receiver made no progress for {disk_timeout:?} although it is alive")
         } else {
             return Ok(());
         };
         let failure = Failure::new(Reason::AckTimeout, message);
         Err(if let Some(side) = side { failure.or_side(side) } else { failure })
+    }
+
+    /// Whether the receiver hands bytes on, to a program that may take its time.
+    fn awaits_consumer(&self) -> bool {
+        self.is_in_order && !self.open.is_empty()
     }
 
     /// Size of the largest file that the receiver may be hashing.
