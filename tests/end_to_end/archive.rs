@@ -5,10 +5,14 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::libc;
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, XattrFlags, chmod, chownat, getxattr, lsetxattr};
+use rustix::io::Errno;
+
 use crate::support::host::{has, skip};
 use crate::support::mount::{Mount, make_file_system};
+use crate::support::process::Machine;
 use crate::support::setting::Setting;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, XattrFlags, chmod, chownat, getxattr, lsetxattr};
 
 /// Users and groups that no machine has.
 const USER: u32 = 54_321;
@@ -187,6 +191,32 @@ fn set_id_bits_without_their_owner_are_not_set() {
     let sent = ground.setting.sender.send(["--special-bits", &ground.source(), "--to", &ground.to()]);
     assert_eq!(sent.expect(10).event("finished")["not_kept"]["special-bits"], 1);
     assert_eq!(copy.metadata().expect("a file").mode() & 0o7777, 0o755);
+}
+
+/// The mode of a file with an ACL shows the mask where it has the permissions of the group.
+#[test]
+fn a_group_gets_no_more_where_the_acl_cannot_be_set() {
+    let Some(ground) = Ground::new() else { return };
+    let (file, copy) = (ground.tree.join("file"), ground.copy.join("file"));
+    fs::write(&file, b"for one user more").expect("a file");
+    acl(&file, "system.posix_acl_access");
+    assert_eq!(file.metadata().expect("a file").mode() & 0o777, 0o670);
+    let sender = Machine::new(ground.setting.path("denied")).denying(libc::SYS_fsetxattr, Errno::OPNOTSUPP);
+    let sent = sender.send(["--acls", &ground.source(), "--to", &ground.to()]).expect(10);
+    assert_eq!(sent.event("finished")["not_kept"]["acl"], 1);
+    assert_eq!(copy.metadata().expect("a file").mode() & 0o777, 0o640);
+    // With it, and without it again.
+    let send = |code| {
+        let args = ["--acls", "--exists", "replace", &ground.source(), "--to", &ground.to()];
+        ground.setting.sender.send(args).expect(code)
+    };
+    send(0);
+    assert_eq!(ground.differences(), "");
+    rustix::fs::removexattr(&file, "system.posix_acl_access").expect("an own file");
+    mode(&file, 0o600);
+    send(0);
+    assert_eq!(copy.metadata().expect("a file").mode() & 0o777, 0o600);
+    assert_eq!(ground.differences(), "");
 }
 
 /// A sender with a ticket sets user attributes and ACLs, and nothing of weight for the machine.

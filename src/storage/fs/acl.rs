@@ -43,20 +43,20 @@ pub(super) fn read(value: &[u8], ids: &Ids, is_named: bool) -> Option<Acl> {
     entries.map(read).collect::<Option<Vec<_>>>().map(Acl)
 }
 
-/// The value of an ACL here, in the order that the system has.
-pub(super) fn value(acl: &Acl, ids: &Ids) -> Vec<u8> {
+/// The value of an ACL here, in the order that the system has. `None` if a name cannot be looked up.
+pub(super) fn value(acl: &Acl, ids: &Ids) -> Option<Vec<u8>> {
     let entry = |entry: &AclEntry| {
         let (tag, id) = match &entry.who {
             AclWho::Owner => (OWNER, NOBODY),
-            AclWho::User(user) => (USER, ids.local_user(user)),
+            AclWho::User(user) => (USER, ids.local_user(user)?),
             AclWho::OwningGroup => (OWNING_GROUP, NOBODY),
-            AclWho::Group(group) => (GROUP, ids.local_group(group)),
+            AclWho::Group(group) => (GROUP, ids.local_group(group)?),
             AclWho::Mask => (MASK, NOBODY),
             AclWho::Other => (OTHER, NOBODY),
         };
-        (tag, id, entry.permissions)
+        Some((tag, id, entry.permissions))
     };
-    let mut entries: Vec<_> = acl.0.iter().map(entry).collect();
+    let mut entries: Vec<_> = acl.0.iter().map(entry).collect::<Option<_>>()?;
     entries.sort_unstable();
     let mut value = VERSION.to_le_bytes().to_vec();
     for (tag, id, permissions) in entries {
@@ -64,7 +64,13 @@ pub(super) fn value(acl: &Acl, ids: &Ids) -> Vec<u8> {
         value.extend(u16::from(permissions).to_le_bytes());
         value.extend(id.to_le_bytes());
     }
-    value
+    Some(value)
+}
+
+/// The permissions that the owning group has with an ACL. The mode of the entry shows those of the mask.
+pub(super) fn of_group(acl: &Acl) -> u32 {
+    let of = |who: AclWho| acl.0.iter().find(|entry| entry.who == who).map(|entry| entry.permissions);
+    u32::from(of(AclWho::OwningGroup).unwrap_or(0) & of(AclWho::Mask).unwrap_or(7))
 }
 
 #[cfg(test)]
@@ -90,13 +96,14 @@ mod tests {
         ]
         .concat();
         let acl = read(&there, &ids, true).unwrap();
-        assert_eq!(value(&acl, &ids), there);
+        assert_eq!(value(&acl, &ids), Some(there.clone()));
+        assert_eq!(of_group(&acl), 4);
         let Acl(mut entries) = acl;
         assert_eq!(entries[1].who, AclWho::User(Principal::new(0, Some("root".into())).unwrap()));
         // Elsewhere root has another number, after that of the other user.
         entries[1].who = AclWho::User(Principal::new(9999, Some("root".into())).unwrap());
         entries.swap(1, 2);
-        assert_eq!(value(&Acl(entries), &ids), there);
+        assert_eq!(value(&Acl(entries), &ids), Some(there.clone()));
         for (value, why) in [
             (&there[..there.len() - 1], "cut"),
             (&b"\x01\0\0\0"[..], "another version"),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 
+use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User};
 
 use crate::protocol::wire::attributes::Principal;
@@ -29,45 +30,53 @@ impl<K, V> Default for Known<K, V> {
     }
 }
 
-impl<K: Hash + Eq + Clone, V: Clone> Known<K, V> {
-    fn get(&self, key: &K, ask: impl FnOnce(&K) -> V) -> V {
+impl<K: Hash + Eq + Clone, V: Clone> Known<K, Option<V>> {
+    /// What the system knows of `key`. A failure is not kept: the next question may get an answer.
+    fn get(&self, key: &K, ask: impl FnOnce(&K) -> nix::Result<Option<V>>) -> nix::Result<Option<V>> {
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(value) = known().get(key) {
-            return value.clone();
+            return Ok(value.clone());
         }
-        let value = ask(key);
+        let value = match ask(key) {
+            // Some systems say so of what they do not know.
+            Err(Errno::ENOENT | Errno::ESRCH) => None,
+            value => value?,
+        };
         let mut known = known();
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
         known.insert(key.clone(), value.clone());
-        value
+        Ok(value)
     }
 }
 
 impl Ids {
     /// A user for the receiver; `None` for the number that stands for none.
     pub(super) fn user(&self, id: u32, is_named: bool) -> Option<Principal> {
-        let ask = |id: &u32| User::from_uid(Uid::from_raw(*id)).ok().flatten().map(|user| user.name);
-        Principal::new(id, if is_named { self.user_names.get(&id, ask) } else { None })
+        let ask = |id: &u32| Ok(User::from_uid(Uid::from_raw(*id))?.map(|user| user.name));
+        Principal::new(id, if is_named { self.user_names.get(&id, ask).ok().flatten() } else { None })
     }
 
     /// The same for a group.
     pub(super) fn group(&self, id: u32, is_named: bool) -> Option<Principal> {
-        let ask = |id: &u32| Group::from_gid(Gid::from_raw(*id)).ok().flatten().map(|group| group.name);
-        Principal::new(id, if is_named { self.group_names.get(&id, ask) } else { None })
+        let ask = |id: &u32| Ok(Group::from_gid(Gid::from_raw(*id))?.map(|group| group.name));
+        Principal::new(id, if is_named { self.group_names.get(&id, ask).ok().flatten() } else { None })
     }
 
-    /// The number of a user here: that of the name, or the same as at the sender.
-    pub(super) fn local_user(&self, user: &Principal) -> u32 {
-        let ask = |name: &String| User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
-        user.name.as_ref().and_then(|name| self.users.get(name, ask)).unwrap_or(user.id)
+    /// The number of a user here: that of the name, or the same as at the sender if nobody has that name. `None` if the
+    /// system cannot say: the number may be somebody else's.
+    pub(super) fn local_user(&self, user: &Principal) -> Option<u32> {
+        let ask = |name: &String| Ok(User::from_name(name)?.map(|user| user.uid.as_raw()));
+        let known = user.name.as_ref().map_or(Ok(None), |name| self.users.get(name, ask));
+        known.ok().map(|known| known.unwrap_or(user.id))
     }
 
     /// The same for a group.
-    pub(super) fn local_group(&self, group: &Principal) -> u32 {
-        let ask = |name: &String| Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
-        group.name.as_ref().and_then(|name| self.groups.get(name, ask)).unwrap_or(group.id)
+    pub(super) fn local_group(&self, group: &Principal) -> Option<u32> {
+        let ask = |name: &String| Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()));
+        let known = group.name.as_ref().map_or(Ok(None), |name| self.groups.get(name, ask));
+        known.ok().map(|known| known.unwrap_or(group.id))
     }
 }
 
@@ -82,9 +91,14 @@ mod tests {
         assert_eq!(ids.group(0, false), Principal::new(0, None));
         assert_eq!(ids.user(u32::MAX, true), None);
         let principal = |id, name: &str| Principal::new(id, Some(name.to_owned())).unwrap();
-        assert_eq!(ids.local_user(&principal(77_777, "root")), 0);
-        assert_eq!(ids.local_group(&principal(77_777, "root")), 0);
-        assert_eq!(ids.local_user(&principal(77_777, "nobody-has-this-name")), 77_777);
-        assert_eq!(ids.local_group(&Principal::new(77_778, None).unwrap()), 77_778);
+        assert_eq!(ids.local_user(&principal(77_777, "root")), Some(0));
+        assert_eq!(ids.local_group(&principal(77_777, "root")), Some(0));
+        assert_eq!(ids.local_user(&principal(77_777, "nobody-has-this-name")), Some(77_777));
+        assert_eq!(ids.local_group(&Principal::new(77_778, None).unwrap()), Some(77_778));
+        // A question that fails is asked again.
+        let (known, key) = (Known::<u32, Option<u32>>::default(), 1);
+        assert_eq!(known.get(&key, |_| Err(Errno::EIO)), Err(Errno::EIO));
+        assert_eq!(known.get(&key, |_| Ok(Some(5))), Ok(Some(5)));
+        assert_eq!(known.get(&key, |_| Err(Errno::EIO)), Ok(Some(5)));
     }
 }

@@ -16,6 +16,8 @@ pub(super) enum Cause {
     System(Errno),
     /// The sender has not the right.
     NotAllowed,
+    /// The system could not say who has the name.
+    UnknownName,
     /// They are for another owner than the entry has here.
     OtherOwner,
 }
@@ -30,6 +32,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::System(errno) => errno.fmt(f),
+            Self::UnknownName => f.write_str("the names of its users and groups cannot be looked up now"),
             Self::OtherOwner => f.write_str("it does not have the announced owner here"),
             Self::NotAllowed => f.write_str("this sender may not set it here"),
         }

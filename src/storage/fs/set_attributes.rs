@@ -22,6 +22,8 @@ use crate::protocol::wire::entry::Meta;
 const CAPABILITY: &[u8] = b"security.capability";
 /// The permission of the owner to write.
 const OWNER_WRITES: u32 = 0o200;
+/// The permissions of the group.
+const GROUP_BITS: u32 = 0o070;
 /// The sticky bit, which everybody may set.
 const STICKY: u8 = 1;
 const SET_GROUP_ID: u8 = 2;
@@ -41,6 +43,8 @@ struct Keeping<'a> {
     /// Nothing but the system has set anything of it yet.
     is_new: bool,
     kind: FileType,
+    /// The permission bits that it gets.
+    mode: u32,
     lacks: &'a mut Lacks,
     has_changed: bool,
 }
@@ -61,7 +65,8 @@ impl Keeper {
     ) -> Result<bool, Errno> {
         let stat = at.stat()?;
         let kind = FileType::from_raw_mode(stat.st_mode);
-        let mut keeping = Keeping { keeper: self, at, is_new, kind, lacks, has_changed: false };
+        let mode = meta.mode & MODE_BITS;
+        let mut keeping = Keeping { keeper: self, at, is_new, kind, mode, lacks, has_changed: false };
         if let Some(owner) = &attributes.owner {
             keeping.owner(&stat, owner)?;
         }
@@ -70,12 +75,12 @@ impl Keeper {
         }
         if kind != FileType::Symlink {
             if let Some(acls) = &attributes.acls {
-                keeping.acl(ACCESS, acls.access.as_ref())?;
+                keeping.access_acl(acls.access.as_ref())?;
                 if kind == FileType::Directory {
                     keeping.default_acl(acls.default.as_ref())?;
                 }
             }
-            keeping.mode(meta.mode & MODE_BITS, attributes.special_bits, attributes.owner.as_ref())?;
+            keeping.mode(attributes.special_bits, attributes.owner.as_ref())?;
         }
         if let Some(xattrs) = &attributes.xattrs {
             xattrs
@@ -100,7 +105,10 @@ impl Keeping<'_> {
 
     fn owner(&mut self, stat: &Stat, owner: &Owner) -> Result<(), Errno> {
         let ids = &self.keeper.ids;
-        let (user, group) = (ids.local_user(&owner.user), ids.local_group(&owner.group));
+        let (Some(user), Some(group)) = (ids.local_user(&owner.user), ids.local_group(&owner.group)) else {
+            lack(self.lacks, Aspect::Owner, Cause::UnknownName);
+            return Ok(());
+        };
         if (stat.st_uid, stat.st_gid) == (user, group) {
             return Ok(());
         }
@@ -163,7 +171,7 @@ impl Keeping<'_> {
     /// It decides about what local users make in the directory later.
     fn default_acl(&mut self, wanted: Option<&Acl>) -> Result<(), Errno> {
         if self.keeper.is_privileged {
-            return self.acl(DEFAULT, wanted);
+            return self.acl(DEFAULT, wanted).map(drop);
         }
         if wanted.is_some() {
             lack(self.lacks, Aspect::Acl, Cause::NotAllowed);
@@ -171,31 +179,56 @@ impl Keeping<'_> {
         Ok(())
     }
 
-    fn acl(&mut self, name: &[u8], wanted: Option<&Acl>) -> Result<(), Errno> {
-        let wanted = wanted.map(|wanted| acl::value(wanted, &self.keeper.ids));
+    /// The bits of the group in a mode are those of an ACL's mask. Where the ACL is not set, the group gets its own.
+    fn access_acl(&mut self, wanted: Option<&Acl>) -> Result<(), Errno> {
+        let is_there = matches!(self.at.xattr(ACCESS), Ok(Some(_)));
+        if wanted.is_none() && is_there {
+            // The mask stays as the bits of the group when the ACL goes.
+            self.at.set_mode(self.mode)?;
+        }
+        if !self.acl(ACCESS, wanted)?
+            && let Some(wanted) = wanted
+        {
+            self.mode = self.mode & !GROUP_BITS | acl::of_group(wanted) << 3;
+        }
+        Ok(())
+    }
+
+    /// Returns whether it is as wanted now.
+    fn acl(&mut self, name: &[u8], wanted: Option<&Acl>) -> Result<bool, Errno> {
+        let wanted = match wanted.map(|wanted| acl::value(wanted, &self.keeper.ids)) {
+            None => None,
+            Some(Some(value)) => Some(value),
+            Some(None) => {
+                lack(self.lacks, Aspect::Acl, Cause::UnknownName);
+                return Ok(false);
+            }
+        };
         match self.at.xattr(name) {
-            Ok(there) if there == wanted => return Ok(()),
+            Ok(there) if there == wanted => return Ok(true),
             // The file system has no ACLs.
-            Err(Errno::OPNOTSUPP) if wanted.is_none() => return Ok(()),
+            Err(Errno::OPNOTSUPP) if wanted.is_none() => return Ok(true),
             _ => {}
         }
         let set = match &wanted {
             Some(value) => self.at.set_xattr(name, value),
             None => self.at.remove_xattr(name),
         };
-        self.note(set, Aspect::Acl)
+        let is_set = set.is_ok();
+        self.note(set, Aspect::Acl)?;
+        Ok(is_set)
     }
 
     /// A program with a set-id bit runs as whoever owns it. So the bits are for the announced owner and group only.
     fn safe_bits(&self, stat: &Stat, owner: Option<&Owner>) -> u8 {
         let ids = &self.keeper.ids;
-        let is_user = owner.is_some_and(|owner| ids.local_user(&owner.user) == stat.st_uid);
-        let is_group = owner.is_some_and(|owner| ids.local_group(&owner.group) == stat.st_gid);
+        let is_user = owner.is_some_and(|owner| ids.local_user(&owner.user) == Some(stat.st_uid));
+        let is_group = owner.is_some_and(|owner| ids.local_group(&owner.group) == Some(stat.st_gid));
         STICKY | if is_user { SET_USER_ID } else { 0 } | if is_group { SET_GROUP_ID } else { 0 }
     }
 
-    fn mode(&mut self, mode: u32, special_bits: Option<u8>, owner: Option<&Owner>) -> Result<(), Errno> {
-        let stat = self.at.stat()?;
+    fn mode(&mut self, special_bits: Option<u8>, owner: Option<&Owner>) -> Result<(), Errno> {
+        let (stat, mode) = (self.at.stat()?, self.mode);
         let now = stat.st_mode & (MODE_BITS | SPECIAL_BITS);
         let own = if self.kind == FileType::Directory { now & SPECIAL_BITS } else { 0 };
         let special = match special_bits {
