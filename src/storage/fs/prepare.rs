@@ -91,7 +91,7 @@ impl TargetDisk {
     /// Takes room for a new entry without its content; why there is none.
     pub(super) fn no_room(&self, entry: &Entry) -> Option<Lookup> {
         let attributes = entry.meta.attributes.as_ref().map_or(0, |attributes| attributes.memory_bytes());
-        let taken = self.incoming.take_entry().and_then(|()| self.take_room(attributes));
+        let taken = self.incoming.take_entry().and_then(|()| self.incoming.take_room(attributes));
         let error = taken.err()?;
         Some(Lookup::Denied(failed("write", self.place(&entry.path), error).of_target()))
     }
