@@ -30,6 +30,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('bench', 'bench', [CompletionResultType]::ParameterValue, 'Measure speed with test data, and show what limited it')
             [CompletionResult]::new('id', 'id', [CompletionResultType]::ParameterValue, 'Show this machine''s identity, or make a new one')
             [CompletionResult]::new('peers', 'peers', [CompletionResultType]::ParameterValue, 'List, add, change or remove the machines that this one knows')
+            [CompletionResult]::new('config', 'config', [CompletionResultType]::ParameterValue, 'Show each setting, its value and where it comes from')
             [CompletionResult]::new('receipt', 'receipt', [CompletionResultType]::ParameterValue, 'Check a receipt of `send --receipt`')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
@@ -106,6 +107,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Show only errors (and the command for the peer)')
             [CompletionResult]::new('--no-progress', '--no-progress', [CompletionResultType]::ParameterName, 'Show plain lines instead of bars')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colours [default: auto]')
+            [CompletionResult]::new('--profile', '--profile', [CompletionResultType]::ParameterName, 'Take settings from [profile.NAME] in the config file')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Config file [default: ~/.config/towline/config.toml]')
             [CompletionResult]::new('-r', '-r', [CompletionResultType]::ParameterName, 'Accepted and ignored: directories are always sent with everything in them')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'List each file; -vv and -vvv show more')
@@ -128,6 +130,8 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--limit', '--limit', [CompletionResultType]::ParameterName, 'Bound what is taken in a transfer, such as size=50G; may be repeated')
             [CompletionResult]::new('--list-partial', '--list-partial', [CompletionResultType]::ParameterName, 'List what interrupted transfers left in DIR')
             [CompletionResult]::new('--discard-partial', '--discard-partial', [CompletionResultType]::ParameterName, 'Remove what interrupted transfers left in DIR')
+            [CompletionResult]::new('--exec', '--exec', [CompletionResultType]::ParameterName, 'Run PROGRAM after each transfer that is complete')
+            [CompletionResult]::new('--exec-timeout', '--exec-timeout', [CompletionResultType]::ParameterName, 'Kill the program of --exec after this long [default: 1h]')
             [CompletionResult]::new('--forever', '--forever', [CompletionResultType]::ParameterName, 'Stay, and serve known peers, several at once')
             [CompletionResult]::new('--tickets', '--tickets', [CompletionResultType]::ParameterName, 'With --forever: also let in whoever has the ticket')
             [CompletionResult]::new('--transfers', '--transfers', [CompletionResultType]::ParameterName, 'With --forever: maximum transfers at once [default: 4]')
@@ -164,6 +168,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Show only errors (and the command for the peer)')
             [CompletionResult]::new('--no-progress', '--no-progress', [CompletionResultType]::ParameterName, 'Show plain lines instead of bars')
             [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colours [default: auto]')
+            [CompletionResult]::new('--profile', '--profile', [CompletionResultType]::ParameterName, 'Take settings from [profile.NAME] in the config file')
             [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Config file [default: ~/.config/towline/config.toml]')
             [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'List each file; -vv and -vvv show more')
             [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'List each file; -vv and -vvv show more')
@@ -234,6 +239,20 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
             break
         }
+        'towline;config' {
+            [CompletionResult]::new('--profile', '--profile', [CompletionResultType]::ParameterName, 'Take settings from [profile.NAME] in the config file')
+            [CompletionResult]::new('--json', '--json', [CompletionResultType]::ParameterName, 'Write events to standard output, one JSON object a line')
+            [CompletionResult]::new('-q', '-q', [CompletionResultType]::ParameterName, 'Show only errors (and the command for the peer)')
+            [CompletionResult]::new('--quiet', '--quiet', [CompletionResultType]::ParameterName, 'Show only errors (and the command for the peer)')
+            [CompletionResult]::new('--no-progress', '--no-progress', [CompletionResultType]::ParameterName, 'Show plain lines instead of bars')
+            [CompletionResult]::new('--color', '--color', [CompletionResultType]::ParameterName, 'When to use colours [default: auto]')
+            [CompletionResult]::new('--config', '--config', [CompletionResultType]::ParameterName, 'Config file [default: ~/.config/towline/config.toml]')
+            [CompletionResult]::new('-v', '-v', [CompletionResultType]::ParameterName, 'List each file; -vv and -vvv show more')
+            [CompletionResult]::new('--verbose', '--verbose', [CompletionResultType]::ParameterName, 'List each file; -vv and -vvv show more')
+            [CompletionResult]::new('-h', '-h', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            [CompletionResult]::new('--help', '--help', [CompletionResultType]::ParameterName, 'Print help (see more with ''--help'')')
+            break
+        }
         'towline;receipt' {
             [CompletionResult]::new('--manifest', '--manifest', [CompletionResultType]::ParameterName, 'Lines of b3sum, with paths under the target directory')
             [CompletionResult]::new('--fingerprint', '--fingerprint', [CompletionResultType]::ParameterName, 'Fingerprint of the receiver that must have signed')
@@ -255,6 +274,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('bench', 'bench', [CompletionResultType]::ParameterValue, 'Measure speed with test data, and show what limited it')
             [CompletionResult]::new('id', 'id', [CompletionResultType]::ParameterValue, 'Show this machine''s identity, or make a new one')
             [CompletionResult]::new('peers', 'peers', [CompletionResultType]::ParameterValue, 'List, add, change or remove the machines that this one knows')
+            [CompletionResult]::new('config', 'config', [CompletionResultType]::ParameterValue, 'Show each setting, its value and where it comes from')
             [CompletionResult]::new('receipt', 'receipt', [CompletionResultType]::ParameterValue, 'Check a receipt of `send --receipt`')
             [CompletionResult]::new('help', 'help', [CompletionResultType]::ParameterValue, 'Print this message or the help of the given subcommand(s)')
             break
@@ -272,6 +292,9 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             break
         }
         'towline;help;peers' {
+            break
+        }
+        'towline;help;config' {
             break
         }
         'towline;help;receipt' {

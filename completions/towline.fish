@@ -31,6 +31,7 @@ complete -c towline -n "__fish_towline_needs_command" -f -a "receive" -d 'Receiv
 complete -c towline -n "__fish_towline_needs_command" -f -a "bench" -d 'Measure speed with test data, and show what limited it'
 complete -c towline -n "__fish_towline_needs_command" -f -a "id" -d 'Show this machine\'s identity, or make a new one'
 complete -c towline -n "__fish_towline_needs_command" -f -a "peers" -d 'List, add, change or remove the machines that this one knows'
+complete -c towline -n "__fish_towline_needs_command" -f -a "config" -d 'Show each setting, its value and where it comes from'
 complete -c towline -n "__fish_towline_needs_command" -f -a "receipt" -d 'Check a receipt of `send --receipt`'
 complete -c towline -n "__fish_towline_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c towline -n "__fish_towline_using_subcommand send" -l to -d 'Peer to send to [default: wait for one receiver]' -r
@@ -132,6 +133,7 @@ false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l color -d 'When to use colours [default: auto]' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Even into a file'
 never\t'No colours'"
+complete -c towline -n "__fish_towline_using_subcommand send" -l profile -d 'Take settings from [profile.NAME] in the config file' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l config -d 'Config file [default: ~/.config/towline/config.toml]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -s r -d 'Accepted and ignored: directories are always sent with everything in them'
 complete -c towline -n "__fish_towline_using_subcommand send" -s v -l verbose -d 'List each file; -vv and -vvv show more'
@@ -156,6 +158,8 @@ complete -c towline -n "__fish_towline_using_subcommand receive" -l limit -d 'Bo
 complete -c towline -n "__fish_towline_using_subcommand receive" -l list-partial -d 'List what interrupted transfers left in DIR' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l discard-partial -d 'Remove what interrupted transfers left in DIR' -r
+complete -c towline -n "__fish_towline_using_subcommand receive" -l exec -d 'Run PROGRAM after each transfer that is complete' -r -f -a "(__fish_complete_command)"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l exec-timeout -d 'Kill the program of --exec after this long [default: 1h]' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l forever -d 'Stay, and serve known peers, several at once' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l tickets -d 'With --forever: also let in whoever has the ticket' -r -f -a "true\t''
@@ -206,6 +210,7 @@ false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l color -d 'When to use colours [default: auto]' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
 always\t'Even into a file'
 never\t'No colours'"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l profile -d 'Take settings from [profile.NAME] in the config file' -r
 complete -c towline -n "__fish_towline_using_subcommand receive" -l config -d 'Config file [default: ~/.config/towline/config.toml]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand receive" -s v -l verbose -d 'List each file; -vv and -vvv show more'
 complete -c towline -n "__fish_towline_using_subcommand receive" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -273,6 +278,19 @@ never\t'No colours'"
 complete -c towline -n "__fish_towline_using_subcommand peers" -l config -d 'Config file [default: ~/.config/towline/config.toml]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand peers" -s v -l verbose -d 'List each file; -vv and -vvv show more'
 complete -c towline -n "__fish_towline_using_subcommand peers" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c towline -n "__fish_towline_using_subcommand config" -l profile -d 'Take settings from [profile.NAME] in the config file' -r
+complete -c towline -n "__fish_towline_using_subcommand config" -l json -d 'Write events to standard output, one JSON object a line' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand config" -s q -l quiet -d 'Show only errors (and the command for the peer)' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand config" -l no-progress -d 'Show plain lines instead of bars' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand config" -l color -d 'When to use colours [default: auto]' -r -f -a "auto\t'On a terminal, unless NO_COLOR is set'
+always\t'Even into a file'
+never\t'No colours'"
+complete -c towline -n "__fish_towline_using_subcommand config" -l config -d 'Config file [default: ~/.config/towline/config.toml]' -r -F
+complete -c towline -n "__fish_towline_using_subcommand config" -s v -l verbose -d 'List each file; -vv and -vvv show more'
+complete -c towline -n "__fish_towline_using_subcommand config" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c towline -n "__fish_towline_using_subcommand receipt" -l manifest -d 'Lines of b3sum, with paths under the target directory' -r -F
 complete -c towline -n "__fish_towline_using_subcommand receipt" -l fingerprint -d 'Fingerprint of the receiver that must have signed' -r
 complete -c towline -n "__fish_towline_using_subcommand receipt" -l json -d 'Write events to standard output, one JSON object a line' -r -f -a "true\t''
@@ -287,13 +305,14 @@ never\t'No colours'"
 complete -c towline -n "__fish_towline_using_subcommand receipt" -l config -d 'Config file [default: ~/.config/towline/config.toml]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand receipt" -s v -l verbose -d 'List each file; -vv and -vvv show more'
 complete -c towline -n "__fish_towline_using_subcommand receipt" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "send" -d 'Send files and directories'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "receive" -d 'Receive files and directories'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "bench" -d 'Measure speed with test data, and show what limited it'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "id" -d 'Show this machine\'s identity, or make a new one'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "peers" -d 'List, add, change or remove the machines that this one knows'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "receipt" -d 'Check a receipt of `send --receipt`'
-complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers receipt help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers config receipt help" -f -a "send" -d 'Send files and directories'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers config receipt help" -f -a "receive" -d 'Receive files and directories'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers config receipt help" -f -a "bench" -d 'Measure speed with test data, and show what limited it'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers config receipt help" -f -a "id" -d 'Show this machine\'s identity, or make a new one'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers config receipt help" -f -a "peers" -d 'List, add, change or remove the machines that this one knows'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers config receipt help" -f -a "config" -d 'Show each setting, its value and where it comes from'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers config receipt help" -f -a "receipt" -d 'Check a receipt of `send --receipt`'
+complete -c towline -n "__fish_towline_using_subcommand help; and not __fish_seen_subcommand_from send receive bench id peers config receipt help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 # One-time codes: 7-cro<TAB> becomes 7-crossover.
 function __towline_codes
     set -l prefix (string match -r '^(?:[^/]*/)?[0-9]{1,4}-(?:[a-z]+-)*' -- (commandline -ct)); or return

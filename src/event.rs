@@ -12,6 +12,7 @@ use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
+use crate::protocol::program_end::ProgramEnd;
 pub use crate::protocol::wire::entry::Outcome;
 use crate::protocol::wire::role::Role;
 
@@ -119,6 +120,8 @@ pub enum Event {
         /// It has just been made.
         is_new: bool,
     },
+    /// A setting of this machine (`towline config`).
+    Setting(Setting),
     /// A machine that this one knows (`towline peers`).
     Peer(KnownMachine),
     /// The peer of this transfer has been kept as a known one.
@@ -339,6 +342,8 @@ pub struct Summary {
     pub verified: Option<u64>,
     /// The text of the receiver's receipt, checked by the sender that wanted it, or why there is none.
     pub receipt: Option<Result<String, String>>,
+    /// How the program ended that the receiver ran after the transfer.
+    pub program: Option<ProgramEnd>,
     /// What the receiver's file system does not keep.
     pub not_kept: Vec<NotKept>,
     /// Sources that were removed (files, links, directories), where the sender was asked to.
@@ -473,6 +478,30 @@ pub enum Question {
 pub trait Asker: Send + Sync + 'static {
     /// Asks; the answer is no when it cannot be read. Whoever drops the answer takes the question back.
     fn ask(&self, question: Question) -> oneshot::Receiver<bool>;
+}
+
+/// A setting of this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The long flag, without its dashes.
+    pub name: String,
+    /// Safe to print, without secrets; `None` if it is not set and has no default.
+    pub value: Option<String>,
+    /// Where the value comes from.
+    pub from: SettingFrom,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettingFrom {
+    /// This variable.
+    Variable(String),
+    /// The profile of this name.
+    Profile(String),
+    /// The config file at this path.
+    File(String),
+    /// It was not set.
+    Default,
 }
 
 /// Names the transfer in every event of one session.

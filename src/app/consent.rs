@@ -61,6 +61,11 @@ pub(super) fn may(peers: &PeersFile, key: Fingerprint, right: Right) -> bool {
     known.is_some_and(|known| known.with_key(key).is_some_and(|(_, peer)| peer.may.contains(&right)))
 }
 
+/// The name of the peer with this key, if it is known.
+pub(super) fn known_name(peers: &PeersFile, key: Fingerprint) -> Option<String> {
+    peers.load().ok()?.with_key(key).map(|(name, _)| name.to_string())
+}
+
 /// Shows the words of this session and asks whether the other side has the same.
 ///
 /// # Errors

@@ -52,8 +52,13 @@ impl WithManifest {
         written.map_err(|e| failure("write", &self.path, &e))
     }
 
+    /// Its path, as given.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Writes the remaining lines, and gives a regular file its name.
-    fn flush(&self) -> io::Result<()> {
+    pub(super) fn flush(&self) -> io::Result<()> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = lines.error.take() {
             return Err(error);

@@ -2,6 +2,7 @@
 
 mod bench;
 mod consent;
+mod exec;
 mod id;
 mod known_path;
 mod manifest;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::consent::{AtTerminal, compare, may, shown};
+use super::consent::{AtTerminal, compare, known_name, may, shown};
+use super::exec::{FromPeer, WithProgram, reporter_of};
 use super::manifest::WithManifest;
 use super::meet::{Connected, meet, met};
 use super::on_disk::on_disk;
 use super::remember::keep;
-use super::settings::{Peer, ReceiveSettings, Right, Rules};
+use super::settings::{ExecSettings, Peer, ReceiveSettings, Right, Rules};
 use super::transfer::{Inbox, Transferred, conclude, context, memory, receive_through, receive_with};
 use super::unfinished::Completion;
 use super::uses::Uses;
@@ -31,6 +32,7 @@ struct Reception<'a> {
     settings: &'a ReceiveSettings,
     reporter: Arc<dyn Reporter>,
     asker: Option<Arc<dyn Asker>>,
+    manifest: Option<Arc<WithManifest>>,
     network: NetworkThreads,
 }
 
@@ -58,7 +60,8 @@ pub(super) async fn run(
     }
     let what = vec![into.clone()];
     let told = Arc::clone(&reporter);
-    let reception = Reception { settings: &settings, reporter: told, asker, network };
+    let reception =
+        Reception { settings: &settings, reporter: told, asker, manifest: manifest.clone(), network };
     if common.uses > 1 && peer.is_none() {
         let mut uses = Uses::open(Role::Receive, what, common, &reporter)?;
         while let Some((connected, memory, _place)) = uses.next(&mut stop).await? {
@@ -82,6 +85,16 @@ pub(super) async fn run(
 }
 
 impl Reception<'_> {
+    /// Runs the program of `exec` after the transfer with the peer of `connected`.
+    fn with_program(&self, exec: &ExecSettings, connected: &Connected) -> Arc<WithProgram> {
+        let connection = &connected.link.connection;
+        let (fingerprint, address) = (connection.peer_fingerprint(), connection.remote_address());
+        let ReceiveSettings { peers, into, .. } = self.settings;
+        let from = FromPeer { name: known_name(peers, fingerprint), fingerprint, address };
+        let (manifest, reporter) = (self.manifest.clone(), Arc::clone(&self.reporter));
+        WithProgram::new(exec.clone(), into, from, manifest, reporter)
+    }
+
     /// Receives from one peer, if the person at the terminal has nothing against it.
     async fn receive(
         &self,
@@ -100,6 +113,7 @@ impl Reception<'_> {
             verify_disk,
             bounds,
             yes,
+            exec,
             common,
             ..
         } = self.settings;
@@ -121,7 +135,9 @@ impl Reception<'_> {
             Arc::new(AtTerminal { asker, peer: shown(&connected), into: into.clone() }) as Arc<dyn Consent>
         });
         let (was_there, is_asked) = (into.exists(), consent.is_some());
-        let context = context(common, memory, Arc::clone(&self.reporter), stop);
+        let program = exec.as_ref().map(|exec| self.with_program(exec, &connected));
+        let reporter = reporter_of(program.as_ref(), &self.reporter);
+        let context = context(common, memory, Arc::clone(&reporter), stop);
         let (atomic, verify_disk) = (*atomic, *verify_disk);
         let context = Context { atomic, verify_disk, identity: Some(identity), consent, ..context };
         if *stdout {
@@ -129,13 +145,17 @@ impl Reception<'_> {
             let open = async |_| StdoutTarget::new(io::stdout());
             return receive_with(connected, open, STDOUT.to_owned(), Rules::default(), context).await;
         }
-        let (reporter, network) = (Arc::clone(&self.reporter), self.network.clone());
+        let context = Context { program: program.clone().map(|program| program as _), ..context };
+        let network = self.network.clone();
         let (privileged, bounds) = (is_started || may(peers, sender, Right::Archive), bounds.clone());
         let inbox = Inbox { dir: into.into(), sender, privileged, reporter, network, quota: None, bounds };
         let done = receive_through(connected, inbox, *rules, context).await;
         if done.is_err() && is_asked && !was_there {
             // It was made before the question. If anything is in it, it stays.
             let _ = std::fs::remove_dir(into);
+        }
+        if let (Some(program), Ok(done)) = (program, &done) {
+            program.note_end(&done.summary);
         }
         done
     }

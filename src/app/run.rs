@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::settings::{Command, Ending};
 use super::{bench, id, partial, peers, receipt, receive, send, stay};
-use crate::event::{Asker, Reporter};
+use crate::event::{Asker, Event, Reporter};
 use crate::node::host::{Threads, threads};
 use crate::node::signals::{self, Hangup, Signals};
 use crate::protocol::failure::{Failure, Reason};
@@ -103,6 +103,10 @@ async fn dispatch(
         Command::Bench(settings) => bench::run(settings, reporter, network, stop).await,
         Command::Id(settings) => id::run(&settings, reporter.as_ref()),
         Command::Peers(settings) => peers::run(&settings, reporter.as_ref()),
+        Command::Config(settings) => {
+            settings.settings.into_iter().for_each(|setting| reporter.report(Event::Setting(setting)));
+            Ok(0)
+        }
         Command::Receipt(settings) => {
             let look = move || receipt::run(&settings, reporter.as_ref());
             let looked = tokio::task::spawn_blocking(look).await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::exec::{FromPeer, WithProgram, reporter_of};
 use super::meet::Connected;
 use super::on_disk::on_disk;
 use super::settings::{
@@ -89,13 +90,15 @@ impl Service {
     pub(super) async fn serve(
         &self,
         connected: Connected,
-        peer: Option<&KnownPeer>,
+        (name, peer): (&str, Option<&KnownPeer>),
         common: &CommonSettings,
         context: Context,
     ) -> Result<Transferred, Failure> {
         let limit = common.disk_timeout;
         match &*self.settings {
-            ServiceSettings::Inbox(inbox) => self.receive(inbox, connected, peer, limit, context).await,
+            ServiceSettings::Inbox(inbox) => {
+                self.receive(inbox, connected, (name, peer), limit, context).await
+            }
             ServiceSettings::Offer(offer) => {
                 // As the sources are now.
                 let source = match self.open(offer, limit, &context.stop).await {
@@ -118,11 +121,11 @@ impl Service {
         &self,
         inbox: &InboxSettings,
         connected: Connected,
-        peer: Option<&KnownPeer>,
+        (name, peer): (&str, Option<&KnownPeer>),
         limit: Duration,
         context: Context,
     ) -> Result<Transferred, Failure> {
-        let InboxSettings { into, exists, compares, atomic, verify_disk, bounds } = inbox;
+        let InboxSettings { into, exists, compares, atomic, verify_disk, bounds, exec } = inbox;
         let sender = connected.link.connection.peer_fingerprint();
         let own_dir = peer.and_then(|peer| peer.into.as_ref());
         let dir = own_dir.map_or_else(|| into.into(), |own| TargetDir::inside(into, own));
@@ -131,13 +134,24 @@ impl Service {
         {
             return Err(connected.fail(failure).await);
         }
-        let (reporter, network) = (Arc::clone(&context.reporter), self.network.clone());
+        let program = exec.clone().map(|exec| {
+            let address = connected.link.connection.remote_address();
+            let from = FromPeer { name: peer.map(|_| name.to_owned()), fingerprint: sender, address };
+            WithProgram::new(exec, &dir.path(), from, None, Arc::clone(&context.reporter))
+        });
+        let (reporter, network) = (reporter_of(program.as_ref(), &context.reporter), self.network.clone());
+        let context = Context { reporter: Arc::clone(&reporter), ..context };
+        let context = Context { program: program.clone().map(|program| program as _), ..context };
         let context = Context { atomic: *atomic, verify_disk: *verify_disk, ..context };
         let bounds = peer.map_or_else(|| bounds.clone(), |peer| bounds.with(&peer.limits));
         let privileged = peer.is_some_and(|peer| peer.may.contains(&Right::Archive));
         let inbox = Inbox { dir, sender, privileged, reporter, network, quota, bounds };
         let rules = Rules { compares: *compares, ..rules(*exists, peer) };
-        receive_through(connected, inbox, rules, context).await
+        let done = receive_through(connected, inbox, rules, context).await;
+        if let (Some(program), Ok(done)) = (program, &done) {
+            program.note_end(&done.summary);
+        }
+        done
     }
 
     /// Opens the sources.

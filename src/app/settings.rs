@@ -1,5 +1,6 @@
 //! The resolved settings: plain, checked values that no longer say where they came from.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use crate::auth::{Code, Fingerprint, Ticket};
 pub use crate::connect::{Install, Remote};
+pub use crate::event::{Setting, SettingFrom};
 pub use crate::node::peers::{KnownPeer, KnownPeers, PeerChange, PeerName, PeersFile, Right};
 use crate::protocol::failure::Failure;
 pub use crate::protocol::final_name::Exists;
@@ -39,6 +41,8 @@ pub enum Command {
     Id(IdSettings),
     /// `towline peers`.
     Peers(PeersSettings),
+    /// `towline config`.
+    Config(ConfigSettings),
 }
 
 impl Command {
@@ -49,7 +53,7 @@ impl Command {
             Self::Receive(settings) => settings.peer.is_none().then_some(&mut settings.common),
             Self::Stay(settings) => Some(&mut settings.common),
             Self::Bench(settings) => (settings.with == BenchWith::Anyone).then_some(&mut settings.common),
-            Self::Partial(_) | Self::Receipt(_) | Self::Id(_) | Self::Peers(_) => None,
+            Self::Partial(_) | Self::Receipt(_) | Self::Id(_) | Self::Peers(_) | Self::Config(_) => None,
         }
     }
 
@@ -153,8 +157,21 @@ pub struct ReceiveSettings {
     pub yes: bool,
     /// Where the lines for `b3sum --check` go.
     pub manifest: Option<PathBuf>,
+    /// Runs after each transfer that is complete.
+    pub exec: Option<ExecSettings>,
     /// Settings of both sides.
     pub common: CommonSettings,
+}
+
+/// A program that runs after each transfer that is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecSettings {
+    /// Its absolute path.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// It is killed after this long.
+    pub limit: Duration,
 }
 
 /// What a side that stays needs (`--forever`).
@@ -200,6 +217,8 @@ pub struct InboxSettings {
     pub verify_disk: bool,
     /// Bounds of each transfer.
     pub bounds: Bounds,
+    /// Runs after each transfer that is complete.
+    pub exec: Option<ExecSettings>,
 }
 
 /// What a sender that stays needs.
@@ -281,6 +300,13 @@ pub enum IdAction {
     Show,
     /// Makes a new one.
     New,
+}
+
+/// What `towline config` shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigSettings {
+    /// All settings, by name.
+    pub settings: Vec<Setting>,
 }
 
 /// What `towline peers` needs.

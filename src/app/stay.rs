@@ -244,8 +244,9 @@ impl Hall {
         (label, peer): (String, Option<KnownPeer>),
         place: TakenPlace,
     ) {
-        let reporter: Arc<dyn Reporter> = OfPeer::new(label, Arc::clone(&self.reporter));
-        if let Err(failure) = contained(self.transfer(connected, peer, Arc::clone(&reporter))).await {
+        let reporter: Arc<dyn Reporter> = OfPeer::new(label.clone(), Arc::clone(&self.reporter));
+        let served = self.transfer(connected, (label, peer), Arc::clone(&reporter));
+        if let Err(failure) = contained(served).await {
             reporter.report(Event::Failed(failure));
         }
         drop(place);
@@ -254,7 +255,7 @@ impl Hall {
     async fn transfer(
         self,
         connected: Connected,
-        peer: Option<KnownPeer>,
+        (label, peer): (String, Option<KnownPeer>),
         reporter: Arc<dyn Reporter>,
     ) -> Result<(), Failure> {
         let StaySettings { transfers, common, .. } = &*self.settings;
@@ -268,7 +269,7 @@ impl Hall {
         };
         let context = context(common, memory, Arc::clone(&reporter), self.halted);
         let context = Context { throttle: self.throttle, identity: Some(self.identity), ..context };
-        let done = self.service.serve(connected, peer.as_ref(), common, context).await?;
+        let done = self.service.serve(connected, (&label, peer.as_ref()), common, context).await?;
         conclude(done, reporter.as_ref());
         Ok(())
     }

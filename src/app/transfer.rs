@@ -73,6 +73,7 @@ pub(super) fn context(
         receipt: false,
         request: Request::default(),
         consent: None,
+        program: None,
         identity: None,
         reporter,
         stop,

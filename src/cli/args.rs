@@ -3,6 +3,7 @@
 mod archive;
 mod bounds;
 mod data;
+mod exec;
 mod meeting;
 mod output;
 mod peers;
@@ -21,8 +22,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 pub use self::archive::ArchiveArgs;
 pub use self::bounds::BoundArgs;
 pub use self::data::DataArgs;
+pub use self::exec::ExecArgs;
 pub use self::meeting::MeetingArgs;
-pub use self::output::{GeneralArgs, OutputArgs};
+pub use self::output::{GeneralArgs, OutputArgs, ProfileArgs};
 pub use self::peers::{PeersArgs, PeersVerb};
 pub use self::select::SelectArgs;
 pub use self::ssh::{SshArgs, TargetArgs};
@@ -86,6 +88,12 @@ pub enum CliCommand {
     /// file of known peers may also be edited by hand.
     #[command(after_help = help::EXAMPLE_PEERS, after_long_help = help::after(&[help::EXAMPLES_PEERS]))]
     Peers(PeersArgs),
+    /// Show each setting, its value and where it comes from
+    ///
+    /// For each long flag: the value that a command would use without it, from a variable, a profile, the config file or by
+    /// default. Tickets and codes are not shown. The exit code is 2 if the config file has an error.
+    #[command(after_help = help::EXAMPLE_CONFIG, after_long_help = help::after(&[help::EXAMPLES_CONFIG]))]
+    Config(ConfigArgs),
     /// Check a receipt of `send --receipt`
     ///
     /// Prints the receipt if it was signed by the receiver that it names. With --manifest, the files must also be the ones
@@ -100,7 +108,7 @@ pub enum CliCommand {
 #[derive(Debug, Default, Args)]
 pub struct SendArgs {
     /// Files, directories, or - for standard input; a ticket may be last
-    #[arg(required = true, value_name = "SOURCE", value_hint = clap::ValueHint::AnyPath)]
+    #[arg(required_unless_present = "profile", value_name = "SOURCE", value_hint = clap::ValueHint::AnyPath)]
     pub sources: Vec<PathBuf>,
 
     /// Accepted and ignored: directories are always sent with everything in them.
@@ -200,6 +208,23 @@ pub struct SendArgs {
     /// Flags of both sides.
     #[command(flatten)]
     pub transfer: TransferArgs,
+    /// Flags about what is shown.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// The profile.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
+    /// Flags of all commands.
+    #[command(flatten)]
+    pub general: GeneralArgs,
+}
+
+/// `towline config`.
+#[derive(Debug, Default, Args)]
+pub struct ConfigArgs {
+    /// The profile.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
     /// Flags about what is shown.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -330,6 +355,9 @@ pub struct ReceiveArgs {
     #[arg(num_args = 0..=1, default_missing_value = "0s", value_parser = parse_duration)]
     pub discard_partial: Option<Duration>,
 
+    /// Flags about a program that runs after a transfer.
+    #[command(flatten)]
+    pub exec: ExecArgs,
     /// Flags of a side that stays.
     #[command(flatten)]
     pub stay: StayArgs,
@@ -345,6 +373,9 @@ pub struct ReceiveArgs {
     /// Flags about what is shown.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// The profile.
+    #[command(flatten)]
+    pub profile: ProfileArgs,
     /// Flags of all commands.
     #[command(flatten)]
     pub general: GeneralArgs,
@@ -460,7 +491,7 @@ mod tests {
         command.build();
         let commands = command.get_subcommands().filter(|sub| sub.get_name() != "help").cloned();
         let commands: Vec<_> = commands.chain([command.clone()]).collect();
-        assert_eq!(commands.len(), 7);
+        assert_eq!(commands.len(), 8);
         for mut command in commands {
             let (name, help) = (command.get_name().to_owned(), command.render_help().to_string());
             let lines = help.lines().count();

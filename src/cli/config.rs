@@ -1,5 +1,7 @@
 //! The config file: every flag, under the name it has on the command line.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use etcetera::BaseStrategy;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
@@ -27,6 +29,15 @@ use crate::ui::{Color, Qr};
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 /// Maximum characters of an error message: keys can be long.
 const MESSAGE_CHARS_MAX: usize = 500;
+/// Characters of a key that are compared with known ones.
+const KEY_CHARS_MAX: usize = 100;
+/// Likeness, up to 1, from which on another key was probably meant.
+const LIKENESS_MIN: f64 = 0.75;
+/// Likeness of a key that another one contains, and the bytes that it has at least.
+const LIKENESS_OF_PART: f64 = 0.9;
+const PART_BYTES_MIN: usize = 4;
+/// The key of the profiles.
+const PROFILE: &str = "profile";
 
 /// The content of a config file. All fields are optional; unknown keys are an error.
 #[derive(Debug, Default, serde::Deserialize)]
@@ -63,6 +74,11 @@ pub struct Config {
     /// `--delta`
     #[serde(deserialize_with = "word")]
     pub delta: Option<Delta>,
+    /// `--exec`, program and arguments
+    pub exec: Vec<String>,
+    /// `--exec-timeout`
+    #[serde(deserialize_with = "duration")]
+    pub exec_timeout: Option<Duration>,
     /// `--yes`
     pub yes: Option<bool>,
     /// `--background`
@@ -189,15 +205,27 @@ pub struct Config {
     pub no_path_memory: Option<bool>,
     /// `--no-fsync`
     pub no_fsync: Option<bool>,
+    /// What `towline send` sends; only in a profile
+    pub sources: Vec<PathBuf>,
+    /// Tables `[profile.NAME]` with the same keys, for `--profile NAME`
+    pub profile: BTreeMap<String, Config>,
 }
 
-impl Config {
+/// A config file that was read and checked.
+#[derive(Debug, Default)]
+pub struct ConfigFile {
+    /// Where it is; `None` if there is none.
+    pub path: Option<PathBuf>,
+    table: toml::Table,
+}
+
+impl ConfigFile {
     /// Reads `path`, or else the default file, which need not exist.
     ///
     /// # Errors
-    /// The file is missing or unreadable, is not TOML, or has an unknown key or a bad value.
+    /// The file is missing or unreadable, is not TOML, or has an unknown key or a bad value, in any profile.
     pub fn load(path: Option<&Path>) -> Result<Self> {
-        let (path, may_be_absent) = match (path, default_path()) {
+        let (path, may_be_absent) = match (path, Self::default_path()) {
             (Some(path), _) => (path.to_owned(), false),
             (None, Some(path)) => (path, true),
             (None, None) => return Ok(Self::default()),
@@ -210,10 +238,13 @@ impl Config {
             Err(e) => return Err(e).with_context(|| format!("cannot read the config file {shown}")),
         };
         match Self::parse(&text) {
-            Ok(config) => Ok(config),
+            Ok((file, config)) => {
+                config.check_profiles().with_context(|| format!("in the config file {shown}"))?;
+                Ok(Self { path: Some(path), ..file })
+            }
             Err(e) => {
                 let line = e.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-                let mut message = printable(e.message().as_bytes());
+                let mut message = printable(unknown_key(e.message()).as_bytes());
                 if let Some((at, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
                     message.replace_range(at.., "…");
                 }
@@ -222,12 +253,77 @@ impl Config {
         }
     }
 
-    /// Parses the text of a config file.
+    /// Parses the text of a config file. Also returns all its keys.
     ///
     /// # Errors
     /// It is not TOML, or has an unknown key or a bad value.
-    pub fn parse(text: &str) -> std::result::Result<Self, toml::de::Error> {
-        toml::from_str(text)
+    pub fn parse(text: &str) -> std::result::Result<(Self, Config), toml::de::Error> {
+        let config = toml::from_str(text)?;
+        Ok((Self { path: None, table: toml::from_str(text)? }, config))
+    }
+
+    /// The settings, those of `profile` before the others.
+    ///
+    /// # Errors
+    /// There is no such profile.
+    pub fn config(&self, profile: Option<&str>) -> Result<Config> {
+        let mut table = self.table.clone();
+        let profiles = table.remove(PROFILE);
+        if let Some(name) = profile {
+            let profiles = profiles.as_ref().and_then(toml::Value::as_table);
+            match profiles.and_then(|profiles| profiles.get(name)?.as_table()) {
+                Some(own) => table.extend(own.clone()),
+                None => bail!(self.no_profile(name, profiles)),
+            }
+        }
+        Ok(table.try_into()?)
+    }
+
+    fn no_profile(&self, name: &str, profiles: Option<&toml::Table>) -> String {
+        let name = printable(name.as_bytes());
+        let file = self.path.as_ref().map(|path| printable(path.as_os_str().as_encoded_bytes()));
+        let Some(file) = file else {
+            return format!(
+                "--profile {name}: there is no config file; `towline config` shows where it would be"
+            );
+        };
+        let known: Vec<&str> = profiles.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+        let hint = match (nearest(&name, known.iter().copied()), known.is_empty()) {
+            (Some(near), _) => format!("did you mean `{}`?", printable(near.as_bytes())),
+            (None, true) => format!("add a table [profile.{name}]"),
+            (None, false) => format!("there are {}", printable(known.join(", ").as_bytes())),
+        };
+        format!("there is no profile `{name}` in {file}; {hint}")
+    }
+
+    /// The value of `key` as text, and whether it is from `profile`.
+    pub fn value(&self, key: &str, profile: Option<&str>) -> Option<(String, bool)> {
+        let own = profile.and_then(|name| self.table.get(PROFILE)?.get(name)?.get(key));
+        let found = own.or_else(|| self.table.get(key))?;
+        let text = |value: &toml::Value| match value {
+            toml::Value::String(text) => text.clone(),
+            other => serde_json::to_string(other).unwrap_or_default(),
+        };
+        Some((text(found), own.is_some()))
+    }
+
+    /// The default file, which need not exist.
+    pub fn default_path() -> Option<PathBuf> {
+        Some(etcetera::choose_base_strategy().ok()?.config_dir().join("towline").join("config.toml"))
+    }
+}
+
+impl Config {
+    fn check_profiles(&self) -> Result<()> {
+        ensure!(
+            self.sources.is_empty(),
+            "`sources` belongs into a profile: write it below a line such as [profile.nightly]"
+        );
+        for (name, profile) in &self.profile {
+            let name = printable(name.as_bytes());
+            ensure!(profile.profile.is_empty(), "the profile `{name}` has profiles of its own");
+        }
+        Ok(())
     }
 }
 
@@ -244,8 +340,24 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn default_path() -> Option<PathBuf> {
-    Some(etcetera::choose_base_strategy().ok()?.config_dir().join("towline").join("config.toml"))
+/// The message about an unknown key, with the known key that is nearest to it instead of all.
+fn unknown_key(message: &str) -> Cow<'_, str> {
+    let Some(rest) = message.strip_prefix("unknown field `") else { return message.into() };
+    let mut words = rest.split('`');
+    let Some(key) = words.next() else { return message.into() };
+    // Every second one is a key.
+    let near = nearest(key, words.skip(1).step_by(2));
+    let hint = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    format!("unknown key `{key}`{hint}").into()
+}
+
+/// The one of `known` that `name` was probably meant to be.
+fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let name: String = name.chars().take(KEY_CHARS_MAX).collect();
+    let is_part = |other: &str| name.len() >= PART_BYTES_MIN && other.contains(&name);
+    let likeness = |other: &&str| if is_part(other) { LIKENESS_OF_PART } else { strsim::jaro(&name, other) };
+    let near = known.max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(&near) >= LIKENESS_MIN).then_some(near)
 }
 
 fn listen<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<SocketAddr>, D::Error> {
@@ -324,13 +436,16 @@ mod tests {
                     "dir",
                     "policies",
                     "quota",
+                    "profile",
                 ]
                 .contains(&key)
                 {
                     continue;
                 }
-                let error =
-                    Config::parse(&format!("{key} = []")).err().map(|e| e.to_string()).unwrap_or_default();
+                let error = ConfigFile::parse(&format!("{key} = []"))
+                    .err()
+                    .map(|e| e.to_string())
+                    .unwrap_or_default();
                 assert!(!error.contains("unknown field"), "{key}: {error}");
             }
         }
@@ -338,7 +453,7 @@ mod tests {
 
     #[test]
     fn values_are_read_as_flags_are() {
-        let config = Config::parse(
+        let (_, config) = ConfigFile::parse(
             "memory = \"128M\"\nchunk-size = 1048576\ntimeout = \"1m\"\nlisten = \"[::]:1\"\n\
              exists = \"rename\"\ndelta = \"off\"\nbwlimit = \"2M\"\ncongestion = \"newreno\"\ncolor = \"never\"\nno-fsync = true\nverbose = 2",
         )
@@ -360,7 +475,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.toml");
         for (text, why) in [
-            ("colour = \"never\"", "unknown field `colour`"),
+            ("colour = \"never\"", "line 1: unknown key `colour`; did you mean `color`?"),
+            ("\n[profile.a]\nfsync = true", "line 3: unknown key `fsync`; did you mean `no-fsync`?"),
+            ("xyzzy = 1", "unknown key `xyzzy`"),
+            ("sources = [\"a\"]", "`sources` belongs into a profile"),
+            ("[profile.a.profile.b]\njson = true", "has profiles of its own"),
             ("memory = \"lots\"", "expected a number of bytes"),
             ("memory = -1", "not negative"),
             ("memory = true", "a size such as"),
@@ -372,9 +491,35 @@ mod tests {
             ("memory", "expected"),
         ] {
             std::fs::write(&path, text).unwrap();
-            let error = format!("{:#}", Config::load(Some(&path)).unwrap_err());
+            let error = format!("{:#}", ConfigFile::load(Some(&path)).unwrap_err());
             assert!(error.contains(why) && error.contains("c.toml"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_profile_comes_before_the_other_keys_of_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        let text = "memory = \"32M\"\nstreams = 3\n[profile.nightly]\nsources = [\"/a\", \"b c\"]\nmemory = \"128M\"\n\
+                    exclude = [\"*.tmp\"]\n[profile.other]\njson = true\n";
+        std::fs::write(&path, text).unwrap();
+        let file = ConfigFile::load(Some(&path)).unwrap();
+        let nightly = file.config(Some("nightly")).unwrap();
+        assert_eq!((nightly.memory, nightly.streams, nightly.json), (Some(128 << 20), Some(3), None));
+        assert_eq!(nightly.sources, [PathBuf::from("/a"), "b c".into()]);
+        let without = file.config(None).unwrap();
+        assert_eq!((without.memory, without.exclude.len(), without.sources.len()), (Some(32 << 20), 0, 0));
+        assert_eq!(file.value("memory", Some("nightly")), Some(("128M".to_owned(), true)));
+        assert_eq!(file.value("streams", Some("nightly")), Some(("3".to_owned(), false)));
+        assert_eq!(file.value("json", Some("nightly")), None);
+        for (name, hint) in [("nightl", "did you mean `nightly`?"), ("zzz", "there are nightly, other")] {
+            let error = file.config(Some(name)).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("there is no profile `{name}`")) && error.ends_with(hint),
+                "{error}"
+            );
+        }
+        assert!(ConfigFile::default().config(Some("a")).unwrap_err().to_string().contains("no config file"));
     }
 
     /// Fault 15 of the trials: `--config` read without a limit and printed raw bytes.
@@ -382,7 +527,7 @@ mod tests {
     fn fault_15_a_config_file_is_bounded_and_shown_harmlessly() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.toml");
-        let load = |path: &Path| format!("{:#}", Config::load(Some(path)).unwrap_err());
+        let load = |path: &Path| format!("{:#}", ConfigFile::load(Some(path)).unwrap_err());
         std::fs::write(&path, "#".repeat(usize::try_from(CONFIG_BYTES_MAX).unwrap() + 1)).unwrap();
         assert!(load(&path).ends_with("it is larger than 65536 bytes"), "{}", load(&path));
         for other in ["/dev/zero", "/"] {
@@ -394,12 +539,12 @@ mod tests {
         std::fs::write(&path, format!("streams = 3\n\"{}\" = 1\n", "\\u001b".repeat(9_000))).unwrap();
         let error = load(&path);
         assert!(!error.contains('\u{1b}') && error.len() < 1000, "{} bytes: {error}", error.len());
-        assert!(error.contains("c.toml, line 2: unknown field `\\u{1b}"), "{error}");
+        assert!(error.contains("c.toml, line 2: unknown key `\\u{1b}"), "{error}");
     }
 
     #[test]
     fn a_file_that_was_asked_for_must_be_there() {
-        let error = Config::load(Some(Path::new("/does/not/exist.toml"))).unwrap_err();
+        let error = ConfigFile::load(Some(Path::new("/does/not/exist.toml"))).unwrap_err();
         assert!(format!("{error:#}").starts_with("cannot read the config file /does/not/exist.toml: "));
     }
 }

@@ -35,12 +35,17 @@ pub const FILES: &str = "\
     works with a key for this run.
 ~/.config/towline/config.toml
     Settings in TOML. Each long flag without its dashes is a key, except for
-    --config, --list-partial, --discard-partial, --remember, --name, --may,
-    --dir, --policies and --quota:
+    --config, --profile, --list-partial, --discard-partial, --remember, --name,
+    --may, --dir, --policies and --quota:
     memory = \"128M\"
     no-fsync = true
-    Flags override variables, which override this file. An unknown key is an
-    error.
+    [profile.nightly]              # for send --profile nightly
+    sources = [\"/srv\", \"/home\"]
+    to = \"backuphost\"
+    exclude = [\"*.tmp\"]
+    Flags override variables, which override the profile, which overrides the
+    rest of this file. An unknown key is an error. `towline config` shows the
+    result.
 ~/.config/towline/peers.toml
     The machines that this one knows. It is made when first needed, with mode
     0600; comments survive changes by `towline peers` and --remember.
@@ -75,6 +80,17 @@ pub const EXAMPLE_PEERS: &str = "Example: towline peers";
 
 /// The example of `towline receipt -h`.
 pub const EXAMPLE_RECEIPT: &str = "Example: towline receipt backup.receipt --manifest sums.txt";
+
+/// The example of `towline config -h`.
+pub const EXAMPLE_CONFIG: &str = "Example: towline config --profile nightly";
+/// Examples of `towline config`.
+pub const EXAMPLES_CONFIG: &str = "\
+towline config
+    Show all settings, and where each comes from.
+towline config --profile nightly
+    The same, as `towline send --profile nightly` would have them.
+towline config --json | jq 'select(.from != \"default\")'
+    Only those that were set, for a script.";
 
 /// Examples of `towline send`.
 pub const EXAMPLES_SEND: &str = "\

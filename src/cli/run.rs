@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow, ensure};
 use clap::Parser;
 
 use super::args::Cli;
-use super::config::Config;
+use super::config::ConfigFile;
 use super::settings::Settings;
 use super::{exit, log};
 use crate::app;
@@ -40,7 +40,12 @@ fn run(cli: Cli) -> ExitCode {
     }
     let only_shows = matches!(
         settings.command,
-        Command::Bench(_) | Command::Id(_) | Command::Peers(_) | Command::Partial(_) | Command::Receipt(_)
+        Command::Bench(_)
+            | Command::Id(_)
+            | Command::Peers(_)
+            | Command::Config(_)
+            | Command::Partial(_)
+            | Command::Receipt(_)
     );
     if settings.command.sends_stdin() && std::io::stdin().is_terminal() {
         return exit::usage(&anyhow!(
@@ -82,8 +87,8 @@ fn last_words(ui: &Ui, mut ending: Ending, only_shows: bool, signal: &dyn Fn() -
 fn resolve(cli: Cli) -> anyhow::Result<Settings> {
     // There are no other threads yet.
     let inherited = InheritedSocket::from_environment().context("the socket of the service manager")?;
-    let config = Config::load(cli.config_path())?;
-    let mut settings = cli.resolve(config, &PeersFile::of_this_user(), &mut std::io::stdin().lock())?;
+    let config = ConfigFile::load(cli.config_path())?;
+    let mut settings = cli.resolve(&config, &PeersFile::of_this_user(), &mut std::io::stdin().lock())?;
     if let (Some(socket), Some(common)) = (inherited, settings.command.waiting()) {
         ensure!(common.listen.is_none(), "--listen does not go with a socket of the service manager");
         common.inherited = Some(socket);

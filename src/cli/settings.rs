@@ -4,6 +4,7 @@
 mod archive;
 mod bench;
 mod common;
+mod exec;
 mod into;
 mod meeting;
 mod peers;
@@ -11,6 +12,7 @@ mod pki;
 mod receive;
 mod select;
 mod send;
+mod shown;
 mod sources;
 mod ssh;
 mod stay;
@@ -24,7 +26,7 @@ use anyhow::{Result, ensure};
 
 use self::common::parse_fingerprint;
 use super::args::{self, Cli, GeneralArgs, OutputArgs};
-use super::config::Config;
+use super::config::{Config, ConfigFile};
 use crate::app::settings::{Command, IdSettings, Peer, PeersFile, ReceiptSettings};
 use crate::ui;
 
@@ -47,8 +49,19 @@ impl Cli {
             args::CliCommand::Id(a) => &a.general,
             args::CliCommand::Peers(a) => &a.general,
             args::CliCommand::Receipt(a) => &a.general,
+            args::CliCommand::Config(a) => &a.general,
         };
         config.as_deref()
+    }
+
+    /// The name of the profile, if one was given.
+    pub fn profile(&self) -> Option<&str> {
+        match &self.command {
+            args::CliCommand::Send(a) => a.profile.profile.as_deref(),
+            args::CliCommand::Receive(a) => a.profile.profile.as_deref(),
+            args::CliCommand::Config(a) => a.profile.profile.as_deref(),
+            _ => None,
+        }
     }
 
     /// Resolves everything. `stdin` is read only for `--to -` and `--from -`, and `peers` only where a known peer may be
@@ -56,9 +69,11 @@ impl Cli {
     ///
     /// # Errors
     /// A usage error that says why and how to fix it.
-    pub fn resolve(self, config: Config, peers: &PeersFile, stdin: &mut dyn Read) -> Result<Settings> {
+    pub fn resolve(self, file: &ConfigFile, peers: &PeersFile, stdin: &mut dyn Read) -> Result<Settings> {
+        let config = file.config(self.profile())?;
         let (mut output, command) = match self.command {
             args::CliCommand::Send(mut a) => {
+                send::take_sources(&mut a, &config)?;
                 let mut output = resolve_output(std::mem::take(&mut a.output), &config);
                 output.qr = a.meeting.qr.or(config.qr).unwrap_or_default();
                 (output, send::resolve(a, config, peers, stdin)?)
@@ -82,6 +97,10 @@ impl Cli {
                 let settings = ReceiptSettings { file, manifest, fingerprint };
                 (resolve_output(output, &config), Command::Receipt(settings))
             }
+            args::CliCommand::Config(a) => {
+                let settings = shown::resolve(file, a.profile.profile.as_deref());
+                (resolve_output(a.output, &config), Command::Config(settings))
+            }
             args::CliCommand::Peers(mut a) => {
                 let output = resolve_output(std::mem::take(&mut a.output), &config);
                 (output, Command::Peers(peers::resolve(a, peers.clone())?))
@@ -104,6 +123,7 @@ impl Cli {
             Command::Stay(_)
             | Command::Id(_)
             | Command::Peers(_)
+            | Command::Config(_)
             | Command::Partial(_)
             | Command::Receipt(_) => false,
         };

@@ -84,11 +84,13 @@ pub enum Reason {
     Busy = 24,
     /// The ticket was good for a time that is over.
     TicketExpired = 25,
+    /// Everything arrived, and the program that the receiver ran after it failed. Never sent.
+    ProgramFailed = 26,
 }
 
 impl Reason {
     /// All reasons, for look-ups and tests.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Internal,
         Self::Protocol,
         Self::Incompatible,
@@ -114,6 +116,7 @@ impl Reason {
         Self::SourceRemains,
         Self::Busy,
         Self::TicketExpired,
+        Self::ProgramFailed,
     ];
 
     /// The number on the wire.
@@ -142,7 +145,11 @@ impl Reason {
             Self::SourceUnreadable | Self::SourceChanged => 7,
             Self::Verification => 8,
             Self::AckTimeout | Self::ConnectionLost | Self::Interrupted => 9,
-            Self::SpecialFile | Self::NotKept | Self::SourceGrew | Self::SourceRemains => 10,
+            Self::SpecialFile
+            | Self::NotKept
+            | Self::SourceGrew
+            | Self::SourceRemains
+            | Self::ProgramFailed => 10,
         }
     }
 
@@ -200,6 +207,7 @@ impl Reason {
             Self::NotKept => Some("the file system cannot keep everything"),
             Self::SourceGrew => Some("a source grew"),
             Self::SourceRemains => Some("a source was not removed"),
+            Self::ProgramFailed => Some("a program failed"),
             Self::Protocol
             | Self::Incompatible
             | Self::Unreachable
@@ -245,6 +253,7 @@ impl Reason {
             Self::SourceRemains => "source-remains",
             Self::Busy => "busy",
             Self::TicketExpired => "ticket-expired",
+            Self::ProgramFailed => "program-failed",
         }
     }
 

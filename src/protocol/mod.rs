@@ -13,5 +13,6 @@ pub mod manifest_root;
 pub mod not_kept;
 pub mod path;
 pub mod place;
+pub mod program_end;
 pub mod request;
 pub mod wire;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::after::AfterTransfer;
 use super::consent::Consent;
 use super::lease::Lease;
 use super::observe::processor::ProcessorGauge;
@@ -43,6 +44,8 @@ pub struct Context {
     pub atomic: bool,
     /// Decides whether a receiver receives. Without it, it does.
     pub consent: Option<Arc<dyn Consent>>,
+    /// Runs at a receiver after each transfer that is complete.
+    pub program: Option<Arc<dyn AfterTransfer>>,
     /// Receives the events.
     pub reporter: Arc<dyn Reporter>,
     /// Becomes a failure when this process is asked to stop.

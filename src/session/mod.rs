@@ -3,6 +3,7 @@
 //! A failure of either side travels as the code and reason of QUIC's connection close, so that it reaches a peer
 //! whose streams are blocked.
 
+mod after;
 mod budget;
 mod carried;
 mod carrier;
@@ -28,6 +29,7 @@ pub mod send;
 mod tests;
 mod throttle;
 
+pub use self::after::{AfterTransfer, Delivered, Running};
 pub use self::budget::Budget;
 pub use self::carried::Carried;
 pub use self::closing::{close_reason, close_with, transport_failure};

@@ -1,5 +1,6 @@
 //! Whole sessions over a connection in memory and disks in memory, under a clock that jumps to the next timer.
 
+mod after;
 mod claims;
 mod consent;
 mod cuts;
@@ -166,6 +167,7 @@ impl Setup {
                 // All files in memory have one time.
                 request: Request { compares: true, ..Request::default() },
                 consent: None,
+                program: None,
                 identity: None,
                 reporter,
                 stop: stopped,

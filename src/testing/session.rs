@@ -36,6 +36,7 @@ pub(crate) fn context(memory: Lease) -> Context {
         receipt: false,
         request: Request::default(),
         consent: None,
+        program: None,
         identity: None,
         reporter: Arc::new(Nobody),
         stop: stopped,

@@ -99,6 +99,7 @@ pub(super) mod tests {
             synced: true,
             piped: false,
             verified: None,
+            program: None,
             receipt: None,
             not_kept: Vec::new(),
             removed: None,

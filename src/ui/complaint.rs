@@ -86,7 +86,8 @@ fn hint(reason: Reason) -> Option<&'static str> {
         | Reason::SpecialFile
         | Reason::NotKept
         | Reason::SourceGrew
-        | Reason::SourceRemains => return None,
+        | Reason::SourceRemains
+        | Reason::ProgramFailed => return None,
     })
 }
 

@@ -9,13 +9,14 @@ use serde_json::ser::{Formatter, Serializer};
 
 use super::format::bytes_per_second;
 use crate::event::{
-    Bench, Event, FileSettled, KnownMachine, Listening, Outcome, PartialFile, Progress, Report, Summary,
-    TransferId,
+    Bench, Event, FileSettled, KnownMachine, Listening, Outcome, PartialFile, Progress, Report, Setting,
+    SettingFrom, Summary, TransferId,
 };
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::{RelPath, printable};
+use crate::protocol::program_end::ProgramEnd;
 
 /// One line.
 #[derive(Serialize)]
@@ -132,6 +133,14 @@ enum EventFields<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         verified_from_disk: Option<u64>,
         unchanged: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        exec: Option<ProgramFields>,
+    },
+    Setting {
+        name: &'a str,
+        value: Option<&'a str>,
+        from: &'static str,
+        place: Option<&'a str>,
     },
     Preparing {
         dir: String,
@@ -217,6 +226,13 @@ impl<'a> PeerFields<'a> {
             limits,
         }
     }
+}
+
+/// How the program of `receive --exec` ended.
+#[derive(Serialize)]
+struct ProgramFields {
+    end: &'static str,
+    code: Option<u8>,
 }
 
 /// Bottlenecks as an object of percentages.
@@ -309,6 +325,7 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
         Event::Receipt(receipt) => {
             EventFields::Receipt { receipt: StatementMap(&receipt.text), files_compared: receipt.has_files }
         }
+        Event::Setting(setting) => shown_setting(setting),
         Event::Peer(peer) => EventFields::Peer(PeerFields::of(peer)),
         Event::Remembered(peer) => EventFields::Remembered(PeerFields::of(peer)),
         Event::Identity { fingerprint, path, is_new } => EventFields::Identity {
@@ -451,7 +468,28 @@ fn finished(summary: &Summary) -> EventFields<'_> {
         copied_bytes: summary.copied_bytes,
         verified_from_disk: summary.verified,
         unchanged: summary.unchanged,
+        exec: summary.program.map(program),
     }
+}
+
+fn shown_setting(setting: &Setting) -> EventFields<'_> {
+    let (from, place) = match &setting.from {
+        SettingFrom::Variable(name) => ("variable", Some(name.as_str())),
+        SettingFrom::Profile(name) => ("profile", Some(name.as_str())),
+        SettingFrom::File(path) => ("file", Some(path.as_str())),
+        SettingFrom::Default => ("default", None),
+    };
+    EventFields::Setting { name: &setting.name, value: setting.value.as_deref(), from, place }
+}
+
+fn program(end: ProgramEnd) -> ProgramFields {
+    let (end, code) = match end {
+        ProgramEnd::Exited(code) => ("exited", Some(code)),
+        ProgramEnd::Killed(signal) => ("killed", Some(signal)),
+        ProgramEnd::TimedOut => ("timed-out", None),
+        ProgramEnd::NotStarted => ("not-started", None),
+    };
+    ProgramFields { end, code }
 }
 
 fn bench(bench: &Bench) -> EventFields<'_> {

@@ -19,6 +19,7 @@ mod output;
 mod paint;
 mod qr;
 mod remaining;
+mod setting;
 mod summary;
 
 pub use self::options::{Color, Options, Qr};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::complaint::{self, hint_line};
 use super::options::Options;
 use super::paint::Paint;
+use super::setting::setting_line;
 use super::summary::summary_line;
 use super::{advice, bench, format, qr};
 use crate::event::{
@@ -115,6 +116,7 @@ impl Narrator {
             Event::Remembered(peer) if !self.quiet => remembered(peer),
             Event::Remembered(_)
             | Event::Peer(_)
+            | Event::Setting(_)
             | Event::Asked
             | Event::Connected { .. }
             | Event::Installing { .. }
@@ -152,6 +154,7 @@ impl Narrator {
             Event::Identity { fingerprint, .. } => format!("{fingerprint}\n"),
             Event::Partial(partial) => partial_line(partial),
             Event::Receipt(receipt) => receipt.text.clone(),
+            Event::Setting(setting) => setting_line(setting),
             Event::Peer(peer) => peer_line(peer),
             Event::Bench(bench) => bench::table(bench),
             _ => String::new(),

@@ -6,6 +6,7 @@ use super::format;
 use crate::event::Summary;
 use crate::protocol::failure::Side;
 use crate::protocol::not_kept::Aspect;
+use crate::protocol::program_end::ProgramEnd;
 
 /// Shortest transfer whose summary says what limited it.
 const LIMITED_MIN: Duration = Duration::from_secs(1);
@@ -72,6 +73,7 @@ pub(super) fn summary_line(summary: &Summary) -> String {
     if summary.left_out > 0 {
         out += &format!("; {} left out", summary.left_out);
     }
+    out += &program(summary);
     if let Some(removed) = summary.removed {
         out += &format!("; {} removed", format::count(removed, "source", "sources"));
     }
@@ -83,6 +85,19 @@ pub(super) fn summary_line(summary: &Summary) -> String {
         }
     }
     out + "\n"
+}
+
+/// `; the program there failed with exit code 3`.
+fn program(summary: &Summary) -> String {
+    let Some(end) = summary.program else { return String::new() };
+    let of = if summary.side == Side::Sender { "the program there" } else { "the program" };
+    match end {
+        ProgramEnd::Exited(0) => format!("; {of} has run"),
+        ProgramEnd::Exited(code) => format!("; {of} failed with exit code {code}"),
+        ProgramEnd::Killed(signal) => format!("; {of} was killed by signal {signal}"),
+        ProgramEnd::TimedOut => format!("; {of} took too long and was killed"),
+        ProgramEnd::NotStarted => format!("; {of} could not be started"),
+    }
 }
 
 /// ` (1.00 GiB by an earlier attempt, 3.00 GiB taken from the old file)`.
@@ -137,6 +152,7 @@ pub(super) mod tests {
             synced: true,
             piped: false,
             verified: None,
+            program: None,
             receipt: None,
             not_kept: Vec::new(),
             removed: None,

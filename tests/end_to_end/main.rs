@@ -1,6 +1,7 @@
 //! The program from end to end: two processes, real sockets, real disks. One test program for all of it, since each
 //! links the whole of the crate.
 
+mod activation;
 mod archive;
 mod atomic;
 mod bench;
@@ -14,6 +15,8 @@ mod durability;
 mod existing;
 mod failures;
 mod file_systems;
+mod guide;
+mod hooks;
 mod killed;
 mod link;
 mod link_transfer;

@@ -51,3 +51,16 @@ pub struct GeneralArgs {
     #[arg(value_hint = clap::ValueHint::FilePath)]
     pub config: Option<PathBuf>,
 }
+
+/// The profile of a transfer.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "General options")]
+pub struct ProfileArgs {
+    /// Take settings from [profile.NAME] in the config file
+    ///
+    /// The table has the same keys as the file, and for `send` the key `sources`. Flags override variables, which override
+    /// the profile, which overrides the rest of the file; `towline config --profile NAME` shows the result. Example: towline
+    /// send --profile nightly
+    #[arg(long, env = "TOWLINE_PROFILE", hide_env = true, hide_short_help = true, value_name = "NAME")]
+    pub profile: Option<String>,
+}

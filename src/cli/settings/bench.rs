@@ -91,6 +91,7 @@ mod tests {
     use super::*;
     use crate::app::settings::Command;
     use crate::cli::args::Cli;
+    use crate::cli::config::ConfigFile;
     use crate::testing::ticket::TICKET;
 
     /// TICKET stands for a ticket.
@@ -98,7 +99,7 @@ mod tests {
         let (line, config) = (line.replace("TICKET", TICKET), config.replace("TICKET", TICKET));
         let words = ["towline", "bench"].into_iter().chain(line.split_whitespace());
         let settings = Cli::try_parse_from(words)?.resolve(
-            Config::parse(&config)?,
+            &ConfigFile::parse(&config)?.0,
             &PeersFile::at(None),
             &mut std::io::empty(),
         )?;

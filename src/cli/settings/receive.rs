@@ -6,15 +6,16 @@ use std::io::Read;
 use anyhow::{Result, bail, ensure};
 
 use super::common::{resolve_bounds, resolve_common, verify_disk};
+use super::exec::exec_of;
 use super::into::resolve_into;
 use super::meeting::{check_uses, resolve_meeting, resolve_peer};
 use super::pki::resolve_pki;
 use super::stdio::{check_stdout, is_stdout};
 use super::{ssh, stay};
 use crate::app::settings::{
-    Command, PartialAction, PartialSettings, Peer, PeersFile, ReceiveSettings, Right, Rules,
+    Bounds, Command, PartialAction, PartialSettings, Peer, PeersFile, ReceiveSettings, Right, Rules,
 };
-use crate::cli::args::ReceiveArgs;
+use crate::cli::args::{BoundArgs, ReceiveArgs};
 use crate::cli::config::Config;
 use crate::cli::peer;
 use crate::protocol::path::printable;
@@ -62,15 +63,11 @@ pub(super) fn resolve(
         );
     }
     check_uses(&common, peer.is_none(), &[(manifest.is_some(), "--manifest")])?;
-    let bounds = resolve_bounds(&given.bounds, &config)?;
-    ensure!(
-        !stdout || bounds == Default::default(),
-        "`limit` (in the config file, or TOWLINE_LIMIT) is about a directory and does not hold for standard output \
-         (--into -): leave it out, or use --into DIR"
-    );
+    let bounds = bounds_of(&given.bounds, &config, stdout)?;
     if stdout {
         check_stdout(peer.as_ref(), &mut common)?;
     }
+    let exec = exec_of(given.exec, &config, stdout)?;
     let into = match stdout {
         true => "-".into(),
         false => resolve_into(given.into, config.into)?,
@@ -93,8 +90,20 @@ pub(super) fn resolve(
         bounds,
         yes,
         manifest,
+        exec,
         common,
     }))
+}
+
+/// What is taken in a transfer. Standard output is no directory.
+fn bounds_of(given: &BoundArgs, config: &Config, is_stdout: bool) -> Result<Bounds> {
+    let bounds = resolve_bounds(given, config)?;
+    ensure!(
+        !is_stdout || bounds == Bounds::default(),
+        "`limit` (in the config file, or TOWLINE_LIMIT) is about a directory and does not hold for standard output \
+         (--into -): leave it out, or use --into DIR"
+    );
+    Ok(bounds)
 }
 
 /// What is to be done with partial files, if this is not about a transfer.

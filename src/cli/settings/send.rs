@@ -100,6 +100,18 @@ pub(super) fn resolve(
     }))
 }
 
+/// Takes the sources of the profile, if none were given.
+pub(super) fn take_sources(given: &mut SendArgs, config: &Config) -> Result<()> {
+    if given.sources.is_empty() {
+        given.sources.clone_from(&config.sources);
+    }
+    ensure!(
+        !given.sources.is_empty(),
+        "there is nothing to send: name a SOURCE, or write `sources` into the profile"
+    );
+    Ok(())
+}
+
 /// Takes a ticket or code after the sources, where other programs have it. An existing file of that name is a source.
 fn take_ticket(sources: &mut Vec<PathBuf>) -> Result<Option<OsString>> {
     let is_ticket = |source: &PathBuf| {

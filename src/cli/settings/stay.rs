@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::common::{check_duration, is_variable, resolve_bounds, resolve_common, verify_disk};
+use super::exec::resolve_exec;
 use super::into::resolve_into;
 use super::meeting::{allowed, check_allowed, resolve_ticket};
 use super::pki::{check_pki, resolve_pki};
@@ -56,13 +57,14 @@ pub(super) fn resolve_inbox(given: ReceiveArgs, config: &Config, peers: &PeersFi
     ])?;
     let into = resolve_into(given.into, config.into.clone())?;
     let (exists, atomic) = (given.exists.or(config.exists), given.atomic.or(config.atomic).unwrap_or(false));
-    let wanted = given.verify_disk;
+    let (wanted, exec) = (given.verify_disk, resolve_exec(given.exec, config)?);
     let bounds = resolve_bounds(&given.bounds, config)?;
     let checksum = given.checksum.or(config.checksum).unwrap_or(false);
     let service = |common: &mut CommonSettings| {
         let verify_disk = verify_disk(wanted, config.verify_disk, common)?;
         let compares = checksum || verify_disk;
-        Ok(ServiceSettings::Inbox(InboxSettings { into, exists, compares, atomic, verify_disk, bounds }))
+        let inbox = InboxSettings { into, exists, compares, atomic, verify_disk, bounds, exec };
+        Ok(ServiceSettings::Inbox(inbox))
     };
     resolve((given.stay, given.meeting, given.transfer), Right::Send, config, peers, service)
 }

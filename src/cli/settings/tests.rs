@@ -22,7 +22,11 @@ use crate::transport::address::HostPort;
 fn resolve(line: &str, config: &str) -> Result<Settings> {
     let line = &line.replace("TICKET", TICKET).replace("FP", &"a".repeat(52));
     let words = ["towline"].into_iter().chain(line.split_whitespace());
-    Cli::try_parse_from(words)?.resolve(Config::parse(config)?, &PeersFile::at(None), &mut std::io::empty())
+    Cli::try_parse_from(words)?.resolve(
+        &ConfigFile::parse(config)?.0,
+        &PeersFile::at(None),
+        &mut std::io::empty(),
+    )
 }
 
 fn send(line: &str, config: &str) -> SendSettings {
@@ -289,4 +293,20 @@ fn partial_files_are_listed_or_discarded() {
     assert!(message("receive --list-partial --discard-partial").contains("give one of them"));
     assert!(message("receive TICKET --list-partial").contains("leave out the ticket"));
     assert!(resolve("receive --discard-partial old", "").is_err());
+}
+
+#[test]
+fn a_profile_has_what_one_job_needs_and_flags_come_first() {
+    let config = "memory = \"32M\"\n[profile.nightly]\nsources = [\"/etc\", \"/tmp\"]\nto = \"dir:/backup\"\nmemory = \"48M\"\n\
+                  exclude = [\"*.tmp\"]\n[profile.empty]\n";
+    let settings = send("send --profile nightly", config);
+    assert_eq!(settings.sources, [PathBuf::from("/etc"), "/tmp".into()]);
+    assert_eq!((settings.peer, settings.common.memory_bytes), (Some(Peer::Dir("/backup".into())), 48 << 20));
+    let settings = send("send --profile nightly --memory 64M /dev", config);
+    assert_eq!((settings.sources, settings.common.memory_bytes), (vec![PathBuf::from("/dev")], 64 << 20));
+    assert_eq!(send("send /dev", config).common.memory_bytes, 32 << 20);
+    let refused = |line| resolve(line, config).unwrap_err().to_string();
+    assert!(refused("send --profile empty").contains("write `sources` into the profile"));
+    assert!(refused("send --profile other /dev").contains("--profile other: there is no config file"));
+    assert!(resolve("send", config).is_err());
 }

@@ -62,7 +62,9 @@ impl Bottleneck {
             (Activity::Processor, _) | (_, Activity::Processor) => Self::Processor,
             (Activity::Memory, _) => Self::Memory,
             (Activity::Credits, _) => Self::Credits,
-            (Activity::Waiting | Activity::Receiving | Activity::Asking, _) => Self::Network,
+            (Activity::Waiting | Activity::Receiving | Activity::Asking | Activity::Program, _) => {
+                Self::Network
+            }
         }
     }
 }
@@ -206,7 +208,7 @@ impl Shares {
 mod tests {
     use super::*;
 
-    const ACTIVITIES: [Activity; 9] = [
+    const ACTIVITIES: [Activity; 10] = [
         Activity::Waiting,
         Activity::Disk,
         Activity::Receiving,
@@ -216,6 +218,7 @@ mod tests {
         Activity::Network,
         Activity::Credits,
         Activity::Asking,
+        Activity::Program,
     ];
 
     #[test]

@@ -21,11 +21,13 @@ pub enum Activity {
     Credits,
     /// A person is asked, before anything else happens.
     Asking,
+    /// Everything is delivered, and a program runs before the end.
+    Program,
 }
 
 impl Activity {
     /// All activities; the index of each is its number on the wire.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Waiting,
         Self::Disk,
         Self::Receiving,
@@ -35,6 +37,7 @@ impl Activity {
         Self::Network,
         Self::Credits,
         Self::Asking,
+        Self::Program,
     ];
 
     /// The number on the wire.

@@ -10,6 +10,7 @@ use crate::protocol::failure::Reason;
 use crate::protocol::final_name::Exists;
 use crate::protocol::not_kept;
 use crate::protocol::path::RelPath;
+use crate::protocol::program_end::ProgramEnd;
 use crate::protocol::request::Request;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::attributes::Attributes;
@@ -54,6 +55,9 @@ impl Message {
                 (_, 0) => return Err(CodecError::BadValue("entries")),
                 (first, count) => Self::Unchanged(first, count),
             },
+            0x1d => {
+                Self::Ran(ProgramEnd::from_code(f.array()?).ok_or(CodecError::BadValue("end of a program"))?)
+            }
             0x09 => Self::Finished { synced: flag(&mut f, "synced")?, not_kept: not_kept::get(&mut f)? },
             0x0a => Self::Join { lane: lane(&mut f)?, proof: f.array()? },
             0x0b => match lane(&mut f)? {

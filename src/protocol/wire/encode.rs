@@ -58,6 +58,7 @@ impl Message {
             Self::Finished { .. } => 0x09,
             Self::Verified(_) => 0x12,
             Self::Seal(_) => 0x13,
+            Self::Ran(_) => 0x1d,
             Self::Join { .. } => 0x0a,
             Self::Left(_) => 0x0b,
             Self::Came(_) => 0x0c,
@@ -102,6 +103,7 @@ impl Message {
                 p.put_slice(proof);
             }
             Self::Seal(seal) => seal::put(p, seal),
+            Self::Ran(end) => p.put_slice(&end.code()),
             Self::Left(lane) => put_varint(p, u64::from(*lane)),
             Self::Attach(Received { control, manifest }) | Self::Confirm(Received { control, manifest }) => {
                 put_pair(p, *control, *manifest);

@@ -63,6 +63,8 @@ pub const IDLE_MESSAGES_BURST_MAX: u32 = 32 * 1024;
 
 /// Seconds for which a peer may ask a person before the transfer.
 pub const ANSWER_SECONDS_MAX: u64 = 60 * 60;
+/// Seconds for which a receiver may run a program after the transfer.
+pub const PROGRAM_SECONDS_MAX: u64 = 24 * 60 * 60;
 
 /// Entries announced and not yet settled.
 pub const OPEN_ENTRIES_MAX: usize = 16 * 1024;

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::protocol::delta::pieces::{Piece, SignatureState};
 use crate::protocol::failure::Reason;
 use crate::protocol::not_kept::NotKept;
+use crate::protocol::program_end::ProgramEnd;
 use crate::protocol::request::Request;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId, Meta};
@@ -96,6 +97,8 @@ pub enum Message {
     Verified(u64),
     /// Receiver to sender, before [`Message::Finished`], if the offer asks for a receipt.
     Seal(Seal),
+    /// Receiver to sender, before [`Message::Finished`]: a program ran after the transfer, and ended like this.
+    Ran(ProgramEnd),
     /// Receiver to sender: all durable chunks of a file so far, as ranges in order that do not touch; at most
     /// [`CHUNK_RANGES_MAX`](crate::protocol::wire::limits::CHUNK_RANGES_MAX).
     Durable(EntryId, Vec<Range<u64>>),
@@ -156,6 +159,7 @@ impl Message {
             Self::Finished { .. } => "Finished",
             Self::Verified(_) => "Verified",
             Self::Seal(_) => "Seal",
+            Self::Ran(_) => "Ran",
             Self::Join { .. } => "Join",
             Self::Left(_) => "Left",
             Self::Came(_) => "Came",

@@ -8,6 +8,7 @@ use crate::protocol::engine::sender::ReceiverEnd;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::manifest_root::ManifestRoot;
 use crate::protocol::wire::entry::{Entry, Kind, Settled};
+use crate::session::after::Delivered;
 
 /// Counts settled entries.
 #[derive(Debug, Default)]
@@ -49,6 +50,14 @@ impl Tally {
     /// What a receipt says of the files, if one is wanted.
     pub(in crate::session) fn listed(&self) -> Option<(&ManifestRoot, u64)> {
         self.listed.as_ref().map(|(manifest, bytes)| (manifest, *bytes))
+    }
+
+    /// What has arrived, if everything has.
+    pub(in crate::session) fn delivered(&self) -> Option<Delivered> {
+        // Such as special files that are not sent.
+        let is_all = self.gravest.is_none_or(|reason| reason.exit_code() == Reason::NotKept.exit_code());
+        let Self { files, bytes, identical, skipped, updated, unchanged, .. } = *self;
+        is_all.then_some(Delivered { files, bytes, identical: identical + updated + unchanged, skipped })
     }
 
     /// Counts an entry. Returns its event, if the events of entries are wanted.
@@ -135,13 +144,15 @@ impl Tally {
         limited_by: Vec<(Bottleneck, u8)>,
         end: ReceiverEnd,
     ) -> Summary {
-        let ReceiverEnd { synced, verified, not_kept, .. } = end;
-        let graver = |gravest| Failure::graver(gravest, Reason::NotKept);
-        let gravest = if not_kept.is_empty() {
-            self.gravest
-        } else {
-            Some(self.gravest.map_or(Reason::NotKept, graver))
+        let ReceiverEnd { synced, verified, not_kept, program, .. } = end;
+        let mut gravest = self.gravest;
+        let mut note = |is_so: bool, reason| {
+            if is_so {
+                gravest = Some(gravest.map_or(reason, |gravest| Failure::graver(gravest, reason)));
+            }
         };
+        note(!not_kept.is_empty(), Reason::NotKept);
+        note(program.is_some_and(|end| !end.is_success()), Reason::ProgramFailed);
         Summary {
             side,
             files: self.files,
@@ -164,6 +175,7 @@ impl Tally {
             piped: false,
             verified,
             receipt: None,
+            program,
             not_kept,
             removed: None,
             left_out: 0,

@@ -17,6 +17,7 @@ use crate::protocol::engine::receiver::{Receiver, ReceiverAction};
 use crate::protocol::engine::sender::ReceiverEnd;
 use crate::protocol::failure::{Failure, Side};
 use crate::protocol::not_kept::{Aspect, NotKept};
+use crate::protocol::program_end::ProgramEnd;
 use crate::protocol::request::Treatment;
 use crate::protocol::wire::message::{Message, Received};
 use crate::session::carrier::{Attached, Carrier, CarrierEvent};
@@ -35,6 +36,7 @@ use crate::session::receive::asking::{OpenQuestion, answer, declined};
 use crate::session::receive::jobs::{DiskJob, DiskJobs};
 use crate::session::receive::offer::Offer;
 use crate::session::receive::parcel::{ParcelFailure, receive_parcel};
+use crate::session::receive::program::{RunningProgram, ended};
 use crate::session::receive::shared::{Receiving, storage_failure};
 use crate::session::receive::streams::{read_control, read_manifest};
 use crate::session::retry::Retry;
@@ -107,6 +109,11 @@ struct ReceiveDriver<C: Connection, T: Target> {
     chunk_log2: u8,
     /// Files that were read back from the disk, if they are.
     verified: Option<u64>,
+    /// Runs before the sender is told of the end; how it ended.
+    program: Option<RunningProgram>,
+    program_end: Option<ProgramEnd>,
+    /// The time of the transfer, without that of the program.
+    took: Option<Duration>,
     /// Whether a call to the disk hangs.
     disk_hangs: bool,
     meter: BottleneckMeter,
@@ -159,6 +166,9 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
             chunk_log2: offer.chunk_log2,
             not_kept: Vec::new(),
             verified: None,
+            program: None,
+            program_end: None,
+            took: None,
             disk_hangs: false,
             last_came: 0,
             teller: Teller::new(shared.clock.started()),
@@ -273,6 +283,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
                 biased;
                 _ = tick.tick() => self.on_tick()?,
                 may_receive = answer(self.question.as_mut()) => self.on_answer(may_receive)?,
+                end = ended(self.program.as_mut()) => self.conclude(Some(end)),
                 failure = self.context.stopped() => return Err(failure.or_side(Side::Receiver)),
                 () = shared.changed.notified() => {}
                 () = shared.control_out.drained() => {}
@@ -311,14 +322,15 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         }
         let totals = self.shared.machine().totals();
         let moved = Moved {
-            elapsed: self.began.elapsed(),
+            elapsed: self.took.unwrap_or_else(|| self.began.elapsed()),
             sent_bytes: self.shared.came_bytes.load(Relaxed),
             resumed_bytes: totals.resumed_bytes,
             copied_bytes: totals.copied_bytes,
         };
         let (synced, not_kept) = (self.is_synced(), std::mem::take(&mut self.not_kept));
         not_kept.iter().for_each(|one| self.report(Event::NotKept(one.clone())));
-        let end = ReceiverEnd { synced, verified: self.verified, seal: None, not_kept };
+        let end =
+            ReceiverEnd { synced, verified: self.verified, seal: None, not_kept, program: self.program_end };
         let summary = self.tally.summary(Side::Receiver, moved, self.meter.shares(), end);
         Summary { piped: self.context.piped, ..summary }
     }
@@ -412,19 +424,28 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
     fn on_job(&mut self, job: DiskJob) -> Result<(), Failure> {
         if let Some(not_kept) = self.jobs.done(job)? {
             self.not_kept = not_kept;
-            let (synced, mut machine) = (self.is_synced(), self.shared.machine());
-            self.verified = self.context.verify_disk.then(|| machine.verified());
-            let peer = self.carrier.connection().peer_fingerprint();
-            let ended = EndedTransfer {
-                transfer: self.transfer,
-                tally: &self.tally,
-                synced,
-                verified: self.verified,
-            };
-            seal(&self.context, peer, &ended).into_iter().for_each(|seal| machine.seal(seal));
-            machine.finished(synced, self.not_kept.clone());
+            self.took = Some(self.began.elapsed());
+            match (self.context.program.clone(), self.tally.delivered()) {
+                (Some(program), Some(delivered)) => {
+                    self.program = Some(RunningProgram::start(program, delivered));
+                }
+                _ => self.conclude(None),
+            }
         }
         Ok(())
+    }
+
+    /// Everything is durable, and the program that was to run has ended.
+    fn conclude(&mut self, program: Option<ProgramEnd>) {
+        (self.program, self.program_end) = (None, program);
+        let (synced, mut machine) = (self.is_synced(), self.shared.machine());
+        self.verified = self.context.verify_disk.then(|| machine.verified());
+        let peer = self.carrier.connection().peer_fingerprint();
+        let ended =
+            EndedTransfer { transfer: self.transfer, tally: &self.tally, synced, verified: self.verified };
+        seal(&self.context, peer, &ended).into_iter().for_each(|seal| machine.seal(seal));
+        program.into_iter().for_each(|end| machine.ran(end));
+        machine.finished(synced, self.not_kept.clone());
     }
 
     /// Everything is durable.
@@ -459,6 +480,12 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
             question.look(&machine, &self.shared.control_out);
             machine.note_progress(self.shared.clock.now());
             drop(machine);
+            self.confirm();
+            return Ok(());
+        }
+        if let Some(program) = &mut self.program {
+            program.beat(&self.shared.control_out);
+            self.shared.machine().note_progress(self.shared.clock.now());
             self.confirm();
             return Ok(());
         }

@@ -7,6 +7,7 @@ mod flush;
 mod jobs;
 pub mod offer;
 mod parcel;
+mod program;
 mod recipe;
 mod shared;
 mod signature;

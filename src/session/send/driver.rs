@@ -579,7 +579,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         }
         debug!(?shares, stats = ?self.carrier.connection().stats(), "finished");
         let sent_bytes = self.sending.sent_bytes.load(Relaxed);
-        let elapsed = self.answer.began().elapsed();
+        let elapsed = self.answer.elapsed();
         let totals = self.machine.totals();
         let (resumed_bytes, copied_bytes) = (totals.resumed_bytes, totals.copied_bytes);
         let moved = Moved { elapsed, sent_bytes, resumed_bytes, copied_bytes };

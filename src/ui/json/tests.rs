@@ -180,6 +180,7 @@ fn success_and_failure() {
         synced: true,
         piped: false,
         verified: None,
+        program: None,
         receipt: None,
         not_kept: vec![NotKept { aspect: Aspect::Mode, count: 3, path: "p".into(), cause: "c".into() }],
         removed: None,

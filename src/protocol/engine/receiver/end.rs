@@ -7,6 +7,7 @@ use crate::protocol::failure::Failure;
 use crate::protocol::final_name::Exists;
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
+use crate::protocol::program_end::ProgramEnd;
 use crate::protocol::wire::entry::{Entry, EntryId, Outcome, Settled};
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::seal::Seal;
@@ -48,6 +49,11 @@ impl Receiver {
     pub fn finished(&mut self, synced: bool, not_kept: Vec<NotKept>) {
         self.actions.push_back(ReceiverAction::Control(Message::Finished { synced, not_kept }));
         self.done = true;
+    }
+
+    /// A program has run after the transfer. Tells the sender.
+    pub fn ran(&mut self, end: ProgramEnd) {
+        self.actions.push_back(ReceiverAction::Control(Message::Ran(end)));
     }
 
     /// The sender gets its receipt.

@@ -1,6 +1,7 @@
 //! Actions that the sender's machine asks of its driver.
 
 use crate::protocol::not_kept::NotKept;
+use crate::protocol::program_end::ProgramEnd;
 use crate::protocol::wire::entry::{Entry, EntryId, Settled};
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::seal::Seal;
@@ -102,4 +103,6 @@ pub struct ReceiverEnd {
     pub seal: Option<Seal>,
     /// Attributes that its file system does not keep; the texts are safe to print.
     pub not_kept: Vec<NotKept>,
+    /// How the program ended that it ran after the transfer.
+    pub program: Option<ProgramEnd>,
 }

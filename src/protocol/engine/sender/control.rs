@@ -11,7 +11,7 @@ use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::printable;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{EntryId, Kind, Outcome};
-use crate::protocol::wire::limits::ANSWER_SECONDS_MAX;
+use crate::protocol::wire::limits::{ANSWER_SECONDS_MAX, PROGRAM_SECONDS_MAX};
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::status::Status;
 
@@ -35,6 +35,7 @@ impl Sender {
                 match activity {
                     Activity::Waiting => {}
                     Activity::Asking => self.is_asked(now),
+                    Activity::Program => self.runs_program(now),
                     _ => self.progress.alive(now),
                 }
                 Ok(())
@@ -46,6 +47,11 @@ impl Sender {
             }
             Message::Seal(seal) => {
                 self.seal = Some(seal);
+                Ok(())
+            }
+            Message::Ran(end) => {
+                self.progress.step(now);
+                self.program = Some(end);
                 Ok(())
             }
             Message::Verified(files) => {
@@ -70,7 +76,8 @@ impl Sender {
                     ..one
                 });
                 let (verified, seal, not_kept) = (self.verified, self.seal.take(), not_kept.collect());
-                self.finished = Some(ReceiverEnd { synced, verified, seal, not_kept });
+                let program = self.program;
+                self.finished = Some(ReceiverEnd { synced, verified, seal, not_kept, program });
                 Ok(())
             }
             other => Err(Failure::protocol(format!(
@@ -85,6 +92,15 @@ impl Sender {
         self.progress.alive(now);
         let since = *self.asked_at.get_or_insert(now);
         if now.saturating_sub(since) < Duration::from_secs(ANSWER_SECONDS_MAX) {
+            self.progress.step(now);
+        }
+    }
+
+    /// Everything is delivered, so nothing but the end is missing.
+    fn runs_program(&mut self, now: Duration) {
+        self.progress.alive(now);
+        let since = *self.program_at.get_or_insert(now);
+        if now.saturating_sub(since) < Duration::from_secs(PROGRAM_SECONDS_MAX) {
             self.progress.step(now);
         }
     }
@@ -294,5 +310,18 @@ mod tests {
             sender.check_stall(Bottleneck::Network, now).is_err()
         });
         assert_eq!(lasts, Some(ANSWER_SECONDS_MAX + 631));
+    }
+
+    #[test]
+    fn a_program_has_a_day() {
+        let mut sender = Sender::new(20, PATIENCE, Duration::ZERO);
+        let lasts = (1..).map(|minute| minute * 10).find(|seconds| {
+            let now = Duration::from_secs(*seconds);
+            sender.on_control(Message::Heartbeat(Activity::Program), now).unwrap();
+            sender.check_stall(Bottleneck::Network, now).is_err()
+        });
+        assert!(
+            lasts.is_some_and(|seconds| (PROGRAM_SECONDS_MAX..PROGRAM_SECONDS_MAX + 700).contains(&seconds))
+        );
     }
 }

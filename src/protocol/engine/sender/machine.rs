@@ -10,6 +10,7 @@ use crate::protocol::engine::sender::path::PathFacts;
 use crate::protocol::engine::sender::state::{OutgoingEntry, OutgoingState};
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::RelPath;
+use crate::protocol::program_end::ProgramEnd;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Outcome, Settled, Totals};
 use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX};
 use crate::protocol::wire::message::Message;
@@ -25,6 +26,9 @@ pub struct Sender {
     pub(super) progress: ProgressWatch,
     /// When the receiver first said that it asks a person.
     pub(super) asked_at: Option<Duration>,
+    /// Since when the receiver says that a program runs there.
+    pub(super) program_at: Option<Duration>,
+    pub(super) program: Option<ProgramEnd>,
     pub(super) open: BTreeMap<EntryId, OutgoingEntry>,
     pub(super) open_entries_max: usize,
     pub(super) open_path_bytes: usize,
@@ -71,6 +75,8 @@ impl Sender {
             patience,
             progress: ProgressWatch::new(patience, now),
             asked_at: None,
+            program_at: None,
+            program: None,
             open: BTreeMap::new(),
             open_entries_max: OPEN_ENTRIES_MAX,
             open_path_bytes: 0,

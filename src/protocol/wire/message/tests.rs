@@ -7,6 +7,7 @@ use super::*;
 use crate::protocol::final_name::Exists;
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
+use crate::protocol::program_end::ProgramEnd;
 use crate::protocol::wire::attributes::Attributes;
 use crate::protocol::wire::codec::{CodecError, Deframer, put_extension, put_varint};
 use crate::protocol::wire::encode::{EXTENSION_CONNECTIONS, EXTENSION_PORTS};
@@ -110,6 +111,17 @@ fn golden_bytes_of_what_was_asked() {
             },
             format!("0318{}14 0100 020103 0300", "07".repeat(16)),
         ),
+    ]);
+}
+
+#[test]
+fn golden_bytes_of_programs() {
+    check_golden([
+        (Message::Heartbeat(Activity::Program), "080109".into()),
+        (Message::Ran(ProgramEnd::Exited(3)), "1d020003".into()),
+        (Message::Ran(ProgramEnd::Killed(9)), "1d020109".into()),
+        (Message::Ran(ProgramEnd::TimedOut), "1d020200".into()),
+        (Message::Ran(ProgramEnd::NotStarted), "1d020300".into()),
     ]);
 }
 
