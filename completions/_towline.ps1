@@ -50,6 +50,11 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--transfers', '--transfers', [CompletionResultType]::ParameterName, 'With --forever: maximum transfers at once [default: 4]')
             [CompletionResult]::new('--grace', '--grace', [CompletionResultType]::ParameterName, 'With --forever: time for running transfers to end after a signal [default: 30s]')
             [CompletionResult]::new('--exists', '--exists', [CompletionResultType]::ParameterName, 'Existing files: refuse, skip, rename, replace [default: as the receiving side has it]')
+            [CompletionResult]::new('--delete', '--delete', [CompletionResultType]::ParameterName, 'Delete at the receiver what is not in the source')
+            [CompletionResult]::new('--max-delete', '--max-delete', [CompletionResultType]::ParameterName, 'With --delete: delete nothing if there is more than this to delete')
+            [CompletionResult]::new('--backup-dir', '--backup-dir', [CompletionResultType]::ParameterName, 'With --delete: move it to this directory under the target instead')
+            [CompletionResult]::new('-n', '-n', [CompletionResultType]::ParameterName, 'Change nothing, and list what would happen')
+            [CompletionResult]::new('--dry-run', '--dry-run', [CompletionResultType]::ParameterName, 'Change nothing, and list what would happen')
             [CompletionResult]::new('-c', '-c', [CompletionResultType]::ParameterName, 'Compare contents by BLAKE3, although size and time agree')
             [CompletionResult]::new('--checksum', '--checksum', [CompletionResultType]::ParameterName, 'Compare contents by BLAKE3, although size and time agree')
             [CompletionResult]::new('--atomic', '--atomic', [CompletionResultType]::ParameterName, 'Give all files their names together at the end, or none; only with dir: and ssh:')
@@ -123,6 +128,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--exists', '--exists', [CompletionResultType]::ParameterName, 'Existing files: refuse (default), skip, replace, rename')
             [CompletionResult]::new('-c', '-c', [CompletionResultType]::ParameterName, 'Compare contents by BLAKE3, although size and time agree')
             [CompletionResult]::new('--checksum', '--checksum', [CompletionResultType]::ParameterName, 'Compare contents by BLAKE3, although size and time agree')
+            [CompletionResult]::new('--allow-delete', '--allow-delete', [CompletionResultType]::ParameterName, 'Let the sender delete what it does not send (send --delete)')
             [CompletionResult]::new('--atomic', '--atomic', [CompletionResultType]::ParameterName, 'Give all files their names together at the end, or none')
             [CompletionResult]::new('--verify-disk', '--verify-disk', [CompletionResultType]::ParameterName, 'Read each file back from the disk before it gets its name')
             [CompletionResult]::new('--yes', '--yes', [CompletionResultType]::ParameterName, 'Receive without asking')
@@ -222,7 +228,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             break
         }
         'towline;peers' {
-            [CompletionResult]::new('--may', '--may', [CompletionResultType]::ParameterName, 'What it may do here: send, receive, archive, or none')
+            [CompletionResult]::new('--may', '--may', [CompletionResultType]::ParameterName, 'What it may do here: send, receive, archive, delete, or none')
             [CompletionResult]::new('--dir', '--dir', [CompletionResultType]::ParameterName, 'Where its files go at a receiver that stays')
             [CompletionResult]::new('--policies', '--policies', [CompletionResultType]::ParameterName, 'What it may do to existing files there, or none')
             [CompletionResult]::new('--quota', '--quota', [CompletionResultType]::ParameterName, 'Bytes that it may fill there, such as 100G, or none')

@@ -19,9 +19,6 @@ _towline() {
             towline,bench)
                 cmd="towline__subcmd__bench"
                 ;;
-            towline,config)
-                cmd="towline__subcmd__config"
-                ;;
             towline,help)
                 cmd="towline__subcmd__help"
                 ;;
@@ -42,9 +39,6 @@ _towline() {
                 ;;
             towline__subcmd__help,bench)
                 cmd="towline__subcmd__help__subcmd__bench"
-                ;;
-            towline__subcmd__help,config)
-                cmd="towline__subcmd__help__subcmd__config"
                 ;;
             towline__subcmd__help,help)
                 cmd="towline__subcmd__help__subcmd__help"
@@ -71,7 +65,7 @@ _towline() {
 
     case "${cmd}" in
         towline)
-            opts="-h -V --help --version send receive bench id peers config receipt help"
+            opts="-h -V --help --version send receive bench id peers receipt help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -212,61 +206,8 @@ _towline() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        towline__subcmd__config)
-            opts="-q -v -h --profile --json --quiet --verbose --no-progress --color --config --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --profile)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --json)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --quiet)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                -q)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --no-progress)
-                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
-                    return 0
-                    ;;
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                --config)
-                    local oldifs
-                    if [ -n "${IFS+x}" ]; then
-                        oldifs="$IFS"
-                    fi
-                    IFS=$'\n'
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    if [ -n "${oldifs+x}" ]; then
-                        IFS="$oldifs"
-                    fi
-                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
-                        compopt -o filenames
-                    fi
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         towline__subcmd__help)
-            opts="send receive bench id peers config receipt help"
+            opts="send receive bench id peers receipt help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -280,20 +221,6 @@ _towline() {
             return 0
             ;;
         towline__subcmd__help__subcmd__bench)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        towline__subcmd__help__subcmd__config)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -578,7 +505,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__receive)
-            opts="-c -q -v -h --from --wait --into --exists --checksum --atomic --verify-disk --yes --manifest --limit --list-partial --discard-partial --exec --exec-timeout --forever --tickets --transfers --grace --allow --ca --cert --key --peer-name --words --uses --expires --qr --verify --remember --ssh --no-install --listen --port-range --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --profile --config --help"
+            opts="-c -q -v -h --from --wait --into --exists --checksum --allow-delete --atomic --verify-disk --yes --manifest --limit --list-partial --discard-partial --forever --tickets --transfers --grace --allow --ca --cert --key --peer-name --words --uses --expires --qr --verify --remember --ssh --no-install --listen --port-range --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -608,6 +535,10 @@ _towline() {
                     return 0
                     ;;
                 -c)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --allow-delete)
                     COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
@@ -647,14 +578,6 @@ _towline() {
                     return 0
                     ;;
                 --discard-partial)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --exec)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --exec-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -835,10 +758,6 @@ _towline() {
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
-                --profile)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --config)
                     local oldifs
                     if [ -n "${IFS+x}" ]; then
@@ -862,7 +781,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__send)
-            opts="-c -0 -a -o -A -X -q -v -h --to --wait --background --remove-source --delta --verify-disk --receipt --manifest --name --forever --tickets --transfers --grace --exists --checksum --atomic --yes --exclude --include --exclude-from --ignore-files --files-from --null --one-file-system --min-size --max-size --contents --archive --owner --numeric-ids --special-bits --acls --xattrs --allow --ca --cert --key --peer-name --words --uses --expires --qr --verify --remember --ssh --no-install --listen --port-range --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --profile --config --help"
+            opts="-n -c -0 -a -o -A -X -q -v -h --to --wait --background --remove-source --delta --verify-disk --receipt --manifest --name --forever --tickets --transfers --grace --exists --delete --max-delete --backup-dir --dry-run --checksum --atomic --yes --exclude --include --exclude-from --ignore-files --files-from --null --one-file-system --min-size --max-size --contents --archive --owner --numeric-ids --special-bits --acls --xattrs --allow --ca --cert --key --peer-name --words --uses --expires --qr --verify --remember --ssh --no-install --listen --port-range --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -944,6 +863,26 @@ _towline() {
                     ;;
                 --exists)
                     COMPREPLY=($(compgen -W "refuse skip replace rename" -- "${cur}"))
+                    return 0
+                    ;;
+                --delete)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --max-delete)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --backup-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dry-run)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                -n)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --checksum)
@@ -1227,10 +1166,6 @@ _towline() {
                     ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                --profile)
-                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --config)

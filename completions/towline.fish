@@ -57,6 +57,12 @@ complete -c towline -n "__fish_towline_using_subcommand send" -l exists -d 'Exis
 skip\t'Keep the existing file; this is not an error'
 replace\t'Replace the existing file'
 rename\t'Save the new file under another name'"
+complete -c towline -n "__fish_towline_using_subcommand send" -l delete -d 'Delete at the receiver what is not in the source' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand send" -l max-delete -d 'With --delete: delete nothing if there is more than this to delete' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l backup-dir -d 'With --delete: move it to this directory under the target instead' -r -F
+complete -c towline -n "__fish_towline_using_subcommand send" -s n -l dry-run -d 'Change nothing, and list what would happen' -r -f -a "true\t''
+false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -s c -l checksum -d 'Compare contents by BLAKE3, although size and time agree' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l atomic -d 'Give all files their names together at the end, or none; only with dir: and ssh:' -r -f -a "true\t''
@@ -146,6 +152,8 @@ skip\t'Keep the existing file; this is not an error'
 replace\t'Replace the existing file'
 rename\t'Save the new file under another name'"
 complete -c towline -n "__fish_towline_using_subcommand receive" -s c -l checksum -d 'Compare contents by BLAKE3, although size and time agree' -r -f -a "true\t''
+false\t''"
+complete -c towline -n "__fish_towline_using_subcommand receive" -l allow-delete -d 'Let the sender delete what it does not send (send --delete)' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand receive" -l atomic -d 'Give all files their names together at the end, or none' -r -f -a "true\t''
 false\t''"
@@ -261,7 +269,7 @@ never\t'No colours'"
 complete -c towline -n "__fish_towline_using_subcommand id" -l config -d 'Config file [default: ~/.config/towline/config.toml]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand id" -s v -l verbose -d 'List each file; -vv and -vvv show more'
 complete -c towline -n "__fish_towline_using_subcommand id" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c towline -n "__fish_towline_using_subcommand peers" -l may -d 'What it may do here: send, receive, archive, or none' -r
+complete -c towline -n "__fish_towline_using_subcommand peers" -l may -d 'What it may do here: send, receive, archive, delete, or none' -r
 complete -c towline -n "__fish_towline_using_subcommand peers" -l dir -d 'Where its files go at a receiver that stays' -r -F
 complete -c towline -n "__fish_towline_using_subcommand peers" -l policies -d 'What it may do to existing files there, or none' -r
 complete -c towline -n "__fish_towline_using_subcommand peers" -l quota -d 'Bytes that it may fill there, such as 100G, or none' -r

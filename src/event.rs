@@ -74,6 +74,8 @@ pub enum Event {
     Progress(Progress),
     /// One entry has been settled.
     File(FileSettled),
+    /// A dry run: what would become of an entry.
+    Change(Change),
     /// A problem that does not end the transfer.
     Warning {
         /// The entry it is about.
@@ -296,6 +298,57 @@ pub struct FileSettled {
     pub removed: Option<bool>,
 }
 
+/// What a dry run says of an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What would become of it.
+    pub kind: ChangeKind,
+    /// Path in the manifest.
+    pub path: RelPath,
+    /// The other name that it would get.
+    pub renamed: Option<RelPath>,
+    /// A directory.
+    pub is_dir: bool,
+    /// A regular file.
+    pub is_file: bool,
+    /// Size in bytes.
+    pub size: u64,
+}
+
+/// What would become of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It would be new.
+    Create,
+    /// It would replace something.
+    Replace,
+    /// What is there would get its attributes.
+    Update,
+    /// It would get another name.
+    Rename,
+    /// What is there would stay.
+    Skip,
+    /// It would fail.
+    Refuse,
+    /// It was not announced, and would be removed.
+    Delete,
+}
+
+impl ChangeKind {
+    /// A stable word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Replace => "replace",
+            Self::Update => "update",
+            Self::Rename => "rename",
+            Self::Skip => "skip",
+            Self::Refuse => "refuse",
+            Self::Delete => "delete",
+        }
+    }
+}
+
 /// The end of a transfer.
 #[derive(Debug, Clone)]
 pub struct Summary {
@@ -350,6 +403,10 @@ pub struct Summary {
     pub removed: Option<u64>,
     /// Entries of the sources that a filter has left out, at the sender; a directory counts as one.
     pub left_out: u64,
+    /// Nothing was changed; the figures say what would have been.
+    pub is_dry: bool,
+    /// What was removed at the receiver because it was not announced, where that was asked for.
+    pub deleted: Option<u64>,
 }
 
 impl Summary {

@@ -186,7 +186,7 @@ impl Running<'_> {
                 receive_through(connected, inbox, Rules::default(), context).await
             }
             None => {
-                let open = |_| ready(Ok(VoidTarget));
+                let open = |_, _| ready(Ok(VoidTarget));
                 receive_with(connected, open, "nothing".to_owned(), Rules::default(), context).await
             }
         }

@@ -142,7 +142,7 @@ impl Reception<'_> {
         let context = Context { atomic, verify_disk, identity: Some(identity), consent, ..context };
         if *stdout {
             let context = Context { piped: true, synced: false, ..context };
-            let open = async |_| StdoutTarget::new(io::stdout());
+            let open = async |_, _| StdoutTarget::new(io::stdout());
             return receive_with(connected, open, STDOUT.to_owned(), Rules::default(), context).await;
         }
         let context = Context { program: program.clone().map(|program| program as _), ..context };

@@ -48,7 +48,8 @@ pub(super) async fn run(
     }
     let source = FsSource::select(&settings.sources, Selection::clone(&settings.selection), network.clone())?;
     let walked = source.clone();
-    let removal = match settings.remove_source {
+    // A dry run leaves nothing behind.
+    let removal = match settings.remove_source && !settings.request.is_dry {
         true => Some(WithRemoval::create(source.clone(), Arc::clone(&people.0))?),
         false => None,
     };
@@ -68,22 +69,27 @@ async fn deliver<S: Source + Clone>(
 ) -> Result<u8, Failure> {
     let SendSettings { sources, peer, delta, manifest, .. } = settings;
     let SendSettings { verify_disk, request, rules, atomic, receipt, common, .. } = settings;
+    let is_dry = request.is_dry;
     let reporter: Arc<dyn Reporter> = match &removal {
         Some(removal) => Arc::clone(removal) as _,
         None => reporter,
     };
-    let manifest = manifest.map(|path| WithManifest::create(path, Arc::clone(&reporter))).transpose()?;
+    let manifest = manifest
+        .filter(|_| !is_dry)
+        .map(|path| WithManifest::create(path, Arc::clone(&reporter)))
+        .transpose()?;
     let reporter: Arc<dyn Reporter> = match &manifest {
         Some(manifest) => Arc::clone(manifest) as _,
         None => reporter,
     };
-    let receipt = receipt.map(ReceiptFile::create).transpose()?;
+    let receipt = receipt.filter(|_| !is_dry).map(ReceiptFile::create).transpose()?;
     let mut done = match peer {
         Some(Peer::Dir(dir)) => {
             refuse_inside(&dir, &sources)?;
-            Completion::default()
-                .complete_sets(&(&dir).into(), &reporter, common.disk_timeout, &stop)
-                .await?;
+            if !is_dry {
+                let completion = Completion::default();
+                completion.complete_sets(&(&dir).into(), &reporter, common.disk_timeout, &stop).await?;
+            }
             let reporter = Arc::clone(&reporter);
             let inbox = Inbox {
                 dir: (&dir).into(),
@@ -167,7 +173,7 @@ impl<S: Source + Clone> Delivery<'_, S> {
         let (connected, identity, stop) = meeting.await?;
         let met = met(&connected, peer);
         let done = self.send(connected, memory, identity, stop).await;
-        let remember = common.remember.clone();
+        let remember = common.remember.clone().filter(|_| !self.request.is_dry);
         keep(remember, met, Right::Receive, done.as_ref().err(), reporter.as_ref()).await;
         Ok(done)
     }
@@ -189,7 +195,7 @@ impl<S: Source + Clone> Delivery<'_, S> {
         };
         let context = context(common, memory, Arc::clone(reporter), stop);
         let identity = Some(identity);
-        let (delta, receipt, request) = (*is_delta, *wants_receipt, *request);
+        let (delta, receipt, request) = (*is_delta, *wants_receipt, request.clone());
         let context = Context { delta, receipt, request, identity, ..context };
         send_through(connected, source.clone(), common, context).await
     }

@@ -105,7 +105,7 @@ impl Service {
                     Ok(source) => source,
                     Err(failure) => return Err(connected.fail(failure).await),
                 };
-                let (delta, request) = (offer.delta == Delta::Auto, offer.request);
+                let (delta, request) = (offer.delta == Delta::Auto, offer.request.clone());
                 let context = Context { delta, request, ..context };
                 let walked = source.clone();
                 let done = send_through(connected, source, common, context).await;
@@ -125,7 +125,7 @@ impl Service {
         limit: Duration,
         context: Context,
     ) -> Result<Transferred, Failure> {
-        let InboxSettings { into, exists, compares, atomic, verify_disk, bounds, exec } = inbox;
+        let InboxSettings { into, exists, compares, allow_delete, atomic, verify_disk, bounds, exec } = inbox;
         let sender = connected.link.connection.peer_fingerprint();
         let own_dir = peer.and_then(|peer| peer.into.as_ref());
         let dir = own_dir.map_or_else(|| into.into(), |own| TargetDir::inside(into, own));
@@ -146,7 +146,10 @@ impl Service {
         let bounds = peer.map_or_else(|| bounds.clone(), |peer| bounds.with(&peer.limits));
         let privileged = peer.is_some_and(|peer| peer.may.contains(&Right::Archive));
         let inbox = Inbox { dir, sender, privileged, reporter, network, quota, bounds };
-        let rules = Rules { compares: *compares, ..rules(*exists, peer) };
+        let rules = rules(*exists, *allow_delete, peer);
+        // A set changes nothing before all of it does.
+        let allows_delete = rules.allows_delete && !atomic;
+        let rules = Rules { compares: *compares, allows_delete, ..rules };
         let done = receive_through(connected, inbox, rules, context).await;
         if let (Some(program), Ok(done)) = (program, &done) {
             program.note_end(&done.summary);
@@ -182,7 +185,7 @@ impl Service {
 
 /// What happens to existing files: what the command says, if the peer may do that, or else the first that it may. It may
 /// ask for what the command says and less; else for what its entry allows.
-fn rules(given: Option<Exists>, peer: Option<&KnownPeer>) -> Rules {
+fn rules(given: Option<Exists>, allow_delete: bool, peer: Option<&KnownPeer>) -> Rules {
     let allowed = peer.map(|peer| &peer.exists[..]).unwrap_or_default();
     let exists = match (given, allowed) {
         (Some(given), allowed) if allowed.is_empty() || allowed.contains(&given) => given,
@@ -193,7 +196,8 @@ fn rules(given: Option<Exists>, peer: Option<&KnownPeer>) -> Rules {
         Some(given) if allowed.contains(&given) => given,
         _ => allowed.iter().copied().max().unwrap_or(exists),
     };
-    Rules { exists_max: most, ..Rules::of(exists) }
+    let allows_delete = allow_delete || peer.is_some_and(|peer| peer.may.contains(&Right::Delete));
+    Rules { exists_max: most, allows_delete, ..Rules::of(exists) }
 }
 
 #[cfg(test)]
@@ -207,7 +211,7 @@ mod tests {
         let peer = |exists: &[Exists]| KnownPeer { exists: exists.to_vec(), ..nobody.clone() };
         let careful = peer(&[Exists::Rename, Exists::Skip]);
         fn policy(given: Option<Exists>, peer: Option<&KnownPeer>) -> (Exists, Exists) {
-            let rules = rules(given, peer);
+            let rules = rules(given, false, peer);
             (rules.exists, rules.exists_max)
         }
         assert_eq!(policy(Some(Exists::Replace), Some(&careful)), (Exists::Rename, Exists::Rename));

@@ -13,7 +13,7 @@ pub use crate::node::peers::{KnownPeer, KnownPeers, PeerChange, PeerName, PeersF
 use crate::protocol::failure::Failure;
 pub use crate::protocol::final_name::Exists;
 use crate::protocol::path::RelPath;
-pub use crate::protocol::request::{Request, Rules};
+pub use crate::protocol::request::{Delete, Request, Rules};
 use crate::session::Retry;
 use crate::session::schedule::Schedule;
 pub use crate::storage::fs::Bounds;
@@ -211,6 +211,8 @@ pub struct InboxSettings {
     pub exists: Option<Exists>,
     /// Contents are compared although size and time agree.
     pub compares: bool,
+    /// Senders may have removed what they do not send.
+    pub allow_delete: bool,
     /// All files of a transfer get their names together at the end, or none does.
     pub atomic: bool,
     /// Each file is read back from the disk before it gets its name.

@@ -103,7 +103,8 @@ pub(super) async fn send_through(
         Err(failure) => return Err(connected.fail(failure).await),
     };
     let (link, keeper) = connected.split();
-    let path = PathOfSender::take_up(&link.connection, common.path_memory).await;
+    let remembers = common.path_memory && !context.request.is_dry;
+    let path = PathOfSender::take_up(&link.connection, remembers).await;
     let reporter: Arc<dyn Reporter> = OfTransfer::new(transfer.into(), Arc::clone(&context.reporter));
     let context = Context { reporter: Arc::clone(&reporter), ..context };
     let chunk_log2 = u8::try_from(common.chunk_size_bytes.trailing_zeros()).unwrap_or(u8::MAX);
@@ -141,20 +142,30 @@ pub(super) async fn receive_through(
     let path = dir.path();
     let name = printable(path.as_os_str().as_encoded_bytes());
     let (limit, stop) = (context.patience.disk_timeout, context.stop.clone());
-    let open = async |transfer: String| {
-        let incoming =
-            Incoming { transfer, sender, sync, atomic, verify, privileged, quota, bounds, reporter };
+    let open = async |transfer: String, only_looks: bool| {
+        let incoming = Incoming {
+            transfer,
+            sender,
+            sync,
+            atomic,
+            verify,
+            privileged,
+            only_looks,
+            quota,
+            bounds,
+            reporter,
+        };
         let open = move || FsTarget::new(dir, incoming, network).map_err(|error| error.of_target());
         on_disk((Side::Receiver, "open", &path), limit, &stop, open).await
     };
     receive_with(connected, open, name, rules, context).await
 }
 
-/// Receives one transfer into the target that `open` returns for the transfer's name. People see the target as
+/// Receives one transfer into the target that `open` returns for the transfer's name, and for whether it only looks. People see the target as
 /// `target_name`.
 pub(super) async fn receive_with<T: Target>(
     connected: Connected,
-    open: impl AsyncFnOnce(String) -> Result<T, Failure>,
+    open: impl AsyncFnOnce(String, bool) -> Result<T, Failure>,
     target_name: String,
     rules: Rules,
     context: Context,
@@ -164,7 +175,8 @@ pub(super) async fn receive_with<T: Target>(
     let opened = async {
         let offer = session::receive::offer::offer(&mut link, &context).await?;
         let treatment = rules.grant(&offer.request).map_err(not_granted)?;
-        Ok((offer, treatment, open(session::name_of(offer.transfer)).await?))
+        let target = open(session::name_of(offer.transfer), treatment.is_dry).await?;
+        Ok((offer, treatment, target))
     };
     let result = match opened.await {
         Ok((offer, treatment, target)) => {
@@ -188,6 +200,18 @@ pub(super) async fn receive_with<T: Target>(
 /// The sender asks for more than this side allows. Nothing has been touched.
 fn not_granted(beyond: Beyond) -> Failure {
     match beyond {
+        Beyond::DeleteBeside => {
+            let why = "--delete does not go with --exists rename, whose other names it would delete the next time; nothing \
+                       was changed";
+            Failure::on(Side::Receiver, Reason::Refused, why).telling(why)
+        }
+        Beyond::Delete => {
+            let ways = "`towline receive --allow-delete` allows it, and for a known peer of a side that stays `towline peers \
+                        set NAME --may send,delete`";
+            let message = format!("the sender asks for --delete; nothing was changed. Here, {ways}");
+            let told = format!("it does not allow --delete; nothing was changed. There, {ways}");
+            Failure::on(Side::Receiver, Reason::Refused, message).telling(told)
+        }
         Beyond::Exists { asked, allowed } => {
             let (asked, allowed) = (exists_word(asked), exists_word(allowed));
             let ways = format!(

@@ -293,6 +293,15 @@ pub struct ReceiveArgs {
     #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
     pub checksum: Option<bool>,
 
+    /// Let the sender delete what it does not send (send --delete)
+    ///
+    /// Only in the directories that it sends. With --forever, the right `delete` allows it to one known peer.
+    /// For example: towline receive --into backup --exists replace --allow-delete
+    #[arg(long, env = "TOWLINE_ALLOW_DELETE", hide_env = true, hide_short_help = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub allow_delete: Option<bool>,
+
     /// Give all files their names together at the end, or none
     ///
     /// What arrives stays in staging until everything is complete, so DIR needs space for all of it beside what it replaces.

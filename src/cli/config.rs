@@ -69,6 +69,16 @@ pub struct Config {
     /// `--exists`
     #[serde(deserialize_with = "word")]
     pub exists: Option<Exists>,
+    /// `--delete`
+    pub delete: Option<bool>,
+    /// `--max-delete`
+    pub max_delete: Option<u64>,
+    /// `--backup-dir`
+    pub backup_dir: Option<PathBuf>,
+    /// `--allow-delete`
+    pub allow_delete: Option<bool>,
+    /// `--dry-run`
+    pub dry_run: Option<bool>,
     /// `--checksum`
     pub checksum: Option<bool>,
     /// `--delta`

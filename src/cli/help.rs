@@ -110,6 +110,8 @@ towline send --forever /srv/releases
     Stay, and offer a directory to all known peers that may receive.
 towline send photos/ --to ssh:me@host:pictures
     Send to a machine where ssh starts the other side.
+towline send photos/ --to laptop --exists replace --delete --dry-run
+    List what would make the copy there the same as the one here.
 pg_dump db | towline send - --name db.sql --to backup
     Send what another program writes, as the file db.sql.
 towline send Cargo.lock --to dir:/tmp/inbox

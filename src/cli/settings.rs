@@ -10,6 +10,7 @@ mod meeting;
 mod peers;
 mod pki;
 mod receive;
+mod request;
 mod select;
 mod send;
 mod shown;

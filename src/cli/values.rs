@@ -26,7 +26,7 @@ impl ValueEnum for Exists {
 
 impl ValueEnum for Right {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Send, Self::Receive, Self::Archive]
+        &[Self::Send, Self::Receive, Self::Archive, Self::Delete]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
@@ -34,6 +34,7 @@ impl ValueEnum for Right {
             Self::Send => PossibleValue::new("send").help("Send to this machine"),
             Self::Receive => PossibleValue::new("receive").help("Receive what this machine offers"),
             Self::Archive => PossibleValue::new("archive").help("Keep owners and the like of what it sends"),
+            Self::Delete => PossibleValue::new("delete").help("Use send --delete at a receiver that stays"),
         })
     }
 }

@@ -86,11 +86,13 @@ pub enum Reason {
     TicketExpired = 25,
     /// Everything arrived, and the program that the receiver ran after it failed. Never sent.
     ProgramFailed = 26,
+    /// Something should have been removed at the receiver, and was not. Never sent.
+    ExtrasRemain = 27,
 }
 
 impl Reason {
     /// All reasons, for look-ups and tests.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Internal,
         Self::Protocol,
         Self::Incompatible,
@@ -117,6 +119,7 @@ impl Reason {
         Self::Busy,
         Self::TicketExpired,
         Self::ProgramFailed,
+        Self::ExtrasRemain,
     ];
 
     /// The number on the wire.
@@ -149,7 +152,8 @@ impl Reason {
             | Self::NotKept
             | Self::SourceGrew
             | Self::SourceRemains
-            | Self::ProgramFailed => 10,
+            | Self::ProgramFailed
+            | Self::ExtrasRemain => 10,
         }
     }
 
@@ -208,6 +212,7 @@ impl Reason {
             Self::SourceGrew => Some("a source grew"),
             Self::SourceRemains => Some("a source was not removed"),
             Self::ProgramFailed => Some("a program failed"),
+            Self::ExtrasRemain => Some("something was not deleted"),
             Self::Protocol
             | Self::Incompatible
             | Self::Unreachable
@@ -254,6 +259,7 @@ impl Reason {
             Self::Busy => "busy",
             Self::TicketExpired => "ticket-expired",
             Self::ProgramFailed => "program-failed",
+            Self::ExtrasRemain => "extras-remain",
         }
     }
 

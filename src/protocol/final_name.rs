@@ -60,6 +60,8 @@ pub enum Lookup {
     },
     /// Something different exists.
     Conflict,
+    /// A directory has the name of a file or link. It is never replaced.
+    Directory,
     /// The name cannot be used, and why.
     Refused(Failure),
     /// The system denies permission, and why.

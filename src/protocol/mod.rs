@@ -4,6 +4,7 @@
 //! It imports bytes, blake3 and thiserror, and nothing of this crate; everything else may import it.
 //! `docs/protocol.md` is the specification.
 
+pub mod announced;
 pub mod delta;
 pub mod engine;
 pub mod failure;
@@ -13,6 +14,8 @@ pub mod manifest_root;
 pub mod not_kept;
 pub mod path;
 pub mod place;
+pub mod planned;
 pub mod program_end;
+pub mod removal;
 pub mod request;
 pub mod wire;

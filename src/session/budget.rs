@@ -108,6 +108,11 @@ impl Budget {
         usize::try_from(fit).unwrap_or(usize::MAX).min(2 * PIECES_MAX)
     }
 
+    /// Names of announced entries that a receiver keeps as hashes of 8 bytes: an eighth of the rest.
+    pub(super) fn names(&self) -> usize {
+        usize::try_from(self.shared_bytes() / 8 / 8).unwrap_or(usize::MAX)
+    }
+
     /// Blocks left over in a receiver's part, with at most one parcel per block.
     fn spare_blocks(&self) -> usize {
         self.blocks().saturating_sub(self.streams() + 1)

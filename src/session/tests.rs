@@ -6,6 +6,7 @@ mod consent;
 mod cuts;
 mod delta;
 mod disks;
+mod dry;
 mod ends;
 mod greetings;
 mod hand;

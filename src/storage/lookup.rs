@@ -8,14 +8,18 @@ use crate::protocol::final_name::{Exists, Lookup};
 use crate::protocol::request::Treatment;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind};
 
-/// Looks at the final names of `entries` and prepares for those that can be received. One answer for each, in order.
+/// Looks at the final names of `entries` and prepares for those that can be received, unless nothing is to be changed. One
+/// answer for each, in order.
 pub async fn look_and_prepare<T: Target>(
     target: &T,
     entries: Vec<(EntryId, Entry)>,
     treatment: impl Into<Treatment>,
 ) -> Vec<Result<Lookup>> {
-    let Treatment { exists, compares } = treatment.into();
+    let Treatment { exists, compares, is_dry, .. } = treatment.into();
     let mut found = target.look(entries.iter().map(|(_, entry)| entry.clone()).collect(), exists).await;
+    if is_dry {
+        return found;
+    }
     let (mut places, mut wanted, mut denied) = (Vec::new(), Vec::new(), HashMap::new());
     for (place, (id, entry)) in entries.into_iter().enumerate() {
         match &found[place] {
@@ -27,7 +31,10 @@ pub async fn look_and_prepare<T: Target>(
             Ok(Lookup::SameSize { is_unchanged: true, .. }) if !compares && exists != Exists::Skip => {
                 continue;
             }
-            Ok(Lookup::SameSize { .. } | Lookup::Conflict) if exists == Exists::Skip => continue,
+            Ok(Lookup::SameSize { .. } | Lookup::Conflict | Lookup::Directory) if exists == Exists::Skip => {
+                continue;
+            }
+            Ok(Lookup::Directory) if exists == Exists::Replace => continue,
             Ok(Lookup::Denied(_)) => drop(denied.insert(place, entry.clone())),
             Ok(_) => {}
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::block::Block;
 use crate::protocol::failure::Failure;
+use crate::protocol::path::RelPath;
 use crate::protocol::wire::entry::{Entry, Meta};
 use crate::protocol::wire::record::Run;
 
@@ -103,6 +104,13 @@ pub trait Source: Send + Sync + 'static {
     /// match nor are longer. For a file of unknown size, only checks that it is the same file.
     fn verify(&self, file: &Self::File)
     -> impl Future<Output = std::result::Result<Verdict, Failure>> + Send;
+
+    /// Which of these paths, each a directory or not, the source has nothing under, and would send if it had. An error, or
+    /// anything that a filter leaves out, is no reason to remove something at the receiver.
+    fn lacks(&self, paths: Vec<(RelPath, bool)>) -> impl Future<Output = Vec<bool>> + Send {
+        // What is not known to be missing stays.
+        std::future::ready(vec![false; paths.len()])
+    }
 
     /// The disk call that has been running longest, as a failure, if it exceeds `limit`. Returns at once, even while
     /// the disk hangs.

@@ -1,19 +1,25 @@
 //! The disk of a receiver.
 
+use std::future::ready;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::block::Block;
 use super::error::{Result, StorageError};
+use crate::protocol::announced::Announced;
 use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::hash::ChunkValue;
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
+use crate::protocol::removal::{Extra, Removed};
 use crate::protocol::wire::entry::{Entry, EntryId, Meta};
+#[cfg(doc)]
+use crate::protocol::wire::limits::EXTRAS_MAX;
 
 /// Bytes for a staged file: `block[range]` goes to `offset` of `id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +118,13 @@ pub trait Target: Send + Sync + 'static {
     /// have been lost in a crash. A chunk that differs is written again.
     fn holds(&self, id: EntryId, chunks: Vec<ChunkValue>) -> impl Future<Output = Vec<bool>> + Send;
 
+    /// The names that a commit would give entries whose own names are taken, with [`Exists::Rename`]. One result for each,
+    /// in order; `None` when there is none. Changes nothing.
+    fn free_names(&self, paths: Vec<RelPath>) -> impl Future<Output = Vec<Result<Option<RelPath>>>> + Send {
+        // Without directories no name is taken.
+        ready(paths.into_iter().map(|path| Ok(Some(path))).collect())
+    }
+
     /// Sets permission bits, attributes and times of existing files and links to those of their entries. One result for each, in
     /// order: whether that changed anything.
     fn update(&self, entries: Vec<Entry>) -> impl Future<Output = Vec<Result<bool>>> + Send;
@@ -161,6 +174,30 @@ pub trait Target: Send + Sync + 'static {
 
     /// Drops a staged entry, unless some of it is recorded: a later transfer can resume that.
     fn give_up(&self, id: EntryId) -> impl Future<Output = ()> + Send;
+
+    /// The next extras: what is in directories that were `announced`, which comes with the first call, and was not announced
+    /// itself. What is in a directory comes before the directory. At most [`EXTRAS_MAX`]; empty at the end. Also how many
+    /// directories could not be read. What has to stay, such as another mount, is no extra, nor are the directories above it.
+    fn extras(
+        &self,
+        announced: Option<Arc<Announced>>,
+    ) -> impl Future<Output = Result<(Vec<Extra>, u64)>> + Send {
+        drop(announced);
+        // Without directories there are none.
+        ready(Ok((Vec::new(), 0)))
+    }
+
+    /// Notes that these are to be removed.
+    fn note_extras(&self, extras: Vec<Extra>) -> impl Future<Output = Result<()>> + Send {
+        drop(extras);
+        ready(Ok(()))
+    }
+
+    /// Removes what was noted, or moves it to the same path in `backup`; what is something else by now stays.
+    fn remove_extras(&self, backup: Option<RelPath>) -> impl Future<Output = Result<Removed>> + Send {
+        drop(backup);
+        ready(Ok(Removed::default()))
+    }
 
     /// After the last commit: makes everything durable (including directories and their attributes) and removes
     /// staging. Returns the attributes the disk does not keep.

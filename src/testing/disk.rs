@@ -54,6 +54,7 @@ pub(crate) fn incoming(number: u32, sync: bool) -> Incoming {
         sync,
         atomic: false,
         verify: false,
+        only_looks: false,
         quota: None,
         bounds: Bounds::default(),
         privileged: false,

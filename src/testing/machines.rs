@@ -3,6 +3,7 @@
 
 mod chunks;
 mod crashes;
+mod extras;
 mod hostile;
 mod resume;
 mod tree;
@@ -91,7 +92,7 @@ fn every_policy_holds_with_anything_under_the_names() {
                     Outcome::Written => settled.renamed.is_none() || exists == Exists::Rename,
                     Outcome::Identical => settled.renamed.is_none() || exists == Exists::Rename,
                     Outcome::Updated => exists == Exists::Replace,
-                    Outcome::NotKept | Outcome::Staged | Outcome::Unchanged => false,
+                    Outcome::NotKept | Outcome::Staged | Outcome::Unchanged | Outcome::Planned(_) => false,
                 };
                 assert!(is_allowed, "{settled:?} with {exists:?}");
             }

@@ -268,8 +268,22 @@ async fn a_look_tells_what_is_there(rig: &impl Rig) {
         .collect();
     let words: Vec<&str> = shown.iter().map(|word| word.split(['(', ' ']).next().unwrap()).collect();
     let want = [
-        "Free", "SameSize", "Conflict", "Conflict", "Conflict", "Same", "Free", "Free", "Conflict",
-        "Conflict", "Same", "Conflict", "Conflict", "Free", "Denied", "Refused",
+        "Free",
+        "SameSize",
+        "Conflict",
+        "Conflict",
+        "Directory",
+        "Same",
+        "Free",
+        "Free",
+        "Conflict",
+        "Conflict",
+        "Same",
+        "Conflict",
+        "Conflict",
+        "Free",
+        "Denied",
+        "Refused",
     ];
     assert_eq!(words, want);
     assert_eq!(rig.tree()[&b"new/below"[..]].0, Node::Dir);

@@ -104,6 +104,8 @@ pub(super) mod tests {
             not_kept: Vec::new(),
             removed: None,
             left_out: 0,
+            is_dry: false,
+            deleted: None,
         };
         Bench {
             summary,

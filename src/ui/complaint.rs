@@ -87,7 +87,8 @@ fn hint(reason: Reason) -> Option<&'static str> {
         | Reason::NotKept
         | Reason::SourceGrew
         | Reason::SourceRemains
-        | Reason::ProgramFailed => return None,
+        | Reason::ProgramFailed
+        | Reason::ExtrasRemain => return None,
     })
 }
 

@@ -129,6 +129,8 @@ fn weigh(event: &Event) -> (Keep, bool) {
     match event {
         Event::File(file) if !matches!(file.outcome, Outcome::Failed(_)) => (Keep::Ordinary, true),
         Event::File(_) => (Keep::Grave, false),
+        // Data: all of it is to be seen.
+        Event::Change(_) => (Keep::Always, true),
         // There can be one for each entry.
         Event::Warning { path, reason, .. } if path.is_some() || reason.is_some() => (Keep::Grave, false),
         _ => (Keep::Always, false),

@@ -9,8 +9,8 @@ use serde_json::ser::{Formatter, Serializer};
 
 use super::format::bytes_per_second;
 use crate::event::{
-    Bench, Event, FileSettled, KnownMachine, Listening, Outcome, PartialFile, Progress, Report, Setting,
-    SettingFrom, Summary, TransferId,
+    Bench, Change, Event, FileSettled, KnownMachine, Listening, Outcome, PartialFile, Progress, Report,
+    Setting, SettingFrom, Summary, TransferId,
 };
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::failure::{Failure, Reason};
@@ -94,6 +94,18 @@ enum EventFields<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         removed: Option<bool>,
     },
+    Change {
+        change: &'static str,
+        path: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_bytes: Option<String>,
+        renamed: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        renamed_bytes: Option<String>,
+        is_file: bool,
+        is_dir: bool,
+        size: u64,
+    },
     Warning {
         path: Option<&'a str>,
         reason: Option<&'static str>,
@@ -135,6 +147,10 @@ enum EventFields<'a> {
         unchanged: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
         exec: Option<ProgramFields>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        dry_run: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        deleted: Option<u64>,
     },
     Setting {
         name: &'a str,
@@ -285,6 +301,7 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
             EventFields::Resumed { path, path_bytes, size: *size, held_bytes: *held_bytes }
         }
         Event::File(file) => self::file(file),
+        Event::Change(change) => self::change(change),
         Event::Warning { path, reason, message } => EventFields::Warning {
             path: path.as_deref(),
             reason: reason.map(Reason::as_str),
@@ -400,6 +417,7 @@ fn file(file: &FileSettled) -> EventFields<'_> {
         Outcome::Staged => ("staged", None),
         Outcome::Identical => ("identical", None),
         Outcome::Unchanged => ("unchanged", None),
+        Outcome::Planned(_) => ("planned", None),
         Outcome::Updated => ("updated", None),
         Outcome::Skipped => ("skipped", None),
         Outcome::NotKept => ("not-kept", None),
@@ -417,6 +435,21 @@ fn file(file: &FileSettled) -> EventFields<'_> {
         reason,
         message: file.message.as_deref(),
         removed: file.removed,
+    }
+}
+
+fn change(change: &Change) -> EventFields<'_> {
+    let (path, path_bytes) = path(&change.path);
+    let (renamed, renamed_bytes) = change.renamed.as_ref().map(self::path).unzip();
+    EventFields::Change {
+        change: change.kind.as_str(),
+        path,
+        path_bytes,
+        renamed,
+        renamed_bytes: renamed_bytes.flatten(),
+        is_file: change.is_file,
+        is_dir: change.is_dir,
+        size: change.size,
     }
 }
 
@@ -469,6 +502,8 @@ fn finished(summary: &Summary) -> EventFields<'_> {
         verified_from_disk: summary.verified,
         unchanged: summary.unchanged,
         exec: summary.program.map(program),
+        dry_run: summary.is_dry,
+        deleted: summary.deleted,
     }
 }
 

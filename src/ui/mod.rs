@@ -8,6 +8,7 @@ mod advice;
 mod ask;
 mod bars;
 mod bench;
+mod changes;
 mod complaint;
 mod desk;
 pub mod format;

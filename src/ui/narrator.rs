@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::changes::change_line;
 use super::complaint::{self, hint_line};
 use super::options::Options;
 use super::paint::Paint;
@@ -131,6 +132,7 @@ impl Narrator {
             | Event::Receipt(_)
             | Event::Preparing { .. }
             | Event::Bench(_)
+            | Event::Change(_)
             | Event::Progress(_) => String::new(),
         }
     }
@@ -156,6 +158,7 @@ impl Narrator {
             Event::Receipt(receipt) => receipt.text.clone(),
             Event::Setting(setting) => setting_line(setting),
             Event::Peer(peer) => peer_line(peer),
+            Event::Change(change) => change_line(change),
             Event::Bench(bench) => bench::table(bench),
             _ => String::new(),
         }
@@ -206,7 +209,6 @@ impl Narrator {
         if file.is_file && file.blake3.is_some() {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(file.path.clone());
         }
-        let size = if file.is_file { format::bytes(file.size) } else { "-".to_owned() };
         let outcome = match file.outcome {
             Outcome::Failed(reason) => {
                 let message = file.message.as_deref().unwrap_or(reason.as_str());
@@ -217,6 +219,7 @@ impl Narrator {
             Outcome::Staged => "staged",
             Outcome::Identical => "identical",
             Outcome::Unchanged => "unchanged",
+            Outcome::Planned(_) => "planned",
             Outcome::Updated => "updated",
             Outcome::Skipped => "skipped",
             Outcome::NotKept => "not kept",
@@ -224,6 +227,7 @@ impl Narrator {
         if self.quiet || !self.verbose {
             return String::new();
         }
+        let size = if file.is_file { format::bytes(file.size) } else { "-".to_owned() };
         let renamed = file.renamed.as_ref().map(|to| format!(" as {to}")).unwrap_or_default();
         format!("{}  {size}  {outcome}{renamed}\n", file.path)
     }

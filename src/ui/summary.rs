@@ -15,9 +15,11 @@ const SHARE_MIN: u8 = 5;
 
 /// What was transferred, how fast, how safe it is, and what limited it.
 pub(super) fn summary_line(summary: &Summary) -> String {
-    let verb = match summary.side {
-        Side::Sender => "sent",
-        Side::Receiver => "received",
+    let verb = match (summary.side, summary.is_dry) {
+        (Side::Sender, false) => "sent",
+        (Side::Receiver, false) => "received",
+        (Side::Sender, true) => "dry run, nothing was changed; would send",
+        (Side::Receiver, true) => "dry run, nothing was changed; would receive",
     };
     let mut what: Vec<String> = [
         (summary.files, "file", "files"),
@@ -37,12 +39,14 @@ pub(super) fn summary_line(summary: &Summary) -> String {
         what.push(nothing.to_owned());
     }
     let mut out = format!("{verb} {}", what.join(", "));
-    if summary.bytes > 0 {
+    if summary.bytes > 0 && summary.is_dry {
+        out += &format!(", {}", format::bytes(summary.bytes));
+    } else if summary.bytes > 0 {
         let rate = format::bytes(format::bytes_per_second(summary.new_bytes(), summary.elapsed));
         let (bytes, time) = (format::bytes(summary.bytes), format::duration(summary.elapsed));
         out += &format!(", {bytes}{} in {time} ({rate}/s)", not_sent(summary));
     }
-    out += if has_nothing && summary.failed > 0 {
+    out += if summary.is_dry || has_nothing && summary.failed > 0 {
         ""
     } else if is_nothing && summary.unchanged > 0 && summary.synced {
         ", on disk"
@@ -67,16 +71,13 @@ pub(super) fn summary_line(summary: &Summary) -> String {
     if summary.updated > 0 {
         out += &format!("; {} updated in mode or time", summary.updated);
     }
-    if summary.skipped > 0 {
-        out += &format!("; {} skipped", summary.skipped);
-    }
-    if summary.left_out > 0 {
-        out += &format!("; {} left out", summary.left_out);
+    for (number, what) in [(summary.skipped, "skipped"), (summary.left_out, "left out")] {
+        if number > 0 {
+            out += &format!("; {number} {what}");
+        }
     }
     out += &program(summary);
-    if let Some(removed) = summary.removed {
-        out += &format!("; {} removed", format::count(removed, "source", "sources"));
-    }
+    out += &gone(summary);
     // A short transfer was limited by nothing that a person could change.
     if summary.elapsed >= LIMITED_MIN {
         match limits(summary) {
@@ -98,6 +99,14 @@ fn program(summary: &Summary) -> String {
         ProgramEnd::TimedOut => format!("; {of} took too long and was killed"),
         ProgramEnd::NotStarted => format!("; {of} could not be started"),
     }
+}
+
+/// `; 3 deleted; 1 source removed`.
+fn gone(summary: &Summary) -> String {
+    let verb = if summary.is_dry { "would be deleted" } else { "deleted" };
+    let deleted = summary.deleted.map(|deleted| format!("; {deleted} {verb}"));
+    let removed = |removed| format!("; {} removed", format::count(removed, "source", "sources"));
+    [deleted, summary.removed.map(removed)].into_iter().flatten().collect()
 }
 
 /// ` (1.00 GiB by an earlier attempt, 3.00 GiB taken from the old file)`.
@@ -157,6 +166,8 @@ pub(super) mod tests {
             not_kept: Vec::new(),
             removed: None,
             left_out: 0,
+            is_dry: false,
+            deleted: None,
         }
     }
 }

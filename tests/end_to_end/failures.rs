@@ -12,6 +12,7 @@ use crate::support::process::{Ended, Listening, Machine, Towline};
 use crate::support::random::Random;
 use crate::support::setting::{Setting, assert_only_partials};
 use crate::support::ticket::redirect;
+use crate::support::tree::set_mtime;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -224,6 +225,8 @@ fn send_onto(there: &[u8], bytes: &[u8], policy: &[&str]) -> (Setting, [Ended; 2
     let setting = Setting::new();
     let source = setting.file_in("source", bytes);
     fs::write(setting.inbox.join("file"), there).expect("a file");
+    // Both may have been written within one tick of the clock.
+    set_mtime(&setting.inbox.join("file"), 1_600_000_000, 0);
     let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, policy);
     let sent = setting.sender.send(["--to", &listening.ticket, &source]);
     (setting, [sent, receiver.end()])

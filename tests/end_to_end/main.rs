@@ -9,6 +9,7 @@ mod budget;
 mod codes;
 mod connections;
 mod consent;
+mod deletion;
 mod delta;
 mod disk_faults;
 mod durability;

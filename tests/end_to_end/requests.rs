@@ -16,8 +16,9 @@ impl Setting {
         let source = self.scratch.dir("tree");
         let there = self.inbox.join("tree");
         fs::create_dir(&there).expect("a directory");
-        for (dir, content) in [(&source, "new"), (&there, "old")] {
+        for (dir, content, time) in [(&source, "new", THEN), (&there, "old", THEN + 1)] {
             fs::write(dir.join("f"), content).expect("a file");
+            set_mtime(&dir.join("f"), time, 0);
         }
         source
     }
@@ -150,4 +151,103 @@ fn mode_follows_an_unchanged_file_that_may_be_replaced() {
         }
     }
     assert_eq!(content(&setting), "old");
+}
+
+/// A tree at both sides of which everything differs in its own way.
+fn differing(setting: &Setting) -> PathBuf {
+    let source = setting.scratch.dir("tree");
+    let there = setting.inbox.join("tree");
+    for dir in [&source, &there] {
+        fs::create_dir_all(dir.join("d")).expect("directories");
+        fs::write(dir.join("same"), "same").expect("a file");
+        set_mtime(&dir.join("same"), THEN, 0);
+    }
+    fs::write(source.join("other"), "new").expect("a file");
+    fs::write(there.join("other"), "older").expect("a file");
+    fs::write(source.join("mode"), "as it was").expect("a file");
+    fs::write(there.join("mode"), "as it was").expect("a file");
+    set_mode(&there.join("mode"), 0o600);
+    fs::create_dir(source.join("d/new")).expect("a directory");
+    fs::write(source.join("d/new/file"), "new").expect("a file");
+    std::os::unix::fs::symlink("file", source.join("d/new/link")).expect("a link");
+    for dir in [source.join("d"), source.clone()] {
+        set_mtime(&dir, THEN, 0);
+    }
+    source
+}
+
+/// Names, sizes, modes and times of everything.
+fn snapshot(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let meta = path.symlink_metadata().expect("there");
+        found.push(format!("{path:?} {} {:?} {:?}", meta.len(), meta.permissions(), meta.modified()));
+        if meta.is_dir() {
+            found.extend(snapshot(&path));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The lines that a dry run with these flags writes to standard output.
+fn listed(setting: &Setting, to: &str, source: &Path, flags: &[&str], code: i32) -> Vec<String> {
+    let mut args = vec!["send", "--dry-run", "--to", to, source.to_str().expect("a plain path")];
+    args.extend(flags);
+    let output = setting.sender.command(args).output().expect("it starts");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{told}");
+    assert!(told.contains("dry run, nothing was changed"), "{told}");
+    let mut lines: Vec<_> =
+        String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn a_dry_run_lists_what_would_happen_and_touches_nothing() {
+    let setting = Setting::new();
+    let source = differing(&setting);
+    let new = ["create\ttree/d/new/", "create\ttree/d/new/file", "create\ttree/d/new/link"];
+    let before = (snapshot(&source), snapshot(&setting.inbox));
+    for (rule, code, more) in [
+        ("refuse", 5, &["refuse\ttree/other"][..]),
+        ("skip", 0, &["skip\ttree/mode", "skip\ttree/other", "skip\ttree/same"]),
+        ("rename", 0, &["rename\ttree/other\ttree/other~1"]),
+        ("replace", 0, &["replace\ttree/other", "update\ttree/", "update\ttree/d/", "update\ttree/mode"]),
+    ] {
+        let mut expected: Vec<_> = new.iter().chain(more).map(ToString::to_string).collect();
+        expected.sort();
+        let to = format!("dir:{}", setting.inbox());
+        let flags = ["--exists", rule];
+        assert_eq!(listed(&setting, &to, &source, &flags, code), expected, "{rule} to a directory");
+        let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &flags);
+        assert_eq!(listed(&setting, &listening.ticket, &source, &[], code), expected, "{rule}");
+        let received = receiver.end().expect(code);
+        assert_eq!(received.event("finished")["dry_run"], true);
+        assert_eq!(before, (snapshot(&source), snapshot(&setting.inbox)), "{rule}");
+    }
+}
+
+#[test]
+fn a_dry_run_makes_no_directory_and_leaves_nothing_behind() {
+    let setting = Setting::new();
+    let source = setting.with_another();
+    let missing = setting.path("missing/deep");
+    let to = format!("dir:{}", missing.to_str().expect("a plain path"));
+    let files = ["manifest", "receipt"].map(|name| setting.path(name));
+    let [manifest, receipt] = files.each_ref().map(|path| path.to_str().expect("a plain path"));
+    let flags = ["--manifest", manifest, "--receipt", receipt, "--remove-source"];
+    assert_eq!(listed(&setting, &to, &source, &flags, 0), ["create\ttree/", "create\ttree/f"]);
+    assert!(!setting.path("missing").exists() && source.join("f").exists());
+    assert!(!files[0].exists() && !files[1].exists());
+    let args = ["--dry-run", "--to", &to, source.to_str().expect("a plain path")];
+    let ended = setting.sender.send(args).expect(0);
+    let changes: Vec<_> = ended.events("change").map(|e| (e["change"].clone(), e["path"].clone())).collect();
+    assert_eq!(changes, [("create".into(), "tree".into()), ("create".into(), "tree/f".into())]);
+    assert_eq!(
+        (&ended.event("finished")["dry_run"], &ended.event("finished")["files"]),
+        (&true.into(), &1.into())
+    );
 }

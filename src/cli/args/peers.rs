@@ -50,11 +50,12 @@ pub struct PeersArgs {
     #[arg(value_name = "ADDRESS")]
     pub addresses: Vec<String>,
 
-    /// What it may do here: send, receive, archive, or none
+    /// What it may do here: send, receive, archive, delete, or none
     ///
     /// For add and set. `send` lets it send to this machine, `receive` lets it receive what this machine offers; both only
     /// while this machine waits and lets it in. With `archive`, files that it sends with `send -a` keep their owners, set-id
-    /// bits and attributes of the system, and it can so make programs that run as root. A peer that may do neither can still be dialled.
+    /// bits and attributes of the system, and it can so make programs that run as root. `delete` allows it
+    /// `send --delete` at a receiver that stays. A peer that may do neither can still be dialled.
     #[arg(long, env = "TOWLINE_MAY", hide_env = true, value_name = "RIGHTS")]
     pub may: Option<String>,
 

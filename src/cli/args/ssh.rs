@@ -1,5 +1,7 @@
 //! Flags about a machine that ssh reaches.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
@@ -40,6 +42,51 @@ pub struct TargetArgs {
     #[arg(long, env = "TOWLINE_EXISTS", hide_env = true, hide_short_help = true, value_name = "WHAT")]
     #[arg(hide_possible_values = true)]
     pub exists: Option<Exists>,
+
+    /// Delete at the receiver what is not in the source
+    ///
+    /// Only in the directories that are sent, after everything has arrived, and only if all of the source could be read. What a
+    /// filter leaves out stays, and so does another mount, and with --contents what is at the top of the target. Without dir: and ssh:, the receiver must have allowed it
+    /// (`towline receive --allow-delete`, or the right `delete` of a known peer); else nothing is changed, and the exit code is
+    /// 5. If something stays that should not, the exit code is 10. --dry-run lists what would be deleted.
+    /// For example: towline send photos --to dir:/backup --delete --dry-run
+    #[arg(long, env = "TOWLINE_DELETE", hide_env = true, hide_short_help = true, value_name = "BOOL")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub delete: Option<bool>,
+
+    /// With --delete: delete nothing if there is more than this to delete
+    ///
+    /// The exit code is then 10. Directories count too.
+    /// For example: towline send photos --to nas --delete --max-delete 100
+    #[arg(long, env = "TOWLINE_MAX_DELETE", hide_env = true, hide_short_help = true, value_name = "N")]
+    pub max_delete: Option<u64>,
+
+    /// With --delete: move it to this directory under the target instead
+    ///
+    /// Each file keeps its path in there. What is in this directory is never deleted.
+    /// For example: towline send photos --to dir:/backup --delete --backup-dir old/2026-11-26
+    #[arg(long, env = "TOWLINE_BACKUP_DIR", hide_env = true, hide_short_help = true, value_name = "DIR")]
+    pub backup_dir: Option<PathBuf>,
+
+    /// Change nothing, and list what would happen
+    ///
+    /// The receiving side only looks. Standard output has a line for each change, a word, a tab and the path under the target:
+    /// `create`, `replace`, `update` (mode or time), `delete`, `skip`, `refuse` (it would fail), and `rename` with the other path
+    /// after another tab. A slash follows a directory. With --json, these are events (`change`). Nothing is sent, removed or
+    /// remembered, and no manifest or receipt is written. The exit code is that of the real run, as far as it can be known.
+    /// For example: towline send photos --to nas --dry-run
+    #[arg(
+        short = 'n',
+        long,
+        env = "TOWLINE_DRY_RUN",
+        hide_env = true,
+        hide_short_help = true,
+        value_name = "BOOL"
+    )]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(value_parser = BoolishValueParser::new(), hide_possible_values = true)]
+    pub dry_run: Option<bool>,
 
     /// Compare contents by BLAKE3, although size and time agree
     ///

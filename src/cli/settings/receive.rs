@@ -76,7 +76,12 @@ pub(super) fn resolve(
     let atomic = !stdout && given.atomic.or(config.atomic).unwrap_or(false);
     let verify_disk = !stdout && verify_disk(given.verify_disk, config.verify_disk, &common)?;
     let compares = given.checksum.or(config.checksum).unwrap_or(false) || manifest.is_some() || verify_disk;
-    let rules = Rules { compares, ..Rules::of(exists) };
+    let allows_delete = given.allow_delete.or(config.allow_delete).unwrap_or(false);
+    ensure!(
+        !allows_delete || !atomic,
+        "--allow-delete does not go with --atomic, which changes nothing before everything has arrived"
+    );
+    let rules = Rules { compares, allows_delete, ..Rules::of(exists) };
     let yes = given.yes.or(config.yes).unwrap_or(false);
     let peers = peers.clone();
     Ok(Command::Receive(ReceiveSettings {

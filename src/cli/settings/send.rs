@@ -9,12 +9,13 @@ use anyhow::{Result, ensure};
 use super::common::{is_variable, resolve_common, verify_disk};
 use super::meeting::{check_uses, resolve_meeting, resolve_peer};
 use super::pki::resolve_pki;
+use super::request::resolve_request;
 use super::select::resolve_selection;
 use super::sources::{check_sources, give_way};
 use super::stdio::{check_stdin, stdin_name};
 use super::{ssh, stay};
 use crate::app::settings::{Command, Peer, PeersFile, Request, Right, Rules, SendSettings};
-use crate::cli::args::SendArgs;
+use crate::cli::args::{SendArgs, TargetArgs};
 use crate::cli::config::Config;
 use crate::cli::peer;
 use crate::storage::fs::Selection;
@@ -33,6 +34,10 @@ pub(super) fn resolve(
         ticket.is_none() || given.to.is_none(),
         "a ticket or code follows the sources, and --to (or TOWLINE_TO) names a peer too: give one of them"
     );
+    if given.target.dry_run.or(config.dry_run).unwrap_or(false) {
+        // Not even this program is copied.
+        given.ssh.no_install = Some(true);
+    }
     let (there, ssh) = (ssh::receiving(&given), ssh::Way::new(&mut given.ssh, given.target.yes, &config));
     let to = ticket.or(given.to.take()).or_else(|| config.to.as_deref().map(OsString::from));
     let stdin_name = stdin_name(&given, to.as_deref())?;
@@ -58,20 +63,13 @@ pub(super) fn resolve(
     // The config file is about this machine.
     let verify_disk = verify_disk(given.verify_disk, config.verify_disk.filter(|_| is_dir), &common)?;
     let is_by_ssh = matches!(peer, Some(Peer::Ssh(_)));
-    ensure!(
-        given.target.atomic.is_none() || is_dir || is_by_ssh || is_variable("--atomic"),
-        "--atomic works only with --to dir: or ssh:; for another peer, give it to `towline receive` there"
-    );
-    ensure!(
-        !verify_disk || is_dir || is_by_ssh,
-        "--verify-disk is about the disk of the receiving side: give it to `towline receive` there"
-    );
+    check_target(&given.target, verify_disk, is_dir || is_by_ssh)?;
+    let request = resolve_request(&given.target, &config)?;
     let receipt = given.receipt.or(config.receipt);
     let delta = given.delta.or(config.delta).unwrap_or_default();
     // A name that stays, a hash that is written and a source that is removed are promises about contents.
     let promises = manifest.is_some() || remove_source || receipt.is_some() || verify_disk;
-    let compares = given.target.checksum.or(config.checksum).unwrap_or(false) || promises;
-    let request = Request { exists: given.target.exists, compares };
+    let request = Request { compares: request.compares || promises, ..request };
     // The config file is about this machine.
     let own = given.target.exists.or(config.exists).unwrap_or_default();
     let single = [
@@ -93,7 +91,7 @@ pub(super) fn resolve(
         remove_source,
         verify_disk,
         request,
-        rules: Rules::of(own),
+        rules: Rules { allows_delete: true, ..Rules::of(own) },
         atomic: given.target.atomic.or(config.atomic).unwrap_or(false),
         receipt,
         common,
@@ -108,6 +106,19 @@ pub(super) fn take_sources(given: &mut SendArgs, config: &Config) -> Result<()> 
     ensure!(
         !given.sources.is_empty(),
         "there is nothing to send: name a SOURCE, or write `sources` into the profile"
+    );
+    Ok(())
+}
+
+/// What only a receiver that is started here does.
+fn check_target(given: &TargetArgs, verify_disk: bool, is_started_here: bool) -> Result<()> {
+    ensure!(
+        given.atomic.is_none() || is_started_here || is_variable("--atomic"),
+        "--atomic works only with --to dir: or ssh:; for another peer, give it to `towline receive` there"
+    );
+    ensure!(
+        !verify_disk || is_started_here,
+        "--verify-disk is about the disk of the receiving side: give it to `towline receive` there"
     );
     Ok(())
 }

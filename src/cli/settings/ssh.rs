@@ -26,6 +26,7 @@ pub(super) struct Words(Vec<OsString>);
 pub(super) fn receiving(given: &SendArgs) -> Words {
     let mut words = Words::new(["receive", "--from=stdio:", "--forever=false", "--yes"], &given.transfer);
     words.add("exists", given.target.exists.as_ref().map(word));
+    words.add("allow-delete", given.target.delete);
     words.add("atomic", given.target.atomic);
     words.add("verify-disk", given.verify_disk);
     words

@@ -10,6 +10,7 @@ use super::exec::resolve_exec;
 use super::into::resolve_into;
 use super::meeting::{allowed, check_allowed, resolve_ticket};
 use super::pki::{check_pki, resolve_pki};
+use super::request::resolve_request;
 use super::select::resolve_selection;
 use super::sources::{check_sources, give_way};
 use crate::app::settings::{
@@ -59,11 +60,12 @@ pub(super) fn resolve_inbox(given: ReceiveArgs, config: &Config, peers: &PeersFi
     let (exists, atomic) = (given.exists.or(config.exists), given.atomic.or(config.atomic).unwrap_or(false));
     let (wanted, exec) = (given.verify_disk, resolve_exec(given.exec, config)?);
     let bounds = resolve_bounds(&given.bounds, config)?;
+    let allow_delete = given.allow_delete.or(config.allow_delete).unwrap_or(false);
     let checksum = given.checksum.or(config.checksum).unwrap_or(false);
     let service = |common: &mut CommonSettings| {
         let verify_disk = verify_disk(wanted, config.verify_disk, common)?;
         let compares = checksum || verify_disk;
-        let inbox = InboxSettings { into, exists, compares, atomic, verify_disk, bounds, exec };
+        let inbox = InboxSettings { into, exists, compares, allow_delete, atomic, verify_disk, bounds, exec };
         Ok(ServiceSettings::Inbox(inbox))
     };
     resolve((given.stay, given.meeting, given.transfer), Right::Send, config, peers, service)
@@ -85,6 +87,7 @@ pub(super) fn resolve_offer(given: SendArgs, config: &Config, peers: &PeersFile)
             is_given(given.remove_source == Some(true), "--remove-source"),
             "--remove-source: the sources are offered again and again",
         ),
+        (is_given(given.target.dry_run == Some(true), "--dry-run"), "--dry-run, which is for one transfer"),
         (
             is_given(given.verify_disk == Some(true), "--verify-disk"),
             "--verify-disk, which is for the receiving side",
@@ -94,8 +97,7 @@ pub(super) fn resolve_offer(given: SendArgs, config: &Config, peers: &PeersFile)
     let selection = resolve_selection((given.select, &given.archive), config, &given.sources, None)?;
     let selection = Box::new(selection);
     let (sources, delta) = (given.sources, given.delta.or(config.delta).unwrap_or_default());
-    let compares = given.target.checksum.or(config.checksum).unwrap_or(false);
-    let request = Request { exists: given.target.exists, compares };
+    let request = Request { is_dry: false, ..resolve_request(&given.target, config)? };
     let background = given.background.or(config.background).unwrap_or(false);
     let service = |common: &mut CommonSettings| {
         give_way(background, common)?;

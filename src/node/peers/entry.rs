@@ -29,6 +29,8 @@ pub enum Right {
     Receive,
     /// Set owners, set-id bits and attributes of the system on the files that it sends.
     Archive,
+    /// Have removed what it does not send, in the directories that it sends.
+    Delete,
 }
 
 impl Right {
@@ -38,6 +40,7 @@ impl Right {
             Self::Send => "send",
             Self::Receive => "receive",
             Self::Archive => "archive",
+            Self::Delete => "delete",
         }
     }
 }

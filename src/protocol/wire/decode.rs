@@ -10,19 +10,22 @@ use crate::protocol::failure::Reason;
 use crate::protocol::final_name::Exists;
 use crate::protocol::not_kept;
 use crate::protocol::path::RelPath;
+use crate::protocol::planned::Planned;
 use crate::protocol::program_end::ProgramEnd;
-use crate::protocol::request::Request;
+use crate::protocol::removal::Removal;
+use crate::protocol::request::{Delete, Request};
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::attributes::Attributes;
 use crate::protocol::wire::codec::{CodecError, Deframer, Fields};
 use crate::protocol::wire::encode::{
-    EXTENSION_ATTRIBUTES, EXTENSION_COMPARE, EXTENSION_CONNECTIONS, EXTENSION_EXISTS, EXTENSION_HOLES,
-    EXTENSION_IN_ORDER, EXTENSION_PORTS, EXTENSION_RECEIPT, EXTENSION_SIZE,
+    EXTENSION_ATTRIBUTES, EXTENSION_COMPARE, EXTENSION_CONNECTIONS, EXTENSION_DELETE, EXTENSION_DRY,
+    EXTENSION_EXISTS, EXTENSION_HOLES, EXTENSION_IN_ORDER, EXTENSION_PORTS, EXTENSION_RECEIPT,
+    EXTENSION_SIZE,
 };
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta, Time};
 use crate::protocol::wire::limits::{
     ATTRIBUTES_INLINE_BYTES_MAX, AUTH_BYTES_MAX, CHUNK_LOG2_MAX, CHUNK_LOG2_MIN, CHUNK_RANGES_MAX,
-    CHUNKS_AHEAD_MAX, CONNECTIONS_MAX, FILE_BYTES_MAX, LINK_TARGET_BYTES_MAX, MESSAGE_BYTES_MAX,
+    CHUNKS_AHEAD_MAX, CONNECTIONS_MAX, EXTRAS_MAX, FILE_BYTES_MAX, LINK_TARGET_BYTES_MAX, MESSAGE_BYTES_MAX,
     MESSAGE_PIECES_MAX, OPEN_ENTRIES_MAX, PATH_BYTES_MAX,
 };
 use crate::protocol::wire::message::{Message, Received};
@@ -51,6 +54,9 @@ impl Message {
             0x08 => Self::Heartbeat(Activity::from_code(f.u8()?).ok_or(CodecError::BadValue("activity"))?),
             0x12 => Self::Verified(f.varint()?),
             0x13 => Self::Seal(seal::get(&mut f)?),
+            0x15 => extras(&mut f)?,
+            0x16 => Self::Verdict(u64::from_be_bytes(f.array()?)),
+            0x17 => Self::Removed(removal(&mut f)?),
             0x14 => match (EntryId(f.varint()?), f.varint_up_to(OPEN_ENTRIES_MAX as u64, "entries")?) {
                 (_, 0) => return Err(CodecError::BadValue("entries")),
                 (first, count) => Self::Unchanged(first, count),
@@ -125,7 +131,10 @@ impl Message {
         let known = |code| Exists::from_code(code).ok_or(CodecError::BadValue("rule for existing files"));
         let exists = exists.map(known).transpose()?;
         let compares = extension(EXTENSION_COMPARE)?.is_some();
-        Ok(Self::Offer { transfer, chunk_log2, wants_receipt, request: Request { exists, compares } })
+        let is_dry = extension(EXTENSION_DRY)?.is_some();
+        let delete = extension(EXTENSION_DELETE)?.map(delete).transpose()?;
+        let request = Request { exists, compares, is_dry, delete };
+        Ok(Self::Offer { transfer, chunk_log2, wants_receipt, request })
     }
 
     fn decode_close(mut f: Fields<Bytes>) -> Result<Self, CodecError> {
@@ -152,6 +161,13 @@ impl Message {
             },
             11 => Status::Staged(None),
             12 => Status::Staged(Some(path(f)?)),
+            13 => match f.u8()? {
+                0 => Status::Planned(Planned::Create, None),
+                1 => Status::Planned(Planned::Replace, None),
+                2 => Status::Planned(Planned::Update, None),
+                _ => return Err(CodecError::BadValue("what is planned")),
+            },
+            14 => Status::Planned(Planned::Rename, Some(path(f)?)),
             9 => Status::Updated,
             _ => return Err(CodecError::BadValue("status")),
         })
@@ -199,6 +215,41 @@ fn want(fields: Fields<Bytes>) -> Result<Status, CodecError> {
         0 => Err(CodecError::BadValue("chunks at a time")),
         chunks => Ok(Status::WantInOrder(chunks)),
     }
+}
+
+fn delete(content: Bytes) -> Result<Delete, CodecError> {
+    let mut fields = Fields(content);
+    let names_max = fields.varint()?.checked_sub(1);
+    let backup = fields.bytes(PATH_BYTES_MAX, "path")?;
+    let backup =
+        (!backup.is_empty()).then(|| RelPath::new(&backup).map_err(|_| CodecError::BadValue("path")));
+    Ok(Delete { names_max, backup: backup.transpose()? })
+}
+
+fn extras(fields: &mut Fields<Bytes>) -> Result<Message, CodecError> {
+    let count = fields.varint_up_to(EXTRAS_MAX as u64, "extras")?;
+    if count == 0 {
+        return Err(CodecError::BadValue("extras"));
+    }
+    let mut extras = Vec::new();
+    for _ in 0..count {
+        let is_dir = flag(fields, "kind")?;
+        extras.push((path(fields)?, is_dir));
+    }
+    Ok(Message::Extras(extras))
+}
+
+fn removal(fields: &mut Fields<Bytes>) -> Result<Removal, CodecError> {
+    Ok(match fields.u8()? {
+        0 => {
+            let (removed, remaining) = (fields.varint()?, fields.varint()?);
+            Removal::Done { removed, remaining, example: fields.text()? }
+        }
+        1 => Removal::TooMany(fields.varint()?),
+        2 => Removal::TooLittleMemory,
+        3 => Removal::SourceIncomplete,
+        _ => return Err(CodecError::BadValue("how the removal ended")),
+    })
 }
 
 fn connections(content: Bytes) -> Result<u32, CodecError> {

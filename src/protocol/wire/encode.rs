@@ -5,11 +5,15 @@ use std::ops::Range;
 use bytes::{BufMut, BytesMut};
 
 use crate::protocol::delta::pieces::{Piece, SignatureState};
+use crate::protocol::failure::Reason;
 use crate::protocol::not_kept;
-use crate::protocol::request::Request;
+use crate::protocol::path::RelPath;
+use crate::protocol::planned::Planned;
+use crate::protocol::removal::Removal;
+use crate::protocol::request::{Delete, Request};
 use crate::protocol::wire::codec::{put_bytes, put_extension, put_frame, put_text, put_varint};
 use crate::protocol::wire::entry::{Entry, Kind, Meta};
-use crate::protocol::wire::limits::{CHUNK_RANGES_MAX, MESSAGE_PIECES_MAX};
+use crate::protocol::wire::limits::{CHUNK_RANGES_MAX, EXTRAS_MAX, MESSAGE_PIECES_MAX};
 use crate::protocol::wire::message::{Message, Received};
 use crate::protocol::wire::seal;
 use crate::protocol::wire::status::Status;
@@ -20,6 +24,10 @@ pub(super) const EXTENSION_RECEIPT: u64 = 1;
 pub(super) const EXTENSION_EXISTS: u64 = 2;
 /// Extension of [`Message::Offer`], without content: contents are to be compared.
 pub(super) const EXTENSION_COMPARE: u64 = 3;
+/// Extension of [`Message::Offer`], without content: a dry run.
+pub(super) const EXTENSION_DRY: u64 = 4;
+/// Extension of [`Message::Offer`]: extras are to be removed.
+pub(super) const EXTENSION_DELETE: u64 = 5;
 /// Extension of [`Message::Hello`]: the number of connections that the dialler asks for.
 pub(super) const EXTENSION_CONNECTIONS: u64 = 1;
 /// Extension of [`Message::Welcome`]: ports for extra connections.
@@ -51,6 +59,9 @@ impl Message {
             Self::Offer { .. } => 0x03,
             Self::Status(..) => 0x04,
             Self::Unchanged(..) => 0x14,
+            Self::Extras(_) => 0x15,
+            Self::Verdict(_) => 0x16,
+            Self::Removed(_) => 0x17,
             Self::Digest(..) => 0x05,
             Self::Close(..) => 0x06,
             Self::Abandon(..) => 0x07,
@@ -108,10 +119,12 @@ impl Message {
             Self::Attach(Received { control, manifest }) | Self::Confirm(Received { control, manifest }) => {
                 put_pair(p, *control, *manifest);
             }
+            Self::Extras(extras) => put_extras(p, extras),
+            Self::Removed(removal) => put_removal(p, removal),
             Self::Offer { transfer, chunk_log2, wants_receipt, request } => {
                 p.put_slice(transfer);
                 p.put_u8(*chunk_log2);
-                put_wishes(p, *wants_receipt, *request);
+                put_wishes(p, *wants_receipt, request);
             }
             Self::Status(id, status) => {
                 put_varint(p, id.0);
@@ -129,8 +142,7 @@ impl Message {
             }
             Self::Abandon(id, reason, message) => {
                 put_varint(p, id.0);
-                put_varint(p, u64::from(reason.code()));
-                put_text(p, message);
+                put_reason(p, *reason, message);
             }
             Self::Heartbeat(activity) => p.put_u8(activity.code()),
             Self::Finished { synced, not_kept } => {
@@ -146,28 +158,66 @@ impl Message {
             Self::End(count) | Self::Ack(count) | Self::Came(count) | Self::Verified(count) => {
                 put_varint(p, *count)
             }
-            Self::Omitted(reason, message) => {
-                put_varint(p, u64::from(reason.code()));
-                put_text(p, message);
-            }
+            Self::Omitted(reason, message) => put_reason(p, *reason, message),
             Self::Nack(reason) => put_varint(p, u64::from(reason.code())),
-            Self::Matched(claims) => p.put_u64(*claims),
+            Self::Matched(bits) | Self::Verdict(bits) => p.put_u64(*bits),
             Self::Old(id, number) | Self::Unchanged(id, number) => put_pair(p, id.0, *number),
             Self::Pieces(state, pieces) => put_pieces(p, *state, pieces),
         }
     }
 }
 
-fn put_wishes(out: &mut BytesMut, wants_receipt: bool, Request { exists, compares }: Request) {
+fn put_wishes(out: &mut BytesMut, wants_receipt: bool, request: &Request) {
+    let Request { exists, compares, is_dry, delete } = request;
     if wants_receipt {
         put_extension(out, EXTENSION_RECEIPT, &[]);
     }
     if let Some(exists) = exists {
         put_extension(out, EXTENSION_EXISTS, &[exists.code()]);
     }
-    if compares {
+    if *compares {
         put_extension(out, EXTENSION_COMPARE, &[]);
     }
+    if *is_dry {
+        put_extension(out, EXTENSION_DRY, &[]);
+    }
+    if let Some(Delete { names_max, backup }) = delete {
+        let mut content = BytesMut::new();
+        put_varint(&mut content, names_max.map_or(0, |max| max.saturating_add(1)));
+        put_bytes(&mut content, backup.as_ref().map_or(&[][..], RelPath::as_bytes));
+        put_extension(out, EXTENSION_DELETE, &content);
+    }
+}
+
+fn put_extras(out: &mut BytesMut, extras: &[(RelPath, bool)]) {
+    let extras = &extras[..extras.len().min(EXTRAS_MAX)];
+    put_varint(out, extras.len() as u64);
+    for (path, is_dir) in extras {
+        out.put_u8(u8::from(*is_dir));
+        put_bytes(out, path.as_bytes());
+    }
+}
+
+fn put_removal(out: &mut BytesMut, removal: &Removal) {
+    match removal {
+        Removal::Done { removed, remaining, example } => {
+            out.put_u8(0);
+            put_varint(out, *removed);
+            put_varint(out, *remaining);
+            put_text(out, example);
+        }
+        Removal::TooMany(count) => {
+            out.put_u8(1);
+            put_varint(out, *count);
+        }
+        Removal::TooLittleMemory => out.put_u8(2),
+        Removal::SourceIncomplete => out.put_u8(3),
+    }
+}
+
+fn put_reason(out: &mut BytesMut, reason: Reason, message: &str) {
+    put_varint(out, u64::from(reason.code()));
+    put_text(out, message);
 }
 
 fn put_pair(out: &mut BytesMut, first: u64, second: u64) {
@@ -224,6 +274,16 @@ fn put_status(out: &mut BytesMut, status: &Status) {
             put_bytes(out, path.as_bytes());
         }
         Status::Updated => out.put_u8(9),
+        Status::Planned(planned, other_name) => match (planned, other_name) {
+            (Planned::Rename, Some(path)) => {
+                out.put_u8(14);
+                put_bytes(out, path.as_bytes());
+            }
+            (planned, _) => {
+                out.put_u8(13);
+                out.put_u8(*planned as u8);
+            }
+        },
         Status::Skipped => out.put_u8(5),
         Status::Failed(reason, message) => {
             out.put_u8(6);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::protocol::failure::Reason;
 use crate::protocol::path::RelPath;
+use crate::protocol::planned::Planned;
 use crate::protocol::wire::attributes::Attributes;
 use crate::protocol::wire::limits::SMALL_FILE_BYTES_MAX;
 
@@ -50,6 +51,8 @@ pub enum Outcome {
     Skipped,
     /// A link, and the receiver's file system does not support links.
     NotKept,
+    /// A dry run: this would be done.
+    Planned(Planned),
     /// It is missing or differs from the source; the reason says why.
     Failed(Reason),
 }

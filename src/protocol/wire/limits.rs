@@ -82,6 +82,12 @@ pub const COMPARE_BYTES_PER_S_MIN: u64 = 1024 * 1024;
 pub const CHUNK_RANGES_MAX: usize = 256;
 /// Claims in one parcel.
 pub const CLAIMS_MAX: usize = 64;
+/// Names in one message about extras, and bytes of its paths; the last one may exceed them.
+pub const EXTRAS_MAX: usize = 64;
+/// Bytes of the paths in one message about extras. The last one may exceed it.
+pub const EXTRAS_BYTES_MAX: usize = 8 * 1024;
+/// Messages about extras that are not answered.
+pub const EXTRAS_OPEN_MAX: usize = 8;
 /// Aspects that a receiver may report as not kept.
 pub const NOT_KEPT_MAX: usize = 16;
 /// Names tried when `--exists rename` looks for a free one.

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use crate::protocol::delta::pieces::{Piece, SignatureState};
 use crate::protocol::failure::Reason;
 use crate::protocol::not_kept::NotKept;
+use crate::protocol::path::RelPath;
 use crate::protocol::program_end::ProgramEnd;
+use crate::protocol::removal::Removal;
 use crate::protocol::request::Request;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{Entry, EntryId, Meta};
@@ -74,6 +76,15 @@ pub enum Message {
     /// [`OPEN_ENTRIES_MAX`](crate::protocol::wire::limits::OPEN_ENTRIES_MAX). The same links and empty files are here, and
     /// files that have not changed, as their size and time say.
     Unchanged(EntryId, u64),
+    /// Receiver to sender, after all entries are settled: paths in announced directories that were not announced, and
+    /// whether each is a directory. 1 to [`EXTRAS_MAX`](crate::protocol::wire::limits::EXTRAS_MAX); what is in a
+    /// directory comes before it.
+    Extras(Vec<(RelPath, bool)>),
+    /// Sender to receiver, the answer to [`Message::Extras`]: bit `n`, counted from the lowest, says whether path `n` is to
+    /// be removed.
+    Verdict(u64),
+    /// Receiver to sender, before [`Message::Finished`], if the offer asks for the removal of extras: how it ended.
+    Removed(Removal),
     /// Sender to receiver, the answer to [`Status::Check`]: root of the source.
     Digest(EntryId, [u8; 32]),
     /// Sender to receiver: all chunks of a large file are acked, this is the root, and the source is unchanged, or
@@ -152,6 +163,9 @@ impl Message {
             Self::Offer { .. } => "Offer",
             Self::Status(_, status) => status.name(),
             Self::Unchanged(..) => "Unchanged",
+            Self::Extras(_) => "Extras",
+            Self::Verdict(_) => "Verdict",
+            Self::Removed(_) => "Removed",
             Self::Digest(..) => "Digest",
             Self::Close(..) => "Close",
             Self::Abandon(..) => "Abandon",

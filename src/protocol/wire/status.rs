@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::protocol::failure::Reason;
 use crate::protocol::path::RelPath;
+use crate::protocol::planned::Planned;
 
 /// The status of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum Status {
     Identical(Option<RelPath>),
     /// The same content exists, and got the new mode and time.
     Updated,
+    /// A dry run: this would be done; [`Planned::Rename`] and only that gives the other name.
+    Planned(Planned, Option<RelPath>),
     /// Another file exists and stays.
     Skipped,
     /// The entry failed.
@@ -47,6 +50,7 @@ impl Status {
             Self::Staged(_) => "Staged",
             Self::Identical(_) => "Identical",
             Self::Updated => "Updated",
+            Self::Planned(..) => "Planned",
             Self::Skipped => "Skipped",
             Self::Failed(..) => "Failed",
             Self::NotKept => "NotKept",

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use crate::event::{Event, FileSettled, Outcome, Summary};
+use crate::event::{Change, ChangeKind, Event, FileSettled, Outcome, Summary};
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::engine::sender::ReceiverEnd;
 use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::manifest_root::ManifestRoot;
+use crate::protocol::planned::Planned;
+use crate::protocol::removal::Removal;
 use crate::protocol::wire::entry::{Entry, Kind, Settled};
 use crate::session::after::Delivered;
 
@@ -26,6 +28,8 @@ pub(in crate::session) struct Tally {
     regular: u64,
     root: Option<blake3::Hash>,
     has_resumed: bool,
+    is_dry: bool,
+    deleted: Option<u64>,
     /// Files that are at the receiver, and their bytes, if a receipt is wanted.
     listed: Option<(ManifestRoot, u64)>,
 }
@@ -47,6 +51,11 @@ impl Tally {
         Self { listed: is_wanted.then(Default::default), ..Self::default() }
     }
 
+    /// One of a dry run, or of a transfer.
+    pub(in crate::session) fn of_run(self, is_dry: bool) -> Self {
+        Self { is_dry, ..self }
+    }
+
     /// What a receipt says of the files, if one is wanted.
     pub(in crate::session) fn listed(&self) -> Option<(&ManifestRoot, u64)> {
         self.listed.as_ref().map(|(manifest, bytes)| (manifest, *bytes))
@@ -57,11 +66,19 @@ impl Tally {
         // Such as special files that are not sent.
         let is_all = self.gravest.is_none_or(|reason| reason.exit_code() == Reason::NotKept.exit_code());
         let Self { files, bytes, identical, skipped, updated, unchanged, .. } = *self;
-        is_all.then_some(Delivered { files, bytes, identical: identical + updated + unchanged, skipped })
+        let is_done = is_all && !self.is_dry;
+        is_done.then_some(Delivered { files, bytes, identical: identical + updated + unchanged, skipped })
     }
 
-    /// Counts an entry. Returns its event, if the events of entries are wanted.
-    pub(in crate::session) fn settled(&mut self, settled: Settled) -> Option<Event> {
+    /// Counts an entry. Returns its events.
+    pub(in crate::session) fn settled(&mut self, settled: Settled) -> impl Iterator<Item = Event> + use<> {
+        let change = if self.is_dry { change(&settled) } else { None };
+        let is_told = !self.is_dry || matches!(settled.outcome, Outcome::Failed(_));
+        let file = self.count(settled).filter(|_| is_told);
+        change.map(Event::Change).into_iter().chain(file.map(Event::File))
+    }
+
+    fn count(&mut self, settled: Settled) -> Option<FileSettled> {
         let Settled { entry, renamed, root, outcome, message, .. } = settled;
         let is_file = entry.is_file();
         let is_dir = matches!(entry.kind, Kind::Dir | Kind::DirEnd);
@@ -86,12 +103,18 @@ impl Tally {
             (_, Kind::DirEnd) => {}
             (Outcome::NotKept, _) => {}
             (Outcome::Skipped, _) => self.skipped += 1,
+            (Outcome::Planned(Planned::Update), _) => self.updated += 1,
             (_, Kind::Dir) => self.dirs += 1,
             (Outcome::Identical, _) => self.identical += 1,
             (Outcome::Unchanged, _) => self.unchanged += 1,
             (Outcome::Updated, _) => self.updated += 1,
-            (Outcome::Written | Outcome::Staged, Kind::Symlink { .. }) => self.links += 1,
-            (Outcome::Written | Outcome::Staged, Kind::File { .. } | Kind::OpenEnded) => {
+            (Outcome::Written | Outcome::Staged | Outcome::Planned(_), Kind::Symlink { .. }) => {
+                self.links += 1
+            }
+            (
+                Outcome::Written | Outcome::Staged | Outcome::Planned(_),
+                Kind::File { .. } | Kind::OpenEnded,
+            ) => {
                 self.files += 1;
                 self.bytes += entry.size();
             }
@@ -100,7 +123,7 @@ impl Tally {
             return None;
         }
         let size = entry.size();
-        Some(Event::File(FileSettled {
+        Some(FileSettled {
             path: entry.path,
             renamed,
             is_file,
@@ -109,7 +132,7 @@ impl Tally {
             outcome,
             message,
             removed: None,
-        }))
+        })
     }
 
     /// An earlier transfer left `held_bytes` of a file. Returns the event, for the first file.
@@ -130,6 +153,32 @@ impl Tally {
         let (path, bytes) = (entry.path.to_string(), entry.size());
         let message = format!("{path} grew while being sent; its first {bytes} bytes arrive");
         Event::Warning { path: Some(path), reason: Some(Reason::SourceGrew), message }
+    }
+
+    /// Extras were removed, or not. Returns the warning, if any stays that should not.
+    pub(in crate::session) fn removed(&mut self, removal: &Removal) -> Option<Event> {
+        let message = match removal {
+            Removal::Done { removed, remaining, example } => {
+                self.deleted = Some(*removed);
+                if *remaining == 0 {
+                    return None;
+                }
+                format!("{remaining} of what was to be deleted could not be: {example}")
+            }
+            Removal::TooMany(count) => {
+                format!("nothing was deleted: {count} were to be, and fewer are allowed (--max-delete)")
+            }
+            Removal::TooLittleMemory => {
+                "nothing was deleted: the names of all files do not fit the memory of the receiver (--memory)"
+                    .to_owned()
+            }
+            Removal::SourceIncomplete => {
+                "nothing was deleted, because not all of the source could be read".to_owned()
+            }
+        };
+        self.deleted = self.deleted.or(Some(0));
+        self.note(Reason::ExtrasRemain);
+        Some(Event::Warning { path: None, reason: Some(Reason::ExtrasRemain), message })
     }
 
     fn note(&mut self, reason: Reason) {
@@ -179,6 +228,30 @@ impl Tally {
             not_kept,
             removed: None,
             left_out: 0,
+            is_dry: self.is_dry,
+            deleted: self.deleted,
         }
     }
+}
+
+/// What a dry run tells of an entry, if anything would change or stay although it differs.
+fn change(settled: &Settled) -> Option<Change> {
+    let kind = match settled.outcome {
+        Outcome::Planned(Planned::Create) => ChangeKind::Create,
+        Outcome::Planned(Planned::Replace) => ChangeKind::Replace,
+        Outcome::Planned(Planned::Update) => ChangeKind::Update,
+        Outcome::Planned(Planned::Rename) => ChangeKind::Rename,
+        Outcome::Skipped => ChangeKind::Skip,
+        Outcome::Failed(_) => ChangeKind::Refuse,
+        Outcome::Written
+        | Outcome::Staged
+        | Outcome::Identical
+        | Outcome::Unchanged
+        | Outcome::Updated
+        | Outcome::NotKept => return None,
+    };
+    let Settled { entry, renamed, .. } = settled;
+    let (path, renamed) = (entry.path.clone(), renamed.clone());
+    let is_dir = matches!(entry.kind, Kind::Dir | Kind::DirEnd);
+    Some(Change { kind, path, renamed, is_dir, is_file: entry.is_file(), size: entry.size() })
 }

@@ -103,6 +103,8 @@ struct ReceiveDriver<C: Connection, T: Target> {
     streams: Option<Box<dyn Any + Send>>,
     jobs: DiskJobs<T>,
     tally: Tally,
+    /// Nothing is changed.
+    is_dry: bool,
     /// Attributes the disk does not keep, reported once everything else has ended.
     not_kept: Vec<NotKept>,
     transfer: [u8; 16],
@@ -132,8 +134,10 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         context: Context,
     ) -> Self {
         let Link { connection, control_out, control_in, control_log, joining, carried, .. } = link;
+        let is_dry = treatment.is_dry;
         let machine =
-            Receiver::new(offer.chunk_log2, treatment, target_name, context.patience, Duration::ZERO)
+            Receiver::new(offer.chunk_log2, treatment.clone(), target_name, context.patience, Duration::ZERO)
+                .with_removal(treatment.delete.clone(), names_key(offer.transfer), context.memory.names())
                 .all_or_nothing(context.atomic)
                 .in_order(context.piped.then(|| context.memory.chunks_at_a_time(offer.chunk_log2)))
                 .with_open_entries(context.memory.open_entries());
@@ -161,7 +165,8 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
             parcels: JoinSet::new(),
             streams: None,
             jobs: DiskJobs::new(Arc::clone(&shared), treatment, offer.chunk_log2),
-            tally: Tally::for_receipt(offer.wants_receipt),
+            tally: Tally::for_receipt(offer.wants_receipt).of_run(is_dry),
+            is_dry,
             transfer: offer.transfer,
             chunk_log2: offer.chunk_log2,
             not_kept: Vec::new(),
@@ -329,8 +334,8 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         };
         let (synced, not_kept) = (self.is_synced(), std::mem::take(&mut self.not_kept));
         not_kept.iter().for_each(|one| self.report(Event::NotKept(one.clone())));
-        let end =
-            ReceiverEnd { synced, verified: self.verified, seal: None, not_kept, program: self.program_end };
+        let (verified, program) = (self.verified, self.program_end);
+        let end = ReceiverEnd { synced, verified, removal: None, seal: None, not_kept, program };
         let summary = self.tally.summary(Side::Receiver, moved, self.meter.shares(), end);
         Summary { piped: self.context.piped, ..summary }
     }
@@ -397,17 +402,20 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
                 Some(ReceiverAction::Settled(settled)) => {
                     // What waited for room may go on.
                     self.shared.released.notify_waiters();
-                    if let Some(event) = self.tally.settled(settled) {
-                        self.report(event);
-                    }
+                    let events = self.tally.settled(settled);
+                    events.for_each(|event| self.report(event));
                 }
                 Some(ReceiverAction::Unchanged(settled)) => {
                     if let Some(first) = settled.first() {
                         let message = Message::Unchanged(first.id, settled.len() as u64);
                         self.shared.control_out.send(&message);
                     }
-                    let events = settled.into_iter().filter_map(|one| self.tally.settled(one));
+                    let events = settled.into_iter().flat_map(|one| self.tally.settled(one));
                     events.for_each(|event| self.context.reporter.report(event));
+                }
+                Some(ReceiverAction::Removal(removal)) => {
+                    let warning = self.tally.removed(&removal);
+                    warning.into_iter().for_each(|event| self.report(event));
                 }
                 Some(ReceiverAction::Omitted(reason, message)) => {
                     self.tally.count_failure(reason);
@@ -439,7 +447,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
     fn conclude(&mut self, program: Option<ProgramEnd>) {
         (self.program, self.program_end) = (None, program);
         let (synced, mut machine) = (self.is_synced(), self.shared.machine());
-        self.verified = self.context.verify_disk.then(|| machine.verified());
+        self.verified = (self.context.verify_disk && !self.is_dry).then(|| machine.verified());
         let peer = self.carrier.connection().peer_fingerprint();
         let ended =
             EndedTransfer { transfer: self.transfer, tally: &self.tally, synced, verified: self.verified };
@@ -450,7 +458,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
 
     /// Everything is durable.
     fn is_synced(&self) -> bool {
-        self.context.synced && !self.not_kept.iter().any(|one| one.aspect == Aspect::Sync)
+        self.is_dry || self.context.synced && !self.not_kept.iter().any(|one| one.aspect == Aspect::Sync)
     }
 
     /// Fails when a call to the disk has not returned for `--disk-timeout`, or what the bytes are handed to is gone.
@@ -552,6 +560,11 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
             self.report(event);
         }
     }
+}
+
+/// Names of extras that happen to look announced are others in each transfer.
+fn names_key(transfer: [u8; 16]) -> [u8; 32] {
+    *blake3::hash(&transfer).as_bytes()
 }
 
 fn active(machine: &Receiver) -> Vec<ActiveFile> {

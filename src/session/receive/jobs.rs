@@ -14,6 +14,7 @@ use crate::protocol::path::RelPath;
 use crate::protocol::request::Treatment;
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::session::queues::{BatchQueue, RootsQueue};
+use crate::session::receive::extras::{ExtrasDone, extras_job};
 use crate::session::receive::shared::{Receiving, storage_failure};
 use crate::storage::{self, Commit, Final, StorageError, Target, look_and_prepare};
 
@@ -29,6 +30,8 @@ pub(super) enum DiskJob {
     Checkpointed(Vec<(EntryId, storage::Result<bool>)>),
     Committed(Vec<(EntryId, storage::Result<Committed>)>),
     Updated(Vec<(EntryId, storage::Result<bool>)>),
+    Named(Vec<(EntryId, storage::Result<Option<RelPath>>)>),
+    Extras(storage::Result<ExtrasDone>),
     DirsFinished(Vec<(EntryId, storage::Result<()>)>),
     Dropped,
     Finished(storage::Result<Vec<NotKept>>),
@@ -49,6 +52,7 @@ pub(super) struct DiskJobs<T> {
     checkpoints: BatchQueue<EntryId>,
     commits: BatchQueue<Commit>,
     updates: BatchQueue<(EntryId, Entry)>,
+    names: BatchQueue<(EntryId, RelPath)>,
     dirs: BatchQueue<(EntryId, (RelPath, Option<Meta>))>,
     roots: RootsQueue<(EntryId, RelPath)>,
 }
@@ -67,6 +71,7 @@ impl<T: Target> DiskJobs<T> {
             checkpoints: BatchQueue::with_batches_of(CHECKPOINT_BATCH),
             commits: BatchQueue::new(),
             updates: BatchQueue::new(),
+            names: BatchQueue::new(),
             dirs: BatchQueue::new(),
             roots: RootsQueue::new(),
         }
@@ -121,9 +126,19 @@ impl<T: Target> DiskJobs<T> {
             }
             ReceiverAction::Update(id, entry) => self.updates.push((id, entry)),
             ReceiverAction::Top(meta) => self.shared.target.set_top(meta),
+            ReceiverAction::FindName(id, path) => self.names.push((id, path)),
             ReceiverAction::FinishDir(id, path, meta) => self.dirs.push((id, (path, meta))),
             ReceiverAction::Discard(id) => self.drops.push((id, false)),
             ReceiverAction::GiveUp(id) => self.drops.push((id, true)),
+            extras @ (ReceiverAction::FindExtras(_)
+            | ReceiverAction::NoteExtras(_)
+            | ReceiverAction::RemoveExtras(_)) => {
+                let shared = Arc::clone(&self.shared);
+                self.running.spawn(async move { DiskJob::Extras(extras_job(&*shared.target, extras).await) });
+            }
+            ReceiverAction::Finish if self.treatment.is_dry => {
+                self.running.spawn(async { DiskJob::Finished(Ok(Vec::new())) });
+            }
             ReceiverAction::Finish => {
                 let shared = Arc::clone(&self.shared);
                 self.running.spawn(async move { DiskJob::Finished(shared.target.finish().await) });
@@ -149,7 +164,7 @@ impl<T: Target> DiskJobs<T> {
         }
         if let Some(batch) = self.admits.next_batch() {
             let shared = Arc::clone(&self.shared);
-            let treatment = self.treatment;
+            let treatment = self.treatment.clone();
             self.running.spawn(async move {
                 let ids: Vec<_> = batch.iter().map(|(id, _)| *id).collect();
                 let found = look_and_prepare(&*shared.target, batch, treatment).await;
@@ -190,6 +205,19 @@ impl<T: Target> DiskJobs<T> {
                 DiskJob::Updated(ids.into_iter().zip(shared.target.update(entries).await).collect())
             });
         }
+        self.begin_paths();
+        while let Some(files) = self.roots.next_job() {
+            let (ids, paths): (Vec<_>, Vec<_>) = files.into_iter().unzip();
+            let shared = Arc::clone(&self.shared);
+            self.running.spawn(async move {
+                let roots = shared.target.roots(paths, shared.pool.acquire().await).await;
+                DiskJob::Roots(ids.into_iter().zip(roots).collect())
+            });
+        }
+    }
+
+    /// Jobs about names and directories.
+    fn begin_paths(&mut self) {
         if let Some(batch) = self.dirs.next_batch() {
             let shared = Arc::clone(&self.shared);
             self.running.spawn(async move {
@@ -197,12 +225,11 @@ impl<T: Target> DiskJobs<T> {
                 DiskJob::DirsFinished(ids.into_iter().zip(shared.target.finish_dirs(dirs).await).collect())
             });
         }
-        while let Some(files) = self.roots.next_job() {
-            let (ids, paths): (Vec<_>, Vec<_>) = files.into_iter().unzip();
+        if let Some(batch) = self.names.next_batch() {
             let shared = Arc::clone(&self.shared);
             self.running.spawn(async move {
-                let roots = shared.target.roots(paths, shared.pool.acquire().await).await;
-                DiskJob::Roots(ids.into_iter().zip(roots).collect())
+                let (ids, paths): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+                DiskJob::Named(ids.into_iter().zip(shared.target.free_names(paths).await).collect())
             });
         }
     }
@@ -248,18 +275,7 @@ impl<T: Target> DiskJobs<T> {
             DiskJob::Checkpointed(batch) => {
                 self.checkpoints.batch_done();
                 self.has_background = false;
-                for (id, is_durable) in batch {
-                    // What was given up meanwhile may have been removed under it.
-                    if machine.entry(id).is_some() {
-                        match is_durable.map_err(|error| named(&shared, &machine, id, error)) {
-                            Ok(is_durable) => machine.checkpointed(id, is_durable),
-                            Err(error) if error.is_of_one_entry() => {
-                                machine.write_failed(id, storage_failure(&error));
-                            }
-                            Err(error) => return Err(storage_failure(&error)),
-                        }
-                    }
-                }
+                checkpointed(&shared, &mut machine, batch)?;
                 shared.released.notify_waiters();
             }
             DiskJob::Recalled(batch) => {
@@ -281,6 +297,13 @@ impl<T: Target> DiskJobs<T> {
                     machine.updated(id, result.map_err(|error| entry_failure(&error)));
                 }
             }
+            DiskJob::Named(batch) => {
+                self.names.batch_done();
+                for (id, name) in batch {
+                    machine.other_name(id, name.map_err(|error| storage_failure(&error))?);
+                }
+            }
+            DiskJob::Extras(done) => done.map_err(|error| storage_failure(&error))?.tell(&mut machine),
             DiskJob::DirsFinished(batch) => {
                 self.dirs.batch_done();
                 for (id, result) in batch {
@@ -302,6 +325,25 @@ fn commit(id: EntryId, entry: Entry, root: Option<blake3::Hash>, exists: Exists)
         Kind::OpenEnded | Kind::Dir | Kind::DirEnd => Final::File { size: 0 },
     };
     Commit { id, path: entry.path, kind, meta: entry.meta, root, exists }
+}
+
+/// Checkpoints have ended.
+fn checkpointed<T: Target>(
+    shared: &Receiving<T>,
+    machine: &mut Receiver,
+    batch: Vec<(EntryId, storage::Result<bool>)>,
+) -> Result<(), Failure> {
+    for (id, is_durable) in batch {
+        // What was given up meanwhile may have been removed under it.
+        if machine.entry(id).is_some() {
+            match is_durable.map_err(|error| named(shared, machine, id, error)) {
+                Ok(is_durable) => machine.checkpointed(id, is_durable),
+                Err(error) if error.is_of_one_entry() => machine.write_failed(id, storage_failure(&error)),
+                Err(error) => return Err(storage_failure(&error)),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The error of a staged entry, about its final name.

@@ -3,6 +3,7 @@
 mod asking;
 mod claims;
 pub mod driver;
+mod extras;
 mod flush;
 mod jobs;
 pub mod offer;

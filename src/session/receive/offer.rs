@@ -17,7 +17,7 @@ use crate::session::link::Link;
 use crate::transport::Connection;
 
 /// The sender's offer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Offer {
     /// Random number of the transfer.
     pub transfer: [u8; 16],

@@ -37,6 +37,8 @@ use crate::session::retry::Retry;
 use crate::session::send::announce::{send_attributes, send_top, too_large};
 use crate::session::send::answer::AwaitedAnswer;
 use crate::session::send::file_handle::{FileHandle, active_files};
+use crate::session::send::job::SendJob;
+use crate::session::send::judging::Judge;
 use crate::session::send::parcel::{ParcelEnd, send_parcel};
 use crate::session::send::path::PathMeter;
 use crate::session::send::shared::{ChunkEnd, Sending};
@@ -48,14 +50,6 @@ use crate::transport::{Connection, TransportError};
 const WALK_BATCH: usize = 256;
 /// Maximum batches of control messages queued for the driver.
 const CONTROL_BATCHES: usize = 2;
-
-/// A finished background job.
-enum SendJob<W> {
-    Walked(W, Vec<Walked>),
-    Roots(Vec<(EntryId, Result<blake3::Hash, Failure>)>),
-    /// Whether the source has only grown.
-    Verified(EntryId, Result<bool, Failure>),
-}
 
 /// Sends everything `source` walks over, even before a listening receiver has welcomed this side. Returns when the
 /// receiver has everything under its final names, except for the entries that the summary counts as failed.
@@ -101,6 +95,7 @@ struct SendDriver<C: Connection, S: Source> {
     jobs: JoinSet<SendJob<S::Walk>>,
     /// The walk over the source; none while a job takes its next step.
     walk: Option<S::Walk>,
+    judge: Judge,
     /// Files to hash for a comparison.
     roots: RootsQueue<EntryId>,
     files: HashMap<EntryId, Arc<FileHandle<S::File>>>,
@@ -121,7 +116,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         let Link { connection, agent, control_out, control_in, control_log, joining, carried } = link;
         let walk = source.walk();
         let (chunk_ends, ends) = mpsc::channel(1);
-        let (clock, wants_receipt, request) = (Clock::start(), context.receipt, context.request);
+        let (clock, wants_receipt, request) = (Clock::start(), context.receipt, context.request.clone());
         let answer = AwaitedAnswer::new(clock.started());
         let pool = context.memory.pool(context.memory.sender_blocks(joining.max()));
         let (reporter, replacers) = (Arc::clone(&context.reporter), joining.replacers());
@@ -133,6 +128,8 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             machine: Sender::new(chunk_log2, context.patience, Duration::ZERO)
                 .with_open_entries(context.memory.open_entries())
                 .comparing(request.compares || wants_receipt)
+                .dry(request.is_dry)
+                .removing(request.delete.is_some())
                 .with_pieces(if context.delta { context.memory.pieces() } else { 0 }),
             meter: BottleneckMeter::new(Side::Sender, Arc::clone(&context.processor_use)),
             path: PathMeter::default(),
@@ -149,9 +146,10 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             parcels: JoinSet::new(),
             jobs: JoinSet::new(),
             walk: Some(walk),
+            judge: Judge::new(&request),
             roots: RootsQueue::new(),
             files: HashMap::new(),
-            tally: Tally::for_receipt(wants_receipt),
+            tally: Tally::for_receipt(wants_receipt).of_run(request.is_dry),
             awaits_welcome: agent.is_none(),
             peer_activity: Activity::Waiting,
             answer,
@@ -230,6 +228,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
                     // The receiver may give up entries that are still waiting.
                     self.roots.push(id, size, |id| self.machine.entry(*id).is_some());
                 }
+                SenderAction::Judge(names) => self.judge.push(names),
                 SenderAction::Verify(id, root) => self.verify(id, root),
                 SenderAction::Resumed(entry, bytes) => {
                     let resumed = self.tally.resumed(&entry, bytes);
@@ -241,9 +240,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
                 }
                 SenderAction::Settled(settled) => {
                     self.files.remove(&settled.id);
-                    if let Some(event) = self.tally.settled(settled) {
-                        self.report(event);
-                    }
+                    self.tally.settled(settled).for_each(|event| self.report(event));
                 }
             }
         }
@@ -269,6 +266,10 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
                 let walked = walk.next(WALK_BATCH).await;
                 SendJob::Walked(walk, walked)
             });
+        }
+        if let Some(names) = self.judge.next() {
+            let sending = Arc::clone(&self.sending);
+            self.jobs.spawn(async move { SendJob::Judged(sending.source.lacks(names).await) });
         }
         while let Some(ids) = self.roots.next_job() {
             let (ids, entries): (Vec<_>, Vec<_>) =
@@ -446,6 +447,10 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
                     }
                 }
             }
+            SendJob::Judged(lacking) => {
+                let told = self.judge.judged(self.machine.judged(&lacking));
+                told.into_iter().for_each(|event| self.report(event));
+            }
             SendJob::Verified(id, Ok(is_grown)) => self.machine.verified(id, is_grown),
             SendJob::Verified(id, Err(failure)) => self.machine.abandon(id, failure),
         }
@@ -564,6 +569,10 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
     fn finish(&mut self, mut end: ReceiverEnd) -> Summary {
         self.teller.insist();
         self.tell_progress();
+        if let Some(removal) = end.removal.take() {
+            let told = self.judge.ended(&removal).into_iter().chain(self.tally.removed(&removal));
+            told.for_each(|event| self.context.reporter.report(event));
+        }
         end.not_kept.iter().for_each(|one| self.report(Event::NotKept(one.clone())));
         let piped = self.machine.is_in_order();
         if self.context.synced

@@ -6,6 +6,8 @@ mod chunk;
 mod claims;
 pub mod driver;
 mod file_handle;
+mod job;
+mod judging;
 mod old_file;
 mod open_chunk;
 mod parcel;

@@ -40,7 +40,7 @@ async fn a_file_of_the_same_size_and_time_is_not_read() {
 #[tokio::test(start_paused = true)]
 async fn a_sender_can_have_contents_compared() {
     let request = Request { compares: true, ..Request::default() };
-    let (summary, _) = run(Exists::Refuse, request).await;
+    let (summary, _) = run(Exists::Refuse, request.clone()).await;
     assert_eq!((summary.unchanged, summary.failed), (0, 3));
     assert_eq!(summary.gravest, Some(Reason::TargetExists));
     let (summary, target) = run(Exists::Replace, request).await;

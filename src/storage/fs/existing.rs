@@ -41,7 +41,7 @@ pub(super) fn look_at_file(
         numbers.extend(alike(holder, &entry.path, |_, stat| is_file_of(stat, size))?);
     }
     if numbers.is_empty() {
-        return Ok(Lookup::Conflict);
+        return Ok(conflict(&stat));
     }
     let has_time = is_alike && has_time(holder, &stat, entry.meta.mtime);
     // Attributes are compared when they are set.
@@ -70,7 +70,14 @@ pub(super) fn look_at_link(
             return Ok(Lookup::Same { number: *number, is_current: true });
         }
     }
-    Ok(Lookup::Conflict)
+    Ok(conflict(&stat))
+}
+
+fn conflict(stat: &Stat) -> Lookup {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => Lookup::Directory,
+        _ => Lookup::Conflict,
+    }
 }
 
 /// Sets permission bits, attributes and time of `entry` on the existing file. Returns whether that changed anything. `lacks`

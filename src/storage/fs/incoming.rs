@@ -24,6 +24,8 @@ pub struct Incoming {
     /// Whether the sender may set what is of weight for the whole machine: owners, set-id bits, `security.*` and
     /// `trusted.*` attributes.
     pub privileged: bool,
+    /// Nothing is changed.
+    pub only_looks: bool,
     /// The room for what is received, if it is limited.
     pub quota: Option<PeerQuota>,
     /// Bounds of the transfer.

@@ -5,12 +5,17 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
 
+use super::attributes::meta_of;
 use super::dirs::{Blocked, Dirs};
 use super::existing::{look_at_file, look_at_link};
+use super::kept_time::has_time;
 use super::names_made::Folding;
+use super::numbered::last_taken;
 use super::target_disk::TargetDisk;
 use crate::protocol::final_name::{Exists, Lookup};
-use crate::protocol::wire::entry::{Entry, Kind};
+use crate::protocol::path::RelPath;
+use crate::protocol::wire::entry::{Entry, Kind, Meta};
+use crate::protocol::wire::limits::RENAME_TRIES_MAX;
 use crate::storage::error::{Result, StorageError, failed};
 
 /// An existing directory.
@@ -24,6 +29,9 @@ impl TargetDisk {
         entry: &Entry,
         exists: Exists,
     ) -> Result<Lookup> {
+        if self.is_missing {
+            return Ok(if entry.kind == Kind::DirEnd { THERE } else { Lookup::Free });
+        }
         let (holder, name) = match dirs.parent(&self.root, &entry.path) {
             Ok(found) => found,
             // It does not exist yet.
@@ -31,7 +39,7 @@ impl TargetDisk {
             Err(blocked) => return obstacle(self.blocked(blocked)),
         };
         let looked = match &entry.kind {
-            Kind::Dir => look_at_dir(&holder, name),
+            Kind::Dir => look_at_dir(&holder, name, entry),
             Kind::DirEnd => Ok(THERE),
             Kind::File { size } => look_at_file(&holder, name, entry, Some(*size), exists)
                 .map(|found| self.unless_unsure(dirs, folding, &holder, entry, found)),
@@ -69,9 +77,25 @@ impl TargetDisk {
     }
 }
 
-fn look_at_dir(holder: &OwnedFd, name: &[u8]) -> std::result::Result<Lookup, Errno> {
+impl TargetDisk {
+    /// The name that `--exists rename` would give.
+    pub(super) fn free_name(&self, dirs: &mut Dirs, path: &RelPath) -> Result<Option<RelPath>> {
+        let (holder, _) = dirs.parent(&self.root, path).map_err(|blocked| self.blocked(blocked))?;
+        let last = last_taken(&holder, path).map_err(|errno| failed("look up", self.place(path), errno))?;
+        Ok(Some(last + 1)
+            .filter(|number| *number <= RENAME_TRIES_MAX)
+            .and_then(|number| path.numbered(number).ok()))
+    }
+}
+
+fn look_at_dir(holder: &OwnedFd, name: &[u8], entry: &Entry) -> std::result::Result<Lookup, Errno> {
     match statat(holder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(THERE),
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+            let Meta { mode, mtime, attributes } = &entry.meta;
+            let has_rest = meta_of(&stat).mode == *mode && attributes.is_none();
+            let is_current = has_rest && has_time(holder, &stat, *mtime);
+            Ok(Lookup::Same { number: 0, is_current })
+        }
         Ok(_) => Ok(Lookup::Conflict),
         Err(Errno::NOENT) => Ok(Lookup::Free),
         Err(errno) => Err(errno),

@@ -170,6 +170,12 @@ impl Origin {
         if identity_of(&fstat(&base)?) == *identity { Ok((base, &self.name)) } else { Err(Errno::NOENT) }
     }
 
+    /// The device of the source, if it is there.
+    pub(super) fn device(&self) -> Option<u64> {
+        let (base, name) = self.place().ok()?;
+        statat(&base, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_dev)
+    }
+
     /// Where the paths of its entries start, in the directory and under the name of its place.
     pub(super) fn top<'b, 'n>(&self, base: &'b Arc<OwnedFd>, name: &'n [u8]) -> Top<'b, 'n> {
         Top { base, name: self.path.is_some().then_some(name) }

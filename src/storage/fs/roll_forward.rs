@@ -50,6 +50,7 @@ pub fn roll_forward(dir: &TargetDir, reporter: &Arc<dyn Reporter>) -> Result<Vec
                     atomic: true,
                     verify: false,
                     privileged,
+                    only_looks: false,
                     quota: None,
                     bounds: Bounds::default(),
                     reporter: Arc::clone(reporter),

@@ -16,6 +16,7 @@ use super::blocking::blocking;
 use super::calls::{BlockCalls, NetworkThreads};
 use super::descriptors::{OpenFiles, patiently, share};
 use super::dirs::Dirs;
+use super::lacking::lacks;
 use super::moving::{Found, Remaining, Version, remove_file};
 use super::open::open_file;
 use super::origin::{Bases, Origin, Origins, all_missing, shown};
@@ -328,6 +329,18 @@ impl Source for FsSource {
                 return Ok(Verdict::Same);
             }
             origin.check_longer(&now, size_of(&now), entry)
+        })
+        .await
+    }
+
+    async fn lacks(&self, paths: Vec<(RelPath, bool)>) -> Vec<bool> {
+        self.run(move |disk| {
+            let call = disk.watch.begin("look for", Subject::Top);
+            let lacks = |(path, is_dir): &(RelPath, bool)| {
+                call.step("look for", Subject::Path(path.clone()));
+                lacks(&disk.origins, &disk.selection, path, *is_dir)
+            };
+            paths.iter().map(lacks).collect()
         })
         .await
     }

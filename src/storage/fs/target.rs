@@ -24,12 +24,14 @@ use super::names_made::Folding;
 use super::target_dir::TargetDir;
 use super::target_disk::TargetDisk;
 use super::watch::{Subject, hangs};
+use crate::protocol::announced::Announced;
 use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::hash::ChunkValue;
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
+use crate::protocol::removal::{Extra, Removed};
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::storage::block::Block;
 use crate::storage::error::{Result, StorageError, failed};
@@ -50,7 +52,8 @@ pub struct FsTarget {
 }
 
 impl FsTarget {
-    /// Opens `dir`, which is made with its parents when it is missing, for the transfer `incoming`.
+    /// Opens `dir` for the transfer `incoming`. When it is missing, it is made with its parents, unless the transfer only
+    /// looks.
     ///
     /// Fails when `dir` cannot be made or opened. The first call that prepares or writes makes the staging directory,
     /// and removes staging left by receivers that are gone, except for partial files that are not too old.
@@ -226,6 +229,19 @@ impl Target for FsTarget {
         .await
     }
 
+    async fn free_names(&self, paths: Vec<RelPath>) -> Vec<Result<Option<RelPath>>> {
+        self.run(move |disk| {
+            let mut dirs = Dirs::for_lookup();
+            let call = disk.watch.begin("look up", Subject::Top);
+            let find = |path: &RelPath| {
+                call.step("look up", Subject::Path(path.clone()));
+                disk.free_name(&mut dirs, path)
+            };
+            paths.iter().map(find).collect()
+        })
+        .await
+    }
+
     async fn update(&self, entries: Vec<Entry>) -> Vec<Result<bool>> {
         self.run(move |disk| {
             let mut dirs = Dirs::for_lookup();
@@ -387,6 +403,30 @@ impl Target for FsTarget {
             disk.give_up(id);
         })
         .await;
+    }
+
+    async fn extras(&self, announced: Option<Arc<Announced>>) -> Result<(Vec<Extra>, u64)> {
+        self.run(move |disk| {
+            let _call = disk.watch.begin("list", Subject::Top);
+            disk.find_extras(announced)
+        })
+        .await
+    }
+
+    async fn note_extras(&self, extras: Vec<Extra>) -> Result<()> {
+        self.run(move |disk| {
+            let _call = disk.watch.begin("stage", Subject::Top);
+            disk.note_extras(&extras)
+        })
+        .await
+    }
+
+    async fn remove_extras(&self, backup: Option<RelPath>) -> Result<Removed> {
+        self.run(move |disk| {
+            let call = disk.watch.begin("remove", Subject::Top);
+            disk.remove_extras(&call, backup.as_ref())
+        })
+        .await
     }
 
     async fn finish(&self) -> Result<Vec<NotKept>> {

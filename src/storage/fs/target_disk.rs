@@ -8,17 +8,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::Mode;
+use rustix::fs::{CWD, Mode};
 
 use super::bounds::Bounded;
 use super::dirs::Blocked;
+use super::extras::ExtrasState;
 use super::incoming::Incoming;
 use super::known_roots::KnownRoots;
 use super::names_made::NamesMade;
 use super::old_files::OldFiles;
+use super::open::open_dir;
 use super::pending_set::PendingSet;
 use super::set_attributes::Keeper;
 use super::staging::Staging;
+use super::sys::open::LOOKUP;
 use super::sys::volume::VolumeId;
 use super::target_dir::TargetDir;
 use super::volumes::{Synced, Volume, Volumes};
@@ -33,6 +36,8 @@ pub(super) struct TargetDisk {
     /// The target directory as an absolute path, safe to print, without a slash at the end.
     dir: String,
     pub(super) root: Arc<OwnedFd>,
+    /// The target directory is missing, and stays so; `root` stands for nothing.
+    pub(super) is_missing: bool,
     pub(super) incoming: Incoming,
     pub(super) bounded: Bounded,
     pub(super) watch: DiskWatch,
@@ -46,6 +51,8 @@ pub(super) struct TargetDisk {
     pub(super) keeper: Keeper,
     /// Attributes for the directory itself, set when everything else is done.
     pub(super) top: Mutex<Option<Meta>>,
+    /// The search for extras, and those that are to be removed.
+    pub(super) extras: Mutex<ExtrasState>,
     /// Attributes that the disks do not keep.
     not_kept: Mutex<Vec<NotKept>>,
     /// Existing directories that were opened up, with the permission bits to restore.
@@ -53,14 +60,25 @@ pub(super) struct TargetDisk {
 }
 
 impl TargetDisk {
-    /// Opens `dir`, which is made with its parents when it is missing.
+    /// Opens `dir`. When it is missing, it is made with its parents, unless this only looks.
     pub(super) fn open(dir: &TargetDir, incoming: Incoming) -> Result<Self> {
         let (sync, keeper) = (incoming.sync, Keeper::new(&incoming));
         let named = dir.path();
         let whole = path::absolute(&named).unwrap_or(named);
         let shown = printable(whole.as_os_str().as_bytes());
         let failed = |op, error: io::Error| failed(op, Place::target_directory(shown.clone()), error);
-        let root = Arc::new(dir.make().map_err(|(op, error)| failed(op, error))?);
+        let mut is_missing = false;
+        let opened = match incoming.only_looks {
+            false => dir.make(),
+            true => dir.open().or_else(|(op, error)| match error.kind() {
+                io::ErrorKind::NotFound => {
+                    is_missing = true;
+                    open_dir(CWD, b"/", LOOKUP).map_err(|errno| ("open", errno.into()))
+                }
+                _ => Err((op, error)),
+            }),
+        };
+        let root = Arc::new(opened.map_err(|(op, error)| failed(op, error))?);
         let id = VolumeId::of(&root).map_err(|errno| failed("look at", errno.into()))?;
         let bounded = Bounded::new(incoming.bounds.clone(), Arc::clone(&root));
         Ok(Self {
@@ -68,6 +86,7 @@ impl TargetDisk {
             dir: shown.trim_end_matches('/').to_owned(),
             volumes: Volumes::new(Volume::new(id, Arc::clone(&root), String::new(), sync), sync),
             root,
+            is_missing,
             set: incoming.atomic.then(PendingSet::default),
             incoming,
             watch: DiskWatch::default(),
@@ -77,6 +96,7 @@ impl TargetDisk {
             names_made: NamesMade::default(),
             keeper,
             top: Mutex::default(),
+            extras: Mutex::default(),
             not_kept: Mutex::default(),
             opened: Mutex::default(),
         })

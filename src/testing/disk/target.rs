@@ -11,12 +11,14 @@ use tokio::time::Instant;
 
 use super::contents::{Disk, KeptKey};
 use super::{Node, pause, rel_path};
+use crate::protocol::announced::Announced;
 use crate::protocol::engine::plan::ChunkSet;
 use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::hash::ChunkValue;
 use crate::protocol::not_kept::{Aspect, NotKept, note};
 use crate::protocol::path::{RelPath, printable};
 use crate::protocol::place::Place;
+use crate::protocol::removal::{Extra, Removed};
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Meta};
 use crate::storage::block::Block;
 use crate::storage::{Commit, Final, Result, StorageError, Target, Write};
@@ -95,6 +97,7 @@ pub(super) struct Own {
     root_batches: usize,
     without_links: bool,
     not_kept: Vec<NotKept>,
+    extras: Vec<Extra>,
     hangs: bool,
     hung: Option<Instant>,
 }
@@ -126,6 +129,7 @@ impl MemoryTarget {
             root_batches: 0,
             without_links: false,
             not_kept: Vec::new(),
+            extras: Vec::new(),
             hangs: false,
             hung: None,
         };
@@ -498,6 +502,45 @@ impl Target for MemoryTarget {
         chunks.into_iter().map(|chunk| self.has_value(id, chunk)).collect()
     }
 
+    async fn free_names(&self, paths: Vec<RelPath>) -> Vec<Result<Option<RelPath>>> {
+        let disk = self.disk();
+        let free = |path: &RelPath| {
+            (1..).filter_map(|number| path.numbered(number).ok()).find(|name| disk.node(name).is_none())
+        };
+        paths.iter().map(|path| Ok(free(path))).collect()
+    }
+
+    async fn extras(&self, announced: Option<Arc<Announced>>) -> Result<(Vec<Extra>, u64)> {
+        let Some(announced) = announced else { return Ok((Vec::new(), 0)) };
+        let disk = self.disk();
+        let is_inside = |path: &RelPath| {
+            let mut above = std::iter::successors(path.parent(), RelPath::parent);
+            above.any(|dir| announced.has_dir(&dir)) && !announced.has(path)
+        };
+        let paths = disk.names.keys().map(rel_path).filter(is_inside);
+        let extra = |path: RelPath| {
+            let is_dir = disk.node(&path) == Some(&Node::Dir);
+            Extra { path, is_dir, identity: (0, 0) }
+        };
+        let mut extras: Vec<_> = paths.map(extra).collect();
+        // What is in a directory comes first.
+        extras.reverse();
+        Ok((extras, 0))
+    }
+
+    async fn note_extras(&self, extras: Vec<Extra>) -> Result<()> {
+        self.own().extras.extend(extras);
+        Ok(())
+    }
+
+    async fn remove_extras(&self, _: Option<RelPath>) -> Result<Removed> {
+        let (extras, mut disk) = (std::mem::take(&mut self.own().extras), self.disk());
+        for extra in &extras {
+            disk.names.remove(extra.path.as_bytes());
+        }
+        Ok(Removed { count: extras.len() as u64, ..Removed::default() })
+    }
+
     async fn update(&self, entries: Vec<Entry>) -> Vec<Result<bool>> {
         entries.iter().map(|entry| self.update_one(entry)).collect()
     }
@@ -660,6 +703,7 @@ fn look_at_taken(disk: &Disk, entry: &Entry, exists: Exists) -> Lookup {
         && there.is_some_and(|there| there.mtime == entry.meta.mtime)
         && matches!(entry.kind, Kind::File { .. });
     match (numbers.front(), &entry.kind) {
+        (None, _) if disk.node(&entry.path) == Some(&Node::Dir) => Lookup::Directory,
         (None, _) => Lookup::Conflict,
         (Some(number), Kind::Symlink { .. }) => Lookup::Same { number: *number, is_current },
         _ => Lookup::SameSize { numbers, is_current, is_unchanged },

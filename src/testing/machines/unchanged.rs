@@ -72,7 +72,7 @@ fn consecutive_unchanged_entries_are_told_in_one_message() {
 ///
 #[test]
 fn contents_are_compared_where_that_is_wanted() {
-    let mut compares = receiver(Treatment { exists: Exists::Refuse, compares: true });
+    let mut compares = receiver(Treatment { compares: true, ..Exists::Refuse.into() });
     compares.on_manifest(Message::Entry(entry(&path("a"), FILE))).unwrap();
     compares.admitted(EntryId(0), found(true));
     assert_eq!(statuses(&mut compares), [Message::Status(EntryId(0), Status::Check)]);

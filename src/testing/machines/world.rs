@@ -557,6 +557,7 @@ impl<E: Ends> World<E> {
                 }
                 SenderAction::Settled(settled) => self.on_sent(settled),
                 SenderAction::Grew(_) => panic!("nothing grows"),
+                SenderAction::Judge(names) => panic!("nobody asks about {names:?}"),
                 SenderAction::Resumed(entry, bytes) => assert!((1..=entry.size()).contains(&bytes)),
             }
         }
@@ -639,6 +640,7 @@ impl<E: Ends> World<E> {
                 let delay = self.disk_latency();
                 self.at(delay, WorldEvent::Finish);
             }
+            other => panic!("nobody asked for {other:?}"),
         }
     }
 

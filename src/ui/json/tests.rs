@@ -185,6 +185,8 @@ fn success_and_failure() {
         not_kept: vec![NotKept { aspect: Aspect::Mode, count: 3, path: "p".into(), cause: "c".into() }],
         removed: None,
         left_out: 0,
+        is_dry: false,
+        deleted: None,
     };
     assert_eq!(
         line(Event::Finished(summary)),

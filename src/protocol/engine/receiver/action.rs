@@ -1,7 +1,11 @@
 //! Actions that the receiver's machine asks of its driver.
 
+use std::sync::Arc;
+
+use crate::protocol::announced::Announced;
 use crate::protocol::failure::Reason;
 use crate::protocol::path::RelPath;
+use crate::protocol::removal::{Extra, Removal};
 use crate::protocol::wire::entry::{Entry, EntryId, Meta, Settled};
 use crate::protocol::wire::message::Message;
 
@@ -27,6 +31,10 @@ pub enum ReceiverAction {
     Commit(EntryId, Entry),
     /// The same, under the first free name.
     CommitBeside(EntryId, Entry),
+    /// Find the name that the entry would get, as its own is taken, then call [`Receiver::other_name`].
+    ///
+    /// [`Receiver::other_name`]: super::Receiver::other_name
+    FindName(EntryId, RelPath),
     /// Give the existing file the entry's mode and time, then call [`Receiver::updated`].
     Update(EntryId, Entry),
     /// Drop the staged file, and what is recorded of it.
@@ -48,6 +56,20 @@ pub enum ReceiverAction {
     Unchanged(Vec<Settled>),
     /// The sender skipped something, and why.
     Omitted(Reason, String),
+    /// Find the next extras, then call [`Receiver::extras_found`]. The first time with what was announced.
+    ///
+    /// [`Receiver::extras_found`]: super::Receiver::extras_found
+    FindExtras(Option<Arc<Announced>>),
+    /// Note that these are to be removed, then call [`Receiver::extras_noted`].
+    ///
+    /// [`Receiver::extras_noted`]: super::Receiver::extras_noted
+    NoteExtras(Vec<Extra>),
+    /// Remove what was noted, or move it to this directory, then call [`Receiver::extras_removed`].
+    ///
+    /// [`Receiver::extras_removed`]: super::Receiver::extras_removed
+    RemoveExtras(Option<RelPath>),
+    /// The removal of extras has ended.
+    Removal(Removal),
     /// Make everything durable, then call [`Receiver::finished`].
     Finish,
 }

@@ -41,6 +41,9 @@ impl Receiver {
                 let id = EntryId(self.next_id);
                 self.next_id += 1;
                 self.step();
+                if entry.kind != Kind::DirEnd {
+                    self.note_name(&entry.path, entry.kind == Kind::Dir);
+                }
                 self.totals.files += u64::from(entry.is_file());
                 self.totals.bytes = self.totals.bytes.saturating_add(entry.size());
                 self.open_path_bytes += entry.path_bytes();
@@ -62,11 +65,7 @@ impl Receiver {
                 Ok(())
             }
             Message::Omitted(reason, message) => {
-                let message = printable(message.as_bytes());
-                self.came(message.len() as u64, self.progress.alive_at());
-                let reason = reason.of_omitted();
-                self.lacks_one(Failure::on(Side::Sender, reason, message.clone()));
-                self.actions.push_back(ReceiverAction::Omitted(reason, message));
+                self.omitted(reason.of_omitted(), printable(message.as_bytes()));
                 Ok(())
             }
             Message::End(_) if !self.gathered.is_empty() => {
@@ -89,6 +88,14 @@ impl Receiver {
                 Err(Failure::protocol(format!("{} does not belong on the manifest stream", other.name())))
             }
         }
+    }
+
+    /// The sender has left something out.
+    fn omitted(&mut self, reason: Reason, message: String) {
+        self.came(message.len() as u64, self.progress.alive_at());
+        self.is_source_incomplete |= reason.exit_code() != 10;
+        self.lacks_one(Failure::on(Side::Sender, reason, message.clone()));
+        self.actions.push_back(ReceiverAction::Omitted(reason, message));
     }
 
     /// Keeps bytes of the attributes of the next entry.
@@ -155,6 +162,7 @@ impl Receiver {
                 Ok(())
             }
             Message::Abandon(id, reason, message) => self.on_abandon(id, reason, &message),
+            Message::Verdict(bits) => self.on_verdict(bits),
             Message::Left(lane) => {
                 self.progress.idle_message(self.progress.alive_at())?;
                 self.actions.push_back(ReceiverAction::Leave(lane));

@@ -165,9 +165,15 @@ impl Receiver {
             self.totals.settled_files += 1;
         }
         let renamed = match &status {
-            Status::Done(renamed) | Status::Staged(renamed) | Status::Identical(renamed) => renamed.clone(),
+            Status::Done(renamed)
+            | Status::Staged(renamed)
+            | Status::Identical(renamed)
+            | Status::Planned(_, renamed) => renamed.clone(),
             _ => None,
         };
+        if let Some(name) = &renamed {
+            self.note_name(name, false);
+        }
         self.actions.push_back(ReceiverAction::Control(Message::Status(id, status)));
         self.actions.push_back(ReceiverAction::Settled(Settled {
             id,
@@ -184,7 +190,7 @@ impl Receiver {
         while let Some(first) = self.open.first_entry() {
             let IncomingState::Leaving(dir) = first.get().state else { break };
             let (id, IncomingEntry { entry, .. }) = first.remove_entry();
-            if self.dirs.blocks(&entry.path).is_some() {
+            if self.is_dry || self.dirs.blocks(&entry.path).is_some() {
                 let (status, outcome) = self.delivered(None);
                 self.tell_end(id, entry, status, None, outcome, None);
                 continue;
@@ -194,7 +200,8 @@ impl Receiver {
             self.actions.push_back(ReceiverAction::FinishDir(id, entry.path.clone(), meta));
             self.leaving.insert(id, entry);
         }
-        if self.ended && self.open.is_empty() && self.leaving.is_empty() && !self.finishing {
+        let is_settled = self.ended && self.open.is_empty() && self.leaving.is_empty() && !self.finishing;
+        if is_settled && !self.removes() {
             self.finishing = true;
             self.actions.push_back(ReceiverAction::Finish);
         }

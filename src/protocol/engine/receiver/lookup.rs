@@ -13,6 +13,7 @@ use crate::protocol::final_name::{Committed, Exists, Lookup};
 use crate::protocol::hash::RootBuilder;
 use crate::protocol::path::RelPath;
 use crate::protocol::place::Place;
+use crate::protocol::planned::Planned;
 use crate::protocol::wire::entry::{EntryId, Kind, Outcome};
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::status::Status;
@@ -31,10 +32,16 @@ impl Receiver {
         match found {
             Lookup::Refused(failure) => self.refused(id, failure),
             Lookup::Denied(failure) => self.fail(id, failure),
-            Lookup::Conflict | Lookup::SameSize { .. } if is_dir => self.block(id),
+            Lookup::Conflict | Lookup::Directory | Lookup::SameSize { .. } if is_dir => self.block(id),
+            Lookup::Free if is_dir && self.is_dry => self.plan(id, Planned::Create),
             Lookup::Free if is_dir => {
                 let (status, outcome) = self.delivered(None);
                 self.settle(id, status, None, outcome);
+            }
+            Lookup::Same { is_current: false, .. }
+                if is_dir && self.is_dry && self.exists == Exists::Replace =>
+            {
+                self.plan(id, Planned::Update);
             }
             // The attributes follow at the directory's end.
             Lookup::Same { .. } if is_dir => {
@@ -46,16 +53,18 @@ impl Receiver {
                 let number = numbers.front().copied().unwrap_or(0);
                 self.same(id, number, Some(blake3::hash(b"")), is_current);
             }
-            Lookup::SameSize { .. } | Lookup::Conflict if self.exists == Exists::Skip => {
+            Lookup::SameSize { .. } | Lookup::Conflict | Lookup::Directory if self.exists == Exists::Skip => {
                 self.settle(id, Status::Skipped, None, Outcome::Skipped);
             }
+            Lookup::SameSize { .. } if is_open_ended && self.is_dry => self.different(id),
             // The content is known only when all of it has arrived; then the name is looked up again.
             Lookup::SameSize { .. } if is_open_ended => self.want(id),
             Lookup::SameSize { is_unchanged: true, is_current, .. } if !self.compares && staged.is_none() => {
                 self.unchanged(id, is_current);
             }
             Lookup::SameSize { numbers, is_current, .. } => self.begin_comparison(id, numbers, is_current),
-            Lookup::Conflict => self.different(id),
+            Lookup::Directory if self.exists == Exists::Replace => self.fail_existing(id),
+            Lookup::Conflict | Lookup::Directory => self.different(id),
             Lookup::Free => match staged {
                 Some(Staged { root }) => self.commit(id, root, true),
                 None => self.want(id),
@@ -88,6 +97,9 @@ impl Receiver {
     pub(super) fn same(&mut self, id: EntryId, number: u32, root: Option<blake3::Hash>, is_current: bool) {
         let Some(open) = self.open.get_mut(&id) else { return };
         if self.exists == Exists::Replace && !is_current {
+            if self.is_dry {
+                return self.plan(id, Planned::Update);
+            }
             open.state = IncomingState::Updating { root, is_compared: true };
             self.actions.push_back(ReceiverAction::Update(id, open.entry.clone()));
             return;
@@ -104,6 +116,9 @@ impl Receiver {
     fn unchanged(&mut self, id: EntryId, is_current: bool) {
         let Some(open) = self.open.get_mut(&id) else { return };
         if self.exists == Exists::Replace && !is_current {
+            if self.is_dry {
+                return self.plan(id, Planned::Update);
+            }
             open.state = IncomingState::Updating { root: None, is_compared: false };
             self.actions.push_back(ReceiverAction::Update(id, open.entry.clone()));
             return;
@@ -116,8 +131,33 @@ impl Receiver {
         let staged = self.open.get(&id).and_then(|open| open.state.staged());
         match (self.exists, staged) {
             (Exists::Refuse, _) => self.fail_existing(id),
+            (Exists::Rename, _) if self.is_dry => {
+                let Some(open) = self.open.get_mut(&id) else { return };
+                open.state = IncomingState::Naming;
+                self.actions.push_back(ReceiverAction::FindName(id, open.entry.path.clone()));
+            }
+            (_, _) if self.is_dry => self.plan(id, Planned::Replace),
             (_, Some(Staged { root })) => self.commit(id, root, true),
             (_, None) => self.want(id),
+        }
+    }
+
+    /// A dry run: `id` ends with what would be done.
+    fn plan(&mut self, id: EntryId, planned: Planned) {
+        self.settle(id, Status::Planned(planned, None), None, Outcome::Planned(planned));
+    }
+
+    /// The name that `id` would get beside what has its own; `None` when there is none.
+    pub fn other_name(&mut self, id: EntryId, name: Option<RelPath>) {
+        if !matches!(self.open.get(&id), Some(IncomingEntry { state: IncomingState::Naming, .. })) {
+            return;
+        }
+        match name {
+            Some(name) => {
+                let status = Status::Planned(Planned::Rename, Some(name));
+                self.settle(id, status, None, Outcome::Planned(Planned::Rename));
+            }
+            None => self.fail_existing(id),
         }
     }
 
@@ -198,6 +238,9 @@ impl Receiver {
     }
 
     pub(super) fn want(&mut self, id: EntryId) {
+        if self.is_dry {
+            return self.plan(id, Planned::Create);
+        }
         let Some(open) = self.open.get_mut(&id) else { return };
         let size = open.entry.size();
         let chunks = size.div_ceil(1 << self.chunk_log2);

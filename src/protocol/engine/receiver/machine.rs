@@ -9,10 +9,11 @@ use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::engine::open_dirs::OpenDirs;
 use crate::protocol::engine::patience::{Patience, ProgressWatch};
 use crate::protocol::engine::receiver::action::ReceiverAction;
+use crate::protocol::engine::receiver::removing::Removing;
 use crate::protocol::engine::receiver::state::{IncomingEntry, IncomingState};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::final_name::Exists;
-use crate::protocol::request::Treatment;
+use crate::protocol::request::{Delete, Treatment};
 use crate::protocol::wire::entry::{Entry, EntryId, Kind, Totals};
 use crate::protocol::wire::limits::{OPEN_ENTRIES_MAX, OPEN_PATH_BYTES_MAX};
 
@@ -25,6 +26,12 @@ pub struct Receiver {
     pub(super) compares: bool,
     /// Takes a single file, in the order of its bytes, and at most so many chunks at a time.
     pub(super) in_order: Option<u64>,
+    /// Nothing is changed: entries end with what would be done.
+    pub(super) is_dry: bool,
+    /// Extras are to be removed.
+    pub(super) removing: Option<Removing>,
+    /// The sender has left something out that it could not read.
+    pub(super) is_source_incomplete: bool,
     /// All entries get their names at the end, or none does.
     pub(super) is_atomic: bool,
     /// Why none does.
@@ -65,12 +72,15 @@ impl Receiver {
         patience: Patience,
         now: Duration,
     ) -> Self {
-        let Treatment { exists, compares } = treatment.into();
+        let Treatment { exists, compares, is_dry, .. } = treatment.into();
         Self {
             chunk_log2,
             exists,
             compares,
             in_order: None,
+            is_dry,
+            removing: None,
+            is_source_incomplete: false,
             is_atomic: false,
             broken: None,
             patience,
@@ -98,6 +108,12 @@ impl Receiver {
     /// Keeps at most `max` entries open, and never more than [`OPEN_ENTRIES_MAX`].
     pub fn with_open_entries(mut self, max: usize) -> Self {
         self.open_entries_max = max.min(OPEN_ENTRIES_MAX);
+        self
+    }
+
+    /// Removes extras as `request` says. So many names are kept of what is announced, as hashes with `key`.
+    pub fn with_removal(mut self, request: Option<Delete>, key: [u8; 32], names_max: usize) -> Self {
+        self.removing = request.map(|request| Removing::new(request, key, names_max));
         self
     }
 

@@ -5,10 +5,12 @@ mod checkpoints;
 mod claims;
 mod control;
 mod end;
+mod extras;
 mod lookup;
 mod machine;
 mod old_files;
 mod records;
+mod removing;
 mod state;
 mod unrecorded;
 

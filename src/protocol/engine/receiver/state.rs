@@ -34,6 +34,8 @@ pub(super) enum IncomingState {
         root: Option<blake3::Hash>,
         is_compared: bool,
     },
+    /// A dry run looks for the name that it would get.
+    Naming,
     /// The directory that ends; `None` when none of that name was open.
     Leaving(Option<EntryId>),
 }

@@ -1,7 +1,9 @@
 //! Actions that the sender's machine asks of its driver.
 
 use crate::protocol::not_kept::NotKept;
+use crate::protocol::path::RelPath;
 use crate::protocol::program_end::ProgramEnd;
+use crate::protocol::removal::Removal;
 use crate::protocol::wire::entry::{Entry, EntryId, Settled};
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::seal::Seal;
@@ -88,6 +90,11 @@ pub enum SenderAction {
     Resumed(Entry, u64),
     /// The source of a delivered entry has grown since it was announced.
     Grew(Entry),
+    /// Find out which of these may be removed at the receiver, because the source has nothing there; whether each is a
+    /// directory. Then call [`Sender::judged`]; in this order, if there are several.
+    ///
+    /// [`Sender::judged`]: super::Sender::judged
+    Judge(Vec<(RelPath, bool)>),
     /// An entry has ended; everything kept open for it can be closed.
     Settled(Settled),
 }
@@ -99,6 +106,8 @@ pub struct ReceiverEnd {
     pub synced: bool,
     /// Files that were received and read back from the receiver's disk, if it does that.
     pub verified: Option<u64>,
+    /// How the removal of extras ended, if it was asked for; its text is safe to print.
+    pub removal: Option<Removal>,
     /// What it adds to a receipt.
     pub seal: Option<Seal>,
     /// Attributes that its file system does not keep; the texts are safe to print.

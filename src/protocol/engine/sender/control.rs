@@ -9,6 +9,7 @@ use crate::protocol::engine::sender::state::{OutgoingEntry, OutgoingState};
 use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::not_kept::NotKept;
 use crate::protocol::path::printable;
+use crate::protocol::planned::Planned;
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::entry::{EntryId, Kind, Outcome};
 use crate::protocol::wire::limits::{ANSWER_SECONDS_MAX, PROGRAM_SECONDS_MAX};
@@ -30,6 +31,11 @@ impl Sender {
                 self.progress.step(now);
                 self.on_unchanged(first, count)
             }
+            Message::Extras(extras) => {
+                self.progress.step(now);
+                self.on_extras(extras)
+            }
+            Message::Removed(removal) => self.on_removed(removal),
             Message::Heartbeat(activity) => {
                 self.progress.idle_message(now)?;
                 match activity {
@@ -66,7 +72,8 @@ impl Sender {
             Message::Finished { synced, not_kept } => {
                 // Acks have their own streams, so this message may overtake the last of them.
                 let is_done = |open: &OutgoingEntry| matches!(&open.state, OutgoingState::Wanted(t) if t.done.is_some());
-                if !self.walked || !self.open.values().all(is_done) {
+                let is_removed = !self.judging.is_asked || self.judging.ended.is_some();
+                if !self.walked || !self.open.values().all(is_done) || !is_removed {
                     return Err(Failure::protocol("the receiver says that it has finished before it has"));
                 }
                 self.progress.step(now);
@@ -76,8 +83,8 @@ impl Sender {
                     ..one
                 });
                 let (verified, seal, not_kept) = (self.verified, self.seal.take(), not_kept.collect());
-                let program = self.program;
-                self.finished = Some(ReceiverEnd { synced, verified, seal, not_kept, program });
+                let (program, removal) = (self.program, self.judging.ended.take());
+                self.finished = Some(ReceiverEnd { synced, verified, removal, seal, not_kept, program });
                 Ok(())
             }
             other => Err(Failure::protocol(format!(
@@ -139,13 +146,21 @@ impl Sender {
 
     fn on_status(&mut self, id: EntryId, status: Status) -> Result<(), Failure> {
         self.check_id(id)?;
-        let Some(OutgoingEntry { state, .. }) = self.open.get(&id) else { return Ok(()) };
+        let Some(OutgoingEntry { state, entry, .. }) = self.open.get(&id) else { return Ok(()) };
         let (was, name) = (state.name(), status.name());
+        if !self.may_follow(&entry.kind, &status) {
+            let run = if self.is_dry { "a dry run" } else { "a transfer" };
+            return Err(Failure::protocol(format!("the status {name} of entry {} is none of {run}", id.0)));
+        }
         let follows = match (state, status) {
             (OutgoingState::Abandoned(_), status) => self.status_of_abandoned(id, &status),
             (_, Status::Failed(reason, message)) => {
                 let message = printable(message.as_bytes());
                 self.settle(id, None, None, Outcome::Failed(reason.of_failed()), Some(message));
+                true
+            }
+            (OutgoingState::Announced | OutgoingState::Checking { .. }, Status::Planned(planned, name)) => {
+                self.settle(id, name, None, Outcome::Planned(planned), None);
                 true
             }
             (OutgoingState::Announced, status) => self.status_of_announced(id, status),
@@ -191,6 +206,27 @@ impl Sender {
             self.settle(id, None, root, outcome, None);
         }
         Ok(())
+    }
+
+    /// A dry run changes nothing at the receiver, and only a dry run tells what would be done.
+    fn may_follow(&self, kind: &Kind, status: &Status) -> bool {
+        match status {
+            Status::Planned(Planned::Create, _) => self.is_dry && *kind != Kind::DirEnd,
+            Status::Planned(Planned::Update, _) => {
+                self.is_dry && !matches!(kind, Kind::DirEnd | Kind::OpenEnded)
+            }
+            Status::Planned(..) => self.is_dry && !matches!(kind, Kind::Dir | Kind::DirEnd),
+            Status::Done(None) => !self.is_dry || *kind == Kind::DirEnd,
+            Status::Want
+            | Status::WantInOrder(_)
+            | Status::Resume(_)
+            | Status::Done(_)
+            | Status::Staged(_)
+            | Status::Updated => !self.is_dry,
+            Status::Check | Status::Identical(_) | Status::Skipped | Status::Failed(..) | Status::NotKept => {
+                true
+            }
+        }
     }
 
     fn status_of_abandoned(&mut self, id: EntryId, status: &Status) -> bool {

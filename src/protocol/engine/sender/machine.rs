@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::engine::patience::{Patience, ProgressWatch};
 use crate::protocol::engine::sender::action::{ReceiverEnd, SenderAction};
+use crate::protocol::engine::sender::judging::Judging;
 use crate::protocol::engine::sender::path::PathFacts;
 use crate::protocol::engine::sender::state::{OutgoingEntry, OutgoingState};
 use crate::protocol::failure::{Failure, Reason, Side};
@@ -22,6 +23,9 @@ pub struct Sender {
     pub(super) chunk_log2: u8,
     /// The receiver was asked to compare contents.
     pub(super) compares: bool,
+    /// The receiver was asked to change nothing.
+    pub(super) is_dry: bool,
+    pub(super) judging: Judging,
     pub(super) patience: Patience,
     pub(super) progress: ProgressWatch,
     /// When the receiver first said that it asks a person.
@@ -72,6 +76,8 @@ impl Sender {
         Self {
             chunk_log2,
             compares: false,
+            is_dry: false,
+            judging: Judging::default(),
             patience,
             progress: ProgressWatch::new(patience, now),
             asked_at: None,
@@ -113,6 +119,12 @@ impl Sender {
     /// The receiver is asked to compare contents, although size and time agree.
     pub fn comparing(mut self, compares: bool) -> Self {
         self.compares = compares;
+        self
+    }
+
+    /// The receiver is asked to change nothing, and nothing is sent.
+    pub fn dry(mut self, is_dry: bool) -> Self {
+        self.is_dry = is_dry;
         self
     }
 

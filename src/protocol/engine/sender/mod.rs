@@ -4,6 +4,8 @@ mod action;
 mod claims;
 mod control;
 mod delta;
+mod extras;
+mod judging;
 mod machine;
 mod parcels;
 mod path;

@@ -7,7 +7,9 @@ use super::*;
 use crate::protocol::final_name::Exists;
 use crate::protocol::not_kept::Aspect;
 use crate::protocol::path::RelPath;
+use crate::protocol::planned::Planned;
 use crate::protocol::program_end::ProgramEnd;
+use crate::protocol::request::Delete;
 use crate::protocol::wire::attributes::Attributes;
 use crate::protocol::wire::codec::{CodecError, Deframer, put_extension, put_varint};
 use crate::protocol::wire::encode::{EXTENSION_CONNECTIONS, EXTENSION_PORTS};
@@ -100,16 +102,39 @@ fn golden_bytes_of_greetings() {
 
 #[test]
 fn golden_bytes_of_what_was_asked() {
+    let path = RelPath::new(b"a/b").unwrap();
+    let done = |example: &str| Removal::Done { removed: 300, remaining: 1, example: example.into() };
     check_golden([
         (Message::Unchanged(EntryId(5), 300), "140305412c".into()),
+        (
+            Message::Extras(vec![(path.clone(), true), (path.clone(), false)]),
+            "150b 02 01 03612f62 00 03612f62".into(),
+        ),
         (
             Message::Offer {
                 transfer: [7; 16],
                 chunk_log2: 20,
                 wants_receipt: true,
-                request: Request { exists: Some(Exists::Replace), compares: true },
+                request: Request {
+                    exists: Some(Exists::Replace),
+                    compares: true,
+                    is_dry: true,
+                    delete: Some(Delete { names_max: Some(10), backup: Some(path.clone()) }),
+                },
             },
-            format!("0318{}14 0100 020103 0300", "07".repeat(16)),
+            format!("0321{}14 0100 020103 0300 0400 0505 0b 03612f62", "07".repeat(16)),
+        ),
+        (Message::Verdict(0b101), "1608 0000000000000005".into()),
+        (Message::Removed(done("x")), "1706 00 412c 01 0178".into()),
+        (Message::Removed(Removal::TooMany(300)), "1703 01 412c".into()),
+        (Message::Removed(Removal::TooLittleMemory), "170102".into()),
+        (Message::Removed(Removal::SourceIncomplete), "170103".into()),
+        (Message::Status(EntryId(1), Status::Planned(Planned::Create, None)), "0403010d00".into()),
+        (Message::Status(EntryId(1), Status::Planned(Planned::Replace, None)), "0403010d01".into()),
+        (Message::Status(EntryId(1), Status::Planned(Planned::Update, None)), "0403010d02".into()),
+        (
+            Message::Status(EntryId(1), Status::Planned(Planned::Rename, Some(path.clone()))),
+            "0406010e03612f62".into(),
         ),
     ]);
 }

@@ -71,6 +71,7 @@ impl Directories {
             atomic: false,
             verify: false,
             privileged: false,
+            only_looks: false,
             quota: None,
             bounds: Bounds::default(),
             reporter: Arc::clone(&warned) as Arc<dyn Reporter>,
