@@ -377,6 +377,8 @@ pub struct Summary {
     pub bytes: u64,
     /// Bytes of files that were sent; on the receiver, bytes that arrived. Holes and repeated chunks count.
     pub sent_bytes: u64,
+    /// Bytes in `sent_bytes` that compression has kept off the network.
+    pub saved_bytes: u64,
     /// Bytes that were not sent because an earlier transfer had left them at the receiver.
     pub resumed_bytes: u64,
     /// Bytes that were not sent because the receiver took them from the old files.
@@ -410,6 +412,12 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// How many times fewer bytes were on the network than without compression.
+    pub fn compression_ratio(&self) -> f64 {
+        let on_network = self.sent_bytes.saturating_sub(self.saved_bytes).max(1);
+        if self.saved_bytes == 0 { 1.0 } else { self.sent_bytes as f64 / on_network as f64 }
+    }
+
     /// Bytes that the receiver did not have before, in any file.
     pub fn new_bytes(&self) -> u64 {
         self.bytes.saturating_sub(self.resumed_bytes.saturating_add(self.copied_bytes))

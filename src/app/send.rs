@@ -12,7 +12,7 @@ use super::meet::{Connected, meet, meet_itself, met};
 use super::moving::WithRemoval;
 use super::receipt_file::ReceiptFile;
 use super::remember::keep;
-use super::settings::{CommonSettings, Delta, Peer, Request, Right, Rules, SendSettings};
+use super::settings::{CommonSettings, Compression, Delta, Peer, Request, Right, Rules, SendSettings};
 use super::transfer::{
     Inbox, Silent, Transferred, conclude, context, memory, memory_of_two, of_both, receive_through,
     send_through, throttle,
@@ -67,7 +67,7 @@ async fn deliver<S: Source + Clone>(
     network: NetworkThreads,
     mut stop: watch::Receiver<Option<Failure>>,
 ) -> Result<u8, Failure> {
-    let SendSettings { sources, peer, delta, manifest, .. } = settings;
+    let SendSettings { sources, peer, delta, compression, manifest, .. } = settings;
     let SendSettings { verify_disk, request, rules, atomic, receipt, common, .. } = settings;
     let is_dry = request.is_dry;
     let reporter: Arc<dyn Reporter> = match &removal {
@@ -107,8 +107,16 @@ async fn deliver<S: Source + Clone>(
         peer => {
             let told = Arc::clone(&reporter);
             let (is_delta, wants_receipt) = (delta == Delta::Auto, receipt.is_some());
-            let delivery =
-                Delivery { source, common: &common, is_delta, wants_receipt, request, reporter: told, asker };
+            let delivery = Delivery {
+                source,
+                common: &common,
+                is_delta,
+                compression,
+                wants_receipt,
+                request,
+                reporter: told,
+                asker,
+            };
             let what: Vec<PathBuf> = sources;
             if common.uses > 1 && peer.is_none() {
                 return delivery.send_to_several(what, &mut stop).await;
@@ -138,6 +146,7 @@ struct Delivery<'a, S> {
     source: S,
     common: &'a CommonSettings,
     is_delta: bool,
+    compression: Compression,
     wants_receipt: bool,
     request: Request,
     reporter: Arc<dyn Reporter>,
@@ -186,7 +195,7 @@ impl<S: Source + Clone> Delivery<'_, S> {
         identity: Arc<Identity>,
         stop: watch::Receiver<Option<Failure>>,
     ) -> Result<Transferred, Failure> {
-        let Self { source, common, is_delta, wants_receipt, request, reporter, asker } = self;
+        let Self { source, common, is_delta, compression, wants_receipt, request, reporter, asker } = self;
         let connected = match asker.as_deref().filter(|_| common.verify) {
             Some(asker) => {
                 compare(connected, identity.fingerprint(), Side::Sender, asker, stop.clone()).await?
@@ -195,8 +204,9 @@ impl<S: Source + Clone> Delivery<'_, S> {
         };
         let context = context(common, memory, Arc::clone(reporter), stop);
         let identity = Some(identity);
-        let (delta, receipt, request) = (*is_delta, *wants_receipt, request.clone());
-        let context = Context { delta, receipt, request, identity, ..context };
+        let (delta, compression) = (*is_delta, *compression);
+        let (receipt, request) = (*wants_receipt, request.clone());
+        let context = Context { delta, compression, receipt, request, identity, ..context };
         send_through(connected, source.clone(), common, context).await
     }
 }

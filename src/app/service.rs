@@ -106,7 +106,7 @@ impl Service {
                     Err(failure) => return Err(connected.fail(failure).await),
                 };
                 let (delta, request) = (offer.delta == Delta::Auto, offer.request.clone());
-                let context = Context { delta, request, ..context };
+                let context = Context { delta, compression: offer.compression, request, ..context };
                 let walked = source.clone();
                 let done = send_through(connected, source, common, context).await;
                 done.map(|mut done| {

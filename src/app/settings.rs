@@ -14,6 +14,7 @@ use crate::protocol::failure::Failure;
 pub use crate::protocol::final_name::Exists;
 use crate::protocol::path::RelPath;
 pub use crate::protocol::request::{Delete, Request, Rules};
+pub use crate::session::Compression;
 use crate::session::Retry;
 use crate::session::schedule::Schedule;
 pub use crate::storage::fs::Bounds;
@@ -106,6 +107,8 @@ pub struct SendSettings {
     pub peer: Option<Peer>,
     /// Whether the receiver takes from old files what they have.
     pub delta: Delta,
+    /// What is compressed.
+    pub compression: Compression,
     /// Where the lines for `b3sum --check` go.
     pub manifest: Option<PathBuf>,
     /// Remove each source that has arrived.
@@ -234,6 +237,8 @@ pub struct OfferSettings {
     pub delta: Delta,
     /// What is asked of receivers.
     pub request: Request,
+    /// What is compressed.
+    pub compression: Compression,
 }
 
 /// What a look at partial files needs.

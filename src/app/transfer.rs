@@ -21,7 +21,7 @@ use crate::protocol::failure::{Failure, Reason, Side};
 use crate::protocol::path::printable;
 use crate::protocol::request::{Beyond, Request, Rules};
 use crate::session::schedule::Schedule;
-use crate::session::{self, Budget, Context, Lease, Throttle, close_with};
+use crate::session::{self, Budget, Compression, Context, Lease, Throttle, close_with};
 use crate::storage::fs::{Bounds, FsTarget, Incoming, NetworkThreads, PeerQuota, TargetDir};
 use crate::storage::{Source, Target};
 
@@ -66,6 +66,7 @@ pub(super) fn context(
         throttle,
         processor_use,
         delta: false,
+        compression: Compression::Off,
         synced,
         atomic: false,
         piped: false,

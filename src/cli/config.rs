@@ -14,13 +14,15 @@ use etcetera::BaseStrategy;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::bwlimit::parse_bwlimit;
-use super::size::{Wait, parse_duration, parse_listen, parse_ports, parse_retry, parse_wait};
+use super::size::{
+    Wait, parse_compression, parse_duration, parse_listen, parse_ports, parse_retry, parse_wait,
+};
 use super::values::word;
 use crate::app::settings::{Delta, Exists, PeerName};
 use crate::node::size::parse_size;
 use crate::protocol::path::printable;
-use crate::session::Retry;
 use crate::session::schedule::Schedule;
+use crate::session::{Compression, Retry};
 use crate::transport::Congestion;
 use crate::transport::address::PortRange;
 use crate::ui::{Color, Qr};
@@ -89,6 +91,9 @@ pub struct Config {
     /// `--exec-timeout`
     #[serde(deserialize_with = "duration")]
     pub exec_timeout: Option<Duration>,
+    /// `--compress`, a word or a level
+    #[serde(deserialize_with = "compression")]
+    pub compress: Option<Compression>,
     /// `--yes`
     pub yes: Option<bool>,
     /// `--background`
@@ -388,6 +393,24 @@ fn duration<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Du
 
 fn retry<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Retry>, D::Error> {
     parse_retry(&String::deserialize(from)?).map(Some).map_err(de::Error::custom)
+}
+
+/// "auto", "off", or a level, which may be a number.
+fn compression<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Compression>, D::Error> {
+    struct Level;
+    impl Visitor<'_> for Level {
+        type Value = Compression;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("\"auto\", \"off\" or a level")
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<Compression, E> {
+            parse_compression(text).map_err(E::custom)
+        }
+        fn visit_i64<E: de::Error>(self, number: i64) -> std::result::Result<Compression, E> {
+            parse_compression(&number.to_string()).map_err(E::custom)
+        }
+    }
+    from.deserialize_any(Level).map(Some)
 }
 
 /// A duration such as "5m", or true or false.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::session::Retry;
+use crate::session::{Compression, Retry};
 use crate::transport::address::PortRange;
 
 /// Parses `30s`, `2m`, `1m 30s`.
@@ -44,6 +44,21 @@ pub(super) fn parse_wait(text: &str) -> Result<Wait, String> {
         "y" | "yes" | "t" | "true" | "on" | "1" => Ok(Wait::Yes),
         "n" | "no" | "f" | "false" | "off" | "0" => Ok(Wait::No),
         _ => parse_duration(text).map(Wait::For),
+    }
+}
+
+/// `auto`, `off`, or a level.
+pub(super) fn parse_compression(text: &str) -> Result<Compression, String> {
+    let (least, most) = (Compression::LEVELS.start(), Compression::LEVELS.end());
+    match text {
+        "auto" => Ok(Compression::Auto),
+        "off" => Ok(Compression::Off),
+        level => level
+            .parse()
+            .ok()
+            .filter(|level| Compression::LEVELS.contains(level))
+            .map(Compression::Level)
+            .ok_or_else(|| format!("expected auto, off, or a level from {least} to {most}")),
     }
 }
 

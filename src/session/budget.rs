@@ -154,10 +154,11 @@ impl Budget {
         Err(Failure::on(Side::Receiver, Reason::Refused, message.clone()).telling(message))
     }
 
-    /// Blocks of a receiver that hands chunks of 2^`chunk_log2` bytes on: at least one whole chunk.
+    /// Blocks of a receiver that hands chunks of 2^`chunk_log2` bytes on: one whole chunk, of which compressed pieces
+    /// may leave half of each block empty, and one to decompress.
     pub(super) fn pipe_blocks(&self, chunk_log2: u8) -> usize {
         let chunk = usize::try_from((1_u64 << chunk_log2) / BLOCK_BYTES as u64).unwrap_or(usize::MAX);
-        chunk.max(self.streams() + 1)
+        (2 * chunk + 2).max(self.streams() + 1)
     }
 
     /// Chunks of 2^`chunk_log2` bytes that may be in flight to a receiver that takes them in order. All of them fit

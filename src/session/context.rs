@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::after::AfterTransfer;
+use super::compression::Compression;
 use super::consent::Consent;
 use super::lease::Lease;
 use super::observe::processor::ProcessorGauge;
@@ -28,6 +29,8 @@ pub struct Context {
     pub processor_use: ProcessorGauge,
     /// Whether a sender takes from old files what they have.
     pub delta: bool,
+    /// What a sender compresses.
+    pub compression: Compression,
     /// Whether the receiver syncs; reported in the summary.
     pub synced: bool,
     /// Whether the sender wants a receipt.

@@ -15,6 +15,7 @@ mod lanes;
 mod liars;
 mod limits;
 mod open_ended;
+mod packed;
 mod peers;
 mod piped;
 mod receipts;
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{Budget, Context, Link, ProcessorUse, Throttle, receive, send, transport_failure};
+use super::{Budget, Compression, Context, Link, ProcessorUse, Throttle, receive, send, transport_failure};
 use crate::auth::handshake::{Authorizer, Greeting, ListenerStep, Visitor};
 use crate::auth::methods::ByKey;
 use crate::auth::{Fingerprint, JoinKey};
@@ -160,6 +161,7 @@ impl Setup {
                 // Tests run under a paused clock, so real processor time is meaningless.
                 processor_use: Arc::new(ProcessorUse::default),
                 delta: true,
+                compression: Compression::Off,
                 synced: true,
                 atomic: false,
                 piped: false,

@@ -9,7 +9,7 @@ use crate::event::{Report, Reporter};
 use crate::protocol::engine::patience::Patience;
 use crate::protocol::request::Request;
 use crate::session::schedule::Schedule;
-use crate::session::{Context, Lease, ProcessorUse, Throttle};
+use crate::session::{Compression, Context, Lease, ProcessorUse, Throttle};
 
 /// Nobody who is told.
 pub(crate) struct Nobody;
@@ -29,6 +29,7 @@ pub(crate) fn context(memory: Lease) -> Context {
         throttle: Arc::new(Throttle::new(Schedule::default(), || Duration::ZERO)),
         processor_use: Arc::new(ProcessorUse::default),
         delta: false,
+        compression: Compression::Off,
         synced: true,
         atomic: false,
         verify_disk: false,

@@ -91,6 +91,7 @@ pub(super) mod tests {
             gravest: None,
             bytes: 3 << 30,
             sent_bytes: 3 << 30,
+            saved_bytes: 0,
             resumed_bytes: 0,
             copied_bytes: 0,
             elapsed: Duration::from_secs(2),

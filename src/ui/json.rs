@@ -140,6 +140,8 @@ enum EventFields<'a> {
         #[serde(skip_serializing_if = "is_zero")]
         left_out: u64,
         sent_bytes: u64,
+        saved_bytes: u64,
+        compression_ratio: f64,
         resumed_bytes: u64,
         copied_bytes: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -497,6 +499,8 @@ fn finished(summary: &Summary) -> EventFields<'_> {
         removed: summary.removed,
         left_out: summary.left_out,
         sent_bytes: summary.sent_bytes,
+        saved_bytes: summary.saved_bytes,
+        compression_ratio: (summary.compression_ratio() * 100.0).round() / 100.0,
         resumed_bytes: summary.resumed_bytes,
         copied_bytes: summary.copied_bytes,
         verified_from_disk: summary.verified,

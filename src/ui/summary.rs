@@ -59,6 +59,9 @@ pub(super) fn summary_line(summary: &Summary) -> String {
     } else {
         ", written and verified, not synced (--no-fsync)"
     };
+    if summary.saved_bytes > 0 {
+        out += &format!("; compressed {:.1} ×", summary.compression_ratio());
+    }
     if let Some(files) = summary.verified {
         out += &format!("; {} read back from the disk", format::count(files, "file", "files"));
     }
@@ -149,6 +152,7 @@ pub(super) mod tests {
             gravest: None,
             bytes: 2 << 30,
             sent_bytes: 2 << 30,
+            saved_bytes: 0,
             resumed_bytes: 0,
             copied_bytes: 0,
             elapsed: Duration::from_millis(6_100),

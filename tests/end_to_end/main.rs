@@ -7,6 +7,7 @@ mod atomic;
 mod bench;
 mod budget;
 mod codes;
+mod compress;
 mod connections;
 mod consent;
 mod deletion;

@@ -87,6 +87,7 @@ pub(super) fn resolve(
         selection: Box::new(selection),
         peer,
         delta,
+        compression: given.data.compress.or(config.compress).unwrap_or_default(),
         manifest,
         remove_source,
         verify_disk,

@@ -97,11 +97,12 @@ pub(super) fn resolve_offer(given: SendArgs, config: &Config, peers: &PeersFile)
     let selection = resolve_selection((given.select, &given.archive), config, &given.sources, None)?;
     let selection = Box::new(selection);
     let (sources, delta) = (given.sources, given.delta.or(config.delta).unwrap_or_default());
+    let compression = given.data.compress.or(config.compress).unwrap_or_default();
     let request = Request { is_dry: false, ..resolve_request(&given.target, config)? };
     let background = given.background.or(config.background).unwrap_or(false);
     let service = |common: &mut CommonSettings| {
         give_way(background, common)?;
-        Ok(ServiceSettings::Offer(OfferSettings { selection, sources, delta, request }))
+        Ok(ServiceSettings::Offer(OfferSettings { selection, sources, delta, compression, request }))
     };
     resolve((given.stay, given.meeting, given.transfer), Right::Receive, config, peers, service)
 }

@@ -8,7 +8,7 @@ use clap::Parser;
 
 use super::*;
 use crate::app::settings::{
-    CommonSettings, Delta, Exists, Machine, PartialAction, Peer, ReceiveSettings, SendSettings,
+    CommonSettings, Compression, Delta, Exists, Machine, PartialAction, Peer, ReceiveSettings, SendSettings,
 };
 use crate::auth::Fingerprint;
 use crate::session::Retry;
@@ -237,6 +237,22 @@ fn standard_input_is_a_source_of_its_own() {
     ] {
         let error = format!("{:#}", resolve(line, "").unwrap_err());
         assert!(error.contains(why), "{line}: {error}");
+    }
+}
+
+#[test]
+fn compression_is_a_word_or_a_level() {
+    let compression = |line: &str, config: &str| send(line, config).compression;
+    assert_eq!(compression("send a", ""), Compression::Off);
+    assert_eq!(compression("send a", "compress = \"auto\""), Compression::Auto);
+    assert_eq!(compression("send a", "compress = \"off\""), Compression::Off);
+    assert_eq!(compression("send a", "compress = 9"), Compression::Level(9));
+    assert_eq!(compression("send a --compress 1", "compress = 9"), Compression::Level(1));
+    for (line, config) in
+        [("send a --compress 0", ""), ("send a --compress fast", ""), ("send a", "compress = 13")]
+    {
+        let error = format!("{:#}", resolve(line, config).unwrap_err());
+        assert!(error.contains("expected auto, off, or a level from 1 to 12"), "{error}");
     }
 }
 

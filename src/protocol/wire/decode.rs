@@ -98,6 +98,7 @@ impl Message {
             },
             0x32 => Self::Matched(u64::from_be_bytes(f.array()?)),
             0x33 => pieces(&mut f)?,
+            0x40 => Self::Unpacks(f.varint()?),
             kind if kind >= FIRST_OPTIONAL_TYPE => return Ok(None),
             kind => return Err(CodecError::UnknownType(kind)),
         };

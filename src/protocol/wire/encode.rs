@@ -87,6 +87,7 @@ impl Message {
             Self::Matched(_) => 0x32,
             Self::Old(..) => 0x0f,
             Self::Pieces(..) => 0x33,
+            Self::Unpacks(_) => 0x40,
         }
     }
 
@@ -155,9 +156,11 @@ impl Message {
             }
             Self::Entry(entry) => put_entry(p, entry),
             Self::Top(meta) => put_top(p, meta),
-            Self::End(count) | Self::Ack(count) | Self::Came(count) | Self::Verified(count) => {
-                put_varint(p, *count)
-            }
+            Self::End(count)
+            | Self::Ack(count)
+            | Self::Came(count)
+            | Self::Verified(count)
+            | Self::Unpacks(count) => put_varint(p, *count),
             Self::Omitted(reason, message) => put_reason(p, *reason, message),
             Self::Nack(reason) => put_varint(p, u64::from(reason.code())),
             Self::Matched(bits) | Self::Verdict(bits) => p.put_u64(*bits),

@@ -70,6 +70,11 @@ pub enum Message {
         /// What else the sender asks for.
         request: Request,
     },
+    /// Receiver to sender, before any status: it reads records that are [packed], if this is odd. The other bits are for
+    /// later.
+    ///
+    /// [packed]: crate::protocol::wire::record::RecordKind::Packed
+    Unpacks(u64),
     /// Receiver to sender: the status of an entry.
     Status(EntryId, Status),
     /// Receiver to sender: the final status of so many entries from this one on, at least one and at most
@@ -161,6 +166,7 @@ impl Message {
             Self::Auth(_) => "Auth",
             Self::Welcome { .. } => "Welcome",
             Self::Offer { .. } => "Offer",
+            Self::Unpacks(_) => "Unpacks",
             Self::Status(_, status) => status.name(),
             Self::Unchanged(..) => "Unchanged",
             Self::Extras(_) => "Extras",

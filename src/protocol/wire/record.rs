@@ -1,9 +1,10 @@
 //! Parcels: the content of one bidirectional stream, and its records.
 //!
 //! ```text
-//! parcel = record* | claim* | recipe | request
+//! parcel = (record | packed)* | claim* | recipe | request
 //!                                       then the sender finishes; the receiver answers
 //! record = entry, offset, length, flags, run count, run*, data, chaining value (32 bytes)
+//! packed = a record whose data is compressed in pieces of a block
 //! claim  = a record without runs and data
 //! recipe = a record with other runs (`wire/recipe.rs`) between header and data
 //! request = a header alone: the signature of the old file, in pieces of about `length` bytes
@@ -38,6 +39,8 @@ pub enum RecordKind {
     Recipe,
     /// Nothing of a file: the sender asks for the signature of the old one.
     Signature,
+    /// The bytes of a chunk or a small file, in pieces of which each may be compressed.
+    Packed,
 }
 
 impl RecordKind {
@@ -49,6 +52,7 @@ impl RecordKind {
             Self::Claim => 2,
             Self::Recipe => 3,
             Self::Signature => 4,
+            Self::Packed => 5,
         }
     }
 }
@@ -105,15 +109,16 @@ impl RecordHeader {
         let id = EntryId(f.varint()?);
         let offset = f.varint_up_to(FILE_BYTES_MAX, "offset")?;
         let len = f.varint_up_to(FILE_BYTES_MAX, "record length")?;
-        let kind = match f.varint_up_to(4, "flags")? {
+        let kind = match f.varint_up_to(5, "flags")? {
             0 => RecordKind::Data,
             1 => RecordKind::Grown,
             2 => RecordKind::Claim,
             3 => RecordKind::Recipe,
-            _ => RecordKind::Signature,
+            4 => RecordKind::Signature,
+            _ => RecordKind::Packed,
         };
         let count = f.varint_up_to(RUNS_MAX as u64, "runs")?;
-        if !matches!(kind, RecordKind::Data | RecordKind::Grown) && count > 0 {
+        if !matches!(kind, RecordKind::Data | RecordKind::Grown | RecordKind::Packed) && count > 0 {
             return Err(CodecError::BadValue("runs"));
         }
         let mut runs = Vec::new();
@@ -137,6 +142,24 @@ impl RecordHeader {
     pub fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         let whole = (self.runs.is_empty() && self.len > 0).then_some(Run { len: self.len, is_hole: false });
         whole.into_iter().chain(self.runs.iter().copied())
+    }
+}
+
+/// Maximum bytes of a number.
+const NUMBER_BYTES_MAX: usize = 8;
+
+/// Takes the number of compressed bytes off the front of `buffer`, which stand for `plain` bytes of a piece; 0 if those
+/// follow as they are. While it is incomplete, returns `None` and takes nothing.
+pub fn decode_packed_len(buffer: &mut BytesMut, plain: u64) -> Result<Option<u64>, CodecError> {
+    let mut fields = Fields(&buffer[..]);
+    match fields.varint_up_to(plain, "compressed piece") {
+        Ok(len) => {
+            let left = fields.0.len();
+            buffer.advance(buffer.len() - left);
+            Ok(Some(len))
+        }
+        Err(CodecError::Truncated) if buffer.len() < NUMBER_BYTES_MAX => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -213,6 +236,9 @@ mod tests {
         let claim = RecordHeader { id, offset, len: 4096, kind: RecordKind::Claim, runs: vec![] };
         claim.encode(&mut out);
         assert_eq!(&out[..], [5, 0x80, 0x10, 0, 0, 0x50, 0, 2, 0]);
+        out.clear();
+        RecordHeader { id, offset, len: 4096, kind: RecordKind::Packed, runs: vec![] }.encode(&mut out);
+        assert_eq!(&out[..], [5, 0x80, 0x10, 0, 0, 0x50, 0, 5, 0]);
     }
 
     /// [R-8]
@@ -235,13 +261,22 @@ mod tests {
     }
 
     #[test]
+    fn a_compressed_piece_is_no_longer_than_a_plain_one() {
+        let decode = |bytes: &[u8]| decode_packed_len(&mut BytesMut::from(bytes), 300);
+        assert_eq!(decode(&[0]), Ok(Some(0)));
+        assert_eq!(decode(&[0x41, 0x2c]), Ok(Some(300)));
+        assert_eq!(decode(&[0x41]), Ok(None));
+        assert_eq!(decode(&[0x41, 0x2d]), Err(CodecError::TooLarge("compressed piece")));
+    }
+
+    #[test]
     fn attack_14_runs_that_do_not_add_up() {
         let runs: [&[u8]; 4] =
             [&[5, 0, 30, 0, 1, 21], &[5, 0, 30, 0, 2, 21, 44], &[5, 0, 30, 0, 1, 0], &[5, 0, 0, 0, 1, 2]];
         for bytes in runs {
             assert_eq!(RecordHeader::decode(&mut BytesMut::from(bytes)), Err(CodecError::BadValue("run")));
         }
-        let flags = RecordHeader::decode(&mut BytesMut::from(&[5, 0, 30, 5, 0][..]));
+        let flags = RecordHeader::decode(&mut BytesMut::from(&[5, 0, 30, 6, 0][..]));
         assert_eq!(flags, Err(CodecError::TooLarge("flags")));
         for flags in 2..=4 {
             let bytes = [5, 0, 30, flags, 1, 60];

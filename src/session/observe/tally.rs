@@ -39,6 +39,8 @@ pub(in crate::session) struct Moved {
     pub(in crate::session) elapsed: Duration,
     /// Bytes that travelled.
     pub(in crate::session) sent_bytes: u64,
+    /// Those that compression has kept off the network.
+    pub(in crate::session) saved_bytes: u64,
     /// Bytes that an earlier transfer had left at the receiver.
     pub(in crate::session) resumed_bytes: u64,
     /// Bytes that the receiver took from old files.
@@ -215,6 +217,7 @@ impl Tally {
             gravest,
             bytes: self.bytes,
             sent_bytes: moved.sent_bytes,
+            saved_bytes: moved.saved_bytes,
             resumed_bytes: moved.resumed_bytes,
             copied_bytes: moved.copied_bytes,
             elapsed: moved.elapsed,

@@ -179,6 +179,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
             teller: Teller::new(shared.clock.started()),
             shared,
         };
+        driver.shared.control_out.send(&Message::Unpacks(1));
         driver.carry(control_out, control_in);
         driver
     }
@@ -329,6 +330,7 @@ impl<C: Connection, T: Target> ReceiveDriver<C, T> {
         let moved = Moved {
             elapsed: self.took.unwrap_or_else(|| self.began.elapsed()),
             sent_bytes: self.shared.came_bytes.load(Relaxed),
+            saved_bytes: self.shared.saved_bytes(),
             resumed_bytes: totals.resumed_bytes,
             copied_bytes: totals.copied_bytes,
         };

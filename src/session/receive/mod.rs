@@ -7,6 +7,7 @@ mod extras;
 mod flush;
 mod jobs;
 pub mod offer;
+mod packed;
 mod parcel;
 mod program;
 mod recipe;

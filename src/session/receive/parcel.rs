@@ -125,7 +125,7 @@ pub(super) struct OpenRecord {
 #[derive(Default)]
 pub(super) struct Gathered {
     pub(super) block: Option<Block>,
-    used: usize,
+    pub(super) used: usize,
     pub(super) pieces: Vec<RecordPiece>,
 }
 
@@ -198,8 +198,9 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
                 RecordKind::Claim => return self.claims(header).await,
                 RecordKind::Recipe => return self.recipe(&header).await,
                 RecordKind::Signature => return self.signature(&header, answer).await,
-                RecordKind::Data | RecordKind::Grown => {}
+                RecordKind::Data | RecordKind::Grown | RecordKind::Packed => {}
             }
+            let is_packed = header.kind == RecordKind::Packed;
             let (size, is_again) = match self.begin(&header).await? {
                 Begin::TakeOpen(chunk_bytes) => {
                     self.open_record(&header, chunk_bytes).await?;
@@ -224,7 +225,9 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
                 if self.gathered.pieces.len() >= PIECES_MAX {
                     self.flush().await?;
                 }
-                if !run.is_hole {
+                if !run.is_hole && is_packed {
+                    self.packed_data(at, run.len).await?;
+                } else if !run.is_hole {
                     self.data(at, run.len, Filling::Stream).await?;
                 } else if is_again {
                     self.data(at, run.len, Filling::Zeros).await?;
@@ -261,7 +264,10 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
                     return Err(Failure::protocol("a record has more bytes than a chunk").into());
                 }
                 PieceHeader::Data(n) => {
-                    self.data(offset + len, n, Filling::Stream).await?;
+                    match header.kind {
+                        RecordKind::Packed => self.packed_piece(offset + len, n).await?,
+                        _ => self.data(offset + len, n, Filling::Stream).await?,
+                    }
                     len += n;
                 }
                 // Checked before hashing: BLAKE3 has no value for an empty chunk.
@@ -329,13 +335,22 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
 
     /// Reads a record and drops it.
     async fn pass(&mut self, header: &RecordHeader) -> Result<(), NotAcked> {
-        let bytes: u64 = header.runs().filter(|run| !run.is_hole).map(|run| run.len).sum();
-        if header.len == 0 {
-            while let PieceHeader::Data(bytes) = self.piece().await? {
-                self.drop_bytes(bytes).await?;
+        let is_packed = header.kind == RecordKind::Packed;
+        for run in header.runs().filter(|run| !run.is_hole) {
+            match is_packed {
+                true => self.drop_packed(run.len).await?,
+                false => self.drop_bytes(run.len).await?,
             }
         }
-        self.drop_bytes(bytes + TRAILER_BYTES as u64).await?;
+        if header.len == 0 {
+            while let PieceHeader::Data(bytes) = self.piece().await? {
+                match is_packed {
+                    true => self.drop_packed_piece(bytes).await?,
+                    false => self.drop_bytes(bytes).await?,
+                }
+            }
+        }
+        self.drop_bytes(TRAILER_BYTES as u64).await?;
         self.records += 1;
         Ok(())
     }
@@ -411,11 +426,7 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
                 }
                 _ => self.gather(start, room).await?,
             };
-            self.gathered.used += n;
-            match self.gathered.pieces.last_mut() {
-                Some(RecordPiece::Data { range, .. }) => range.end += n,
-                _ => self.gathered.pieces.push(RecordPiece::Data { offset, range: start..start + n }),
-            }
+            self.note_gathered(offset, n);
             if !matches!(filling, Filling::Old(..)) {
                 self.shared.came_bytes.fetch_add(n as u64, Relaxed);
             }
@@ -425,10 +436,20 @@ impl<T: Target, R: RecvStream> IncomingParcel<T, R> {
         Ok(())
     }
 
+    /// The next `n` bytes of the block belong at `offset`.
+    pub(super) fn note_gathered(&mut self, offset: u64, n: usize) {
+        let start = self.gathered.used;
+        self.gathered.used += n;
+        match self.gathered.pieces.last_mut() {
+            Some(RecordPiece::Data { range, .. }) => range.end += n,
+            _ => self.gathered.pieces.push(RecordPiece::Data { offset, range: start..start + n }),
+        }
+    }
+
     /// Copies at most `room` bytes into the block, from `head` first, else from the stream. One copy here makes
     /// the pieces of datagrams into runs that BLAKE3 hashes several lanes at a time and the disk takes in one
     /// write, and gives QUIC its memory back at once.
-    async fn gather(&mut self, start: usize, room: usize) -> Result<usize, NotAcked> {
+    pub(super) async fn gather(&mut self, start: usize, room: usize) -> Result<usize, NotAcked> {
         let Some(block) = self.gathered.block.as_mut() else { return Ok(0) };
         if !self.head.is_empty() {
             let n = room.min(self.head.len());

@@ -1,21 +1,22 @@
 //! State shared by the streams and disk jobs of a receiver.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::protocol::engine::log::IncomingLog;
 use crate::protocol::engine::receiver::Receiver;
-use crate::protocol::failure::Failure;
+use crate::protocol::failure::{Failure, Reason};
 use crate::protocol::wire::activity::Activity;
 use crate::protocol::wire::message::Received;
 use crate::session::clock::Clock;
+use crate::session::compression::Unpacker;
 use crate::session::observe::gauge::Gauge;
 use crate::session::outbox::Outbox;
 use crate::session::throttle::Throttle;
 use crate::storage::StorageError;
-use crate::storage::block::BlockPool;
+use crate::storage::block::{Block, BlockPool};
 
 /// State shared by all streams and disk jobs of a receiver.
 pub(super) struct Receiving<T> {
@@ -38,8 +39,12 @@ pub(super) struct Receiving<T> {
     pub(super) clock: Clock,
     /// The sender's last reported activity.
     peer_activity: Mutex<Activity>,
+    /// Decompresses data, once some has come.
+    unpacker: Mutex<Option<Unpacker>>,
     /// Bytes of files received.
     pub(super) came_bytes: AtomicU64,
+    /// Those that compression has kept off the network.
+    saved_bytes: AtomicU64,
     /// Parcels waiting for the disk.
     pub(super) writing: Gauge,
     /// Parcels waiting for bytes.
@@ -69,10 +74,45 @@ impl<T> Receiving<T> {
             throttle,
             clock: Clock::start(),
             peer_activity: Mutex::new(Activity::Waiting),
+            unpacker: Mutex::default(),
             came_bytes: AtomicU64::new(0),
+            saved_bytes: AtomicU64::new(0),
             writing: Gauge::default(),
             starving: Gauge::default(),
         }
+    }
+
+    /// Whether there is memory to decompress data.
+    pub(super) fn can_unpack(&self) -> bool {
+        self.unpacker.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Gives the memory to decompress data.
+    pub(super) fn give_scratch(&self, scratch: Block) -> Result<(), Failure> {
+        let unpacker = Unpacker::new(scratch).map_err(|error| {
+            Failure::new(Reason::Internal, format!("cannot decompress what the sender sends: {error}"))
+        })?;
+        self.unpacker.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(unpacker);
+        Ok(())
+    }
+
+    /// Replaces the first `packed` bytes of `bytes` by the ones that they stand for.
+    pub(super) fn unpack(&self, bytes: &mut [u8], packed: usize) -> Result<(), Failure> {
+        match self.unpacker.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            Some(unpacker) => unpacker.unpack(bytes, packed),
+            None => Err(Failure::new(Reason::Internal, "nothing to decompress with")),
+        }
+    }
+
+    /// Compression has kept `bytes` bytes off the network.
+    pub(super) fn note_saved(&self, bytes: u64) {
+        self.came_bytes.fetch_add(bytes, Relaxed);
+        self.saved_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes that compression has kept off the network.
+    pub(super) fn saved_bytes(&self) -> u64 {
+        self.saved_bytes.load(Relaxed)
     }
 
     /// Writes bytes only after the whole chunk is verified, if so.

@@ -14,7 +14,7 @@ use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::protocol::wire::message::Message;
 use crate::protocol::wire::record::{RecordHeader, RecordKind, Run};
 use crate::session::send::file_handle::FileHandle;
-use crate::session::send::parcel_stream::{Answer, await_ack, await_answer, unexpected, write};
+use crate::session::send::parcel_stream::{Answer, await_ack, await_answer, put_packed, unexpected, write};
 use crate::session::send::shared::Sending;
 use crate::storage::Source;
 use crate::transport::{Connection, SendStream};
@@ -36,6 +36,8 @@ pub(super) async fn send_chunk<C: Connection, S: Source>(
     let runs = sending.reading.during(sending.source.runs(file, range)).await.map_err(&mut give_up)?;
     let recipe = recipe.map(|recipe| recipe.with_holes(&runs)).filter(|recipe| recipe.copied_bytes() > 0);
     let mut out = BytesMut::new();
+    // Bytes beside a recipe are few.
+    let packs = recipe.is_none() && sending.packing.is_on();
     let (recipe, copied) = match recipe {
         Some(recipe) => {
             let kind = RecordKind::Recipe;
@@ -45,13 +47,15 @@ pub(super) async fn send_chunk<C: Connection, S: Source>(
             (recipe, copied)
         }
         None => {
-            let (kind, runs_of_header) = (RecordKind::Data, runs_of_header(&runs));
+            let kind = if packs { RecordKind::Packed } else { RecordKind::Data };
+            let runs_of_header = runs_of_header(&runs);
             RecordHeader { id, offset: start, len, kind, runs: runs_of_header }.encode(&mut out);
             (recipe_of(&runs), 0)
         }
     };
     write(sending, &mut stream, &mut [out.freeze()]).await?;
-    let value = send_runs(&mut stream, sending, handle, file, start, &recipe, &mut give_up).await?;
+    let parts = (&recipe, packs);
+    let value = send_runs(&mut stream, sending, handle, file, start, parts, &mut give_up).await?;
     drop(turn);
     write(sending, &mut stream, &mut [Bytes::copy_from_slice(&value)]).await?;
     if copied == 0 {
@@ -75,7 +79,7 @@ async fn send_runs<S: Source, T: SendStream>(
     handle: &FileHandle<S::File>,
     file: &S::File,
     mut offset: u64,
-    recipe: &Recipe,
+    (recipe, packs): (&Recipe, bool),
     mut give_up: impl FnMut(Failure) -> Failure,
 ) -> Result<[u8; 32], Failure> {
     let len = recipe.runs().iter().map(|run| run.len).sum();
@@ -96,7 +100,14 @@ async fn send_runs<S: Source, T: SendStream>(
             hasher.update(&block[..n]);
             if run.source == RunSource::Sent {
                 sending.offered_bytes.fetch_add(n as u64, Relaxed);
-                write(sending, stream, &mut [block.into_bytes().slice(..n)]).await?;
+                match packs {
+                    true => {
+                        let mut out = BytesMut::new();
+                        let piece = put_packed(sending, &handle.trials, block, n, &mut out).await?;
+                        write(sending, stream, &mut [out.freeze(), piece]).await?;
+                    }
+                    false => write(sending, stream, &mut [block.into_bytes().slice(..n)]).await?,
+                }
                 count_sent(sending, handle, n as u64);
             }
             offset += n as u64;

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
 use crate::event::{Advice, Event, Summary};
-use crate::protocol::engine::bottleneck::{Bottleneck, SenderSnapshot};
+use crate::protocol::engine::bottleneck::Bottleneck;
 use crate::protocol::engine::log::IncomingLog;
 use crate::protocol::engine::sender::{Parcel, ReceiverEnd, Sender, SenderAction};
 use crate::protocol::failure::{Failure, Side};
@@ -39,6 +39,7 @@ use crate::session::send::answer::AwaitedAnswer;
 use crate::session::send::file_handle::{FileHandle, active_files};
 use crate::session::send::job::SendJob;
 use crate::session::send::judging::Judge;
+use crate::session::send::level::LevelChoice;
 use crate::session::send::parcel::{ParcelEnd, send_parcel};
 use crate::session::send::path::PathMeter;
 use crate::session::send::shared::{ChunkEnd, Sending};
@@ -107,6 +108,7 @@ struct SendDriver<C: Connection, S: Source> {
     meter: BottleneckMeter,
     path: PathMeter,
     teller: Teller,
+    levels: LevelChoice,
     /// Why the connection is gone, after the receiver's last message.
     closed: Option<Failure>,
 }
@@ -133,6 +135,7 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
                 .with_pieces(if context.delta { context.memory.pieces() } else { 0 }),
             meter: BottleneckMeter::new(Side::Sender, Arc::clone(&context.processor_use)),
             path: PathMeter::default(),
+            levels: LevelChoice::new(context.compression),
             context,
             transfer,
             teller: Teller::new(clock.started()),
@@ -331,6 +334,9 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
                 None => {}
             }
         }
+        if let Some(level) = self.levels.fixed().filter(|_| self.machine.may_pack()) {
+            self.sending.compress(level);
+        }
         Ok(())
     }
 
@@ -506,10 +512,18 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         self.confirm();
         let by_network = self.observe();
         self.machine.check_stall(self.meter.bottleneck(), now)?;
+        self.choose_level(by_network);
         self.lanes.judge(now, self.sending.sent_bytes.load(Relaxed), by_network);
         self.look_at_path(now);
         self.tell_progress();
         Ok(())
+    }
+
+    /// Chooses how hard to compress, if the receiver can read it at all.
+    fn choose_level(&mut self, by_network: bool) {
+        let by_network = by_network || self.context.throttle.waiting.now() > 0;
+        let level = self.levels.look(self.now(), by_network, self.meter.bottleneck());
+        self.sending.compress(if self.machine.may_pack() { level } else { 0 });
     }
 
     /// Tells the machine about the path.
@@ -535,17 +549,8 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         self.answer.hear(self.peer_activity, &mut self.meter, self.context.reporter.as_ref());
         let look = self.meter.look();
         let full = self.lanes.window_full();
-        let (sending, at_disk) = (&self.sending, self.jobs.len());
-        let snapshot = SenderSnapshot {
-            limited: self.context.throttle.waiting.now() > 0,
-            processor: look.processor,
-            window_full: self.meter.window_was_full(&look, full),
-            reading: sending.reading.now() + at_disk as u64,
-            opening: sending.opening.now(),
-            allocating: sending.allocating.now(),
-            writing: sending.writing.now(),
-            acking: sending.acking.now(),
-        };
+        let window_full = self.meter.window_was_full(&look, full);
+        let snapshot = self.sending.snapshot(look.processor, window_full, self.jobs.len());
         if let Some(activity) = self.meter.count(&look, snapshot.activity(), self.peer_activity) {
             self.control_out.beat(&[Message::Heartbeat(activity)]);
         }
@@ -591,7 +596,8 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         let elapsed = self.answer.elapsed();
         let totals = self.machine.totals();
         let (resumed_bytes, copied_bytes) = (totals.resumed_bytes, totals.copied_bytes);
-        let moved = Moved { elapsed, sent_bytes, resumed_bytes, copied_bytes };
+        let saved_bytes = self.sending.packing.saved_bytes();
+        let moved = Moved { elapsed, sent_bytes, saved_bytes, resumed_bytes, copied_bytes };
         let peer = self.carrier.connection().peer_fingerprint();
         let receipt = checked_receipt(&self.context, self.transfer, peer, &self.tally, &mut end);
         Summary { receipt, piped, ..self.tally.summary(Side::Sender, moved, shares, end) }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use bytes::Bytes;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::event::ActiveFile;
@@ -14,7 +13,9 @@ use crate::protocol::failure::Failure;
 use crate::protocol::wire::entry::{Entry, EntryId};
 use crate::session::observe::progress::ACTIVE_FILES_MAX;
 use crate::session::send::old_file::{OldFile, Recipes, fetch_signature};
+use crate::session::send::packing::Trials;
 use crate::session::send::shared::Sending;
+use crate::storage::block::Block;
 use crate::storage::{Source, Verdict, read_again};
 use crate::transport::Connection;
 
@@ -22,8 +23,10 @@ use crate::transport::Connection;
 pub(super) struct FileHandle<F> {
     pub(super) entry: Entry,
     file: OnceCell<F>,
-    /// Bytes read past the last chunk of a file of unknown size.
-    pub(super) ahead: Mutex<Option<Bytes>>,
+    /// Bytes read past the last chunk of a file of unknown size, and their number.
+    pub(super) ahead: Mutex<Option<(Block, usize)>>,
+    /// Whether its data shrinks.
+    pub(super) trials: Trials,
     /// How its chunks take bytes from an old file.
     pub(super) recipes: Mutex<Option<Recipes>>,
     pub(super) sent_bytes: AtomicU64,
@@ -35,6 +38,7 @@ impl<F: Send + Sync> FileHandle<F> {
             entry,
             file: OnceCell::new(),
             ahead: Mutex::default(),
+            trials: Trials::default(),
             recipes: Mutex::default(),
             sent_bytes: AtomicU64::new(0),
         }

@@ -10,7 +10,7 @@ use crate::protocol::wire::entry::EntryId;
 use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::protocol::wire::record::{PieceHeader, RecordHeader, RecordKind};
 use crate::session::send::file_handle::FileHandle;
-use crate::session::send::parcel_stream::write;
+use crate::session::send::parcel_stream::{put_packed, write};
 use crate::session::send::shared::{ChunkEnd, Sending};
 use crate::storage::Source;
 use crate::transport::SendStream;
@@ -29,32 +29,38 @@ pub(super) async fn send_open_record<S: Source, T: SendStream>(
 ) -> Result<([u8; 32], u64), Failure> {
     let file = sending.reading.during(handle.open(sending)).await.map_err(&mut give_up)?;
     let mut out = BytesMut::new();
-    RecordHeader { id, offset, len: 0, kind: RecordKind::Data, runs: Vec::new() }.encode(&mut out);
+    let packs = sending.packing.is_on();
+    let kind = if packs { RecordKind::Packed } else { RecordKind::Data };
+    RecordHeader { id, offset, len: 0, kind, runs: Vec::new() }.encode(&mut out);
     let mut hasher = RecordHasher::open_ended(offset);
     // After a whole chunk, only one more read shows whether the file ends there.
     let mut ahead = handle.ahead.lock().await;
     let mut at = offset;
     let is_last = loop {
-        let piece = match ahead.take() {
+        let (block, len) = match ahead.take() {
             Some(piece) => piece,
             None => {
                 let block = sending.allocating.during(sending.pool.acquire()).await;
                 let read = sending.source.read_on(file, at, block);
                 let (block, n) = sending.reading.during(read).await.map_err(&mut give_up)?;
-                block.into_bytes().slice(..n.min(BLOCK_BYTES))
+                (block, n.min(BLOCK_BYTES))
             }
         };
-        if piece.is_empty() {
+        if len == 0 {
             break true;
         }
         if at == offset + chunk_bytes {
-            *ahead = Some(piece);
+            *ahead = Some((block, len));
             break false;
         }
-        let n = piece.len() as u64;
-        hasher.update(&piece);
+        let n = len as u64;
+        hasher.update(&block[..len]);
         sending.offered_bytes.fetch_add(n, Relaxed);
         PieceHeader::Data(n).encode(&mut out);
+        let piece = match packs {
+            true => put_packed(sending, &handle.trials, block, len, &mut out).await?,
+            false => block.into_bytes().slice(..len),
+        };
         write(sending, stream, &mut [out.split().freeze(), piece]).await?;
         sending.sent_bytes.fetch_add(n, Relaxed);
         handle.sent_bytes.fetch_add(n, Relaxed);

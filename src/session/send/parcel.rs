@@ -11,6 +11,7 @@ use tracing::debug;
 use crate::protocol::engine::sender::{Parcel, Sender};
 use crate::protocol::failure::Failure;
 use crate::protocol::hash::RecordHasher;
+use crate::protocol::wire::codec::put_varint;
 use crate::protocol::wire::entry::{Entry, EntryId};
 use crate::protocol::wire::limits::BLOCK_BYTES;
 use crate::protocol::wire::record::{RecordHeader, RecordKind};
@@ -197,11 +198,25 @@ async fn send_block<S: Source, T: SendStream>(
     let block = sending.allocating.during(sending.pool.acquire()).await;
     let entries = batch.iter().map(|(_, entry)| entry.clone()).collect();
     let read = sending.reading.during(sending.source.read_small(entries, block)).await;
-    let data = read.block.into_bytes();
+    let (plain, grown_ones) = (read.block, read.grown);
+    let hashed = |range: &Range<usize>| {
+        let mut hasher = RecordHasher::new(range.len() as u64, 0, range.len() as u64);
+        hasher.update(&plain[range.clone()]);
+        hasher.finish()
+    };
+    let hashes: Vec<_> = read.files.iter().map(|file| file.as_ref().map(hashed).ok()).collect();
+    // One that has grown needs its own flag.
+    let packs = |(place, file): (usize, &Result<Range<usize>, Failure>)| match file {
+        Ok(range) if !grown_ones.contains(&place) => range.clone(),
+        _ => 0..0,
+    };
+    let packs = read.files.iter().enumerate().map(packs).collect();
+    let (packed_block, packed) = sending.packing.pack_files(plain, packs).await?;
+    let data = packed_block.into_bytes();
     let mut chunks = Vec::with_capacity(batch.len() * 2 + 1);
     let mut between = BytesMut::new();
     let mut sent = 0;
-    for (place, ((id, entry), file)) in batch.into_iter().zip(read.files).enumerate() {
+    for (place, ((id, _), file)) in batch.into_iter().zip(read.files).enumerate() {
         let range = match file {
             Ok(range) => range,
             Err(failure) => {
@@ -209,16 +224,23 @@ async fn send_block<S: Source, T: SendStream>(
                 continue;
             }
         };
-        let len = range.len() as u64;
-        let mut hasher = RecordHasher::new(entry.size(), 0, len);
-        hasher.update(&data[range.clone()]);
-        let value = hasher.finish();
-        let is_grown = read.grown.contains(&place);
+        let (len, packed) = (range.len() as u64, packed[place]);
+        let Some(value) = hashes[place] else { continue };
+        let is_grown = grown_ones.contains(&place);
         grown.extend(is_grown.then_some(id));
-        let kind = if is_grown { RecordKind::Grown } else { RecordKind::Data };
+        let kind = match is_grown {
+            true => RecordKind::Grown,
+            false if packed > 0 => RecordKind::Packed,
+            false => RecordKind::Data,
+        };
         RecordHeader { id, offset: 0, len, kind, runs: Vec::new() }.encode(&mut between);
+        let mut sent_range = range;
+        if packed > 0 {
+            put_varint(&mut between, packed as u64);
+            sent_range.end = sent_range.start + packed;
+        }
         chunks.push(between.split().freeze());
-        chunks.push(data.slice(range));
+        chunks.push(data.slice(sent_range));
         between.extend_from_slice(&value);
         values.push((id, value));
         sent += len;

@@ -1,13 +1,16 @@
 //! The stream of a parcel: sends bytes at the throttle's rate and receives the answer.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::protocol::failure::{Failure, Reason};
+use crate::protocol::wire::codec::put_varint;
 use crate::protocol::wire::message::Message;
 use crate::session::closing::transport_failure;
 use crate::session::messages::MessageReader;
+use crate::session::send::packing::Trials;
 use crate::session::send::shared::Sending;
 use crate::storage::Source;
+use crate::storage::block::Block;
 use crate::transport::{Connection, SendStream, TransportError};
 
 /// The receiver's answer to a parcel.
@@ -45,6 +48,20 @@ pub(super) async fn write<S, T: SendStream>(
         sending.writing.during(stream.write_all(now)).await.map_err(write_failure)?;
     }
     Ok(())
+}
+
+/// Compresses the first `len` bytes of a block if that helps, and appends their number to `out`. Returns the bytes that
+/// follow it.
+pub(super) async fn put_packed<S>(
+    sending: &Sending<S>,
+    trials: &Trials,
+    block: Block,
+    len: usize,
+    out: &mut BytesMut,
+) -> Result<Bytes, Failure> {
+    let (block, packed) = sending.packing.pack(block, len, trials).await?;
+    put_varint(out, packed as u64);
+    Ok(block.into_bytes().slice(..if packed > 0 { packed } else { len }))
 }
 
 /// A receiver that has given up an entry stops the streams of its chunks, perhaps before its status is here.

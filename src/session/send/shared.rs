@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering::Relaxed};
 
 use tokio::sync::{Semaphore, mpsc};
+use tracing::debug;
 
+use crate::protocol::engine::bottleneck::{Processor, SenderSnapshot};
 use crate::protocol::wire::entry::EntryId;
 use crate::session::observe::gauge::Gauge;
+use crate::session::send::packing::Packing;
 use crate::session::throttle::Throttle;
 use crate::storage::block::BlockPool;
 
@@ -30,6 +33,7 @@ pub(super) struct Sending<S> {
     /// Priority of the next stream, one less than that of the last.
     pub(super) next_priority: AtomicI32,
     pub(super) throttle: Arc<Throttle>,
+    pub(super) packing: Packing,
     /// Bytes of files offered to QUIC, and bytes it accepted.
     pub(super) offered_bytes: AtomicU64,
     pub(super) sent_bytes: AtomicU64,
@@ -62,6 +66,7 @@ impl<S> Sending<S> {
             turns: Semaphore::new(READ_AT_ONCE),
             next_priority: AtomicI32::new(0),
             throttle,
+            packing: Packing::new(),
             signed: AtomicU64::new(0),
             chunk_ends,
             offered_bytes: AtomicU64::new(0),
@@ -75,7 +80,35 @@ impl<S> Sending<S> {
     }
 }
 
+impl<S: Send + Sync + 'static> Sending<S> {
+    /// Compresses at `level` from now on; 0 compresses nothing.
+    pub(super) fn compress(self: &Arc<Self>, level: i32) {
+        if self.packing.set_level(level) {
+            let sending = Arc::clone(self);
+            tokio::spawn(async move {
+                if let Err(error) = sending.packing.get_ready(&sending.pool).await {
+                    debug!(%error, "nothing is compressed");
+                }
+            });
+        }
+    }
+}
+
 impl<S> Sending<S> {
+    /// What the parcels wait for; `at_disk` is the number of other jobs at the disk.
+    pub(super) fn snapshot(&self, processor: Processor, window_full: bool, at_disk: usize) -> SenderSnapshot {
+        SenderSnapshot {
+            limited: self.throttle.waiting.now() > 0,
+            processor,
+            window_full,
+            reading: self.reading.now() + at_disk as u64,
+            opening: self.opening.now(),
+            allocating: self.allocating.now(),
+            writing: self.writing.now(),
+            acking: self.acking.now(),
+        }
+    }
+
     /// A part of a signature has come.
     pub(super) fn note_signed(&self) {
         self.signed.fetch_add(1, Relaxed);

@@ -40,11 +40,11 @@ impl HandOut {
     }
 }
 
-/// The next message, whatever its number; confirmations are skipped.
+/// The next message, whatever its number; confirmations, and what the receiver can read, are skipped.
 pub(super) async fn hear(from: &mut MessageReader<MemoryRecv>) -> Result<Message, Failure> {
     loop {
         match from.expect_numbered().await? {
-            (_, None | Some(Message::Confirm(_))) => {}
+            (_, None | Some(Message::Confirm(_) | Message::Unpacks(_))) => {}
             (_, Some(message)) => return Ok(message),
         }
     }

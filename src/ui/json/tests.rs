@@ -172,6 +172,7 @@ fn success_and_failure() {
         gravest: Some(Reason::Storage),
         bytes: 300,
         sent_bytes: 250,
+        saved_bytes: 50,
         resumed_bytes: 100,
         copied_bytes: 50,
         elapsed: Duration::from_secs(2),
@@ -194,7 +195,7 @@ fn success_and_failure() {
          \"skipped\":5,\"failed\":6,\"gravest\":\"storage\",\"bytes\":300,\"seconds\":2.0,\"rate\":75,\
          \"blake3\":null,\"limited_by\":\"network\",\"synced\":true,\
          \"limited_by_shares\":{\"network\":82,\"receiver's disk\":18},\"not_kept\":{\"mode\":3},\
-         \"sent_bytes\":250,\"resumed_bytes\":100,\"copied_bytes\":50,\"unchanged\":5}\n"
+         \"sent_bytes\":250,\"saved_bytes\":50,\"compression_ratio\":1.25,\"resumed_bytes\":100,\"copied_bytes\":50,\"unchanged\":5}\n"
     );
     let error = error(None, &Failure::on(Side::Receiver, Reason::ConnectionLost, "gone"), 9);
     assert_eq!(

@@ -36,6 +36,10 @@ impl Sender {
                 self.on_extras(extras)
             }
             Message::Removed(removal) => self.on_removed(removal),
+            Message::Unpacks(what) => {
+                self.unpacks = what & 1 == 1;
+                self.progress.idle_message(now)
+            }
             Message::Heartbeat(activity) => {
                 self.progress.idle_message(now)?;
                 match activity {

@@ -61,6 +61,8 @@ pub struct Sender {
     /// The file of unknown size whose chunk is being read. One at a time, because it keeps a block between two
     /// chunks.
     pub(super) open_end: Option<EntryId>,
+    /// The receiver reads compressed records.
+    pub(super) unpacks: bool,
     /// The receiver takes a file in order, for a program that may take its time.
     pub(super) is_in_order: bool,
     /// A file of several chunks was done before all of them were reported durable.
@@ -91,6 +93,7 @@ impl Sender {
             small: VecDeque::new(),
             large: VecDeque::new(),
             open_end: None,
+            unpacks: false,
             is_in_order: false,
             is_durability_missing: false,
             held: VecDeque::new(),
@@ -188,6 +191,11 @@ impl Sender {
     /// Parcels cut and not yet acked or failed.
     pub fn parcels_on_the_way(&self) -> u64 {
         self.parcels
+    }
+
+    /// Whether the receiver reads compressed records.
+    pub fn may_pack(&self) -> bool {
+        self.unpacks
     }
 
     /// Whether the receiver takes a file in order, and hands its bytes on.

@@ -172,6 +172,7 @@ fn golden_bytes_of_control() {
         ),
         (Message::Status(EntryId(300), Status::Want), "0403412c00".into()),
         (Message::Status(EntryId(0), Status::WantInOrder(16)), "04050000010110".into()),
+        (Message::Unpacks(1), "40400101".into()),
         (Message::Status(EntryId(1), Status::Check), "04020101".into()),
         (Message::Status(EntryId(1), Status::Done(None)), "04020102".into()),
         (Message::Status(EntryId(1), Status::Done(Some(path.clone()))), "0406010303612f62".into()),
