@@ -45,6 +45,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             [CompletionResult]::new('--receipt', '--receipt', [CompletionResultType]::ParameterName, 'Keep a receipt, signed by the receiver')
             [CompletionResult]::new('--manifest', '--manifest', [CompletionResultType]::ParameterName, 'Write a line for `b3sum --check` for each file sent')
             [CompletionResult]::new('--name', '--name', [CompletionResultType]::ParameterName, 'Name that the receiver gives to standard input [default: stdin]')
+            [CompletionResult]::new('--compress', '--compress', [CompletionResultType]::ParameterName, 'Compress what is sent: auto, off, or a level from 1 to 12 [default: off]')
             [CompletionResult]::new('--forever', '--forever', [CompletionResultType]::ParameterName, 'Stay, and serve known peers, several at once')
             [CompletionResult]::new('--tickets', '--tickets', [CompletionResultType]::ParameterName, 'With --forever: also let in whoever has the ticket')
             [CompletionResult]::new('--transfers', '--transfers', [CompletionResultType]::ParameterName, 'With --forever: maximum transfers at once [default: 4]')

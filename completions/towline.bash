@@ -19,6 +19,9 @@ _towline() {
             towline,bench)
                 cmd="towline__subcmd__bench"
                 ;;
+            towline,config)
+                cmd="towline__subcmd__config"
+                ;;
             towline,help)
                 cmd="towline__subcmd__help"
                 ;;
@@ -39,6 +42,9 @@ _towline() {
                 ;;
             towline__subcmd__help,bench)
                 cmd="towline__subcmd__help__subcmd__bench"
+                ;;
+            towline__subcmd__help,config)
+                cmd="towline__subcmd__help__subcmd__config"
                 ;;
             towline__subcmd__help,help)
                 cmd="towline__subcmd__help__subcmd__help"
@@ -65,7 +71,7 @@ _towline() {
 
     case "${cmd}" in
         towline)
-            opts="-h -V --help --version send receive bench id peers receipt help"
+            opts="-h -V --help --version send receive bench id peers config receipt help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -206,8 +212,61 @@ _towline() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        towline__subcmd__config)
+            opts="-q -v -h --profile --json --quiet --verbose --no-progress --color --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --profile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --json)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --quiet)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                -q)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --no-progress)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    local oldifs
+                    if [ -n "${IFS+x}" ]; then
+                        oldifs="$IFS"
+                    fi
+                    IFS=$'\n'
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    if [ -n "${oldifs+x}" ]; then
+                        IFS="$oldifs"
+                    fi
+                    if [[ "${BASH_VERSINFO[0]}" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         towline__subcmd__help)
-            opts="send receive bench id peers receipt help"
+            opts="send receive bench id peers config receipt help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -221,6 +280,20 @@ _towline() {
             return 0
             ;;
         towline__subcmd__help__subcmd__bench)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        towline__subcmd__help__subcmd__config)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -505,7 +578,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__receive)
-            opts="-c -q -v -h --from --wait --into --exists --checksum --allow-delete --atomic --verify-disk --yes --manifest --limit --list-partial --discard-partial --forever --tickets --transfers --grace --allow --ca --cert --key --peer-name --words --uses --expires --qr --verify --remember --ssh --no-install --listen --port-range --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-c -q -v -h --from --wait --into --exists --checksum --allow-delete --atomic --verify-disk --yes --manifest --limit --list-partial --discard-partial --exec --exec-timeout --forever --tickets --transfers --grace --allow --ca --cert --key --peer-name --words --uses --expires --qr --verify --remember --ssh --no-install --listen --port-range --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --profile --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -578,6 +651,14 @@ _towline() {
                     return 0
                     ;;
                 --discard-partial)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --exec)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --exec-timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -758,6 +839,10 @@ _towline() {
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
                     ;;
+                --profile)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --config)
                     local oldifs
                     if [ -n "${IFS+x}" ]; then
@@ -781,7 +866,7 @@ _towline() {
             return 0
             ;;
         towline__subcmd__send)
-            opts="-n -c -0 -a -o -A -X -q -v -h --to --wait --background --remove-source --delta --verify-disk --receipt --manifest --name --forever --tickets --transfers --grace --exists --delete --max-delete --backup-dir --dry-run --checksum --atomic --yes --exclude --include --exclude-from --ignore-files --files-from --null --one-file-system --min-size --max-size --contents --archive --owner --numeric-ids --special-bits --acls --xattrs --allow --ca --cert --key --peer-name --words --uses --expires --qr --verify --remember --ssh --no-install --listen --port-range --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --config --help"
+            opts="-n -c -0 -a -o -A -X -q -v -h --to --wait --background --remove-source --delta --verify-disk --receipt --manifest --name --compress --forever --tickets --transfers --grace --exists --delete --max-delete --backup-dir --dry-run --checksum --atomic --yes --exclude --include --exclude-from --ignore-files --files-from --null --one-file-system --min-size --max-size --contents --archive --owner --numeric-ids --special-bits --acls --xattrs --allow --ca --cert --key --peer-name --words --uses --expires --qr --verify --remember --ssh --no-install --listen --port-range --fingerprint --bwlimit --memory --streams --connections --chunk-size --congestion --no-path-memory --timeout --retry --disk-timeout --no-fsync --json --quiet --verbose --no-progress --color --profile --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -842,6 +927,10 @@ _towline() {
                     return 0
                     ;;
                 --name)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --compress)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1166,6 +1255,10 @@ _towline() {
                     ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --profile)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --config)

@@ -47,6 +47,7 @@ false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l receipt -d 'Keep a receipt, signed by the receiver' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l manifest -d 'Write a line for `b3sum --check` for each file sent' -r -F
 complete -c towline -n "__fish_towline_using_subcommand send" -l name -d 'Name that the receiver gives to standard input [default: stdin]' -r
+complete -c towline -n "__fish_towline_using_subcommand send" -l compress -d 'Compress what is sent: auto, off, or a level from 1 to 12 [default: off]' -r
 complete -c towline -n "__fish_towline_using_subcommand send" -l forever -d 'Stay, and serve known peers, several at once' -r -f -a "true\t''
 false\t''"
 complete -c towline -n "__fish_towline_using_subcommand send" -l tickets -d 'With --forever: also let in whoever has the ticket' -r -f -a "true\t''
