@@ -91,15 +91,7 @@ async fn deliver<S: Source + Clone>(
                 completion.complete_sets(&(&dir).into(), &reporter, common.disk_timeout, &stop).await?;
             }
             let reporter = Arc::clone(&reporter);
-            let inbox = Inbox {
-                dir: (&dir).into(),
-                sender: THIS_MACHINE,
-                privileged: true,
-                reporter,
-                network,
-                quota: None,
-                bounds: Bounds::default(),
-            };
+            let inbox = own_inbox(&dir, reporter, network);
             let wants_receipt = receipt.is_some();
             let receiving = Receiving { request, rules, atomic, verify_disk, wants_receipt };
             send_to_dir(source, inbox, receiving, &common, stop.clone()).await
@@ -139,6 +131,19 @@ async fn deliver<S: Source + Clone>(
     let mut done = done?;
     done.summary.left_out = left_out();
     Ok(conclude(done, reporter.as_ref()))
+}
+
+/// Where a receiver in this process writes.
+fn own_inbox(dir: &Path, reporter: Arc<dyn Reporter>, network: NetworkThreads) -> Inbox {
+    Inbox {
+        dir: dir.into(),
+        sender: THIS_MACHINE,
+        privileged: true,
+        reporter,
+        network,
+        quota: None,
+        bounds: Bounds::default(),
+    }
 }
 
 /// What all transfers of this run share.

@@ -325,13 +325,7 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
             not_kept: Some(one.aspect.as_str()),
             count: Some(one.count),
         },
-        Event::SourcesRemain { path, cause, count } => EventFields::Warning {
-            path: Some(path),
-            reason: Some(Reason::SourceRemains.as_str()),
-            message: super::remaining::sentence(path, cause, *count).into(),
-            not_kept: None,
-            count: Some(*count),
-        },
+        Event::SourcesRemain { path, cause, count } => sources_remain(path, cause, *count),
         Event::Finished(summary) => self::finished(summary),
         Event::Failed(failure) => self::failed(failure, failure.reason.exit_code()),
         Event::Preparing { dir, bytes, space_bytes } => EventFields::Preparing {
@@ -354,6 +348,16 @@ pub(super) fn line(report: &Report) -> Vec<u8> {
         },
     };
     text(report.transfer, report.peer.as_deref(), fields)
+}
+
+fn sources_remain<'a>(path: &'a str, cause: &str, count: u64) -> EventFields<'a> {
+    EventFields::Warning {
+        path: Some(path),
+        reason: Some(Reason::SourceRemains.as_str()),
+        message: super::remaining::sentence(path, cause, count).into(),
+        not_kept: None,
+        count: Some(count),
+    }
 }
 
 /// The last line of a failed run.

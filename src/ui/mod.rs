@@ -18,6 +18,7 @@ mod options;
 mod outlet;
 mod output;
 mod paint;
+mod peer_lines;
 mod qr;
 mod remaining;
 mod setting;

@@ -8,13 +8,11 @@ use super::changes::change_line;
 use super::complaint::{self, hint_line};
 use super::options::Options;
 use super::paint::Paint;
+use super::peer_lines::{peer_line, remembered};
 use super::setting::setting_line;
 use super::summary::summary_line;
 use super::{advice, bench, format, qr};
-use crate::event::{
-    Event, FileSettled, KnownMachine, Listening, Outcome, PartialFile, PartialState, Progress, Summary,
-};
-use crate::node::size::exact;
+use crate::event::{Event, FileSettled, Listening, Outcome, PartialFile, PartialState, Progress, Summary};
 use crate::protocol::failure::Reason;
 use crate::protocol::path::{RelPath, printable};
 use crate::protocol::wire::role::Role;
@@ -74,9 +72,7 @@ impl Narrator {
                 let message = if self.verbose { format!(" ({message})") } else { String::new() };
                 format!("connection lost; trying again{}{message}\n", limit.unwrap_or_default())
             }
-            Event::Reconnected { after } if !self.quiet => {
-                format!("connected again after {}\n", format::seconds(*after))
-            }
+            Event::Reconnected { after } if !self.quiet => reconnected(*after),
             Event::Installing { host, place, bytes } if !self.quiet => installing(host, place, *bytes),
             Event::Asked if !self.quiet => ASKED.to_owned(),
             Event::Started { transfer, .. } if self.verbose && !self.quiet => {
@@ -270,31 +266,8 @@ fn installing(host: &str, place: &str, bytes: u64) -> String {
     format!("copying towline to {host}, to {place} ({})\n", format::bytes(bytes))
 }
 
-/// What the peer may do now, and where it was.
-fn remembered(peer: &KnownMachine) -> String {
-    let KnownMachine { name, may, addresses, .. } = peer;
-    let (may, at) = (may.join(" and "), addresses.first().map(|at| format!(" at {at}")).unwrap_or_default());
-    format!("remembered as {name}{at}; it may {may} here with --allow {name}\n")
-}
-
-fn peer_line(peer: &KnownMachine) -> String {
-    let KnownMachine { name, fingerprint, may, addresses, into, exists, quota_bytes, limits } = peer;
-    let may = if may.is_empty() { "-".to_owned() } else { may.join(",") };
-    let addresses = if addresses.is_empty() { "-".to_owned() } else { addresses.join(" ") };
-    let mut line = format!("{name}  {fingerprint}  {may}  {addresses}");
-    if let Some(dir) = into {
-        line += &format!("  into={dir}");
-    }
-    if !exists.is_empty() {
-        line += &format!("  exists={}", exists.join(","));
-    }
-    if let Some(bytes) = quota_bytes {
-        line += &format!("  quota={}", exact(*bytes));
-    }
-    for limit in limits {
-        line += &format!("  {limit}");
-    }
-    line + "\n"
+fn reconnected(after: Duration) -> String {
+    format!("connected again after {}\n", format::seconds(after))
 }
 
 fn partial_line(partial: &PartialFile) -> String {

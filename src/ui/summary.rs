@@ -46,19 +46,8 @@ pub(super) fn summary_line(summary: &Summary) -> String {
         let (bytes, time) = (format::bytes(summary.bytes), format::duration(summary.elapsed));
         out += &format!(", {bytes}{} in {time} ({rate}/s)", not_sent(summary));
     }
-    out += if summary.is_dry || has_nothing && summary.failed > 0 {
-        ""
-    } else if is_nothing && summary.unchanged > 0 && summary.synced {
-        ", on disk"
-    } else if summary.piped {
-        ", verified and handed to a pipe"
-    } else if summary.synced {
-        ", on disk and verified"
-    } else if summary.not_kept.iter().any(|one| one.aspect == Aspect::Sync) {
-        ", written and verified, not all of it synced"
-    } else {
-        ", written and verified, not synced (--no-fsync)"
-    };
+    let says_nothing = summary.is_dry || has_nothing && summary.failed > 0;
+    out += if says_nothing { "" } else { safety(summary, is_nothing) };
     if summary.saved_bytes > 0 {
         out += &format!("; compressed {:.1} ×", summary.compression_ratio());
     }
@@ -89,6 +78,21 @@ pub(super) fn summary_line(summary: &Summary) -> String {
         }
     }
     out + "\n"
+}
+
+/// How safe it is, where `is_nothing` is new.
+fn safety(summary: &Summary, is_nothing: bool) -> &'static str {
+    if is_nothing && summary.unchanged > 0 && summary.synced {
+        ", on disk"
+    } else if summary.piped {
+        ", verified and handed to a pipe"
+    } else if summary.synced {
+        ", on disk and verified"
+    } else if summary.not_kept.iter().any(|one| one.aspect == Aspect::Sync) {
+        ", written and verified, not all of it synced"
+    } else {
+        ", written and verified, not synced (--no-fsync)"
+    }
 }
 
 /// `; the program there failed with exit code 3`.

@@ -68,10 +68,7 @@ pub(super) fn resolve(
         check_stdout(peer.as_ref(), &mut common)?;
     }
     let exec = exec_of(given.exec, &config, stdout)?;
-    let into = match stdout {
-        true => "-".into(),
-        false => resolve_into(given.into, config.into)?,
-    };
+    let into = if stdout { "-".into() } else { resolve_into(given.into, config.into)? };
     let exists = given.exists.or(config.exists).unwrap_or_default();
     let atomic = !stdout && given.atomic.or(config.atomic).unwrap_or(false);
     let verify_disk = !stdout && verify_disk(given.verify_disk, config.verify_disk, &common)?;

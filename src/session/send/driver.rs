@@ -580,11 +580,8 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
         }
         end.not_kept.iter().for_each(|one| self.report(Event::NotKept(one.clone())));
         let piped = self.machine.is_in_order();
-        if self.context.synced
-            && !end.synced
-            && !piped
-            && !end.not_kept.iter().any(|one| one.aspect == Aspect::Sync)
-        {
+        let says_so = end.synced || end.not_kept.iter().any(|one| one.aspect == Aspect::Sync);
+        if self.context.synced && !says_so && !piped {
             self.report(Event::Advice(Advice::ReceiverDoesNotSync));
         }
         let shares = self.meter.shares();
@@ -592,11 +589,9 @@ impl<C: Connection, S: Source> SendDriver<C, S> {
             self.report(Event::Advice(advice));
         }
         debug!(?shares, stats = ?self.carrier.connection().stats(), "finished");
-        let sent_bytes = self.sending.sent_bytes.load(Relaxed);
-        let elapsed = self.answer.elapsed();
-        let totals = self.machine.totals();
+        let (sent_bytes, elapsed) = (self.sending.sent_bytes.load(Relaxed), self.answer.elapsed());
+        let (totals, saved_bytes) = (self.machine.totals(), self.sending.packing.saved_bytes());
         let (resumed_bytes, copied_bytes) = (totals.resumed_bytes, totals.copied_bytes);
-        let saved_bytes = self.sending.packing.saved_bytes();
         let moved = Moved { elapsed, sent_bytes, saved_bytes, resumed_bytes, copied_bytes };
         let peer = self.carrier.connection().peer_fingerprint();
         let receipt = checked_receipt(&self.context, self.transfer, peer, &self.tally, &mut end);

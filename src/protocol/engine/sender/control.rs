@@ -73,29 +73,32 @@ impl Sender {
             Message::Finished { synced: true, .. } if self.is_durability_missing => Err(Failure::protocol(
                 "the receiver never said that all of a file is durable, but has synced all",
             )),
-            Message::Finished { synced, not_kept } => {
-                // Acks have their own streams, so this message may overtake the last of them.
-                let is_done = |open: &OutgoingEntry| matches!(&open.state, OutgoingState::Wanted(t) if t.done.is_some());
-                let is_removed = !self.judging.is_asked || self.judging.ended.is_some();
-                if !self.walked || !self.open.values().all(is_done) || !is_removed {
-                    return Err(Failure::protocol("the receiver says that it has finished before it has"));
-                }
-                self.progress.step(now);
-                let not_kept = not_kept.into_iter().map(|one| NotKept {
-                    path: printable(one.path.as_bytes()),
-                    cause: printable(one.cause.as_bytes()),
-                    ..one
-                });
-                let (verified, seal, not_kept) = (self.verified, self.seal.take(), not_kept.collect());
-                let (program, removal) = (self.program, self.judging.ended.take());
-                self.finished = Some(ReceiverEnd { synced, verified, removal, seal, not_kept, program });
-                Ok(())
-            }
+            Message::Finished { synced, not_kept } => self.on_finished(synced, not_kept, now),
             other => Err(Failure::protocol(format!(
                 "the receiver sent {}, which only a sender sends",
                 other.name()
             ))),
         }
+    }
+
+    fn on_finished(&mut self, synced: bool, not_kept: Vec<NotKept>, now: Duration) -> Result<(), Failure> {
+        // Acks have their own streams, so this message may overtake the last of them.
+        let is_done =
+            |open: &OutgoingEntry| matches!(&open.state, OutgoingState::Wanted(t) if t.done.is_some());
+        let is_removed = !self.judging.is_asked || self.judging.ended.is_some();
+        if !self.walked || !self.open.values().all(is_done) || !is_removed {
+            return Err(Failure::protocol("the receiver says that it has finished before it has"));
+        }
+        self.progress.step(now);
+        let not_kept = not_kept.into_iter().map(|one| NotKept {
+            path: printable(one.path.as_bytes()),
+            cause: printable(one.cause.as_bytes()),
+            ..one
+        });
+        let (verified, seal, not_kept) = (self.verified, self.seal.take(), not_kept.collect());
+        let (program, removal) = (self.program, self.judging.ended.take());
+        self.finished = Some(ReceiverEnd { synced, verified, removal, seal, not_kept, program });
+        Ok(())
     }
 
     /// A person takes longer than a disk, but not forever.
