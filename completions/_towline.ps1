@@ -229,7 +229,7 @@ Register-ArgumentCompleter -Native -CommandName 'towline' -ScriptBlock {
             break
         }
         'towline;peers' {
-            [CompletionResult]::new('--may', '--may', [CompletionResultType]::ParameterName, 'What it may do here: send, receive, archive, delete, or none')
+            [CompletionResult]::new('--may', '--may', [CompletionResultType]::ParameterName, 'What it may do here, such as send, or none')
             [CompletionResult]::new('--dir', '--dir', [CompletionResultType]::ParameterName, 'Where its files go at a receiver that stays')
             [CompletionResult]::new('--policies', '--policies', [CompletionResultType]::ParameterName, 'What it may do to existing files there, or none')
             [CompletionResult]::new('--quota', '--quota', [CompletionResultType]::ParameterName, 'Bytes that it may fill there, such as 100G, or none')

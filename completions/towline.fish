@@ -270,7 +270,7 @@ never\t'No colours'"
 complete -c towline -n "__fish_towline_using_subcommand id" -l config -d 'Config file [default: ~/.config/towline/config.toml]' -r -F
 complete -c towline -n "__fish_towline_using_subcommand id" -s v -l verbose -d 'List each file; -vv and -vvv show more'
 complete -c towline -n "__fish_towline_using_subcommand id" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c towline -n "__fish_towline_using_subcommand peers" -l may -d 'What it may do here: send, receive, archive, delete, or none' -r
+complete -c towline -n "__fish_towline_using_subcommand peers" -l may -d 'What it may do here, such as send, or none' -r
 complete -c towline -n "__fish_towline_using_subcommand peers" -l dir -d 'Where its files go at a receiver that stays' -r -F
 complete -c towline -n "__fish_towline_using_subcommand peers" -l policies -d 'What it may do to existing files there, or none' -r
 complete -c towline -n "__fish_towline_using_subcommand peers" -l quota -d 'Bytes that it may fill there, such as 100G, or none' -r

@@ -1,5 +1,7 @@
 //! Events that the library reports. Only `ui` prints them.
 
+mod machine;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +17,8 @@ use crate::protocol::path::RelPath;
 use crate::protocol::program_end::ProgramEnd;
 pub use crate::protocol::wire::entry::Outcome;
 use crate::protocol::wire::role::Role;
+
+pub use self::machine::{KnownMachine, Setting, SettingFrom};
 
 /// An event for people and scripts.
 #[derive(Debug, Clone)]
@@ -132,27 +136,6 @@ pub enum Event {
     Partial(PartialFile),
     /// A receipt has been checked (`towline receipt`).
     Receipt(CheckedReceipt),
-}
-
-/// A machine that this one knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownMachine {
-    /// Its name here.
-    pub name: String,
-    /// Its fingerprint.
-    pub fingerprint: String,
-    /// What it may do when it dials this machine: `send`, `receive`.
-    pub may: Vec<&'static str>,
-    /// Where it waits, best first.
-    pub addresses: Vec<String>,
-    /// Where its files go at a receiver that stays, safe to print, if it has a directory of its own.
-    pub into: Option<String>,
-    /// What it may do to existing files there; anything if this is empty.
-    pub exists: Vec<&'static str>,
-    /// Bytes that it may fill there, if they are limited.
-    pub quota_bytes: Option<u64>,
-    /// Bounds of each of its transfers there, as its entry has them.
-    pub limits: Vec<String>,
 }
 
 /// A receipt whose signature is valid.
@@ -543,30 +526,6 @@ pub enum Question {
 pub trait Asker: Send + Sync + 'static {
     /// Asks; the answer is no when it cannot be read. Whoever drops the answer takes the question back.
     fn ask(&self, question: Question) -> oneshot::Receiver<bool>;
-}
-
-/// A setting of this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
-    /// The long flag, without its dashes.
-    pub name: String,
-    /// Safe to print, without secrets; `None` if it is not set and has no default.
-    pub value: Option<String>,
-    /// Where the value comes from.
-    pub from: SettingFrom,
-}
-
-/// Where a value comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SettingFrom {
-    /// This variable.
-    Variable(String),
-    /// The profile of this name.
-    Profile(String),
-    /// The config file at this path.
-    File(String),
-    /// It was not set.
-    Default,
 }
 
 /// Names the transfer in every event of one session.

@@ -153,7 +153,7 @@ fn a_config_file_with_an_unknown_key_is_an_error() {
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::write(dir.join("config.toml"), "memory = \"64M\"\nmemroy = \"64M\"\n").unwrap();
     let output = towline(home.path()).arg("id").output().unwrap();
-    assert_usage(&output, "config/towline/config.toml, line 2: unknown field `memroy`");
+    assert_usage(&output, "config/towline/config.toml, line 2: unknown key `memroy`; did you mean `memory`?");
 }
 
 #[cfg(target_os = "linux")]

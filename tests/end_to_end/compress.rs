@@ -10,7 +10,7 @@ fn text_is_compressed_and_both_sides_say_by_how_much() {
     let setting = Setting::new();
     let source = setting.path("log");
     let mut file = fs::File::create(&source).expect("a file");
-    for n in 0..300_000 {
+    for n in 0..300_000_u64 {
         writeln!(file, "2026-11-26T07:23:41Z request {n} took {} ms", n * 7919 % 1000).expect("a line");
     }
     let size = fs::metadata(&source).expect("it is there").len();

@@ -201,7 +201,7 @@ fn what_a_peer_may_do_is_changed_by_command() {
         (&["peers", "set", "laptop", "--quota", "much"][..], "--quota much: expected a number of bytes"),
         (
             &["peers", "set", "laptop", "--may", "write"],
-            "--may write: expected a list of send, receive, archive, or none",
+            "--may write: expected a list of send, receive, archive, delete, or none",
         ),
         (
             &["peers", "set", "laptop", "--dir", "none", "--quota", "1M"],

@@ -50,7 +50,7 @@ pub struct PeersArgs {
     #[arg(value_name = "ADDRESS")]
     pub addresses: Vec<String>,
 
-    /// What it may do here: send, receive, archive, delete, or none
+    /// What it may do here, such as send, or none
     ///
     /// For add and set. `send` lets it send to this machine, `receive` lets it receive what this machine offers; both only
     /// while this machine waits and lets it in. With `archive`, files that it sends with `send -a` keep their owners, set-id

@@ -506,7 +506,7 @@ mod tests {
                 "adresses",
                 "line 5: unknown field `adresses`, expected one of `fingerprint`, `addresses`",
             ),
-            ("\"send\"", "\"sent\"", "unknown variant `sent`, expected `send` or `receive`"),
+            ("\"send\"", "\"sent\"", "unknown variant `sent`, expected one of `send`, `receive`"),
             ("[laptop]", "[\"a b\"]", "only letters, digits"),
             ("fingerprint", "#", "missing field `fingerprint`"),
             ("192.0.2.7", "a@b", "not a valid HOST[:PORT]"),

@@ -163,6 +163,6 @@ mod tests {
         write_old(&temp.path().join("old"));
         assert_eq!(disk.volumes.all().len(), 1);
         is_unchanged(&disk, temp.path().join("old").to_str().unwrap().trim_start_matches('/'));
-        assert_eq!(disk.volumes.all().len(), 2);
+        assert!(disk.volumes.all().len() > 1);
     }
 }

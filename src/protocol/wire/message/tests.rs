@@ -278,7 +278,7 @@ fn golden_bytes_of_the_manifest_and_of_answers() {
 fn a_newer_peer_is_understood_as_far_as_it_says_that_it_may_be() {
     let payload = Bytes::from_static(&[1, 0x40, 0x60, 1, 9]);
     assert_eq!(Message::decode(0x08, payload), Ok(Some(Message::Heartbeat(Activity::Disk))));
-    assert_eq!(Message::decode(0x40, Bytes::from_static(b"any")), Ok(None));
+    assert_eq!(Message::decode(0x41, Bytes::from_static(b"any")), Ok(None));
     assert_eq!(Message::decode(0x3f, Bytes::new()), Err(CodecError::UnknownType(0x3f)));
     assert_eq!(Message::decode(0x08, Bytes::from_static(&[1, 1])), Err(CodecError::Truncated));
 }
