@@ -8,6 +8,7 @@ mod hostile;
 mod resume;
 mod tree;
 mod unchanged;
+mod unpacks;
 mod world;
 
 use std::time::Duration;
