@@ -137,6 +137,16 @@ fn what_a_filter_leaves_out_stays() {
 }
 
 /// [W-78]
+/// A second name stands in for a file system that takes both spellings for one: there, it may be the file just delivered.
+#[test]
+fn what_may_be_another_spelling_stays() {
+    let setting = Setting::new();
+    let source = setting.trees(&["README"], &["tree/old", "tree/dir/more", "tree/gone"]);
+    fs::hard_link(setting.inbox.join("tree/old"), setting.inbox.join("tree/OLD")).expect("a hard link");
+    setting.delete(&source, &[], 0);
+    assert_eq!(setting.left(), ["tree/", "tree/OLD", "tree/README", "tree/old"]);
+}
+
 #[test]
 fn a_source_that_cannot_be_read_deletes_nothing() {
     bound_by_permissions(|| {

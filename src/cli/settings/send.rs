@@ -38,7 +38,8 @@ pub(super) fn resolve(
         // Not even this program is copied.
         given.ssh.no_install = Some(true);
     }
-    let (there, ssh) = (ssh::receiving(&given), ssh::Way::new(&mut given.ssh, given.target.yes, &config));
+    let (there, ssh) =
+        (ssh::receiving(&given, &config), ssh::Way::new(&mut given.ssh, given.target.yes, &config));
     let to = ticket.or(given.to.take()).or_else(|| config.to.as_deref().map(OsString::from));
     let stdin_name = stdin_name(&given, to.as_deref())?;
     check_sources(&given.sources)?;
@@ -67,6 +68,7 @@ pub(super) fn resolve(
     let request = resolve_request(&given.target, &config)?;
     let receipt = given.receipt.or(config.receipt);
     let delta = given.delta.or(config.delta).unwrap_or_default();
+    check_moving(remove_source, &request)?;
     // A name that stays, a hash that is written and a source that is removed are promises about contents.
     let promises = manifest.is_some() || remove_source || receipt.is_some() || verify_disk;
     let request = Request { compares: request.compares || promises, ..request };
@@ -107,6 +109,15 @@ pub(super) fn take_sources(given: &mut SendArgs, config: &Config) -> Result<()> 
     ensure!(
         !given.sources.is_empty(),
         "there is nothing to send: name a SOURCE, or write `sources` into the profile"
+    );
+    Ok(())
+}
+
+/// What was moved before is not in the source any more.
+fn check_moving(remove_source: bool, request: &Request) -> Result<()> {
+    ensure!(
+        !remove_source || request.delete.is_none(),
+        "--delete does not go with --remove-source: what an earlier move has taken from here would be deleted there"
     );
     Ok(())
 }

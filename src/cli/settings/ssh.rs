@@ -23,10 +23,10 @@ const SSH: &str = "ssh";
 pub(super) struct Words(Vec<OsString>);
 
 /// Of `towline receive` for `towline send` here.
-pub(super) fn receiving(given: &SendArgs) -> Words {
+pub(super) fn receiving(given: &SendArgs, config: &Config) -> Words {
     let mut words = Words::new(["receive", "--from=stdio:", "--forever=false", "--yes"], &given.transfer);
     words.add("exists", given.target.exists.as_ref().map(word));
-    words.add("allow-delete", given.target.delete);
+    words.add("allow-delete", given.target.delete.or(config.delete));
     words.add("atomic", given.target.atomic);
     words.add("verify-disk", given.verify_disk);
     words

@@ -241,6 +241,17 @@ fn standard_input_is_a_source_of_its_own() {
 }
 
 #[test]
+fn a_move_deletes_nothing() {
+    let refused = "--delete does not go with --remove-source";
+    for (line, config) in
+        [("send a --delete --remove-source", ""), ("send a --delete", "remove-source = true")]
+    {
+        let error = resolve(line, config).unwrap_err().to_string();
+        assert!(error.contains(refused), "{error}");
+    }
+}
+
+#[test]
 fn compression_is_a_word_or_a_level() {
     let compression = |line: &str, config: &str| send(line, config).compression;
     assert_eq!(compression("send a", ""), Compression::Off);

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::attributes::identity_of;
 use super::descriptors::patiently;
+use super::names_made::has_other_case;
 use super::open::open_dir;
 use super::sys::disk::{openat, unlinkat};
 use super::sys::volume::VolumeId;
@@ -120,6 +121,11 @@ impl Level {
         let is_announced = announced.has(&path);
         if self.path.is_none() && !is_announced {
             // Nothing was sent that would hold it.
+            return Ok(None);
+        }
+        // It may be what was announced in another spelling.
+        if !is_announced && has_other_case(holder, name) == Some(true) {
+            self.holds_more = true;
             return Ok(None);
         }
         match (is_announced, is_dir) {

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, statat};
@@ -107,9 +107,9 @@ impl Folding {
 }
 
 /// Whether a name in the other case is the same file; `None` if there is no such name or no such file.
-fn has_other_case(holder: &OwnedFd, name: &[u8]) -> Option<bool> {
+pub(super) fn has_other_case(holder: impl AsFd, name: &[u8]) -> Option<bool> {
     let other = other_case(name)?;
-    let there = |name: &[u8]| statat(holder, name, AtFlags::SYMLINK_NOFOLLOW).ok();
+    let there = |name: &[u8]| statat(&holder, name, AtFlags::SYMLINK_NOFOLLOW).ok();
     let one = identity_of(&there(name)?);
     Some(there(&other).is_some_and(|other| identity_of(&other) == one))
 }
