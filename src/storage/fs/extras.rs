@@ -14,6 +14,7 @@ use super::names_made::has_other_case;
 use super::open::open_dir;
 use super::sys::disk::{openat, unlinkat};
 use super::sys::volume::VolumeId;
+use super::watch::{Call, Subject};
 use crate::protocol::announced::Announced;
 use crate::protocol::path::RelPath;
 use crate::protocol::removal::Extra;
@@ -41,7 +42,12 @@ struct Level {
 
 impl ExtrasWalk {
     /// The next extras, as many as one message takes; empty at the end.
-    fn next(&mut self, top: Option<&OwnedFd>, announced: &Announced) -> Result<Vec<Extra>, Errno> {
+    fn next(
+        &mut self,
+        call: &Call<'_>,
+        top: Option<&OwnedFd>,
+        announced: &Announced,
+    ) -> Result<Vec<Extra>, Errno> {
         if !self.has_begun {
             self.has_begun = true;
             if let Some(top) = top {
@@ -55,6 +61,8 @@ impl ExtrasWalk {
             && bytes(&found) < EXTRAS_BYTES_MAX
             && let Some(level) = self.stack.last_mut()
         {
+            // A large tree without extras is no disk that hangs.
+            call.step("list", level.path.clone().map_or(Subject::Top, Subject::Path));
             match level.names.read() {
                 Some(Ok(entry)) if matches!(entry.file_name().to_bytes(), b"." | b"..") => {}
                 Some(Ok(entry)) => {
@@ -220,11 +228,12 @@ impl ExtrasState {
     /// The next extras below `top`, if that is there, and how many directories could not be read so far.
     pub(super) fn find(
         &mut self,
+        call: &Call<'_>,
         top: Option<&OwnedFd>,
         announced: Option<Arc<Announced>>,
     ) -> Result<(Vec<Extra>, u64), Errno> {
         let announced = self.announced.get_or_insert_with(|| announced.unwrap_or_default());
-        Ok((self.walk.next(top, announced)?, self.walk.unread))
+        Ok((self.walk.next(call, top, announced)?, self.walk.unread))
     }
 
     /// Notes that these are to be removed, in `staging`.

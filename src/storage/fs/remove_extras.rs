@@ -25,9 +25,13 @@ impl TargetDisk {
     }
 
     /// The next extras, and how many directories could not be read so far.
-    pub(super) fn find_extras(&self, announced: Option<Arc<Announced>>) -> Result<(Vec<Extra>, u64)> {
+    pub(super) fn find_extras(
+        &self,
+        call: &Call<'_>,
+        announced: Option<Arc<Announced>>,
+    ) -> Result<(Vec<Extra>, u64)> {
         let top = (!self.is_missing).then_some(&*self.root);
-        let found = self.extras_state().find(top, announced);
+        let found = self.extras_state().find(call, top, announced);
         found.map_err(|errno| failed("list", self.place_of_top(), errno))
     }
 
@@ -126,6 +130,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
     use std::path::Path;
+    use std::time::Duration;
 
     use super::*;
     use crate::testing::disk::{incoming, rel_path};
@@ -142,9 +147,25 @@ mod tests {
     }
 
     fn find(disk: &TargetDisk, announced: Arc<Announced>) -> Vec<Extra> {
-        let (found, unread) = disk.find_extras(Some(announced)).unwrap();
-        assert_eq!((unread, disk.find_extras(None).unwrap().0), (0, vec![]));
+        let call = disk.watch.begin("list", Subject::Top);
+        let (found, unread) = disk.find_extras(&call, Some(announced)).unwrap();
+        assert_eq!((unread, disk.find_extras(&call, None).unwrap().0), (0, vec![]));
         found
+    }
+
+    /// Each name is a call of its own: a large tree is not taken for a disk that hangs.
+    #[test]
+    fn a_walk_without_extras_is_many_calls() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir(temp.path().join("d")).unwrap();
+        fs::write(temp.path().join("d/f"), "f").unwrap();
+        let disk = disk(temp.path());
+        let call = disk.watch.begin("begin", Subject::Top);
+        let (found, _) = disk.find_extras(&call, Some(announced(&["d"], &["d/f"]))).unwrap();
+        assert_eq!(found, []);
+        let longest = disk.watch.hanging(Duration::ZERO).unwrap();
+        assert_eq!(longest, ("list", Subject::Top), "the walk has not said that it goes on");
+        drop(call);
     }
 
     fn names(extras: &[Extra]) -> Vec<String> {

@@ -407,8 +407,8 @@ impl Target for FsTarget {
 
     async fn extras(&self, announced: Option<Arc<Announced>>) -> Result<(Vec<Extra>, u64)> {
         self.run(move |disk| {
-            let _call = disk.watch.begin("list", Subject::Top);
-            disk.find_extras(announced)
+            let call = disk.watch.begin("list", Subject::Top);
+            disk.find_extras(&call, announced)
         })
         .await
     }
