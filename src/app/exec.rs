@@ -82,7 +82,7 @@ impl WithProgram {
 
     /// Warns if the program did not run.
     pub(super) fn note_end(&self, summary: &Summary) {
-        if summary.program.is_some() {
+        if summary.program.is_some() || summary.is_dry {
             return;
         }
         let message = format!("{} was not run, because not everything arrived", self.shown());

@@ -48,7 +48,7 @@ fn end(ended: &Ended) -> &Value {
 }
 
 #[test]
-fn a_program_gets_the_names_and_what_else_it_may_know() {
+fn attack_20_a_program_gets_the_names_and_what_else_it_may_know() {
     let setting = Setting::new();
     let script = setting.script(
         "cat > ../names; env > ../variables; pwd > ../directory; printf '%s\\n' \"$@\" > ../arguments; echo said",
@@ -151,6 +151,22 @@ fn hangs(lines: &str) {
         assert!(Instant::now() < end, "it still runs");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[test]
+fn a_dry_run_runs_nothing_and_does_not_say_that_something_is_missing() {
+    let setting = Setting::new();
+    let script = setting.script("touch ../ran");
+    let args = ["--exec", script.to_str().expect("a plain path")];
+    let (receiver, listening) = setting.receiver.listen_receive(&setting.inbox, &args);
+    let source = setting.odd_tree();
+    let source = source.to_str().expect("a plain path");
+    let sent = setting.sender.send(["--dry-run", "--to", &listening.ticket, source]).expect(0);
+    let received = receiver.end().expect(0);
+    for side in [&sent, &received] {
+        assert_eq!(side.events("warning").count(), 0, "{}", side.said());
+    }
+    assert!(!setting.path("ran").exists());
 }
 
 #[test]
